@@ -1,0 +1,1 @@
+"""autotag turns images into tags."""

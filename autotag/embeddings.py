@@ -1,0 +1,54 @@
+"""Image vectors once per sample, text vectors once per text."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder
+    from autotag.records import Sample
+
+
+def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:
+    """(B, D) float32, unit rows: one vector per sample, left on the sample for the next stage to find."""
+    missing = [sample for sample in samples if encoder.id not in sample.embeddings]
+    if missing:
+        vectors = encoder.embed_images([sample.image for sample in missing])
+        for sample, vector in zip(missing, vectors, strict=True):
+            sample.embeddings[encoder.id] = np.asarray(vector, dtype=np.float32)
+    return np.stack([sample.embeddings[encoder.id] for sample in samples])
+
+
+class TextVectors:
+    """The vectors of texts by one encoder, computed once and kept.
+
+    The least recently used are forgotten beyond ``capacity`` texts.
+    """
+
+    def __init__(self, encoder: ImageTextEncoder, *, capacity: int = 50_000) -> None:
+        self.encoder = encoder
+        self.capacity = capacity
+        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(T, D) float32, unit rows, in the order of ``texts``; (0, 0) for none."""
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if missing:
+            self._vectors.update(zip(missing, self.encoder.embed_texts(missing), strict=True))
+        rows = np.stack([self._vectors[text] for text in texts])
+        self._keep(texts)
+        return rows
+
+    def _keep(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self._vectors.move_to_end(text)
+        while len(self._vectors) > self.capacity:
+            self._vectors.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Models that stages borrow. Besides ``autotag.training`` the only package that imports torch."""

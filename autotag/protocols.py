@@ -1,0 +1,189 @@
+"""The seams: what a stage, a model and a writer must look like.
+
+Nothing here is a base class. An object with these attributes fits; ``autotag.testing`` checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from autotag.records import Caption, Detection, Result, Sample
+
+ModelKind = Literal["captioner", "extractor", "encoder", "detector"]
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """Reads some fields of each sample and writes others, in place.
+
+    ``requires`` and ``provides`` name fields of ``Sample`` (``"captions"``, ``"tags"``, ...) or
+    ``"extras.<key>"``. ``source``, ``image`` and ``size`` are always there.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def requires(self) -> AbstractSet[str]: ...
+    @property
+    def provides(self) -> AbstractSet[str]: ...
+    def __call__(self, samples: Sequence[Sample], /) -> None: ...
+
+
+@runtime_checkable
+class NeedsModels(Protocol):
+    """A stage that borrows models: ``setup`` is called once, before the first batch."""
+
+    def setup(self, models: Models, /) -> None: ...
+
+
+class Models(Protocol):
+    """What lends models to stages: the pipeline's ``ModelPool``, or a fake in tests.
+
+    Each method takes a name (see ``autotag.models.catalog``) or an object, which it hands back.
+    Two stages that name the same model get the same object.
+    """
+
+    def captioner(self, model: str | Captioner, /) -> Captioner: ...
+    def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor: ...
+    def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
+        """The named encoder, or the pipeline's own for None."""
+        ...
+
+    def detector(self, model: str | Detector, /) -> Detector: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionOptions:
+    """How to caption.
+
+    Attributes:
+        prompt: text that the caption continues or answers; None for the model's own default.
+        max_new_tokens: upper bound on generated tokens, at least 1.
+        num_beams: beams of the beam search; 1 is greedy.
+        num_captions: captions per image, at most ``num_beams``.
+        repetition_penalty: above 1.0 discourages repeated tokens; 1.0 is off.
+    """
+
+    prompt: str | None = None
+    max_new_tokens: int = 30
+    num_beams: int = 1
+    num_captions: int = 1
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyphraseOptions:
+    """How to extract keyphrases.
+
+    Attributes:
+        candidates: ``"phrases"`` proposes only word sequences that are real phrases;
+            ``"ngrams"`` proposes every n-gram left after stop words are removed, as KeyBERT does.
+        ngram_range: shortest and longest candidate in words.
+        top_n: keyphrases per text.
+        diversity: None ranks by similarity alone; a value in [0, 1] uses maximal marginal relevance.
+        stop_words: ``"english"``, a list of words, or None for none.
+    """
+
+    candidates: Literal["phrases", "ngrams"] = "phrases"
+    ngram_range: tuple[int, int] = (1, 2)
+    top_n: int = 5
+    diversity: float | None = None
+    stop_words: str | tuple[str, ...] | None = "english"
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Writes captions for images.
+
+    A captioner may also have ``image_size``: the side in pixels of the square that it looks at,
+    so that files are decoded no larger than needed. Without it files are decoded in full.
+    """
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """One non-empty list per image (upright RGB), best caption first, ``options.num_captions`` long."""
+        ...
+
+
+@runtime_checkable
+class KeyphraseExtractor(Protocol):
+    """Finds the keyphrases of texts."""
+
+    def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[list[tuple[str, float]]]:
+        """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none."""
+        ...
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """Embeds images and texts in one space.
+
+    An encoder may also have ``image_size`` (see ``Captioner``).
+    """
+
+    @property
+    def id(self) -> str:
+        """Names the weights, so that vectors of two encoders are never mixed."""
+        ...
+
+    @property
+    def default_thresholds(self) -> Mapping[str, float]:
+        """Score name (``"cosine"``) -> the cut that suits this encoder; empty when none is known."""
+        ...
+
+    def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """(T, D) float32, unit rows."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds objects. May also have ``image_size`` (see ``Captioner``)."""
+
+    def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
+        """Per image its objects, best first, boxes in pixels of the image handed in."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Receives results one by one. A writer factory is called with the text stream to write to."""
+
+    def write(self, result: Result, /) -> None: ...
+    def close(self) -> None:
+        """Writes what is still held back. Does not close the stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a model factory is called with; one registered as ``"mine"`` serves the names ``"mine:<location>"``.
+
+    Attributes:
+        name: the whole name as the user wrote it, e.g. ``"blip-base"``.
+        location: hub id, open_clip name or folder; empty for a bare ``"mine"``.
+        revision: commit, tag or branch on the hub, or None for its default.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        default_thresholds: for encoders, from the model's card; empty when none is known.
+        download_size: bytes, from the model's card; None when unknown.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    device: str
+    dtype: str
+    default_thresholds: Mapping[str, float]
+    download_size: int | None

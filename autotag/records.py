@@ -1,0 +1,179 @@
+"""The data that flows: ``Sample`` through the stages, ``Result`` out of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A sentence about an image.
+
+    Attributes:
+        text: the sentence.
+        source: the captioner that wrote it, e.g. ``"blip-base"``.
+        score: the captioner's own score (a length-normalised log-probability for beam search),
+            comparable only between captions of one captioner for one image; None when it gives none.
+    """
+
+    text: str
+    source: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """An object found in an image.
+
+    Attributes:
+        label: what it is.
+        score: probability in [0, 1].
+        box: left, top, right, bottom in pixels of the upright original.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A word or short phrase that describes an image.
+
+    Attributes:
+        text: the tag.
+        score: by the stage that scored last; scales differ between stages.
+        source: name of the stage that proposed it.
+        scores: every score, by stage name, oldest first.
+    """
+
+    text: str
+    score: float
+    source: str
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def proposed(cls, text: str, score: float, by: str) -> Tag:
+        """A new tag, first scored by the stage ``by`` that proposes it."""
+        return cls(text, score, by, {by: score})
+
+    def scored(self, score: float, by: str) -> Tag:
+        """The same tag with one more score, which becomes its ``score``."""
+        return replace(self, score=score, scores={**self.scores, by: score})
+
+
+@dataclass(slots=True)
+class Sample:
+    """One image on its way through the stages: a workbench that stages write in place.
+
+    Attributes:
+        source: path, URL or id.
+        image: upright RGB, possibly decoded smaller than the file.
+        size: width, height of the upright original in pixels.
+        captions: best first.
+        detections: boxes in pixels of the upright original.
+        tags: best first once filtered.
+        rankings: vocabulary name -> its best labels, best first.
+        prompt: the assembled prompt.
+        embeddings: encoder id -> float32 vector of shape (D,) and length 1.
+        extras: third parties' fields, declared as ``"extras.<key>"``.
+    """
+
+    source: str
+    image: Image.Image
+    size: tuple[int, int]
+    captions: list[Caption] = field(default_factory=list)
+    detections: list[Detection] = field(default_factory=list)
+    tags: list[Tag] = field(default_factory=list)
+    rankings: dict[str, list[Tag]] = field(default_factory=dict)
+    prompt: str = ""
+    embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came out for one image: plain data, no pixels, no tensors.
+
+    Attributes:
+        source: path, URL or id.
+        size: width, height of the upright original in pixels; (0, 0) when it could not be read.
+        captions: best first.
+        detections: boxes in pixels of the upright original.
+        tags: best first.
+        rankings: vocabulary name -> its best labels, best first.
+        prompt: the assembled prompt; empty when no stage assembles one.
+        extras: third parties' fields.
+        error: why this image has no result, or None.
+    """
+
+    source: str
+    size: tuple[int, int]
+    captions: tuple[Caption, ...] = ()
+    detections: tuple[Detection, ...] = ()
+    tags: tuple[Tag, ...] = ()
+    rankings: Mapping[str, tuple[Tag, ...]] = field(default_factory=dict, hash=False)
+    prompt: str = ""
+    extras: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    error: str | None = None
+
+    @property
+    def caption(self) -> str:
+        """The best caption, or an empty string when there is none."""
+        return self.captions[0].text if self.captions else ""
+
+    @classmethod
+    def from_sample(cls, sample: Sample) -> Result:
+        """The plain data of a sample that went through every stage."""
+        return cls(
+            source=sample.source,
+            size=sample.size,
+            captions=tuple(sample.captions),
+            detections=tuple(sample.detections),
+            tags=tuple(sample.tags),
+            rankings={name: tuple(tags) for name, tags in sample.rankings.items()},
+            prompt=sample.prompt,
+            extras=dict(sample.extras),
+        )
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Result:
+        """The inverse of ``to_dict``, also after a round trip through JSON."""
+        return cls(
+            source=row["source"],
+            size=(row["size"][0], row["size"][1]),
+            captions=tuple(Caption(**caption) for caption in row["captions"]),
+            detections=tuple(
+                Detection(**{**detection, "box": tuple(detection["box"])}) for detection in row["detections"]
+            ),
+            tags=tuple(Tag(**tag) for tag in row["tags"]),
+            rankings={name: tuple(Tag(**tag) for tag in tags) for name, tags in row["rankings"].items()},
+            prompt=row["prompt"],
+            extras=dict(row["extras"]),
+            error=row["error"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types (as far as ``extras`` holds only those).
+
+        ``caption`` is added for convenience; ``from_dict`` ignores it.
+        """
+        return {
+            "source": self.source,
+            "size": list(self.size),
+            "caption": self.caption,
+            "captions": [asdict(caption) for caption in self.captions],
+            "detections": [{**asdict(detection), "box": list(detection.box)} for detection in self.detections],
+            "tags": [asdict(tag) for tag in self.tags],
+            "rankings": {name: [asdict(tag) for tag in tags] for name, tags in self.rankings.items()},
+            "prompt": self.prompt,
+            "extras": dict(self.extras),
+            "error": self.error,
+        }

@@ -1,0 +1,80 @@
+"""Names -> import strings. Our own parts and a stranger's plug-in come through the same door.
+
+A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
+``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors`` or ``autotag.writers``. Nothing is
+imported until it is asked for by name.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
+
+Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer"]
+
+_BUILT_IN: dict[Kind, dict[str, str]] = {
+    "stage": {
+        "caption_images": "autotag.stages.caption_images:CaptionImages",
+        "extract_keyphrases": "autotag.stages.extract_keyphrases:ExtractKeyphrases",
+        "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
+        "merge_tags": "autotag.stages.merge_tags:MergeTags",
+        "filter_tags": "autotag.stages.filter_tags:FilterTags",
+        "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
+    },
+    "captioner": {"hf": "autotag.models.hf_captioner:HfCaptioner.load"},
+    "extractor": {"keybert": "autotag.models.keybert_extractor:KeybertExtractor.load"},
+    "encoder": {
+        "hf": "autotag.models.hf_encoder:HfEncoder.load",
+        "open_clip": "autotag.models.openclip_encoder:OpenClipEncoder.load",
+    },
+    "detector": {},
+    "writer": {
+        "json": "autotag.writers.json_writer:JsonWriter",
+        "jsonl": "autotag.writers.jsonl_writer:JsonlWriter",
+        "table": "autotag.writers.table_writer:TableWriter",
+    },
+}
+
+
+@cache
+def _table(kind: Kind) -> dict[str, str]:
+    """Every name of a kind, built-in and from installed packages, to its import string."""
+    table = dict(_BUILT_IN[kind])
+    origin = dict.fromkeys(table, "autotag")
+    for entry in entry_points(group=f"autotag.{kind}s"):
+        package = entry.dist.name if entry.dist else "an unnamed package"
+        if entry.name in table and table[entry.name] != entry.value:
+            claims = (f"{table[entry.name]} ({origin[entry.name]})", f"{entry.value} ({package})")
+            raise DuplicateNameError(kind, entry.name, claims)
+        table[entry.name] = entry.value
+        origin[entry.name] = package
+    return table
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Every registered name of a kind, sorted."""
+    return tuple(sorted(_table(kind)))
+
+
+def resolve(kind: Kind, name: str) -> Any:
+    """The class or factory registered under a name.
+
+    Raises:
+        UnknownNameError: nothing is registered under it.
+        ConfigError: it is registered but cannot be imported.
+    """
+    table = _table(kind)
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    module, _, attribute = table[name].partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind} {name!r} is registered as {table[name]!r}, which fails: {error}") from error
+    return found
