@@ -60,6 +60,18 @@ def names(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(_table(kind)))
 
 
+def import_string(kind: Kind, name: str) -> str:
+    """What a name stands for, as ``"package.module:attribute"``.
+
+    Raises:
+        UnknownNameError: nothing is registered under it.
+    """
+    table = _table(kind)
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]
+
+
 def resolve(kind: Kind, name: str) -> Any:
     """The class or factory registered under a name.
 
@@ -67,14 +79,24 @@ def resolve(kind: Kind, name: str) -> Any:
         UnknownNameError: nothing is registered under it.
         ConfigError: it is registered but cannot be imported.
     """
-    table = _table(kind)
-    if name not in table:
-        raise UnknownNameError(kind, name, table)
-    module, _, attribute = table[name].partition(":")
+    return load(import_string(kind, name), what=f"{kind} {name!r}, registered")
+
+
+def load(reference: str, *, what: str) -> Any:
+    """What ``"package.module:attribute"`` stands for.
+
+    Args:
+        reference: the import string.
+        what: what is being looked for, for the message.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    module, _, attribute = reference.partition(":")
     try:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{kind} {name!r} is registered as {table[name]!r}, which fails: {error}") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{what} as {reference!r}, cannot be imported: {error}") from error
     return found

@@ -1,0 +1,91 @@
+"""``@stage``: a stage from a function on one sample."""
+
+from __future__ import annotations
+
+import sys
+from functools import update_wrapper
+from typing import TYPE_CHECKING
+
+from autotag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from autotag.records import Sample
+
+
+class FunctionStage:
+    """A stage that calls a function on each sample in turn. Made by ``@stage``.
+
+    Attributes:
+        function: writes one sample in place and returns nothing.
+        name: the function's own unless told otherwise.
+        requires: fields that the function reads.
+        provides: fields that the function writes.
+    """
+
+    __module__: str
+    __qualname__: str
+
+    def __init__(
+        self,
+        function: Callable[[Sample], None],
+        name: str,
+        requires: frozenset[str],
+        provides: frozenset[str],
+    ) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.requires = requires
+        self.provides = provides
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        for sample in samples:
+            self.function(sample)
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name!r} from {self.import_string}>"
+
+    @property
+    def import_string(self) -> str:
+        """``"package.module:attribute"`` of the function, by which a config may name this stage."""
+        return f"{self.__module__}:{self.__qualname__}"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        # The decorator put this object where the function was, so pickle must find it by that name.
+        if getattr(sys.modules.get(self.__module__), self.__qualname__, None) is self:
+            return str(self.__qualname__)
+        return FunctionStage, (self.function, self.name, self.requires, self.provides)
+
+
+def stage(
+    *,
+    requires: Collection[str] = frozenset(),
+    provides: Collection[str] = frozenset(),
+    name: str | None = None,
+) -> Callable[[Callable[[Sample], None]], FunctionStage]:
+    """Makes a stage from a function on one sample, which it writes in place.
+
+    ::
+
+        @autotag.stage(requires={"tags"}, provides={"tags"})
+        def only_long_words(sample):
+            sample.tags = [tag for tag in sample.tags if len(tag.text) > 3]
+
+    Args:
+        requires: fields of ``Sample`` that the function reads, or ``"extras.<key>"``.
+        provides: fields that it writes.
+        name: what the stage is called in a pipeline; the function's name unless given.
+
+    Raises:
+        ConfigError: ``requires`` or ``provides`` is one string instead of a set of them.
+    """
+    for side, declared in (("requires", requires), ("provides", provides)):
+        if isinstance(declared, str):
+            raise ConfigError(f'@stage: {side} is the string {declared!r}; write {{"{declared}"}}.')
+
+    def decorate(function: Callable[[Sample], None]) -> FunctionStage:
+        return FunctionStage(function, name or function.__name__, frozenset(requires), frozenset(provides))
+
+    return decorate
