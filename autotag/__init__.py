@@ -1,1 +1,68 @@
-"""autotag turns images into tags."""
+"""autotag turns images into tags.
+
+::
+
+    import autotag
+
+    result = autotag.tag("beach.jpg")  # caption, tags (best first), prompt
+    tagger = autotag.load("base", device="cuda", filter_tags={"threshold": 0.25})
+    for result in tagger.stream(autotag.find_images("photos/"), on_error="record"):
+        print(result.source, result.error or [tag.text for tag in result.tags])
+
+What is named here is imported when it is first used, so that ``import autotag`` takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotag import errors, records
+    from autotag.api import tag
+    from autotag.config import load
+    from autotag.function_stage import stage
+    from autotag.images import find_images
+    from autotag.pipeline import Pipeline
+    from autotag.vocabulary import Vocabulary
+
+    __version__: str
+
+__all__ = [
+    "Pipeline",
+    "Vocabulary",
+    "__version__",
+    "errors",
+    "find_images",
+    "load",
+    "records",
+    "stage",
+    "tag",
+]
+
+_HOMES = {
+    "Pipeline": "autotag.pipeline",
+    "Vocabulary": "autotag.vocabulary",
+    "find_images": "autotag.images",
+    "load": "autotag.config",
+    "stage": "autotag.function_stage",
+    "tag": "autotag.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"errors", "records"}:
+        return import_module(f"autotag.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("autotag")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autotag' has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,8 @@
 """Options as plain data: the fields of a dataclass, checked on the way in and written on the way out.
 
 The fields of a stage are its config; nobody writes ``to_dict`` by hand. Fields that start with an
-underscore or are not arguments of the constructor are no options. TOML has no null, so where an option
+underscore, are no arguments of the constructor, or have ``metadata={"option": False}`` are no options.
+TOML has no null, so where an option
 may be None the word ``"none"`` stands for it.
 """
 
@@ -71,7 +72,11 @@ def option_fields(kind: type) -> dict[str, Field[Any]]:
     """The options of a dataclass by name; empty for any other class."""
     if not is_dataclass(kind):
         return {}
-    return {field.name: field for field in fields(kind) if field.init and not field.name.startswith("_")}
+    return {field.name: field for field in fields(kind) if _is_option(field)}
+
+
+def _is_option(field: Field[Any]) -> bool:
+    return field.init and not field.name.startswith("_") and bool(field.metadata.get("option", True))
 
 
 def checked(kind: type, options: Mapping[str, object], *, where: str) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""``tag(image)``: the one-liner, with its pipeline kept between calls."""
+
+from __future__ import annotations
+
+from os import fspath
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from autotag.config import load
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from autotag.images import ImageInput
+    from autotag.pipeline import Pipeline
+    from autotag.records import Result
+
+_pipelines: dict[tuple[str, str | None, bool], Pipeline] = {}
+_lock = Lock()
+
+
+def tag(
+    image: ImageInput,
+    *,
+    preset: str | PathLike[str] = "base",
+    device: str | None = None,
+    allow_urls: bool = False,
+) -> Result:
+    """Tags one image: caption, tags (best first) and prompt.
+
+    The models are loaded by the first call and kept for the next ones, for each choice of preset, device
+    and ``allow_urls`` apart, until the program ends. For many images, other options, or to free the
+    models, use ``load``. May be called from several threads.
+
+    Args:
+        image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed.
+        preset: a preset's name, or the path of a TOML file.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``; None for the preset's own.
+        allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
+
+    Raises:
+        ImageReadError: the image cannot be read.
+        ModelUnavailableError: weights are neither on this machine nor to be had.
+        ConfigError: no such preset or device.
+        StageError: a stage failed on the image.
+    """
+    return _kept(fspath(preset), device, allow_urls)(image)
+
+
+def _kept(preset: str, device: str | None, allow_urls: bool) -> Pipeline:
+    key = (preset, device, allow_urls)
+    with _lock:
+        if key not in _pipelines:
+            _pipelines[key] = load(preset, device=device, allow_urls=allow_urls)
+        return _pipelines[key]

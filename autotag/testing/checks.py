@@ -1,0 +1,273 @@
+"""Checks of the contracts in ``autotag.protocols``, for stages, models and writers of anyone."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import operator
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import numpy as np
+from PIL import Image
+
+from autotag import options, wiring
+from autotag.errors import ConfigError
+from autotag.protocols import (
+    Captioner,
+    CaptionOptions,
+    Detector,
+    ImageTextEncoder,
+    KeyphraseExtractor,
+    KeyphraseOptions,
+    Models,
+    NeedsModels,
+    Stage,
+    Writer,
+)
+from autotag.records import Caption, Detection, Result, Sample, Tag
+from autotag.testing.fakes import FakeModels, make_image, make_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def check_stage(
+    stage: Stage,
+    *,
+    models: Models | None = None,
+    samples: Callable[[], list[Sample]] = make_samples,
+) -> None:
+    """Checks that a stage keeps the contract of ``autotag.protocols.Stage``.
+
+    It declares fields that exist; takes an empty batch; writes only what it provides (vectors may always
+    be left in ``embeddings``); leaves the batch itself alone; gives an image the same in a batch and
+    alone; leaves records that become a ``Result``; can be pickled before ``setup``; and, if it is a
+    dataclass of plain data, comes back the same from a config.
+
+    Args:
+        stage: as built, not yet set up.
+        models: what it borrows from; fakes unless given.
+        samples: makes fresh samples, the same each time, with the fields that the stage requires; for
+            ``"extras.<key>"`` hand in your own.
+
+    Raises:
+        AssertionError: says what is wrong.
+        WiringError: it declares a field that no sample has.
+    """
+    _check(not isinstance(stage, type), f"{stage!r} is a class; check an object of it")
+    _check(isinstance(stage, Stage), f"{stage!r} lacks name, requires, provides or __call__")
+    wiring.check_stage_fields(stage)
+    _check_pickles(stage)
+    _check_config(stage)
+    if isinstance(stage, NeedsModels):
+        stage.setup(models or FakeModels())
+    _check(stage([]) is None, "a stage returns nothing")  # type: ignore[func-returns-value]
+    batch = samples()
+    _check_batch(stage, batch, samples())
+    for number, (together, alone) in enumerate(zip(batch, samples(), strict=True)):
+        stage([alone])
+        for name in sorted(wiring.FIELDS | {"extras"} - {"embeddings"}):
+            same = _alike(getattr(together, name), getattr(alone, name))
+            _check(same, f"sample {number} gets other {name} in a batch than alone")
+        _check_records(together)
+
+
+def check_captioner(captioner: Captioner) -> None:
+    """Checks the contract of ``autotag.protocols.Captioner`` on plain pictures.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    _check(isinstance(captioner, Captioner), f"{captioner!r} has no caption(images, options)")
+    images = [make_image(colour) for colour in ("red", "green", "blue")]
+    _check(captioner.caption([], CaptionOptions()) == [], "no images must give []")
+    for wanted in (1, 2):
+        asked = CaptionOptions(num_beams=wanted, num_captions=wanted, max_new_tokens=8)
+        rows = captioner.caption(images, asked)
+        _check(len(rows) == len(images), f"{len(images)} images gave {len(rows)} lists")
+        for row in rows:
+            _check(len(row) == wanted, f"num_captions={wanted} gave {len(row)} captions")
+            _check(all(isinstance(caption, Caption) for caption in row), f"not all are Caption: {row!r}")
+    alone = [captioner.caption([image], CaptionOptions(max_new_tokens=8))[0][0].text for image in images]
+    together = [row[0].text for row in captioner.caption(images, CaptionOptions(max_new_tokens=8))]
+    _check(alone == together, f"captions differ in a batch ({together!r}) and alone ({alone!r})")
+
+
+def check_extractor(extractor: KeyphraseExtractor) -> None:
+    """Checks the contract of ``autotag.protocols.KeyphraseExtractor``.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    _check(isinstance(extractor, KeyphraseExtractor), f"{extractor!r} has no extract(texts, options)")
+    texts = ["a red dog runs over green grass", "", "two boats on a lake"]
+    asked = KeyphraseOptions(top_n=2)
+    _check(extractor.extract([], asked) == [], "no texts must give []")
+    rows = extractor.extract(texts, asked)
+    _check(len(rows) == len(texts), f"{len(texts)} texts gave {len(rows)} lists")
+    _check(list(rows[1]) == [], f"an empty text gave {rows[1]!r}")
+    for text, row in zip(texts, rows, strict=True):
+        _check(len(row) <= asked.top_n, f"top_n={asked.top_n} gave {len(row)} keyphrases of {text!r}")
+        scores = [score for _, score in row]
+        _check(scores == sorted(scores, reverse=True), f"not best first: {row!r}")
+        _check(_alike(row, extractor.extract([text], asked)[0]), f"{text!r} gives other keyphrases alone")
+
+
+def check_encoder(encoder: ImageTextEncoder) -> None:
+    """Checks the contract of ``autotag.protocols.ImageTextEncoder``.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    _check(isinstance(encoder, ImageTextEncoder), f"{encoder!r} lacks an attribute of ImageTextEncoder")
+    _check(isinstance(encoder.id, str) and encoder.id != "", f"id is {encoder.id!r}, not a name")
+    images = [make_image(colour) for colour in ("red", "green", "blue")]
+    texts = ["a dog", "a photo of a boat on a lake"]
+    image_vectors, text_vectors = encoder.embed_images(images), encoder.embed_texts(texts)
+    _check_vectors(image_vectors, len(images), "embed_images")
+    _check_vectors(text_vectors, len(texts), "embed_texts")
+    widths = (image_vectors.shape[1], text_vectors.shape[1])
+    _check(widths[0] == widths[1], f"image vectors have {widths[0]} numbers and text vectors {widths[1]}")
+    _check(_alike(image_vectors[1:2], encoder.embed_images(images[1:2])), "an image has another vector alone")
+    _check(_alike(text_vectors[1:], encoder.embed_texts(texts[1:])), "a text has another vector alone")
+
+
+def check_detector(detector: Detector) -> None:
+    """Checks the contract of ``autotag.protocols.Detector``.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    _check(isinstance(detector, Detector), f"{detector!r} has no detect(images)")
+    images = [make_image("red", (48, 32)), make_image("blue", (20, 60))]
+    _check(detector.detect([]) == [], "no images must give []")
+    rows = detector.detect(images)
+    _check(len(rows) == len(images), f"{len(images)} images gave {len(rows)} lists")
+    for image, row in zip(images, rows, strict=True):
+        scores = [detection.score for detection in row]
+        _check(scores == sorted(scores, reverse=True), f"not best first: {row!r}")
+        _check(all(0 <= score <= 1 for score in scores), f"a score is no probability: {row!r}")
+        for detection in row:
+            left, top, right, bottom = detection.box
+            inside = 0 <= left <= right <= image.width and 0 <= top <= bottom <= image.height
+            _check(inside, f"box {detection.box} is not within the image of {image.size}")
+
+
+def check_writer(make: Callable[[TextIO], Writer]) -> None:
+    """Checks the contract of ``autotag.protocols.Writer``.
+
+    Args:
+        make: the writer factory, called with a text stream.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    results = [Result.from_sample(sample) for sample in make_samples()]
+    results.append(Result("späte\nphotos/été 1.jpg", (0, 0), error="cannot read image: it is empty"))
+    for rows in ([], results):
+        stream = io.StringIO()
+        writer = make(stream)
+        _check(isinstance(writer, Writer), f"{writer!r} has no write(result) or no close()")
+        for result in rows:
+            writer.write(result)
+        writer.close()
+        _check(not stream.closed, "close() must not close the stream")
+    _check(stream.getvalue() != "", "four results left nothing in the stream")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        _fail(message)
+
+
+def _fail(message: str) -> NoReturn:
+    raise AssertionError(message)
+
+
+def _check_vectors(vectors: NDArray[np.float32], count: int, what: str) -> None:
+    _check(vectors.dtype == np.float32, f"{what} gives {vectors.dtype}, not float32")
+    _check(vectors.ndim == 2 and len(vectors) == count, f"{what} gives shape {vectors.shape} for {count}")
+    lengths = np.linalg.norm(vectors, axis=1)
+    _check(bool(np.allclose(lengths, 1, atol=1e-3)), f"{what} gives rows of length {lengths}, not 1")
+
+
+def _check_pickles(stage: Stage) -> None:
+    try:
+        again = pickle.loads(pickle.dumps(stage))  # noqa: S301 - made on the line itself
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        _fail(f"stage {stage.name!r} cannot be pickled: {error}")
+    _check(again.name == stage.name, f"stage {stage.name!r} comes back from pickle as {again.name!r}")
+
+
+def _check_config(stage: Stage) -> None:
+    """A stage of plain data is the same after a round trip; models given as objects have no config."""
+    kind: type = type(stage)
+    if not is_dataclass(kind):
+        return
+    try:
+        rows = options.written(stage, where=stage.name)
+    except ConfigError:
+        return
+    again = kind(**options.checked(kind, rows, where=stage.name))
+    for name in options.option_fields(kind):
+        before, after = getattr(stage, name), getattr(again, name)
+        _check(_alike(before, after), f"{name} = {before!r} comes back from a config as {after!r}")
+
+
+def _check_batch(stage: Stage, batch: list[Sample], before: list[Sample]) -> None:
+    """Runs the batch and looks at what was touched."""
+    handed = list(batch)
+    stage(handed)
+    kept = len(handed) == len(batch) and all(map(operator.is_, handed, batch))
+    _check(kept, "a stage must not add, drop or reorder samples")
+    allowed = {*stage.provides, "embeddings"}
+    for sample, old in zip(batch, before, strict=True):
+        for name in sorted(_touched(old, sample) - allowed):
+            _fail(f"stage {stage.name!r} writes {name!r}, which it does not provide")
+
+
+def _touched(before: Sample, after: Sample) -> set[str]:
+    """The fields that differ, each key of ``extras`` as a field of its own."""
+    names = {row.name for row in fields(Sample)} - {"extras"}
+    touched = {name for name in names if not _alike(getattr(before, name), getattr(after, name))}
+    keys = {*before.extras, *after.extras}
+    return touched | {
+        f"extras.{key}" for key in keys if not _alike(before.extras.get(key), after.extras.get(key))
+    }
+
+
+def _check_records(sample: Sample) -> None:
+    kinds = {"captions": Caption, "tags": Tag, "detections": Detection}
+    for name, kind in kinds.items():
+        for row in getattr(sample, name):
+            _check(isinstance(row, kind), f"{name} holds {row!r}, which is no {kind.__name__}")
+    _check(isinstance(sample.prompt, str), f"prompt is {sample.prompt!r}, not text")
+    try:
+        json.dumps(Result.from_sample(sample).to_dict())
+    except (TypeError, ValueError) as error:
+        _fail(f"the result cannot be written as JSON: {error}")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, numbers up to 0.0001 of rounding, which differs with the batch."""
+    if isinstance(one, Image.Image):
+        return bool(one == other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return _alike(list(one.items()), list(other.items()))
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, Caption | Detection | Tag) and type(one) is type(other):
+        return all(_alike(getattr(one, row.name), getattr(other, row.name)) for row in fields(one))
+    return _alike_numbers(one, other)
+
+
+def _alike_numbers(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.shape == other.shape and bool(np.allclose(one, other, atol=1e-4))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-4)
+    return bool(one == other)
