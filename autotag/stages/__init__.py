@@ -1,0 +1,17 @@
+"""The stages that come with autotag, one per file."""
+
+from autotag.stages.assemble_prompt import AssemblePrompt
+from autotag.stages.caption_images import CaptionImages
+from autotag.stages.extract_keyphrases import ExtractKeyphrases
+from autotag.stages.filter_tags import FilterTags
+from autotag.stages.match_vocabulary import MatchVocabulary
+from autotag.stages.merge_tags import MergeTags
+
+__all__ = [
+    "AssemblePrompt",
+    "CaptionImages",
+    "ExtractKeyphrases",
+    "FilterTags",
+    "MatchVocabulary",
+    "MergeTags",
+]

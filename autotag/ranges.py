@@ -1,0 +1,49 @@
+"""Checks of option values, made when a thing is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autotag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def check_count(option: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+    """Refuses anything but a whole number in ``[least, most]``.
+
+    Raises:
+        ConfigError: naming the option, the value and what is allowed.
+    """
+    allowed = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        raise ConfigError(f"{option} is {value!r}; allowed: {allowed}")
+
+
+def check_number(
+    option: str, value: object, *, least: float, most: float | None = None, above: bool = False
+) -> None:
+    """Refuses anything but a number in ``[least, most]``, or above ``least`` where ``above`` is set.
+
+    Raises:
+        ConfigError: naming the option, the value and what is allowed.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = number and (value > least if above else value >= least)  # type: ignore[operator]
+    if not fits or (most is not None and not value <= most):  # type: ignore[operator]
+        bound = f"a number {'above' if above else 'from'} {least:g}" + (
+            "" if most is None else f" to {most:g}"
+        )
+        raise ConfigError(f"{option} is {value!r}; allowed: {bound}")
+
+
+def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the choices.
+
+    Raises:
+        ConfigError: naming the option, the value and the choices.
+    """
+    if value not in choices:
+        raise ConfigError(f"{option} is {value!r}; allowed: {', '.join(map(repr, choices))}")

@@ -1,0 +1,97 @@
+"""Tags from captions."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from autotag.errors import ConfigError
+from autotag.models.catalog import check_model
+from autotag.phrases import check_options
+from autotag.protocols import KeyphraseOptions
+from autotag.ranges import check_choice, check_count, check_number
+from autotag.records import Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from autotag.protocols import KeyphraseExtractor, Models
+    from autotag.records import Sample
+
+Candidates = Literal["phrases", "ngrams"]
+
+
+@dataclass
+class ExtractKeyphrases:
+    """Proposes the keyphrases of an image's captions as tags, after the tags already there.
+
+    All captions of an image count. A phrase that several of them have is proposed once, with its best
+    score: the cosine similarity of the phrase and the caption. Best first.
+
+    Args:
+        model: a keyphrase extractor's name or folder, or a ``KeyphraseExtractor``.
+        candidates: ``"phrases"`` proposes only real phrases (see ``autotag.phrases``); ``"ngrams"``
+            proposes every n-gram left after stop words are removed, exactly as KeyBERT does.
+        ngram_range: fewest and most words of a phrase, at least 1.
+        top_n: keyphrases per caption, at least 1.
+        diversity: None ranks by similarity alone; from 0 to 1 weighs it against unlikeness among the
+            chosen (maximal marginal relevance).
+        stop_words: ``"english"``, a list of words, or None for none.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range, or the model's name is unknown.
+    """
+
+    model: str | KeyphraseExtractor = "minilm"
+    _: KW_ONLY
+    candidates: Candidates = "phrases"
+    ngram_range: tuple[int, int] = (1, 2)
+    top_n: int = 5
+    diversity: float | None = None
+    stop_words: str | tuple[str, ...] | None = "english"
+    name: str = "extract_keyphrases"
+    _extractor: KeyphraseExtractor = field(init=False, repr=False, compare=False)
+
+    requires: ClassVar[frozenset[str]] = frozenset({"captions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def __post_init__(self) -> None:
+        check_choice(f"{self.name}.candidates", self.candidates, get_args(Candidates))
+        check_count(f"{self.name}.top_n", self.top_n)
+        if self.diversity is not None:
+            check_number(f"{self.name}.diversity", self.diversity, least=0, most=1)
+        try:
+            check_options(self.ngram_range, self.stop_words)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}.{error}") from None
+        check_model(self.model, "extractor")
+
+    def setup(self, models: Models, /) -> None:
+        self._extractor = models.extractor(self.model)
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        texts = list(dict.fromkeys(caption.text for sample in samples for caption in sample.captions))
+        if not texts:
+            return
+        options = KeyphraseOptions(
+            candidates=self.candidates,
+            ngram_range=self.ngram_range,
+            top_n=self.top_n,
+            diversity=self.diversity,
+            stop_words=self.stop_words,
+        )
+        keyphrases = dict(zip(texts, self._extractor.extract(texts, options), strict=True))
+        for sample in samples:
+            scores = _best_scores([keyphrases[caption.text] for caption in sample.captions])
+            best_first = sorted(scores.items(), key=lambda entry: -entry[1])
+            sample.tags.extend(Tag.proposed(text, score, by=self.name) for text, score in best_first)
+
+
+def _best_scores(per_caption: Sequence[Sequence[tuple[str, float]]]) -> Mapping[str, float]:
+    """Each phrase once, with the best score that a caption gave it."""
+    best: dict[str, float] = {}
+    for keyphrases in per_caption:
+        for text, score in keyphrases:
+            best[text] = max(score, best.get(text, score))
+    return best

@@ -1,0 +1,100 @@
+"""Only the tags that the image bears out."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from autotag.embeddings import TextVectors, image_vectors
+from autotag.errors import ConfigError
+from autotag.models.catalog import check_model
+from autotag.ranges import check_choice, check_count, check_number
+from autotag.templates import PHOTO, check_template, filled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.protocols import ImageTextEncoder, Models
+    from autotag.records import Sample, Tag
+
+Score = Literal["cosine"]
+
+
+@dataclass
+class FilterTags:
+    """Scores each tag by how well it fits the image and keeps the best, best first.
+
+    The score is the cosine of the image's vector and the vector of the tag in its template (CLIP,
+    Radford et al. 2021, arXiv:2103.00020). Equal scores are ordered by text.
+
+    Args:
+        threshold: the lowest score that is kept, from -1 to 1; None for the encoder's own default.
+        score: what is computed, and what ``threshold`` is compared with.
+        top_k: tags per image at most, at least 1; None for all that reach the threshold.
+        template: sentence around a tag, with one ``{}``.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range; from ``setup``, when ``threshold`` is None and the
+            encoder has no default.
+    """
+
+    _: KW_ONLY
+    threshold: float | None = None
+    score: Score = "cosine"
+    top_k: int | None = 10
+    template: str = PHOTO
+    encoder: str | ImageTextEncoder | None = None
+    name: str = "filter_tags"
+    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _texts: TextVectors = field(init=False, repr=False, compare=False)
+    _lowest: float = field(init=False, repr=False, compare=False)
+
+    requires: ClassVar[frozenset[str]] = frozenset({"tags"})
+    provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None:
+            check_number(f"{self.name}.threshold", self.threshold, least=-1, most=1)
+        check_choice(f"{self.name}.score", self.score, get_args(Score))
+        if self.top_k is not None:
+            check_count(f"{self.name}.top_k", self.top_k)
+        check_template(f"{self.name}.template", self.template)
+        if self.encoder is not None:
+            check_model(self.encoder, "encoder")
+
+    def setup(self, models: Models, /) -> None:
+        self._encoder = models.encoder(self.encoder)
+        self._texts = TextVectors(self._encoder)
+        self._lowest = self._threshold_for(self._encoder)
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        tagged = [sample for sample in samples if sample.tags]
+        if not tagged:
+            return
+        texts = list(dict.fromkeys(tag.text for sample in tagged for tag in sample.tags))
+        rows = self._texts([filled(self.template, text) for text in texts])
+        text_vectors = dict(zip(texts, rows, strict=True))
+        for sample, image_vector in zip(tagged, image_vectors(tagged, self._encoder), strict=True):
+            sample.tags = self._best(
+                [
+                    tag.scored(float(text_vectors[tag.text] @ image_vector), by=self.name)
+                    for tag in sample.tags
+                ]
+            )
+
+    def _best(self, tags: Sequence[Tag]) -> list[Tag]:
+        kept = [tag for tag in tags if tag.score >= self._lowest]
+        return sorted(kept, key=lambda tag: (-tag.score, tag.text))[: self.top_k]
+
+    def _threshold_for(self, encoder: ImageTextEncoder) -> float:
+        if self.threshold is not None:
+            return self.threshold
+        if self.score not in encoder.default_thresholds:
+            raise ConfigError(
+                f"{self.name}.threshold is not set, and encoder {encoder.id!r} has no default threshold for "
+                f"{self.score!r}. Set one that suits this encoder, such as {self.name}.threshold=0.2, or "
+                f"{self.name}.threshold=-1.0 to rank only and keep the top_k best."
+            )
+        return encoder.default_thresholds[self.score]

@@ -1,0 +1,115 @@
+"""Tags from the image itself, out of a user's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - a config is converted by the annotations
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+import numpy as np
+
+from autotag.embeddings import image_vectors
+from autotag.models.catalog import check_model
+from autotag.ranges import check_choice, check_count, check_number
+from autotag.records import Tag
+from autotag.templates import check_template, filled
+from autotag.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder, Models
+    from autotag.records import Sample
+
+Score = Literal["cosine"]
+_TEXTS_AT_ONCE = 1024
+
+
+@dataclass
+class MatchVocabulary:
+    """Proposes the labels that look most like the image, after the tags already there.
+
+    A label's score is the best cosine of the image with one of its names (the label and its synonyms), each
+    put into the template. Best first; equal scores in the vocabulary's order.
+
+    Args:
+        vocabulary: a file (see ``Vocabulary.from_file``), a list of labels, a mapping of labels to
+            synonyms, or a ``Vocabulary``. A file is read when the stage is built.
+        top_k: labels per image, at least 1.
+        threshold: the lowest score that is proposed, from -1 to 1; None proposes ``top_k`` whatever
+            their scores. It belongs to one encoder.
+        score: what ``threshold`` is compared with.
+        template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
+            "a photo of {}" unless it says otherwise.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range, or the vocabulary cannot be read.
+    """
+
+    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary
+    _: KW_ONLY
+    top_k: int = 10
+    threshold: float | None = None
+    score: Score = "cosine"
+    template: str | None = None
+    encoder: str | ImageTextEncoder | None = None
+    name: str = "match_vocabulary"
+    _labels: Vocabulary = field(init=False, repr=False, compare=False)
+    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _names: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # (names of all labels, D)
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def __post_init__(self) -> None:
+        check_count(f"{self.name}.top_k", self.top_k)
+        check_choice(f"{self.name}.score", self.score, get_args(Score))
+        if self.threshold is not None:
+            check_number(f"{self.name}.threshold", self.threshold, least=-1, most=1)
+        if self.template is not None:
+            check_template(f"{self.name}.template", self.template)
+        if self.encoder is not None:
+            check_model(self.encoder, "encoder")
+        self._labels = _read(self.vocabulary, self.name)
+
+    def setup(self, models: Models, /) -> None:
+        self._encoder = models.encoder(self.encoder)
+        template = self.template or self._labels.template
+        texts = [filled(template, name) for label in self._labels for name in self._labels.names(label)]
+        batches = [texts[at : at + _TEXTS_AT_ONCE] for at in range(0, len(texts), _TEXTS_AT_ONCE)]
+        self._names = np.concatenate([self._encoder.embed_texts(batch) for batch in batches])
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        if not samples:
+            return
+        name_scores = image_vectors(samples, self._encoder) @ self._names.T
+        sizes = [len(self._labels.names(label)) for label in self._labels]
+        starts = np.cumsum([0, *sizes[:-1]])
+        for sample, scores in zip(samples, np.maximum.reduceat(name_scores, starts, axis=1), strict=True):
+            sample.tags.extend(self._best(scores))
+
+    def _best(self, scores: NDArray[np.float32]) -> list[Tag]:
+        """The labels to propose for one image, from the scores of all, (L,)."""
+        order = np.argsort(-scores, kind="stable")[: self.top_k]
+        lowest = -np.inf if self.threshold is None else self.threshold
+        labels = self._labels.labels
+        return [
+            Tag.proposed(labels[index], float(scores[index]), by=self.name)
+            for index in order
+            if scores[index] >= lowest
+        ]
+
+
+def _read(
+    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary, name: str
+) -> Vocabulary:
+    if isinstance(vocabulary, Vocabulary):
+        return vocabulary
+    if isinstance(vocabulary, str | Path):
+        return Vocabulary.from_file(vocabulary)
+    return Vocabulary(vocabulary, name=name)
