@@ -171,7 +171,7 @@ class ModelRequest:
     """What a model factory is called with; one registered as ``"mine"`` serves the names ``"mine:<location>"``.
 
     Attributes:
-        name: the whole name as the user wrote it, e.g. ``"blip-base"``.
+        name: the catalog's name where it knows the model, else the whole name as the user wrote it.
         location: hub id, open_clip name or folder; empty for a bare ``"mine"``.
         revision: commit, tag or branch on the hub, or None for its default.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.

@@ -6,18 +6,36 @@ A model is named by
 - ``"<factory>:<location>"``: ``"hf:Salesforce/blip-image-captioning-base"``,
   ``"open_clip:ViT-B-32/laion2b_s34b_b79k"``, ``"keybert:sentence-transformers/all-MiniLM-L6-v2"``;
   ``@revision`` may follow a hub id;
-- a folder on disk.
+- a folder on disk, which must not be called like a catalog name;
+- the bare name of a plug-in's factory: ``"mine"``.
+
+A location that is a folder is taken as one, whatever characters it holds; only then is ``@`` looked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from autotag.protocols import ModelKind
+from autotag import protocols, registry
+from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from autotag.protocols import ModelKind, ModelRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HUB_BRANCH = "main"
+"""What is fetched of a hub repository when no revision is named."""
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
+
+_BLIP = "BLIP, 129M image-text pairs, fine-tuned on COCO captions (Li et al. 2022, arXiv:2201.12086)"
+_BLIP2 = "BLIP-2, 129M image-text pairs (Li et al. 2023, arXiv:2301.12597)"
+_GIT = "GIT, 10M/20M image-text pairs, fine-tuned on COCO captions (Wang et al. 2022, arXiv:2205.14100)"
+_CLIP = "CLIP, 400M image-text pairs by OpenAI (Radford et al. 2021, arXiv:2103.00020)"
+_MINI_LICENCE = "research use only (see the LICENSE file beside the weights)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +48,10 @@ class ModelCard:
         source: ``"<factory>:<location>"``; for bundled weights the location is a folder of this package.
         revision: commit, tag or branch on the hub.
         licence: SPDX id or words.
-        download_size: bytes; 0 for bundled weights.
+        download_size: bytes, rounded; 0 for bundled weights.
         default_thresholds: score name -> the cut that suits this encoder.
         origin: what it was trained by or on, one line, with its paper.
+        hub_id: the hub repository that holds the weights; None for bundled weights.
     """
 
     name: str
@@ -43,8 +62,366 @@ class ModelCard:
     download_size: int
     origin: str
     default_thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    hub_id: str | None = None
 
     @property
     def bundled(self) -> bool:
         """Whether the weights come with autotag."""
-        return self.download_size == 0
+        return self.hub_id is None
+
+    @property
+    def factory(self) -> str:
+        """The registered name of what loads it."""
+        return self.source.partition(":")[0]
+
+    @property
+    def location(self) -> str:
+        """What its factory is asked for."""
+        return self.source.partition(":")[2]
+
+
+def _hub_card(
+    name: str,
+    kind: ModelKind,
+    source: str,
+    licence: str,
+    megabytes: int,
+    *,
+    origin: str,
+    cosine: float | None = None,
+    hub_id: str | None = None,
+) -> ModelCard:
+    """The card of weights on the hub's main branch."""
+    return ModelCard(
+        name=name,
+        kind=kind,
+        source=source,
+        revision=HUB_BRANCH,
+        licence=licence,
+        download_size=megabytes * 1_000_000,
+        origin=origin,
+        default_thresholds={} if cosine is None else {"cosine": cosine},
+        hub_id=hub_id or source.partition(":")[2],
+    )
+
+
+def _bundled_card(
+    name: str, kind: ModelKind, factory: str, origin: str, *, cosine: float | None = None
+) -> ModelCard:
+    """The card of weights in this package."""
+    return ModelCard(
+        name=name,
+        kind=kind,
+        source=f"{factory}:{BUNDLED / name}",
+        revision=None,
+        licence=_MINI_LICENCE,
+        download_size=0,
+        origin=origin,
+        default_thresholds={} if cosine is None else {"cosine": cosine},
+    )
+
+
+# Cosine cuts. Only clip-mini's is calibrated by this project. The others are starting points from practice:
+# ViT-B/32: LAION kept pairs of image and sentence from 0.28-0.30; right tags of two words score lower: 0.22.
+# ViT-L/14 (OpenAI): right labels near 0.25, wrong ones near 0.19 (openai/CLIP issue 405), so 0.20.
+# SigLIP: cosines lie between about 0 and 0.17 (its logit scale and bias do the rest), so 0.05.
+_CARDS: tuple[ModelCard, ...] = (
+    _bundled_card("blip-mini", "captioner", "hf", "autotag's own small BLIP (autotag.training)"),
+    _hub_card(
+        "blip-base",
+        "captioner",
+        "hf:Salesforce/blip-image-captioning-base",
+        "BSD-3-Clause",
+        990,
+        origin=_BLIP,
+    ),
+    _hub_card(
+        "blip-large",
+        "captioner",
+        "hf:Salesforce/blip-image-captioning-large",
+        "BSD-3-Clause",
+        1_880,
+        origin=_BLIP,
+    ),
+    _hub_card("blip2-opt-2.7b", "captioner", "hf:Salesforce/blip2-opt-2.7b", "MIT", 15_000, origin=_BLIP2),
+    _hub_card(
+        "blip2-flan-t5-xl", "captioner", "hf:Salesforce/blip2-flan-t5-xl", "MIT", 15_800, origin=_BLIP2
+    ),
+    _hub_card("git-base", "captioner", "hf:microsoft/git-base-coco", "MIT", 710, origin=_GIT),
+    _hub_card("git-large", "captioner", "hf:microsoft/git-large-coco", "MIT", 1_580, origin=_GIT),
+    _bundled_card(
+        "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.2
+    ),
+    _hub_card(
+        "clip-vit-b-32",
+        "encoder",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "MIT",
+        605,
+        origin="OpenCLIP, 2B image-text pairs of LAION-5B (Cherti et al. 2022, arXiv:2212.07143)",
+        cosine=0.22,
+        hub_id="laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    ),
+    _hub_card(
+        "clip-vit-l-14",
+        "encoder",
+        "open_clip:ViT-L-14/openai",
+        "MIT",
+        1_710,
+        origin=_CLIP,
+        cosine=0.2,
+        hub_id="timm/vit_large_patch14_clip_224.openai",
+    ),
+    _hub_card(
+        "clip-vit-b-32-openai",
+        "encoder",
+        "hf:openai/clip-vit-base-patch32",
+        "MIT",
+        605,
+        origin=_CLIP,
+        cosine=0.22,
+    ),
+    _hub_card(
+        "siglip-base",
+        "encoder",
+        "hf:google/siglip-base-patch16-224",
+        "Apache-2.0",
+        815,
+        origin="SigLIP, WebLI image-text pairs (Zhai et al. 2023, arXiv:2303.15343)",
+        cosine=0.05,
+    ),
+    _bundled_card(
+        "minilm-mini",
+        "extractor",
+        "keybert",
+        "word vectors distilled from all-MiniLM-L6-v2 (autotag.training)",
+    ),
+    _hub_card(
+        "minilm",
+        "extractor",
+        "keybert:sentence-transformers/all-MiniLM-L6-v2",
+        "Apache-2.0",
+        91,
+        origin="MiniLM (Wang et al. 2020, arXiv:2002.10957), fine-tuned on 1B sentence pairs",
+    ),
+)
+
+
+def cards() -> tuple[ModelCard, ...]:
+    """Every card, by kind, bundled ones first."""
+    return _CARDS
+
+
+def find_card(name: str, kind: ModelKind) -> ModelCard | None:
+    """The card of this name and kind, or None."""
+    return next((card for card in _CARDS if card.name == name and card.kind == kind), None)
+
+
+def is_present(card: ModelCard) -> bool:
+    """Whether the weights are on this machine: bundled, or whole in the hub's cache."""
+    from autotag.models import folders, hub
+
+    needs = folders.needs_of(card.factory)
+    if card.hub_id is None:
+        folder = Path(card.location)
+        return folder.is_dir() and not folders.missing_parts(folder, needs)
+    return hub.cached_folder(card.hub_id, card.revision, needs) is not None
+
+
+def download(card: ModelCard) -> Path:
+    """Fetches the weights, showing progress on stderr, and answers the folder that holds them.
+
+    What the hub's cache already holds is not fetched again; a branch that moved on is.
+
+    Raises:
+        ModelUnavailableError: the hub cannot be reached, or bundled weights are missing.
+    """
+    from autotag.models import folders, hub
+
+    if card.hub_id is None:
+        folder = Path(card.location)
+        if not folder.is_dir():
+            raise ModelUnavailableError(card.name, _no_bundled_folder(card.name, folder), looked_in=folder)
+        return folder
+    return hub.download(
+        card.name,
+        card.kind,
+        card.hub_id,
+        card.revision,
+        folders.needs_of(card.factory),
+        download_size=card.download_size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAddress:
+    """A model's name, taken apart.
+
+    Attributes:
+        name: the card's name when the catalog knows the model, else as the user wrote it.
+        kind: what it is lent as.
+        factory: the registered name of what loads it.
+        location: hub id, open_clip name or absolute folder; empty for a bare factory name.
+        revision: on the hub; None for a folder, or a plug-in's location without one.
+        card: what the catalog knows, if anything.
+    """
+
+    name: str
+    kind: ModelKind
+    factory: str
+    location: str
+    revision: str | None = None
+    card: ModelCard | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str | None]:
+        """The same for two names of one model."""
+        return self.kind, self.factory, self.location, self.revision
+
+    def request(self, device: str, dtype: str) -> ModelRequest:
+        """What the factory is called with."""
+        return ModelRequest(
+            name=self.name,
+            location=self.location,
+            revision=self.revision,
+            device=device,
+            dtype=dtype,
+            default_thresholds=dict(self.card.default_thresholds) if self.card else {},
+            download_size=self.card.download_size if self.card else None,
+        )
+
+
+def parse_name(name: str, kind: ModelKind) -> ModelAddress:
+    """Takes a model's name apart, as far as that goes without loading anything.
+
+    Raises:
+        UnknownNameError: no such catalog name or factory.
+        ModelUnavailableError: it names a folder that does not exist.
+        ConfigError: the name is of another kind of model, or says too little.
+    """
+    card = find_card(name, kind)
+    if card is not None:
+        return ModelAddress(name, kind, card.factory, card.location, card.revision, card)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return _located(name, kind, _folder_factory(name, kind, folder), name)
+    factory, colon, location = name.partition(":")
+    if colon and factory in registry.names(kind):
+        return _located(name, kind, factory, location)
+    if name in registry.names(kind):
+        return _bare(name, kind)
+    raise _refusal(name, kind)
+
+
+def check_model(model: object, kind: ModelKind) -> None:
+    """Refuses, before anything is loaded, what ``ModelPool`` would refuse to lend.
+
+    Raises:
+        ConfigError: a name that ``parse_name`` refuses (also ``ModelUnavailableError``), or an object
+            that is no such model; the message says what it lacks.
+    """
+    if isinstance(model, str):
+        parse_name(model, kind)
+        return
+    if isinstance(model, type):
+        raise ConfigError(f"{model.__name__} is a class; hand in an object of it as the {kind}")
+    lacking = [attribute for attribute in _attributes(kind) if not hasattr(model, attribute)]
+    if lacking:
+        raise ConfigError(
+            f"{type(model).__name__} object cannot be used as {_article(kind)}: "
+            f"it has no {', '.join(lacking)} (see autotag.protocols.{_PROTOCOLS[kind].__name__})"
+        )
+
+
+_PROTOCOLS: dict[ModelKind, type] = {
+    "captioner": protocols.Captioner,
+    "extractor": protocols.KeyphraseExtractor,
+    "encoder": protocols.ImageTextEncoder,
+    "detector": protocols.Detector,
+}
+_OWN_FACTORIES = ("hf", "open_clip", "keybert")
+_HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
+_FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
+
+
+def _attributes(kind: ModelKind) -> list[str]:
+    return [attribute for attribute in vars(_PROTOCOLS[kind]) if not attribute.startswith("_")]
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
+    """What loads a folder that stands alone."""
+    if kind == "captioner":
+        return "hf"
+    if kind == "encoder":
+        return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
+    if kind == "extractor":
+        return "keybert"
+    raise ConfigError(f"folder {name!r}: say what loads it, as '<factory>:{name}'")
+
+
+def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAddress:
+    """The address of ``factory:location``."""
+    if not location:
+        raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<hub id or folder>'")
+    folder = Path(location.removeprefix("local-dir:")).expanduser()
+    if folder.is_dir():
+        return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
+    if factory in _OWN_FACTORIES and looks_like_folder(location):
+        raise ModelUnavailableError(name, f"{kind} {name!r}: there is no folder {folder}", looked_in=folder)
+    match = _HUB_NAME.fullmatch(location)
+    if match:
+        return _known(ModelAddress(name, kind, factory, match["id"], match["revision"]))
+    revision = HUB_BRANCH if factory in _OWN_FACTORIES else None
+    return _known(ModelAddress(name, kind, factory, location, revision))
+
+
+def _known(address: ModelAddress) -> ModelAddress:
+    """The address with its card, when the catalog has one for this location and revision."""
+    for card in _CARDS:
+        same = (card.kind, card.factory, card.location) == (address.kind, address.factory, address.location)
+        if same and address.revision == card.revision:
+            return ModelAddress(card.name, card.kind, card.factory, card.location, card.revision, card)
+    return address
+
+
+def _bare(name: str, kind: ModelKind) -> ModelAddress:
+    """The address of a factory that was named without a location."""
+    if name in _OWN_FACTORIES:
+        raise ConfigError(f"{kind} {name!r} says no location; write '{name}:<hub id or folder>'")
+    return ModelAddress(name, kind, name, "")
+
+
+def looks_like_folder(location: str) -> bool:
+    """Whether this can only mean a folder: no hub id or open_clip name is written like it."""
+    return (
+        location.startswith((".", "~", "/", "local-dir:"))
+        or "\\" in location
+        or Path(location).is_absolute()
+        or location.count("/") > 1
+    )
+
+
+def _refusal(name: str, kind: ModelKind) -> Exception:
+    """Why a name is refused that is no card, folder or factory."""
+    other = next((card for card in _CARDS if card.name == name), None)
+    if other is not None:
+        return ConfigError(f"{name!r} is {_article(other.kind)}, not {_article(kind)}")
+    factory, colon, _ = name.partition(":")
+    if colon and _FACTORY_NAME.fullmatch(factory):
+        return UnknownNameError(f"{kind} factory", factory, registry.names(kind))
+    if "/" in name or looks_like_folder(name):
+        folder = Path(name).expanduser()
+        hint = "" if looks_like_folder(name) else f"; for a model of the hub write 'hf:{name}'"
+        return ModelUnavailableError(
+            name, f"{kind} {name!r}: there is no folder {folder}{hint}", looked_in=folder
+        )
+    known = (*(card.name for card in _CARDS if card.kind == kind), *registry.names(kind))
+    return UnknownNameError(kind, name, known)
+
+
+def _no_bundled_folder(name: str, folder: Path) -> str:
+    return f"the bundled model {name!r} is missing: there is no folder {folder}. Install autotag again."

