@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+from autotag.records import Caption, Detection, Result, Tag
+from autotag.testing import make_sample
+
+DETECTION = Detection("dog", 0.9, (1.0, 2.0, 3.0, 4.0))
+
+
+def full_result() -> Result:
+    tag = Tag.proposed("dog", 0.7, "extract_keyphrases").scored(0.31, "filter_tags")
+    sample = make_sample(
+        captions=["a dog"], detections=[DETECTION], tags=[tag], prompt="a dog", extras={"k": [1]}
+    )
+    sample.rankings["animals"] = [tag]
+    return Result.from_sample(sample)
+
+
+def test_a_tag_keeps_every_score_oldest_first() -> None:
+    tag = Tag.proposed("dog", 0.7, "extract_keyphrases").scored(0.31, "filter_tags")
+    assert tag.score == 0.31
+    assert tag.source == "extract_keyphrases"
+    assert list(tag.scores.items()) == [("extract_keyphrases", 0.7), ("filter_tags", 0.31)]
+
+
+def test_scoring_leaves_the_old_tag_alone() -> None:
+    tag = Tag.proposed("dog", 0.7, "a")
+    tag.scored(0.1, "b")
+    assert tag == Tag("dog", 0.7, "a", {"a": 0.7})
+
+
+def test_tags_can_be_in_a_set() -> None:
+    assert len({Tag.proposed("dog", 0.7, "a"), Tag.proposed("dog", 0.7, "a")}) == 1
+
+
+def test_a_result_survives_json() -> None:
+    result = full_result()
+    assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_a_result_survives_pickle() -> None:
+    assert pickle.loads(pickle.dumps(full_result())) == full_result()
+
+
+def test_a_result_shares_nothing_that_a_stage_could_still_change() -> None:
+    sample = make_sample(tags={"dog": 0.5}, extras={"key": 1})
+    result = Result.from_sample(sample)
+    sample.tags.clear()
+    sample.extras.clear()
+    assert (len(result.tags), result.extras) == (1, {"key": 1})
+
+
+def test_the_caption_is_the_best_one_or_empty() -> None:
+    assert Result("a", (1, 1), captions=(Caption("one", "f"), Caption("two", "f"))).caption == "one"
+    assert Result("a", (1, 1)).caption == ""
+
+
+def test_an_error_result_has_no_size() -> None:
+    result = Result("a.jpg", (0, 0), error="it is empty")
+    assert Result.from_dict(result.to_dict()) == result
