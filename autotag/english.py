@@ -123,7 +123,7 @@ def _singular(word: str) -> str:
         return _singulars()[word]
     if word.endswith("men"):
         return word[:-2] + "an" if len(word) > 5 and word not in ("specimen", "abdomen") else word
-    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is", "'s")):
         return word
     return word if word in word_list("invariable") else _without_s(word)
 

@@ -95,7 +95,8 @@ def _tokens(text: str) -> list[str]:
 
 
 def _is_word(token: str) -> bool:
-    return len(token) > 1 and any(character.isalpha() for character in token)
+    long_enough = len(token) > 1 or not token.isascii()  # one Chinese character is a word
+    return long_enough and token[0].isalnum() and any(character.isalpha() for character in token)
 
 
 def _runs(tokens: Sequence[str], stop_words: frozenset[str], longest: int) -> Iterator[str]:
@@ -346,7 +347,8 @@ def _joins_clause(place: _Place) -> bool:
     joined = place.joined_to
     if joined is None or "verb" not in place.classes:
         return False
-    return not english.is_plural(place.tokens[joined])
+    noun = place.tokens[joined]
+    return english.is_animate(noun) or not english.is_plural(noun)
 
 
 def _is_also_noun(word: str) -> bool:

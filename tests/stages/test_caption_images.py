@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.stages import CaptionImages
+from autotag.testing import FakeCaptioner, FakeModels, check_stage, make_sample
+
+
+def test_it_keeps_the_contract():
+    check_stage(CaptionImages())
+    check_stage(CaptionImages("blip-large", prompt="a photo of", num_beams=3, num_captions=2))
+
+
+def test_a_batch_is_captioned_in_one_call_by_the_model_it_names():
+    models = FakeModels(fake_captioner=FakeCaptioner())
+    samples = [make_sample(colour="red"), make_sample(colour="blue")]
+    stage = CaptionImages("blip-large")
+    stage.setup(models)
+    stage(samples)
+    assert models.asked == [("captioner", "blip-large")]
+    assert models.fake_captioner.batches == [2]
+    assert [sample.captions[0].text for sample in samples] == ["a red picture", "a blue picture"]
+
+
+def test_its_options_reach_the_captioner():
+    stage = CaptionImages(FakeCaptioner(), prompt="look:", num_beams=2, num_captions=2)
+    stage.setup(FakeModels())
+    sample = make_sample()
+    stage([sample])
+    assert [caption.text for caption in sample.captions] == [
+        "look: a red picture",
+        "look: a red picture, version 2",
+    ]
+
+
+def test_captions_of_other_stages_stay_in_front():
+    stage = CaptionImages(FakeCaptioner(text="new"))
+    stage.setup(FakeModels())
+    sample = make_sample(captions=["old"])
+    stage([sample])
+    assert [caption.text for caption in sample.captions] == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, r"caption_images\.max_new_tokens is 0; allowed: .* at least 1"),
+        ({"num_beams": 0}, r"caption_images\.num_beams is 0"),
+        ({"num_captions": 2}, r"caption_images\.num_captions is 2; allowed: .* at most 1"),
+        ({"repetition_penalty": 0.0}, r"caption_images\.repetition_penalty is 0\.0; .* above 0"),
+        ({"name": "second", "num_beams": -1}, r"second\.num_beams is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        CaptionImages(**options)
+
+
+def test_an_unknown_model_is_refused_before_anything_loads():
+    with pytest.raises(UnknownNameError, match="blip-base"):
+        CaptionImages("blip-bass")

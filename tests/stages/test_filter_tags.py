@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.records import Tag
+from autotag.stages import FilterTags
+from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
+
+SIMILARITIES = {"dog": 0.5, "sea": 0.3, "car": 0.1}
+TAGS = {"car": 0.9, "sea": 0.8, "dog": 0.7}
+
+
+def filtered(stage, encoder=None, tags=TAGS):
+    stage.setup(FakeModels(fake_encoder=encoder or FakeEncoder(SIMILARITIES)))
+    sample = make_sample(tags=tags)
+    stage([sample])
+    return sample.tags
+
+
+def test_it_keeps_the_contract():
+    check_stage(FilterTags())
+    check_stage(FilterTags(threshold=-1.0, top_k=None, encoder="clip-mini"))
+
+
+def test_tags_that_fit_the_image_stay_best_first():
+    assert [tag.text for tag in filtered(FilterTags(threshold=0.25))] == ["dog", "sea"]
+
+
+def test_every_tag_keeps_its_scores_and_its_source():
+    (tag,) = filtered(FilterTags(threshold=0.4))
+    assert tag.score == pytest.approx(0.5, abs=1e-6)
+    assert tag == Tag("dog", tag.score, "fake", {"fake": 0.7, "filter_tags": tag.score})
+
+
+def test_the_default_threshold_is_the_encoders():
+    strict = FakeEncoder(SIMILARITIES, default_thresholds={"cosine": 0.4})
+    lax = FakeEncoder(SIMILARITIES, default_thresholds={"cosine": 0.0})
+    assert [tag.text for tag in filtered(FilterTags(), strict)] == ["dog"]
+    assert [tag.text for tag in filtered(FilterTags(), lax)] == ["dog", "sea", "car"]
+
+
+def test_an_encoder_without_default_is_refused_with_the_ways_out():
+    unknown = FakeModels(fake_encoder=FakeEncoder(id="new-clip", default_thresholds={"sigmoid": 0.5}))
+    with pytest.raises(
+        ConfigError, match=r"'new-clip' has no default .*filter_tags\.threshold=-1\.0 to rank only"
+    ):
+        FilterTags().setup(unknown)
+    FilterTags(threshold=-1.0).setup(unknown)
+
+
+def test_top_k_keeps_the_best():
+    assert [tag.text for tag in filtered(FilterTags(threshold=-1.0, top_k=2))] == ["dog", "sea"]
+    many = {f"tag {number}": 0.5 for number in range(15)}
+    assert len(filtered(FilterTags(threshold=-1.0), tags=many)) == 10
+    assert len(filtered(FilterTags(threshold=-1.0, top_k=None), tags=many)) == 15
+
+
+def test_equal_scores_are_ordered_by_text():
+    twins = [Tag.proposed(text, 0.5, "fake") for text in ("dog", "Dog", "dog")]
+    encoder = FakeEncoder({"dog": 0.0, "Dog": 0.0})
+    assert [tag.text for tag in filtered(FilterTags(threshold=-1.0), encoder, twins)] == ["Dog", "dog", "dog"]
+
+
+def test_a_tag_with_braces_is_a_tag_like_others():
+    encoder = FakeEncoder({"a photo of my {} {0} dog": 0.6})
+    (tag,) = filtered(FilterTags(threshold=0.5), encoder, {"my {} {0} dog": 0.1})
+    assert tag.text == "my {} {0} dog"
+
+
+def test_the_template_is_what_the_encoder_reads():
+    encoder = FakeEncoder({"a drawing of dog": 0.9})
+    (tag,) = filtered(FilterTags(threshold=0.8, template="a drawing of {}"), encoder, {"dog": 0.1})
+    assert tag.text == "dog"
+
+
+def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
+    encoder = FakeEncoder(SIMILARITIES)
+    stage = FilterTags()
+    stage.setup(FakeModels(fake_encoder=encoder))
+    stage([make_sample(tags=TAGS), make_sample(tags={"dog": 0.1}), make_sample()])
+    stage([make_sample(tags=TAGS)])
+    assert encoder.image_batches == [2, 1]
+    assert encoder.text_batches == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.5}, r"filter_tags\.threshold is 1\.5; allowed: a number from -1 to 1"),
+        ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine'"),
+        ({"top_k": 0}, r"filter_tags\.top_k is 0"),
+        ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),
+        ({"encoder": "clip-minni"}, "clip-mini"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        FilterTags(**options)

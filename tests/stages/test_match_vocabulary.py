@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.stages import MatchVocabulary
+from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
+from autotag.vocabulary import Vocabulary
+
+SIMILARITIES = {"sofa": 0.1, "couch": 0.8, "lamp": 0.5, "rug": 0.3}
+
+
+def matched(stage, encoder=None, **sample_fields):
+    stage.setup(FakeModels(fake_encoder=encoder or FakeEncoder(SIMILARITIES)))
+    sample = make_sample(**sample_fields)
+    stage([sample])
+    return sample.tags
+
+
+def test_it_keeps_the_contract():
+    check_stage(MatchVocabulary(("sofa", "lamp")))
+    check_stage(MatchVocabulary({"sofa": ("couch",), "lamp": ()}, top_k=1, threshold=0.1))
+    check_stage(MatchVocabulary(Vocabulary(["sofa"])))
+
+
+def test_labels_come_best_first_with_their_cosine():
+    tags = matched(MatchVocabulary(["rug", "sofa", "lamp"]))
+    assert [tag.text for tag in tags] == ["lamp", "rug", "sofa"]
+    assert [tag.score for tag in tags] == pytest.approx([0.5, 0.3, 0.1], abs=1e-6)
+    assert {tag.source for tag in tags} == {"match_vocabulary"}
+
+
+def test_a_synonym_is_scored_and_the_label_comes_out():
+    tags = matched(MatchVocabulary({"lamp": (), "sofa": ("couch",), "rug": ()}))
+    assert [tag.text for tag in tags] == ["sofa", "lamp", "rug"]
+    assert tags[0].score == pytest.approx(0.8, abs=1e-6)
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "rooms.txt"
+    path.write_text("lamp\nsofa | couch\n", encoding="utf-8")
+    assert [tag.text for tag in matched(MatchVocabulary(path))] == ["sofa", "lamp"]
+    assert [tag.text for tag in matched(MatchVocabulary(str(path)))] == ["sofa", "lamp"]
+
+
+def test_top_k_and_threshold_both_cut():
+    labels = ("sofa", "lamp", "rug")
+    assert [tag.text for tag in matched(MatchVocabulary(labels, top_k=1))] == ["lamp"]
+    assert [tag.text for tag in matched(MatchVocabulary(labels, threshold=0.2))] == ["lamp", "rug"]
+    assert matched(MatchVocabulary(labels, threshold=0.9)) == []
+
+
+def test_tags_of_other_stages_stay_in_front():
+    tags = matched(MatchVocabulary(["lamp"]), tags={"dog": 0.9})
+    assert [tag.text for tag in tags] == ["dog", "lamp"]
+
+
+def test_names_are_embedded_once_at_setup_in_the_template():
+    encoder = FakeEncoder({"in a sofa room": 0.7, "a photo of sofa": 0.2})
+    stage = MatchVocabulary(["sofa"], template="in a {} room")
+    assert matched(stage, encoder)[0].score == pytest.approx(0.7, abs=1e-6)
+    stage([make_sample(), make_sample()])
+    assert encoder.text_batches == [1]
+
+
+def test_without_a_template_the_vocabulary_has_the_word():
+    encoder = FakeEncoder({"in a sofa room": 0.7, "a photo of sofa": 0.2})
+    own = Vocabulary(["sofa"], template="in a {} room")
+    assert matched(MatchVocabulary(own), encoder)[0].score == pytest.approx(0.7, abs=1e-6)
+    assert matched(MatchVocabulary(["sofa"]), encoder)[0].score == pytest.approx(0.2, abs=1e-6)
+
+
+def test_the_image_vector_is_left_for_the_next_stage():
+    encoder = FakeEncoder()
+    stage = MatchVocabulary(["lamp"])
+    stage.setup(FakeModels(fake_encoder=encoder))
+    samples = [make_sample(), make_sample()]
+    stage(samples)
+    stage(samples)
+    assert encoder.image_batches == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, r"match_vocabulary\.top_k is 0"),
+        ({"threshold": 2}, r"match_vocabulary\.threshold is 2; allowed: a number from -1 to 1"),
+        ({"score": "sigmoid"}, r"match_vocabulary\.score is 'sigmoid'; allowed: 'cosine'"),
+        ({"template": "a photo"}, r"match_vocabulary\.template is 'a photo'"),
+        ({"vocabulary": "/nowhere/rooms.txt"}, r"rooms\.txt cannot be read"),
+        ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no label"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_built(options, message):
+    with pytest.raises(ConfigError, match=message):
+        MatchVocabulary(**{"vocabulary": ("sofa",), **options})
