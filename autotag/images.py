@@ -242,6 +242,7 @@ def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadI
     """A user's Pillow image, at the frame where it stands; it is loaded, and otherwise left alone."""
     check_size(image.size, source, limits.max_pixels)
     try:
+        image.load()  # which turns a TIFF upright, and says so in its metadata
         turned = orientation(image.info)
         size = upright_size(image.size, turned)
         return ReadImage(source, upright(shrink(to_rgb(image), limits.target_size), turned), size)

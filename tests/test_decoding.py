@@ -124,9 +124,7 @@ def test_a_large_jpeg_is_decoded_within_little_memory() -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     content = encoded(Image.new("RGB", (6000, 6000), RED), "JPEG")
-    ran = subprocess.run(
-        [sys.executable, "-c", script], input=content, capture_output=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(ran.stdout) * unit < 6000 * 6000 * 4 / 2
 
@@ -320,7 +318,7 @@ def test_corrupt_exif_costs_neither_the_picture_nor_a_warning() -> None:
     plain = encoded(photograph(96, 64), "JPEG")
     start = 2 + 2 + struct.unpack_from(">H", plain, 4)[0]
     jpeg = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[start:]
-    with pytest.warns(UserWarning, match="Tag data larger|corrupt EXIF"):
+    with pytest.warns(UserWarning, match="Tag data larger|[Cc]orrupt EXIF"):
         Image.open(io.BytesIO(jpeg))
     assert decode(jpeg, "photo", NO_LIMITS)[1] == (64, 96)
 
