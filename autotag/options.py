@@ -54,7 +54,16 @@ class _Mismatch(Exception):  # noqa: N818 - raised and caught here only
     """A value is not of the type of its option."""
 
 
-class _OnlyForTypeCheckers:
+class _Dotted(type):
+    """Lets ``np.float32`` be asked of the stand-in for ``np``."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+
+class _OnlyForTypeCheckers(metaclass=_Dotted):
     """Stands for a name that a module imports under ``TYPE_CHECKING`` only."""
 
     def __class_getitem__(cls, item: object) -> type:
@@ -229,16 +238,9 @@ def _reference(target: object, import_string: str, name: str) -> str:
 
 
 def _hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass, resolved as far as they exist at run time."""
+    """The annotations of a dataclass; what exists for type checkers only stands for some class."""
     names = _Names(vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {})
-    try:
-        return get_type_hints(kind, localns=names)
-    except (
-        AttributeError,
-        NameError,
-        TypeError,
-    ):  # e.g. np.float32 with numpy imported for type checkers only
-        return {}
+    return get_type_hints(kind, localns=names)
 
 
 def _is_default(field: Field[Any], value: object) -> bool:

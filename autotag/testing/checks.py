@@ -266,8 +266,8 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _alike_numbers(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.shape == other.shape and bool(np.allclose(one, other, atol=1e-4))
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.shape(one) == np.shape(other) and bool(np.allclose(one, other, atol=1e-4))
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-4)
     return bool(one == other)
