@@ -104,7 +104,7 @@ def load(
         "max_pixels": max_pixels,
     }
     changes = {name: value for name, value in settings.items() if value is not None}
-    return from_config(_overridden({**read_preset(preset), **changes}, stages))
+    return from_config(overridden({**read_preset(preset), **changes}, stages))
 
 
 def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
@@ -133,7 +133,7 @@ def to_config(pipeline: Pipeline) -> dict[str, Any]:
     return pipeline.to_config()
 
 
-def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     """Overrides as a command line gives them: ``"filter_tags.threshold=0.25"``.
 
     The value is read as a TOML value; a bare word is text. Ready for ``load(preset, **overrides)``.
@@ -149,6 +149,28 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"{setting!r} is no override; write stage.option=value.")
         overrides.setdefault(stage, {})[option] = _parsed(value.strip(), setting)
     return overrides
+
+
+def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """The config with the options of stages replaced.
+
+    Args:
+        config: as ``from_config`` takes it.
+        overrides: by stage name, the options to change, as ``parse_overrides`` gives them.
+
+    Raises:
+        UnknownNameError: no such stage in the config.
+        ConfigError: the config has no stages, or the changes are no table.
+    """
+    tables = _tables(config)
+    names = [options.table_name(table) for table in tables]
+    for name, changes in overrides.items():
+        if name not in names:
+            raise UnknownNameError("stage of this preset:", name, names)
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"{name}={changes!r}: write the options to change, {name}={{'option': value}}.")
+        tables[names.index(name)].update(changes)
+    return {**config, "stages": tables}
 
 
 def _parsed(value: str, setting: str) -> Any:
@@ -176,16 +198,3 @@ def _tables(config: Mapping[str, object]) -> list[dict[str, object]]:
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
     return [dict(table) for table in tables]
-
-
-def _overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-    """The config with the options of stages replaced, by stage name."""
-    tables = _tables(config)
-    names = [options.table_name(table) for table in tables]
-    for name, changes in overrides.items():
-        if name not in names:
-            raise UnknownNameError("stage of this preset:", name, names)
-        if not isinstance(changes, Mapping):
-            raise ConfigError(f"{name}={changes!r}: write the options to change, {name}={{'option': value}}.")
-        tables[names.index(name)].update(changes)
-    return {**config, "stages": tables}

@@ -39,7 +39,11 @@ class Stage(Protocol):
 
 @runtime_checkable
 class NeedsModels(Protocol):
-    """A stage that borrows models: ``setup`` is called once, before the first batch."""
+    """A stage that borrows models: ``setup`` is called once, before the first batch.
+
+    A pipeline calls it on its own shallow copy of the stage, so one stage object may be in two pipelines,
+    and what it borrowed goes when the pipeline is closed.
+    """
 
     def setup(self, models: Models, /) -> None: ...
 
@@ -158,7 +162,12 @@ class Detector(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """Receives results one by one. A writer factory is called with the text stream to write to."""
+    """Receives results one by one. A writer factory is called with the text stream to write to.
+
+    A factory may also have ``streams = True``: what it wrote so far is of use at any time, as lines are.
+    The command line then writes straight to the output file, otherwise to a hidden one that takes its
+    place at the end.
+    """
 
     def write(self, result: Result, /) -> None: ...
     def close(self) -> None:

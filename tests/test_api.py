@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import autotag
+from autotag import api
+from autotag.errors import ImageReadError, UnknownNameError, UrlRefusedError
+from autotag.testing import make_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = """
+import autotag
+
+runs = []
+
+@autotag.stage(provides={"prompt"})
+def say(sample):
+    runs.append(sample.source)
+    sample.prompt = f"{sample.size[0]} wide"
+"""
+
+
+@pytest.fixture
+def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A preset of one stage that needs no model."""
+    (tmp_path / "stages_of_mine.py").write_text(STAGES)
+    (tmp_path / "mine.toml").write_text('[[stages]]\nstage = "stages_of_mine:say"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(api, "_pipelines", {})
+    yield tmp_path / "mine.toml"
+    sys.modules.pop("stages_of_mine", None)
+
+
+def test_one_image_is_tagged(preset: Path) -> None:
+    assert autotag.tag(make_image(size=(20, 10)), preset=preset).prompt == "20 wide"
+
+
+def test_the_pipeline_is_kept_between_calls(preset: Path) -> None:
+    for _ in range(3):
+        autotag.tag(make_image(), preset=preset)
+    (kept,) = api._pipelines.values()
+    autotag.tag(make_image(), preset=str(preset))
+    assert list(api._pipelines.values()) == [kept]
+
+
+def test_other_settings_are_another_pipeline(preset: Path) -> None:
+    autotag.tag(make_image(), preset=preset)
+    autotag.tag(make_image(), preset=preset, device="cpu")
+    assert sorted(pipeline.device for pipeline in api._pipelines.values()) == ["auto", "cpu"]
+
+
+def test_the_presets_own_device_is_kept_unless_told_otherwise(preset: Path) -> None:
+    preset.write_text('device = "cpu"\n' + preset.read_text())
+    autotag.tag(make_image(), preset=preset)
+    assert [pipeline.device for pipeline in api._pipelines.values()] == ["cpu"]
+
+
+def test_threads_share_one_pipeline_and_get_their_own_results(preset: Path) -> None:
+    prompts: dict[int, str] = {}
+
+    def work(width: int) -> None:
+        prompts[width] = autotag.tag(make_image(size=(width, 4)), preset=preset).prompt
+
+    workers = [threading.Thread(target=work, args=(width,)) for width in range(1, 20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert prompts == {width: f"{width} wide" for width in range(1, 20)}
+    assert len(api._pipelines) == 1
+
+
+def test_base_is_the_default_and_never_mini(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(preset: str, **settings: object) -> None:
+        asked.append(preset)
+        raise UnknownNameError("preset", preset, [])
+
+    monkeypatch.setattr(api, "_pipelines", {})
+    monkeypatch.setattr(api, "load", refuse)
+    with pytest.raises(UnknownNameError):
+        autotag.tag(make_image())
+    assert asked == ["base"]
+
+
+def test_a_bad_image_raises(preset: Path) -> None:
+    with pytest.raises(ImageReadError):
+        autotag.tag("no such file.jpg", preset=preset)
+
+
+def test_a_url_is_refused_unless_allowed(preset: Path) -> None:
+    with pytest.raises(UrlRefusedError, match="allow_urls=True"):
+        autotag.tag("https://example.org/a.jpg", preset=preset)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'mini'"):
+        autotag.tag(make_image(), preset="mni")
