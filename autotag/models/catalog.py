@@ -329,23 +329,24 @@ def check_model(model: object, kind: ModelKind) -> None:
     if lacking:
         raise ConfigError(
             f"{type(model).__name__} object cannot be used as {_article(kind)}: "
-            f"it has no {', '.join(lacking)} (see autotag.protocols.{_PROTOCOLS[kind].__name__})"
+            f"it has no {', '.join(lacking)} (see autotag.protocols.{PROTOCOLS[kind].__name__})"
         )
 
 
-_PROTOCOLS: dict[ModelKind, type] = {
+PROTOCOLS: dict[ModelKind, type] = {
     "captioner": protocols.Captioner,
     "extractor": protocols.KeyphraseExtractor,
     "encoder": protocols.ImageTextEncoder,
     "detector": protocols.Detector,
 }
+"""What a model of each kind has to look like."""
 _OWN_FACTORIES = ("hf", "open_clip", "keybert")
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
 
 
 def _attributes(kind: ModelKind) -> list[str]:
-    return [attribute for attribute in vars(_PROTOCOLS[kind]) if not attribute.startswith("_")]
+    return [attribute for attribute in vars(PROTOCOLS[kind]) if not attribute.startswith("_")]
 
 
 def _article(kind: str) -> str:

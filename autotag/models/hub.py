@@ -169,7 +169,7 @@ def _unavailable(
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    size = f" It is a download of about {_words(download_size)}." if download_size else ""
+    size = f" It is a download of about {size_in_words(download_size)}." if download_size else ""
     bundled = _BUNDLED.get(kind)
     instead = f" {bundled!r} (preset 'mini') comes with autotag and needs no download." if bundled else ""
     return ModelUnavailableError(
@@ -181,7 +181,8 @@ def _unavailable(
     )
 
 
-def _words(size: int) -> str:
+def size_in_words(size: int) -> str:
+    """A number of bytes for people: ``"990 MB"``, ``"1.9 GB"``."""
     return f"{size / 1e9:.1f} GB" if size >= 1_000_000_000 else f"{size / 1e6:.0f} MB"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,8 +139,7 @@ def _from_tag(request: ModelRequest) -> OpenClipEncoder:
     architecture, tag = _known_names(request)
     pretrained = open_clip.get_pretrained_cfg(architecture, tag)
     hub_id, _, file = pretrained["hf_hub"].rpartition("/")
-    names = (str(PurePosixPath(file).with_suffix(".safetensors")), file)
-    needs = {"weights": names} if file else folders.OPEN_CLIP_WEIGHTS
+    needs = {"weights": (file,)} if file else folders.OPEN_CLIP_WEIGHTS
     folder = hub.fetch(
         request.name, "encoder", hub_id, request.revision, needs, download_size=request.download_size
     )

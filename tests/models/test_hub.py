@@ -72,7 +72,9 @@ def test_a_download_cut_off_before_the_weights_counts_as_missing(published: Any)
 def test_weights_in_shards_count_as_missing_until_each_is_there(published: Any) -> None:
     files = published.files[REPOSITORY]
     del files["model.safetensors"]
-    files["model.safetensors.index.json"] = b'{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
+    files["model.safetensors.index.json"] = (
+        b'{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
+    )
     files["model-1.safetensors"] = files["model-2.safetensors"] = b"weights"
     folder = _fetch()
     assert hub.cached_folder(REPOSITORY, "main", folders.TRANSFORMERS) == folder

@@ -26,12 +26,15 @@ def words() -> list[str]:
 
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Weights large enough that images and texts differ in what comes out."""
+    """The same weights each time, large enough that what comes out depends on what goes in."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            scale = 0.02 if "norm" in name.lower() else 0.3
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name.lower():
+                parameter.add_(0.02 * noise)
+            else:
+                parameter.copy_(noise * (3.0 if "language_projection" in name else 0.3))
     return model.eval()
 
 
@@ -41,7 +44,7 @@ def bert_tokenizer() -> Any:
     return tokenizer
 
 
-def _byte_tokenizer(kind: Any, **specials: str) -> Any:
+def _byte_tokenizer(kind: Any, **specials: Any) -> Any:
     return kind(**specials).train_new_from_iterator(SENTENCES, vocab_size=300)
 
 
@@ -106,7 +109,12 @@ def git(folder: Path) -> Path:
         ),
         tokenizer,
     )
-    return _saved(transformers.GitForCausalLM(config), processor, folder)
+    _saved(transformers.GitForCausalLM(config), processor, folder)
+    model = transformers.GitForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        model.output.bias[tokenizer.sep_token_id] -= 4  # or most captions would be empty
+    model.save_pretrained(folder)
+    return folder
 
 
 def blip2_opt(folder: Path) -> Path:
@@ -117,7 +125,7 @@ def blip2_opt(folder: Path) -> Path:
         folder,
         tokenizer,
         transformers.OPTConfig(
-            vocab_size=320,
+            vocab_size=len(tokenizer) + 1,
             hidden_size=32,
             ffn_dim=64,
             num_hidden_layers=2,
@@ -132,12 +140,14 @@ def blip2_opt(folder: Path) -> Path:
 
 
 def blip2_t5(folder: Path) -> Path:
-    tokenizer = _byte_tokenizer(transformers.T5Tokenizer)
+    pieces = [*(f"▁{word}" for word in words()[5:]), *"▁abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), *((piece, -2.0) for piece in pieces)]
+    tokenizer = transformers.T5Tokenizer(vocab=vocabulary, extra_ids=0)
     return _blip2(
         folder,
         tokenizer,
         transformers.T5Config(
-            vocab_size=480,
+            vocab_size=len(tokenizer) + 1,
             d_model=32,
             d_kv=16,
             d_ff=64,
@@ -187,7 +197,7 @@ def clip(folder: Path) -> Path:
 
 
 def siglip(folder: Path) -> Path:
-    """With the tokenizer of SigLIP 2's checkpoints of fixed size, which needs no vocabulary from elsewhere."""
+    """With SigLIP 2's tokenizer, as its checkpoints of fixed size have."""
     tokenizer = _byte_tokenizer(transformers.Siglip2Tokenizer)
     config = transformers.SiglipConfig(
         vision_config=_vision(),
@@ -239,7 +249,9 @@ def open_clip_folder(folder: Path, *, timm_tower: bool = False, half: bool = Fal
     )
     state = {name: values.contiguous() for name, values in model.state_dict().items()}
     if half:
-        state = {name: values.half() if values.is_floating_point() else values for name, values in state.items()}
+        state = {
+            name: values.half() if values.is_floating_point() else values for name, values in state.items()
+        }
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
@@ -252,4 +264,21 @@ def sentence_transformer(folder: Path) -> Path:
     vectors = torch.randn(len(words()), 16, generator=torch.Generator().manual_seed(0))
     module = StaticEmbedding(bert_tokenizer(), embedding_weights=vectors.numpy())
     SentenceTransformer(modules=[module], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def older_layout(folder: Path, source: Path) -> Path:
+    """The same model in the files that repositories of before transformers 5 hold."""
+    folder.mkdir()
+    processor: Any = transformers.AutoProcessor.from_pretrained(source)
+    image_processor = {**processor.image_processor.to_dict(), "processor_class": type(processor).__name__}
+    (folder / "preprocessor_config.json").write_text(json.dumps(image_processor))
+    vocabulary = sorted(processor.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    (folder / "vocab.txt").write_text(
+        "\n".join(word for word, _ in vocabulary if word not in {"[DEC]", "[ENC]"})
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    (folder / "config.json").write_text((source / "config.json").read_text())
+    model: Any = transformers.AutoModelForImageTextToText.from_pretrained(source)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
     return folder
