@@ -21,9 +21,12 @@ Errors carry their facts as attributes, name the thing, and say the way out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 
 class AutotagError(Exception):
@@ -116,7 +119,7 @@ class ModelError(AutotagError):
         super().__init__(message)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.model, str(self))
+        return type(self), (self.model, str(self)), vars(self)
 
 
 class ModelUnavailableError(ModelError):

@@ -5,12 +5,13 @@ Nothing here is a base class. An object with these attributes fits; ``autotag.te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
@@ -177,7 +178,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a model factory is called with; one registered as ``"mine"`` serves the names ``"mine:<location>"``.
+    """What a model factory is called with; one registered as ``"mine"`` serves ``"mine:<location>"``.
 
     Attributes:
         name: the catalog's name where it knows the model, else the whole name as the user wrote it.

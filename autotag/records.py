@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
@@ -170,7 +171,9 @@ class Result:
             "size": list(self.size),
             "caption": self.caption,
             "captions": [asdict(caption) for caption in self.captions],
-            "detections": [{**asdict(detection), "box": list(detection.box)} for detection in self.detections],
+            "detections": [
+                {**asdict(detection), "box": list(detection.box)} for detection in self.detections
+            ],
             "tags": [asdict(tag) for tag in self.tags],
             "rankings": {name: [asdict(tag) for tag in tags] for name, tags in self.rankings.items()},
             "prompt": self.prompt,
