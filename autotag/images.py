@@ -110,7 +110,7 @@ def read_image(
 def source_of(image: object) -> str:
     """What to call an image when nobody named it: its path or URL, else the kind of object it is."""
     if isinstance(image, str):
-        return shown_url(image) if _is_url(image) else image
+        return shown_url(image) if is_url(image) else image
     if isinstance(image, os.PathLike):
         return os.fsdecode(image)
     filename = getattr(image, "filename", None) or getattr(image, "name", None)
@@ -252,7 +252,7 @@ def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadI
 
 def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
     """The bytes of an image file, wherever they are."""
-    if isinstance(image, str) and _is_url(image):
+    if isinstance(image, str) and is_url(image):
         return _from_url(image, source, allow_urls=allow_urls)
     if isinstance(image, (str, os.PathLike)):
         return _from_path(os.fsdecode(image), source)
@@ -270,7 +270,8 @@ def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
     )
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether ``read_image`` takes a text for a URL (of any scheme) or a data URI, not for a path."""
     return _DATA.match(text) is not None or _URL.match(text) is not None
 
 

@@ -1,0 +1,45 @@
+"""``autotag download``: fetches weights before they are needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.models.hub import size_in_words
+
+if TYPE_CHECKING:
+    from autotag.models.catalog import ModelAddress
+
+
+@click.command(
+    epilog="Exit codes: 0 all models are on this machine; 2 one is not to be had, or a name is unknown."
+)
+@click.argument("names", metavar="PRESET|MODEL...", nargs=-1, required=True)
+def download(names: tuple[str, ...]) -> None:
+    """Download what a preset or a model needs, unless it is here already.
+
+    PRESET is the name of a preset or a TOML file, MODEL a name that `autotag models` lists. Progress
+    goes to stderr.
+    """
+    from autotag import inventory
+
+    addresses = [address for name in names for address in inventory.find_models(name)]
+    for address in {address.key: address for address in addresses}.values():
+        click.echo(_downloaded(address))
+
+
+def _downloaded(address: ModelAddress) -> str:
+    """Sees to it that a model is on this machine, and says what was to be done."""
+    from autotag import inventory
+
+    bundled = address.card is not None and address.card.bundled
+    if bundled:
+        inventory.fetch(address)  # complains when the bundled weights are gone
+        return f"{address.name}: comes with autotag, nothing to download"
+    if inventory.is_present(address):
+        return f"{address.name}: already on this machine"
+    size = f" ({size_in_words(address.card.download_size)})" if address.card else ""
+    click.echo(f"autotag: downloading {address.name}{size}", err=True)
+    inventory.fetch(address)
+    return f"{address.name}: downloaded"

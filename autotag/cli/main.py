@@ -1,0 +1,60 @@
+"""The command ``autotag``. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from autotag.cli.download import download
+from autotag.cli.models import models
+from autotag.cli.tag import tag
+from autotag.errors import AutotagError
+
+COULD_NOT_RUN = 2
+INTERRUPTED = 130
+READER_GONE = 141
+
+
+class _Commands(click.Group):
+    """Ends every command that could not go on with one line and an exit code, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AutotagError as error:
+            _complain(f"error: {error}")
+            ctx.exit(COULD_NOT_RUN)
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _drop_stdout()
+            ctx.exit(READER_GONE)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all is well; 1 some images failed; 2 it could not run; 130 interrupted.",
+)
+@click.version_option(package_name="autotag", message="%(prog)s %(version)s")
+def main() -> None:
+    """Turn images into tags: captions, keyphrases, relevance, prompts."""
+
+
+for command in (tag, models, download):
+    main.add_command(command)
+
+
+def _complain(message: str) -> None:
+    from autotag.writers.one_line import one_line
+
+    click.echo(f"autotag: {one_line(message)}", err=True)
+
+
+def _drop_stdout() -> None:
+    """Lets the interpreter's last flush of stdout succeed, whose reader is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,114 @@
+"""``autotag models``: what there is to use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from autotag.models.hub import size_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.inventory import ModelEntry, PresetEntry
+
+BUNDLED_LICENCE = (
+    "The bundled weights were trained on data for research use only. Autotag's own licence (Apache-2.0) "
+    "covers its code, not these weights; each has a LICENSE file and a model card beside it."
+)
+
+
+@click.command()
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
+)
+def models(format_name: Literal["table", "json"]) -> None:
+    """List presets and models: size, licence, on this machine or not."""
+    from autotag import inventory
+
+    presets = inventory.preset_entries()
+    entries = inventory.model_entries(presets)
+    if format_name == "json":
+        click.echo(json.dumps(_as_data(presets, entries), ensure_ascii=False, indent=2))
+    else:
+        _print_for_people(presets, entries)
+
+
+def _as_data(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> dict[str, Any]:
+    return {
+        "presets": [
+            {
+                "name": preset.name,
+                "stages": list(preset.stages),
+                "models": list(preset.models),
+                "size": preset.size,
+                "present": preset.present,
+            }
+            for preset in presets
+        ],
+        "models": [_model_as_data(entry) for entry in entries],
+        "bundled_licence": BUNDLED_LICENCE,
+    }
+
+
+def _model_as_data(entry: ModelEntry) -> dict[str, Any]:
+    card = entry.card
+    return {
+        "name": card.name,
+        "kind": card.kind,
+        "source": card.source,
+        "revision": card.revision,
+        "licence": card.licence,
+        "origin": card.origin,
+        "size": entry.size,
+        "bundled": card.bundled,
+        "present": entry.present,
+        "presets": list(entry.presets),
+    }
+
+
+def _print_for_people(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> None:
+    """Two lines per preset and model: the facts in columns, then what it is made of."""
+    click.secho("Presets", bold=True)
+    _echo_rows([(_preset_facts(preset), f"stages {', '.join(preset.stages)}") for preset in presets])
+    click.secho("\nModels", bold=True)
+    _echo_rows([(_model_facts(entry), f"{entry.card.licence}; {entry.card.origin}") for entry in entries])
+    click.echo(f"\n{_wrapped(BUNDLED_LICENCE)}")
+
+
+def _preset_facts(preset: PresetEntry) -> tuple[str, ...]:
+    """Name, size, whether all of it is here, and its models."""
+    here = "here" if preset.present else "not here"
+    return preset.name, size_in_words(preset.size), here, ", ".join(preset.models)
+
+
+def _model_facts(entry: ModelEntry) -> tuple[str, ...]:
+    """Name, kind, size, whether it is here, and for which presets."""
+    here = ("bundled" if entry.card.bundled else "here") if entry.present else "not here"
+    presets = f"for {', '.join(entry.presets)}" if entry.presets else ""
+    return entry.card.name, entry.card.kind, size_in_words(entry.size), here, presets
+
+
+def _echo_rows(rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
+    """Rows of cells, aligned, each with a remark below it."""
+    widths = [max(map(len, column)) for column in zip(*(cells for cells, _ in rows), strict=True)]
+    for cells, remark in rows:
+        aligned = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        click.echo(f"  {'  '.join(aligned)}".rstrip())
+        click.secho(_wrapped(remark, indent="      "), dim=True)
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    """Wrapped for a terminal; one line anywhere else."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)

@@ -1,0 +1,126 @@
+"""What a person sees on stderr while images are tagged."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from autotag.writers.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Task
+
+
+class Reporter:
+    """Writes complaints to stderr; information unless quiet; a live bar unless quiet, on a terminal only.
+
+    Args:
+        quiet: neither information nor a bar.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._quiet = quiet
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,  # it would send results to stderr
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", start=False)
+
+    def complain(self, message: str) -> None:
+        """One line about something that went wrong."""
+        self._console.print(Text(one_line(f"autotag: {message}")), soft_wrap=True)
+
+    def inform(self, message: str) -> None:
+        """One line that is good to know."""
+        if not self._quiet:
+            self.complain(message)
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[None]:
+        """Shows the bar: how many of ``total`` images are done, how fast, and the time left."""
+        self._bar.update(self._task, total=total)
+        self._bar.start_task(self._task)
+        with self._bar:
+            yield
+
+    def advance(self) -> None:
+        """One image more is done."""
+        self._bar.advance(self._task)
+
+    @contextmanager
+    def making_way(self) -> Iterator[None]:
+        """Takes the bar off the terminal while results are written to it."""
+        if self._bar.disable or not sys.stdout.isatty():
+            yield
+            return
+        self._bar.stop()
+        yield
+        self._bar.start()
+
+    @contextmanager
+    def letting_downloads_show(self) -> Iterator[None]:
+        """Lets the hub's own bars for downloads show, unless quiet."""
+        from huggingface_hub.utils.tqdm import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+
+        if not self._quiet or are_progress_bars_disabled():
+            yield
+            return
+        disable_progress_bars()
+        try:
+            yield
+        finally:
+            enable_progress_bars()
+
+    @contextmanager
+    def passing_on_warnings(self) -> Iterator[None]:
+        """Complains about what the library logs as warnings, such as folders that cannot be listed."""
+        handler = _Complaints(self)
+        logger = logging.getLogger("autotag")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+
+class _Rate(ProgressColumn):
+    """Images per second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} per second" if task.speed else "", style="dim")
+
+
+class _Complaints(logging.Handler):
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(level=logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.complain(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -1,0 +1,230 @@
+"""``autotag tag``: tags images, results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from autotag.cli.progress import Reporter
+    from autotag.pipeline import Pipeline
+    from autotag.protocols import Writer
+
+    Image = str | Path
+
+SOME_FAILED = 1
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every image was tagged
+  1    some images failed; their records say why
+  2    could not run: a bad option, a missing model, no image found
+  130  interrupted with Ctrl-C; what was finished is written
+  141  the reader of the results went away, as `head` does"""
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--preset",
+    metavar="NAME|FILE.toml",
+    default="base",
+    show_default=True,
+    help="What to run: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="STAGE.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Images that go through the models together; by default 8 on a CPU and 64 on a GPU.",
+)
+@click.option(
+    "--format",
+    "format_name",
+    metavar="table|json|jsonl|...",
+    help="table for people, json for one array, jsonl for one object per line, or a plug-in's name; "
+    "by default what the suffix of --output says, else table.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write results to a file instead of stdout: jsonl line by line, others when all is done.",
+)
+@click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def tag(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    batch_size: int | None,
+    format_name: str | None,
+    output: Path | None,
+    allow_urls: bool,
+    quiet: bool,
+) -> None:
+    """Tag images: caption, tags best first, prompt.
+
+    PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read
+    paths from stdin, one per line, or separated by NUL as from `find -print0`.
+
+    Results go to stdout, progress and complaints to stderr. An image that fails costs one line on stderr
+    and has a record with its error in the results.
+    """
+    from autotag.cli.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    make_writer = _writer_factory(format_name, output)
+    changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
+    with _pipeline(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+        images = _find(paths, allow_urls=pipeline.allow_urls)
+        if output:
+            _check_output(output, images)
+        with reporter.letting_downloads_show():
+            pipeline.load()
+        with _stream(output, streams=getattr(make_writer, "streams", False)) as stream:
+            failures = _write(pipeline, images, make_writer(stream), reporter)
+    ctx.exit(SOME_FAILED if failures else 0)
+
+
+def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[TextIO], Writer]:
+    """What makes the writer, by the format's name, else by the output's suffix, else for people."""
+    from autotag import registry
+
+    suffix = output.suffix.removeprefix(".") if output else ""
+    by_default = suffix if suffix in registry.names("writer") else "table"
+    factory: Callable[[TextIO], Writer] = registry.resolve("writer", format_name or by_default)
+    return factory
+
+
+def _pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+    from autotag import config
+
+    changed = {name: value for name, value in changes.items() if value is not None}
+    table = {**config.read_preset(preset), **changed}
+    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+
+
+def _find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
+    """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
+
+    Raises:
+        UsageError: a URL, and URLs are not allowed.
+        ImageReadError: none of the paths can be looked at.
+        ConfigError: there is no image.
+    """
+    from autotag.errors import ConfigError, ImageReadError
+    from autotag.images import find_images, is_url
+
+    images: list[Image] = []
+    refusals: list[ImageReadError] = []
+    for path in _given(paths):
+        if is_url(path):
+            images.append(_allowed(path, allow_urls=allow_urls))
+            continue
+        try:
+            images.extend(find_images(path))
+        except ImageReadError as error:
+            images.append(Path(path))
+            refusals.append(error)
+    if refusals and len(refusals) == len(images):
+        raise refusals[0]
+    if not images:
+        raise ConfigError(f"no image found in {', '.join(paths)}.")
+    return images
+
+
+def _given(paths: Sequence[str]) -> Iterator[str]:
+    """The paths, with those on stdin in the place of ``-``."""
+    for path in paths:
+        if path == "-":
+            listed = sys.stdin.buffer.read()
+            lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
+            yield from (os.fsdecode(line) for line in lines if line)
+        else:
+            yield path
+
+
+def _allowed(url: str, *, allow_urls: bool) -> str:
+    if not allow_urls and not url.lower().startswith("data:"):
+        raise click.UsageError(f"{url!r} is a URL; they are fetched only with --allow-urls.")
+    return url
+
+
+def _check_output(output: Path, images: Sequence[Image]) -> None:
+    """Refuses, before the models are loaded, an output that cannot be or that would destroy an image."""
+    from autotag.errors import ConfigError
+    from autotag.images import IMAGE_SUFFIXES
+
+    if output.is_dir():
+        raise ConfigError(f"--output {str(output)!r} is a folder; name a file.")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}.")
+    if not output.is_file():
+        return
+    is_input = any(isinstance(image, Path) and image.exists() and image.samefile(output) for image in images)
+    if is_input or output.suffix.lower() in IMAGE_SUFFIXES:
+        raise ConfigError(f"--output {str(output)!r} is an image, which would be overwritten.")
+
+
+@contextmanager
+def _stream(output: Path | None, *, streams: bool) -> Iterator[TextIO]:
+    """Where results go: UTF-8, and never stopped by a character."""
+    from autotag.writers.output_file import open_output
+
+    if output:
+        with open_output(output, streams=streams) as file:
+            yield file
+    else:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+        yield sys.stdout
+        sys.stdout.flush()
+
+
+def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter: Reporter) -> int:
+    """Tags the images, writes what comes out, and answers how many failed.
+
+    However it ends, the results before that are written.
+    """
+    started = time.perf_counter()
+    done = failures = 0
+    try:
+        with reporter.counting(len(images)):
+            for result in pipeline.stream(images, on_error="record"):
+                with reporter.making_way():
+                    writer.write(result)
+                done += 1
+                if result.error is not None:
+                    failures += 1
+                    reporter.complain(result.error)
+                reporter.advance()
+    finally:
+        if done:
+            writer.close()
+    seconds = time.perf_counter() - started
+    failed = f", {failures} failed" if failures else ""
+    reporter.inform(f"{done} images in {seconds:.1f} s ({done / seconds:.1f} per second){failed}")
+    return failures

@@ -1,0 +1,52 @@
+"""A file of results that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from autotag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def open_output(path: Path, *, streams: bool) -> Iterator[TextIO]:
+    """A UTF-8 text stream whose contents end up in a file.
+
+    Args:
+        path: the file; a link is followed. A pipe or device is written to directly.
+        streams: whether what was written so far is of use at any time. It then goes straight to the
+            file. Otherwise it goes to a hidden file beside it, which takes its place when the block
+            ends, also when it ends by an exception after something was written.
+
+    Raises:
+        ConfigError: the file cannot be opened for writing.
+    """
+    target = path.resolve()
+    if streams or (target.exists() and not target.is_file()):
+        with _opened(target) as stream:
+            yield stream
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with _opened(part) as stream:
+            yield stream
+    except BaseException:
+        if part.exists() and part.stat().st_size:
+            part.replace(target)
+        else:
+            part.unlink(missing_ok=True)
+        raise
+    part.replace(target)
+
+
+def _opened(path: Path) -> TextIO:
+    """Open for results of any kind: line ends as they are written, and no character that cannot be."""
+    try:
+        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}.") from error

@@ -1,0 +1,94 @@
+"""Results for people: a block of a few lines per image."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from autotag.writers.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from autotag.records import Result
+
+_LABEL_WIDTH = 11
+_NARROWEST = 20
+
+
+class TableWriter:
+    """Writes per image its file and size, captions, tags with scores, rankings, detections and prompt.
+
+    On a terminal long lines are wrapped beside their label, and colours are used unless ``NO_COLOR`` is
+    set; anywhere else each field is one line, however long, so that it can be searched.
+
+    Args:
+        stream: where to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._is_first = True
+
+    def write(self, result: Result, /) -> None:
+        lines = [line for label, pieces in _rows(result) for line in self._lines(label, pieces)]
+        blank = [] if self._is_first else [Text()]
+        self._console.print(*blank, _heading(result), *lines, sep="\n", soft_wrap=True)
+        self._is_first = False
+
+    def close(self) -> None:
+        """Does nothing: no block is held back."""
+
+    def _lines(self, label: str, pieces: Iterable[Text]) -> Iterator[Text]:
+        """The pieces beside their label, on as many lines as a terminal's width takes."""
+        wide = self._console.width - _LABEL_WIDTH if self._console.is_terminal else sys.maxsize
+        margin = f"  {label}".ljust(_LABEL_WIDTH - 1) + " "
+        for line in _wrapped(pieces, max(wide, _NARROWEST)):
+            yield Text.assemble((margin, "dim"), line)
+            margin = " " * _LABEL_WIDTH
+
+
+def _wrapped(pieces: Iterable[Text], width: int) -> list[Text]:
+    """Lines of pieces with a space between; a piece wider than the width has a line to itself."""
+    lines: list[Text] = []
+    for piece in pieces:
+        if lines and lines[-1].cell_len + 1 + piece.cell_len <= width:
+            lines[-1].append(" ").append_text(piece)
+        else:
+            lines.append(piece.copy())
+    return lines
+
+
+def _heading(result: Result) -> Text:
+    heading = Text.assemble((one_line(result.source), "bold"))
+    if result.size != (0, 0):
+        heading.append(f"  {result.size[0]} x {result.size[1]}", style="dim")
+    return heading
+
+
+def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
+    """Label and pieces of each field that holds something; a result without any says so."""
+    if result.error is not None:
+        yield "error", _words(result.error, "red")
+    elif not (result.captions or result.tags or result.detections or result.rankings or result.prompt):
+        yield "", [Text("nothing found", style="dim")]
+    for caption in result.captions:
+        yield "caption", _words(caption.text)
+    yield "tags", _scored((tag.text, tag.score) for tag in result.tags)
+    for name, tags in result.rankings.items():
+        yield one_line(name), _scored((tag.text, tag.score) for tag in tags)
+    yield "objects", _scored((detection.label, detection.score) for detection in result.detections)
+    yield "prompt", _words(result.prompt)
+
+
+def _words(text: str, style: str = "") -> list[Text]:
+    return [Text(word, style=style) for word in one_line(text).split()]
+
+
+def _scored(scored: Iterable[tuple[str, float]]) -> list[Text]:
+    """``"beach 0.31,"`` and so on: a tag and its score are not torn apart."""
+    pieces = [Text.assemble(one_line(text), (f" {score:.2f}", "cyan")) for text, score in scored]
+    return [*(piece.append(",") for piece in pieces[:-1]), *pieces[-1:]]
