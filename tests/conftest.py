@@ -1,6 +1,14 @@
-"""What every test may rely on."""
+"""What every test may rely on: a model hub of our own, and a word on tests that need the real one."""
 
 from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -13,3 +21,90 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("weights"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@dataclass
+class LocalHub:
+    """A hub on this machine. ``files`` by repository; ``status`` answers every question when it is set."""
+
+    endpoint: str
+    cache: Path
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    status: int | None = None
+    asked: list[str] = field(default_factory=list)
+    stall: threading.Event | None = None
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class _HubHandler(BaseHTTPRequestHandler):
+    hub: LocalHub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the parent's own name
+        """Say nothing."""
+
+    def _answer(self, *, with_body: bool) -> None:
+        self.hub.asked.append(self.path)
+        if self.hub.stall is not None:
+            self.hub.stall.wait(20)
+        status, body = self._found()
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')  # noqa: S324  a name, not a secret
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def _found(self) -> tuple[int, bytes]:
+        if self.hub.status is not None:
+            return self.hub.status, b""
+        path = self.path.partition("?")[0]
+        for repository, files in self.hub.files.items():
+            if path == f"/api/models/{repository}/revision/main":
+                siblings = [{"rfilename": name} for name in files]
+                return 200, json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+            if path == f"/api/models/{repository}/tree/{COMMIT}":
+                tree = [
+                    {"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}  # noqa: S324
+                    for name, body in files.items()
+                ]
+                return 200, json.dumps(tree).encode()
+            name = path.removeprefix(f"/{repository}/resolve/{COMMIT}/")
+            if name in files:
+                return 200, files[name]
+        return 404, b""
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """huggingface_hub pointed at a hub on this machine, with an empty cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import close_session
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _HubHandler)
+    server.daemon_threads = True
+    hub = LocalHub(f"http://127.0.0.1:{server.server_port}", tmp_path / "cache")
+    _HubHandler.hub = hub
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield hub
+    if hub.stall is not None:
+        hub.stall.set()
+    server.shutdown()
+    server.server_close()
+    close_session()

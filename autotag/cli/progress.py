@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn
+from rich.table import Column
 from rich.text import Text
 
 from autotag.writers.one_line import one_line
@@ -37,11 +32,9 @@ class Reporter:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._quiet = quiet
         self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            _Pace(table_column=Column(no_wrap=True)),  # one line: a restart would erase results above more
             console=self._console,
             transient=True,
             redirect_stdout=False,  # it would send results to stderr
@@ -81,14 +74,16 @@ class Reporter:
         self._bar.start()
 
     @contextmanager
-    def letting_downloads_show(self) -> Iterator[None]:
-        """Lets the hub's own bars for downloads show, unless quiet."""
+    def loading(self) -> Iterator[None]:
+        """Says so on a terminal, and leaves the hub's own bars for downloads to show, unless quiet."""
         from huggingface_hub.utils.tqdm import (
             are_progress_bars_disabled,
             disable_progress_bars,
             enable_progress_bars,
         )
 
+        if self._console.is_terminal:
+            self.inform("loading the models")
         if not self._quiet or are_progress_bars_disabled():
             yield
             return
@@ -110,11 +105,15 @@ class Reporter:
             logger.removeHandler(handler)
 
 
-class _Rate(ProgressColumn):
-    """Images per second, over the last half minute."""
+class _Pace(ProgressColumn):
+    """Images per second and the time left, both over all so far, because results come in bursts."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} per second" if task.speed else "", style="dim")
+        if not (task.completed and task.elapsed and task.remaining is not None):
+            return Text()
+        rate = task.completed / task.elapsed
+        left = timedelta(seconds=round(task.remaining / rate))
+        return Text(f"{rate:.1f} per second, {left} left", style="dim")
 
 
 class _Complaints(logging.Handler):

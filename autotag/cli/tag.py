@@ -102,7 +102,7 @@ def tag(
         images = _find(paths, allow_urls=pipeline.allow_urls)
         if output:
             _check_output(output, images)
-        with reporter.letting_downloads_show():
+        with reporter.loading():
             pipeline.load()
         with _stream(output, streams=getattr(make_writer, "streams", False)) as stream:
             failures = _write(pipeline, images, make_writer(stream), reporter)
@@ -226,5 +226,6 @@ def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter
             writer.close()
     seconds = time.perf_counter() - started
     failed = f", {failures} failed" if failures else ""
-    reporter.inform(f"{done} images in {seconds:.1f} s ({done / seconds:.1f} per second){failed}")
+    plural = "" if done == 1 else "s"
+    reporter.inform(f"{done} image{plural} in {seconds:.1f} s ({done / seconds:.1f} per second){failed}")
     return failures

@@ -26,11 +26,11 @@ def open_output(path: Path, *, streams: bool) -> Iterator[TextIO]:
     Raises:
         ConfigError: the file cannot be opened for writing.
     """
-    target = path.resolve()
-    if streams or (target.exists() and not target.is_file()):
-        with _opened(target) as stream:
+    if streams or (path.exists() and not path.is_file()):
+        with _opened(path) as stream:
             yield stream
         return
+    target = path.resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with _opened(part) as stream:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+
+HEAVY = {"torch", "transformers", "open_clip", "sentence_transformers", "keybert", "rich", "numpy", "PIL"}
+
+
+def test_help_lists_the_commands_and_the_exit_codes(run):
+    result = run("--help")
+    assert result.exit_code == 0
+    for word in ("tag", "models", "download", "Exit codes", "130"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("command", ["tag", "models", "download"])
+def test_every_command_explains_itself_also_by_the_short_option(run, command):
+    assert run(command, "--help").exit_code == 0
+    assert run(command, "-h").stdout == run(command, "--help").stdout
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert run("--version").stdout.split()[-1] == version("autotag")
+
+
+def test_an_unknown_command_or_option_is_refused_with_the_near_miss(run):
+    for arguments, wanted in (("tga",), "'tag'"), (("tag", "--formt", "json", "x"), "'--format'"):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert wanted in result.stderr
+        assert result.stdout == ""
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from click.testing import CliRunner; from autotag.cli.main import main\n"
+        "assert CliRunner().invoke(main, ['tag', '--help']).exit_code == 0\n"
+        f"print(*({HEAVY!r} & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
+
+
+def test_help_answers_within_half_a_second(start):
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        with start("--help") as process:
+            process.communicate()
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.5
+
+
+def test_an_unexpected_error_keeps_its_traceback(run, preset, photos):
+    """Only what autotag raises on purpose is made one line: a bug must be findable."""
+    broken = preset.with_name("broken.toml")
+    broken.write_text('[[stages]]\nstage = "colour_stages:BreaksOnSetup"\n')
+    result = run("tag", photos, "--preset", broken)
+    assert isinstance(result.exception, ZeroDivisionError)

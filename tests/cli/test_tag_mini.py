@@ -1,0 +1,148 @@
+"""``autotag`` with the weights that come with it, as a user runs it: offline, in programs of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+PHOTOS = sorted(EXAMPLES.glob("*.jpg"))
+
+
+@pytest.fixture(autouse=True)
+def _without_a_hub(monkeypatch, tmp_path):
+    """No hub and an empty cache: whatever is needed has to come with the package."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def _rows(text: bytes) -> list[dict]:
+    return [json.loads(line) for line in text.decode("utf-8").splitlines()]
+
+
+def _many(folder: Path, count: int) -> Path:
+    """Photographs by many names, small so that they are made quickly."""
+    folder.mkdir()
+    with Image.open(PHOTOS[0]) as photo:
+        small = photo.convert("RGB").resize((96, 96))
+    for number in range(count):
+        small.save(folder / f"{number:04}.jpg")
+    return folder
+
+
+def test_photographs_get_captions_scored_tags_and_a_prompt(start):
+    with start("tag", EXAMPLES, "--preset", "mini", "--format", "jsonl") as process:
+        out, err = process.communicate()
+    rows = _rows(out)
+    assert process.returncode == 0, err
+    assert [Path(row["source"]) for row in rows] == PHOTOS
+    for row, photo in zip(rows, PHOTOS, strict=True):
+        with Image.open(photo) as image:
+            assert tuple(row["size"]) == image.size
+        assert row["caption"]
+        assert row["prompt"].startswith(row["caption"].rstrip(". "))
+        scores = [tag["score"] for tag in row["tags"]]
+        assert scores == sorted(scores, reverse=True)
+        for tag in row["tags"]:
+            assert tag["source"] == "extract_keyphrases"
+            assert set(tag["scores"]) == {"extract_keyphrases", "filter_tags"}
+    assert sum(len(row["tags"]) for row in rows) >= len(rows)
+    assert len({row["caption"] for row in rows}) > 1
+
+
+def test_stderr_of_a_good_run_is_one_line_and_empty_when_quiet(start):
+    """No library speaks up: no warning, no bar of its own."""
+    for quiet, lines in ((), 1), (("--quiet",), 0):
+        with start("tag", PHOTOS[0], "--preset", "mini", *quiet) as process:
+            _, err = process.communicate()
+        assert len(err.splitlines()) == lines, err
+
+
+def test_the_table_is_for_people(start):
+    with start("tag", PHOTOS[0], "--preset", "mini") as process:
+        lines = process.communicate()[0].decode("utf-8").splitlines()
+    assert PHOTOS[0].name in lines[0]
+    assert [line.split()[0] for line in lines[1:]] == ["caption", "tags", "prompt"]
+
+
+def test_bad_images_among_good_ones_cost_a_line_each_and_exit_code_1(start, tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "cut.jpg").write_bytes(PHOTOS[0].read_bytes()[:500])
+    arguments = (tmp_path, PHOTOS[0], "--preset", "mini", "--format", "jsonl", "--quiet")
+    with start("tag", *arguments) as process:
+        out, err = process.communicate()
+    assert process.returncode == 1
+    assert [bool(row["error"]) for row in _rows(out)] == [True, True, True, False]
+    for name, line in zip(("cut.jpg", "empty.jpg", "text.jpg"), err.decode().splitlines(), strict=True):
+        assert name in line
+
+
+def test_set_takes_effect_in_every_stage(start):
+    settings = ("filter_tags.threshold=-1.0", "filter_tags.top_k=1", "caption_images.max_new_tokens=2")
+    options = [word for setting in settings for word in ("--set", setting)]
+    with start("tag", EXAMPLES, "--preset", "mini", "--format", "jsonl", *options) as process:
+        rows = _rows(process.communicate()[0])
+    assert max(len(row["tags"]) for row in rows) == 1
+    assert max(len(row["caption"].split()) for row in rows) <= 2
+
+
+def test_one_photograph_is_answered_in_a_few_seconds(start):
+    """Model loading included; the best of three, for machines that do other things besides."""
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        with start("tag", PHOTOS[0], "--preset", "mini", "--quiet") as process:
+            process.communicate()
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 20
+
+
+def test_ctrl_c_in_a_long_run_keeps_the_finished_lines(start, tmp_path):
+    folder = _many(tmp_path / "many", 2000)
+    with start("tag", folder, "--preset", "mini", "--format", "jsonl") as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert 1 <= len(_rows(first + rest)) < 2000
+
+
+def test_kill_9_in_a_long_run_keeps_whole_lines(start, tmp_path):
+    folder, output = _many(tmp_path / "many", 2000), tmp_path / "out.jsonl"
+    with start("tag", folder, "--preset", "mini", "--output", output) as process:
+        while process.poll() is None and not (output.exists() and output.stat().st_size):
+            time.sleep(0.02)
+        process.kill()
+    rows = _rows(output.read_bytes())
+    assert 1 <= len(rows) < 2000
+    assert all(row["caption"] for row in rows)
+
+
+def test_a_reader_that_goes_away_ends_a_long_run_quietly(start, tmp_path):
+    folder = _many(tmp_path / "many", 2000)
+    with start("tag", folder, "--preset", "mini", "--format", "jsonl", "--quiet") as process:
+        assert len(_rows(process.stdout.readline())) == 1
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+def test_the_bundled_preset_is_here_and_has_nothing_to_download(start):
+    with start("models", "--format", "json") as process:
+        listed = json.loads(process.communicate()[0])
+    assert next(row["present"] for row in listed["presets"] if row["name"] == "mini")
+    bundled = [row for row in listed["models"] if row["bundled"]]
+    assert all(row["present"] and row["size"] > 0 for row in bundled)
+    assert sum(row["size"] for row in bundled) < 40_000_000
+    with start("download", "mini") as process:
+        lines = process.communicate()[0].decode().splitlines()
+    assert process.returncode == 0
+    assert len(lines) == 3
+    assert all("comes with autotag, nothing to download" in line for line in lines)

@@ -1,0 +1,87 @@
+import os
+import threading
+
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.writers.output_file import open_output
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_is_written_ends_up_in_the_file(tmp_path, streams):
+    path = tmp_path / "out.json"
+    path.write_text("former")
+    with open_output(path, streams=streams) as stream:
+        stream.write("été\n")
+    assert path.read_bytes() == "été\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_former_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("former")
+    with open_output(path, streams=False) as stream:
+        stream.write("new")
+        stream.flush()
+        assert path.read_text() == "former"
+    assert path.read_text() == "new"
+
+
+def test_a_stream_is_in_the_file_at_once(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with open_output(path, streams=True) as stream:
+        stream.write("new")
+        stream.flush()
+        assert path.read_text() == "new"
+
+
+def _write_half(stream):
+    stream.write("half")
+    raise KeyboardInterrupt
+
+
+def test_what_was_written_before_an_interruption_is_kept(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("former")
+    with pytest.raises(KeyboardInterrupt), open_output(path, streams=False) as stream:
+        _write_half(stream)
+    assert path.read_text() == "half"
+
+
+def test_a_failure_before_anything_was_written_leaves_the_former_file(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("former")
+    with pytest.raises(ZeroDivisionError), open_output(path, streams=False):
+        1 / 0  # noqa: B018
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path):
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("former")
+    link.symlink_to(target)
+    with open_output(link, streams=False) as stream:
+        stream.write("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    with open_output(pipe, streams=False) as stream:
+        stream.write("new")
+    reader.join(timeout=10)
+    assert read == ["new"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path, streams):
+    opened = open_output(tmp_path / "gone" / "out.json", streams=streams)
+    with pytest.raises(ConfigError, match=r"out\.json.*No such file"), opened:
+        pytest.fail("the block must not be entered")
