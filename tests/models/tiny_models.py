@@ -112,7 +112,7 @@ def git(folder: Path) -> Path:
     _saved(transformers.GitForCausalLM(config), processor, folder)
     model = transformers.GitForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
-        model.output.bias[tokenizer.sep_token_id] -= 4  # or most captions would be empty
+        model.output.bias[tokenizer.all_special_ids] -= 8  # or many captions would be empty
     model.save_pretrained(folder)
     return folder
 
