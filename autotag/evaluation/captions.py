@@ -1,0 +1,78 @@
+"""CIDEr-D: how close generated captions are to what people wrote (Vedantam, Zitnick and Parikh, CVPR 2015)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+Ngrams = Counter[tuple[str, ...]]
+
+_LONGEST = 4
+_SIGMA = 6.0
+_SCALE = 10.0
+
+
+def caption_tokens(text: str) -> list[str]:
+    """Lower-case words; punctuation is dropped, as the reference tokeniser (PTB) does for captions."""
+    return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
+
+
+class CiderD:
+    """Scores captions against references, with document frequencies of the references it is built on.
+
+    Args:
+        references: per image its human captions; each image is one document.
+
+    The score is on the customary scale where 1.0 is often written as 100 (the paper's value, not times ten).
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        if not references:
+            raise ValueError("CIDEr-D needs the references of at least one image")
+        self._counts = [[_ngrams(caption_tokens(text)) for text in texts] for texts in references]
+        frequency: Counter[tuple[str, ...]] = Counter()
+        for counts in self._counts:
+            frequency.update({ngram for count in counts for ngram in count})
+        self._frequency: Mapping[tuple[str, ...], int] = frequency
+        self._log_images = math.log(len(references))
+        self._vectors = [[self._vector(count) for count in counts] for counts in self._counts]
+
+    def score(self, image: int, caption: str) -> float:
+        """CIDEr-D of a caption for the image with this index; 0 is nothing shared, above 1 is close to people."""
+        vector, norms, length = self._vector(_ngrams(caption_tokens(caption)))
+        references = self._vectors[image]
+        total = 0.0
+        for reference, reference_norms, reference_length in references:
+            closeness = math.exp(-((length - reference_length) ** 2) / (2 * _SIGMA**2))
+            for size in range(_LONGEST):
+                shared = sum(
+                    min(weight, reference[size].get(ngram, 0.0)) * reference[size].get(ngram, 0.0)
+                    for ngram, weight in vector[size].items()
+                )
+                norm = norms[size] * reference_norms[size]
+                total += closeness * shared / norm if norm else 0.0
+        return _SCALE * total / (_LONGEST * len(references))
+
+    def mean(self, captions: Sequence[str]) -> float:
+        """The mean score of one caption per image, in the order of the references."""
+        if len(captions) != len(self._vectors):
+            raise ValueError(f"{len(captions)} captions for {len(self._vectors)} images")
+        return sum(self.score(image, caption) for image, caption in enumerate(captions)) / len(captions)
+
+    def _vector(self, counts: Ngrams) -> tuple[list[dict[tuple[str, ...], float]], list[float], int]:
+        vector: list[dict[tuple[str, ...], float]] = [{} for _ in range(_LONGEST)]
+        for ngram, count in counts.items():
+            rarity = self._log_images - math.log(max(1, self._frequency.get(ngram, 0)))
+            vector[len(ngram) - 1][ngram] = count * rarity
+        norms = [math.sqrt(sum(weight**2 for weight in weights.values())) for weights in vector]
+        return vector, norms, sum(count for ngram, count in counts.items() if len(ngram) == 2)
+
+
+def _ngrams(tokens: Sequence[str]) -> Ngrams:
+    return Counter(
+        tuple(tokens[start : start + size])
+        for size in range(1, _LONGEST + 1)
+        for start in range(len(tokens) - size + 1)
+    )

@@ -1,0 +1,104 @@
+"""``python -m autotag.training``: makes the bundled mini models."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+
+Part = Literal["sentence", "encoder", "captioner"]
+
+
+@dataclass
+class _PrintLosses:
+    """Prints the mean losses every hundred steps."""
+
+    name: str
+    every: int = 100
+    started: float = field(default_factory=time.monotonic)
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, step: int, losses: dict[str, float]) -> None:
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + loss / self.every
+        if step % self.every == 0:
+            shown = "  ".join(f"{name} {loss:.3f}" for name, loss in self.sums.items())
+            click.echo(f"{self.name} step {step}  {time.monotonic() - self.started:.0f} s  {shown}", err=True)
+            self.sums.clear()
+
+
+@click.group()
+def main() -> None:
+    """Train models for autotag."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder with flickr8k-train.parquet and tiny-imagenet-train-*.parquet.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for minilm-mini, clip-mini and blip-mini.",
+)
+@click.option(
+    "--teacher",
+    default="sentence-transformers/all-MiniLM-L6-v2",
+    show_default=True,
+    help="Sentence transformer to distil: a hub name or a folder.",
+)
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(get_args(Part)),
+    help="Make only this part, from what earlier parts saved; may be repeated. All by default.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core")
+def mini(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
+    """Make the bundled mini models, about two hours on two cores."""
+    from sentence_transformers import SentenceTransformer
+
+    from autotag.training.captioner import CaptionPlan, DistillationPlan
+    from autotag.training.mini import ENCODER_PLANS, make_captioner, make_encoder, make_sentence_encoder, read_data
+
+    wanted = parts or get_args(Part)
+    model = SentenceTransformer(teacher, device="cpu")
+    if "sentence" in wanted:
+        make_sentence_encoder(model, output / "minilm-mini")
+    if set(wanted) == {"sentence"}:
+        return
+    captioned, labelled = read_data(data)
+    if "encoder" in wanted:
+        make_encoder(
+            model,
+            captioned,
+            labelled,
+            output / "clip-mini",
+            plans=ENCODER_PLANS,
+            on_step=_PrintLosses("encoder"),
+            workers=workers,
+        )
+    if "captioner" in wanted:
+        make_captioner(
+            output / "clip-mini",
+            captioned,
+            labelled,
+            output / "blip-mini",
+            distillation=DistillationPlan(),
+            plan=CaptionPlan(),
+            on_step=_PrintLosses("captioner"),
+            workers=workers,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Photographs with captions or class names, held in memory as uint8 tensors.
+
+Three layouts are read: Parquet files (columns ``image`` with encoded bytes, and ``captions`` or
+``names``), a folder with a ``metadata.jsonl`` (``file_name`` and ``caption``, ``captions`` or ``text``), and a
+folder of images each with a ``.txt`` of the same stem, one caption a line.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from autotag.errors import ConfigError
+from autotag.images import find_images, read_image
+
+
+@dataclass(frozen=True)
+class CaptionedPhotos:
+    """Photographs and what people wrote about them.
+
+    Attributes:
+        pixels: (N, 3, S, S) uint8, squashed to a square.
+        captions: N lists of lower-case captions, none of them empty.
+    """
+
+    pixels: Tensor
+    captions: list[list[str]]
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Photographs and the class that each belongs to.
+
+    Attributes:
+        pixels: (N, 3, S, S) uint8.
+        classes: (N,) int64, an index into ``names``.
+        names: per class its synonyms.
+    """
+
+    pixels: Tensor
+    classes: Tensor
+    names: list[list[str]]
+
+
+def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
+    """Reads a Parquet file or a folder of captioned photographs.
+
+    Args:
+        place: the file or folder.
+        size: side of the square that every photograph is squashed to, in pixels.
+
+    Raises:
+        ConfigError: nothing captioned was found there.
+    """
+    rows = _captioned_parquet(place) if place.suffix == ".parquet" else _captioned_folder(place)
+    pixels: list[Tensor] = []
+    captions: list[list[str]] = []
+    for image, texts in rows:
+        pixels.append(_squashed(image, size))
+        captions.append([clean_caption(text) for text in texts])
+    if not pixels:
+        raise ConfigError(
+            f"no captioned photographs in {str(place)!r}: expected a Parquet file, a metadata.jsonl, or .txt files "
+            "beside the images"
+        )
+    return CaptionedPhotos(torch.stack(pixels), captions)
+
+
+def read_labelled(files: Sequence[Path], *, size: int) -> LabelledPhotos:
+    """Reads Parquet files with columns ``image``, ``wnid`` and ``names``; classes are numbered by sorted ``wnid``."""
+    rows = [row for file in files for row in _parquet_rows(file)]
+    names = {row["wnid"]: list(row["names"]) for row in rows}
+    number = {wnid: index for index, wnid in enumerate(sorted(names))}
+    return LabelledPhotos(
+        pixels=torch.stack([_squashed(_decoded(row["image"]), size) for row in rows]),
+        classes=torch.tensor([number[row["wnid"]] for row in rows]),
+        names=[names[wnid] for wnid in sorted(names)],
+    )
+
+
+def clean_caption(text: str) -> str:
+    """Lower case, single spaces, no space before punctuation, no full stop at the end."""
+    text = " ".join(text.lower().split())
+    for mark in ",.;:!?'":
+        text = text.replace(f" {mark}", mark)
+    return text.strip(" .\"")
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    yield from pyarrow.parquet.read_table(file).to_pylist()
+
+
+def _captioned_parquet(file: Path) -> Iterator[tuple[Image.Image, list[str]]]:
+    for row in _parquet_rows(file):
+        yield _decoded(row["image"]), [text for text in row["captions"] if text.strip(" .")]
+
+
+def _captioned_folder(folder: Path) -> Iterator[tuple[Image.Image, list[str]]]:
+    metadata = folder / "metadata.jsonl"
+    if metadata.is_file():
+        for line in metadata.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            texts = row.get("captions") or [row.get("caption") or row.get("text") or ""]
+            if any(text.strip(" .") for text in texts):
+                yield read_image(folder / row["file_name"]).image, [text for text in texts if text.strip(" .")]
+        return
+    for file in find_images(folder):
+        beside = Path(file).with_suffix(".txt")
+        texts = beside.read_text(encoding="utf-8").splitlines() if beside.is_file() else []
+        if any(text.strip(" .") for text in texts):
+            yield read_image(file).image, [text for text in texts if text.strip(" .")]
+
+
+def _decoded(encoded: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(encoded)).convert("RGB")
+
+
+def _squashed(image: Image.Image, size: int) -> Tensor:
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,244 @@
+"""The recipe of the bundled mini models, in three parts that each save what the next one needs.
+
+1. sentence: a static sentence encoder distilled from all-MiniLM-L6-v2.
+2. encoder: an open_clip CLIP, its token vectors taken from part 1's teacher.
+3. captioner: a BLIP, its vision tower first taught by part 2's image tower.
+
+Deterministic by seed on one machine with one number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import (
+    BertTokenizerFast,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from autotag.training.captioner import CaptionPlan, CaptionTrainer, DistillationPlan, FeatureTeacher, VisionDistiller
+from autotag.training.data import CaptionedPhotos, LabelledPhotos, read_captioned, read_labelled
+from autotag.training.encoder import MEAN, STD, EncoderPlan, EncoderTrainer, count_words
+from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_sentence_encoder
+from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
+from autotag.training.workers import run_workers, worker
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+ENCODER_SIZE = 96
+CAPTIONER_SIZE = 128
+ENCODER_PLANS = (
+    EncoderPlan(steps=1200, size=64, smallest_crop=0.55, jitter=0.2, seed=0),
+    EncoderPlan(steps=1700, size=64, first_step=1200, seed=1),
+    EncoderPlan(steps=400, size=96, first_step=2900, seed=2),
+)
+COMMON_TOKENS = 16_000
+SENTENCE_TOKENS = 20_000
+
+
+def read_data(folder: Path) -> tuple[CaptionedPhotos, LabelledPhotos]:
+    """The training parts of Flickr8k and Tiny ImageNet: ``flickr8k-train.parquet``, ``tiny-imagenet-train-*.parquet``."""
+    captioned = read_captioned(folder / "flickr8k-train.parquet", size=192)
+    labelled = read_labelled(sorted(folder.glob("tiny-imagenet-train-*.parquet")), size=64)
+    return captioned, labelled
+
+
+def make_sentence_encoder(teacher: SentenceTransformer, output: Path) -> None:
+    """Part 1: saves the static sentence encoder in half precision."""
+    model = train_sentence_encoder(teacher, dimensions=128, most=SENTENCE_TOKENS)
+    model.save_pretrained(str(output), create_model_card=False)
+    _halve(output / "model.safetensors")
+
+
+def make_encoder(
+    teacher: SentenceTransformer,
+    captioned: CaptionedPhotos,
+    labelled: LabelledPhotos,
+    output: Path,
+    *,
+    plans: Sequence[EncoderPlan],
+    on_step: OnStep,
+    workers: int,
+) -> None:
+    """Part 2: trains the CLIP and saves it as a folder that open_clip loads with ``local-dir:``."""
+    tokens, vectors = _token_vectors(teacher, captioned, labelled)
+    run_workers(workers, _train_encoder, tokens, vectors, captioned, labelled, output, plans, on_step)
+
+
+def _train_encoder(
+    tokens: list[str],
+    vectors: Tensor,
+    captioned: CaptionedPhotos,
+    labelled: LabelledPhotos,
+    output: Path,
+    plans: Sequence[EncoderPlan],
+    on_step: OnStep,
+) -> None:
+    torch.manual_seed(plans[0].seed)
+    tokenizer = contrastive_tokenizer(tokens)
+    config = encoder_config(len(tokenizer), image_size=ENCODER_SIZE)
+    model = open_clip.CLIP(**config).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        model.token_embedding.weight[3 : 3 + len(tokens)] = vectors / vectors.std() * 0.05
+    model.token_embedding.weight.requires_grad_(False)
+    for plan in plans:
+        torch.manual_seed(plan.seed)
+        EncoderTrainer(model, _padded(tokenizer), captioned, labelled, plan).run(_first_worker_only(on_step))
+    if worker()[0] == 0:
+        save_encoder(model, config, tokenizer, output)
+
+
+def encoder_config(vocabulary: int, *, image_size: int) -> dict[str, object]:
+    """The ``model_cfg`` of the CLIP: a convolutional image tower and a small causal text tower."""
+    return {
+        "embed_dim": 256,
+        "vision_cfg": {
+            "timm_model_name": "resnet10t",
+            "timm_model_pretrained": False,
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "image_size": image_size,
+        },
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": vocabulary,
+            "width": 128,
+            "heads": 4,
+            "layers": 3,
+            "hf_tokenizer_name": "clip-mini",
+        },
+    }
+
+
+def save_encoder(
+    model: open_clip.CLIP, config: dict[str, object], tokenizer: PreTrainedTokenizerFast, output: Path
+) -> None:
+    """Writes ``open_clip_config.json``, the weights in half precision, and the tokenizer."""
+    output.mkdir(parents=True, exist_ok=True)
+    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
+    layout = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (output / "open_clip_config.json").write_text(json.dumps(layout, indent=2) + "\n", encoding="utf-8")
+    save_file(_half(model.state_dict()), str(output / "open_clip_model.safetensors"))
+    tokenizer.save_pretrained(str(output))
+
+
+def make_captioner(
+    encoder: Path,
+    captioned: CaptionedPhotos,
+    labelled: LabelledPhotos,
+    output: Path,
+    *,
+    distillation: DistillationPlan,
+    plan: CaptionPlan,
+    on_step: OnStep,
+    workers: int,
+) -> None:
+    """Part 3: trains the BLIP and saves it as a folder that transformers loads."""
+    run_workers(workers, _train_captioner, encoder, captioned, labelled, output, distillation, plan, on_step)
+
+
+def _train_captioner(
+    encoder: Path,
+    captioned: CaptionedPhotos,
+    labelled: LabelledPhotos,
+    output: Path,
+    distillation: DistillationPlan,
+    plan: CaptionPlan,
+    on_step: OnStep,
+) -> None:
+    torch.manual_seed(plan.seed)
+    told = _first_worker_only(on_step)
+    tokenizer = caption_tokenizer((text for texts in captioned.captions for text in texts), least=4)
+    model = BlipForConditionalGeneration(captioner_config(tokenizer))
+    words = count_words(captioned, least=5)
+    teacher = _teacher(encoder)
+    distiller = VisionDistiller(model.vision_model, teacher, captioned, words, labelled, distillation)
+    torch.manual_seed(1000 * plan.seed + worker()[0])  # each worker drops out other units
+    distiller.run(told)
+    CaptionTrainer(model, tokenizer, captioned, words, plan, to_words=distiller.to_words).run(told)
+    if worker()[0] == 0:
+        save_captioner(model, tokenizer, output)
+
+
+def captioner_config(tokenizer: BertTokenizerFast) -> BlipConfig:
+    """The configuration of the small BLIP for a tokenizer."""
+    shape = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 8}
+    vision = {**shape, "num_hidden_layers": 6, "image_size": CAPTIONER_SIZE, "patch_size": 16, "initializer_range": 0.02}
+    text = {
+        **shape,
+        "num_hidden_layers": 3,
+        "encoder_hidden_size": 256,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return BlipConfig(vision_config=vision, text_config=text, projection_dim=256, image_text_hidden_size=256)
+
+
+def save_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizerFast, output: Path) -> None:
+    """Writes the weights in half precision and the processor."""
+    side = {"height": CAPTIONER_SIZE, "width": CAPTIONER_SIZE}
+    images = BlipImageProcessor(size=side, image_mean=list(MEAN), image_std=list(STD))
+    model.half().save_pretrained(str(output))
+    BlipProcessor(images, tokenizer).save_pretrained(str(output))
+    model.float()
+
+
+def _teacher(encoder: Path) -> FeatureTeacher:
+    visual = open_clip.create_model(f"local-dir:{encoder}").visual.to(memory_format=torch.channels_last)
+    return FeatureTeacher(visual, size=ENCODER_SIZE, grid=CAPTIONER_SIZE // 16)
+
+
+def _token_vectors(
+    teacher: SentenceTransformer, captioned: CaptionedPhotos, labelled: LabelledPhotos
+) -> tuple[list[str], Tensor]:
+    """The commonest tokens and those that the training texts use, with (V, 128) vectors."""
+    known = kept_tokens(teacher.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True))
+    vectors = distil_tokens(teacher, known, dimensions=128)
+    texts = [text for texts in captioned.captions for text in texts] + [name for row in labelled.names for name in row]
+    used = words_in(texts)
+    rows = [row for row, token in enumerate(known) if row < COMMON_TOKENS or token in used]
+    return [known[row] for row in rows], vectors[rows]
+
+
+def _padded(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Tensor]:
+    def tokenize(texts: list[str]) -> Tensor:
+        batch = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+        ids: Tensor = batch.input_ids
+        return ids
+
+    return tokenize
+
+
+def _first_worker_only(on_step: OnStep) -> OnStep:
+    return on_step if worker()[0] == 0 else _say_nothing
+
+
+def _say_nothing(step: int, losses: dict[str, float]) -> None:
+    pass
+
+
+def _half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in weights.items()
+    }
+
+
+def _halve(file: Path) -> None:
+    save_file(_half(load_file(str(file))), str(file))
