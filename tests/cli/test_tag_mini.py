@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import time
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_stderr_of_a_good_run_is_one_line_and_empty_when_quiet(start):
 
 
 def test_the_table_is_for_people(start):
-    with start("tag", PHOTOS[0], "--preset", "mini") as process:
+    keep_all = ("--set", "filter_tags.threshold=-1.0")
+    with start("tag", PHOTOS[0], "--preset", "mini", *keep_all) as process:
         lines = process.communicate()[0].decode("utf-8").splitlines()
     assert PHOTOS[0].name in lines[0]
     assert [line.split()[0] for line in lines[1:]] == ["caption", "tags", "prompt"]
@@ -92,15 +94,19 @@ def test_set_takes_effect_in_every_stage(start):
     assert max(len(row["caption"].split()) for row in rows) <= 2
 
 
-def test_one_photograph_is_answered_in_a_few_seconds(start):
-    """Model loading included; the best of three, for machines that do other things besides."""
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        with start("tag", PHOTOS[0], "--preset", "mini", "--quiet") as process:
-            process.communicate()
-        seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 20
+def test_one_photograph_takes_a_few_seconds_of_computing(start):
+    """Model loading included. Processor time, because a busy machine makes any other clock lie."""
+    before = _computing()
+    with start("tag", PHOTOS[0], "--preset", "mini", "--quiet") as process:
+        process.communicate()
+    assert process.returncode == 0
+    assert _computing() - before < 15
+
+
+def _computing() -> float:
+    """Seconds that programs started here, and ended since, kept processors busy."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_ctrl_c_in_a_long_run_keeps_the_finished_lines(start, tmp_path):
