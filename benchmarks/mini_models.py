@@ -1,9 +1,9 @@
-"""How good are the bundled mini models? Prints one table, keeps it in ``benchmarks/results/mini_models.json``.
+"""How good are the bundled mini models? Prints a table, keeps it in ``benchmarks/results/mini_models.json``.
 
     python benchmarks/mini_models.py --data DIR
 
-DIR holds ``flickr8k-val.parquet`` (columns ``image``, ``captions``) and ``tiny-imagenet-val.parquet`` (``image``,
-``wnid``, ``names``); neither is used in training. Needs the extra ``autotag[train]``.
+DIR holds ``flickr8k-val.parquet`` (columns ``image``, ``captions``) and ``tiny-imagenet-val.parquet``
+(``image``, ``wnid``, ``names``); neither is used in training. Needs the extra ``autotag[train]``.
 
 - zero-shot top-1: each Tiny ImageNet photograph against "a photo of a <first name>" of its 200 classes.
 - R@5: share of Flickr8k photographs with one of their own captions among the five nearest of all captions.
@@ -23,11 +23,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet
-from numpy.typing import NDArray
 from PIL import Image
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -35,8 +34,12 @@ import autotag
 from autotag.english import lemma
 from autotag.evaluation.captions import CiderD, caption_tokens
 from autotag.models.pool import ModelPool
-from autotag.protocols import ImageTextEncoder
-from autotag.records import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder
+    from autotag.records import Result
 
 RESULTS = Path(__file__).parent / "results" / "mini_models.json"
 
@@ -74,7 +77,9 @@ def opened(encoded: bytes) -> Image.Image:
 
 def embed(encoder: ImageTextEncoder, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
     batches = [rows[at : at + 256] for at in range(0, len(rows), 256)]
-    return np.concatenate([encoder.embed_images([opened(row["image"]) for row in batch]) for batch in batches])
+    return np.concatenate(
+        [encoder.embed_images([opened(row["image"]) for row in batch]) for batch in batches]
+    )
 
 
 def zero_shot(encoder: ImageTextEncoder, rows: list[dict[str, Any]]) -> float:
@@ -117,7 +122,15 @@ def tag_figures(results: list[Result], references: list[list[str]]) -> dict[str,
 
 
 def circumstances() -> dict[str, Any]:
-    packages = ("autotag", "torch", "transformers", "open_clip_torch", "keybert", "sentence-transformers", "pillow")
+    packages = (
+        "autotag",
+        "torch",
+        "transformers",
+        "open_clip_torch",
+        "keybert",
+        "sentence-transformers",
+        "pillow",
+    )
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),

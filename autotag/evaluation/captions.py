@@ -1,11 +1,14 @@
-"""CIDEr-D: how close generated captions are to what people wrote (Vedantam, Zitnick and Parikh, CVPR 2015)."""
+"""CIDEr-D: how close captions are to what people wrote (Vedantam, Zitnick and Parikh, CVPR 2015)."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Ngrams = Counter[tuple[str, ...]]
 
@@ -25,12 +28,16 @@ class CiderD:
     Args:
         references: per image its human captions; each image is one document.
 
-    The score is on the customary scale where 1.0 is often written as 100 (the paper's value, not times ten).
+    Scores lie between 0, nothing shared, and 10, the same words in the same order as every reference; good
+    captions reach about 1, which papers often write as 100. The factor ten is CIDEr-D's own.
+
+    Raises:
+        ValueError: no image, or an image without a reference.
     """
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        if not references:
-            raise ValueError("CIDEr-D needs the references of at least one image")
+        if not references or not all(references):
+            raise ValueError("CIDEr-D needs at least one image, and a reference for every image")
         self._counts = [[_ngrams(caption_tokens(text)) for text in texts] for texts in references]
         frequency: Counter[tuple[str, ...]] = Counter()
         for counts in self._counts:
@@ -40,7 +47,7 @@ class CiderD:
         self._vectors = [[self._vector(count) for count in counts] for counts in self._counts]
 
     def score(self, image: int, caption: str) -> float:
-        """CIDEr-D of a caption for the image with this index; 0 is nothing shared, above 1 is close to people."""
+        """CIDEr-D of a caption for the image with this index, in [0, 10]."""
         vector, norms, length = self._vector(_ngrams(caption_tokens(caption)))
         references = self._vectors[image]
         total = 0.0
@@ -56,7 +63,11 @@ class CiderD:
         return _SCALE * total / (_LONGEST * len(references))
 
     def mean(self, captions: Sequence[str]) -> float:
-        """The mean score of one caption per image, in the order of the references."""
+        """The mean score of one caption per image, in the order of the references.
+
+        Raises:
+            ValueError: there are not as many captions as images.
+        """
         if len(captions) != len(self._vectors):
             raise ValueError(f"{len(captions)} captions for {len(self._vectors)} images")
         return sum(self.score(image, caption) for image, caption in enumerate(captions)) / len(captions)

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 import click
 
+from autotag.errors import AutotagError
+
 Part = Literal["sentence", "encoder", "captioner"]
 
 
@@ -62,36 +64,38 @@ def main() -> None:
     type=click.Choice(get_args(Part)),
     help="Make only this part, from what earlier parts saved; may be repeated. All by default.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core"
+)
 def mini(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
     """Make the bundled mini models, about two hours on two cores."""
-    from sentence_transformers import SentenceTransformer
+    try:
+        _make_parts(data, output, teacher, parts or get_args(Part), workers)
+    except AutotagError as error:
+        raise click.ClickException(str(error)) from error
 
+
+def _make_parts(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
+    from autotag.training import mini
     from autotag.training.captioner import CaptionPlan, DistillationPlan
-    from autotag.training.mini import ENCODER_PLANS, make_captioner, make_encoder, make_sentence_encoder, read_data
 
-    wanted = parts or get_args(Part)
-    model = SentenceTransformer(teacher, device="cpu")
-    if "sentence" in wanted:
-        make_sentence_encoder(model, output / "minilm-mini")
-    if set(wanted) == {"sentence"}:
-        return
-    captioned, labelled = read_data(data)
-    if "encoder" in wanted:
-        make_encoder(
+    model = mini.read_teacher(teacher) if {"sentence", "encoder"} & set(parts) else None
+    photos = mini.read_data(data) if {"encoder", "captioner"} & set(parts) else None
+    if model and "sentence" in parts:
+        mini.make_sentence_encoder(model, output / "minilm-mini")
+    if model and photos and "encoder" in parts:
+        mini.make_encoder(
             model,
-            captioned,
-            labelled,
+            *photos,
             output / "clip-mini",
-            plans=ENCODER_PLANS,
+            plans=mini.ENCODER_PLANS,
             on_step=_PrintLosses("encoder"),
             workers=workers,
         )
-    if "captioner" in wanted:
-        make_captioner(
+    if photos and "captioner" in parts:
+        mini.make_captioner(
             output / "clip-mini",
-            captioned,
-            labelled,
+            *photos,
             output / "blip-mini",
             distillation=DistillationPlan(),
             plan=CaptionPlan(),

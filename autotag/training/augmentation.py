@@ -12,7 +12,8 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     if pixels.shape[-1] == size:
         return pixels
     chunks = [
-        F.interpolate(chunk, size=(size, size), mode="bicubic", antialias=True) for chunk in pixels.split(512)
+        F.interpolate(chunk, size=(size, size), mode="bicubic", antialias=True)
+        for chunk in torch.split(pixels, 512)
     ]
     return torch.cat(chunks)
 
@@ -52,7 +53,9 @@ def random_views(
     theta[:, 0, 2] = uniform(-1, 1) * (1 - width)
     theta[:, 1, 2] = uniform(-1, 1) * (1 - height)
     grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
-    views = F.grid_sample(pixels.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    views = F.grid_sample(
+        pixels.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
     brightness = uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)
     contrast = uniform(1 - jitter, 1 + jitter).view(-1, 1, 1, 1)
     middle = views.mean(dim=(1, 2, 3), keepdim=True)

@@ -1,31 +1,27 @@
 """Training a small BLIP (Li et al., 2022) from nothing, on little data and little time.
 
-A vision transformer learns slowly from few photographs, a convolutional network fast. So the BLIP's vision tower first
-learns from a trained convolutional CLIP: every patch is to predict the CLIP's feature maps at its place (as in FitNets,
-Romero et al., 2015), which is some hundred targets a photograph instead of one label. Captions come last.
+A vision transformer learns slowly from few photographs, a convolutional network fast. So the BLIP's vision
+tower first learns from a trained convolutional CLIP: every patch is to predict the CLIP's feature maps at its
+place (as in FitNets, Romero et al., 2015), which is some hundred targets a photograph instead of one label.
+Captions come last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 from torch import Tensor, nn
-from transformers import BertTokenizerFast, BlipForConditionalGeneration
+from transformers import BertTokenizer, BlipForConditionalGeneration
 
 from autotag.training.augmentation import normalized, random_views, resized
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
-from autotag.training.encoder import MEAN, STD, WordTable
+from autotag.training.encoder import MEAN, STD, WordTable, word_loss
+from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 from autotag.training.workers import average_gradients, worker
-
-OnStep = Callable[[int, dict[str, float]], None]
-
-
-def _say_nothing(step: int, losses: dict[str, float]) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -101,21 +97,24 @@ class FeatureTeacher:
         """Targets for normalised pixels (B, 3, S, S), of any size.
 
         Returns:
-            (B, grid * grid, C) float32, the last two feature maps at every patch, each channel standardised; and
-            (B, D) float32, the image vectors, of length 1.
+            (B, grid * grid, C) float32, the last two feature maps at every patch, each channel standardised;
+            and (B, D) float32, the image vectors, of length 1.
         """
-        trunk, head = self.visual.trunk, self.visual.head
+        trunk: Any = self.visual.trunk
+        head: Any = self.visual.head
         pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            last, maps = trunk.forward_intermediates(  # type: ignore[operator]
+            last, maps = trunk.forward_intermediates(
                 pixels.contiguous(memory_format=torch.channels_last), indices=2
             )
-            vectors: Tensor = head(trunk.forward_head(last))  # type: ignore[operator]
+            vectors: Tensor = head(trunk.forward_head(last))
         return self._standardised(maps), F.normalize(vectors.float(), dim=-1)
 
     def _standardised(self, maps: list[Tensor]) -> Tensor:
         shape = (self.grid, self.grid)
-        fitted = [F.interpolate(each.float(), size=shape, mode="bilinear", align_corners=False) for each in maps]
+        fitted = [
+            F.interpolate(each.float(), size=shape, mode="bilinear", align_corners=False) for each in maps
+        ]
         targets = torch.cat(fitted, dim=1).flatten(2).transpose(1, 2)
         return (targets - targets.mean(dim=(0, 1))) / (targets.std(dim=(0, 1)) + 1e-4)
 
@@ -132,7 +131,7 @@ class VisionDistiller:
         plan: how to train.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (what is trained, from what, on what, how: the order of every trainer)
         self,
         vision: nn.Module,
         teacher: FeatureTeacher,
@@ -157,7 +156,7 @@ class VisionDistiller:
         self.to_words = nn.Linear(width, len(words.words))
         self.to_classes = nn.Linear(width, len(labelled.names) if labelled else 1)
 
-    def run(self, on_step: OnStep = _say_nothing) -> None:
+    def run(self, on_step: OnStep = say_nothing) -> None:
         """Trains the tower in place."""
         modules = [self.vision, self.to_features, self.to_vector, self.to_words, self.to_classes]
         optimizer = adamw(modules, learning_rate=0.0, weight_decay=self.plan.weight_decay)
@@ -167,7 +166,7 @@ class VisionDistiller:
             set_learning_rate(optimizer, self.plan.learning_rate * one_cycle(step, self.plan.steps))
             losses = self._losses(captioned)
             optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
             average_gradients(modules)
             nn.utils.clip_grad_norm_(self.vision.parameters(), 1.0)
             optimizer.step()
@@ -175,10 +174,10 @@ class VisionDistiller:
         self.vision.eval()
 
     def _losses(self, captioned: Tensor) -> dict[str, Tensor]:
-        rows = torch.randint(len(captioned), (self.plan.captioned_per_step // self.workers,), generator=self.random)
+        rows = self._pick(len(captioned), self.plan.captioned_per_step)
         views = [self._views(captioned[rows])]
         if self.labelled is not None:
-            picked = torch.randint(len(self.labelled.pixels), (self.plan.labelled_per_step // self.workers,), generator=self.random)
+            picked = self._pick(len(self.labelled.pixels), self.plan.labelled_per_step)
             views.append(self._views(self.labelled.pixels[picked]))
         pixels = normalized(torch.cat(views), MEAN, STD)
         hidden = _vision_states(self.vision, pixels)
@@ -191,8 +190,12 @@ class VisionDistiller:
         }
         if self.labelled is not None:
             logits = self.to_classes(first[len(rows) :])
-            losses["classes"] = 0.3 * F.cross_entropy(logits, self.labelled.classes[picked], label_smoothing=0.1)
+            classes = self.labelled.classes[picked]
+            losses["classes"] = 0.3 * F.cross_entropy(logits, classes, label_smoothing=0.1)
         return losses
+
+    def _pick(self, total: int, per_step: int) -> Tensor:
+        return torch.randint(total, (per_step // self.workers,), generator=self.random)
 
     def _views(self, pixels: Tensor) -> Tensor:
         return random_views(pixels, size=self.size, smallest=self.plan.smallest_crop, generator=self.random)
@@ -203,7 +206,7 @@ class CaptionTrainer:
 
     Args:
         model: the BLIP, trained in place.
-        tokenizer: its tokenizer; ``[DEC]`` begins a caption, ``[SEP]`` ends it.
+        tokenizer: its tokenizer, with ``[PAD]`` as token 0.
         captioned: photographs with captions.
         words: which words describe them.
         plan: how to train.
@@ -213,7 +216,7 @@ class CaptionTrainer:
     def __init__(
         self,
         model: BlipForConditionalGeneration,
-        tokenizer: BertTokenizerFast,
+        tokenizer: BertTokenizer,
         captioned: CaptionedPhotos,
         words: WordTable,
         plan: CaptionPlan,
@@ -226,13 +229,19 @@ class CaptionTrainer:
         self.plan = plan
         rank, self.workers = worker()
         self.random = torch.Generator().manual_seed(1000 * plan.seed + rank)
-        self.size: int = model.config.vision_config.image_size
-        self.to_words = to_words or nn.Linear(model.config.vision_config.hidden_size, len(words.words))
-        self.ids, self.owners = caption_ids(tokenizer, captioned.captions, max_tokens=plan.max_tokens)
+        vision: Any = model.config.vision_config
+        self.size: int = vision.image_size
+        self.to_words = to_words or nn.Linear(vision.hidden_size, len(words.words))
+        text: Any = model.config.text_config
+        self.ids, self.owners = caption_ids(
+            tokenizer, captioned.captions, max_tokens=plan.max_tokens, start=text.bos_token_id
+        )
 
-    def run(self, on_step: OnStep = _say_nothing) -> None:
+    def run(self, on_step: OnStep = say_nothing) -> None:
         """Trains the model in place."""
-        slow = adamw([self.model.vision_model, self.to_words], learning_rate=0.0, weight_decay=self.plan.weight_decay)
+        slow = adamw(
+            [self.model.vision_model, self.to_words], learning_rate=0.0, weight_decay=self.plan.weight_decay
+        )
         fast = adamw([self.model.text_decoder], learning_rate=0.0, weight_decay=self.plan.weight_decay)
         pixels = resized(self.captioned.pixels, min(self.captioned.pixels.shape[-1], self.size * 3 // 2))
         self.model.train()
@@ -243,17 +252,19 @@ class CaptionTrainer:
             losses = self._losses(pixels)
             self.model.zero_grad(set_to_none=True)
             self.to_words.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
             average_gradients([self.model, self.to_words])
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             slow.step()
             fast.step()
             on_step(step + 1, {name: loss.item() for name, loss in losses.items()})
-        self.model.eval()
+        self.model.eval()  # type: ignore[no-untyped-call]
 
     def _losses(self, pixels: Tensor) -> dict[str, Tensor]:
         rows = torch.randint(len(pixels), (self.plan.photos_per_step // self.workers,), generator=self.random)
-        views = random_views(pixels[rows], size=self.size, smallest=self.plan.smallest_crop, generator=self.random)
+        views = random_views(
+            pixels[rows], size=self.size, smallest=self.plan.smallest_crop, generator=self.random
+        )
         hidden = _vision_states(self.model.vision_model, normalized(views, MEAN, STD))
         words = self.plan.word_weight * word_loss(self.to_words(hidden[:, 0]), self.words.present[rows])
         ids = torch.cat([self._captions_of(row) for row in rows.tolist()])
@@ -274,16 +285,27 @@ class CaptionTrainer:
 
 
 def caption_ids(
-    tokenizer: BertTokenizerFast, captions: list[list[str]], *, max_tokens: int
+    tokenizer: BertTokenizer, captions: list[list[str]], *, max_tokens: int, start: int | None = None
 ) -> tuple[Tensor, list[list[int]]]:
-    """(C, L) int64 of ``[DEC] caption [SEP]`` padded with 0, and per photograph the rows of its captions."""
+    """Captions as a BLIP learns them.
+
+    Args:
+        tokenizer: its tokenizer, with ``[PAD]`` as token 0.
+        captions: per photograph its captions.
+        max_tokens: longer captions are cut to this, beginning and end included.
+        start: the token that begins a caption; None for the tokenizer's own, ``[DEC]``.
+
+    Returns:
+        (C, L) int64 of ``[DEC] caption [SEP]`` padded with 0, and per photograph the rows of its captions.
+    """
+    first = tokenizer.bos_token_id if start is None else start
     owners: list[list[int]] = []
     rows: list[list[int]] = []
     for texts in captions:
         owners.append(list(range(len(rows), len(rows) + len(texts))))
         for text in texts:
             tokens = tokenizer(text, add_special_tokens=False).input_ids[: max_tokens - 2]
-            rows.append([tokenizer.bos_token_id, *tokens, tokenizer.sep_token_id])
+            rows.append([first, *tokens, tokenizer.sep_token_id])
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
@@ -304,11 +326,6 @@ def caption_loss(
     return F.cross_entropy(
         logits.float().flatten(0, 1), ids[:, 1:].flatten(), ignore_index=0, label_smoothing=label_smoothing
     )
-
-
-def word_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Binary cross-entropy over all words, summed a photograph and scaled to the size of the other losses."""
-    return F.binary_cross_entropy_with_logits(logits, present.float(), reduction="sum") / (100 * len(logits))
 
 
 def _vision_states(vision: nn.Module, pixels: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Photographs with captions or class names, held in memory as uint8 tensors.
 
-Three layouts are read: Parquet files (columns ``image`` with encoded bytes, and ``captions`` or
-``names``), a folder with a ``metadata.jsonl`` (``file_name`` and ``caption``, ``captions`` or ``text``), and a
-folder of images each with a ``.txt`` of the same stem, one caption a line.
+Three layouts are read: Parquet files (columns ``image`` with encoded bytes, and ``captions`` or ``names``),
+a folder with a ``metadata.jsonl`` (``file_name`` and ``caption``, ``captions`` or ``text``), and a folder of
+images each with a ``.txt`` of the same stem, one caption a line.
 """
 
 from __future__ import annotations
@@ -59,25 +59,36 @@ def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
         size: side of the square that every photograph is squashed to, in pixels.
 
     Raises:
-        ConfigError: nothing captioned was found there.
+        ConfigError: nothing captioned was found there, or ``metadata.jsonl`` is damaged.
+        ImageReadError: a captioned photograph cannot be read.
     """
     rows = _captioned_parquet(place) if place.suffix == ".parquet" else _captioned_folder(place)
     pixels: list[Tensor] = []
     captions: list[list[str]] = []
     for image, texts in rows:
         pixels.append(_squashed(image, size))
-        captions.append([clean_caption(text) for text in texts])
+        captions.append(texts)
     if not pixels:
         raise ConfigError(
-            f"no captioned photographs in {str(place)!r}: expected a Parquet file, a metadata.jsonl, or .txt files "
-            "beside the images"
+            f"no captioned photographs in {str(place)!r}: expected a Parquet file, a metadata.jsonl, "
+            "or .txt files beside the images"
         )
     return CaptionedPhotos(torch.stack(pixels), captions)
 
 
 def read_labelled(files: Sequence[Path], *, size: int) -> LabelledPhotos:
-    """Reads Parquet files with columns ``image``, ``wnid`` and ``names``; classes are numbered by sorted ``wnid``."""
+    """Reads Parquet files with columns ``image``, ``wnid`` and ``names``; classes are in order of ``wnid``.
+
+    Args:
+        files: the Parquet files.
+        size: side of the square that every photograph is squashed to, in pixels.
+
+    Raises:
+        ConfigError: there is no photograph in them.
+    """
     rows = [row for file in files for row in _parquet_rows(file)]
+    if not rows:
+        raise ConfigError(f"no labelled photographs in {len(files)} Parquet files")
     names = {row["wnid"]: list(row["names"]) for row in rows}
     number = {wnid: index for index, wnid in enumerate(sorted(names))}
     return LabelledPhotos(
@@ -92,34 +103,52 @@ def clean_caption(text: str) -> str:
     text = " ".join(text.lower().split())
     for mark in ",.;:!?'":
         text = text.replace(f" {mark}", mark)
-    return text.strip(" .\"")
+    return text.strip(' ."')
 
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError("reading Parquet files needs pyarrow: pip install 'autotag[train]'") from error
 
     yield from pyarrow.parquet.read_table(file).to_pylist()
 
 
 def _captioned_parquet(file: Path) -> Iterator[tuple[Image.Image, list[str]]]:
     for row in _parquet_rows(file):
-        yield _decoded(row["image"]), [text for text in row["captions"] if text.strip(" .")]
+        captions = _cleaned(row["captions"])
+        if captions:
+            yield _decoded(row["image"]), captions
 
 
 def _captioned_folder(folder: Path) -> Iterator[tuple[Image.Image, list[str]]]:
     metadata = folder / "metadata.jsonl"
-    if metadata.is_file():
-        for line in metadata.read_text(encoding="utf-8").splitlines():
+    described = _rows_of(metadata) if metadata.is_file() else _texts_beside(folder)
+    for file, texts in described:
+        captions = _cleaned(texts)
+        if captions:
+            yield read_image(file).image, captions
+
+
+def _rows_of(metadata: Path) -> Iterator[tuple[Path, list[str]]]:
+    for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), 1):
+        try:
             row = json.loads(line)
-            texts = row.get("captions") or [row.get("caption") or row.get("text") or ""]
-            if any(text.strip(" .") for text in texts):
-                yield read_image(folder / row["file_name"]).image, [text for text in texts if text.strip(" .")]
-        return
-    for file in find_images(folder):
-        beside = Path(file).with_suffix(".txt")
-        texts = beside.read_text(encoding="utf-8").splitlines() if beside.is_file() else []
-        if any(text.strip(" .") for text in texts):
-            yield read_image(file).image, [text for text in texts if text.strip(" .")]
+            file = metadata.parent / row["file_name"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{metadata}, line {number}: no JSON object with a 'file_name'") from error
+        yield file, row.get("captions") or [row.get("caption") or row.get("text") or ""]
+
+
+def _texts_beside(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    for file in map(Path, find_images(folder)):
+        beside = file.with_suffix(".txt")
+        yield file, beside.read_text(encoding="utf-8").splitlines() if beside.is_file() else []
+
+
+def _cleaned(texts: list[str]) -> list[str]:
+    return [caption for caption in map(clean_caption, texts) if caption]
 
 
 def _decoded(encoded: bytes) -> Image.Image:

@@ -4,10 +4,11 @@ Four losses share one image vector per photograph:
 
 - classes: cross-entropy over the text vectors of every class name, so that the text tower is the classifier;
 - captions: the symmetric contrastive loss of CLIP (Radford et al., 2021) within a batch;
-- head: cross-entropy of a plain linear classifier on the image vector, dropped after training; it teaches the image tower
-  its first features long before the text tower can;
-- words: a sigmoid loss (as in SigLIP, Zhai et al., 2023) over words and word pairs, each right for every photograph
-  that a caption uses it for. It is what makes one cosine threshold mean the same for every photograph and tag.
+- head: cross-entropy of a plain linear classifier on the image vector, dropped after training; it teaches the
+  image tower its first features long before the text tower can;
+- words: a sigmoid loss (as in SigLIP, Zhai et al., 2023) over words and word pairs, each right for every
+  photograph that a caption uses it for. It is what makes one cosine threshold mean the same for every
+  photograph and tag.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import open_clip
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor, nn
 
 from autotag.training.augmentation import normalized, random_views, resized
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
+from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 from autotag.training.workers import average_gradients, worker
 
@@ -35,7 +38,9 @@ Tokenize = Callable[[list[str]], Tensor]
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """How to train for a while. Plans may follow one another on one model; each starts with a fresh optimiser.
+    """How to train for a while.
+
+    Plans may follow one another on one model; each starts with a fresh optimiser.
 
     Attributes:
         steps: number of batches.
@@ -50,6 +55,8 @@ class EncoderPlan:
         least_word_count: photographs that must share a word before it is learned.
         smallest_crop: least share of the side that a crop keeps.
         jitter: largest relative change of brightness and contrast.
+        train_images: whether the convolutional part of the image tower learns too; else only the head on it
+            and the text tower.
         seed: of every random choice.
     """
 
@@ -65,7 +72,35 @@ class EncoderPlan:
     least_word_count: int = 5
     smallest_crop: float = 0.8
     jitter: float = 0.1
+    train_images: bool = True
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImageTowerPlan:
+    """How to train the image tower alone, as a classifier, by SGD: what convolutions learn fastest by.
+
+    Attributes:
+        steps: number of batches.
+        size: side of the views in pixels.
+        learning_rate: peak.
+        momentum: Nesterov's.
+        weight_decay: of every parameter.
+        classes_per_step: labelled photographs a step, over all workers.
+        captioned_per_step: captioned photographs a step, over all workers.
+        smallest_crop: least share of the side that a crop keeps.
+        seed: of every random choice.
+    """
+
+    steps: int
+    size: int = 64
+    learning_rate: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    classes_per_step: int = 224
+    captioned_per_step: int = 48
+    smallest_crop: float = 0.75
+    seed: int = 3
 
 
 @dataclass(frozen=True)
@@ -99,7 +134,7 @@ def _words_of(captions: list[str]) -> set[str]:
         words = "".join(letter if letter.isalnum() or letter == "'" else " " for letter in caption).split()
         content = [word if word not in ENGLISH_STOP_WORDS and len(word) > 2 else None for word in words]
         found.update(word for word in content if word)
-        found.update(f"{one} {two}" for one, two in zip(content, content[1:], strict=False) if one and two)
+        found.update(f"{one} {two}" for one, two in pairwise(content) if one and two)
     return found
 
 
@@ -108,7 +143,7 @@ class EncoderTrainer:
 
     Args:
         model: an open_clip ``CLIP``.
-        tokenize: texts -> (T, context) int64, padded with 0.
+        tokenize: texts -> (T, context) int64, padded; the highest id ends a text.
         captioned: photographs with captions.
         labelled: photographs with classes, or None when there are none.
         plan: how to train.
@@ -131,21 +166,23 @@ class EncoderTrainer:
         rank, self.workers = worker()
         self.random = torch.Generator().manual_seed(1000 * plan.seed + rank)
         self.words_fit = _ScaleAndBias()
+        _trunk(model).requires_grad_(plan.train_images)
         self.head = nn.Linear(model.text_projection.shape[1], len(labelled.names) if labelled else 1)
 
-    def run(self, on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None) -> None:
+    def run(self, on_step: OnStep = say_nothing) -> None:
         """Trains as planned; ``on_step`` is told the losses."""
         modules = [self.model, self.head, self.words_fit]
         optimizer = adamw(modules, learning_rate=0.0, weight_decay=self.plan.weight_decay)
         size = self.plan.size
         captioned = resized(self.captioned.pixels, min(self.captioned.pixels.shape[-1], size * 3 // 2))
         self.model.train()
+        _trunk(self.model).train(self.plan.train_images)
         for step in range(self.plan.first_step, self.plan.first_step + self.plan.steps):
             share = one_cycle(step, self.plan.cycle_steps, warmup=0.03)
             set_learning_rate(optimizer, self.plan.learning_rate * share)
             losses = self._losses(captioned)
             optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
             average_gradients(modules)
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             optimizer.step()
@@ -164,13 +201,12 @@ class EncoderTrainer:
         losses = {"captions": self._caption_loss(seen, rows), "words": self._word_loss(seen, rows)}
         if self.labelled is not None:
             classes = self.labelled.classes[picked]
-            losses["classes"] = self._class_loss(labelled, classes)
+            losses["classes"] = self._class_loss(labelled, classes, self.labelled.names)
             losses["head"] = F.cross_entropy(self.head(outputs[len(rows) :]), classes, label_smoothing=0.1)
         return losses
 
-    def _class_loss(self, vectors: Tensor, classes: Tensor) -> Tensor:
-        assert self.labelled is not None
-        texts = [self._in_template(self._choose(names)) for names in self.labelled.names]
+    def _class_loss(self, vectors: Tensor, classes: Tensor, names: list[list[str]]) -> Tensor:
+        texts = [self._in_template(self._choose(synonyms)) for synonyms in names]
         logits = vectors @ self._embed_texts(texts).T * self._logit_scale()
         return F.cross_entropy(logits, classes, label_smoothing=0.1)
 
@@ -188,23 +224,28 @@ class EncoderTrainer:
         texts = [self._in_template(self.words.words[column]) for column in columns.tolist()]
         cosines = vectors @ self._embed_texts(texts).T
         logits: Tensor = self.words_fit(cosines)
-        return F.binary_cross_entropy_with_logits(logits, present[:, columns].float(), reduction="sum") / (10 * len(rows))
+        target = present[:, columns].float()
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / (10 * len(rows))
 
     def _encode_images(self, views: Tensor) -> Tensor:
         pixels = normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return self.model.encode_image(pixels).float()
+            vectors: Tensor = self.model.encode_image(pixels)
+        return vectors.float()
 
     def _embed_texts(self, texts: list[str]) -> Tensor:
         tokens = self.tokenize(texts)
-        lengths = (tokens != 0).sum(dim=1)
+        lengths = tokens.argmax(dim=1) + 1
         order = lengths.argsort(stable=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            chunks = [_encode_text(self.model, tokens[rows, : lengths[rows[-1]]]) for rows in order.split(64)]
+            chunks = [
+                _encode_text(self.model, tokens[rows, : lengths[rows[-1]]]) for rows in torch.split(order, 64)
+            ]
         return F.normalize(torch.cat(chunks).float()[order.argsort()], dim=-1)
 
     def _logit_scale(self) -> Tensor:
-        return self.model.logit_scale.exp().clamp(max=100)
+        scale: Tensor = self.model.logit_scale.exp()
+        return scale.clamp(max=100)
 
     def _views(self, pixels: Tensor) -> Tensor:
         plan = self.plan
@@ -222,6 +263,87 @@ class EncoderTrainer:
         return self._choose(list(TEMPLATES)).format(text)
 
 
+class ImageTowerTrainer:
+    """Teaches the convolutional part of an image tower classes and words, by linear heads to drop after.
+
+    Args:
+        trunk: a timm network that gives pooled features, trained in place.
+        captioned: photographs with captions.
+        labelled: photographs with classes.
+        words: which words describe the captioned photographs.
+        plan: how to train.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        captioned: CaptionedPhotos,
+        labelled: LabelledPhotos,
+        words: WordTable,
+        plan: ImageTowerPlan,
+    ) -> None:
+        self.trunk = trunk
+        self.pixels = resized(captioned.pixels, plan.size * 3 // 2)
+        self.labelled = labelled
+        self.words = words
+        self.plan = plan
+        rank, self.workers = worker()
+        self.random = torch.Generator().manual_seed(1000 * plan.seed + rank)
+        width: int = trunk.num_features  # type: ignore[assignment]
+        self.to_classes = nn.Linear(width, len(labelled.names))
+        self.to_words = nn.Linear(width, len(words.words))
+        nn.init.zeros_(self.to_classes.weight)
+        nn.init.zeros_(self.to_words.weight)
+        nn.init.constant_(self.to_words.bias, -4.0)
+
+    def run(self, on_step: OnStep = say_nothing) -> None:
+        """Trains as planned; ``on_step`` is told the losses."""
+        plan = self.plan
+        modules = [self.trunk, self.to_classes, self.to_words]
+        parameters = [weight for module in modules for weight in module.parameters()]
+        optimizer = torch.optim.SGD(
+            parameters, lr=0.0, momentum=plan.momentum, nesterov=True, weight_decay=plan.weight_decay
+        )
+        self.trunk.train()
+        for step in range(plan.steps):
+            set_learning_rate(optimizer, plan.learning_rate * one_cycle(step, plan.steps))
+            losses = self._losses()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            average_gradients(modules)
+            optimizer.step()
+            on_step(step + 1, {name: loss.item() for name, loss in losses.items()})
+        self.trunk.eval()
+
+    def _losses(self) -> dict[str, Tensor]:
+        plan = self.plan
+        picked = self._pick(len(self.labelled.pixels), plan.classes_per_step // self.workers)
+        rows = self._pick(len(self.pixels), plan.captioned_per_step // self.workers)
+        views = torch.cat([self._views(self.labelled.pixels[picked]), self._views(self.pixels[rows])])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = self.trunk(normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last))
+        classes, words = features[: len(picked)].float(), features[len(picked) :].float()
+        return {
+            "classes": F.cross_entropy(
+                self.to_classes(classes), self.labelled.classes[picked], label_smoothing=0.1
+            ),
+            "words": word_loss(self.to_words(words), self.words.present[rows]),
+        }
+
+    def _views(self, pixels: Tensor) -> Tensor:
+        return random_views(
+            pixels, size=self.plan.size, smallest=self.plan.smallest_crop, generator=self.random, jitter=0.1
+        )
+
+    def _pick(self, total: int, count: int) -> Tensor:
+        return torch.randint(total, (count,), generator=self.random)
+
+
+def word_loss(logits: Tensor, present: Tensor) -> Tensor:
+    """Binary cross-entropy, summed over a photograph's words and scaled to the size of the other losses."""
+    return F.binary_cross_entropy_with_logits(logits, present.float(), reduction="sum") / (100 * len(logits))
+
+
 class _ScaleAndBias(nn.Module):
     """Cosines to logits, as in SigLIP."""
 
@@ -234,9 +356,19 @@ class _ScaleAndBias(nn.Module):
         return cosines * self.log_scale.exp() + self.bias
 
 
+def _trunk(model: open_clip.CLIP) -> nn.Module:
+    """The image tower without its head where that is a timm network, else the whole of it."""
+    trunk: nn.Module = getattr(model.visual, "trunk", model.visual)
+    return trunk
+
+
 def _encode_text(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """(T, D): what ``model.encode_text`` gives, without computing the padding (exact: the tower is causal)."""
+    """(T, D): what ``model.encode_text`` gives, for texts cut where the longest ends.
+
+    Exact, because the tower is causal: no token sees the padding after it.
+    """
     length = tokens.shape[1]
     hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-    return hidden[torch.arange(len(tokens)), tokens.argmax(dim=-1)] @ model.text_projection
+    vectors: Tensor = hidden[torch.arange(len(tokens)), tokens.argmax(dim=-1)] @ model.text_projection
+    return vectors

