@@ -27,7 +27,7 @@ def teacher(minilm: Path) -> SentenceTransformer:
 
 @pytest.fixture(scope="module")
 def student(teacher: SentenceTransformer) -> SentenceTransformer:
-    return train_sentence_encoder(teacher, dimensions=128, most=3000)
+    return train_sentence_encoder(teacher, dimensions=128, most=4000)
 
 
 def test_words_stay_near_in_meaning(student: SentenceTransformer) -> None:
