@@ -38,7 +38,15 @@ from autotag.training.captioner import (
     VisionDistiller,
 )
 from autotag.training.data import CaptionedPhotos, LabelledPhotos, read_captioned, read_labelled
-from autotag.training.encoder import MEAN, STD, EncoderPlan, EncoderTrainer, count_words
+from autotag.training.encoder import (
+    MEAN,
+    STD,
+    EncoderPlan,
+    EncoderTrainer,
+    ImageTowerPlan,
+    ImageTowerTrainer,
+    count_words,
+)
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_sentence_encoder
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
@@ -48,8 +56,10 @@ ENCODER_SIZE = 96
 CAPTIONER_SIZE, CAPTIONER_PATCH = 128, 16
 ENCODER_PLANS = (
     EncoderPlan(steps=1200, size=64, smallest_crop=0.55, jitter=0.2, seed=0),
-    EncoderPlan(steps=1700, size=64, first_step=1200, seed=1),
-    EncoderPlan(steps=400, size=96, first_step=2900, seed=2),
+    EncoderPlan(steps=1600, size=64, first_step=1200, seed=1),
+    ImageTowerPlan(steps=2400, seed=3),
+    ImageTowerPlan(steps=450, size=96, learning_rate=0.06, seed=5),
+    EncoderPlan(steps=400, size=96, cycle_steps=400, learning_rate=1e-3, train_images=False, seed=4),
 )
 COMMON_TOKENS = 16_000
 SENTENCE_TOKENS = 20_000
@@ -97,7 +107,7 @@ def make_encoder(
     labelled: LabelledPhotos,
     output: Path,
     *,
-    plans: Sequence[EncoderPlan],
+    plans: Sequence[EncoderPlan | ImageTowerPlan],
     on_step: OnStep,
     workers: int,
 ) -> None:
@@ -112,7 +122,7 @@ def _train_encoder(  # noqa: PLR0917  (workers are handed positions)
     captioned: CaptionedPhotos,
     labelled: LabelledPhotos,
     output: Path,
-    plans: Sequence[EncoderPlan],
+    plans: Sequence[EncoderPlan | ImageTowerPlan],
     on_step: OnStep,
 ) -> None:
     torch.manual_seed(plans[0].seed)
@@ -124,7 +134,13 @@ def _train_encoder(  # noqa: PLR0917  (workers are handed positions)
     model.token_embedding.weight.requires_grad_(False)
     for plan in plans:
         torch.manual_seed(plan.seed)
-        EncoderTrainer(model, _padded(tokenizer), captioned, labelled, plan).run(_first_worker_only(on_step))
+        if isinstance(plan, ImageTowerPlan):
+            words = count_words(captioned, least=5)
+            tower = ImageTowerTrainer(model.visual.trunk, captioned, labelled, words, plan)
+            tower.run(_first_worker_only(on_step))
+        else:
+            trainer = EncoderTrainer(model, _padded(tokenizer), captioned, labelled, plan)
+            trainer.run(_first_worker_only(on_step))
     if worker()[0] == 0:
         save_encoder(model, config, tokenizer, output)
 
