@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from autotag.inventory import ModelEntry, PresetEntry
 
 BUNDLED_LICENCE = (
-    "The bundled weights were trained on data for research use only. Autotag's own licence (Apache-2.0) "
-    "covers its code, not these weights; each has a LICENSE file and a model card beside it."
+    "The weights of blip-mini and clip-mini were trained on data for research use only. The licence of "
+    "autotag (Apache-2.0) covers its code, not bundled weights; each has a LICENSE file and a model card "
+    "beside it."
 )
 
 

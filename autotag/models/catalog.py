@@ -35,7 +35,7 @@ _BLIP = "BLIP, 129M image-text pairs, fine-tuned on COCO captions (Li et al. 202
 _BLIP2 = "BLIP-2, 129M image-text pairs (Li et al. 2023, arXiv:2301.12597)"
 _GIT = "GIT, 10M/20M image-text pairs, fine-tuned on COCO captions (Wang et al. 2022, arXiv:2205.14100)"
 _CLIP = "CLIP, 400M image-text pairs by OpenAI (Radford et al. 2021, arXiv:2103.00020)"
-_MINI_LICENCE = "research use only (see the LICENSE file beside the weights)"
+_MINI_LICENCE = "non-commercial research only (see the LICENSE file beside the weights)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,13 @@ def _hub_card(
 
 
 def _bundled_card(
-    name: str, kind: ModelKind, factory: str, origin: str, *, cosine: float | None = None
+    name: str,
+    kind: ModelKind,
+    factory: str,
+    origin: str,
+    *,
+    licence: str = _MINI_LICENCE,
+    cosine: float | None = None,
 ) -> ModelCard:
     """The card of weights in this package."""
     return ModelCard(
@@ -114,7 +120,7 @@ def _bundled_card(
         kind=kind,
         source=f"{factory}:{BUNDLED / name}",
         revision=None,
-        licence=_MINI_LICENCE,
+        licence=licence,
         download_size=0,
         origin=origin,
         default_thresholds={} if cosine is None else {"cosine": cosine},
@@ -195,6 +201,7 @@ _CARDS: tuple[ModelCard, ...] = (
         "extractor",
         "keybert",
         "word vectors distilled from all-MiniLM-L6-v2 (autotag.training)",
+        licence="Apache-2.0",
     ),
     _hub_card(
         "minilm",

@@ -38,7 +38,7 @@ class DistillationPlan:
         seed: of every random choice.
     """
 
-    steps: int = 3000
+    steps: int = 900
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     labelled_per_step: int = 80
@@ -65,7 +65,7 @@ class CaptionPlan:
         seed: of every random choice.
     """
 
-    steps: int = 3000
+    steps: int = 2200
     learning_rate: float = 1.0e-3
     vision_factor: float = 0.5
     weight_decay: float = 0.05
@@ -79,36 +79,31 @@ class CaptionPlan:
 
 
 class FeatureTeacher:
-    """What a trained convolutional CLIP tower sees, as targets for patches and for the whole photograph.
+    """What a trained convolutional network sees, as targets for patches and for the whole photograph.
 
     Args:
-        visual: the image tower of an open_clip ``CLIP``, a timm network with a linear head.
-        size: side in pixels at which it was trained.
+        trunk: a timm network that gives pooled features.
         grid: patches along one side.
     """
 
-    def __init__(self, visual: nn.Module, *, size: int, grid: int) -> None:
-        self.visual = visual.eval().requires_grad_(False)
-        self.size = size
+    def __init__(self, trunk: nn.Module, *, grid: int) -> None:
+        self.trunk: Any = trunk.eval().requires_grad_(False)
         self.grid = grid
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets for normalised pixels (B, 3, S, S), of any size.
+        """Targets for normalised pixels (B, 3, S, S).
 
         Returns:
             (B, grid * grid, C) float32, the last two feature maps at every patch, each channel standardised;
-            and (B, D) float32, the image vectors, of length 1.
+            and (B, D) float32, the pooled features, of length 1.
         """
-        trunk: Any = self.visual.trunk
-        head: Any = self.visual.head
-        pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            last, maps = trunk.forward_intermediates(
+            last, maps = self.trunk.forward_intermediates(
                 pixels.contiguous(memory_format=torch.channels_last), indices=2
             )
-            vectors: Tensor = head(trunk.forward_head(last))
-        return self._standardised(maps), F.normalize(vectors.float(), dim=-1)
+            pooled: Tensor = self.trunk.forward_head(last)
+        return self._standardised(maps), F.normalize(pooled.float(), dim=-1)
 
     def _standardised(self, maps: list[Tensor]) -> Tensor:
         shape = (self.grid, self.grid)
@@ -154,6 +149,7 @@ class VisionDistiller:
         self.to_features = nn.Linear(width, features.shape[-1])
         self.to_vector = nn.Linear(width, vectors.shape[-1])
         self.to_words = nn.Linear(width, len(words.words))
+        nn.init.constant_(self.to_words.bias, -4.0)  # a word describes few photographs
         self.to_classes = nn.Linear(width, len(labelled.names) if labelled else 1)
 
     def run(self, on_step: OnStep = say_nothing) -> None:

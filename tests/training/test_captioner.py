@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from torch import nn
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
 from autotag.training.augmentation import normalized
@@ -61,19 +60,10 @@ def tokenizer(colours: CaptionedPhotos) -> BertTokenizer:
     return caption_tokenizer((text for texts in colours.captions for text in texts), least=1)
 
 
-class _TimmTower(nn.Module):
-    """As open_clip builds the image tower of a timm network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = timm.create_model("resnet10t", num_classes=0)
-        self.head = nn.Linear(self.trunk.num_features, 16)
-
-
 @pytest.fixture(scope="module")
 def teacher() -> FeatureTeacher:
     torch.manual_seed(0)
-    return FeatureTeacher(_TimmTower(), size=32, grid=4)
+    return FeatureTeacher(timm.create_model("resnet10t", num_classes=0), grid=4)
 
 
 def test_a_blip_learns_to_caption_two_kinds_of_colours(
@@ -147,13 +137,13 @@ def test_a_tower_can_be_distilled_without_classes(
 def test_the_teacher_gives_a_target_for_every_patch_and_a_vector(teacher: FeatureTeacher) -> None:
     pixels = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     features, vectors = teacher(pixels)
-    channels = sum(each["num_chs"] for each in teacher.visual.trunk.feature_info[-2:])
+    channels = sum(each["num_chs"] for each in teacher.trunk.feature_info[-2:])
     assert features.shape == (3, 16, channels)
     torch.testing.assert_close(features.mean(dim=(0, 1)), torch.zeros(channels), atol=1e-4, rtol=0)
-    assert vectors.shape == (3, 16)
+    assert vectors.shape == (3, 512)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     assert not features.requires_grad
-    assert not teacher.visual.training
+    assert not teacher.trunk.training
 
 
 def test_captions_begin_and_end_with_blips_tokens(tokenizer: BertTokenizer) -> None:

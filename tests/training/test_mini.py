@@ -21,12 +21,14 @@ from autotag.protocols import CaptionOptions
 from autotag.training import mini
 from autotag.training.captioner import CaptionPlan, DistillationPlan
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
-from autotag.training.encoder import EncoderPlan
+from autotag.training.encoder import EncoderPlan, ImageTowerPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
 
 FEW_STEPS = EncoderPlan(
     steps=1, size=32, classes_per_step=4, captioned_per_step=4, words_per_step=4, smallest_crop=0.9
 )
+
+ONE_TOWER_STEP = ImageTowerPlan(steps=1, size=32, classes_per_step=4, captioned_per_step=4)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def encoder_folder(
     labelled: LabelledPhotos,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A ``clip-mini`` after two plans of one step each."""
+    """A ``clip-mini`` after three plans of one step each."""
     folder = tmp_path_factory.mktemp("made") / "clip-mini"
     steps: list[int] = []
     mini.make_encoder(
@@ -44,11 +46,11 @@ def encoder_folder(
         captioned,
         labelled,
         folder,
-        plans=[FEW_STEPS, FEW_STEPS],
+        plans=[FEW_STEPS, ONE_TOWER_STEP, FEW_STEPS],
         on_step=lambda step, losses: steps.append(step),
         workers=1,
     )
-    assert steps == [1, 1]
+    assert steps == [1, 1, 1]
     return folder
 
 
@@ -62,12 +64,17 @@ def captioner_folder(encoder_folder: Path, captioned: CaptionedPhotos, labelled:
         captioned,
         labelled,
         folder,
+        teaching=ONE_TOWER_STEP,
         distillation=DistillationPlan(steps=1, labelled_per_step=2, captioned_per_step=2),
         plan=CaptionPlan(steps=1, photos_per_step=2),
         on_step=lambda step, each: losses.append(set(each)),
         workers=1,
     )
-    assert losses == [{"features", "vector", "words", "classes"}, {"captions", "words"}]
+    assert losses == [
+        {"classes", "words"},
+        {"features", "vector", "words", "classes"},
+        {"captions", "words"},
+    ]
     return folder
 
 
@@ -155,7 +162,7 @@ def test_making_an_encoder_twice_gives_the_same_weights(
         captioned,
         labelled,
         tmp_path,
-        plans=[FEW_STEPS, FEW_STEPS],
+        plans=[FEW_STEPS, ONE_TOWER_STEP, FEW_STEPS],
         on_step=lambda step, losses: None,
         workers=1,
     )
@@ -184,6 +191,7 @@ def test_a_captioner_without_an_encoder_to_learn_from_is_refused(
             captioned,
             labelled,
             tmp_path / "blip-mini",
+            teaching=ONE_TOWER_STEP,
             distillation=DistillationPlan(),
             plan=CaptionPlan(),
             on_step=lambda step, losses: None,
