@@ -41,7 +41,7 @@ def test_programs_get_the_presets_with_their_stages_and_models(listed):
 def test_it_is_said_that_the_licence_of_the_code_does_not_cover_the_bundled_weights(run, listed):
     for text in (listed["bundled_licence"], run("models").stdout):
         assert "research use only" in text
-        assert "not these weights" in text
+        assert "not bundled weights" in text
 
 
 def test_people_get_name_size_presence_licence_and_origin_in_two_lines(run, local_hub):
