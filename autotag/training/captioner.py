@@ -65,7 +65,7 @@ class CaptionPlan:
         seed: of every random choice.
     """
 
-    steps: int = 2200
+    steps: int = 1250
     learning_rate: float = 1.0e-3
     vision_factor: float = 0.5
     weight_decay: float = 0.05
