@@ -20,7 +20,7 @@ _NARROWEST = 20
 
 
 class TableWriter:
-    """Writes per image its file and size, captions, tags with scores, rankings, detections and prompt.
+    """Writes per image its file and size, best caption, tags with scores, rankings, detections and prompt.
 
     On a terminal long lines are wrapped beside their label, and colours are used unless ``NO_COLOR`` is
     set; anywhere else each field is one line, however long, so that it can be searched.
@@ -75,8 +75,7 @@ def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
         yield "error", _words(result.error, "red")
     elif not (result.captions or result.tags or result.detections or result.rankings or result.prompt):
         yield "", [Text("nothing found", style="dim")]
-    for caption in result.captions:
-        yield "caption", _words(caption.text)
+    yield "caption", _words(result.caption)
     yield "tags", _scored((tag.text, tag.score) for tag in result.tags)
     for name, tags in result.rankings.items():
         yield one_line(name), _scored((tag.text, tag.score) for tag in tags)
