@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -14,6 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
     from typing import TextIO
 
     from autotag.cli.progress import Reporter
@@ -204,6 +207,29 @@ def _stream(output: Path | None, *, streams: bool) -> Iterator[TextIO]:
         sys.stdout.flush()
 
 
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Puts Ctrl-C off to the end of the block, so that no result is cut in two; but not a second one."""
+    pressed = False
+
+    def put_off(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, put_off)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter: Reporter) -> int:
     """Tags the images, writes what comes out, and answers how many failed.
 
@@ -214,7 +240,7 @@ def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter
     try:
         with reporter.counting(len(images)):
             for result in pipeline.stream(images, on_error="record"):
-                with reporter.making_way():
+                with reporter.making_way(), _whole():
                     writer.write(result)
                 done += 1
                 if result.error is not None:

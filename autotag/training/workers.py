@@ -40,6 +40,7 @@ def _work(
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=count)
     try:
         function(*arguments)
+        torch.distributed.barrier()  # a worker that leaves early can take the others down with it
     finally:
         torch.distributed.destroy_process_group()
 
