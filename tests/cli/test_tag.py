@@ -248,7 +248,7 @@ def test_ctrl_c_ends_with_130_and_whole_lines(start, preset, tmp_path):
     ) as run:
         first = run.stdout.readline()
         run.send_signal(signal.SIGINT)
-        rest, err = run.communicate(timeout=20)
+        rest, err = run.stdout.read(), run.stderr.read()
     assert run.returncode == 130
     assert b"autotag: interrupted" in err
     assert b"Traceback" not in err
