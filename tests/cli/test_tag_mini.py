@@ -114,10 +114,8 @@ def test_ctrl_c_in_a_long_run_keeps_the_finished_lines(start, tmp_path):
     with start("tag", folder, "--preset", "mini", "--format", "jsonl") as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        rest, err = (
-            process.stdout.read(),
-            process.stderr.read(),
-        )  # communicate() would lose what readline() read ahead
+        rest = process.stdout.read()  # communicate() would lose what readline() read ahead
+        err = process.stderr.read()
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert 1 <= len(_rows(first + rest)) < 2000
