@@ -153,6 +153,43 @@ class ImageTextEncoder(Protocol):
 
 
 @runtime_checkable
+class ViewsImages(Protocol):
+    """A captioner, encoder or detector that can be handed pixels that were made ready beforehand.
+
+    What is made ready once, in the reading threads, serves every model with the same ``view_id``, and
+    the thread that runs the models neither decodes nor resizes. A captioner of this kind also has
+    ``caption_views(views, /, options)``, an encoder ``embed_views(views, /)``; each gives for
+    ``views``, a list of what ``view`` returns, what its sister gives for the images.
+    """
+
+    @property
+    def view_id(self) -> str | None:
+        """Names the view: where two models give the same id, their views are the same pixels.
+
+        None when this model makes no views (because its fast path is switched off or does not fit).
+        """
+        ...
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 of an upright RGB image, as large as the model looks at, not normalised.
+
+        Called from several threads at once.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparesSamples(Protocol):
+    """A stage with a part that needs nothing but the image, such as the image's vector.
+
+    A stream calls ``prepare`` with the images of the next batch while later stages still work on the texts
+    of this one. ``__call__`` must give the same without it.
+    """
+
+    def prepare(self, samples: Sequence[Sample], /) -> None: ...
+
+
+@runtime_checkable
 class Detector(Protocol):
     """Finds objects. May also have ``image_size`` (see ``Captioner``)."""
 
@@ -188,6 +225,7 @@ class ModelRequest:
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         default_thresholds: for encoders, from the model's card; empty when none is known.
         download_size: bytes, from the model's card; None when unknown.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``.
     """
 
     name: str
@@ -197,3 +235,4 @@ class ModelRequest:
     dtype: str
     default_thresholds: Mapping[str, float]
     download_size: int | None
+    plain: frozenset[str] = frozenset()

@@ -84,6 +84,7 @@ class Sample:
         rankings: vocabulary name -> its best labels, best first.
         prompt: the assembled prompt.
         embeddings: encoder id -> float32 vector of shape (D,) and length 1.
+        views: view id -> (3, H, W) uint8 pixels made ready for models (``ViewsImages``).
         extras: third parties' fields, declared as ``"extras.<key>"``.
     """
 
@@ -96,6 +97,7 @@ class Sample:
     rankings: dict[str, list[Tag]] = field(default_factory=dict)
     prompt: str = ""
     embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    views: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
 
 

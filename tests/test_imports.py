@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 LAYERS = [
     {"errors", "records", "protocols"},
     {
-        "colours", "data", "decoding", "embeddings", "english", "fetching", "function_stage", "images",
+        "colours", "data", "decoding", "embeddings", "english", "fast_paths", "fetching", "function_stage", "images",
         "options", "orientation", "phrases", "prompting", "ranges", "reading_ahead", "registry", "templates",
         "tiff_directory", "vocabulary", "wiring",
     },

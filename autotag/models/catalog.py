@@ -285,8 +285,8 @@ class ModelAddress:
         """The same for two names of one model."""
         return self.kind, self.factory, self.location, self.revision
 
-    def request(self, device: str, dtype: str) -> ModelRequest:
-        """What the factory is called with."""
+    def request(self, device: str, dtype: str, plain: frozenset[str] = frozenset()) -> ModelRequest:
+        """What the factory is called with; ``plain`` names the fast paths that are switched off."""
         return ModelRequest(
             name=self.name,
             location=self.location,
@@ -295,6 +295,7 @@ class ModelAddress:
             dtype=dtype,
             default_thresholds=dict(self.card.default_thresholds) if self.card else {},
             download_size=self.card.download_size if self.card else None,
+            plain=plain,
         )
 
 

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotag import registry
 from autotag.errors import ConfigError
+from autotag.fast_paths import check_plain
 from autotag.models.catalog import ModelAddress, check_model, parse_name
 from autotag.models.device import check_placement, choose_device, choose_dtype
+from autotag.protocols import ViewsImages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from autotag.protocols import Captioner, Detector, ImageTextEncoder, KeyphraseExtractor, ModelKind
 
 
@@ -26,16 +30,23 @@ class ModelPool:
         encoder: what ``encoder(None)`` lends; None when the pipeline has none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``.
 
     Raises:
-        ConfigError: the encoder, device or dtype cannot be right.
+        ConfigError: the encoder, device, dtype or a fast path's name cannot be right.
         ModelUnavailableError: the encoder is a folder that does not exist.
     """
 
     def __init__(
-        self, *, encoder: str | ImageTextEncoder | None = None, device: str = "auto", dtype: str = "auto"
+        self,
+        *,
+        encoder: str | ImageTextEncoder | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        plain: Iterable[str] = (),
     ) -> None:
         check_placement(device, dtype)
+        self.plain = check_plain(plain)
         if encoder is not None:
             check_model(encoder, "encoder")
         self.default_encoder = encoder
@@ -77,6 +88,13 @@ class ModelPool:
         known = [size for size in sizes if size is not None]
         return max(known) if known and len(known) == len(sizes) else None
 
+    @property
+    def view_makers(self) -> dict[str, ViewsImages]:
+        """View id -> a lent model that makes this view; what the reading threads make ready."""
+        with self._lock:
+            lent = [model for model in self._lent_image_models.values() if isinstance(model, ViewsImages)]
+        return {model.view_id: model for model in lent if model.view_id is not None}
+
     def close(self) -> None:
         """Lets go of every model and gives back the accelerator's memory."""
         with self._lock:
@@ -99,7 +117,7 @@ class ModelPool:
         if address.key not in self._loaded:
             factory: Any = registry.resolve(address.kind, address.factory)
             device = choose_device(self.device)
-            loaded = factory(address.request(device, choose_dtype(self.dtype, device)))
+            loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.plain))
             check_model(loaded, address.kind)
             self._loaded[address.key] = loaded
         return self._loaded[address.key]

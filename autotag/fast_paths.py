@@ -1,0 +1,53 @@
+"""The names of the fast paths, each of which gives what the plain library call gives, only sooner.
+
+All are on by default. ``Pipeline(plain=["blip_generation"])`` switches one off by name, ``["all"]`` every one.
+A fast path that finds the installed library changed is not used, and says so once in the log ``"autotag"``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from autotag.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FAST_PATHS = {
+    "views": "images are decoded once and resized in uint8 by the reading threads, for every model",
+    "blip_attention": "BLIP's attention through torch's scaled_dot_product_attention",
+    "blip_generation": "a generation loop for BLIP that never projects keys and values of the image",
+    "packed_linears": "linear layers on a CPU in oneDNN's own layout, where a trial at load shows a gain",
+    "keyphrase_vectors": "sentence embeddings once per text over all batches, grouped by length",
+    "causal_text": "CLIP texts cut at their end token",
+}
+"""Name -> what it does."""
+
+_logger = logging.getLogger("autotag")
+_said: set[tuple[str, str]] = set()
+
+
+def check_plain(names: Iterable[str]) -> frozenset[str]:
+    """The fast paths that these names switch off.
+
+    Raises:
+        UnknownNameError: neither a fast path nor ``"all"``.
+    """
+    off = set(names)
+    for name in off:
+        if name not in FAST_PATHS and name != "all":
+            raise UnknownNameError("fast path", name, [*FAST_PATHS, "all"])
+    return frozenset(FAST_PATHS) if "all" in off else frozenset(off)
+
+
+def say_not_used(name: str, reason: str) -> None:
+    """Logs a warning, once per reason, that the plain library call takes the place of a fast path.
+
+    Args:
+        name: the fast path.
+        reason: why it does not fit, in words.
+    """
+    if (name, reason) not in _said:
+        _said.add((name, reason))
+        _logger.warning("fast path %r is not used: %s", name, reason)
