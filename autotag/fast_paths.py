@@ -1,7 +1,8 @@
 """The names of the fast paths, each of which gives what the plain library call gives, only sooner.
 
-All are on by default. ``Pipeline(plain=["blip_generation"])`` switches one off by name, ``["all"]`` every one.
-A fast path that finds the installed library changed is not used, and says so once in the log ``"autotag"``.
+All are on by default. ``Pipeline(plain=["blip_generation"])`` switches one off by name, ``["all"]`` every
+one. A fast path that finds the installed library changed is not used, and says so once in the log
+``"autotag"``.
 """
 
 from __future__ import annotations

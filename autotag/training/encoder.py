@@ -83,9 +83,8 @@ class ImageTowerPlan:
     Attributes:
         steps: number of batches.
         size: side of the views in pixels.
-        small_steps: batches at the beginning whose views have only two thirds of that side: more than twice as
-            fast, and what they teach is kept (progressive resizing; Touvron et al., "Fixing the train-test
-            resolution discrepancy", 2019).
+        small_steps: batches at the beginning whose views have only two thirds of that side: more than twice
+            as fast, and most of what they teach is kept.
         learning_rate: peak.
         momentum: Nesterov's.
         weight_decay: of every parameter.
