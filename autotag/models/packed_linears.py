@@ -1,0 +1,189 @@
+"""Linear layers on a CPU whose weights lie in oneDNN's own layout.
+
+``torch.nn.functional.linear`` hands a weight to the BLAS library row by row, each time anew. oneDNN
+multiplies by a weight that it has once laid out as it likes, in float32 and with the same products, and on
+some CPUs takes less than half the time; on others it gains nothing. So a trial of a few milliseconds
+decides, for each shape of layer.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from autotag.fast_paths import say_not_used
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+_ROWS = 64
+"""Rows of input in a trial: enough that the layout matters more than the call."""
+_TRIAL_SECONDS = 0.02
+_GAIN = 1.15
+"""How many times sooner than the plain layer a packed one has to be."""
+_TOLERANCE = 1e-5
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in the layout that torch's compiler uses. For inference only: no gradients, no state.
+
+    Args:
+        linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.bias = linear.bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())  # noqa: SLF001 - tried at load
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) float32 to (..., out_features) float32."""
+        return cast(
+            "torch.Tensor",
+            torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - tried at load
+                rows, self._packed, self.bias, "none", [], ""
+            ),
+        )
+
+
+class MkldnnLinear(nn.Module):
+    """The same by torch's public ``to_mkldnn``, which also copies what goes in and what comes out.
+
+    Args:
+        linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self._weight = linear.weight.detach().to_mkldnn()
+        self._bias = None if linear.bias is None else linear.bias.detach().to_mkldnn()
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) float32 to (..., out_features) float32."""
+        flat = rows.reshape(-1, self.in_features).contiguous()
+        if not len(flat):  # which oneDNN refuses
+            return rows.new_empty(*rows.shape[:-1], self.out_features)
+        out = functional.linear(flat.to_mkldnn(), self._weight, self._bias).to_dense()
+        return out.view(*rows.shape[:-1], self.out_features)
+
+
+_Packed = type[PackedLinear] | type[MkldnnLinear]
+
+
+def pack_linears(module: nn.Module, *, skip: Collection[nn.Module] = ()) -> int:
+    """Puts packed layers in the place of a module's linear layers, where a trial shows a gain.
+
+    Only float32 layers on a CPU, and only ``torch.nn.Linear`` itself: a subclass may be one whose weight is
+    read from outside. A packed layer has no ``weight``: the module can no longer be saved, and the memory of
+    the original is free unless something else (tied embeddings) shares it.
+
+    Args:
+        module: evaluated from now on, never trained.
+        skip: layers to leave as they are, because someone reads their weights.
+
+    Returns:
+        How many layers were packed.
+    """
+    skipped = {id(linear) for linear in skip}
+    packed: dict[int, nn.Module] = {}
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if id(child) not in skipped and _can_be_packed(child):
+                if id(child) not in packed:
+                    packed[id(child)] = _packed(cast("nn.Linear", child))
+                setattr(parent, name, packed[id(child)])
+    return sum(not isinstance(layer, nn.Linear) for layer in packed.values())
+
+
+def _can_be_packed(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Linear
+        and module.weight.device.type == "cpu"
+        and module.weight.dtype == torch.float32
+    )
+
+
+@torch.no_grad()
+def _packed(linear: nn.Linear) -> nn.Module:
+    kind = _best_layout(linear.in_features, linear.out_features)
+    return linear if kind is None else kind(linear).eval()
+
+
+@lru_cache(maxsize=1024)
+def _best_layout(in_features: int, out_features: int) -> _Packed | None:
+    """The layout that gains most for layers of this shape, None where none gains."""
+    kinds = _layouts()
+    if not kinds:
+        return None
+    linear = _seeded(in_features, out_features)
+    rows = torch.randn(_ROWS, in_features, generator=torch.Generator().manual_seed(1))
+    seconds = _trial([linear, *(kind(linear) for kind in kinds)], rows)
+    best = min(range(len(kinds)), key=lambda index: seconds[index + 1])
+    return kinds[best] if seconds[0] > _GAIN * seconds[best + 1] else None
+
+
+def _seeded(in_features: int, out_features: int) -> nn.Linear:
+    """A layer whose outputs are about 1 for inputs of about 1; torch's own random state is left alone."""
+    linear = nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    linear.weight.data.normal_(generator=generator).mul_(in_features**-0.5)
+    linear.bias.data.normal_(generator=generator)
+    return linear
+
+
+def _trial(layers: list[nn.Module], rows: torch.Tensor) -> list[float]:
+    """The shortest time per layer, in seconds; the layers take turns, so that a busy moment hits all."""
+    shortest = [float("inf")] * len(layers)
+    end = time.perf_counter() + _TRIAL_SECONDS
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < end:
+        for index, layer in enumerate(layers):
+            start = time.perf_counter()
+            layer(rows)
+            shortest[index] = min(shortest[index], time.perf_counter() - start)
+        rounds += 1
+    return shortest
+
+
+@lru_cache(maxsize=1)
+def _layouts() -> list[_Packed]:
+    """The layouts that this torch has and that give what the plain layer gives."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return []
+    kinds: list[_Packed] = []
+    wrong = _fault(PackedLinear)
+    if wrong is None:
+        kinds.append(PackedLinear)
+    else:
+        say_not_used(
+            "packed_linears", f"torch's own layout for linear layers {wrong}; its public one is tried instead"
+        )
+    wrong = _fault(MkldnnLinear)
+    if wrong is None:
+        kinds.append(MkldnnLinear)
+    elif not kinds:
+        say_not_used("packed_linears", f"torch's to_mkldnn {wrong}")
+    return kinds
+
+
+@torch.no_grad()
+def _fault(kind: Callable[[nn.Linear], nn.Module]) -> str | None:
+    """What is wrong with a layout, tried on a small layer; None if nothing is."""
+    linear = _seeded(48, 80)
+    rows: Any = torch.randn(3, 5, 48, generator=torch.Generator().manual_seed(1))
+    try:
+        given = kind(linear)(rows)
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        return f"does not work: {str(error).splitlines()[0]}"
+    if given.shape != (3, 5, 80) or not torch.allclose(given, linear(rows), atol=_TOLERANCE):
+        return "gives other values"
+    return None
