@@ -1,21 +1,32 @@
-"""A user's own labels, with synonyms."""
+"""Labels with synonyms: a user's own, the bundled lists, and those of CLIP Interrogator."""
 
 from __future__ import annotations
 
-import csv
+import html
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
-from autotag.errors import ConfigError
-from autotag.templates import PHOTO, check_template
+from autotag.clip_interrogator_lists import Part, clip_interrogator_labels
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.templates import PHOTO, SLOT, check_template
+from autotag.vocabulary_files import column_cells, is_table, table_rows, text_rows
+
+BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives"]
+BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
+
+_LISTS = Path(__file__).resolve().parent / "data" / "vocabularies"
+_END_OF_TEXT = ("<|endoftext|>", "<end_of_text>", "</s>", "<eos>")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """Labels that images are matched with, in their order.
 
-    A label that differs from an earlier one only in case is left out, and its synonyms go to the earlier one.
+    A label that differs from an earlier one only in case is left out, and its synonyms go to the earlier one;
+    ``repeated`` tells how many were. A label may be of any length: an encoder reads as much of it as it can.
 
     Args:
         labels: the labels, or a mapping of each label to its synonyms.
@@ -24,7 +35,8 @@ class Vocabulary:
         template: sentence around a name, with one ``{}``.
 
     Raises:
-        ConfigError: no label, an empty one, synonyms of an unknown label, or a bad template.
+        ConfigError: no label, an empty one, one that holds the end-of-text mark of a text encoder, synonyms
+            of an unknown label, or a bad template.
     """
 
     labels: tuple[str, ...]
@@ -32,6 +44,7 @@ class Vocabulary:
     name: str = "vocabulary"
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     template: str = PHOTO
+    repeated: int = field(default=0, compare=False, repr=False)
 
     def __init__(
         self,
@@ -43,11 +56,17 @@ class Vocabulary:
     ) -> None:
         where = f"vocabulary {name!r}"
         check_template(f"the template of {where}", template)
+        if isinstance(labels, str):
+            raise ConfigError(
+                f"{where}: labels is the text {labels!r}; give a list, or use Vocabulary.from_file"
+            )
+        labels = labels if isinstance(labels, Mapping) else tuple(labels)
         names = _merged(labels, synonyms or {}, where)
         object.__setattr__(self, "labels", tuple(names))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "synonyms", {label: others for label, others in names.items() if others})
         object.__setattr__(self, "template", template)
+        object.__setattr__(self, "repeated", len(labels) - len(names))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,41 +79,103 @@ class Vocabulary:
         return (label, *self.synonyms.get(label, ()))
 
     @classmethod
-    def from_file(cls, path: str | Path, *, name: str | None = None, template: str = PHOTO) -> Vocabulary:
-        """Reads a text file or, when its name ends in ``.csv``, a CSV file; UTF-8, with or without BOM.
+    def bundled(cls, name: BundledName, *, living_artists: bool = True) -> Vocabulary:
+        """One of the lists that come with autotag; they are in ``autotag/data/vocabularies``.
+
+        ``mediums`` ("an oil painting"), ``artists`` ("by Claude Monet"), ``movements`` ("impressionism"),
+        ``trendings`` ("trending on Behance"), ``flavors`` ("golden hour light") and ``negatives`` ("blurry").
+        Every label is a phrase that can stand in a prompt, and is embedded as it is: the template is ``{}``.
+
+        Args:
+            name: which list.
+            living_artists: False leaves out the artists who, as far as the list knows, are alive.
+
+        Raises:
+            UnknownNameError: there is no such list.
+        """
+        if name not in BUNDLED:
+            raise UnknownNameError("bundled vocabulary", name, BUNDLED)
+        labels = _list(name)
+        if name == "artists":
+            living = _list("artists_living") if living_artists else []
+            labels = [f"by {artist}" for artist in (*labels, *living)]
+        return cls(labels, name=name, template=SLOT)
+
+    @classmethod
+    def from_clip_interrogator(cls, part: Part) -> Vocabulary:
+        """A list of CLIP Interrogator, when its package ``clip-interrogator`` is installed.
+
+        The same names as ``bundled`` takes. Empty lines, repetitions, and labels with characters that were
+        lost when the list was made (U+FFFD) are left out. The template is ``{}``.
+
+        Raises:
+            UnknownNameError: there is no such part.
+            ConfigError: the package is not installed, or is not laid out as 0.6.0 is.
+        """
+        labels = [label for label in clip_interrogator_labels(part) if label and "\ufffd" not in label]
+        return cls(labels, name=part, template=SLOT)
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, *, column: str | None = None, name: str | None = None, template: str = PHOTO
+    ) -> Vocabulary:
+        """Reads a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, BOM or not.
 
         Text: one label per line, its synonyms after it, separated by ``|``: ``sofa | couch | settee``.
-        A label may thus contain commas. CSV: the label in the first column, synonyms in the others, no
-        header. In both, blank lines and lines that begin with ``#`` are comments.
+        A label may thus contain commas. Table: the label in the first column, synonyms in the others, no
+        header. In both, blank lines and lines that begin with ``#`` are comments. With ``column``, the first
+        row names the columns, and the labels are the cells of one of them that are not blank.
 
         Args:
             path: the file.
+            column: the column of a table that holds the labels.
             name: what the vocabulary is called; by default the file's name without its ending.
             template: sentence around a name, with one ``{}``.
 
         Raises:
-            ConfigError: the file is missing, cannot be read, is not UTF-8 or holds no label; it names
-                the file, and the line where there is one.
+            ConfigError: the file is missing, cannot be read, is not UTF-8, holds no label or has no such
+                column; it names the file, and the line where there is one.
         """
         path = Path(path)
-        rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _text_rows(path)
-        names: dict[str, list[str]] = {}
-        for line, row in rows:
-            label, *others = (cell.strip() for cell in row)
-            if not label:
-                raise ConfigError(f"vocabulary file {path}, line {line}: there are synonyms but no label")
-            names.setdefault(label, []).extend(other for other in others if other)
-        if not names:
+        labels: list[str] = []
+        synonyms: dict[str, list[str]] = {}
+        for line, row in _rows(path, column):
+            label, *others = _names_in(row, f"vocabulary file {path}, line {line}")
+            labels.append(label)
+            synonyms.setdefault(label, []).extend(others)
+        if not labels:
             raise ConfigError(f"vocabulary file {path} holds no label; write one per line")
-        return cls(names, name=name or path.stem, template=template)
+        return cls(labels, synonyms=synonyms, name=name or path.stem, template=template)
+
+
+def _list(name: str) -> list[str]:
+    return [row[0] for _, row in text_rows(_LISTS / f"{name}.txt")]
+
+
+def _rows(path: Path, column: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and names, the label first; errors begin with what the file is for."""
+    if column is not None and not is_table(path):
+        raise ConfigError(f"vocabulary file {path} is no table (.csv or .tsv): it has no column {column!r}")
+    try:
+        if column is not None:
+            yield from ((line, [cell]) for line, cell in column_cells(path, column))
+        else:
+            yield from table_rows(path) if is_table(path) else text_rows(path)
+    except ConfigError as error:
+        raise ConfigError(f"vocabulary file {error}") from error.__cause__
+
+
+def _names_in(row: list[str], where: str) -> list[str]:
+    label, *others = (cell.strip() for cell in row)
+    if not label:
+        raise ConfigError(f"{where}: there are synonyms but no label")
+    return [_checked(name, where) for name in (label, *others) if name]
 
 
 def _merged(
     labels: Iterable[str] | Mapping[str, Iterable[str]], synonyms: Mapping[str, Iterable[str]], where: str
 ) -> dict[str, tuple[str, ...]]:
     """Label -> its synonyms, each name once whatever its case."""
-    if isinstance(labels, str):
-        raise ConfigError(f"{where}: labels is the text {labels!r}; give a list, or use Vocabulary.from_file")
     first_casing: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     for label in labels:
@@ -119,35 +200,18 @@ def _others(label: str, others: Iterable[str], where: str) -> tuple[str, ...]:
 def _checked(name: object, where: str) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"{where}: {name!r} is no label; labels and synonyms are texts that are not empty")
+    found = end_of_text_in(name)
+    if found:
+        raise ConfigError(
+            f"{where}: {name.strip()!r} holds {found!r}, where text encoders stop to read; take it out"
+        )
     return name.strip()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1, and the lines that are neither blank nor comments."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"vocabulary file {path} cannot be read: {error.strerror or error}") from error
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"vocabulary file {path}, line {number}: not UTF-8. Save it as UTF-8."
-            ) from error
-        if text.strip() and not text.lstrip().startswith("#"):
-            yield number, text
+def end_of_text_in(text: str) -> str | None:
+    """The mark in a text that a tokenizer would take for the end of it, or None.
 
-
-def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in _lines(path):
-        yield number, line.split("|")
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows by lines: a quoted cell holds commas, but no line break."""
-    for number, line in _lines(path):
-        try:
-            yield number, next(csv.reader([line], strict=True, skipinitialspace=True))
-        except csv.Error as error:
-            raise ConfigError(f"vocabulary file {path}, line {number}: not CSV ({error})") from error
+    Looked for as tokenizers see the text: in lower case, entities resolved, wide characters made narrow.
+    """
+    seen = unicodedata.normalize("NFKC", html.unescape(html.unescape(text))).lower()
+    return next((mark for mark in _END_OF_TEXT if mark in seen), None)

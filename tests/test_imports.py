@@ -15,9 +15,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 LAYERS = [
     {"errors", "records", "protocols"},
     {
-        "colours", "data", "decoding", "embeddings", "english", "fast_paths", "fetching", "function_stage", "images",
-        "options", "orientation", "phrases", "prompting", "ranges", "reading_ahead", "registry", "templates",
-        "tiff_directory", "vocabulary", "wiring",
+        "clip_interrogator_lists", "colours", "data", "decoding", "embeddings", "english", "fast_paths",
+        "fetching", "function_stage", "images", "mining", "options", "orientation", "phrases", "prompting",
+        "ranges", "reading_ahead", "registry", "templates", "tiff_directory", "vocabulary",
+        "vocabulary_files", "wiring",
     },
     {"models", "stages"},
     {"pipeline"},
