@@ -202,7 +202,8 @@ class Detector(Protocol):
 class Writer(Protocol):
     """Receives results one by one. A writer factory is called with the text stream to write to.
 
-    A factory may also have ``streams = True``: what it wrote so far is of use at any time, as lines are.
+    A factory may also have ``binary = True``: it is called with a binary stream, which may not seek. Or
+    ``streams = True``: what it wrote so far is of use at any time, as lines are.
     The command line then writes straight to the output file, otherwise to a hidden one that takes its
     place at the end.
     """

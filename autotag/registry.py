@@ -23,6 +23,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
+        "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {"hf": "autotag.models.hf_captioner:HfCaptioner.load"},
@@ -35,6 +36,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "writer": {
         "json": "autotag.writers.json_writer:JsonWriter",
         "jsonl": "autotag.writers.jsonl_writer:JsonlWriter",
+        "parquet": "autotag.writers.parquet_writer:ParquetWriter",
         "table": "autotag.writers.table_writer:TableWriter",
     },
 }

@@ -15,15 +15,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 LAYERS = [
     {"errors", "records", "protocols"},
     {
-        "clip_interrogator_lists", "colours", "data", "decoding", "embeddings", "english", "fast_paths",
-        "fetching", "function_stage", "images", "mining", "options", "orientation", "phrases", "prompting",
-        "ranges", "reading_ahead", "registry", "templates", "tiff_directory", "vocabulary",
+        "batch_sizes", "clip_interrogator_lists", "colours", "data", "decoding", "embeddings", "english", "fast_paths",
+        "fetching", "function_stage", "images", "mining", "label_matrix", "options", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat",
+        "ranges", "reading_ahead", "registry", "sample_views", "stream_stats", "templates", "tiff_directory", "vocabulary",
         "vocabulary_files", "wiring",
     },
     {"models", "stages"},
-    {"pipeline"},
+    {"engine", "pipeline", "streaming"},
     {"config"},
-    {"api", "batch", "evaluation", "inventory", "search", "testing", "training", "writers"},
+    {
+        "api", "batch", "batch_tagger", "evaluation", "inventory", "metadata", "search", "sharding", "testing", "training",
+        "training", "writers",
+    },
     {"cli", "integrations", "server", "ui"},
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

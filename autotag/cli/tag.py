@@ -17,11 +17,12 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
-    from typing import TextIO
+    from typing import IO, Any
 
     from autotag.cli.progress import Reporter
     from autotag.pipeline import Pipeline
     from autotag.protocols import Writer
+    from autotag.sharding import ShardWriter
 
     Image = str | Path
 
@@ -62,15 +63,26 @@ Exit codes:
 @click.option(
     "--format",
     "format_name",
-    metavar="table|json|jsonl|...",
-    help="table for people, json for one array, jsonl for one object per line, or a plug-in's name; "
+    metavar="table|json|jsonl|parquet|...",
+    help="table for people, json for one array, jsonl for one object per line, parquet for typed columns, "
+    "or a plug-in's name; "
     "by default what the suffix of --output says, else table.",
 )
 @click.option(
     "--output",
-    metavar="FILE",
+    metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Write results to a file instead of stdout: jsonl line by line, others when all is done.",
+    help="Write results to a file instead of stdout: jsonl line by line, others when all is done. "
+    "With --shard, the folder of all shards.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Tag the I-th of N parts of the images, I from 1 to N, one per machine, and write it as Parquet "
+    "files into the folder --output. The same command again does what is missing.",
+)
+@click.option(
+    "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
 @click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
@@ -85,6 +97,8 @@ def tag(
     batch_size: int | None,
     format_name: str | None,
     output: Path | None,
+    shard: str | None,
+    retry_errors: bool,
     allow_urls: bool,
     quiet: bool,
 ) -> None:
@@ -100,26 +114,71 @@ def tag(
 
     reporter = Reporter(quiet=quiet)
     make_writer = _writer_factory(format_name, output)
+    _check_shard(shard, format_name, output, retry_errors=retry_errors)
     changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
     with _pipeline(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         images = _find(paths, allow_urls=pipeline.allow_urls)
-        if output:
-            _check_output(output, images)
-        with reporter.loading():
-            pipeline.load()
-        with _stream(output, streams=getattr(make_writer, "streams", False)) as stream:
-            failures = _write(pipeline, images, make_writer(stream), reporter)
+        if output and shard:
+            writer = _shard_writer(shard, output, pipeline, paths)
+            failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
+        else:
+            if output:
+                _check_output(output, images)
+            with reporter.loading():
+                pipeline.load()
+            with _stream(output, make_writer) as stream:
+                failures = _write(pipeline, images, make_writer(stream), reporter)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[TextIO], Writer]:
+def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:
     """What makes the writer, by the format's name, else by the output's suffix, else for people."""
     from autotag import registry
 
     suffix = output.suffix.removeprefix(".") if output else ""
     by_default = suffix if suffix in registry.names("writer") else "table"
-    factory: Callable[[TextIO], Writer] = registry.resolve("writer", format_name or by_default)
+    factory: Callable[[IO[Any]], Writer] = registry.resolve("writer", format_name or by_default)
     return factory
+
+
+def _check_shard(
+    shard: str | None, format_name: str | None, output: Path | None, *, retry_errors: bool
+) -> None:
+    """Refuses options that do not go together."""
+    if shard is None:
+        if retry_errors:
+            raise click.UsageError("--retry-errors is for a --shard, whose former run left errors.")
+        return
+    if output is None:
+        raise click.UsageError("--shard needs --output, the folder for the files of all shards.")
+    if format_name not in {None, "parquet"}:
+        raise click.UsageError(f"--shard writes parquet, not {format_name}.")
+
+
+def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[str]) -> ShardWriter:
+    from autotag.sharding import Shard, ShardWriter
+
+    return ShardWriter(folder, Shard.parse(shard), config=pipeline.to_config(), paths=paths)
+
+
+def _complete(
+    writer: ShardWriter,
+    images: Sequence[Image],
+    pipeline: Pipeline,
+    reporter: Reporter,
+    *,
+    retry_errors: bool,
+) -> int:
+    """Tags the images that a shard lacks, and answers how many failed."""
+    missing = writer.missing(images, retry_errors=retry_errors)
+    if writer.done:
+        failed = f", {writer.failed} of them with an error" if writer.failed else ""
+        reporter.inform(f"{writer.done} done before{failed}; {len(missing)} to do")
+    if not missing:
+        return 0
+    with reporter.loading():
+        pipeline.load()
+    return _write(pipeline, missing, writer, reporter)
 
 
 def _pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
@@ -193,17 +252,18 @@ def _check_output(output: Path, images: Sequence[Image]) -> None:
 
 
 @contextmanager
-def _stream(output: Path | None, *, streams: bool) -> Iterator[TextIO]:
-    """Where results go: UTF-8, and never stopped by a character."""
+def _stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
+    """Where results go: bytes if the writer wants them, else UTF-8, and never stopped by a character."""
     from autotag.writers.output_file import open_output
 
+    binary = getattr(make_writer, "binary", False)
     if output:
-        with open_output(output, streams=streams) as file:
+        with open_output(output, streams=getattr(make_writer, "streams", False), binary=binary) as file:
             yield file
     else:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        yield sys.stdout
+        yield sys.stdout.buffer if binary else sys.stdout
         sys.stdout.flush()
 
 

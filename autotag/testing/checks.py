@@ -9,7 +9,7 @@ import operator
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -157,11 +157,11 @@ def check_detector(detector: Detector) -> None:
             _check(inside, f"box {detection.box} is not within the image of {image.size}")
 
 
-def check_writer(make: Callable[[TextIO], Writer]) -> None:
+def check_writer(make: Callable[[Any], Writer]) -> None:
     """Checks the contract of ``autotag.protocols.Writer``.
 
     Args:
-        make: the writer factory, called with a text stream.
+        make: the writer factory, called with a text stream, or a binary one if it says ``binary = True``.
 
     Raises:
         AssertionError: says what is wrong.
@@ -169,14 +169,14 @@ def check_writer(make: Callable[[TextIO], Writer]) -> None:
     results = [Result.from_sample(sample) for sample in make_samples()]
     results.append(Result("späte\nphotos/été 1.jpg", (0, 0), error="cannot read image: it is empty"))
     for rows in ([], results):
-        stream = io.StringIO()
+        stream = io.BytesIO() if getattr(make, "binary", False) else io.StringIO()
         writer = make(stream)
         _check(isinstance(writer, Writer), f"{writer!r} has no write(result) or no close()")
         for result in rows:
             writer.write(result)
         writer.close()
         _check(not stream.closed, "close() must not close the stream")
-    _check(stream.getvalue() != "", "four results left nothing in the stream")
+    _check(bool(stream.getvalue()), "four results left nothing in the stream")
 
 
 def _check(holds: bool, message: str) -> None:

@@ -25,7 +25,20 @@ def json_text(result: Result) -> str:
     Raises:
         ConfigError: ``extras`` hold an object that is no plain data; names the image.
     """
-    row = result.to_dict()
+    return _with_extras(result.to_dict(), result)
+
+
+def extras_text(result: Result) -> str:
+    """``result.extras`` as JSON, on the same terms.
+
+    Raises:
+        ConfigError: they hold an object that is no plain data; names the image.
+    """
+    return _with_extras(dict(result.extras), result)
+
+
+def _with_extras(row: dict[str, Any], result: Result) -> str:
+    """The row, which holds the result's extras, as JSON."""
     try:
         text = _dumped(row)
     except TypeError as error:

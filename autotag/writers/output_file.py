@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
 
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_output(path: Path, *, streams: bool) -> Iterator[TextIO]:
-    """A UTF-8 text stream whose contents end up in a file.
+def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[IO[Any]]:
+    """A stream whose contents end up in a file.
 
     Args:
         path: the file; a link is followed. A pipe or device is written to directly.
         streams: whether what was written so far is of use at any time. It then goes straight to the
             file. Otherwise it goes to a hidden file beside it, which takes its place when the block
             ends, also when it ends by an exception after something was written.
+        binary: whether the stream takes bytes; else UTF-8 text.
 
     Raises:
         ConfigError: the file cannot be opened for writing.
     """
     if streams or (path.exists() and not path.is_file()):
-        with _opened(path) as stream:
+        with _opened(path, binary=binary) as stream:
             yield stream
         return
     target = path.resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with _opened(part) as stream:
+        with _opened(part, binary=binary) as stream:
             yield stream
     except BaseException:
         if part.exists() and part.stat().st_size:
@@ -44,9 +45,11 @@ def open_output(path: Path, *, streams: bool) -> Iterator[TextIO]:
     part.replace(target)
 
 
-def _opened(path: Path) -> TextIO:
+def _opened(path: Path, *, binary: bool) -> IO[Any]:
     """Open for results of any kind: line ends as they are written, and no character that cannot be."""
     try:
+        if binary:
+            return path.open("wb")
         return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}.") from error

@@ -85,3 +85,12 @@ def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path, streams
     opened = open_output(tmp_path / "gone" / "out.json", streams=streams)
     with pytest.raises(ConfigError, match=r"out\.json.*No such file"), opened:
         pytest.fail("the block must not be entered")
+
+
+def test_bytes_end_up_in_the_file_as_they_are(tmp_path):
+    path = tmp_path / "out.parquet"
+    path.write_bytes(b"former")
+    with open_output(path, streams=False, binary=True) as stream:
+        stream.write(b"\xff\r\n")
+        assert path.read_bytes() == b"former"
+    assert path.read_bytes() == b"\xff\r\n"

@@ -1,0 +1,109 @@
+"""Results as typed Arrow columns, and back: the rows of Parquet files and of cluster engines.
+
+Needs the extra ``autotag[parquet]``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from autotag.errors import ConfigError
+from autotag.records import Result
+from autotag.writers.json_text import extras_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def arrow() -> Any:
+    """The module ``pyarrow``.
+
+    Raises:
+        ConfigError: it is not installed; names the command that installs it.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ConfigError("Parquet files and Arrow columns need: pip install 'autotag[parquet]'") from error
+    return pa
+
+
+def schema() -> Any:
+    r"""The ``pyarrow.Schema`` of the rows, the same for every pipeline and also without any row.
+
+    ``source`` is text fit for any reader; where a file name is no UTF-8, ``source_bytes`` holds its bytes and
+    ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. A caption or a tag that is missing is an
+    empty text or list, not null; only ``source_bytes``, a caption's score and ``error`` may be null.
+    """
+    pa = arrow()
+    text, number = pa.string(), pa.float64()
+    tag = pa.struct([("text", text), ("score", number), ("source", text), ("scores", pa.map_(text, number))])
+    caption = pa.struct([("text", text), ("source", text), ("score", number)])
+    detection = pa.struct([("label", text), ("score", number), ("box", pa.list_(number))])
+    return pa.schema(
+        [
+            ("source", text),
+            ("source_bytes", pa.binary()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("caption", text),
+            ("captions", pa.list_(caption)),
+            ("detections", pa.list_(detection)),
+            ("tags", pa.list_(tag)),
+            ("rankings", pa.map_(text, pa.list_(tag))),
+            ("prompt", text),
+            ("extras", text),
+            ("error", text),
+        ]
+    )
+
+
+def to_table(results: Sequence[Result]) -> Any:
+    """A ``pyarrow.Table`` of one row per result, of the columns of ``schema()``.
+
+    Raises:
+        ConfigError: pyarrow is missing, or ``extras`` hold an object that is no plain data.
+    """
+    return arrow().Table.from_pylist([_row(result) for result in results], schema=schema())
+
+
+def from_table(table: Any) -> list[Result]:
+    """The results in a table or record batch: the inverse of ``to_table``, for extras as far as JSON goes."""
+    return [_result(row) for row in table.to_pylist(maps_as_pydicts="strict")]
+
+
+def row_source(row: dict[str, Any]) -> str:
+    """The source of a row exactly as its result had it."""
+    encoded = row["source_bytes"]
+    return str(row["source"]) if encoded is None else encoded.decode("utf-8", "surrogateescape")
+
+
+def _row(result: Result) -> dict[str, Any]:
+    row = _readable({**result.to_dict(), "extras": extras_text(result)})
+    width, height = result.size
+    is_text = row["source"] == result.source
+    encoded = None if is_text else result.source.encode("utf-8", "surrogateescape")
+    return {**row, "width": width, "height": height, "source_bytes": encoded}
+
+
+def _readable(value: Any) -> Any:
+    r"""The value with lone surrogates, which Arrow cannot hold, as ``\udcxx`` escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_readable(key): _readable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(entry) for entry in value]
+    return value
+
+
+def _result(row: dict[str, Any]) -> Result:
+    return Result.from_dict(
+        {
+            **row,
+            "source": row_source(row),
+            "size": (row["width"], row["height"]),
+            "extras": json.loads(row["extras"]),
+        }
+    )
