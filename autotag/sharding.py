@@ -157,7 +157,7 @@ class ShardWriter:
         named: dict[str, Image] = {}
         for image in images:
             source = source_of(image)
-            if self._shard.holds(source) and os.fspath(named.setdefault(source, image)) != os.fspath(image):
+            if self._shard.holds(source) and str(named.setdefault(source, image)) != str(image):
                 raise ConfigError(
                     f"two images are called {source!r}; in shards each needs a name of its own."
                 )
