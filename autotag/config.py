@@ -16,7 +16,7 @@ code to import: treat one from a stranger as you would treat a program.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,11 +62,14 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     batch_size: int | Literal["auto"] | None = None,
+    stage_batch_sizes: Mapping[str, int] | None = None,
+    decode: Literal["fast", "exact"] | None = None,
     decode_size: int | Literal["auto", "full"] | None = None,
     decode_threads: int | Literal["auto"] | None = None,
     decode_ahead: int | Literal["auto"] | None = None,
     allow_urls: bool | None = None,
     max_pixels: int | None = None,
+    plain: Sequence[str] | None = None,
     **stages: Mapping[str, object],
 ) -> Pipeline:
     """The pipeline of a preset or a TOML file, with changes. No weights are loaded yet.
@@ -81,11 +84,14 @@ def load(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         batch_size: images that go through the stages together.
+        stage_batch_sizes: by name of a stage, how many of them it gets at once.
+        decode: ``"fast"`` or ``"exact"``.
         decode_size: side in pixels down to which files may be decoded smaller.
         decode_threads: threads that read images.
         decode_ahead: images read beyond the batch in hand.
         allow_urls: whether http(s) inputs are fetched.
         max_pixels: larger pictures are refused.
+        plain: names of fast paths to switch off, or ``"all"``.
         **stages: by stage name, the options to change.
 
     Raises:
@@ -97,11 +103,14 @@ def load(
         "device": device,
         "dtype": dtype,
         "batch_size": batch_size,
+        "stage_batch_sizes": stage_batch_sizes,
+        "decode": decode,
         "decode_size": decode_size,
         "decode_threads": decode_threads,
         "decode_ahead": decode_ahead,
         "allow_urls": allow_urls,
         "max_pixels": max_pixels,
+        "plain": plain,
     }
     changes = {name: value for name, value in settings.items() if value is not None}
     return from_config(overridden({**read_preset(preset), **changes}, stages))

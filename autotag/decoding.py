@@ -30,7 +30,7 @@ from autotag.orientation import orientation, upright, upright_size
 from autotag.tiff_directory import first_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels are refused: twice ``Image.MAX_IMAGE_PIXELS``, where Pillow itself gives up."""
@@ -83,11 +83,13 @@ class DecodeLimits:
             a shortest side of at least twice this, as far as the file goes.
         max_pixels: pictures of more pixels (width x height) are refused.
         allow_truncated: keep what can be read of a file that ends too early.
+        reserve: called, with the number of pixels, before they are decoded; it may wait for room.
     """
 
     target_size: int | None = None
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    reserve: Callable[[int], None] | None = None
 
 
 def decode(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Image, tuple[int, int]]:
@@ -185,6 +187,8 @@ def _pixels(file: ImageFile.ImageFile, encoded: bytes, limits: DecodeLimits) -> 
     """One frame in RGB, not turned upright yet, decoded and averaged down as far as ``limits`` allow."""
     if isinstance(file, _Jpeg) and limits.target_size:
         file.draft(None, (2 * limits.target_size, 2 * limits.target_size))
+    if limits.reserve:
+        limits.reserve(file.size[0] * file.size[1])
     if isinstance(file, GifImageFile):
         count = _gif_frames(encoded, file.size, limits)
     elif isinstance(file, (_Jpeg, _Tiff)) or file.format == "HEIF":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+from autotag.sample_views import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +19,17 @@ if TYPE_CHECKING:
 
 
 def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:
-    """(B, D) float32, unit rows: one vector per sample, left on the sample for the next stage to find."""
+    """(B, D) float32, unit rows: one vector per sample, left on the sample for the next stage to find.
+
+    From the view that the encoder looks at where the samples bring it, else from their images.
+    """
     missing = [sample for sample in samples if encoder.id not in sample.embeddings]
     if missing:
-        vectors = encoder.embed_images([sample.image for sample in missing])
+        views = views_of(missing, encoder)
+        if views is None:
+            vectors = encoder.embed_images([sample.image for sample in missing])
+        else:
+            vectors = cast("Any", encoder).embed_views(views)
         for sample, vector in zip(missing, vectors, strict=True):
             sample.embeddings[encoder.id] = np.asarray(vector, dtype=np.float32)
     return np.stack([sample.embeddings[encoder.id] for sample in samples])

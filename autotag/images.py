@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -27,7 +27,7 @@ from autotag.fetching import decode_data_uri, fetch, shown_url
 from autotag.orientation import orientation, upright, upright_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path, an http(s) URL, a data URI, the bytes of an image file, an open binary file, a Pillow image, or an
@@ -60,11 +60,13 @@ class ReadImage:
         source: path, URL or id.
         image: upright 8-bit RGB without metadata, possibly smaller than the original.
         size: width, height of the upright original in pixels.
+        views: see ``Sample.views``; ``read_image`` makes none.
     """
 
     source: str
     image: Image.Image
     size: tuple[int, int]
+    views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def read_image(
@@ -75,6 +77,7 @@ def read_image(
     allow_truncated: bool = False,
     max_pixels: int = MAX_PIXELS,
     source: str | None = None,
+    reserve: Callable[[int], None] | None = None,
 ) -> ReadImage:
     """Upright RGB pixels of an image.
 
@@ -91,13 +94,14 @@ def read_image(
         allow_truncated: keep what can be read of a file that ends too early.
         max_pixels: images of more pixels are refused before they are decoded.
         source: what to call the image; by default its path or URL, else the kind of object it is.
+        reserve: called, with the number of pixels, before they are decoded; it may wait for room.
 
     Raises:
         ImageReadError: it cannot be read; the reason says why.
         UrlRefusedError: it is a URL that may not be fetched.
     """
     name = source or source_of(image)
-    limits = DecodeLimits(target_size, max_pixels, allow_truncated)
+    limits = DecodeLimits(target_size, max_pixels, allow_truncated, reserve)
     if isinstance(image, np.ndarray):
         check_size(_array_size(image, name), name, max_pixels)
         image = _from_array(image, name)
@@ -241,6 +245,8 @@ def _is_folder(path: Path) -> bool:
 def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadImage:
     """A user's Pillow image, at the frame where it stands; it is loaded, and otherwise left alone."""
     check_size(image.size, source, limits.max_pixels)
+    if limits.reserve:
+        limits.reserve(image.width * image.height)
     try:
         image.load()  # which turns a TIFF upright, and says so in its metadata
         turned = orientation(image.info)

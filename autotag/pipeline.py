@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import numpy as np
@@ -17,21 +16,24 @@ from PIL import Image
 
 from autotag import options, wiring
 from autotag.decoding import MAX_PIXELS
+from autotag.engine import Engine, Run
 from autotag.errors import (
     ConfigError,
     ImageReadError,
-    PipelineClosedError,
     StageBrokenError,
     StageError,
+    UnknownNameError,
     WiringError,
     suggestion,
 )
-from autotag.images import ReadImage, read_image
+from autotag.fast_paths import check_plain
+from autotag.images import ReadImage, read_image, source_of
 from autotag.models.catalog import check_model
 from autotag.models.device import check_placement, choose_device
-from autotag.protocols import ImageTextEncoder, NeedsModels, Stage
-from autotag.reading_ahead import InputsFailed, read_ahead
-from autotag.records import Result, Sample
+from autotag.records import Result
+from autotag.sample_views import make_views
+from autotag.stream_stats import READ, Meter, StreamStats
+from autotag.streaming import Outcome, Reading, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from autotag.images import ImageInput
     from autotag.models.pool import ModelPool
+    from autotag.protocols import ImageTextEncoder, Stage, ViewsImages
 
 DEFAULT_ENCODER = "clip-vit-b-32"
 
@@ -48,84 +51,6 @@ BROKEN_AFTER = 8
 _BATCH_ON_CPU = 8
 _BATCH_ON_GPU = 64
 _MOST_DECODE_THREADS = 16
-
-_Read = ReadImage | ImageReadError | InputsFailed
-
-
-class _Engine:
-    """What a pipeline holds once it is loaded. Runs one batch at a time, whichever thread asks."""
-
-    def __init__(self) -> None:
-        self._lock = RLock()
-        self._stages: tuple[Stage, ...] | None = None
-        self._pool: ModelPool | None = None
-        self._closed = False
-
-    def load(self, pipeline: Pipeline) -> None:
-        with self._lock:
-            self.check_open()
-            if self._stages is None:
-                self._stages = self._set_up(pipeline)
-
-    def check_open(self) -> None:
-        if self._closed:
-            raise PipelineClosedError("this pipeline was closed; build or load another one.")
-
-    @property
-    def image_size(self) -> int | None:
-        """The side in pixels that the borrowed models look at; None for all there is."""
-        pool = self._pool
-        return pool.image_size if pool else None
-
-    def run(self, samples: Sequence[Sample]) -> None:
-        """Every stage on one batch.
-
-        Raises:
-            StageError: naming the first of the samples, chained to what the stage raised.
-        """
-        with self._lock:
-            self.check_open()
-            for stage in self._stages or ():
-                self._run_stage(stage, samples)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._stages = None
-            if self._pool:
-                self._pool.close()
-            self._pool = None
-
-    def _set_up(self, pipeline: Pipeline) -> tuple[Stage, ...]:
-        """The stages, each borrower a copy of its own that holds this pipeline's models.
-
-        Copies, because one stage object may be in two pipelines with two encoders, and because what
-        holds the models must go when the pipeline is closed.
-        """
-        if not any(isinstance(stage, NeedsModels) for stage in pipeline.stages):
-            return tuple(pipeline.stages)
-        from autotag.models.pool import ModelPool
-
-        pool = ModelPool(encoder=pipeline.encoder, device=pipeline.device, dtype=pipeline.dtype)
-        try:
-            stages = tuple(_with_models(stage, pool) for stage in pipeline.stages)
-        except BaseException:
-            pool.close()
-            raise
-        self._pool = pool
-        return stages
-
-    def _run_stage(self, stage: Stage, samples: Sequence[Sample]) -> None:
-        try:
-            stage(samples)
-        except MemoryError:
-            raise
-        except Exception as error:
-            source = samples[0].source
-            cause = f"{type(error).__name__}: {error}"
-            raise StageError(
-                stage.name, source, f"stage {stage.name!r} failed on {source!r}: {cause}"
-            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +68,11 @@ class Pipeline:
         device: ``"auto"`` (cuda, else mps, else cpu), ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         batch_size: images that go through the stages together; ``"auto"`` is 8 on a CPU and 64 on a GPU.
+        stage_batch_sizes: by name of a stage, how many of a batch it gets at once. For a stage that is not
+            named the fastest size is found by trial during the first batches of a stream. Sizes may
+            move scores in the last digits.
+        decode: ``"fast"`` decodes JPEG files smaller where the models look at few pixels, and resizes once
+            for all models; ``"exact"`` decodes in full and leaves resizing to each model's own processor.
         decode_size: the side in pixels of the square that stages look at; image files may be decoded
             smaller, down to that. ``"auto"`` is what the borrowed models say, ``"full"`` decodes in full:
             choose it for stages of your own that look closer at ``sample.image``.
@@ -150,6 +80,7 @@ class Pipeline:
         decode_ahead: images read beyond the batch in hand; ``"auto"`` is one batch.
         allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
         max_pixels: larger pictures are refused.
+        plain: names of fast paths to switch off, or ``"all"``; see ``autotag.fast_paths``.
 
     Raises:
         WiringError: the stages do not fit together in this order.
@@ -163,12 +94,15 @@ class Pipeline:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | Literal["auto"] = "auto"
+    stage_batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    decode: Literal["fast", "exact"] = "fast"
     decode_size: int | Literal["auto", "full"] = "auto"
     decode_threads: int | Literal["auto"] = "auto"
     decode_ahead: int | Literal["auto"] = "auto"
     allow_urls: bool = False
     max_pixels: int = MAX_PIXELS
-    _engine: _Engine = field(init=False, repr=False, default_factory=_Engine)
+    plain: tuple[str, ...] = ()
+    _engine: Engine = field(init=False, repr=False, default_factory=Engine)
 
     def __post_init__(self) -> None:
         stages: object = self.stages
@@ -191,24 +125,36 @@ class Pipeline:
             PipelineClosedError: after ``close()``.
         """
         self.load()
-        outcome = next(self._outcomes([self._reader()(image)]))
+        run = Run(self._batch_size(), self._engine.meter(readers=1, overlapping=False))
+        read = self._reader(run.meter)(image, lambda _pixels: None)
+        start = partial(partial, self._engine.start, run=run)
+        outcome = next(self._engine.outcomes([read], run, start))
         if isinstance(outcome, StageError):
             raise outcome
         return outcome
 
     def stream(
-        self, images: ImageInput | Iterable[ImageInput], *, on_error: Literal["raise", "record"] = "raise"
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        on_error: Literal["raise", "record"] = "raise",
+        ordered: bool = True,
     ) -> Iterator[Result]:
-        """What the stages find in many images: one result per image, in order.
+        """What the stages find in many images: one result per image.
 
-        Images are read ahead in threads and go through the stages in batches. However long the stream,
-        no more than about two batches of images are in memory, and no more are taken from ``images``.
+        Images are read ahead in threads and go through the stages in batches; one more thread runs the
+        models that look at images while texts are worked on here. However long the stream, no more than
+        about three batches of images are in memory, and no more are taken from ``images``; large images
+        make smaller batches. No thread is left when the stream ends, or is closed before its end.
 
         Args:
             images: any iterable or generator of what ``pipeline(image)`` takes; a single image is a
                 stream of one.
             on_error: ``"raise"`` stops at the first bad image, after the results before it. ``"record"``
                 gives a bad image a result with ``error`` and goes on.
+            ordered: whether results come in the order of the images. If not, they come as soon as they
+                are ready: an image that is slow to read holds up no other, and batches are not waited
+                for until they are whole.
 
         Raises:
             ConfigError: ``on_error`` or ``images`` is neither of these; raised here, not on iteration.
@@ -223,8 +169,12 @@ class Pipeline:
                 f"unknown on_error {on_error!r}. {suggestion(str(on_error), ['raise', 'record'])}"
             )
         self._engine.check_open()
-        inputs = _several(images)
-        return self._recorded(inputs) if on_error == "record" else self._raising(inputs)
+        outcomes = self._stream(_several(images), ordered=ordered)
+        return _recorded(outcomes) if on_error == "record" else _raising(outcomes)
+
+    def stats(self) -> StreamStats:
+        """Where the time of the stream that was begun last goes, or went."""
+        return self._engine.last_meter.stats()
 
     def load(self) -> None:
         """Loads the models, unless they are loaded.
@@ -234,7 +184,8 @@ class Pipeline:
             ModelLoadError: weights are there but do not load.
             PipelineClosedError: after ``close()``.
         """
-        self._engine.load(self)
+        sizes = dict(self.stage_batch_sizes)
+        self._engine.load(self.stages, sizes, self._make_pool)
 
     def close(self) -> None:
         """Frees the models, once the batch in hand is done. A closed pipeline stays closed."""
@@ -270,85 +221,70 @@ class Pipeline:
 
     def _check_settings(self) -> None:
         settings = {name: getattr(self, name) for name in options.option_fields(type(self))}
-        options.checked(type(self), settings, where="the pipeline")
+        fit = options.checked(type(self), settings, where="the pipeline")
         for name, value in settings.items():
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ConfigError(f"the pipeline: {name} = {value} is too small; the least is 1.")
+        for name in settings.keys() & {"plain", "stage_batch_sizes"}:
+            object.__setattr__(self, name, fit[name])
+        self._check_stage_batch_sizes()
+        check_plain(self.plain)
+        if self.decode == "exact" and isinstance(self.decode_size, int):
+            raise ConfigError(
+                f"the pipeline: decode='exact' decodes in full, and decode_size={self.decode_size} says "
+                "otherwise; leave one of them out."
+            )
         check_placement(self.device, self.dtype)
         if self.encoder is not None:
             check_model(self.encoder, "encoder")
 
-    def _raising(self, images: Iterable[ImageInput]) -> Iterator[Result]:
-        for _, outcome in self._stream(images):
-            if not isinstance(outcome, Result):
-                raise outcome
-            yield outcome
+    def _check_stage_batch_sizes(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for name, size in self.stage_batch_sizes.items():
+            if name not in names:
+                raise UnknownNameError("stage of this pipeline:", name, names)
+            if size < 1:
+                raise ConfigError(
+                    f"the pipeline: stage_batch_sizes.{name} = {size} is too small; the least is 1."
+                )
 
-    def _recorded(self, images: Iterable[ImageInput]) -> Iterator[Result]:
-        watch = _Watch()
-        for size, outcome in self._stream(images):
-            if isinstance(outcome, Result):
-                yield outcome
-            else:
-                yield Result(outcome.source, size, error=str(outcome))
-            watch.see(outcome)
-        watch.end()
+    def _make_pool(self) -> ModelPool:
+        from autotag.models.pool import ModelPool
 
-    def _stream(
-        self, images: Iterable[ImageInput]
-    ) -> Iterator[tuple[tuple[int, int], Result | ImageReadError | StageError]]:
-        """Per image, in order, its size in pixels and what became of it."""
-        self.load()
-        batch_size = self._batch_size()
-        ahead = batch_size if self.decode_ahead == "auto" else self.decode_ahead
-        reads = read_ahead(images, self._reader(), workers=self._decode_threads(), ahead=ahead)
-        with closing(cast("Any", reads)):
-            for batch in _batches(reads, batch_size):
-                outcomes = self._outcomes([read for read in batch if isinstance(read, ReadImage)])
-                for read in batch:
-                    if isinstance(read, InputsFailed):
-                        raise read.error
-                    yield ((0, 0), read) if isinstance(read, ImageReadError) else (read.size, next(outcomes))
-
-    def _outcomes(self, reads: Sequence[ReadImage]) -> Iterator[Result | StageError]:
-        """Per image its result, or the error of the stage that fails on it alone.
-
-        A batch that fails is halved until the images that fail stand alone; each half starts over from
-        fresh samples, because stages write in place.
-        """
-        if not reads:
-            return
-        samples = [self._sample(read) for read in reads]
-        failure = self._failure(samples)
-        if failure is None:
-            yield from map(Result.from_sample, samples)
-        elif len(reads) == 1:
-            yield failure
-        else:
-            del samples
-            yield from self._outcomes(reads[: len(reads) // 2])
-            yield from self._outcomes(reads[len(reads) // 2 :])
-
-    def _failure(self, samples: Sequence[Sample]) -> StageError | None:
-        try:
-            self._engine.run(samples)
-        except StageError as error:
-            return error
-        return None
-
-    def _sample(self, read: ReadImage) -> Sample:
-        replaces_pixels = any("image" in stage.provides for stage in self.stages)
-        return Sample(read.source, read.image.copy() if replaces_pixels else read.image, read.size)
-
-    def _reader(self) -> Callable[[ImageInput], ReadImage]:
-        """Reads one image as the settings and the loaded models want it; called in threads."""
-        if self.decode_size == "auto":
-            target_size = self._engine.image_size
-        else:
-            target_size = None if self.decode_size == "full" else self.decode_size
-        return partial(
-            read_image, target_size=target_size, allow_urls=self.allow_urls, max_pixels=self.max_pixels
+        return ModelPool(
+            encoder=self.encoder, device=self.device, dtype=self.dtype, plain=self._switched_off()
         )
+
+    def _switched_off(self) -> frozenset[str]:
+        """The fast paths that are not used."""
+        exact = ("views",) if self.decode == "exact" else ()
+        return check_plain((*self.plain, *exact))
+
+    def _stream(self, images: Iterable[ImageInput], *, ordered: bool) -> Iterator[Outcome]:
+        """Per image its size in pixels and what became of it."""
+        self.load()
+        batch_size, workers = self._batch_size(), self._decode_threads()
+        meter = self._engine.meter(readers=workers, overlapping=self._engine.overlaps)
+        self._engine.last_meter = meter
+        ahead = batch_size if self.decode_ahead == "auto" else self.decode_ahead
+        reading = Reading(self._reader(meter), workers, ahead, ordered)
+        yield from stream(self._engine, images, Run(batch_size, meter), reading)
+
+    def _reader(self, meter: Meter) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:
+        """Reads one image as the settings and the loaded models want it; called in threads."""
+        read = partial(
+            read_image,
+            target_size=self._target_size(),
+            allow_urls=self.allow_urls,
+            max_pixels=self.max_pixels,
+        )
+        makers = {} if "views" in self._switched_off() else self._engine.view_makers
+        return partial(_read, read=read, makers=makers, meter=meter)
+
+    def _target_size(self) -> int | None:
+        if self.decode == "exact" or self.decode_size == "full":
+            return None
+        return self._engine.image_size if self.decode_size == "auto" else self.decode_size
 
     def _batch_size(self) -> int:
         if self.batch_size != "auto":
@@ -361,6 +297,26 @@ class Pipeline:
         if self.decode_threads == "auto":
             return min(os.cpu_count() or 1, _MOST_DECODE_THREADS)
         return self.decode_threads
+
+
+def _raising(outcomes: Iterator[Outcome]) -> Iterator[Result]:
+    with closing(cast("Any", outcomes)):
+        for _, outcome in outcomes:
+            if not isinstance(outcome, Result):
+                raise outcome
+            yield outcome
+
+
+def _recorded(outcomes: Iterator[Outcome]) -> Iterator[Result]:
+    watch = _Watch()
+    with closing(cast("Any", outcomes)):
+        for size, outcome in outcomes:
+            if isinstance(outcome, Result):
+                yield outcome
+            else:
+                yield Result(outcome.source, size, error=str(outcome))
+            watch.see(outcome)
+    watch.end()
 
 
 class _Watch:
@@ -408,12 +364,37 @@ class _Watch:
         ) from last.__cause__
 
 
-def _with_models(stage: Stage, pool: ModelPool) -> Stage:
-    if not isinstance(stage, NeedsModels):
-        return stage
-    borrower = copy.copy(stage)
-    borrower.setup(pool)
-    return cast("Stage", borrower)
+def _read(
+    image: ImageInput,
+    reserve: Callable[[int], None],
+    *,
+    read: Callable[..., ReadImage],
+    makers: Mapping[str, ViewsImages],
+    meter: Meter,
+) -> ReadImage:
+    """An image with the views that models want of it.
+
+    Raises:
+        ImageReadError: it cannot be read, or there is too little memory for it.
+    """
+    waited = 0.0
+
+    def reserve_timed(pixels: int) -> None:
+        nonlocal waited
+        before = time.perf_counter()
+        reserve(pixels)
+        waited += time.perf_counter() - before
+
+    started = time.perf_counter()
+    try:
+        found = read(image, reserve=reserve_timed)
+        views = make_views(found.image, makers, found.source)
+    except MemoryError as error:
+        raise ImageReadError(source_of(image), "there is too little memory for it") from error
+    finally:
+        meter.add(READ, 1, time.perf_counter() - started - waited)
+    reserve(found.image.width * found.image.height)
+    return replace(found, views=views) if views else found
 
 
 def _several(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
@@ -424,14 +405,3 @@ def _several(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
     if not isinstance(images, Iterable):
         raise ConfigError(f"stream takes images, one by one or an iterable of them, not {images!r}.")
     return cast("Iterable[ImageInput]", images)
-
-
-def _batches(reads: Iterable[_Read], size: int) -> Iterator[list[_Read]]:
-    batch: list[_Read] = []
-    for read in reads:
-        batch.append(read)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -1,4 +1,4 @@
-"""Bounded, ordered decode-ahead: threads read the next images while the stages work on these.
+"""Bounded decode-ahead: threads read the next images while the stages work on these.
 
 Threads, because Pillow lets go of the interpreter lock while it decodes and resizes; processes would
 copy pixels and models.
@@ -6,90 +6,216 @@ copy pixels and models.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from autotag.errors import ImageReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 Input = TypeVar("Input")
 Read = TypeVar("Read")
 
+PIXELS_AHEAD = 256_000_000
+"""Pixels of images that wait to be taken: about a gigabyte, as Pillow keeps four bytes for each."""
 
-@dataclass(frozen=True, slots=True)
-class InputsFailed:
-    """The user's iterable raised: the last thing that comes out, after all that it gave before.
-
-    Attributes:
-        error: what it raised.
-    """
-
-    error: Exception
+_LOOK_UP = 0.1  # seconds after which an idle thread looks whether the consumer's thread is still there
 
 
-def read_ahead(
-    inputs: Iterable[Input], read: Callable[[Input], Read], *, workers: int, ahead: int
-) -> Iterator[Read | ImageReadError | InputsFailed]:
-    """Reads inputs in threads, a bounded number ahead, and yields in the order of the inputs.
+@dataclass(eq=False, slots=True)
+class _Slot(Generic[Input, Read]):
+    """One input on its way."""
 
-    ``inputs`` is iterated in the thread of the consumer, and never more than ``ahead`` inputs beyond
-    what was yielded are taken from it. When the consumer stops early, reads that have not begun are
-    dropped and the threads end with the read they are at.
+    taken: Input | None
+    pixels: int = 0
+    done: bool = False
+    outcome: Read | ImageReadError | None = None
+    failure: BaseException | None = None
+
+
+class _DroppedError(Exception):
+    """Nobody waits for this read any more."""
+
+
+class ReadAhead(Generic[Input, Read]):
+    """Reads inputs in threads, ahead of their consumer by so many inputs and so many pixels.
+
+    One thread consumes: ``ready()`` answers the next read that is done, ``wait()`` waits for it. ``inputs``
+    is iterated in the consumer's thread, and never more than ``ahead`` inputs beyond what was taken out.
+    ``close()`` drops reads that have not begun and waits for those that have.
 
     Args:
         inputs: may be endless.
-        read: called in a thread; what it raises other than ``ImageReadError`` is raised here.
+        read: called in a thread with an input and a function that it tells how many pixels it is about to
+            decode, which waits until there is room, and in the end how many it keeps. The next image in
+            line never waits, so one that is larger than all the room is read too.
         workers: threads, at least 1.
-        ahead: inputs taken beyond what was yielded, at least 1.
+        ahead: inputs taken beyond what was taken out, at least 1.
+        pixels: room for decoded pixels that wait to be taken out.
+        ordered: whether reads come out in the order of the inputs, or as they are done.
 
-    Yields:
-        What ``read`` returns, or the ``ImageReadError`` it raised; ``InputsFailed`` last of all if
-        ``inputs`` raised.
+    Attributes:
+        error: what the iteration of ``inputs`` raised, if it did; they ended there.
     """
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="autotag-read")
-    source = _with_failure(inputs)
-    waiting: deque[Future[Read | ImageReadError] | InputsFailed] = deque()
-    try:
-        while _fill(waiting, source, executor, read, ahead):
-            first = waiting.popleft()
-            yield first if isinstance(first, InputsFailed) else first.result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+
+    def __init__(
+        self,
+        inputs: Iterable[Input],
+        read: Callable[[Input, Callable[[int], None]], Read],
+        *,
+        workers: int,
+        ahead: int,
+        pixels: int = PIXELS_AHEAD,
+        ordered: bool = True,
+    ) -> None:
+        self.error: Exception | None = None
+        self._source = _one_by_one(inputs)
+        self._read = read
+        self._workers = workers
+        self._ahead = ahead
+        self._pixels = pixels
+        self._ordered = ordered
+        self._ended = self._closed = False
+        self._held = 0
+        self._slots: deque[_Slot[Input, Read]] = deque()
+        self._unread: deque[_Slot[Input, Read]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._consumer = threading.current_thread()
+        self._idle = 0
+        lock = threading.RLock()
+        self._something_to_read = threading.Condition(lock)
+        self._something_done = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+
+    def ready(self) -> Read | ImageReadError | None:
+        """The next read that is done, or None; what ``read`` raised besides is raised here."""
+        self._top_up()
+        with self._room:
+            slot = self._first_done()
+            if slot is None:
+                return None
+            self._slots.remove(slot)
+            self._held -= slot.pixels
+            self._room.notify_all()
+        if slot.failure is not None:
+            raise slot.failure
+        return slot.outcome
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Until a read is done, or all are out, or ``until`` holds, of which ``wake()`` tells."""
+        with self._something_done:
+            self._something_done.wait_for(lambda: self._first_done() or not self._slots or until())
+
+    def wake(self) -> None:
+        """Makes ``wait`` look again; from any thread."""
+        with self._something_done:
+            self._something_done.notify_all()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the inputs ended and every read was taken out."""
+        return self._ended and not self._slots
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many inputs wait to be read, and how many reads wait to be taken out."""
+        with self._room:
+            done = sum(slot.done for slot in self._slots)
+            return len(self._slots) - done, done
+
+    def close(self) -> None:
+        """Ends the threads, and the inputs if they are a generator."""
+        with self._room:
+            self._closed = self._ended = True
+            self._slots.clear()
+            self._unread.clear()
+            for condition in (self._something_to_read, self._something_done, self._room):
+                condition.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # the garbage collector may call from any
+                thread.join()
+        self._source.close()
+
+    def _top_up(self) -> None:
+        self._consumer = threading.current_thread()
+        while not self._ended and len(self._slots) < self._ahead:
+            try:
+                taken = next(self._source)
+            except StopIteration:
+                self._end()
+            except Exception as error:  # noqa: BLE001 - raised in its place, after the reads before it
+                self.error = error
+                self._end()
+            else:
+                self._add(_Slot(taken))
+
+    def _add(self, slot: _Slot[Input, Read]) -> None:
+        with self._something_to_read:
+            self._slots.append(slot)
+            self._unread.append(slot)
+            self._something_to_read.notify()
+            if self._idle >= len(self._unread):
+                return
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) < self._workers:
+            thread = threading.Thread(target=self._work, name="autotag-read")
+            self._threads.append(thread)
+            thread.start()
+
+    def _end(self) -> None:
+        with self._something_to_read:
+            self._ended = True
+            self._something_to_read.notify_all()
+
+    def _first_done(self) -> _Slot[Input, Read] | None:
+        if self._ordered:
+            return self._slots[0] if self._slots and self._slots[0].done else None
+        return next((slot for slot in self._slots if slot.done), None)
+
+    def _work(self) -> None:
+        while (slot := self._next_unread()) is not None:
+            try:
+                slot.outcome = self._read(slot.taken, partial(self._reserve, slot))  # type: ignore[arg-type]
+            except ImageReadError as error:
+                slot.outcome = error
+            except BaseException as error:  # noqa: BLE001 - raised where the read is taken out
+                slot.failure = error
+            with self._something_done:
+                slot.taken = None
+                slot.done = True
+                self._something_done.notify_all()
+            del slot
+
+    def _next_unread(self) -> _Slot[Input, Read] | None:
+        """Waits for an input to read; None when there will be none."""
+        with self._something_to_read:
+            while not self._unread:
+                if self._ended or not self._consumer.is_alive():
+                    return None
+                self._idle += 1
+                self._something_to_read.wait(_LOOK_UP)
+                self._idle -= 1
+            return self._unread.popleft()
+
+    def _reserve(self, slot: _Slot[Input, Read], pixels: int) -> None:
+        with self._room:
+            while not (pixels <= slot.pixels or self._has_room(slot, pixels)):
+                if self._closed or not self._consumer.is_alive():
+                    raise _DroppedError
+                self._room.wait(_LOOK_UP)
+            self._held += pixels - slot.pixels
+            slot.pixels = pixels
+            self._room.notify_all()
+
+    def _has_room(self, slot: _Slot[Input, Read], pixels: int) -> bool:
+        others = self._held - slot.pixels
+        return not others or others + pixels <= self._pixels or (bool(self._slots) and slot is self._slots[0])
 
 
-def _fill(
-    waiting: deque[Future[Read | ImageReadError] | InputsFailed],
-    source: Iterator[Input | InputsFailed],
-    executor: ThreadPoolExecutor,
-    read: Callable[[Input], Read],
-    ahead: int,
-) -> bool:
-    """Tops up what is waiting; False when nothing is left."""
-    while len(waiting) < ahead:
-        try:
-            taken = next(source)
-        except StopIteration:
-            break
-        if isinstance(taken, InputsFailed):
-            waiting.append(taken)
-        else:
-            waiting.append(executor.submit(_read_one, read, taken))
-    return bool(waiting)
-
-
-def _read_one(read: Callable[[Input], Read], taken: Input) -> Read | ImageReadError:
-    try:
-        return read(taken)
-    except ImageReadError as error:
-        return error
-
-
-def _with_failure(inputs: Iterable[Input]) -> Iterator[Input | InputsFailed]:
-    try:
-        yield from inputs
-    except Exception as error:  # noqa: BLE001 - handed on in its place, and raised there
-        yield InputsFailed(error)
+def _one_by_one(inputs: Iterable[Input]) -> Generator[Input, None, None]:
+    """The inputs; closing this closes a generator behind it."""
+    yield from inputs

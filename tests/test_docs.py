@@ -11,7 +11,7 @@ import shutil
 import sys
 import tomllib
 from contextlib import redirect_stdout
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, Field, dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -233,8 +233,11 @@ def test_no_figure_is_left_open(page: Path) -> None:
     assert "{{" not in page.read_text(encoding="utf-8")
 
 
-def shown_default(field_default: object) -> str:
+def shown_default(field: Field[object]) -> str:
     """A default as a config writes it."""
+    if field.default_factory is not MISSING:
+        return f"`{field.default_factory()}`"
+    field_default = field.default
     if field_default is MISSING:
         return "required"
     if field_default is None:
@@ -264,13 +267,13 @@ OUR_STAGES = [
 @pytest.mark.parametrize("name", OUR_STAGES)
 def test_every_option_of_a_stage_is_on_its_page_with_its_default(name: str) -> None:
     fields = options.option_fields(registry.resolve("stage", name))
-    wanted = {option: shown_default(field.default) for option, field in fields.items()}
+    wanted = {option: shown_default(field) for option, field in fields.items()}
     assert option_rows(DOCS / "stages" / f"{name}.md") == wanted
 
 
 def test_every_setting_of_a_pipeline_is_documented_with_its_default() -> None:
     fields = options.option_fields(Pipeline)
-    wanted = {option: shown_default(field.default) for option, field in fields.items()}
+    wanted = {option: shown_default(field) for option, field in fields.items()}
     rows = option_rows(DOCS / "concepts.md")
     assert {name: rows.get(name) for name in wanted} == wanted
 

@@ -185,15 +185,14 @@ class TestOneImage:
         assert (caught.value.stage, caught.value.source) == ("width", str(path))
         assert isinstance(caught.value.__cause__, ValueError)
 
-    @pytest.mark.parametrize("passing", [MemoryError, KeyboardInterrupt])
-    def test_memory_errors_and_interrupts_pass_through(self, passing: type[BaseException]) -> None:
+    def test_interrupts_pass_through(self) -> None:
         @stage()
         def fail(sample: Sample) -> None:
-            raise passing
+            raise KeyboardInterrupt
 
-        with pytest.raises(passing):
+        with pytest.raises(KeyboardInterrupt):
             Pipeline([fail])(make_image())
-        with pytest.raises(passing):
+        with pytest.raises(KeyboardInterrupt):
             list(Pipeline([fail]).stream([make_image()], on_error="record"))
 
 

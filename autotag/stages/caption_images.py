@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from autotag.models.catalog import check_model
 from autotag.protocols import CaptionOptions
 from autotag.ranges import check_count, check_number
+from autotag.sample_views import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autotag.protocols import Captioner, Models
-    from autotag.records import Sample
+    from autotag.records import Caption, Sample
 
 
 @dataclass
@@ -66,6 +67,13 @@ class CaptionImages:
             num_captions=self.num_captions,
             repetition_penalty=self.repetition_penalty,
         )
-        captions = self._captioner.caption([sample.image for sample in samples], options)
-        for sample, own in zip(samples, captions, strict=True):
+        for sample, own in zip(samples, self._captions(samples, options), strict=True):
             sample.captions.extend(own)
+
+    def _captions(self, samples: Sequence[Sample], options: CaptionOptions) -> list[list[Caption]]:
+        """From the view that the captioner looks at where the samples bring it, else from their images."""
+        views = views_of(samples, self._captioner)
+        if views is None:
+            return self._captioner.caption([sample.image for sample in samples], options)
+        captions: list[list[Caption]] = cast("Any", self._captioner).caption_views(views, options)
+        return captions

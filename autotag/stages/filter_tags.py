@@ -69,6 +69,11 @@ class FilterTags:
         self._texts = TextVectors(self._encoder)
         self._lowest = self._threshold_for(self._encoder)
 
+    def prepare(self, samples: Sequence[Sample], /) -> None:
+        """Leaves the images' vectors on the samples."""
+        if samples:
+            image_vectors(samples, self._encoder)
+
     def __call__(self, samples: Sequence[Sample], /) -> None:
         tagged = [sample for sample in samples if sample.tags]
         if not tagged:

@@ -84,6 +84,11 @@ class MatchVocabulary:
         batches = [texts[at : at + _TEXTS_AT_ONCE] for at in range(0, len(texts), _TEXTS_AT_ONCE)]
         self._names = np.concatenate([self._encoder.embed_texts(batch) for batch in batches])
 
+    def prepare(self, samples: Sequence[Sample], /) -> None:
+        """Leaves the images' vectors on the samples."""
+        if samples:
+            image_vectors(samples, self._encoder)
+
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
