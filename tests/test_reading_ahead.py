@@ -237,7 +237,8 @@ def test_the_interpreter_ends_although_a_stream_was_left_open() -> None:
         "from autotag.reading_ahead import ReadAhead\n"
         "def read(number, reserve):\n    reserve(80); time.sleep(0.02); return number\n"
         "reads = ReadAhead(itertools.count(1), read, workers=3, ahead=8, pixels=100)\n"
-        "reads.ready(); reads.wait(); print(reads.ready())\n"
+        "while (first := reads.ready()) is None: reads.wait()\n"
+        "print(first)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True

@@ -51,6 +51,10 @@ class Reporter:
         if not self._quiet:
             self.complain(message)
 
+    def show(self, text: str) -> None:
+        """Lines that were asked for, as they are."""
+        self._console.print(Text(text), soft_wrap=True)
+
     @contextmanager
     def counting(self, total: int) -> Iterator[None]:
         """Shows the bar: how many of ``total`` images are done, how fast, and the time left."""

@@ -85,6 +85,7 @@ Exit codes:
     "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
 @click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
 @click.pass_context
 def tag(
@@ -100,6 +101,7 @@ def tag(
     shard: str | None,
     retry_errors: bool,
     allow_urls: bool,
+    stats: bool,
     quiet: bool,
 ) -> None:
     """Tag images: caption, tags best first, prompt.
@@ -116,7 +118,11 @@ def tag(
     make_writer = _writer_factory(format_name, output)
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
     changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
-    with _pipeline(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+    with (
+        _pipeline(preset, changes, settings) as pipeline,
+        reporter.passing_on_warnings(),
+        _telling_stats(pipeline, reporter, wanted=stats),
+    ):
         images = _find(paths, allow_urls=pipeline.allow_urls)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
@@ -129,6 +135,19 @@ def tag(
             with _stream(output, make_writer) as stream:
                 failures = _write(pipeline, images, make_writer(stream), reporter)
     ctx.exit(SOME_FAILED if failures else 0)
+
+
+@contextmanager
+def _telling_stats(pipeline: Pipeline, reporter: Reporter, *, wanted: bool) -> Iterator[None]:
+    """Shows in the end where the time went, also of what was interrupted."""
+    from autotag.cli.stats_table import stats_table
+
+    try:
+        yield
+    finally:
+        found = pipeline.stats()
+        if wanted and found.seconds:
+            reporter.show(stats_table(found))
 
 
 def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:

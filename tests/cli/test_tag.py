@@ -319,3 +319,22 @@ def _wait_for_bytes(folder: Path) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("nothing was written within 10 s")
+
+
+def test_stats_show_each_part_and_what_binds(run, preset, photos):
+    (photos / "empty.png").touch()
+    result = run("tag", photos, "--preset", preset, "--format", "jsonl", "--quiet", "--stats")
+    assert len(_rows(result.stdout)) == 4
+    _, heading, *lines, total = result.stderr.splitlines()
+    assert heading.split()[:4] == ["part", "thread", "images", "seconds"]
+    assert [line.split()[:3] for line in lines] == [
+        ["read", "reading", "4"],
+        ["name_colours", "consumer", "3"],
+        ["consumer", "consumer", "4"],
+    ]
+    assert total.startswith("4 images, 1 failed, ")
+    assert "; bound by " in total
+
+
+def test_without_stats_there_is_no_table(run, preset, photos):
+    assert "reading" not in run("tag", photos, "--preset", preset).stderr
