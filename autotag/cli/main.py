@@ -11,6 +11,7 @@ import click
 from autotag.cli.download import download
 from autotag.cli.models import models
 from autotag.cli.tag import tag
+from autotag.cli.vocabulary import vocabulary
 from autotag.errors import AutotagError
 
 COULD_NOT_RUN = 2
@@ -45,7 +46,7 @@ def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 
 
-for command in (tag, models, download):
+for command in (tag, models, download, vocabulary):
     main.add_command(command)
 
 

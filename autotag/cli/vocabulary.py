@@ -1,0 +1,131 @@
+"""``autotag vocabulary``: look at lists of labels, and make one from prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.mining import PhraseCount
+    from autotag.vocabulary import Vocabulary
+
+
+@click.group()
+def vocabulary() -> None:
+    """Lists of labels: those that come with autotag, and your own."""
+
+
+@vocabulary.command("list")
+def list_bundled() -> None:
+    """Name the bundled lists and say how many labels each holds."""
+    from autotag.vocabulary import BUNDLED, Vocabulary
+
+    for name in BUNDLED:
+        click.echo(f"{name:<12}{len(Vocabulary.bundled(name)):>7,}")
+    dead = len(Vocabulary.bundled("artists", living_artists=False))
+    click.echo(f"Without living artists, artists holds {dead:,}.")
+
+
+@vocabulary.command()
+@click.argument("source", metavar="NAME|FILE")
+@click.option("--column", metavar="NAME", help="The column of a .csv or .tsv file; its first row names them.")
+@click.option("--no-living-artists", is_flag=True, help="Leave living artists out of the bundled artists.")
+def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
+    """Print the labels of a bundled list or of a file, one per line.
+
+    How many there are, and how many repetitions were left out, goes to stderr. What is printed is a file
+    in the format that autotag reads: redirect it, and change it to your liking.
+    """
+    found = _vocabulary(source, column, living_artists=not no_living_artists)
+    for label in found:
+        click.echo(" | ".join(found.names(label)))
+    left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
+    click.echo(f"{len(found):,} labels{left_out}", err=True)
+
+
+@vocabulary.command()
+@click.argument("prompts", metavar="PROMPTS", type=click.Path(path_type=Path))
+@click.option(
+    "--column",
+    metavar="NAME",
+    help="The column of a .csv or .tsv file that holds the prompts; prompt unless given. "
+    "Any other file has a prompt per line.",
+)
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write here instead of to stdout."
+)
+@click.option(
+    "--least-count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Leave out phrases that fewer prompts hold.",
+)
+@click.option("--most", metavar="N", type=click.IntRange(min=1), help="Keep the commonest N only.")
+@click.option(
+    "--no-subjects", is_flag=True, help="Leave out the first part of every prompt: what is to be seen."
+)
+def build(
+    prompts: Path,
+    *,
+    column: str | None,
+    output: Path | None,
+    least_count: int,
+    most: int | None,
+    no_subjects: bool,
+) -> None:
+    """Make a vocabulary of the phrases that prompts are made of, commonest first.
+
+    Prompts are split at commas and the like; weights such as (word:1.2), <lora:...>, options such as
+    --ar 16:9 and URLs are taken off. Phrases that as many prompts hold stand in the order of the alphabet.
+    """
+    from autotag.errors import ConfigError
+    from autotag.mining import mine_phrases, read_prompts
+
+    found = read_prompts(prompts, column=column)
+    phrases = mine_phrases(found, least_count=least_count, most=most, subjects=not no_subjects)
+    if not phrases:
+        raise ConfigError(
+            f"no phrase is in at least {least_count} of the {len(found):,} prompts of {prompts}; "
+            "choose a smaller --least-count"
+        )
+    _write(phrases, output, prompts)
+    click.echo(f"{len(phrases):,} phrases from {len(found):,} prompts", err=True)
+
+
+def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Vocabulary:
+    from autotag.errors import ConfigError, UnknownNameError
+    from autotag.vocabulary import BUNDLED, Vocabulary
+
+    bundled = next((name for name in BUNDLED if name == source), None)
+    if bundled is not None:
+        if column is not None:
+            raise ConfigError(f"{source} is a bundled list: it has no column {column!r}")
+        return Vocabulary.bundled(bundled, living_artists=living_artists)
+    if not Path(source).exists() and not Path(source).suffix:
+        raise UnknownNameError("bundled vocabulary", source, BUNDLED)
+    if not living_artists:
+        raise ConfigError(
+            f"--no-living-artists is for the bundled artists: {source} does not say who is alive"
+        )
+    return Vocabulary.from_file(source, column=column)
+
+
+def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path) -> None:
+    """Writes the phrases, to a file only if it is not the one they came from."""
+    from autotag.errors import ConfigError
+    from autotag.writers.output_file import open_output
+
+    text = "".join(f"{phrase.text}\n" for phrase in phrases)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.exists() and output.samefile(prompts):
+        raise ConfigError(f"{output} holds the prompts; write the vocabulary to another file")
+    with open_output(output, streams=False) as stream:
+        stream.write(text)
