@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 
 from autotag.errors import ConfigError
+from autotag.models.blip_attention import fuse_attention
+from autotag.models.blip_generation import BlipGenerator, blip_generator
+from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
+from autotag.models.views import SquareView, view_of
 from autotag.records import Caption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from PIL import Image
+    import numpy as np
+    from numpy.typing import NDArray
 
     from autotag.protocols import CaptionOptions, ModelRequest
 
@@ -37,28 +44,57 @@ class HfCaptioner:
         model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
         processor: its processor.
         name: what captions call their source.
+        generator: writes a BLIP's captions where it ``fits``; None for the model's own ``generate`` always.
+        square_view: what the processor makes of an image; None for the processor itself.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        name: str,
+        *,
+        generator: BlipGenerator | None = None,
+        square_view: SquareView | None = None,
+    ) -> None:
         self.model = model
         self.processor = processor
         self.name = name
+        self._generator = generator
+        self._square_view = square_view
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfCaptioner:
-        """The captioner in a folder or hub repository.
+        """The captioner in a folder or hub repository, with the fast paths that ``request`` leaves on.
 
         Raises:
             ModelUnavailableError: the weights are not to be had.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
-        return cls(model, processor, request.name)
+        generator = _hastened(model, request.plain) if model.config.model_type == "blip" else None
+        square_view = None if "views" in request.plain else view_of(processor.image_processor)
+        return cls(model, processor, request.name, generator=generator, square_view=square_view)
 
     @property
     def image_size(self) -> int | None:
         """The side in pixels of the square that the model looks at."""
         return square_side(self.processor.image_processor)
+
+    @property
+    def view_id(self) -> str | None:
+        """Names what ``view`` makes; None where it makes nothing."""
+        return None if self._square_view is None else self._square_view.id
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 of an upright RGB image, for ``caption_views``. Safe in several threads at once.
+
+        Raises:
+            RuntimeError: ``view_id`` is None.
+        """
+        if self._square_view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        return self._square_view.make(image)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Per image (upright RGB) its captions, best first.
@@ -68,20 +104,42 @@ class HfCaptioner:
         Raises:
             ConfigError: more captions than beams.
         """
+        return self._captions(len(images), options, lambda: self._inputs(images, options.prompt))
+
+    def caption_views(
+        self, views: Sequence[NDArray[np.uint8]], /, options: CaptionOptions
+    ) -> list[list[Caption]]:
+        """What ``caption`` gives, for images that ``view`` made ready.
+
+        Raises:
+            ConfigError: more captions than beams.
+            RuntimeError: ``view_id`` is None.
+        """
+        return self._captions(len(views), options, lambda: self._inputs_of_views(views, options.prompt))
+
+    def _captions(
+        self, count: int, options: CaptionOptions, inputs: Callable[[], dict[str, torch.Tensor]]
+    ) -> list[list[Caption]]:
         if options.num_captions > options.num_beams:
             raise ConfigError(
                 f"num_captions={options.num_captions} needs as many beams, but num_beams={options.num_beams}"
             )
-        if not images:
+        if not count:
             return []
         with torch.inference_mode():
-            written = self.model.generate(**self._inputs(images, options.prompt), **_generation(options))
+            written = self._written(inputs(), options)
         captions = [
             Caption(_normalised(text), self.name, score)
             for text, score in zip(self._texts(written.sequences), _scores(written), strict=True)
         ]
         step = options.num_captions
         return [captions[start : start + step] for start in range(0, len(captions), step)]
+
+    def _written(self, inputs: dict[str, torch.Tensor], options: CaptionOptions) -> Any:
+        """``sequences`` and perhaps ``sequences_scores``, as ``generate`` gives them."""
+        if self._generator is not None and self._generator.fits(inputs, options):
+            return self._generator.write(inputs, options)
+        return self.model.generate(**inputs, **_generation(options))
 
     def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
         """What ``generate`` wants besides options, on the model's device and in its dtype."""
@@ -94,6 +152,21 @@ class HfCaptioner:
             inputs |= {key: inputs[key][:, :-1] for key in ("input_ids", "attention_mask")}
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         return {key: values.to(self.model.device) for key, values in inputs.items()}
+
+    def _inputs_of_views(
+        self, views: Sequence[NDArray[np.uint8]], prompt: str | None
+    ) -> dict[str, torch.Tensor]:
+        """The same; the processor, which may prepare a text for its image, sees one blank image."""
+        if self._square_view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        pixels = self._square_view.normalised(views, self.model.device, self.model.dtype)
+        if prompt is None and not self._answers:
+            return {"pixel_values": pixels}
+        inputs = self._inputs([Image.new("RGB", (32, 32))], prompt)
+        inputs = {
+            key: values.repeat(len(views), 1) for key, values in inputs.items() if key != "pixel_values"
+        }
+        return {"pixel_values": pixels, **inputs}
 
     @property
     def _answers(self) -> bool:
@@ -113,6 +186,16 @@ class HfCaptioner:
             sequences = sequences[:, 1:]
         texts: list[str] = self.processor.batch_decode(sequences, skip_special_tokens=True)
         return texts
+
+
+def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
+    """Gives a BLIP its fast paths but those in ``plain``; the generator to write with, if any."""
+    if "blip_attention" not in plain:
+        fuse_attention(model.vision_model)
+    generator = None if "blip_generation" in plain else blip_generator(model)
+    if "packed_linears" not in plain:
+        pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
+    return generator
 
 
 def _generation(options: CaptionOptions) -> dict[str, Any]:

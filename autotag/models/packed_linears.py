@@ -19,7 +19,7 @@ from torch.nn import functional
 from autotag.fast_paths import say_not_used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
 _ROWS = 64
 """Rows of input in a trial: enough that the layout matters more than the call."""
@@ -79,7 +79,7 @@ class MkldnnLinear(nn.Module):
 _Packed = type[PackedLinear] | type[MkldnnLinear]
 
 
-def pack_linears(module: nn.Module, *, skip: Collection[nn.Module] = ()) -> int:
+def pack_linears(module: nn.Module) -> int:
     """Puts packed layers in the place of a module's linear layers, where a trial shows a gain.
 
     Only float32 layers on a CPU, and only ``torch.nn.Linear`` itself: a subclass may be one whose weight is
@@ -88,16 +88,14 @@ def pack_linears(module: nn.Module, *, skip: Collection[nn.Module] = ()) -> int:
 
     Args:
         module: evaluated from now on, never trained.
-        skip: layers to leave as they are, because someone reads their weights.
 
     Returns:
         How many layers were packed.
     """
-    skipped = {id(linear) for linear in skip}
     packed: dict[int, nn.Module] = {}
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if id(child) not in skipped and _can_be_packed(child):
+            if _can_be_packed(child):
                 if id(child) not in packed:
                     packed[id(child)] = _packed(cast("nn.Linear", child))
                 setattr(parent, name, packed[id(child)])

@@ -1,0 +1,97 @@
+"""BLIP's image tower with torch's fused attention; transformers gives it none.
+
+The plain module writes out the probabilities of every token for every other (577 x 577 x 12 per layer and
+image); ``scaled_dot_product_attention`` never does, and gives the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional
+from transformers.models.blip import modeling_blip
+
+from autotag.fast_paths import say_not_used
+
+if TYPE_CHECKING:
+    from transformers.models.blip.modeling_blip import BlipVisionModel
+
+_TOLERANCE = 1e-4
+
+
+class FusedBlipAttention(nn.Module):
+    """Takes the place of transformers' ``BlipAttention``, with its weights.
+
+    Args:
+        plain: the module to stand in for.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.num_heads = plain.num_heads
+        self.scale = plain.scale
+        self.qkv = plain.qkv
+        self.projection = plain.projection
+
+    def forward(self, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
+        """(B, N, D) to (B, N, D), and None where the plain module gives its probabilities."""
+        batch, tokens, width = hidden_states.shape
+        split = self.qkv(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        context = functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        return self.projection(context.transpose(1, 2).reshape(batch, tokens, width)), None
+
+
+def fuse_attention(tower: BlipVisionModel) -> bool:
+    """Puts fused attention into an image tower, for inference; whether the installed transformers fits it.
+
+    If it does not, the tower stays as it is, and one warning says why.
+    """
+    fault = _fault()
+    if fault is not None:
+        say_not_used("blip_attention", fault)
+        return False
+    _fuse(tower)
+    return True
+
+
+def _fuse(tower: Any) -> None:
+    for layer in tower.encoder.layers:
+        if type(layer.self_attn) is not modeling_blip.BlipAttention:
+            raise TypeError(f"expected a BlipAttention, not a {type(layer.self_attn).__name__}")
+        layer.self_attn = FusedBlipAttention(layer.self_attn)
+
+
+@lru_cache(maxsize=1)
+@torch.no_grad()
+def _fault() -> str | None:
+    """What is wrong with fused attention in the installed transformers, tried on a tiny tower; or None."""
+    version = f"transformers {transformers.__version__}"
+    config = transformers.BlipVisionConfig(
+        hidden_size=16,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            tower: Any = modeling_blip.BlipVisionModel(config)
+            tower.eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in tower.parameters():
+            parameter.normal_(generator=generator)
+        pixels = torch.randn(2, 3, 8, 8, generator=generator)
+        expected = tower(pixel_values=pixels)[0]
+        _fuse(tower)
+        given = tower(pixel_values=pixels)[0]
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        return f"the image tower of {version} is built in another way: {error}"
+    if not torch.allclose(given, expected, atol=_TOLERANCE, rtol=_TOLERANCE):
+        return f"the image tower of {version} calculates in another way"
+    return None
