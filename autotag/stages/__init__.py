@@ -6,6 +6,7 @@ from autotag.stages.extract_keyphrases import ExtractKeyphrases
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
+from autotag.stages.rank_labels import RankLabels
 
 __all__ = [
     "AssemblePrompt",
@@ -14,4 +15,5 @@ __all__ = [
     "FilterTags",
     "MatchVocabulary",
     "MergeTags",
+    "RankLabels",
 ]

@@ -1,53 +1,212 @@
-"""A prompt from the caption and the tags."""
+"""A prompt from the caption and the tags, or from the image and long lists of phrases."""
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from autotag.prompting import plain_prompt
+from autotag.embeddings import image_vectors
+from autotag.models.catalog import check_model
+from autotag.prompt_phrases import (
+    PARTS,
+    PromptPhrases,
+    read_compat_phrases,
+    read_phrases,
+)
+from autotag.prompting import (
+    CLASSIC_FLAVORS,
+    MOST_FLAVORS,
+    Part,
+    PromptScorer,
+    Ranks,
+    Writing,
+    best_prompt,
+    caption_start,
+    classic_prompt,
+    fast_prompt,
+    negative_prompt,
+    plain_prompt,
+    write_side_by_side,
+)
+from autotag.prompting_compat import compat_best, compat_classic, compat_fast, compat_negative
 from autotag.ranges import check_choice, check_count
+from autotag.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autotag.models.text_reader import TextReader
+    from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
 
-Mode = Literal["plain"]
+Mode = Literal["plain", "caption", "best", "fast", "classic", "negative"]
+Compat = Literal["clip-interrogator"]
+
+_NEEDS = {"plain": {"tags"}, "negative": set[str]()}
+_WITHOUT_ENCODER = ("plain", "caption")
 
 
 @dataclass
 class AssemblePrompt:
-    """Writes ``prompt``: the best caption, then the tags that it does not say already.
+    """Writes ``prompt``.
 
-    Without captions the prompt is made of the tags alone.
+    ``"plain"`` and ``"caption"`` need no model. The other modes are those of CLIP Interrogator: they compare the
+    image with phrases of art and photography, and no prompt is longer than the encoder reads.
 
     Args:
-        mode: ``"plain"``.
-        separator: between caption and tags.
-        max_tags: tags in the prompt at most; None for all.
+        mode: ``"plain"`` is the best caption, then the tags that it does not say already; ``"caption"`` the
+            caption alone; ``"fast"`` the caption and the phrases most similar to the image; ``"classic"``
+            caption, medium, artist, trending, movement and three flavors; ``"best"`` adds phrase by phrase
+            whatever makes the text most similar; ``"negative"`` chains what the image is least like.
+        separator: between caption and tags in mode ``"plain"``.
+        max_tags: tags in a ``"plain"`` prompt at most; None for all.
+        max_flavors: phrases at most, in mode ``"classic"`` flavors; None for 32, in ``"classic"`` 3.
+        min_flavors: in modes ``"best"`` and ``"negative"``, phrases that are added even where they do not help yet.
+        candidates: phrases that ``"best"`` and ``"negative"`` choose from, the most or least similar ones.
+        mediums: name of a bundled vocabulary, a file (see ``Vocabulary.from_file``), a list of phrases or a
+            ``Vocabulary``; None or an empty list leaves them out.
+        artists: the same.
+        movements: the same.
+        trendings: the same.
+        flavors: the same.
+        negatives: the same; what ``"negative"`` may add besides the least similar flavors.
+        living_artists: False leaves living artists out of the bundled vocabulary.
+        compat: ``"clip-interrogator"`` for the very answers of CLIP Interrogator 0.6.0; the names of vocabularies
+            then stand for its own, which are read from its installed package.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or a vocabulary cannot be read.
     """
 
     mode: Mode = "plain"
     _: KW_ONLY
     separator: str = ", "
     max_tags: int | None = None
+    max_flavors: int | None = None
+    min_flavors: int = 8
+    candidates: int = 2048
+    mediums: str | Path | tuple[str, ...] | Vocabulary | None = "mediums"
+    artists: str | Path | tuple[str, ...] | Vocabulary | None = "artists"
+    movements: str | Path | tuple[str, ...] | Vocabulary | None = "movements"
+    trendings: str | Path | tuple[str, ...] | Vocabulary | None = "trendings"
+    flavors: str | Path | tuple[str, ...] | Vocabulary | None = "flavors"
+    negatives: str | Path | tuple[str, ...] | Vocabulary | None = "negatives"
+    living_artists: bool = True
+    compat: Compat | None = None
+    encoder: str | ImageTextEncoder | None = None
     name: str = "assemble_prompt"
+    requires: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset({"tags"}))
+    _read: dict[Part, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    _negatives: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _reader: TextReader = field(init=False, repr=False, compare=False)
+    _phrases: PromptPhrases = field(init=False, repr=False, compare=False)
+    _scorer: PromptScorer = field(init=False, repr=False, compare=False)
 
-    requires: ClassVar[frozenset[str]] = frozenset({"tags"})
     provides: ClassVar[frozenset[str]] = frozenset({"prompt"})
 
     def __post_init__(self) -> None:
-        check_choice(f"{self.name}.mode", self.mode, get_args(Mode))
-        if self.max_tags is not None:
-            check_count(f"{self.name}.max_tags", self.max_tags, least=0)
+        self._check()
+        self.requires = frozenset(_NEEDS.get(self.mode, {"captions"}))
+        if self.mode in _WITHOUT_ENCODER:
+            return
+        wanted: tuple[Part, ...] = ("flavors",) if self.mode == "negative" else PARTS
+        self._read = {part: self._labels(part) for part in wanted}
+        self._negatives = self._labels("negatives") if self.mode == "negative" else ()
+
+    def setup(self, models: Models, /) -> None:
+        if self.mode in _WITHOUT_ENCODER:
+            return
+        from autotag.models.text_reader import text_reader
+
+        self._encoder = models.encoder(self.encoder)
+        self._reader = text_reader(self._encoder)
+        self._phrases = PromptPhrases.embedded(self._read, self._encoder, compat=self.compat is not None)
+        if self.mode in {"best", "negative"}:
+            from autotag.models.prompt_chain import prompt_scorer
+
+            self._scorer = prompt_scorer(self._encoder)
+
+    def prepare(self, samples: Sequence[Sample], /) -> None:
+        """Leaves the image's vector on each sample, for the modes that need it."""
+        if self.mode not in _WITHOUT_ENCODER and samples:
+            image_vectors(samples, self._encoder)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
-        for sample in samples:
-            caption = sample.captions[0].text if sample.captions else ""
-            tags = [tag.text for tag in sample.tags]
-            sample.prompt = plain_prompt(caption, tags, separator=self.separator, max_tags=self.max_tags)
+        if self.mode in _WITHOUT_ENCODER:
+            for sample in samples:
+                sample.prompt = self._without_encoder(sample)
+        elif samples:
+            for sample, prompt in zip(samples, self._interrogated(samples), strict=True):
+                sample.prompt = prompt
+
+    def _check(self) -> None:
+        check_choice(f"{self.name}.mode", self.mode, get_args(Mode))
+        for option in ("max_tags", "max_flavors"):
+            value = getattr(self, option)
+            if value is not None:
+                check_count(f"{self.name}.{option}", value, least=int(option == "max_flavors"))
+        check_count(f"{self.name}.min_flavors", self.min_flavors, least=0)
+        check_count(f"{self.name}.candidates", self.candidates)
+        if self.compat is not None:
+            check_choice(f"{self.name}.compat", self.compat, get_args(Compat))
+            modes = [mode for mode in get_args(Mode) if mode not in _WITHOUT_ENCODER]
+            check_choice(f"{self.name}.mode, with compat,", self.mode, modes)
+        if self.encoder is not None:
+            check_model(self.encoder, "encoder")
+
+    def _labels(self, part: str) -> tuple[str, ...]:
+        option, given = f"{self.name}.{part}", getattr(self, part)
+        if self.compat is not None:
+            return read_compat_phrases(option, given)
+        return read_phrases(option, given, living_artists=self.living_artists)
+
+    def _without_encoder(self, sample: Sample) -> str:
+        caption = sample.captions[0].text if sample.captions else ""
+        if self.mode == "caption":
+            return caption_start(caption)
+        tags = [tag.text for tag in sample.tags]
+        return plain_prompt(caption, tags, separator=self.separator, max_tags=self.max_tags)
+
+    def _interrogated(self, samples: Sequence[Sample]) -> list[str]:
+        vectors = image_vectors(samples, self._encoder)
+        captions = [sample.captions[0].text if sample.captions else "" for sample in samples]
+        asked = list(zip(captions, self._phrases.ranks(vectors), strict=True))
+        if self.mode in {"best", "negative"}:
+            writings = [self._writing(caption, ranks) for caption, ranks in asked]
+            return write_side_by_side(writings, vectors, self._scorer)
+        return [self._ranked_prompt(caption, ranks) for caption, ranks in asked]
+
+    def _ranked_prompt(self, caption: str, ranks: Ranks) -> str:
+        """In mode fast or classic."""
+        if self.mode == "fast":
+            fast = compat_fast if self.compat else fast_prompt
+            return fast(caption, ranks, self._reader, max_flavors=self.max_flavors or MOST_FLAVORS)
+        classic = compat_classic if self.compat else classic_prompt
+        return classic(caption, ranks, self._reader, max_flavors=self.max_flavors or CLASSIC_FLAVORS)
+
+    def _writing(self, caption: str, ranks: Ranks) -> Writing:
+        """In mode best or negative."""
+        most = self.max_flavors or MOST_FLAVORS
+        if self.mode == "best":
+            best = compat_best if self.compat else best_prompt
+            return best(
+                caption,
+                ranks,
+                self._reader,
+                candidates=self.candidates,
+                min_flavors=self.min_flavors,
+                max_flavors=most,
+            )
+        negative = compat_negative if self.compat else negative_prompt
+        return negative(
+            ranks,
+            self._negatives,
+            self._reader,
+            candidates=self.candidates,
+            min_flavors=self.min_flavors,
+            max_flavors=most,
+        )

@@ -1,0 +1,158 @@
+"""The vectors of long lists of labels: computed once per encoder, labels and template, kept on disk.
+
+A file is called by the hash of all three, so that no other encoder or list can be taken for it. It is
+written aside and put in place whole, and read by mapping it into memory: several processes may compute the same
+matrix at once, and share one copy of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.templates import SLOT, filled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder
+
+FOLDER_VARIABLE = "AUTOTAG_CACHE"
+"""Environment variable that names the folder of the cache."""
+
+_FORMAT = "1"
+_TEXTS_AT_ONCE = 1024
+_FEWEST_KEPT = 256
+_ROWS_LOOKED_AT = 64
+
+_logger = logging.getLogger("autotag")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMatrix:
+    """Labels and their vectors by one encoder.
+
+    Attributes:
+        labels: N of them, repetitions and all.
+        vectors: (N, D) float32, unit rows; may be mapped from a file, read-only.
+    """
+
+    labels: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+    def similarities(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, N) cosines of B unit vectors of images with every label: one matrix product."""
+        if not self.labels:
+            return np.zeros((len(image_vectors), 0), dtype=np.float32)
+        return image_vectors @ self.vectors.T
+
+
+def label_matrix(
+    encoder: ImageTextEncoder,
+    labels: Sequence[str],
+    *,
+    template: str = SLOT,
+    folder: Path | None = None,
+    name: str = "labels",
+) -> LabelMatrix:
+    """The matrix of labels: from the cache, else computed under a progress bar, and cached.
+
+    Lists of fewer than 256 labels are not worth a file. A file that is damaged or cut short is computed
+    again; a folder that cannot be written to costs a warning in the log ``"autotag"``.
+
+    Args:
+        encoder: embeds the labels.
+        labels: may be empty.
+        template: sentence around a label, with one ``{}``.
+        folder: of the cache; None for ``cache_folder()``.
+        name: of the list, for the progress bar.
+    """
+    labels = tuple(labels)
+    path = (folder or cache_folder()) / f"{matrix_key(encoder.id, labels, template)}.npy"
+    vectors = _read(path, len(labels))
+    if vectors is None:
+        vectors = _computed(encoder, [filled(template, label) for label in labels], name)
+        if len(labels) >= _FEWEST_KEPT:
+            _keep(path, vectors)
+    return LabelMatrix(labels, vectors)
+
+
+def cache_folder() -> Path:
+    """Where matrices are kept: ``labels`` in ``$AUTOTAG_CACHE``, else in the user's cache folder."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named).expanduser() / "labels"
+    user = os.environ.get("XDG_CACHE_HOME")
+    return (Path(user) if user else Path("~/.cache").expanduser()) / "autotag" / "labels"
+
+
+def matrix_key(encoder_id: str, labels: Sequence[str], template: str) -> str:
+    """32 hexadecimal digits that tell matrices apart: a hash of the format, encoder, template and labels."""
+    digest = sha256()
+    for text in (_FORMAT, encoder_id, template, *labels):
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, rows: int) -> NDArray[np.float32] | None:
+    """The matrix in a file, or None when there is no file, or none that is whole."""
+    if not path.is_file():
+        return None
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        _logger.warning("label matrix %s is damaged and computed again: %s", path, error)
+        return None
+    whole = vectors.ndim == 2 and vectors.dtype == np.float32 and len(vectors) == rows and vectors.shape[1] > 0
+    if whole:
+        sampled = np.linalg.norm(vectors[:: max(1, rows // _ROWS_LOOKED_AT)], axis=1)
+        whole = bool(np.allclose(sampled, 1, atol=1e-2))
+    if not whole:
+        _logger.warning("label matrix %s is damaged and computed again: not %d unit rows", path, rows)
+        return None
+    # A plain array over the mapped file: products of a np.memmap would be np.memmap too.
+    return np.asarray(vectors).view(np.ndarray)
+
+
+def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray[np.float32]:
+    if not texts:
+        return np.zeros((0, 0), dtype=np.float32)
+    if len(texts) < _TEXTS_AT_ONCE:
+        return np.asarray(encoder.embed_texts(texts), dtype=np.float32)
+    from huggingface_hub.utils.tqdm import tqdm  # on terminals only, and silenced with the hub's own bars
+
+    rows = []
+    with tqdm(total=len(texts), desc=f"embedding {name}", unit="label", disable=None, leave=False) as bar:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            batch = texts[start : start + _TEXTS_AT_ONCE]
+            rows.append(np.asarray(encoder.embed_texts(batch), dtype=np.float32))
+            bar.update(len(batch))
+    return np.concatenate(rows)
+
+
+def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
+    """Writes the file aside and puts it in place whole; a folder that refuses costs a warning."""
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".npy", delete=False) as file:
+            aside = Path(file.name)
+            np.save(file, vectors)
+        aside.replace(path)
+    except OSError as error:
+        _logger.warning("label matrix is not kept in %s: %s", path.parent, error.strerror or error)
+        if aside:
+            with suppress(OSError):
+                aside.unlink()

@@ -1,0 +1,94 @@
+"""How much of a text an encoder reads, told by its own tokenizer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotag.protocols import ImageTextEncoder
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """The tokenizer of an encoder, without the cut at what the encoder reads.
+
+    Attributes:
+        context_length: tokens that the encoder reads, marks of start and end included; None when it is not
+            known, and every text counts as read whole.
+        token_ids: text -> its token ids, marks included, not cut.
+        last_place: text -> the token id at the last place of the row that the encoder is given, or None
+            where rows are not all of ``context_length``.
+    """
+
+    context_length: int | None = None
+    token_ids: Callable[[str], list[int]] | None = None
+    last_place: Callable[[str], int] | None = None
+
+    def length(self, text: str) -> int:
+        """Tokens of a text, marks included; 0 when there is no knowing."""
+        return len(self.token_ids(text)) if self.token_ids else 0
+
+    def fits(self, text: str, /) -> bool:
+        """Whether the encoder reads a text to its end."""
+        return self.context_length is None or self.length(text) <= self.context_length
+
+    def is_full(self, text: str, /) -> bool:
+        """Whether the last place of a text's row is not 0; of rows of other lengths, whether no place is left."""
+        if self.last_place:
+            return self.last_place(text) != 0
+        return self.context_length is not None and self.length(text) >= self.context_length
+
+
+def text_reader(encoder: ImageTextEncoder) -> TextReader:
+    """The reader of an encoder of autotag's own kinds; for any other, one that knows no limit.
+
+    It looks at ``tokenizer`` of an ``OpenClipEncoder``, and at ``model.config`` and ``processor.tokenizer``
+    of an ``HfEncoder``.
+    """
+    if is_kind(encoder, "openclip_encoder", "OpenClipEncoder"):
+        return _open_clip_reader(encoder)
+    if is_kind(encoder, "hf_encoder", "HfEncoder"):
+        return _hf_reader(encoder)
+    return TextReader()
+
+
+def is_kind(encoder: object, module: str, kind: str) -> bool:
+    """Whether an encoder is of a class of autotag's, without importing it for those that are not."""
+    imported = sys.modules.get(f"autotag.models.{module}")
+    return imported is not None and isinstance(encoder, getattr(imported, kind))
+
+
+def _open_clip_reader(encoder: Any) -> TextReader:
+    tokenizer = encoder.tokenizer
+    if hasattr(tokenizer, "encode"):
+        marks = tokenizer.sot_token_id, tokenizer.eot_token_id
+
+        def token_ids(text: str) -> list[int]:
+            return [marks[0], *tokenizer.encode(text), marks[1]]
+    else:
+
+        def token_ids(text: str) -> list[int]:
+            return _uncut(tokenizer.tokenizer, tokenizer.clean_fn(text))
+
+    def last_place(text: str) -> int:
+        return int(tokenizer([text])[0, -1])
+
+    return TextReader(tokenizer.context_length, token_ids, last_place)
+
+
+def _hf_reader(encoder: Any) -> TextReader:
+    config, tokenizer = encoder.model.config, encoder.processor.tokenizer
+    lower = config.model_type != "clip"
+
+    def token_ids(text: str) -> list[int]:
+        return _uncut(tokenizer, text.lower() if lower else text)
+
+    return TextReader(config.text_config.max_position_embeddings, token_ids)
+
+
+def _uncut(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, truncation=False, verbose=False)["input_ids"]
+    return ids

@@ -1,0 +1,112 @@
+"""Which labels of each vocabulary look most like the image."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from autotag.embeddings import image_vectors
+from autotag.errors import ConfigError
+from autotag.label_matrix import LabelMatrix, label_matrix
+from autotag.models.catalog import check_model
+from autotag.prompt_phrases import read_vocabulary
+from autotag.prompting import top
+from autotag.ranges import check_count
+from autotag.records import Tag
+from autotag.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder, Models
+    from autotag.records import Sample
+
+
+@dataclass
+class RankLabels:
+    """Writes ``rankings``: of each vocabulary the labels that look most like the image, with their cosines.
+
+    A label's score is the best cosine of the image with one of its names (the label and its synonyms), each
+    put into the vocabulary's template. Best first; equal scores in the vocabulary's order.
+
+    Args:
+        vocabularies: names of bundled ones, files (see ``Vocabulary.from_file``) or ``Vocabulary`` objects;
+            each comes out under its name, a file under its name without ending.
+        top_k: labels per vocabulary and image.
+        living_artists: False leaves living artists out of the bundled vocabulary.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range, a vocabulary cannot be read, or two have one name.
+    """
+
+    vocabularies: tuple[str | Path | Vocabulary, ...] = (
+        "mediums", "artists", "movements", "trendings", "flavors",
+    )  # fmt: skip
+    _: KW_ONLY
+    top_k: int = 5
+    living_artists: bool = True
+    encoder: str | ImageTextEncoder | None = None
+    name: str = "rank_labels"
+    _read: dict[str, Vocabulary] = field(init=False, repr=False, compare=False)
+    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _matrices: dict[str, LabelMatrix] = field(init=False, repr=False, compare=False)  # of all names
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"rankings"})
+
+    def __post_init__(self) -> None:
+        check_count(f"{self.name}.top_k", self.top_k)
+        if self.encoder is not None:
+            check_model(self.encoder, "encoder")
+        self._read = {}
+        for given in self.vocabularies:
+            vocabulary = read_vocabulary(
+                f"{self.name}.vocabularies", given, living_artists=self.living_artists
+            )
+            if vocabulary.name in self._read:
+                raise ConfigError(f"{self.name}.vocabularies: two of them are called {vocabulary.name!r}")
+            self._read[vocabulary.name] = vocabulary
+
+    def setup(self, models: Models, /) -> None:
+        self._encoder = models.encoder(self.encoder)
+        self._matrices = {
+            name: label_matrix(self._encoder, _names(vocabulary), template=vocabulary.template, name=name)
+            for name, vocabulary in self._read.items()
+        }
+
+    def prepare(self, samples: Sequence[Sample], /) -> None:
+        """Leaves the image's vector on each sample."""
+        if samples:
+            image_vectors(samples, self._encoder)
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        if not samples:
+            return
+        vectors = image_vectors(samples, self._encoder)
+        for name, vocabulary in self._read.items():
+            scores = _by_label(self._matrices[name].similarities(vectors), vocabulary)
+            for sample, row in zip(samples, scores, strict=True):
+                sample.rankings[name] = [
+                    Tag.proposed(vocabulary.labels[place], float(row[place]), by=self.name)
+                    for place in top(row, self.top_k)
+                ]
+
+
+def _names(vocabulary: Vocabulary) -> list[str]:
+    return [name for label in vocabulary for name in vocabulary.names(label)]
+
+
+def _by_label(scores: NDArray[np.float32], vocabulary: Vocabulary) -> NDArray[np.float32]:
+    """(B, labels): of each label's names the best score."""
+    if not vocabulary.synonyms:
+        return scores
+    counts = [len(vocabulary.names(label)) for label in vocabulary]
+    best: NDArray[np.float32] = np.maximum.reduceat(scores, np.cumsum([0, *counts[:-1]]), axis=1)
+    return best
