@@ -14,7 +14,10 @@
     |   `-- ModelLoadError           weights are there but do not load
     |-- StageError                   a stage failed: ``stage``, ``source``
     |   `-- StageBrokenError         a stage failed on many images in a row
-    `-- PipelineClosedError          a closed pipeline was used
+    |-- PipelineClosedError          a closed pipeline was used
+    `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
+        |-- FileChangedError         the file changed since it was read
+        `-- FileBusyError            another run is writing the file
 
 Errors carry their facts as attributes, name the thing, and say the way out.
 """
@@ -171,6 +174,31 @@ class StageBrokenError(StageError):
 
 class PipelineClosedError(AutotagError):
     """A pipeline was used after ``close()``."""
+
+
+class MetadataError(AutotagError):
+    """The metadata of a photograph, or its sidecar, cannot be read or written; the file is as it was.
+
+    Attributes:
+        path: the file.
+        reason: what is in the way, in words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class FileChangedError(MetadataError):
+    """A file changed since it was read, so what was meant for it does not fit any more."""
+
+
+class FileBusyError(MetadataError):
+    """Another run is writing the file at this moment."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,10 @@ from autotag.errors import (
     AutotagError,
     ConfigError,
     DuplicateNameError,
+    FileBusyError,
+    FileChangedError,
     ImageReadError,
+    MetadataError,
     ModelError,
     ModelLoadError,
     ModelUnavailableError,
@@ -37,6 +40,9 @@ EXAMPLES = [
     StageError("filter_tags", "a.jpg", "failed"),
     StageBrokenError("filter_tags", "a.jpg", "broken"),
     PipelineClosedError("closed"),
+    MetadataError("a.jpg", "it is read-only"),
+    FileChangedError("a.jpg", "it changed since it was read"),
+    FileBusyError("a.jpg", "another run is writing it"),
 ]
 
 

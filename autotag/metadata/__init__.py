@@ -1,0 +1,36 @@
+"""Metadata of photographs: reading every keyword, writing tags as XMP, and losing nothing on the way.
+
+``plan_tags`` says what would change, ``apply_change`` does it, ``undo_change`` takes it back.
+"""
+
+from autotag.metadata.changes import FileChange, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata.exiftool import Exiftool
+from autotag.metadata.existing import Existing, read_existing
+from autotag.metadata.keywords import Keywords
+from autotag.metadata.safe_files import FileState, SystemCalls, remove_file, replace_file, state_of
+from autotag.metadata.sidecars import SidecarNaming, sidecars_of
+from autotag.metadata.xmp import MachineTag, Packet, read_packet, with_machine_tags, without_machine_tags
+
+__all__ = [
+    "Exiftool",
+    "Existing",
+    "FileChange",
+    "FileState",
+    "Keywords",
+    "MachineTag",
+    "MetadataChange",
+    "Packet",
+    "SidecarNaming",
+    "SystemCalls",
+    "apply_change",
+    "plan_tags",
+    "read_existing",
+    "read_packet",
+    "remove_file",
+    "replace_file",
+    "sidecars_of",
+    "state_of",
+    "undo_change",
+    "with_machine_tags",
+    "without_machine_tags",
+]

@@ -1,0 +1,582 @@
+"""What tagging would do to a photograph's metadata, doing it, and taking it back.
+
+``plan_tags`` changes nothing: it says which files would get which content. ``apply_change`` does just that,
+or refuses when a file is not any more as it was planned for. ``undo_change`` brings the bytes back, or,
+where a person edited the file since, removes the machine's tags only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag.errors import FileChangedError, MetadataError
+from autotag.metadata.deltas import (
+    Delta,
+    delta_between,
+    delta_from_json,
+    delta_to_json,
+    own_bytes,
+    rebuilt,
+)
+from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
+from autotag.metadata.existing import read_existing
+from autotag.metadata.keywords import Keywords, fold
+from autotag.metadata.safe_files import (
+    SYSTEM,
+    FileState,
+    SystemCalls,
+    objection_to_writing,
+    read_with_state,
+    remove_file,
+    replace_file,
+    sha256,
+    state_of,
+)
+from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
+from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
+from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags, without_machine_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from autotag.metadata.exiftool import Exiftool
+
+ChangeKind = Literal["sidecar", "embedded", "unchanged"]
+_LARGEST_UNDO = 4 * 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a change.
+
+    Attributes:
+        path: the file, links resolved.
+        before: the state that it was planned for; None when there is no file yet.
+        sha256_before: digest of its content; None when there is no file yet.
+        sha256_after: digest of the content to come; None when the file goes.
+        undo: rebuilds the former content from the new one; None when there was no file, or when it would
+            hold more than 4 MiB.
+        content: the content to come; None when the file goes, or after a round trip through JSON.
+    """
+
+    path: str
+    before: FileState | None
+    sha256_before: str | None
+    sha256_after: str | None
+    undo: Delta | None
+    content: bytes | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types, without ``content``."""
+        return {
+            "path": self.path,
+            "before": asdict(self.before) if self.before else None,
+            "sha256_before": self.sha256_before,
+            "sha256_after": self.sha256_after,
+            "undo": None if self.undo is None else delta_to_json(self.undo),
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> FileChange:
+        """The inverse of ``to_dict``."""
+        return cls(
+            path=row["path"],
+            before=FileState(**row["before"]) if row["before"] else None,
+            sha256_before=row["sha256_before"],
+            sha256_after=row["sha256_after"],
+            undo=None if row["undo"] is None else delta_from_json(row["undo"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataChange:
+    """What tagging one photograph changes.
+
+    Attributes:
+        path: the photograph, as it was named.
+        kind: ``"embedded"`` when the photograph itself changes (its sidecars, if it has some, do too),
+            ``"sidecar"`` when only sidecars do, ``"unchanged"`` when all is as it should be.
+        files: the files that change, in the order of writing; none when nothing does.
+        tags: what was asked for, people's keywords included.
+        description: what was asked for.
+        added: the tags that are new in the photograph's metadata.
+        keywords_before: every keyword that the photograph has, in whatever field or sidecar.
+        keywords_after: those that it will have.
+        warnings: whole sentences for the user: why not embedded, what is shared, what is left out.
+        embed: as planned for.
+        naming: as planned for.
+        date: that new records carry, ISO 8601.
+    """
+
+    path: str
+    kind: ChangeKind
+    files: tuple[FileChange, ...]
+    tags: tuple[MachineTag, ...]
+    description: str = ""
+    added: tuple[str, ...] = ()
+    keywords_before: tuple[str, ...] = ()
+    keywords_after: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    embed: bool = False
+    naming: SidecarNaming = "auto"
+    date: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of JSON types; the new content of the files is left out."""
+        plain = {
+            name: getattr(self, name) for name in ("path", "kind", "description", "embed", "naming", "date")
+        }
+        lists = ("added", "keywords_before", "keywords_after", "warnings")
+        return {
+            **plain,
+            **{name: list(getattr(self, name)) for name in lists},
+            "tags": [{**asdict(tag), "path": list(tag.path)} for tag in self.tags],
+            "files": [one.to_dict() for one in self.files],
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> MetadataChange:
+        """The inverse of ``to_dict``; ``apply_change`` plans the content again and compares."""
+        return cls(
+            path=row["path"],
+            kind=row["kind"],
+            description=row["description"],
+            added=tuple(row["added"]),
+            keywords_before=tuple(row["keywords_before"]),
+            keywords_after=tuple(row["keywords_after"]),
+            warnings=tuple(row["warnings"]),
+            embed=row["embed"],
+            naming=row["naming"],
+            date=row["date"],
+            tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
+            files=tuple(FileChange.from_dict(one) for one in row["files"]),
+        )
+
+
+def plan_tags(
+    path: str | Path,
+    tags: Sequence[MachineTag],
+    description: str = "",
+    *,
+    embed: bool = False,
+    naming: SidecarNaming = "auto",
+    exiftool: Exiftool | None = None,
+    date: str | None = None,
+    calls: SystemCalls = SYSTEM,
+) -> MetadataChange:
+    """What writing these machine tags, in place of those from earlier runs, would change.
+
+    Nothing is written. exiftool, if given and needed, works on a copy in a temporary folder.
+
+    Args:
+        path: the photograph.
+        tags: best first; those that people gave already are not the machine's and not written.
+        description: written where people wrote none, in any field.
+        embed: into the photograph itself where that can be done without loss, else beside it.
+        naming: of new sidecars, see ``sidecars_of``.
+        exiftool: for what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
+        date: ISO 8601 for new records; now by default.
+        calls: the operating system.
+
+    Raises:
+        MetadataError: a sidecar is damaged or would be shared, or a file changed while it was read.
+        OSError: a file cannot be read.
+    """
+    date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    request = _Request(Path(path), tuple(tags), description, embed, naming, exiftool, date, calls)
+    return _Plan(request).change()
+
+
+def apply_change(
+    change: MetadataChange,
+    *,
+    touch: bool = False,
+    exiftool: Exiftool | None = None,
+    calls: SystemCalls = SYSTEM,
+) -> tuple[str, ...]:
+    """Writes a planned change, file by file, each whole or not at all.
+
+    Keep the change, or its ``to_dict``, before calling this: after an error or a crash between two files
+    ``undo_change`` brings back what was written.
+
+    Args:
+        change: from ``plan_tags``, also after a round trip through JSON.
+        touch: whether a photograph gets a new time of change (sidecars do).
+        exiftool: as for ``plan_tags``, for a change that comes from JSON.
+        calls: the operating system.
+
+    Returns:
+        Warnings, as whole sentences.
+
+    Raises:
+        FileChangedError: a file is not any more what the change was planned for.
+        FileBusyError: another run writes it.
+        MetadataError: it is read-only, or did not read back.
+        OSError: the system refused; the file in hand is as it was.
+    """
+    files = _with_contents(change, exiftool, calls).files
+    photograph = os.path.realpath(change.path)
+    warnings: list[str] = []
+    for one in files:
+        if one.content is None:
+            _remove(one, calls)
+            continue
+        keep_time = one.path == photograph and not touch
+        said = replace_file(
+            Path(one.path),
+            one.content,
+            expected=one.before,
+            verify=partial(_compare, one),
+            touch=not keep_time,
+            calls=calls,
+        )
+        warnings += [f"{one.path}: {warning}" for warning in said]
+    return tuple(warnings)
+
+
+def undo_change(
+    change: MetadataChange, *, exiftool: Exiftool | None = None, calls: SystemCalls = SYSTEM
+) -> tuple[str, ...]:
+    """Takes a change back, whether it was applied, applied in part, or not at all.
+
+    A file that is still what was written gets its former bytes. From one that was edited since, only the
+    machine's tags, their record and its description are removed.
+
+    Returns:
+        What the user should know, as whole sentences: which files were edited since, or are gone.
+
+    Raises:
+        MetadataError: a file cannot be written, is damaged, or needs exiftool.
+        OSError: the system refused; the file in hand is as it was.
+    """
+    notes: list[str] = []
+    for one in reversed(change.files):
+        notes += _Undo(change, one, exiftool, calls).run()
+    return tuple(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The arguments of ``plan_tags``."""
+
+    path: Path
+    tags: tuple[MachineTag, ...]
+    description: str
+    embed: bool
+    naming: SidecarNaming
+    exiftool: Exiftool | None
+    date: str
+    calls: SystemCalls
+
+
+class _Plan:
+    """The parts of ``plan_tags``, which share what was read."""
+
+    def __init__(self, request: _Request) -> None:
+        self._request = request
+        self._path = request.path
+        self._photograph = Path(os.path.realpath(request.path))
+        self._content, self._state = read_with_state(self._photograph, calls=request.calls)
+        self._existing = read_existing(self._content)
+        self._sidecars = sidecars_of(request.path, naming=request.naming)
+        self._packets = [read_packet(content) for _, content in self._sidecars.existing]
+        self._shared = [read_packet(content) for content in self._sidecars.seeds]
+        self._warnings = list(self._sidecars.warnings)
+        self._by_people = self._existing.by_people
+        for packet in (*self._packets, *self._shared):
+            self._by_people |= packet.by_people
+
+    def change(self) -> MetadataChange:
+        embedded = self._embedded() if self._request.embed else None
+        beside = self._beside() if embedded is None or self._sidecars.existing else []
+        files = [one for one in (*beside, *(embedded or [])) if one is not None]
+        before = self._keywords_before()
+        after = self._keywords_after(files) if files else before
+        old = {fold(word) for word in before.flat}
+        return MetadataChange(
+            path=str(self._path),
+            kind=self._kind(files),
+            files=tuple(files),
+            tags=self._request.tags,
+            description=self._request.description,
+            added=tuple(word for word in after.flat if fold(word) not in old),
+            keywords_before=before.flat,
+            keywords_after=after.flat,
+            warnings=tuple(self._warnings),
+            embed=self._request.embed,
+            naming=self._request.naming,
+            date=self._request.date,
+        )
+
+    def _kind(self, files: Sequence[FileChange]) -> ChangeKind:
+        if not files:
+            return "unchanged"
+        return "embedded" if any(one.path == str(self._photograph) for one in files) else "sidecar"
+
+    def _keywords_before(self) -> Keywords:
+        found = self._existing.keywords
+        for packet in (*self._packets, *self._shared):
+            found |= packet.keywords
+        return found
+
+    def _keywords_after(self, files: Sequence[FileChange]) -> Keywords:
+        """People's, and what the files that are written will say."""
+        found = self._by_people
+        if all(one.path != str(self._photograph) for one in files):
+            found |= self._existing.keywords
+        for one in files:
+            if one.content is not None and one.path == str(self._photograph):
+                found |= read_existing(one.content).keywords
+            elif one.content is not None:
+                found |= read_packet(one.content).keywords
+        return found
+
+    def _packet(
+        self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
+    ) -> bytes | None:
+        """The packet with the tags; a person's description anywhere keeps the machine's out."""
+        people_described = self._existing.description or any(
+            one.description_by_people for one in (*self._packets, *self._shared)
+        )
+        return with_machine_tags(
+            packet,
+            self._marked_for_iptc() if for_iptc else self._request.tags,
+            description="" if people_described else self._request.description,
+            elsewhere=self._by_people,
+            date=self._request.date,
+            sidecar_for=sidecar_for,
+            wrapped=wrapped,
+        )
+
+    def _beside(self) -> list[FileChange | None]:
+        """The sidecars; those that exist are updated, else there is a new one."""
+        if self._existing.damage and not self._sidecars.existing:
+            self._warnings.append(
+                f"{self._path}: not all of its metadata could be read: {self._existing.damage}."
+            )
+        old = {fold(tag.text) for tag in self._existing.machine_tags}
+        if old:
+            self._warnings.append(
+                f"{self._path}: tags that were embedded by an earlier run stay in the file."
+            )
+        return [self._sidecar(path) for path in self._sidecars.targets]
+
+    def _sidecar(self, path: Path) -> FileChange | None:
+        target = Path(os.path.realpath(path))
+        state = state_of(target, calls=self._request.calls)
+        content = None
+        if state is not None:
+            content, state = read_with_state(target, calls=self._request.calls)
+        sidecar_for = self._sidecars.sidecar_for if path == self._sidecars.new else ""
+        try:
+            after = self._packet(content, sidecar_for=sidecar_for)
+        except ValueError as error:
+            raise MetadataError(str(path), f"the sidecar is left as it is: {error}") from error
+        return _file_change(target, state, content, after)
+
+    def _embedded(self) -> list[FileChange | None] | None:
+        """The photograph; None when it cannot be embedded, with a warning that says why."""
+        objection = self._objection()
+        try:
+            if objection is None:
+                return [self._checked(self._spliced())]
+            if self._request.exiftool is not None and self._exiftool_can():
+                return [self._checked(self._through_exiftool(self._request.exiftool))]
+        except ValueError as error:
+            objection = str(error)
+        missing = self._request.exiftool is None and self._exiftool_can()
+        way_out = "; with exiftool installed it could be embedded" if missing else ""
+        self._warnings.append(f"{self._path}: not embedded but written to a sidecar: {objection}{way_out}.")
+        return None
+
+    def _objection(self) -> str | None:
+        if is_raw(self._path):
+            return "RAW files are never written into"
+        return objection_to_writing(self._photograph) or objection_to_splicing(self._content, self._existing)
+
+    def _exiftool_can(self) -> bool:
+        return (
+            can_embed(self._content)
+            and self._existing.simple_xmp
+            and not self._existing.damage
+            and not is_raw(self._path)
+            and objection_to_writing(self._photograph) is None
+        )
+
+    def _spliced(self) -> bytes:
+        before = self._existing.packet
+        after = self._packet(before, wrapped=True)
+        if after == before:
+            return self._content
+        content = spliced(self._content, after)
+        if embedded_packet(content) != after:
+            raise ValueError("the new XMP does not read back")
+        return content
+
+    def _through_exiftool(self, exiftool: Exiftool) -> bytes:
+        """With IPTC keywords too, where the file has some."""
+        existing = self._existing
+        packet = self._packet(existing.packet, for_iptc=existing.has_iptc_keywords, wrapped=True)
+        if packet == existing.packet:
+            return self._content
+        old = [tag.text for tag in existing.machine_tags if tag.in_iptc]
+        new = [tag.text for tag in read_packet(packet).machine_tags if tag.in_iptc] if packet else []
+        change = IptcChange(tuple(new), tuple(old), to_utf8=not existing.iptc_says_utf8)
+        return exiftool.embedded(self._content, packet, change if existing.has_iptc_keywords else None)
+
+    def _marked_for_iptc(self) -> tuple[MachineTag, ...]:
+        """The tags, those marked that go to IPTC too; a keyword that is too long there stays in XMP only."""
+        long = [tag.text for tag in self._request.tags if not fits_iptc(tag.text)]
+        if long:
+            self._warnings.append(f"{self._path}: too long for IPTC, in XMP only: {', '.join(long)}.")
+        return tuple(replace(tag, in_iptc=fits_iptc(tag.text)) for tag in self._request.tags)
+
+    def _checked(self, after: bytes) -> FileChange | None:
+        change = _file_change(self._photograph, self._state, self._content, after)
+        if change is None:
+            return None
+        found = {fold(word) for word in read_existing(after).keywords.flat}
+        lost = [word for word in self._existing.by_people.flat if fold(word) not in found]
+        if lost:
+            raise ValueError(f"keywords would be lost: {', '.join(lost)}")
+        if change.undo is None:
+            self._warnings.append(
+                f"{self._path}: too much of it moves for undo to be byte by byte; tags can be removed."
+            )
+        return change
+
+
+def _file_change(
+    path: Path, state: FileState | None, before: bytes | None, after: bytes | None
+) -> FileChange | None:
+    """The change of a file from one content to another; None when they are the same."""
+    if before == after:
+        return None
+    delta = None if before is None else delta_between(after or b"", before)
+    if delta is not None and (own_bytes(delta) > _LARGEST_UNDO or rebuilt(after or b"", delta) != before):
+        delta = None
+    return FileChange(
+        path=str(path),
+        before=state,
+        sha256_before=None if before is None else sha256(before),
+        sha256_after=None if after is None else sha256(after),
+        undo=delta,
+        content=after,
+    )
+
+
+def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: SystemCalls) -> MetadataChange:
+    """The change with the contents that JSON leaves out, planned again.
+
+    Raises:
+        FileChangedError: planning it again gives something else.
+    """
+    if all(one.content is not None or one.sha256_after is None for one in change.files):
+        return change
+    again = plan_tags(
+        change.path,
+        change.tags,
+        change.description,
+        embed=change.embed,
+        naming=change.naming,
+        exiftool=exiftool,
+        date=change.date,
+        calls=calls,
+    )
+    if again.files != change.files:
+        raise FileChangedError(change.path, "it, or a sidecar of it, is not what the change was planned for")
+    return again
+
+
+def _remove(one: FileChange, calls: SystemCalls) -> None:
+    if one.before is not None:
+        remove_file(Path(one.path), expected=one.before, calls=calls)
+
+
+def _compare(one: FileChange, content: bytes) -> None:
+    """Refuses content that is not what was planned."""
+    if sha256(content) != one.sha256_after:
+        raise MetadataError(one.path, "what was written is not what was planned")
+
+
+class _Undo:
+    """Takes one file of a change back."""
+
+    def __init__(
+        self, change: MetadataChange, one: FileChange, exiftool: Exiftool | None, calls: SystemCalls
+    ) -> None:
+        self._one = one
+        self._path = Path(one.path)
+        self._photograph = Path(os.path.realpath(change.path))
+        self._exiftool = exiftool
+        self._calls = calls
+
+    def run(self) -> list[str]:
+        one = self._one
+        state = state_of(self._path, calls=self._calls)
+        if state is None:
+            return self._bring_back()
+        content, state = read_with_state(self._path, calls=self._calls)
+        digest = sha256(content)
+        if digest == one.sha256_before:
+            return []
+        if digest != one.sha256_after or (one.undo is None and one.before is not None):
+            return self._remove_tags(content, state)
+        if one.undo is None:
+            remove_file(self._path, expected=state, calls=self._calls)
+            return []
+        return self._replace(rebuilt(content, one.undo), state)
+
+    def _bring_back(self) -> list[str]:
+        """A file that is not there: one that the change took away comes back."""
+        if self._one.sha256_after is None and self._one.undo is not None:
+            return self._replace(rebuilt(b"", self._one.undo), None)
+        return [] if self._one.before is None else [f"{self._path}: it is gone."]
+
+    def _replace(self, content: bytes, state: FileState | None) -> list[str]:
+        if self._one.sha256_before is not None and sha256(content) != self._one.sha256_before:
+            raise MetadataError(str(self._path), "its former content cannot be rebuilt")
+        return self._written(content, state)
+
+    def _written(self, content: bytes, state: FileState | None) -> list[str]:
+        touch = self._path != self._photograph
+        said = replace_file(self._path, content, expected=state, touch=touch, calls=self._calls)
+        return [f"{self._path}: {warning}." for warning in said]
+
+    def _remove_tags(self, content: bytes, state: FileState) -> list[str]:
+        """From a file that was edited since, or whose former bytes were not kept."""
+        try:
+            after = self._without_tags(content)
+        except ValueError as error:
+            raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
+        notes = [f"{self._path}: it was edited since; only the machine's tags are removed."]
+        if after is None:
+            remove_file(self._path, expected=state, calls=self._calls)
+        elif after != content:
+            notes += self._written(after, state)
+        return notes
+
+    def _without_tags(self, content: bytes) -> bytes | None:
+        if self._path != self._photograph:
+            return without_machine_tags(content, self._people_in_photograph())
+        existing = read_existing(content)
+        if existing.packet is None:
+            return content
+        packet = without_machine_tags(existing.packet)
+        in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
+        if not in_iptc and objection_to_splicing(content, replace(existing, has_iptc_keywords=False)) is None:
+            return spliced(content, packet)
+        if self._exiftool is None:
+            raise ValueError("this needs exiftool, which is not there")
+        return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
+
+    def _people_in_photograph(self) -> Keywords:
+        """What people wrote into the photograph itself, whose copies in a sidecar may go."""
+        if state_of(self._photograph, calls=self._calls) is None:
+            return Keywords()
+        return read_existing(self._calls.read(self._photograph)).by_people

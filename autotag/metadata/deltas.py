@@ -1,0 +1,89 @@
+"""How to get a file back from the one that took its place, in few bytes.
+
+A delta is a tuple of steps: ``(start, length)`` takes bytes from the later file, ``bytes`` are themselves.
+What both share at their beginnings and ends is taken first; inside what is left, long runs that only moved
+(the pixels of a TIFF) are looked for.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Step = tuple[int, int] | bytes
+Delta = tuple[Step, ...]
+
+_PROBE = 256  # bytes that must agree before a run counts as moved
+_MOST_PROBES = 4000
+
+
+def delta_between(later: bytes, earlier: bytes) -> Delta:
+    """The steps that make ``earlier`` out of ``later``."""
+    head = _common_prefix(later, earlier)
+    tail = _common_suffix(later[head:], earlier[head:])
+    steps: list[Step] = [(0, head)]
+    steps += _moved(later, earlier[head : len(earlier) - tail])
+    steps.append((len(later) - tail, tail))
+    return tuple(step for step in steps if step and (isinstance(step, bytes) or step[1]))
+
+
+def rebuilt(later: bytes, delta: Delta) -> bytes:
+    """The earlier file."""
+    return b"".join(step if isinstance(step, bytes) else later[step[0] : step[0] + step[1]] for step in delta)
+
+
+def own_bytes(delta: Delta) -> int:
+    """How many bytes the delta itself holds."""
+    return sum(len(step) for step in delta if isinstance(step, bytes))
+
+
+def delta_to_json(delta: Delta) -> list[Any]:
+    """Lists and base64 strings."""
+    return [b64encode(step).decode() if isinstance(step, bytes) else list(step) for step in delta]
+
+
+def delta_from_json(steps: Sequence[Any]) -> Delta:
+    """The inverse of ``delta_to_json``."""
+    return tuple(b64decode(step) if isinstance(step, str) else (step[0], step[1]) for step in steps)
+
+
+def _common_prefix(one: bytes, other: bytes) -> int:
+    """How many bytes they share at the beginning, by halving: comparing slices is fast."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_suffix(one: bytes, other: bytes) -> int:
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _moved(later: bytes, wanted: bytes) -> list[Step]:
+    """Steps for a part that is not at its old place: runs found in ``later``, else the bytes themselves."""
+    steps: list[Step] = []
+    done = position = probes = 0
+    while position + _PROBE <= len(wanted) and probes < _MOST_PROBES:
+        probes += 1
+        found = later.find(wanted[position : position + _PROBE])
+        if found < 0:
+            position += _PROBE
+            continue
+        length = _common_prefix(later[found:], wanted[position:])
+        steps += [wanted[done:position], (found, length)]
+        done = position = position + length
+    return [*steps, wanted[done:]]

@@ -1,0 +1,64 @@
+"""The few EXIF and TIFF tags that hold keywords, descriptions, or other metadata whole.
+
+Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF as in libtiff; XMP Specification Part 3, 1.1.6 (tag 700).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from autotag.metadata.keywords import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
+_WANTED = frozenset((IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
+_FROM_CAMERAS = ("digital camera", "sony dsc", "exif_jpeg_picture", "dcim\\")
+
+
+def metadata_tags(tiff: bytes) -> dict[int, bytes]:
+    """Tag -> raw value, for the tags named above, in the first directory.
+
+    Raises:
+        ValueError: there is no whole directory.
+    """
+    order = "<" if tiff[:2] == b"II" else ">"
+    large = 43 in tiff[2:4]
+    pointer, entry = ("Q", struct.Struct(f"{order}HHQ8s")) if large else ("L", struct.Struct(f"{order}HHL4s"))
+    counter = struct.Struct(order + ("Q" if large else "H"))
+    try:
+        (start,) = struct.unpack_from(order + pointer, tiff, 8 if large else 4)
+        (count,) = counter.unpack_from(tiff, start)
+        found: dict[int, bytes] = {}
+        for number in range(min(count, 65535)):
+            tag, kind, values, field = entry.unpack_from(tiff, start + counter.size + number * entry.size)
+            if tag in _WANTED:
+                found.setdefault(tag, _value(tiff, order + pointer, values * _SIZES.get(kind, 0), field))
+    except (struct.error, OverflowError) as error:
+        raise ValueError("its TIFF directory is cut short") from error
+    return found
+
+
+def _value(tiff: bytes, pointer: str, size: int, field: bytes) -> bytes:
+    if size <= len(field):
+        return field[:size]
+    (offset,) = struct.unpack(pointer, field)
+    return tiff[offset : offset + size]
+
+
+def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:
+    """Windows' keywords: UTF-16, separated by semicolons."""
+    return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").split("\0")[0].split(";")
+
+
+def description(tags: Mapping[int, bytes]) -> str:
+    """ImageDescription; empty for what cameras put there by themselves."""
+    value = tags.get(IMAGE_DESCRIPTION, b"").split(b"\0")[0]
+    try:
+        text = clean(value.decode())
+    except UnicodeDecodeError:
+        text = clean(value.decode("latin-1"))
+    return "" if any(phrase in text.lower() for phrase in _FROM_CAMERAS) else text

@@ -1,0 +1,210 @@
+"""Embedding through exiftool, where it is installed: formats and files that are not spliced.
+
+exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder.
+The XMP packet goes in whole; IPTC keywords are added only where a file already has some, as UTF-8, and the
+digest that tells readers that both agree is renewed (Metadata Working Group, Guidelines 2.0, section 3).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+
+from autotag.metadata.existing import read_existing
+from autotag.metadata.iptc import LONGEST_KEYWORD
+from autotag.metadata.kinds import FileKind, kind_of
+from autotag.metadata.safe_files import sha256
+from autotag.metadata.xml_nodes import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+_SUFFIX_OF: dict[FileKind, str] = {
+    "jpeg": ".jpg",
+    "png": ".png",
+    "webp": ".webp",
+    "tiff": ".tif",
+    "gif": ".gif",
+    "heif": ".heic",
+    "avif": ".avif",
+}
+_FRAMES = 8  # of an animation, compared before and after
+
+
+@dataclass(frozen=True, slots=True)
+class IptcChange:
+    """Keywords to add to, and to take out of, the IPTC keywords; ``to_utf8``: they are not UTF-8 so far."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    to_utf8: bool = False
+
+
+def fits_iptc(keyword: str) -> bool:
+    """Whether a keyword has room in IPTC: 64 bytes."""
+    return len(keyword.encode()) <= LONGEST_KEYWORD
+
+
+def can_embed(content: bytes) -> bool:
+    """Whether exiftool writes XMP into files of this kind."""
+    return kind_of(content) in _SUFFIX_OF
+
+
+class Exiftool:
+    """A running exiftool; a context manager. Not for several threads at once.
+
+    Raises:
+        FileNotFoundError: when made, exiftool is not on the PATH.
+    """
+
+    def __init__(self, program: str = "exiftool") -> None:
+        found = shutil.which(program)
+        if found is None:
+            raise FileNotFoundError(f"{program} is not on the PATH")
+        self._program = found
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def if_installed(cls) -> Exiftool | None:
+        """One, or None when exiftool is not on the PATH."""
+        return cls() if shutil.which("exiftool") else None
+
+    def __enter__(self) -> Exiftool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def embedded(self, content: bytes, packet: bytes | None, iptc: IptcChange | None = None) -> bytes:
+        """The file with this XMP packet (None takes XMP out) and these changes of its IPTC keywords.
+
+        Raises:
+            ValueError: exiftool cannot write the file, or changed more than metadata; with its own words.
+        """
+        with tempfile.TemporaryDirectory(prefix="autotag-") as folder:
+            copy = Path(folder, "image" + _SUFFIX_OF.get(kind_of(content), ".bin"))
+            copy.write_bytes(content)
+            arguments = ["-XMP="]
+            if packet is not None:
+                new = Path(folder, "packet.xmp")
+                new.write_bytes(packet)
+                arguments = [f"-XMP<={new}"]
+            said = self.run([*arguments, *_iptc_arguments(iptc), "-overwrite_original", str(copy)])
+            after = copy.read_bytes()
+        if "1 image files updated" not in said and after == content:
+            raise ValueError(f"exiftool says: {said.strip()}")
+        _check(content, after, packet)
+        return after
+
+    def run(self, arguments: Sequence[str]) -> str:
+        """What exiftool prints, errors included, for one command.
+
+        Raises:
+            ValueError: it ended.
+        """
+        process = self._started()
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        lines = "\n".join((*arguments, "-charset", "filename=utf8", "-execute\n"))
+        try:
+            process.stdin.write(lines.encode())
+            process.stdin.flush()
+        except OSError as error:
+            raise ValueError("exiftool ended unexpectedly") from error
+        said = bytearray()
+        while not said.rstrip().endswith(b"{ready}"):
+            line = process.stdout.readline()
+            if not line:
+                self.close()
+                raise ValueError(f"exiftool ended unexpectedly: {bytes(said).decode(errors='replace')}")
+            said += line
+        return bytes(said).decode(errors="replace").rstrip().removesuffix("{ready}")
+
+    def close(self) -> None:
+        """Ends the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(OSError, subprocess.TimeoutExpired):
+            process.communicate(b"-stay_open\nFalse\n", timeout=5)
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(  # noqa: S603 - a program from the PATH, as the user wants
+                [self._program, "-config", "", "-stay_open", "True", "-@", "-"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        return self._process
+
+
+def _iptc_arguments(change: IptcChange | None) -> list[str]:
+    if change is None or not (change.add or change.remove):
+        return []
+    recoded = ["-tagsFromFile", "@", "-IPTC:all", "-IPTC:CodedCharacterSet=UTF8"] if change.to_utf8 else []
+    removed = [f"-IPTC:Keywords-={keyword}" for keyword in change.remove]
+    added = [f"-IPTC:Keywords+={keyword}" for keyword in change.add]
+    return [*recoded, *removed, *added, "-charset", "utf8", "-IPTCDigest=new"]
+
+
+def _check(before: bytes, after: bytes, packet: bytes | None) -> None:
+    """Refuses a result with other pixels, or without the packet."""
+    found = read_existing(after).packet
+    if _inside(found) != _inside(packet):
+        raise ValueError("exiftool wrote another XMP packet than it was given")
+    pixels = _pixels(before)
+    if pixels is None and not all(media in after for media in _media_data(before)):
+        raise ValueError("exiftool changed the pictures as they are stored")
+    if pixels != _pixels(after):
+        raise ValueError("exiftool changed pixels")
+
+
+def _inside(packet: bytes | None) -> bytes | None:
+    """A packet without its wrapper, which exiftool marks read-only in PNG and GIF."""
+    if packet is None:
+        return None
+    document = parse(packet)
+    return document.body[document.root.start : document.root.end]
+
+
+def _pixels(content: bytes) -> object:
+    """Digests of the first frames, or None where Pillow does not read them."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            frames = []
+            for number in range(min(getattr(image, "n_frames", 1), _FRAMES)):
+                image.seek(number)
+                frames.append((image.mode, image.size, sha256(image.tobytes())))
+            return frames
+    except (UnidentifiedImageError, OSError):
+        return None
+
+
+def _media_data(content: bytes) -> list[bytes]:
+    """What is in the ``mdat`` boxes of an ISO base media file."""
+    found = []
+    position = 0
+    while position + 8 <= len(content):
+        size, header = int.from_bytes(content[position : position + 4]), 8
+        if size == 1:
+            size, header = int.from_bytes(content[position + 8 : position + 16]), 16
+        end = position + size if size else len(content)
+        if content[position + 4 : position + 8] == b"mdat":
+            found.append(content[position + header : end])
+        position = max(end, position + 8)
+    return found

@@ -1,0 +1,179 @@
+"""Every keyword that a file already has, in whatever field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from autotag.metadata import exif, jpeg_file, png_file, webp_file
+from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
+from autotag.metadata.keywords import Keywords, clean, fold
+from autotag.metadata.kinds import FileKind, kind_of
+from autotag.metadata.xmp import MachineTag, Packet, read_packet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PACKET = re.compile(
+    rb"(?:<\?xpacket begin=[^>]*\?>\s*)?<(x:xmpmeta|x:xapmeta|rdf:RDF)\b.*?</\1>"
+    rb"(?:\s*<\?xpacket end=[^>]*\?>)?",
+    re.DOTALL,
+)
+_EXIF_BLOCK = re.compile(rb"(?:Exif\0\0|\0\0\0\0)(?=II\*\0|MM\0\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What a file says about itself, sidecars left aside.
+
+    Attributes:
+        kind: of file, by its content.
+        keywords: every keyword, whoever gave it.
+        by_people: the keywords without those that autotag wrote.
+        description: a person's description in any field; empty when there is none or it is the machine's.
+        machine_tags: autotag's record in the embedded XMP.
+        has_iptc_keywords: whether there are IPTC keywords.
+        iptc_says_utf8: whether the IPTC records say that they are UTF-8.
+        packet: the main embedded XMP packet, or None.
+        simple_xmp: whether the embedded XMP is one packet at most, without an extension.
+        damage: why a part of the metadata could not be read, as the end of a sentence; empty when all could.
+    """
+
+    kind: FileKind
+    keywords: Keywords = field(default_factory=Keywords)
+    by_people: Keywords = field(default_factory=Keywords)
+    description: str = ""
+    machine_tags: tuple[MachineTag, ...] = ()
+    has_iptc_keywords: bool = False
+    iptc_says_utf8: bool = False
+    packet: bytes | None = None
+    simple_xmp: bool = True
+    damage: str = ""
+
+
+@dataclass(slots=True)
+class _Found:
+    """Metadata blocks as they come out of the container."""
+
+    packets: list[bytes] = field(default_factory=list)
+    extended: bytes = b""
+    exif: bytes = b""
+    iptc: bytes = b""
+    description: str = ""
+    damage: str = ""
+
+
+def read_existing(content: bytes) -> Existing:
+    """What a whole file says; damaged parts are left out and named in ``Existing.damage``."""
+    kind = kind_of(content)
+    found = _Found()
+    try:
+        _READERS.get(kind, _scan)(content, found)
+    except ValueError as error:
+        found.damage = str(error)
+    tags = _exif_tags(found)
+    if kind == "tiff":
+        found.packets += [tags[exif.XMP]] if tags.get(exif.XMP) else []
+        found.iptc = tags.get(exif.IPTC, b"") or iptc_in_resources(tags.get(exif.PHOTOSHOP, b""))
+    return _combined(kind, found, tags)
+
+
+def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing:
+    packets = list(_readable(found))
+    iptc = read_iptc(found.iptc)
+    machine_tags = tuple(tag for packet in packets for tag in packet.machine_tags)
+    in_xmp, in_xmp_by_people = Keywords(), Keywords()
+    for packet in packets:
+        in_xmp |= packet.keywords
+        in_xmp_by_people |= packet.by_people
+    others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
+    return Existing(
+        kind=kind,
+        keywords=in_xmp | others,
+        by_people=in_xmp_by_people | others.without(fold(tag.text) for tag in machine_tags),
+        description=_description(packets, iptc, tags, found),
+        machine_tags=machine_tags,
+        has_iptc_keywords=bool(iptc.keywords),
+        iptc_says_utf8=iptc.says_utf8,
+        packet=found.packets[0] if found.packets else None,
+        simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
+        damage=found.damage,
+    )
+
+
+def _description(packets: Sequence[Packet], iptc: Iptc, tags: dict[int, bytes], found: _Found) -> str:
+    by_machine = {packet.description for packet in packets if not packet.description_by_people}
+    candidates = (
+        *(packet.description for packet in packets if packet.description_by_people),
+        clean(iptc.caption),
+        exif.description(tags),
+        clean(found.description),
+    )
+    return next((text for text in candidates if text and text not in by_machine), "")
+
+
+def _readable(found: _Found) -> Iterator[Packet]:
+    for packet in (*found.packets, *([found.extended] if found.extended else [])):
+        try:
+            yield read_packet(packet)
+        except ValueError as error:
+            found.damage = found.damage or f"its XMP cannot be read: {error}"
+
+
+def _exif_tags(found: _Found) -> dict[int, bytes]:
+    if not found.exif:
+        return {}
+    try:
+        return exif.metadata_tags(found.exif)
+    except ValueError as error:
+        found.damage = found.damage or str(error)
+        return {}
+
+
+def _read_jpeg(content: bytes, found: _Found) -> None:
+    parts = jpeg_file.segments(content)
+    found.packets = jpeg_file.packets_in(parts)
+    found.exif = jpeg_file.exif_in(parts)
+    found.iptc = iptc_in_resources(jpeg_file.photoshop_in(parts))
+    for packet in found.packets:
+        found.extended = found.extended or jpeg_file.extended_packet(parts, read_packet(packet).extended)
+
+
+def _read_png(content: bytes, found: _Found) -> None:
+    parts = png_file.chunks(content)
+    found.exif = next((part.payload for part in parts if part.kind == b"eXIf"), b"")
+    for keyword, text in png_file.plain_texts(parts):
+        if keyword == b"Description":
+            found.description = text.decode("latin-1")
+        elif keyword == b"Raw profile type iptc":
+            profile = _raw_profile(text)
+            found.iptc = iptc_in_resources(profile) or profile
+        elif keyword == b"Raw profile type xmp":
+            found.packets.append(_raw_profile(text))
+    found.packets[:0] = png_file.packets_in(parts)
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """ImageMagick's way to put a block into a text: name, length and hexadecimal digits on lines."""
+    return bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+
+
+def _read_webp(content: bytes, found: _Found) -> None:
+    parts = webp_file.chunks(content)
+    found.packets = webp_file.packets_in(parts)
+    found.exif = webp_file.exif_in(parts)
+
+
+def _read_tiff(content: bytes, found: _Found) -> None:
+    found.exif = content
+
+
+def _scan(content: bytes, found: _Found) -> None:
+    """Other formats keep XMP and EXIF whole, so that a search finds them, as XMP intends."""
+    found.packets = [match[0] for match in _PACKET.finditer(content)]
+    block = _EXIF_BLOCK.search(content)
+    found.exif = content[block.end() :] if block else b""
+
+
+_READERS = {"jpeg": _read_jpeg, "png": _read_png, "webp": _read_webp, "tiff": _read_tiff}

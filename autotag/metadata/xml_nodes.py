@@ -1,0 +1,205 @@
+"""XML with positions: where each element stands in the bytes, so that an edit touches nothing else.
+
+A document type is refused, and with it every entity, so nothing is expanded or fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+from xml.parsers import expat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_START_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
+_DECLARED_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+_BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+)
+_XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace"
+_DEEPEST = 100
+
+Edit = tuple[int, int, bytes]  # start, end and what goes there instead
+
+
+@dataclass(slots=True)
+class Node:
+    """An element.
+
+    Attributes:
+        name: ``"{namespace}local"``.
+        attributes: by ``"{namespace}local"``, or ``"local"`` without a namespace.
+        scope: prefix -> namespace, inside the element.
+        start: byte offset of its start tag in ``Document.body``.
+        inner: offset of what follows the start tag.
+        children: the elements directly inside, in order.
+        text: the text directly inside, put together.
+        inner_end: offset of its end tag; equal to ``end`` for an element like ``<a/>``.
+        end: offset of what follows the element.
+    """
+
+    name: str
+    attributes: dict[str, str]
+    scope: dict[str, str]
+    start: int
+    inner: int
+    children: list[Node] = field(default_factory=list)
+    text: str = ""
+    inner_end: int = 0
+    end: int = 0
+
+    @property
+    def closed_at_once(self) -> bool:
+        """Whether it is written ``<a/>``."""
+        return self.inner_end == self.end
+
+    def prefix_of(self, namespace: str) -> str | None:
+        """A prefix that stands for the namespace inside this element."""
+        return next((prefix for prefix, uri in self.scope.items() if uri == namespace and prefix), None)
+
+    def walk(self) -> Iterator[Node]:
+        """This element and all inside, in document order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document.
+
+    Attributes:
+        body: the document as UTF-8, whatever it came in; offsets count in it.
+        root: its outermost element.
+        encoding: what it came in.
+        head: a byte order mark, as it stood before the document.
+        tail: zero bytes, as they stood after it.
+    """
+
+    body: bytes
+    root: Node
+    encoding: str
+    head: bytes
+    tail: bytes
+
+    def edited(self, edits: Iterable[Edit]) -> bytes:
+        """The document with parts replaced, in its own encoding. Parts must not overlap."""
+        pieces, done = [], 0
+        for start, end, instead in sorted(edits, key=lambda edit: edit[:2]):
+            pieces += [self.body[done:start], instead]
+            done = end
+        body = b"".join((*pieces, self.body[done:])).decode()
+        return self.head + body.encode(self.encoding, "xmlcharrefreplace") + self.tail
+
+    def space_before(self, node: Node) -> bytes:
+        """The white space that ends where the element starts."""
+        before = self.body[: node.start]
+        return before[len(before.rstrip(b" \t\r\n")) :]
+
+
+def parse(xml: bytes) -> Document:
+    """The document with the place of each element.
+
+    Raises:
+        ValueError: it is not well-formed XML, has a document type, is nested more than 100 deep, or its
+            encoding is unknown.
+    """
+    head, content, encoding, tail = _split(xml)
+    try:
+        body = content.decode(encoding).encode()
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"it is not text in {encoding}") from error
+    builder = _Builder(body)
+    builder.parse()
+    return Document(body, builder.root, encoding, head, tail)
+
+
+def _split(xml: bytes) -> tuple[bytes, bytes, str, bytes]:
+    """Byte order mark, document, encoding, zero bytes at the end."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if xml.startswith(mark):
+            return mark, xml[len(mark) :], encoding, b""
+    declared = _DECLARED_ENCODING.match(xml[:200])
+    content = xml.rstrip(b"\0")
+    encoding = declared[1].decode() if declared else "utf-8"
+    return b"", content, encoding, xml[len(content) :]
+
+
+class _Builder:
+    """Collects what expat reports into nodes."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._open: list[Node] = []
+        self._roots: list[Node] = []
+        self._parser = expat.ParserCreate("utf-8")
+        self._parser.buffer_text = True
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._text
+        self._parser.StartDoctypeDeclHandler = _refuse_doctype
+
+    @property
+    def root(self) -> Node:
+        return self._roots[0]
+
+    def parse(self) -> None:
+        try:
+            self._parser.Parse(self._body, True)
+        except expat.ExpatError as error:
+            raise ValueError(f"it is not well-formed XML: {error}") from error
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self._open) >= _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        scope = _scope(attributes, self._open[-1].scope if self._open else {"xml": _XML_NAMESPACE})
+        start = self._parser.CurrentByteIndex
+        tag = _START_TAG.match(self._body, start)
+        if tag is None:
+            raise ValueError("it has a start tag without an end")
+        named = {
+            _resolved(key, scope, default=False): value
+            for key, value in attributes.items()
+            if key != "xmlns" and not key.startswith("xmlns:")
+        }
+        node = Node(_resolved(name, scope, default=True), named, scope, start, tag.end())
+        (self._open[-1].children if self._open else self._roots).append(node)
+        self._open.append(node)
+
+    def _end(self, _name: str) -> None:
+        node = self._open.pop()
+        if self._body[node.inner - 2 : node.inner] == b"/>":
+            node.inner_end = node.end = node.inner
+        else:
+            node.inner_end = self._parser.CurrentByteIndex
+            node.end = self._body.index(b">", node.inner_end) + 1
+
+    def _text(self, text: str) -> None:
+        self._open[-1].text += text
+
+
+def _refuse_doctype(*_: object) -> NoReturn:
+    raise ValueError("it has a document type, which XMP never has")
+
+
+def _scope(attributes: dict[str, str], outer: dict[str, str]) -> dict[str, str]:
+    declared = {key[6:]: uri for key, uri in attributes.items() if key.startswith("xmlns:")}
+    if "xmlns" in attributes:
+        declared[""] = attributes["xmlns"]
+    return {**outer, **declared} if declared else outer
+
+
+def _resolved(name: str, scope: dict[str, str], *, default: bool) -> str:
+    prefix, colon, local = name.rpartition(":")
+    if not colon and not default:
+        return name
+    if prefix and prefix not in scope:
+        raise ValueError(f"the prefix {prefix!r} stands for nothing")
+    namespace = scope.get(prefix, "")
+    return f"{{{namespace}}}{local}" if namespace else local
