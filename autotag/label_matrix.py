@@ -1,8 +1,8 @@
 """The vectors of long lists of labels: computed once per encoder, labels and template, kept on disk.
 
 A file is called by the hash of all three, so that no other encoder or list can be taken for it. It is
-written aside and put in place whole, and read by mapping it into memory: several processes may compute the same
-matrix at once, and share one copy of it.
+written aside and put in place whole, and read by mapping it into memory: several processes may compute the
+same matrix at once, and share one copy of it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def _read(path: Path, rows: int) -> NDArray[np.float32] | None:
     except (OSError, ValueError, EOFError) as error:
         _logger.warning("label matrix %s is damaged and computed again: %s", path, error)
         return None
-    whole = vectors.ndim == 2 and vectors.dtype == np.float32 and len(vectors) == rows and vectors.shape[1] > 0
+    whole = (
+        vectors.ndim == 2 and vectors.dtype == np.float32 and len(vectors) == rows and vectors.shape[1] > 0
+    )
     if whole:
         sampled = np.linalg.norm(vectors[:: max(1, rows // _ROWS_LOOKED_AT)], axis=1)
         whole = bool(np.allclose(sampled, 1, atol=1e-2))

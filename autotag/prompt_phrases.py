@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from autotag.templates import SLOT
 from autotag.vocabulary import BUNDLED, BundledName, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -67,7 +66,7 @@ def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[s
 
 
 def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
-    """The same as CLIP Interrogator has them: a bundled name stands for its list, and a list is left as it is.
+    """The same as CLIP Interrogator has them: a name stands for its list, and a list is left as it is.
 
     Raises:
         ConfigError: its package is not installed, or see ``read_vocabulary``.

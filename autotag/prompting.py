@@ -236,7 +236,9 @@ def chain(
     if start:
         score = sign * (yield Continuations("", (start,)))[0]
     else:
-        chosen = _first_that_fits("", left, sign * (yield Continuations("", tuple(left))), limit) if left else None
+        chosen = (
+            _first_that_fits("", left, sign * (yield Continuations("", tuple(left))), limit) if left else None
+        )
         if chosen is None:
             return ""
         start, score = chosen

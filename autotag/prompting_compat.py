@@ -35,8 +35,8 @@ class FullTest(Protocol):
 def chunked_top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[np.intp]:
     """The places it ranks first among many labels.
 
-    Of each chunk in the order of the file only a share is kept, so that this is not the true top; and what was
-    kept is put in order best first, also when the lowest were asked for.
+    Of each chunk in the order of the file only a share is kept, so that this is not the true top; and what
+    was kept is put in order best first, also when the lowest were asked for.
 
     Args:
         scores: (N,).
@@ -47,7 +47,8 @@ def chunked_top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[
         return top(scores, count, lowest=lowest)
     starts = range(0, len(scores), CHUNK)
     share = CHUNK // ceil(len(scores) / CHUNK)
-    kept = np.concatenate([start + top(scores[start : start + CHUNK], share, lowest=lowest) for start in starts])
+    chunks = [start + top(scores[start : start + CHUNK], share, lowest=lowest) for start in starts]
+    kept = np.concatenate(chunks)
     return kept[top(scores[kept], count)]
 
 
@@ -103,7 +104,9 @@ def compat_negative(
 ) -> Writing:
     """Its negative mode."""
     phrases = [*ranks.worst("flavors", candidates), *negatives]
-    return (yield from compat_chain(phrases, test, min_count=min_flavors, max_count=max_flavors, reverse=True))
+    return (
+        yield from compat_chain(phrases, test, min_count=min_flavors, max_count=max_flavors, reverse=True)
+    )
 
 
 def compat_chain(

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from autotag.cli.analyze import analyze
 from autotag.cli.download import download
 from autotag.cli.models import models
+from autotag.cli.prompt import prompt
 from autotag.cli.tag import tag
 from autotag.cli.vocabulary import vocabulary
 from autotag.errors import AutotagError
@@ -46,7 +48,7 @@ def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 
 
-for command in (tag, models, download, vocabulary):
+for command in (tag, prompt, analyze, models, download, vocabulary):
     main.add_command(command)
 
 

@@ -123,7 +123,7 @@ def tag(
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = _find(paths, allow_urls=pipeline.allow_urls)
+        images = find(paths, allow_urls=pipeline.allow_urls)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
             failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
@@ -208,7 +208,7 @@ def _pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str
     return config.from_config(config.overridden(table, config.parse_overrides(settings)))
 
 
-def _find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
+def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
     """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
 
     Raises:

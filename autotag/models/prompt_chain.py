@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from autotag.models.token_trie import TokenTrie, in_chunks, token_trie
 from autotag.prompting import JOINT, Continuations, PromptScorer, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,8 +35,18 @@ _TOKENS_AT_ONCE_ON_CPU = 2048
 _TOKENS_AT_ONCE_ON_GPU = 16384
 _PHRASES_KEPT = 300_000
 _CLOSE = 1e-4
-_TRIAL = Continuations("a photo of a dog", ("blue", "blue sky", "8k", "it's art-deco (1920s), wow!!", "by a friend"))
-_JOINTS = [("wow!!", "8 k"), ("a 1/2", "3d"), ("it's", "'s"), ('"a"', "(b)"), ("a-", "-b"), ("...", "etc."), ("a$", "#1")]
+_TRIAL = Continuations(
+    "a photo of a dog", ("blue", "blue sky", "8k", "it's art-deco (1920s), wow!!", "by a friend")
+)
+_JOINTS = [
+    ("wow!!", "8 k"),
+    ("a 1/2", "3d"),
+    ("it's", "'s"),
+    ('"a"', "(b)"),
+    ("a-", "-b"),
+    ("...", "etc."),
+    ("a$", "#1"),
+]
 
 _logger = logging.getLogger("autotag")
 _Answer = TypeVar("_Answer")
@@ -89,10 +99,13 @@ class PlainScorer:
         scores: list[Scores] = [np.zeros(0, dtype=np.float32)]
         start = 0
         while start < len(texts):
-            vectors = self._halving(lambda count, at=start: self.encoder.embed_texts(texts[at : at + count]))
+            vectors = self._halving(partial(self._embedded, texts, start))
             scores.append(np.asarray(vectors @ vector, dtype=np.float32))
             start += len(vectors)
         return np.concatenate(scores)
+
+    def _embedded(self, texts: Sequence[str], start: int, count: int) -> NDArray[np.float32]:
+        return self.encoder.embed_texts(texts[start : start + count])
 
 
 @dataclass(frozen=True)
@@ -128,8 +141,8 @@ class _Way:
 
     Attributes:
         starts: per piece its prefix and the queries that continue it.
-        own: queries and the (q, depth) nodes on the way to them, themselves included, filled up with themselves;
-            and what is added to their scores, 0 or -inf.
+        own: queries and the (q, depth) nodes on the way to them, themselves included, filled up with
+            themselves; and what is added to their scores, 0 or -inf.
     """
 
     starts: list[tuple[_Prefix, slice]]
@@ -145,8 +158,8 @@ class ChainScorer:
         encoder: whose answers these are.
         tower: its text tower.
         reader: its tokenizer.
-        tokens_at_once: own tokens calculated together: bounds the memory. None for 2,048 on a CPU and 16,384 on
-            a GPU.
+        tokens_at_once: own tokens calculated together: bounds the memory. None for 2,048 on a CPU and
+            16,384 on a GPU.
     """
 
     def __init__(
@@ -178,7 +191,9 @@ class ChainScorer:
         for asker, (continuations, vector) in enumerate(asked):
             start = self._start(continuations.start)
             places, own = self._own_tokens(start, continuations)
-            self._plainly(continuations, vector, np.setdiff1d(np.arange(len(scores[asker])), places), scores[asker])
+            self._plainly(
+                continuations, vector, np.setdiff1d(np.arange(len(scores[asker])), places), scores[asker]
+            )
             if own:
                 used.add(start)
                 prefix = self._prefix(start)
@@ -218,7 +233,9 @@ class ChainScorer:
         places, own = [], []
         for place, text in enumerate(continuations.phrases):
             phrase = self._phrases.get(text) or self._read(text)
-            splits = not (risky_start or phrase.risky) or self._splits(start, continuations.start, text, phrase)
+            splits = not (risky_start or phrase.risky) or self._splits(
+                start, continuations.start, text, phrase
+            )
             if splits and self._end not in phrase.tokens:
                 places.append(place)
                 own.append((*phrase.tokens[:room], self._end))
@@ -260,7 +277,9 @@ class ChainScorer:
                 keys = torch.cat([prefix.keys[number], keys], dim=1)
                 values = torch.cat([prefix.values[number], values], dim=1)
             queries = self._by_head(layer.queries(states))
-            weights = _softmax(queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5 + mask.to(keys.dtype))
+            weights = _softmax(
+                queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5 + mask.to(keys.dtype)
+            )
             attended = (weights @ values).transpose(0, 1).reshape(count, -1)
             states = states + layer.out(attended)
             states = states + layer.mlp(states)
@@ -270,7 +289,7 @@ class ChainScorer:
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """(M, D) -> (heads, M, D / heads)."""
-        return rows.unflatten(-1, (self.tower.heads, -1)).transpose(0, 1)
+        return _split(rows, self.tower.heads).transpose(0, 1)
 
     def _calculate(self, pieces: list[_Piece], vectors: list[Scores], scores: list[Scores]) -> None:
         """One forward pass over the own tokens of all pieces; writes their scores."""
@@ -283,7 +302,9 @@ class ChainScorer:
             keys, values = layer.keys_and_values(states)
             last = number == len(self.tower.layers) - 1
             states = states[ends] if last else states
-            attended = self._attended(layer.queries(states), keys, values, ends_only if last else everything, number)
+            attended = self._attended(
+                layer.queries(states), keys, values, ends_only if last else everything, number
+            )
             states = states + layer.out(attended)
             states = states + layer.mlp(states)
         texts = torch.nn.functional.normalize(self.tower.finish(states).float(), dim=-1)
@@ -298,8 +319,8 @@ class ChainScorer:
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, way: _Way, number: int) -> Tensor:
         """(Q, D): what queries see of their start and of the nodes on the way to them, softmax over both."""
         heads, (count, width) = self.tower.heads, queries.shape
-        queries = (queries * (width // heads) ** -0.5).unflatten(-1, (heads, -1))
-        keys, values = keys.unflatten(-1, (heads, -1)), values.unflatten(-1, (heads, -1))
+        queries = _split(queries * (width // heads) ** -0.5, heads)
+        keys, values = _split(keys, heads), _split(values, heads)
         attended = torch.empty_like(queries)
         deepest = max(nodes.shape[1] for _, nodes, _ in way.own)
         own = queries.new_full((count, heads, deepest), float("-inf"))
@@ -364,8 +385,13 @@ def _largest_difference(scorer: ChainScorer) -> float:
 
 
 def _is_risky(text: str) -> bool:
-    """Whether a tokenizer's cleaning may look beyond a word: at accents, entities, markup, control characters."""
+    """Whether cleaning a text may look beyond a word: at accents, entities, markup, control characters."""
     return not text.isascii() or not text.isprintable() or any(mark in text for mark in "&<>")
+
+
+def _split(rows: Tensor, heads: int) -> Tensor:
+    """(M, D) -> (M, heads, D / heads)."""
+    return rows.reshape(len(rows), heads, -1)
 
 
 def _softmax(scores: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autotag.protocols import ImageTextEncoder
 
 
@@ -36,7 +37,7 @@ class TextReader:
         return self.context_length is None or self.length(text) <= self.context_length
 
     def is_full(self, text: str, /) -> bool:
-        """Whether the last place of a text's row is not 0; of rows of other lengths, whether no place is left."""
+        """Whether the last place of a text's row is not 0; of rows cut to size, whether no place is left."""
         if self.last_place:
             return self.last_place(text) != 0
         return self.context_length is not None and self.length(text) >= self.context_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from autotag.embeddings import image_vectors
@@ -31,7 +31,7 @@ from autotag.prompting import (
 )
 from autotag.prompting_compat import compat_best, compat_classic, compat_fast, compat_negative
 from autotag.ranges import check_choice, check_count
-from autotag.vocabulary import Vocabulary
+from autotag.vocabulary import Vocabulary  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,8 @@ _WITHOUT_ENCODER = ("plain", "caption")
 class AssemblePrompt:
     """Writes ``prompt``.
 
-    ``"plain"`` and ``"caption"`` need no model. The other modes are those of CLIP Interrogator: they compare the
-    image with phrases of art and photography, and no prompt is longer than the encoder reads.
+    ``"plain"`` and ``"caption"`` need no model. The other modes are those of CLIP Interrogator: they compare
+    the image with phrases of art and photography, and no prompt is longer than the encoder reads.
 
     Args:
         mode: ``"plain"`` is the best caption, then the tags that it does not say already; ``"caption"`` the
@@ -62,7 +62,7 @@ class AssemblePrompt:
         separator: between caption and tags in mode ``"plain"``.
         max_tags: tags in a ``"plain"`` prompt at most; None for all.
         max_flavors: phrases at most, in mode ``"classic"`` flavors; None for 32, in ``"classic"`` 3.
-        min_flavors: in modes ``"best"`` and ``"negative"``, phrases that are added even where they do not help yet.
+        min_flavors: phrases that ``"best"`` and ``"negative"`` add even where they do not help yet.
         candidates: phrases that ``"best"`` and ``"negative"`` choose from, the most or least similar ones.
         mediums: name of a bundled vocabulary, a file (see ``Vocabulary.from_file``), a list of phrases or a
             ``Vocabulary``; None or an empty list leaves them out.
@@ -72,8 +72,8 @@ class AssemblePrompt:
         flavors: the same.
         negatives: the same; what ``"negative"`` may add besides the least similar flavors.
         living_artists: False leaves living artists out of the bundled vocabulary.
-        compat: ``"clip-interrogator"`` for the very answers of CLIP Interrogator 0.6.0; the names of vocabularies
-            then stand for its own, which are read from its installed package.
+        compat: ``"clip-interrogator"`` for the very answers of CLIP Interrogator 0.6.0; the names of
+            vocabularies then stand for its own, which are read from its installed package.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 

@@ -16,7 +16,7 @@ from autotag.prompt_phrases import read_vocabulary
 from autotag.prompting import top
 from autotag.ranges import check_count
 from autotag.records import Tag
-from autotag.vocabulary import Vocabulary
+from autotag.vocabulary import Vocabulary  # noqa: TC001 - a config is converted by the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

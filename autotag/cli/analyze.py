@@ -1,0 +1,119 @@
+"""``autotag analyze``: which medium, artist, movement, site and flavors an image looks like."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.cli.tag import SOME_FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from autotag.cli.progress import Reporter
+    from autotag.pipeline import Pipeline
+    from autotag.records import Result
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every image was analyzed
+  1    some images failed
+  2    could not run: a bad option, a missing model, no image found
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--preset",
+    metavar="NAME|FILE.toml",
+    default="artwork",
+    show_default=True,
+    help="Whose encoder, and whose rank_labels stage if it has one: artwork, mini, base, large, or a file.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="STAGE.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.",
+)
+@click.option("--top", metavar="N", type=click.IntRange(min=1), help="Labels per vocabulary; by default 5.")
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of text for people.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def analyze(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    preset: str,
+    settings: tuple[str, ...],
+    top: int | None,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say which mediums, artists, movements, sites and flavors each image looks like.
+
+    PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin. Each label
+    comes with its cosine similarity to the image, best first.
+    """
+    from autotag.cli.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    settings = settings if top is None else (*settings, f"rank_labels.top_k={top}")
+    with _analyzer(preset, device, settings) as pipeline, reporter.passing_on_warnings():
+        failures = _write_analyses(pipeline, paths, reporter, as_json=as_json)
+    ctx.exit(SOME_FAILED if failures else 0)
+
+
+def _analyzer(preset: str, device: str | None, settings: Sequence[str]) -> Pipeline:
+    """The ``rank_labels`` stages of a preset, or one of its own, with the preset's encoder."""
+    from autotag import config, options
+
+    table = {**config.read_preset(preset), **({} if device is None else {"device": device})}
+    stages = [stage for stage in table.get("stages", ()) if options.stage_reference(stage) == "rank_labels"]
+    table["stages"] = stages or [{"stage": "rank_labels"}]
+    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+
+
+def _write_analyses(pipeline: Pipeline, paths: Sequence[str], reporter: Reporter, *, as_json: bool) -> int:
+    """Writes what each image looks like and answers how many failed."""
+    from autotag.cli.tag import find
+
+    images: list[str | Path] = find(paths, allow_urls=pipeline.allow_urls)
+    with reporter.loading():
+        pipeline.load()
+    failures = 0
+    with reporter.counting(len(images)):
+        for result in pipeline.stream(images, on_error="record"):
+            if result.error is not None:
+                failures += 1
+                reporter.complain(result.error)
+            with reporter.making_way():
+                click.echo(_json(result) if as_json else _text(result))
+            reporter.advance()
+    return failures
+
+
+def _json(result: Result) -> str:
+    rankings = {
+        name: [{"label": tag.text, "score": round(tag.score, 4)} for tag in tags]
+        for name, tags in result.rankings.items()
+    }
+    row = {"source": result.source, "rankings": rankings, "error": result.error}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _text(result: Result) -> str:
+    from autotag.writers.one_line import one_line
+
+    lines = [one_line(result.source)]
+    for name, tags in result.rankings.items():
+        lines.append(f"  {name}")
+        lines += [f"    {tag.score:.3f}  {one_line(tag.text)}" for tag in tags]
+    return "\n".join(lines)

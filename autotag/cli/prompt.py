@@ -1,0 +1,125 @@
+"""``autotag prompt``: a prompt per image, one line each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.cli.tag import SOME_FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from autotag.cli.progress import Reporter
+    from autotag.pipeline import Pipeline
+    from autotag.protocols import Stage
+
+MODES = ("best", "fast", "classic", "negative", "caption", "plain")
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every image has its prompt
+  1    some images failed; their lines are empty
+  2    could not run: a bad option, a missing model, no image found
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="best, fast, classic, negative, caption or plain; by default the preset's own.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME|FILE.toml",
+    default="artwork",
+    show_default=True,
+    help="What to run: artwork, mini (comes with autotag), base, large, or a file of your own.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="STAGE.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def prompt(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    mode: str | None,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Write the prompt behind each image.
+
+    PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin.
+
+    One prompt per line goes to stdout, in the order of the images; progress and complaints to stderr. Stages
+    of the preset that the prompt does not need are not run.
+    """
+    from autotag.cli.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    settings = settings if mode is None else (*settings, f"assemble_prompt.mode={mode}")
+    with _prompter(preset, device, settings) as pipeline, reporter.passing_on_warnings():
+        failures = _write_prompts(pipeline, paths, reporter)
+    ctx.exit(SOME_FAILED if failures else 0)
+
+
+def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages, in order, that a field of the result comes from."""
+    wanted, needed = {field}, []
+    for stage in reversed(stages):
+        if wanted & set(stage.provides):
+            needed.insert(0, stage)
+            wanted |= set(stage.requires)
+    return needed
+
+
+def _prompter(preset: str, device: str | None, settings: Sequence[str]) -> Pipeline:
+    """The pipeline of a preset, as far as it makes the prompt.
+
+    Raises:
+        ConfigError: no stage of the preset makes one.
+    """
+    from autotag import config
+    from autotag.errors import ConfigError
+
+    changes = {} if device is None else {"device": device}
+    table = {**config.read_preset(preset), **changes}
+    pipeline = config.from_config(config.overridden(table, config.parse_overrides(settings)))
+    stages = needed_for("prompt", pipeline.stages)
+    if not stages:
+        raise ConfigError(f"preset {preset!r} has no stage that makes a prompt; add assemble_prompt.")
+    return replace(pipeline, stages=stages)
+
+
+def _write_prompts(pipeline: Pipeline, paths: Sequence[str], reporter: Reporter) -> int:
+    """Writes a line per image and answers how many failed."""
+    from autotag.cli.tag import find
+    from autotag.writers.one_line import one_line
+
+    images: list[str | Path] = find(paths, allow_urls=pipeline.allow_urls)
+    with reporter.loading():
+        pipeline.load()
+    failures = 0
+    with reporter.counting(len(images)):
+        for result in pipeline.stream(images, on_error="record"):
+            if result.error is not None:
+                failures += 1
+                reporter.complain(result.error)
+            with reporter.making_way():
+                click.echo(one_line(result.prompt))
+            reporter.advance()
+    return failures
