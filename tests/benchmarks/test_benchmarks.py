@@ -1,0 +1,111 @@
+"""The benchmarks run and say what they claim; their figures are judged by people."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+NAMES = ("decode", "import_time", "keyphrases", "pipeline", "scaling")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"autotag_benchmarks_{name}", BENCHMARKS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+
+
+def test_scaling_prints_one_table_and_keeps_it_with_its_circumstances(tmp_path):
+    done = run(
+        "scaling",
+        "--images",
+        10,
+        30,
+        "--batch-sizes",
+        4,
+        8,
+        "--threads",
+        1,
+        2,
+        "--results",
+        tmp_path / "kept",
+    )
+    kept = json.loads((tmp_path / "kept" / "scaling.json").read_text())
+    assert [row["images"] for row in kept["rows"]] == [10, 30, 30, 30, 30]
+    assert {(row["batch"], row["threads"]) for row in kept["rows"]} == {(4, 1), (4, 2), (8, 1), (8, 2)}
+    assert all(row["engine ms"] > 0 and row["MB at the end"] > 10 for row in kept["rows"])
+    assert kept["machine"]["processor"]
+    assert kept["machine"]["cores"] >= 1
+    assert kept["versions"]["autotag"]
+    assert kept["options"]["images"] == [10, 30]
+    assert str(tmp_path) not in json.dumps(kept)
+    assert done.stdout.splitlines()[0].split()[:3] == ["images", "batch", "threads"]
+    assert len(done.stdout.splitlines()) == 2 + 5 + 2
+
+
+@pytest.fixture
+def given(tmp_path):
+    parser = argparse.ArgumentParser()
+    script("material").add_material_options(parser)
+    return parser.parse_args(["--cache", str(tmp_path / "cache")])
+
+
+def test_photographs_are_as_many_as_wanted_all_different_and_the_same_each_time(given):
+    photographs = script("material").photographs
+    paths = photographs(given, 20)
+    assert [Image.open(path).size for path in paths] == [(500, 375)] * 20
+    pixels = [np.asarray(Image.open(path)).tobytes() for path in paths]
+    assert len(set(pixels)) == 20
+    for path in paths:
+        path.unlink()
+    assert [np.asarray(Image.open(path)).tobytes() for path in photographs(given, 20)] == pixels
+
+
+def test_own_photographs_come_first_as_they_are(given, tmp_path):
+    given.photos = tmp_path / "own"
+    given.photos.mkdir()
+    Image.new("RGB", (640, 480), "red").save(given.photos / "a.jpg")
+    paths = script("material").photographs(given, 3)
+    assert paths[0] == given.photos / "a.jpg"
+    assert [Image.open(path).size for path in paths] == [(640, 480), (500, 375), (500, 375)]
+
+
+def test_captions_are_never_repeated_which_would_flatter_a_cache(given):
+    texts = script("material").caption_texts(given, 10_000)
+    assert len(texts) == len(set(texts)) > 50
+    assert script("material").caption_texts(given, 5) == texts[:5]
+
+
+def test_captions_come_from_a_file_of_ones_own(given, tmp_path):
+    given.captions = tmp_path / "mine.txt"
+    given.captions.write_text("a dog\n\na cat\na dog\n", encoding="utf-8")
+    assert script("material").caption_texts(given, 10) == ["a dog", "a cat"]
+
+
+def test_a_table_has_numbers_to_the_right_and_nothing_for_none(capsys):
+    script("reporting").print_table(["way", "ms"], [["naive", 1234.5], ["ours", 1.25], ["odd", None]])
+    assert capsys.readouterr().out == "way       ms\n-----  -----\nnaive  1,234\nours    1.25\nodd\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_on_performance_names_the_benchmark(name):
+    page = (BENCHMARKS.parent / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert f"python benchmarks/{name}.py" in page
+    assert f"python benchmarks/{name}.py" in (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")
