@@ -265,8 +265,9 @@ class Step:
                 raise StoppedError
             self._some(samples[first : first + size])
         seconds = time.perf_counter() - before
-        self.size.worked(len(samples), seconds, whole=len(samples) == run.batch_size)
-        run.meter.add(self.name, len(samples), seconds, size)
+        whole = len(samples) == run.batch_size
+        self.size.worked(len(samples), seconds, whole=whole)
+        run.meter.add(self.name, len(samples), seconds, size, whole=whole)
 
     def _some(self, samples: Sequence[Sample]) -> None:
         try:

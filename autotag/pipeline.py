@@ -152,9 +152,9 @@ class Pipeline:
                 stream of one.
             on_error: ``"raise"`` stops at the first bad image, after the results before it. ``"record"``
                 gives a bad image a result with ``error`` and goes on.
-            ordered: whether results come in the order of the images. If not, they come as soon as they
-                are ready: an image that is slow to read holds up no other, and batches are not waited
-                for until they are whole.
+            ordered: whether results come in the order of the images, in whole batches, which wait for
+                the next batch to be read. If not, results come as soon as they are ready, and an image
+                that is slow to read holds up no other.
 
         Raises:
             ConfigError: ``on_error`` or ``images`` is neither of these; raised here, not on iteration.

@@ -26,7 +26,7 @@ class StageStats:
         thread: where it runs: ``"reading"`` stands for all reading threads together.
         items: images done.
         seconds: busy; for ``"read"`` the sum over the reading threads.
-        batch_size: images at once in the last batch; None where there is no such thing.
+        batch_size: images at once in the last whole batch; None where there is no such thing.
         queue_mean: images that waited in front of it, on average; None where nothing can wait.
         queue_last: the same when last looked at.
     """
@@ -110,13 +110,16 @@ class Meter:
         """The stream is over."""
         self._ended = time.perf_counter()
 
-    def add(self, name: str, items: int, seconds: float, batch_size: int | None = None) -> None:
-        """A part was busy."""
+    def add(
+        self, name: str, items: int, seconds: float, batch_size: int | None = None, *, whole: bool = True
+    ) -> None:
+        """A part was busy; ``whole`` says whether the batch was, so that its size is worth telling."""
         with self._lock:
             row = self._rows[name]
             row.items += items
             row.seconds += seconds
-            row.batch_size = batch_size
+            if whole or row.batch_size is None:
+                row.batch_size = batch_size
 
     def look(self, name: str, waiting: int) -> None:
         """So many images wait in front of a part."""

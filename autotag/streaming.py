@@ -122,26 +122,28 @@ class _Stream:
 
     def __iter__(self) -> Iterator[Outcome]:
         while True:
-            if self._must_finish():
+            batch = self._next_batch() if len(self._in_flight) < _IN_FLIGHT else None
+            if batch is not None and self._head_thread is not None:
+                self._send(batch, self._head_thread)
+            elif batch is not None:
+                yield from self._finish(batch)
+            elif self._must_finish():
                 yield from self._finish(self._in_flight.popleft())
-            elif (batch := self._next_batch()) is not None:
-                if self._head_thread is None:
-                    yield from self._finish(batch)
-                else:
-                    self._send(batch, self._head_thread)
-            elif self._reads.exhausted and not self._in_flight:
+            elif self._reads.exhausted:
                 return
-            elif not self._reads.exhausted:
+            else:
                 self._reads.wait(self._head_is_done)
 
     def _must_finish(self) -> bool:
-        """Whether the oldest batch in flight comes before further reading."""
-        return bool(self._in_flight) and (
-            self._head_is_done() or len(self._in_flight) == _IN_FLIGHT or self._is_over()
-        )
+        """Whether the oldest batch in flight is waited for now, and not further reads.
 
-    def _is_over(self) -> bool:
-        return self._reads.exhausted and not self._collecting.reads
+        In order, it waits until the next batch is sent, so that the models always have work.
+        """
+        if not self._in_flight:
+            return False
+        is_over = self._reads.exhausted and not self._collecting.reads
+        in_time = not self._ordered and self._head_is_done()
+        return is_over or in_time or len(self._in_flight) == _IN_FLIGHT
 
     def _head_is_done(self) -> bool:
         head = self._in_flight[0].head if self._in_flight else None
