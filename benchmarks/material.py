@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from autotag.images import find_images
+from autotag.images import find_images, read_image
 
 if TYPE_CHECKING:
     import argparse
@@ -110,7 +110,7 @@ def _crop(originals: list[Path], folder: Path, number: int) -> Path:
     target = folder / f"{number:05}.jpg"
     if not target.exists():
         chance = random.Random(number)  # noqa: S311 - no secret
-        image = Image.open(originals[number % len(originals)]).convert("RGB")
+        image = read_image(originals[number % len(originals)]).image
         share = chance.uniform(0.5, 0.95)
         width = min(image.width, image.height * 4 / 3) * share
         height = width * 3 / 4

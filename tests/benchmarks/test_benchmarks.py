@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 from PIL import Image
+
+from autotag.images import read_image
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = ("decode", "import_time", "keyphrases", "pipeline", "scaling")
@@ -30,6 +31,14 @@ def script(name: str) -> ModuleType:
 def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+
+
+def pixels(paths: list[Path]) -> list[bytes]:
+    return [read_image(path).image.tobytes() for path in paths]
+
+
+def sizes(paths: list[Path]) -> list[tuple[int, int]]:
+    return [read_image(path).size for path in paths]
 
 
 def test_scaling_prints_one_table_and_keeps_it_with_its_circumstances(tmp_path):
@@ -70,12 +79,12 @@ def given(tmp_path):
 def test_photographs_are_as_many_as_wanted_all_different_and_the_same_each_time(given):
     photographs = script("material").photographs
     paths = photographs(given, 20)
-    assert [Image.open(path).size for path in paths] == [(500, 375)] * 20
-    pixels = [np.asarray(Image.open(path)).tobytes() for path in paths]
-    assert len(set(pixels)) == 20
+    assert sizes(paths) == [(500, 375)] * 20
+    before = pixels(paths)
+    assert len(set(before)) == 20
     for path in paths:
         path.unlink()
-    assert [np.asarray(Image.open(path)).tobytes() for path in photographs(given, 20)] == pixels
+    assert pixels(photographs(given, 20)) == before
 
 
 def test_own_photographs_come_first_as_they_are(given, tmp_path):
@@ -84,7 +93,7 @@ def test_own_photographs_come_first_as_they_are(given, tmp_path):
     Image.new("RGB", (640, 480), "red").save(given.photos / "a.jpg")
     paths = script("material").photographs(given, 3)
     assert paths[0] == given.photos / "a.jpg"
-    assert [Image.open(path).size for path in paths] == [(640, 480), (500, 375), (500, 375)]
+    assert sizes(paths) == [(640, 480), (500, 375), (500, 375)]
 
 
 def test_captions_are_never_repeated_which_would_flatter_a_cache(given):
