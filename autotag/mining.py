@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections import Counter
@@ -99,7 +100,7 @@ def mine_phrases(
 
 def _parts(prompt: str) -> Iterator[str]:
     """The parts of a prompt in lower case, without what only steers a generator; empty ones left out."""
-    text = _URL.sub(" ", unicodedata.normalize("NFC", prompt))
+    text = _URL.sub(" ", unicodedata.normalize("NFC", html.unescape(html.unescape(prompt))))
     text = _FLAGS.sub("", _TAG.sub(",", text))
     text = _BRACKET.sub("", _WEIGHT_IN_BRACKETS.sub("", text))
     for part in _END_OF_PART.split(_ESCAPED_BRACKET.sub(r"\1", text)):

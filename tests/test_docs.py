@@ -171,14 +171,21 @@ def test_every_command_and_flag_exists(block: Block) -> None:
 def check_flags(arguments: list[str]) -> None:
     """Refuses a command, a flag or a flag without its value, as the command line would."""
     context = click.Context(main, **main.context_settings)
-    command = main.get_command(context, arguments[0])
-    assert command is not None, f"there is no command {arguments[0]}"
-    command.make_parser(context).parse_args(list(arguments[1:]))
+    command: click.Command | None = main
+    rest = list(arguments)
+    while isinstance(command, click.Group):
+        name = rest.pop(0)
+        command = command.get_command(context, name)
+        assert command is not None, f"there is no command {name}"
+    assert command is not None
+    command.make_parser(click.Context(command)).parse_args(rest)
 
 
 def test_a_flag_that_does_not_exist_would_be_found() -> None:
     with pytest.raises(click.NoSuchOption):
         check_flags(["tag", "--present", "mini", "photos/"])
+    with pytest.raises(click.NoSuchOption):
+        check_flags(["vocabulary", "build", "prompts.csv", "--colum", "prompt"])
 
 
 def settings_in_docs() -> list[str]:

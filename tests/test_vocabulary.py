@@ -4,8 +4,18 @@ import pickle
 
 import pytest
 
-from autotag.errors import ConfigError
-from autotag.vocabulary import Vocabulary
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.vocabulary import BUNDLED, Vocabulary
+
+
+@pytest.fixture
+def peer(tmp_path, monkeypatch):
+    """A package that is laid out as clip-interrogator is, with flavors of three kinds."""
+    data = tmp_path / "site" / "clip_interrogator" / "data"
+    data.mkdir(parents=True)
+    (data.parent / "__init__.py").write_text("raise ImportError('nothing of it is imported')\n")
+    (data / "flavors.txt").write_bytes(b"sharp focus\n\n8 k\nlost \xff\nSharp focus")
+    monkeypatch.syspath_prepend(tmp_path / "site")
 
 
 def test_labels_keep_their_order_and_the_first_casing():
@@ -107,3 +117,102 @@ def test_bad_labels_are_refused(labels, synonyms, message):
 def test_the_template_needs_its_slot():
     with pytest.raises(ConfigError, match="the template of vocabulary 'rooms'"):
         Vocabulary(["sofa"], name="rooms", template="a photo")
+
+
+def test_it_tells_how_many_repeated_labels_it_left_out(tmp_path):
+    assert Vocabulary(["Sofa", "lamp", "sofa", "SOFA "]).repeated == 2
+    assert Vocabulary({"sofa": [], "Sofa": ["couch"]}).repeated == 1
+    path = tmp_path / "rooms.txt"
+    path.write_text("sofa\n\nlamp\nsofa\nSofa|couch\n", encoding="utf-8")
+    vocabulary = Vocabulary.from_file(path)
+    assert vocabulary.labels == ("sofa", "lamp")
+    assert vocabulary.repeated == 2
+
+
+def test_what_was_left_out_does_not_make_two_vocabularies_differ():
+    assert Vocabulary(["sofa", "Sofa"]) == Vocabulary(["sofa"])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "a <|endoftext|> b",
+        "<end_of_text>",
+        "x <END_OF_TEXT> y",
+        "&lt;end_of_text&gt;",
+        "&amp;lt;end_of_text&amp;gt;",
+        "＜｜endoftext｜＞",
+        "sofa</s>",
+        "<eos>",
+    ],
+)
+def test_a_label_that_would_end_the_text_early_is_refused_with_the_mark(label, tmp_path):
+    with pytest.raises(ConfigError, match=r"vocabulary 'rooms': .* holds '<.*>', where text encoders stop"):
+        Vocabulary(["lamp", label], name="rooms")
+    with pytest.raises(ConfigError, match="holds '<"):
+        Vocabulary({"lamp": [label]})
+    path = tmp_path / "rooms.txt"
+    path.write_text("lamp\n" + label.replace("|", "") + "\nlamp | </s>\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rooms\.txt, line [23]: .* holds '<"):
+        Vocabulary.from_file(path)
+
+
+def test_one_label_a_long_one_emoji_and_mojibake_stay_as_they_are(tmp_path):
+    labels = ["a" * 500, "fire 🔥", "🔥", "dÃ©coupage", "日本画", "end of text"]
+    path = tmp_path / "odd.txt"
+    path.write_text("\n\n".join(labels), encoding="utf-8")
+    assert Vocabulary.from_file(path).labels == tuple(labels)
+    assert Vocabulary(["only"]).labels == ("only",)
+
+
+def test_a_column_of_a_table_holds_the_labels(tmp_path):
+    path = tmp_path / "rooms.csv"
+    path.write_bytes('\ufeffid, label\r\n1,"sofa, long"\r\n2,\r\n3,#lamp\r\n4,"sofa, long"\r\n5\r\n'.encode())
+    vocabulary = Vocabulary.from_file(path, column="label")
+    assert vocabulary.labels == ("sofa, long", "#lamp")
+    assert vocabulary.repeated == 1
+    assert not vocabulary.synonyms
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_near_miss(tmp_path):
+    path = tmp_path / "rooms.csv"
+    path.write_text("id,label\n1,sofa\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rooms\.csv has no column 'labels'. Did you mean 'label'\?"):
+        Vocabulary.from_file(path, column="labels")
+
+
+def test_a_column_of_a_text_file_is_refused(tmp_path):
+    path = tmp_path / "rooms.txt"
+    path.write_text("sofa\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rooms\.txt is no table .* no column 'label'"):
+        Vocabulary.from_file(path, column="label")
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_list_has_its_name_and_is_compared_as_it_is(name):
+    vocabulary = Vocabulary.bundled(name)
+    assert vocabulary.name == name
+    assert vocabulary.template == "{}"
+    assert vocabulary.repeated == 0
+
+
+def test_living_artists_can_be_left_out():
+    everyone = Vocabulary.bundled("artists")
+    dead = Vocabulary.bundled("artists", living_artists=False)
+    assert {"by Claude Monet", "by David Hockney"} <= set(everyone)
+    assert "by David Hockney" not in set(dead)
+    assert everyone.labels[: len(dead)] == dead.labels
+    assert Vocabulary.bundled("flavors", living_artists=False) == Vocabulary.bundled("flavors")
+
+
+def test_an_unknown_bundled_list_is_refused_with_the_near_miss():
+    with pytest.raises(UnknownNameError, match="'moviments'. Did you mean 'movements'"):
+        Vocabulary.bundled("moviments")
+
+
+def test_the_lists_of_clip_interrogator_come_without_blanks_repetitions_and_lost_characters(peer):
+    vocabulary = Vocabulary.from_clip_interrogator("flavors")
+    assert vocabulary.labels == ("sharp focus", "8 k")
+    assert vocabulary.name == "flavors"
+    assert vocabulary.template == "{}"
+    assert vocabulary.repeated == 1
