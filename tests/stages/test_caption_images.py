@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.records import Caption
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeModels, check_stage, make_sample
 
@@ -60,3 +62,26 @@ def test_options_out_of_range_are_refused(options, message):
 def test_an_unknown_model_is_refused_before_anything_loads():
     with pytest.raises(UnknownNameError, match="blip-base"):
         CaptionImages("blip-bass")
+
+
+class Viewing(FakeCaptioner):
+    """Says what it looked at."""
+
+    view_id = "tiny"
+
+    def view(self, image, /):
+        raise AssertionError("a stage makes no views")
+
+    def caption_views(self, views, /, options):
+        return [[Caption(f"{view.shape} pixels, {options.num_beams} beams", "viewing")] for view in views]
+
+
+def test_a_captioner_gets_the_views_that_its_samples_bring():
+    stage = CaptionImages(Viewing(), num_beams=2)
+    stage.setup(FakeModels())
+    with_view, without = make_sample(), make_sample()
+    with_view.views["tiny"] = np.zeros((3, 2, 2), dtype=np.uint8)
+    stage([with_view])
+    stage([without])
+    assert with_view.captions[0].text == "(3, 2, 2) pixels, 2 beams"
+    assert without.captions[0].text == "a red picture"

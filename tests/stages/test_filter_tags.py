@@ -97,3 +97,16 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         FilterTags(**options)
+
+
+def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
+    encoder = FakeEncoder(SIMILARITIES)
+    stage = FilterTags()
+    stage.setup(FakeModels(fake_encoder=encoder))
+    prepared, plain = make_sample(tags=TAGS), make_sample(tags=TAGS)
+    stage.prepare([])
+    stage.prepare([prepared])
+    stage([prepared])
+    assert encoder.image_batches == [1]
+    stage([plain])
+    assert prepared.tags == plain.tags

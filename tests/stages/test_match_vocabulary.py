@@ -94,3 +94,16 @@ def test_the_image_vector_is_left_for_the_next_stage():
 def test_what_cannot_work_is_refused_when_it_is_built(options, message):
     with pytest.raises(ConfigError, match=message):
         MatchVocabulary(**{"vocabulary": ("sofa",), **options})
+
+
+def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
+    encoder = FakeEncoder(SIMILARITIES)
+    stage = MatchVocabulary(("couch", "lamp"))
+    stage.setup(FakeModels(fake_encoder=encoder))
+    prepared, plain = make_sample(), make_sample()
+    stage.prepare([])
+    stage.prepare([prepared])
+    stage([prepared])
+    assert encoder.image_batches == [1]
+    stage([plain])
+    assert prepared.tags == plain.tags
