@@ -266,17 +266,16 @@ def write_side_by_side(
         scorer: compares texts with images.
     """
     prompts = [""] * len(writings)
-    asked: dict[int, Continuations] = {}
     answers: dict[int, Scores | None] = dict.fromkeys(range(len(writings)))
     while answers:
-        asked = {}
+        asked: dict[int, Continuations] = {}
         for index, answer in answers.items():
             try:
                 asked[index] = next(writings[index]) if answer is None else writings[index].send(answer)
             except StopIteration as end:
                 prompts[index] = end.value
-        scores = scorer.similarities([(texts, image_vectors[index]) for index, texts in asked.items()])
-        answers = dict(zip(asked, scores, strict=True))
+        questions = [(texts, image_vectors[index]) for index, texts in asked.items()]
+        answers = dict(zip(asked, scorer.similarities(questions), strict=True)) if asked else {}
     return prompts
 
 

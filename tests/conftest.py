@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label matrices are kept in a folder of the test's own."""
+    monkeypatch.setenv("AUTOTAG_CACHE", str(tmp_path_factory.mktemp("autotag_cache")))
+
+
 @dataclass
 class LocalHub:
     """A hub on this machine. ``files`` by repository; ``status`` answers every question when it is set."""

@@ -79,7 +79,8 @@ def prompt(
 
 def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
     """The stages, in order, that a field of the result comes from."""
-    wanted, needed = {field}, []
+    needed: list[Stage] = []
+    wanted = {field}
     for stage in reversed(stages):
         if wanted & set(stage.provides):
             needed.insert(0, stage)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from autotag.label_matrix import cache_folder, label_matrix, matrix_key
+from autotag.testing import FakeEncoder
+
+LABELS = [f"label {number}" for number in range(300)]
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_long_list_is_embedded_once(tmp_path):
+    encoder = FakeEncoder()
+    first = label_matrix(encoder, LABELS, folder=tmp_path)
+    again = label_matrix(encoder, LABELS, folder=tmp_path)
+    assert sum(encoder.text_batches) == 300
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+    assert again.labels == tuple(LABELS)
+
+
+def test_long_lists_are_embedded_in_batches(tmp_path):
+    encoder = FakeEncoder()
+    assert label_matrix(encoder, LABELS * 4, folder=tmp_path).vectors.shape == (1200, 65)
+    assert encoder.text_batches == [1024, 176]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("other", LABELS, "{}"),
+        ("fake", LABELS[::-1], "{}"),
+        ("fake", LABELS[:-1], "{}"),
+        ("fake", LABELS, "a {}"),
+        ("fake", ["label 0label 1", *LABELS[2:]], "{}"),
+    ],
+)
+def test_encoder_labels_and_template_each_tell_matrices_apart(other):
+    assert matrix_key(*other) != matrix_key("fake", LABELS, "{}")
+
+
+def test_the_template_is_filled(tmp_path):
+    encoder = FakeEncoder()
+    matrix = label_matrix(encoder, ["dog"], template="a photo of {}", folder=tmp_path)
+    np.testing.assert_array_equal(matrix.vectors, encoder.embed_texts(["a photo of dog"]))
+
+
+def test_a_short_list_leaves_no_file_and_an_empty_one_has_no_scores(tmp_path):
+    assert label_matrix(FakeEncoder(), ["dog", "cat"], folder=tmp_path).vectors.shape == (2, 65)
+    empty = label_matrix(FakeEncoder(), [], folder=tmp_path)
+    assert empty.similarities(np.zeros((3, 65), dtype=np.float32)).shape == (3, 0)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"not a matrix" * 100),
+        lambda path: np.save(path, np.zeros((300, 65), dtype=np.float32)),
+        lambda path: np.save(path, np.ones((299, 65), dtype=np.float32)),
+        lambda path: np.save(path, np.ones((300, 65))),
+        lambda path: np.save(path, np.array([{"a": 1}]), allow_pickle=True),
+    ],
+    ids=["cut short", "empty", "other", "zeros", "other length", "other kind", "pickled"],
+)
+def test_a_damaged_file_is_computed_again_and_said_so(tmp_path, caplog, damage):
+    first = label_matrix(FakeEncoder(), LABELS, folder=tmp_path)
+    wanted = np.array(first.vectors)
+    del first
+    [path] = tmp_path.iterdir()
+    damage(path)
+    encoder = FakeEncoder()
+    np.testing.assert_array_equal(label_matrix(encoder, LABELS, folder=tmp_path).vectors, wanted)
+    assert sum(encoder.text_batches) == 300
+    assert "is damaged and computed again" in caplog.text
+    np.testing.assert_array_equal(np.load(path), wanted)
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    matrix = label_matrix(FakeEncoder(), LABELS, folder=blocked / "labels")
+    assert matrix.vectors.shape == (300, 65)
+    assert "is not kept in" in caplog.text
+
+
+def _compute(folder):
+    label_matrix(FakeEncoder(), LABELS, folder=folder)
+
+
+def test_processes_that_compute_it_at_once_leave_one_whole_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_compute, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert files(tmp_path) == [f"{matrix_key('fake', LABELS, '{}')}.npy"]
+    encoder = FakeEncoder()
+    label_matrix(encoder, LABELS, folder=tmp_path)
+    assert encoder.text_batches == []
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTOTAG_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "labels"
+    monkeypatch.delenv("AUTOTAG_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "autotag" / "labels"
