@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from autotag.models import folders
+from autotag.models.causal_text import PROBE, CausalText, causal_text_of_clip
+from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
+from autotag.models.views import view_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
 _CHUNK = 256
+_Item = TypeVar("_Item")
 
 
 class HfEncoder:
@@ -31,6 +36,7 @@ class HfEncoder:
         processor: its processor.
         id: names the weights.
         default_thresholds: score name -> cut.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``.
     """
 
     def __init__(
@@ -40,11 +46,19 @@ class HfEncoder:
         *,
         id: str,  # noqa: A002  the protocol's own name
         default_thresholds: Mapping[str, float],
+        plain: AbstractSet[str] = frozenset(),
     ) -> None:
         self.model = model
         self.processor = processor
         self.id = id
         self.default_thresholds = default_thresholds
+        self._view = None if "views" in plain else view_of(processor.image_processor)
+        self._causal_text: CausalText | None = None
+        if "causal_text" not in plain and model.config.model_type == "clip":
+            probe = self._text_inputs(PROBE)["input_ids"].to(model.device)
+            self._causal_text = causal_text_of_clip(model, probe)
+        if "packed_linears" not in plain:
+            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfEncoder:
@@ -56,7 +70,11 @@ class HfEncoder:
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
         return cls(
-            model, processor, id=_id(request, folder), default_thresholds=dict(request.default_thresholds)
+            model,
+            processor,
+            id=_id(request, folder),
+            default_thresholds=dict(request.default_thresholds),
+            plain=request.plain,
         )
 
     @property
@@ -66,19 +84,58 @@ class HfEncoder:
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """(B, D) float32, unit rows."""
-        rows = [
-            self._unit_rows(self.model.get_image_features, self._image_inputs(images[start : start + _CHUNK]))
-            for start in range(0, len(images), _CHUNK)
-        ]
-        return np.concatenate(rows) if rows else np.zeros((0, self._width), dtype=np.float32)
+        if self._view is not None:
+            return self.embed_views([self._view.make(image) for image in images])
+        return self._in_chunks(images, lambda chunk: self._image_vectors(self._image_inputs(chunk)))
+
+    @property
+    def view_id(self) -> str | None:
+        """Names the view; None where this model makes none."""
+        return self._view.id if self._view else None
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.make(image)
+
+    def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        view = self._view
+        assert view is not None  # noqa: S101 - the protocol's own condition
+        device, dtype = self.model.device, self.model.dtype
+        return self._in_chunks(
+            views,
+            lambda chunk: self._image_vectors({"pixel_values": view.normalised(chunk, device, dtype)}),
+        )
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(T, D) float32, unit rows; texts are cut at what the model can read."""
-        rows = [
-            self._unit_rows(self.model.get_text_features, self._text_inputs(texts[start : start + _CHUNK]))
-            for start in range(0, len(texts), _CHUNK)
-        ]
-        return np.concatenate(rows) if rows else np.zeros((0, self._width), dtype=np.float32)
+        return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)))
+
+    def _in_chunks(
+        self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor]
+    ) -> NDArray[np.float32]:
+        """(len(items), D) float32, unit rows."""
+        rows = [np.zeros((0, self._width), dtype=np.float32)]
+        for start in range(0, len(items), _CHUNK):
+            with torch.inference_mode():
+                chunk = vectors(items[start : start + _CHUNK])
+            rows.append(torch.nn.functional.normalize(chunk.float(), dim=-1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def _image_vectors(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.get_image_features(**self._placed(inputs)).pooler_output
+        return vectors
+
+    def _text_vectors(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        placed = self._placed(inputs)
+        if self._causal_text is not None:
+            return self._causal_text(placed["input_ids"])
+        vectors: torch.Tensor = self.model.get_text_features(**placed).pooler_output
+        return vectors
+
+    def _placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: values.to(self.model.device) for key, values in inputs.items()}
 
     @property
     def _width(self) -> int:
@@ -98,13 +155,6 @@ class HfEncoder:
         lowered = [text.lower() for text in texts]
         tokens = self.processor.tokenizer(lowered, padding="max_length", **options)
         return {"input_ids": tokens["input_ids"]}
-
-    def _unit_rows(self, features: Any, inputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:
-        placed = {key: values.to(self.model.device) for key, values in inputs.items()}
-        with torch.inference_mode():
-            vectors = features(**placed).pooler_output
-        unit: NDArray[np.float32] = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
-        return unit
 
 
 def _id(request: ModelRequest, folder: Path) -> str:

@@ -13,13 +13,16 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from autotag.errors import ConfigError, ModelLoadError, UnknownNameError
-from autotag.models import folders, hub
+from autotag.models import causal_text, folders, hub
 from autotag.models.catalog import HUB_BRANCH
 from autotag.models.device import torch_dtype
+from autotag.models.packed_linears import pack_linears
 from autotag.models.quiet import no_chatter
+from autotag.models.views import view_of_open_clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -40,6 +43,7 @@ class OpenClipEncoder:
         id: names the weights.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         default_thresholds: score name -> cut.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``.
     """
 
     def __init__(
@@ -50,14 +54,23 @@ class OpenClipEncoder:
         id: str,  # noqa: A002  the protocol's own name
         dtype: str,
         default_thresholds: Mapping[str, float],
+        plain: AbstractSet[str] = frozenset(),
     ) -> None:
         self.model = model
-        self.preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+        cfg = PreprocessCfg(**model.visual.preprocess_cfg)
+        self.preprocess = image_transform_v2(cfg, is_train=False)
         self.tokenizer = tokenizer
         self.id = id
         self.default_thresholds = default_thresholds
         self._dtype = torch_dtype(dtype)
         self._device = next(model.parameters()).device
+        self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
+        self._encode_text: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
+        if "causal_text" not in plain:
+            probe = tokenizer(list(causal_text.PROBE)).to(self._device)
+            self._encode_text = causal_text.causal_text_of_open_clip(model, probe) or model.encode_text
+        if "packed_linears" not in plain:
+            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> OpenClipEncoder:
@@ -80,10 +93,31 @@ class OpenClipEncoder:
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """(B, D) float32, unit rows."""
+        if self._view is not None:
+            return self.embed_views([self._view.make(image) for image in images])
         rows = []
         for start in range(0, len(images), _CHUNK):
             pixels = torch.stack([self.preprocess(image) for image in images[start : start + _CHUNK]])
             rows.append(self._unit_rows(self.model.encode_image, pixels.to(self._device, self._dtype)))
+        return np.concatenate(rows) if rows else self._none()
+
+    @property
+    def view_id(self) -> str | None:
+        """Names the view; None where this model makes none."""
+        return self._view.id if self._view else None
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.make(image)
+
+    def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        rows = []
+        for start in range(0, len(views), _CHUNK):
+            pixels = self._view.normalised(views[start : start + _CHUNK], self._device, self._dtype)
+            rows.append(self._unit_rows(self.model.encode_image, pixels))
         return np.concatenate(rows) if rows else self._none()
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
@@ -91,7 +125,7 @@ class OpenClipEncoder:
         rows = []
         for start in range(0, len(texts), _CHUNK):
             tokens = self.tokenizer(list(texts[start : start + _CHUNK]))
-            rows.append(self._unit_rows(self.model.encode_text, tokens.to(self._device)))
+            rows.append(self._unit_rows(self._encode_text, tokens.to(self._device)))
         return np.concatenate(rows) if rows else self._none()
 
     def _unit_rows(
@@ -231,4 +265,5 @@ def _built(
         id=identity,
         dtype=request.dtype,
         default_thresholds=dict(request.default_thresholds),
+        plain=request.plain,
     )
