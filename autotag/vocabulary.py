@@ -187,7 +187,7 @@ def _merged(
         if label.strip().casefold() not in first_casing:
             raise ConfigError(f"{where}: there are synonyms for {label!r}, which is no label of it")
         names[first_casing[label.strip().casefold()]].extend(others)
-    return {label: _others(label, others, where) for label, others in names.items()}
+    return {label: _others(label, others, where) if others else () for label, others in names.items()}
 
 
 def _others(label: str, others: Iterable[str], where: str) -> tuple[str, ...]:
@@ -213,5 +213,7 @@ def end_of_text_in(text: str) -> str | None:
 
     Looked for as tokenizers see the text: in lower case, entities resolved, wide characters made narrow.
     """
+    if text.isascii() and "<" not in text and "&" not in text:
+        return None
     seen = unicodedata.normalize("NFKC", html.unescape(html.unescape(text))).lower()
     return next((mark for mark in _END_OF_TEXT if mark in seen), None)
