@@ -68,7 +68,7 @@ def main() -> None:
     "--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core"
 )
 def mini(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
-    """Make the bundled mini models, about an hour and a half on two cores."""
+    """Make the bundled mini models, about four hours on two cores."""
     try:
         _make_parts(data, output, teacher, parts or get_args(Part), workers)
     except AutotagError as error:
@@ -97,7 +97,6 @@ def _make_parts(data: Path, output: Path, teacher: str, parts: tuple[Part, ...],
             output / "clip-mini",
             *photos,
             output / "blip-mini",
-            teaching=mini.TEACHING_PLAN,
             distillation=DistillationPlan(),
             plan=CaptionPlan(),
             on_step=_PrintLosses("captioner"),

@@ -38,7 +38,7 @@ class DistillationPlan:
         seed: of every random choice.
     """
 
-    steps: int = 900
+    steps: int = 1700
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     labelled_per_step: int = 80
@@ -65,7 +65,7 @@ class CaptionPlan:
         seed: of every random choice.
     """
 
-    steps: int = 1250
+    steps: int = 2750
     learning_rate: float = 1.0e-3
     vision_factor: float = 0.5
     weight_decay: float = 0.05

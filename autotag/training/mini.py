@@ -52,15 +52,15 @@ from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
 from autotag.training.workers import run_workers, worker
 
-ENCODER_SIZE = 64
+ENCODER_SIZE = 96
 CAPTIONER_SIZE, CAPTIONER_PATCH = 128, 16
 ENCODER_PLANS = (
     EncoderPlan(steps=1200, size=64, smallest_crop=0.55, jitter=0.2, seed=0),
     EncoderPlan(steps=1600, size=64, first_step=1200, seed=1),
     ImageTowerPlan(steps=2400, seed=3),
-    EncoderPlan(steps=500, size=64, cycle_steps=500, learning_rate=1e-3, train_images=False, seed=4),
+    ImageTowerPlan(steps=5200, size=96, small_steps=3400, seed=6),
+    EncoderPlan(steps=1500, size=96, cycle_steps=1500, train_images=False, seed=7),
 )
-TEACHING_PLAN = ImageTowerPlan(steps=450, size=96, learning_rate=0.06, seed=5)
 COMMON_TOKENS = 16_000
 SENTENCE_TOKENS = 20_000
 
@@ -185,7 +185,6 @@ def make_captioner(
     labelled: LabelledPhotos,
     output: Path,
     *,
-    teaching: ImageTowerPlan,
     distillation: DistillationPlan,
     plan: CaptionPlan,
     on_step: OnStep,
@@ -198,7 +197,6 @@ def make_captioner(
         captioned: photographs with captions.
         labelled: photographs with classes.
         output: the folder to make.
-        teaching: how the image tower gets used to larger photographs, before it teaches the captioner.
         distillation: how it teaches the captioner's vision tower.
         plan: how the captioner learns captions.
         on_step: is told every step's losses.
@@ -209,7 +207,7 @@ def make_captioner(
     """
     if not (encoder / "open_clip_config.json").is_file():
         raise ConfigError(f"there is no encoder in {str(encoder)!r}; make the part 'encoder' first")
-    plans = (teaching, distillation, plan)
+    plans = (distillation, plan)
     run_workers(workers, _train_captioner, encoder, captioned, labelled, output, plans, on_step)
 
 
@@ -218,17 +216,16 @@ def _train_captioner(  # noqa: PLR0917  (workers are handed positions)
     captioned: CaptionedPhotos,
     labelled: LabelledPhotos,
     output: Path,
-    plans: tuple[ImageTowerPlan, DistillationPlan, CaptionPlan],
+    plans: tuple[DistillationPlan, CaptionPlan],
     on_step: OnStep,
 ) -> None:
-    teaching, distillation, plan = plans
+    distillation, plan = plans
     torch.manual_seed(plan.seed)
     told = _first_worker_only(on_step)
     tokenizer = caption_tokenizer((text for texts in captioned.captions for text in texts), least=4)
     model = BlipForConditionalGeneration(captioner_config(tokenizer))
     words = count_words(captioned, least=5)
     trunk = _trunk(encoder)
-    ImageTowerTrainer(trunk, captioned, labelled, words, teaching).run(told)
     teacher = FeatureTeacher(trunk, grid=CAPTIONER_SIZE // CAPTIONER_PATCH)
     distiller = VisionDistiller(model.vision_model, teacher, captioned, words, labelled, distillation)
     torch.manual_seed(1000 * plan.seed + worker()[0])  # each worker drops out other units

@@ -145,6 +145,15 @@ def test_an_image_tower_learns_alone_by_classes_and_words(
     assert not trunk.training
 
 
+def test_an_image_tower_first_sees_small_views(captioned: CaptionedPhotos, labelled: LabelledPhotos) -> None:
+    trunk = timm.create_model("resnet10t", num_classes=0)
+    sides: list[int] = []
+    trunk.register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
+    plan = ImageTowerPlan(steps=3, size=48, small_steps=2, classes_per_step=4, captioned_per_step=4)
+    ImageTowerTrainer(trunk, captioned, labelled, count_words(captioned, least=2), plan).run()
+    assert sides == [32, 32, 48]
+
+
 def test_an_image_tower_that_is_not_to_learn_does_not(captioned: CaptionedPhotos) -> None:
     words = sorted({word for texts in captioned.captions for text in texts for word in text.split()})
     tokenizer = contrastive_tokenizer(words)

@@ -64,14 +64,12 @@ def captioner_folder(encoder_folder: Path, captioned: CaptionedPhotos, labelled:
         captioned,
         labelled,
         folder,
-        teaching=ONE_TOWER_STEP,
         distillation=DistillationPlan(steps=1, labelled_per_step=2, captioned_per_step=2),
         plan=CaptionPlan(steps=1, photos_per_step=2),
         on_step=lambda step, each: losses.append(set(each)),
         workers=1,
     )
     assert losses == [
-        {"classes", "words"},
         {"features", "vector", "words", "classes"},
         {"captions", "words"},
     ]
@@ -191,7 +189,6 @@ def test_a_captioner_without_an_encoder_to_learn_from_is_refused(
             captioned,
             labelled,
             tmp_path / "blip-mini",
-            teaching=ONE_TOWER_STEP,
             distillation=DistillationPlan(),
             plan=CaptionPlan(),
             on_step=lambda step, losses: None,
