@@ -39,7 +39,7 @@ from autotag.metadata.safe_files import (
 )
 from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
-from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags, without_machine_tags
+from autotag.metadata.xmp import MachineTag, Packet, read_packet, with_machine_tags, without_machine_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -284,7 +284,7 @@ class _Plan:
         self._content, self._state = read_with_state(self._photograph, calls=request.calls)
         self._existing = read_existing(self._content)
         self._sidecars = sidecars_of(request.path, naming=request.naming)
-        self._packets = [read_packet(content) for _, content in self._sidecars.existing]
+        self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
         self._shared = [read_packet(content) for content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
         self._by_people = self._existing.by_people
@@ -449,6 +449,13 @@ class _Plan:
                 f"{self._path}: too much of it moves for undo to be byte by byte; tags can be removed."
             )
         return change
+
+
+def _read_sidecar(path: Path, content: bytes) -> Packet:
+    try:
+        return read_packet(content)
+    except ValueError as error:
+        raise MetadataError(str(path), f"the sidecar is damaged and left as it is: {error}") from error
 
 
 def _file_change(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,8 @@ def _read_jpeg(content: bytes, found: _Found) -> None:
     found.exif = jpeg_file.exif_in(parts)
     found.iptc = iptc_in_resources(jpeg_file.photoshop_in(parts))
     for packet in found.packets:
-        found.extended = found.extended or jpeg_file.extended_packet(parts, read_packet(packet).extended)
+        with suppress(ValueError):  # _readable says so
+            found.extended = found.extended or jpeg_file.extended_packet(parts, read_packet(packet).extended)
 
 
 def _read_png(content: bytes, found: _Found) -> None:

@@ -1,0 +1,79 @@
+import pytest
+
+from autotag.errors import MetadataError
+from autotag.metadata.sidecars import sidecars_of
+from autotag.metadata.xmp import MachineTag, with_machine_tags
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(*names, content=b"x"):
+        for name in names:
+            (tmp_path / name).write_bytes(content)
+        return tmp_path
+
+    return make
+
+
+def sidecar(text="dog", extension=""):
+    return with_machine_tags(None, [MachineTag(text, 1)], sidecar_for=extension, date="2026")
+
+
+@pytest.mark.parametrize(
+    ("photo", "naming", "name", "sidecar_for"),
+    [
+        ("a.jpg", "auto", "a.jpg.xmp", ""),
+        ("a.b.PNG", "auto", "a.b.PNG.xmp", ""),
+        ("a.CR2", "auto", "a.xmp", "CR2"),
+        ("a.CR2", "ext", "a.CR2.xmp", ""),
+        ("a.jpg", "adobe", "a.xmp", "jpg"),
+    ],
+)
+def test_a_new_sidecar_s_name(folder, photo, naming, name, sidecar_for):
+    root = folder(photo)
+    found = sidecars_of(root / photo, naming=naming)
+    assert found.targets == (root / name,)
+    assert found.sidecar_for == sidecar_for
+
+
+def test_existing_ones_of_either_name_are_updated_both_if_there_are_both(folder):
+    root = folder("a.jpg", "b.jpg", "c.jpg")
+    for name in ("a.jpg.xmp", "b.xmp", "c.jpg.XMP", "c.xmp"):
+        folder(name, content=sidecar())
+    assert sidecars_of(root / "a.jpg").targets == (root / "a.jpg.xmp",)
+    assert sidecars_of(root / "b.jpg").targets == (root / "b.xmp",)
+    assert sidecars_of(root / "c.jpg").targets == (root / "c.jpg.XMP", root / "c.xmp")
+
+
+def test_a_shared_sidecar_belongs_to_the_raw(folder):
+    root = folder("a.jpg", "a.png", "a.cr2")
+    folder("a.xmp", content=sidecar())
+    assert sidecars_of(root / "a.cr2").targets == (root / "a.xmp",)
+    jpeg = sidecars_of(root / "a.jpg")
+    assert jpeg.targets == (root / "a.jpg.xmp",)
+    assert len(jpeg.seeds) == 1
+    assert "a.xmp is shared with a.cr2, a.png" in jpeg.warnings[0]
+
+
+def test_a_shared_sidecar_belongs_to_whom_it_names(folder):
+    root = folder("a.jpg", "a.png")
+    folder("a.xmp", content=sidecar(extension="PNG"))
+    assert sidecars_of(root / "a.png").targets == (root / "a.xmp",)
+    jpeg = sidecars_of(root / "a.jpg")
+    assert jpeg.targets == (root / "a.jpg.xmp",)
+    assert jpeg.seeds == ()
+
+
+def test_two_photographs_never_get_one_new_sidecar(folder):
+    root = folder("a.jpg", "a.png", "a.cr2", "b.cr2", "b.dng")
+    names = ["a.jpg", "a.png", "a.cr2", "b.cr2", "b.dng"]
+    targets = [sidecars_of(root / name).targets[0].name for name in names]
+    assert targets == ["a.jpg.xmp", "a.png.xmp", "a.xmp", "b.cr2.xmp", "b.dng.xmp"]
+    with pytest.raises(MetadataError, match="shared"):
+        sidecars_of(root / "a.jpg", naming="adobe")
+
+
+def test_a_damaged_sidecar_is_refused(folder):
+    root = folder("a.jpg", "a.xmp")
+    with pytest.raises(MetadataError, match="damaged"):
+        sidecars_of(root / "a.jpg")
