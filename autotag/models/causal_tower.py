@@ -80,7 +80,7 @@ def _open_clip_tower(encoder: Any) -> CausalTower | str:
     length = tower.positional_embedding.shape[0]
     if not _is_causal(tower.attn_mask, length):
         return "the text tower is not causal"
-    kind = tower.transformer.get_cast_dtype()
+    kind = blocks[0].attn.in_proj_weight.dtype  # its layers may have been packed, and say no dtype
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
         return tower.token_embedding(ids).to(kind) + tower.positional_embedding[positions].to(kind)
