@@ -7,14 +7,18 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import transformers
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
+from autotag.models import packed_linears
+from autotag.models.blip_attention import FusedBlipAttention
 from autotag.models.hf_captioner import T5_PROMPT, HfCaptioner
+from autotag.models.packed_linears import PackedLinear
 from autotag.models.pool import ModelPool
-from autotag.protocols import Captioner, CaptionOptions
+from autotag.protocols import Captioner, CaptionOptions, ViewsImages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +49,7 @@ def captioner(tiny_folder: Callable[[str], Path]) -> Callable[[str], Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_a_captioner_that_looks_at_a_square(captioner: Callable[[str], Any], family: str) -> None:
     assert isinstance(captioner(family), Captioner)
+    assert isinstance(captioner(family), ViewsImages)
     assert captioner(family).image_size == 32
 
 
@@ -65,6 +70,100 @@ def test_a_batch_gives_what_its_images_give_alone(
 
 def _scores(rows: list[list[Caption]]) -> list[float | None]:
     return [caption.score for row in rows for caption in row]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_views_give_what_their_images_give(
+    captioner: Callable[[str], Any],
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    family: str,
+    options: CaptionOptions,
+) -> None:
+    """Of views, because a resize to uint8 differs from the processor's by rounding."""
+    fast = captioner(family)
+    assert fast.view_id is not None
+    views = [fast.view(image) for image in images]
+    shown = [PIL.Image.fromarray(view.transpose(1, 2, 0)) for view in views]
+
+    given, expected = fast.caption_views(views, options), fast.caption(shown, options)
+
+    assert views[0].shape == (3, 32, 32)
+    assert [[caption.text for caption in row] for row in given] == [
+        [caption.text for caption in row] for row in expected
+    ]
+    assert fast.caption_views([], options) == []
+
+
+def test_views_can_be_switched_off(tiny_folder: Callable[[str], Path], images: list[Image.Image]) -> None:
+    plain: Any = ModelPool(device="cpu", plain=["views"]).captioner(str(tiny_folder("blip")))
+
+    assert plain.view_id is None
+    with pytest.raises(RuntimeError, match="makes no views"):
+        plain.view(images[0])
+    with pytest.raises(RuntimeError, match="makes no views"):
+        plain.caption_views([np.zeros((3, 32, 32), dtype=np.uint8)], CaptionOptions())
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, CaptionOptions(num_beams=20, num_captions=20)], ids=str)
+def test_the_bundled_blip_writes_what_it_writes_without_fast_paths(options: CaptionOptions) -> None:
+    from skimage import data
+
+    pictures = [PIL.Image.fromarray(picture) for picture in (data.chelsea(), data.rocket(), data.astronaut())]
+    fast, plain = (
+        ModelPool(device="cpu", plain=off).captioner("blip-mini").caption(pictures, options)
+        for off in ((), ("all",))
+    )
+
+    assert [[caption.text for caption in row] for row in fast] == [
+        [caption.text for caption in row] for row in plain
+    ]
+    if options.num_beams > 1:
+        np.testing.assert_allclose(_scores(fast), _scores(plain), atol=1e-4)
+
+
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "blip_attention": lambda captioner: any(
+        isinstance(module, FusedBlipAttention) for module in captioner.model.modules()
+    ),
+    "blip_generation": lambda captioner: captioner._generator is not None,
+    "packed_linears": lambda captioner: any(
+        isinstance(module, PackedLinear) for module in captioner.model.modules()
+    ),
+    "views": lambda captioner: captioner.view_id is not None,
+}
+
+
+@pytest.mark.parametrize("off", [*PARTS, "all"])
+def test_each_fast_path_is_switched_off_by_name(
+    tiny_folder: Callable[[str], Path], off: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
+    captioner = ModelPool(device="cpu", plain=[off]).captioner(str(tiny_folder("blip")))
+
+    assert {name for name, used in PARTS.items() if used(captioner)} == (
+        set() if off == "all" else PARTS.keys() - {off}
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_generate_takes_over_what_the_loop_does_not_fit(
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    packed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear if packed else None)
+    options = CaptionOptions(max_new_tokens=5, num_beams=30, num_captions=2)
+    fast, plain = (
+        ModelPool(device="cpu", plain=off).captioner(str(tiny_folder("blip"))) for off in ((), ("all",))
+    )
+    assert not fast._generator.fits({}, options)  # type: ignore[attr-defined]
+
+    assert [[caption.text for caption in row] for row in fast.caption(images, options)] == [
+        [caption.text for caption in row] for row in plain.caption(images, options)
+    ]
 
 
 @pytest.mark.parametrize("prompt", [None, "a photo of"])
