@@ -215,14 +215,15 @@ def _listing(folder: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str
         entered.add((facts.st_dev, facts.st_ino))
         with os.scandir(folder) as entries:
             return sorted(
-                (entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name
+                (entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name
             )
     except OSError as error:
         _logger.warning("left out the folder %s: %s", folder, error.strerror or error)
         return []
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out: hidden, or made by a system for itself."""
     return name.startswith(".") or any(fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM_FOLDERS)
 
 

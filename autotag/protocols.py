@@ -6,11 +6,12 @@ Nothing here is a base class. An object with these attributes fits; ``autotag.te
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -237,3 +238,64 @@ class ModelRequest:
     default_thresholds: Mapping[str, float]
     download_size: int | None
     plain: frozenset[str] = frozenset()
+
+
+class FileChange(Protocol):
+    """One change to files of an album, planned and not carried out yet.
+
+    What happens to an album is written down before it happens: ``to_dict`` has to say all that ``undo`` needs
+    after a crash. ``apply`` and ``undo`` leave every file whole wherever they are stopped, and may be called
+    again then.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Names the class in a journal."""
+        ...
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files that it writes, makes or moves."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        ...
+
+    def describe(self) -> str:
+        """What would happen, on one line."""
+        ...
+
+    def apply(self) -> Sequence[str]:
+        """Carries it out, and answers with warnings.
+
+        Raises:
+            FileChangedError: a file is not as it was when this was planned; nothing is done.
+            MetadataError, OSError: it cannot be done; every file is as it was.
+        """
+        ...
+
+    def undo(self) -> Sequence[str]:
+        """Takes it back, as far as it was carried out, and answers with what the user should know.
+
+        Raises:
+            FileChangedError: a file was changed since by somebody else, and is left as it is.
+            MetadataError, OSError: it cannot be done; every file is as it was.
+        """
+        ...
+
+
+@runtime_checkable
+class AlbumWriter(Protocol):
+    """Writes what was found in a photograph beside it, into it, or into its name.
+
+    A factory registered under ``autotag.album_writers`` is a dataclass; its fields are the writer's options.
+    """
+
+    def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:
+        """What is to be done for this photograph; [] when all is as it should be.
+
+        Raises:
+            MetadataError, OSError: it cannot be done; the reason goes to the user.
+        """
+        ...

@@ -1,8 +1,8 @@
 """Names -> import strings. Our own parts and a stranger's plug-in come through the same door.
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
-``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors`` or ``autotag.writers``. Nothing is
-imported until it is asked for by name.
+``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers`` or
+``autotag.album_writers``. Nothing is imported until it is asked for by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
-Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer"]
+Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer"]
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
@@ -34,10 +34,16 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "detector": {},
     "writer": {
+        "csv": "autotag.writers.csv_writer:CsvWriter",
         "json": "autotag.writers.json_writer:JsonWriter",
         "jsonl": "autotag.writers.jsonl_writer:JsonlWriter",
         "parquet": "autotag.writers.parquet_writer:ParquetWriter",
         "table": "autotag.writers.table_writer:TableWriter",
+    },
+    "album_writer": {
+        "rename": "autotag.writers.rename_writer:RenameWriter",
+        "txt": "autotag.writers.text_writer:TextWriter",
+        "xmp": "autotag.writers.xmp_writer:XmpWriter",
     },
 }
 

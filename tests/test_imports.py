@@ -24,7 +24,7 @@ LAYERS = [
     {"engine", "pipeline", "streaming"},
     {"config"},
     {
-        "api", "batch", "batch_tagger", "evaluation", "inventory", "metadata", "search", "sharding", "testing", "training",
+        "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger", "evaluation", "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest", "search", "sharding", "sources", "testing",
         "training", "writers",
     },
     {"cli", "integrations", "server", "ui"},

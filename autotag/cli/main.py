@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
+from autotag.cli.album import album
 from autotag.cli.analyze import analyze
+from autotag.cli.apply import apply
 from autotag.cli.download import download
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
 from autotag.cli.tag import tag
+from autotag.cli.undo import undo
 from autotag.cli.vocabulary import vocabulary
 from autotag.errors import AutotagError
 
@@ -48,7 +51,7 @@ def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 
 
-for command in (tag, prompt, analyze, models, download, vocabulary):
+for command in (tag, album, undo, apply, prompt, analyze, models, download, vocabulary):
     main.add_command(command)
 
 

@@ -56,12 +56,19 @@ class Reporter:
         self._console.print(Text(text), soft_wrap=True)
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[None]:
-        """Shows the bar: how many of ``total`` images are done, how fast, and the time left."""
+    def counting(self, total: int | None) -> Iterator[None]:
+        """Shows the bar: how many of ``total`` images are done, how fast, and the time left.
+
+        None: how many there are is said later, by ``expect``.
+        """
         self._bar.update(self._task, total=total)
         self._bar.start_task(self._task)
         with self._bar:
             yield
+
+    def expect(self, total: int) -> None:
+        """So many images are to be done; time counts from now."""
+        self._bar.reset(self._task, total=total)
 
     def advance(self) -> None:
         """One image more is done."""

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TextIO
+import json
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, TextIO
 
+from autotag.errors import ConfigError, suggestion
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:
     from autotag.records import Result
 
+_TEXTS = ("caption", "prompt", "tags")
 
+
+@dataclass
 class JsonlWriter:
     """Writes ``result.to_dict()`` as one line of JSON, and hands each line to the system at once.
 
     A run that is killed therefore leaves every line that was written, each of them whole.
 
-    Args:
+    Attributes:
         stream: where to; UTF-8.
+        text: what a column ``text`` holds: the ``"caption"``, the ``"prompt"``, or the ``"tags"`` with
+            commas. With it each row begins with ``file_name`` and ``text``, as the ``metadata.jsonl`` of a
+            Hugging Face ImageFolder does. ``"none"`` (None): neither.
     """
+
+    stream: TextIO = field(metadata={"option": False})
+    _: KW_ONLY
+    text: Literal["caption", "prompt", "tags"] | None = None
 
     streams: ClassVar[bool] = True
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __post_init__(self) -> None:
+        if self.text is not None and self.text not in _TEXTS:
+            raise ConfigError(f"jsonl: unknown text {self.text!r}. {suggestion(self.text, _TEXTS)}")
 
     def write(self, result: Result, /) -> None:
-        self._stream.write(f"{json_text(result)}\n")
-        self._stream.flush()
+        self.stream.write(f"{self._line(result)}\n")
+        self.stream.flush()
 
     def close(self) -> None:
         """Does nothing: no line is held back."""
+
+    def _line(self, result: Result) -> str:
+        line = json_text(result)
+        if self.text is None:
+            return line
+        texts = {
+            "caption": result.caption,
+            "prompt": result.prompt,
+            "tags": ", ".join(tag.text for tag in result.tags),
+        }
+        source, text = (json.dumps(part, ensure_ascii=True) for part in (result.source, texts[self.text]))
+        return f'{{"file_name": {source}, "text": {text}, {line[1:]}'

@@ -1,0 +1,167 @@
+"""Rules for the tags of an album: words never wanted, other words instead, words besides, a hierarchy.
+
+One TOML file::
+
+    deny = ["picture", "*photo*"]
+    prefer_my_keywords = true
+    hierarchy = ["animal|dog", "animal|dog|poodle"]
+
+    [replacements]
+    automobile = "car"
+
+    [synonyms]
+    dog = ["hound"]
+
+Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
+person's own spelling; the deny list; synonyms; the hierarchy. A tag that comes twice keeps its best place.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotag import options
+from autotag.english import singular
+from autotag.errors import ConfigError
+from autotag.metadata.keywords import clean, fold
+from autotag.writers.xmp_writer import TAG_PATHS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from os import PathLike
+
+    from autotag.records import Result, Tag
+
+
+@dataclass(frozen=True)
+class AlbumRules:
+    """What is done to the tags of each photograph before anything is written.
+
+    Attributes:
+        deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
+        prefer_my_keywords: a tag that a person uses as a keyword anywhere in the album, but for case,
+            hyphens, spaces and plural, is spelt as the person spells it.
+        hierarchy: what tags belong to, outermost first: ``"animal|dog"``.
+        replacements: tag -> the tag that is written instead.
+        synonyms: tag -> tags that are written besides, with its score.
+
+    Raises:
+        ConfigError: a rule says nothing, or contradicts another.
+    """
+
+    deny: tuple[str, ...] = ()
+    prefer_my_keywords: bool = False
+    hierarchy: tuple[str, ...] = ()
+    replacements: dict[str, str] = field(default_factory=dict)
+    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for word in self.deny:
+            if not clean(word):
+                raise ConfigError("album rules: deny holds an empty word.")
+        for word, instead in self.replacements.items():
+            if not clean(word) or not clean(instead):
+                raise ConfigError(
+                    f"album rules: replacements.{word!r} = {instead!r} is empty; "
+                    "to drop a tag, put it into deny."
+                )
+        for path in self.hierarchy:
+            if len(path.split("|")) < 2 or not all(map(clean, path.split("|"))):
+                raise ConfigError(f"album rules: hierarchy holds {path!r}; write it like 'animal|dog'.")
+        self._check_leaves()
+
+    def _check_leaves(self) -> None:
+        leaves: dict[str, str] = {}
+        for path in self.hierarchy:
+            leaf = fold(path.rpartition("|")[2])
+            if leaf in leaves:
+                raise ConfigError(
+                    f"album rules: hierarchy puts one tag in two places: {leaves[leaf]!r} and {path!r}."
+                )
+            leaves[leaf] = path
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> AlbumRules:
+        """The rules in a TOML file.
+
+        Raises:
+            ConfigError: it cannot be read, is no TOML, or a rule is wrong; says which.
+            UnknownNameError: there is no such rule; the near miss is suggested.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the album rules {str(path)!r}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{str(path)!r} is no TOML file: {error}.") from error
+        return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, to tell rules apart by."""
+        return options.written(self, where="the album rules")
+
+    def applied(self, result: Result, mine: Mapping[str, str] | None = None) -> Result:
+        """The result with the tags that the rules leave, and what they belong to in its extras.
+
+        Args:
+            result: what the models found.
+            mine: from ``own_spellings``, for ``prefer_my_keywords``.
+        """
+        if self == AlbumRules():
+            return result
+        tags = _each_once(self._tags(result.tags, mine or {}))
+        paths = _paths(self.hierarchy)
+        belongs = {tag.text: paths[fold(tag.text)] for tag in tags if fold(tag.text) in paths}
+        extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
+        return replace(result, tags=tuple(tags), extras=extras)
+
+    def _tags(self, tags: Iterable[Tag], mine: Mapping[str, str]) -> Iterator[Tag]:
+        instead = {fold(word): clean(other) for word, other in self.replacements.items()}
+        besides = {fold(word): others for word, others in self.synonyms.items()}
+        for tag in tags:
+            text = instead.get(fold(tag.text), tag.text)
+            if self.prefer_my_keywords:
+                text = mine.get(loose(text), text)
+            for word in (text, *besides.get(fold(text), ())):
+                if not self._denies(word):
+                    yield tag if word == tag.text else replace(tag, text=word)
+
+    def _denies(self, word: str) -> bool:
+        return any(fnmatchcase(fold(word), fold(pattern)) for pattern in self.deny)
+
+
+def own_spellings(keywords: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Loose form of each keyword -> how a person spells it most often, of equals the first in the alphabet.
+
+    Args:
+        keywords: a person's keywords, each with how often it is used.
+    """
+    best: dict[str, tuple[int, str]] = {}
+    for word, count in keywords:
+        rank = (-count, word)
+        best[loose(word)] = min(best.get(loose(word), rank), rank)
+    return {key: word for key, (_, word) in best.items()}
+
+
+def loose(word: str) -> str:
+    """The form in which spellings of a word agree: without case, hyphens, underscores and plural."""
+    return singular(" ".join(fold(word).replace("-", " ").replace("_", " ").split()))
+
+
+@cache
+def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
+    """Folded leaf -> its cleaned path."""
+    cleaned = ("|".join(map(clean, path.split("|"))) for path in hierarchy)
+    return {fold(path.rpartition("|")[2]): path for path in cleaned}
+
+
+def _each_once(tags: Iterable[Tag]) -> list[Tag]:
+    found: dict[str, Tag] = {}
+    for tag in tags:
+        found.setdefault(fold(tag.text), tag)
+    return list(found.values())

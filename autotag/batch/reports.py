@@ -1,0 +1,104 @@
+"""What a run says about each photograph, and in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from autotag.records import Result
+
+Status = Literal["written", "planned", "nothing to do", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoReport:
+    """What became of one photograph.
+
+    Attributes:
+        file: its name relative to the album, before any renaming.
+        status: ``"planned"`` where nothing is to be written yet; ``"failed"`` also when one writer of several
+            failed.
+        result: what was found, after the album's rules; None when it could not be tagged.
+        changes: what was done, or would be, each on one line.
+        warnings: what the user should know.
+        error: why it failed, or None.
+    """
+
+    file: str
+    status: Status
+    result: Result | None = None
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, with tags and their scores, caption and prompt."""
+        found = self.result
+        return {
+            "file": self.file,
+            "status": self.status,
+            "tags": [] if found is None else [{"text": tag.text, "score": tag.score} for tag in found.tags],
+            "caption": "" if found is None else found.caption,
+            "prompt": "" if found is None else found.prompt,
+            "changes": list(self.changes),
+            "warnings": list(self.warnings),
+            "error": self.error,
+        }
+
+
+class Listener(Protocol):
+    """Is told how a run goes on."""
+
+    def started(self, due: int, unchanged: int) -> None:
+        """So many photographs are to be done, so many are as they were."""
+
+    def done(self, report: PhotoReport) -> None:
+        """One photograph is done."""
+
+
+@dataclass(slots=True)
+class AlbumSummary:
+    """How a run went.
+
+    Attributes:
+        photos: photographs found.
+        unchanged: those that an earlier run had done, and that are as they were.
+        written: those for which something was written, or would be.
+        nothing_to_do: those that were tagged or looked at, and needed no writing.
+        failed: those with an error.
+        errors: photograph and reason of each failure.
+        output_errors: file of results and reason of each failure; they count as failed too.
+        outputs: files of results that were made or changed.
+        stopped: why the run ended before its end, or empty.
+    """
+
+    photos: int = 0
+    unchanged: int = 0
+    written: int = 0
+    nothing_to_do: int = 0
+    failed: int = 0
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    output_errors: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    def count(self, report: PhotoReport) -> None:
+        """Takes one photograph in."""
+        if report.status == "failed":
+            self.failed += 1
+            self.errors.append((report.file, report.error or ""))
+        elif report.status == "nothing to do":
+            self.nothing_to_do += 1
+        else:
+            self.written += 1
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def started(self, due: int, unchanged: int) -> None:
+        """Says nothing."""
+
+    def done(self, report: PhotoReport) -> None:
+        """Says nothing."""

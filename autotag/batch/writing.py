@@ -1,0 +1,144 @@
+"""Carrying out what writers plan: journal first, then file by file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from autotag.batch.reports import PhotoReport
+from autotag.errors import AutotagError
+from autotag.file_changes import RenameChange
+from autotag.writers.rename_writer import RenameWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from autotag.batch.reports import Status
+    from autotag.journal import Journal
+    from autotag.protocols import AlbumWriter, FileChange
+    from autotag.records import Result
+    from autotag.sources import Photo
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(slots=True)
+class Task:
+    """One photograph to write for, and how it goes.
+
+    Attributes:
+        photo: the photograph.
+        result: what was found, after the rules.
+        planned: changes that are about to be made.
+        changes: what was done, on one line each.
+        warnings: what the user should know.
+        errors: what failed.
+        is_touched: whether the photograph itself was changed.
+        path: where it is now.
+        disk_full: whether something failed for lack of room.
+    """
+
+    photo: Photo
+    result: Result
+    planned: list[FileChange] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    is_touched: bool = False
+    path: Path | None = None
+    disk_full: bool = False
+
+    def report(self) -> PhotoReport:
+        status: Status = "failed" if self.errors else "written" if self.changes else "nothing to do"
+        error = "; ".join(self.errors) or None
+        return PhotoReport(
+            self.photo.name, status, self.result, tuple(self.changes), tuple(self.warnings), error
+        )
+
+
+def plan(task: Task, writers: Mapping[str, AlbumWriter]) -> None:
+    """Asks each writer what is to be done; a writer that cannot say leaves its reason in ``task.errors``."""
+    assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
+    for name, writer in writers.items():
+        try:
+            task.planned += writer.changes(task.path, task.result)
+        except (AutotagError, OSError) as error:
+            task.errors.append(f"{name}: {reason_of(error)}")
+
+
+def carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal) -> list[int]:
+    """Writes for some photographs: what goes beside or into them first, then new names.
+
+    What is planned for one batch of photographs is journalled together. A file that two of them share is
+    planned for the second one after it was written for the first.
+
+    Returns:
+        The steps in the journal that were taken, to be marked as done once the ledger has them.
+
+    Raises:
+        OSError: the journal cannot be written. Nothing is done that is not in it.
+    """
+    renaming = {name: writer for name, writer in writers.items() if isinstance(writer, RenameWriter)}
+    others = {name: writer for name, writer in writers.items() if name not in renaming}
+    return [step for turn in (others, renaming) for step in _carry_out(tasks, turn, journal)]
+
+
+def _carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal) -> list[int]:
+    steps: list[int] = []
+    batch: list[Task] = []
+    busy: set[str] = set()
+    for task in tasks:
+        if task.errors and any(isinstance(writer, RenameWriter) for writer in writers.values()):
+            continue  # it keeps its name until all that goes with it is there
+        errors = len(task.errors)
+        plan(task, writers)
+        paths = {os.path.realpath(path) for change in task.planned for path in change.paths}
+        if paths & busy:
+            steps += _flush(batch, journal)
+            batch, busy = [], set()
+            task.planned.clear()
+            del task.errors[errors:]
+            plan(task, writers)
+        batch.append(task)
+        busy |= paths
+    return steps + _flush(batch, journal)
+
+
+def _flush(tasks: Sequence[Task], journal: Journal) -> list[int]:
+    steps = [(task, change) for task in tasks for change in task.planned]
+    numbers = journal.begin([change for _, change in steps])
+    done: list[int] = []
+    failed: list[int] = []
+    for number, (task, change) in zip(numbers, steps, strict=True):
+        (done if _apply(task, change) else failed).append(number)
+    journal.failed(failed)
+    for task in tasks:
+        task.planned.clear()
+    return done
+
+
+def _apply(task: Task, change: FileChange) -> bool:
+    """Makes one change; False when it is certain that nothing happened."""
+    try:
+        said = change.apply()
+    except (AutotagError, OSError) as error:
+        task.errors.append(reason_of(error))
+        task.disk_full |= isinstance(error, OSError) and error.errno in _NO_ROOM
+        return not isinstance(error, AutotagError) or len(change.paths) > 1  # undo looks what happened
+    task.warnings += said
+    task.changes.append(change.describe())
+    if isinstance(change, RenameChange):
+        task.path = change.moves[0][1]
+    elif task.path is not None:
+        task.is_touched |= os.path.realpath(task.path) in map(str, change.paths)
+    return True
+
+
+def reason_of(error: BaseException) -> str:
+    """An error on one line, with the file where the system names it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,191 @@
+"""``autotag album``: tags a whole album so that nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from autotag.batch import WriterChoice
+
+SOME_FAILED = 1
+INTERRUPTED = 130
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every photograph is done
+  1    some failed, or the disk is full; the lines on stderr say why
+  2    could not run: a bad option, a missing model, no image found, another run at work
+  130  interrupted with Ctrl-C; everything so far is safe"""
+)
+@click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
+@click.option(
+    "--write",
+    "writers",
+    metavar="WRITER[=FILE]",
+    multiple=True,
+    help="What to write: xmp (sidecars), txt, rename; or for the whole album jsonl, csv, parquet, json, "
+    "of which each may be given a file. May be repeated. By default xmp.",
+)
+@click.option(
+    "--writer-set",
+    "writer_settings",
+    metavar="WRITER.OPTION=VALUE",
+    multiple=True,
+    help="An option of a writer, such as txt.mode=append, csv.layout=image_prompt or rename.by=caption.",
+)
+@click.option("--embed", is_flag=True, help="Write XMP into the photographs where that loses nothing.")
+@click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="STAGE.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
+@click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
+@click.option("--dry-run", is_flag=True, help="Say on stdout what would be done, and do nothing.")
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write what would be done into a file, to be edited, and carried out by `autotag apply`.",
+)
+@click.option("--redo", is_flag=True, help="Look at every photograph again, also those that did not change.")
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where to keep what was done and the journal for `autotag undo`; "
+    "by default in the user's state folder, or in the album if it has a folder .autotag.",
+)
+@click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def album(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    *,
+    writers: tuple[str, ...],
+    writer_settings: tuple[str, ...],
+    embed: bool,
+    rules: str | None,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    batch_size: int | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    dry_run: bool,
+    plan_file: Path | None,
+    redo: bool,
+    state: Path | None,
+    ndjson: bool,
+    quiet: bool,
+) -> None:
+    """Tag every photograph of an album, and write what was found beside or into it.
+
+    FOLDER is a folder, a zip archive, a glob in quotes, files, or - for paths on stdin. A photograph that was
+    done and did not change is not done again; an interrupted run goes on where it stopped. `autotag undo`
+    takes everything back.
+    """
+    from autotag.album_rules import AlbumRules
+    from autotag.batch import tag_folder
+    from autotag.cli.album_progress import AlbumListener, report_summary, stoppable
+    from autotag.cli.progress import Reporter
+
+    if dry_run and plan_file is not None:
+        raise click.UsageError("--dry-run writes nothing, --plan writes a plan: choose one.")
+    reporter = Reporter(quiet=quiet)
+    choices = writer_choices(writers or ("xmp",), writer_settings, embed=embed)
+    album_rules = AlbumRules.read(rules) if rules else None
+    listener = AlbumListener(reporter, ndjson=ndjson, show=dry_run)
+    changes = {"device": device, "batch_size": batch_size}
+    with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+        with stoppable() as stop, listener.counting():
+            summary = tag_folder(
+                given(sources),
+                pipeline=pipeline,
+                writers=choices,
+                rules=album_rules,
+                include=include,
+                exclude=exclude,
+                state=state,
+                model=Path(preset).stem,
+                redo=redo,
+                dry_run=dry_run,
+                plan_file=plan_file,
+                listener=listener,
+                stop=stop,
+            )
+        report_summary(summary, reporter, planned=dry_run or plan_file is not None)
+    ctx.exit(exit_code(summary.stopped, summary.failed))
+
+
+def exit_code(stopped: str, failed: int) -> int:
+    """0, 1 when some failed or the run ended early, 130 after Ctrl-C."""
+    if stopped == "interrupted":
+        return INTERRUPTED
+    return SOME_FAILED if failed or stopped else 0
+
+
+def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Any:
+    """The pipeline of a preset with changes to it and to its stages."""
+    from autotag import config
+
+    changed = {name: value for name, value in changes.items() if value is not None}
+    table = {**config.read_preset(preset), **changed}
+    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+
+
+def writer_choices(
+    named: Sequence[str], settings: Sequence[str], *, embed: bool
+) -> list[str | WriterChoice | Any]:
+    """Writers with their options, as the command line gives them."""
+    from autotag import config
+    from autotag.batch import WriterChoice
+    from autotag.errors import UnknownNameError
+
+    options: dict[str, dict[str, Any]] = config.parse_overrides(settings)
+    files = dict(_name_and_file(one) for one in named)
+    if embed:
+        if "xmp" not in files:
+            raise click.UsageError("--embed goes with --write xmp.")
+        options = {**options, "xmp": {"embed": True, **options.get("xmp", {})}}
+    for name in options:
+        if name not in files:
+            raise UnknownNameError("writer of this run:", name, files)
+    return [WriterChoice(name, file, options.get(name, {})) for name, file in files.items()]
+
+
+def _name_and_file(text: str) -> tuple[str, Path | None]:
+    name, equals, file = text.partition("=")
+    if equals and not file:
+        raise click.UsageError(f"--write {text}: after = comes a file.")
+    return name, Path(file) if file else None
+
+
+def given(sources: Sequence[str]) -> list[str]:
+    """The sources, with those on stdin, one per line or separated by NUL, in the place of ``-``."""
+    found: list[str] = []
+    for source in sources:
+        if source == "-":
+            listed = sys.stdin.buffer.read()
+            lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
+            found += [os.fsdecode(line) for line in lines if line]
+        else:
+            found.append(source)
+    return found

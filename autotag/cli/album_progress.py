@@ -1,0 +1,101 @@
+"""What a person, or a program, is told while an album is tagged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from autotag.batch import AlbumSummary, PhotoReport
+    from autotag.cli.progress import Reporter
+
+
+class AlbumListener:
+    """Errors and warnings to stderr, each on one line; a bar; what is done, or would be, to stdout if asked.
+
+    Args:
+        reporter: writes to stderr.
+        ndjson: one JSON object per photograph on stdout.
+        show: one line on stdout for each change, for people.
+    """
+
+    def __init__(self, reporter: Reporter, *, ndjson: bool, show: bool) -> None:
+        self._reporter = reporter
+        self._ndjson = ndjson
+        self._show = show
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Shows the bar."""
+        with self._reporter.counting(None):
+            yield
+
+    def started(self, due: int, unchanged: int) -> None:
+        done = f", {unchanged} unchanged" if unchanged else ""
+        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to do{done}")
+        self._reporter.expect(due)
+
+    def done(self, report: PhotoReport) -> None:
+        from autotag.writers.one_line import one_line
+
+        with self._reporter.making_way():
+            if self._ndjson:
+                line = json.dumps(report.to_dict(), ensure_ascii=True)
+                click.echo(line)
+                sys.stdout.flush()
+            elif self._show:
+                for change in report.changes:
+                    click.echo(one_line(f"{report.file}: {change}"))
+        for warning in report.warnings:
+            self._reporter.inform(warning if report.file in warning else f"{report.file}: {warning}")
+        if report.error is not None:
+            named = report.file in report.error
+            self._reporter.complain(report.error if named else f"{report.file}: {report.error}")
+        self._reporter.advance()
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Lets Ctrl-C end a run after what is in hand; a second one ends it at once."""
+    pressed = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+        os.write(2, b"\nautotag: stopping after the photographs in hand; Ctrl-C again stops at once\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool = False) -> None:
+    """The last lines on stderr."""
+    for file, reason in summary.output_errors:
+        reporter.complain(f"{file}: {reason}")
+    word = "to write" if planned else "written"
+    parts = [f"{summary.written} {word}"]
+    parts += [f"{summary.nothing_to_do} with nothing to write"] if summary.nothing_to_do else []
+    parts += [f"{summary.unchanged} unchanged"] if summary.unchanged else []
+    parts += [f"{summary.failed} failed"] if summary.failed else []
+    reporter.inform(f"{summary.photos} photographs: {', '.join(parts)}")
+    for output in summary.outputs:
+        reporter.inform(f"wrote {output}")
+    if summary.stopped:
+        reporter.complain(f"stopped: {summary.stopped}. Everything so far is safe; run again to go on.")

@@ -1,0 +1,41 @@
+"""``autotag apply``: carries out a plan that a person reviewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every line was carried out
+  1    some failed; the lines on stderr say why
+  2    could not run: a line of the plan is wrong, or another run is at work; nothing was done
+  130  interrupted with Ctrl-C; everything so far is safe"""
+)
+@click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
+@click.option(
+    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
+)
+@click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def apply(ctx: click.Context, plan: Path, *, state: Path | None, ndjson: bool, quiet: bool) -> None:
+    """Carry out a plan that `autotag album --plan` wrote and that you may have edited.
+
+    In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
+    A photograph that changed since is left as it is and reported. No model is needed.
+    """
+    from autotag.batch import apply_plan
+    from autotag.cli.album import exit_code
+    from autotag.cli.album_progress import AlbumListener, report_summary, stoppable
+    from autotag.cli.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    listener = AlbumListener(reporter, ndjson=ndjson, show=False)
+    with stoppable() as stop, listener.counting():
+        summary = apply_plan(plan, state=state, listener=listener, stop=stop)
+    report_summary(summary, reporter)
+    ctx.exit(exit_code(summary.stopped, summary.failed))

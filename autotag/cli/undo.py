@@ -1,0 +1,53 @@
+"""``autotag undo``: takes back what was written in an album."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from autotag.protocols import FileChange
+
+SOME_FAILED = 1
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0  all was taken back
+  1  some could not be; the lines on stderr say why
+  2  could not run: no run is known here, or one is at work"""
+)
+@click.argument("folder", metavar="FOLDER")
+@click.option("--dry-run", is_flag=True, help="Say on stdout what would be taken back, and do nothing.")
+@click.option(
+    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
+)
+@click.option("--quiet", "-q", is_flag=True, help="No information on stderr; errors stay.")
+@click.pass_context
+def undo(ctx: click.Context, folder: str, *, dry_run: bool, state: Path | None, quiet: bool) -> None:
+    """Take back everything that autotag wrote in an album: tags, files and names.
+
+    FOLDER is what was tagged. Files are brought back byte for byte; where somebody edited one since, only the
+    machine's tags are removed, and a line says so. It works after a run that was killed, too.
+    """
+    from autotag.batch import undo_album
+    from autotag.cli.progress import Reporter
+    from autotag.writers.one_line import one_line
+
+    reporter = Reporter(quiet=quiet)
+
+    def show(change: FileChange) -> None:
+        if dry_run:
+            click.echo(one_line(f"takes back: {change.describe()}"))
+
+    summary = undo_album(folder, state=state, dry_run=dry_run, listener=show)
+    for note in summary.notes:
+        reporter.complain(note)
+    for file, reason in summary.errors:
+        reporter.complain(reason if file in reason else f"{file}: {reason}")
+    word = "to take back" if dry_run else "taken back"
+    reporter.inform(f"{summary.steps} step{'' if summary.steps == 1 else 's'} {word}")
+    ctx.exit(SOME_FAILED if summary.errors else 0)

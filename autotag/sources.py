@@ -1,0 +1,195 @@
+"""Where an album's photographs come from: folders, globs, lists of files, zip archives."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import has_magic, iglob
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from autotag.errors import ConfigError, ImageReadError
+from autotag.images import IMAGE_SUFFIXES, find_images, is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from autotag.images import ImageInput
+
+_ZIP_FILE_BYTES = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph of an album.
+
+    Attributes:
+        name: its path relative to the album, with ``/``; with the system's own letters where it is no UTF-8.
+        image: what the pipeline reads.
+        path: the file; None for one inside an archive.
+    """
+
+    name: str
+    image: ImageInput = field(repr=False)
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Album:
+    """The photographs of one run.
+
+    Attributes:
+        root: the folder that they are in; for an archive, the one that it is in.
+        key: what the state of this album is kept under: the folder or the archive.
+        is_archive: whether photographs are inside an archive, where nothing is written.
+    """
+
+    root: Path
+    key: Path
+    is_archive: bool
+    _find: Callable[[], Iterator[Photo]] = field(repr=False)
+
+    def photos(self) -> Iterator[Photo]:
+        """Every photograph once, in a stable order, found as it is asked for."""
+        return self._find()
+
+    def photo(self, name: str) -> Photo:
+        """A photograph by its name."""
+        if self.is_archive:
+            return Photo(name, cast("BinaryIO", ZipImage(self.key, name)), None)
+        path = self.root / name
+        return Photo(name, path, path)
+
+
+class ZipImage:
+    """A picture inside a zip archive, read when the pipeline asks for it.
+
+    Attributes:
+        name: the archive and the path inside it.
+    """
+
+    def __init__(self, archive: Path, inner: str) -> None:
+        self._archive = archive
+        self._inner = inner
+        self.name = f"{archive}/{inner}"
+
+    def read(self, size: int = -1) -> bytes:
+        """The whole file, or its first ``size`` bytes.
+
+        Raises:
+            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack.
+        """
+        try:
+            with zipfile.ZipFile(self._archive) as archive, archive.open(self._inner) as file:
+                return file.read(size if size >= 0 else _ZIP_FILE_BYTES)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, KeyError) as error:
+            raise OSError(f"the archive cannot be read: {error}") from error
+
+
+def find_album(
+    sources: Sequence[str | os.PathLike[str]], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Album:
+    """The album that a user means.
+
+    Args:
+        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``).
+        include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
+            match one.
+        exclude: likewise of what to leave out.
+
+    Raises:
+        ConfigError: sources that do not go together, an archive that is none, or nothing found.
+        ImageReadError: a source does not exist.
+    """
+    paths = [Path(source) for source in sources]
+    if not paths:
+        raise ConfigError("an album needs a folder, a zip archive, files or a glob.")
+    if len(paths) == 1 and paths[0].suffix.lower() == ".zip" and paths[0].is_file():
+        return _zip_album(paths[0], include, exclude)
+    if len(paths) == 1 and paths[0].is_dir():
+        return _folder_album(paths[0], include, exclude)
+    return _listed_album(paths, include, exclude)
+
+
+def _folder_album(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+    def find() -> Iterator[Photo]:
+        start = len(os.path.join(folder, ""))  # noqa: PTH118 - no Path per photograph
+        for path in find_images(folder, include=include, exclude=exclude):
+            yield Photo(path.as_posix()[start:] if str(folder) != "." else path.as_posix(), path, path)
+
+    return Album(folder, folder.resolve(), False, find)
+
+
+def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Album:
+    files = list(dict.fromkeys(chain.from_iterable(_files(path, include, exclude) for path in paths)))
+    if not files:
+        raise ConfigError(f"no image found in {', '.join(map(str, paths))}.")
+    absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100 - links are not followed
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+
+    def find() -> Iterator[Photo]:
+        for path in absolute:
+            yield Photo(path.relative_to(root).as_posix(), path, path)
+
+    return Album(root, root.resolve(), False, find)
+
+
+def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Path]:
+    """The pictures that one of several sources stands for."""
+    if path.suffix.lower() == ".zip" and path.is_file():
+        raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
+    if has_magic(str(path)) and not path.exists():
+        found = (Path(one) for one in sorted(iglob(str(path), recursive=True)))  # noqa: PTH207 - also absolute
+        small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]
+        pictures = [one for one in found if one.is_file() and _is_wanted(PurePosixPath(one), *small)]
+        if not pictures:
+            raise ImageReadError(str(path), "no picture fits this pattern")
+        return iter(pictures)
+    return find_images(path, include=include, exclude=exclude)
+
+
+def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted({one.filename for one in archive.infolist() if not one.is_dir()})
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{str(path)!r} is no zip archive that can be read: {error}") from error
+    small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]
+    kept = [name for name in names if _is_wanted(PurePosixPath(name), *small)]
+
+    def find() -> Iterator[Photo]:
+        for name in kept:
+            yield Photo(name, cast("BinaryIO", ZipImage(path, name)), None)
+
+    return Album(path.parent, path.resolve(), True, find)
+
+
+def _is_wanted(path: PurePosixPath, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Whether a file is a picture that is not left out; folders are judged as ``find_images`` does."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or any(map(is_hidden, path.parts)):
+        return False
+    around = [path, *(parent for parent in path.parents if parent.name)]
+    if any(_matches(one, exclude) for one in around):
+        return False
+    return not include or _matches(path, include)
+
+
+def _matches(path: PurePosixPath, patterns: tuple[str, ...]) -> bool:
+    name, whole = path.name.lower(), path.as_posix().lower()
+    return any(fnmatchcase(name, pattern) or fnmatchcase(whole, pattern) for pattern in patterns)
+
+
+def album_root(sources: Sequence[str | os.PathLike[str]]) -> tuple[Path, Path]:
+    """Folder and key (see ``Album``) of an album, without looking for photographs.
+
+    Raises:
+        ImageReadError: it does not exist.
+    """
+    paths = [Path(source) for source in sources]
+    if len(paths) == 1 and paths[0].is_dir():
+        return paths[0], paths[0].resolve()
+    album = find_album(sources)
+    return album.root, album.key

@@ -1,0 +1,368 @@
+"""Runs over albums: what is done, what is not done twice, and that nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from autotag.album_rules import AlbumRules
+from autotag.album_state import locked, state_folder
+from autotag.batch import WriterChoice, undo_album
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.metadata import plan_tags, read_packet
+from autotag.metadata.safe_files import SystemCalls
+from autotag.testing import make_image
+
+ALL = ("xmp", WriterChoice("txt", options={"naming": "full"}), "jsonl", "csv", "rename")
+EMBED = WriterChoice("xmp", options={"embed": True})
+
+
+class Log:
+    """Keeps what a run reports."""
+
+    def __init__(self) -> None:
+        self.counts: list[tuple[int, int]] = []
+        self.reports: list = []
+
+    def started(self, due: int, unchanged: int) -> None:
+        self.counts.append((due, unchanged))
+
+    def done(self, report) -> None:
+        self.reports.append(report)
+
+
+def keywords(sidecar: Path) -> set[str]:
+    return set(read_packet(sidecar.read_bytes()).keywords.flat)
+
+
+def test_every_photograph_gets_its_tags_in_a_sidecar(tagged, photos):
+    summary = tagged(photos)
+    assert (summary.photos, summary.written, summary.failed) == (7, 7, 0)
+    assert keywords(photos / "more" / "f.jpg.xmp") >= {"picture"}
+    assert keywords(photos / "b.jpg.xmp") == {"blue", "picture"}
+
+
+@pytest.mark.parametrize(
+    "writers", [("xmp",), (EMBED,), ALL, ("jsonl",)], ids=["xmp", "embed", "all", "jsonl"]
+)
+def test_a_second_run_changes_no_byte_and_asks_no_model(tagged, photos, writers, tree):
+    tagged(photos, *writers)
+    before, log = tree(photos), Log()
+    times = {path: path.stat().st_mtime_ns for path in photos.rglob("*")}
+    summary = tagged(photos, *writers, listener=log)
+    assert tree(photos) == before
+    assert {path: path.stat().st_mtime_ns for path in photos.rglob("*")} == times
+    assert log.counts == [(0, 7)]
+    assert (summary.unchanged, summary.outputs) == (7, [])
+
+
+@pytest.mark.parametrize("writers", [("xmp",), (EMBED,), ALL], ids=["xmp", "embed", "all"])
+def test_even_when_everything_is_done_again_no_byte_changes(tagged, photos, writers, tree):
+    tagged(photos, *writers)
+    before = tree(photos)
+    tagged(photos, *writers, redo=True)
+    assert tree(photos) == before
+
+
+@pytest.mark.parametrize("writers", [("xmp",), (EMBED,), ALL], ids=["xmp", "embed", "all"])
+def test_undo_restores_every_byte_and_name(tagged, photos, writers, tree):
+    before = tree(photos)
+    tagged(photos, *writers)
+    assert tree(photos) != before
+    summary = undo_album(photos)
+    assert tree(photos) == before
+    assert summary.errors == []
+
+
+def test_undo_takes_back_several_runs_with_different_writers(tagged, photos, tree):
+    before = tree(photos)
+    tagged(photos, "xmp")
+    tagged(photos, EMBED, "jsonl")
+    tagged(photos, WriterChoice("txt", options={"mode": "append", "naming": "full"}), "rename")
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_after_undo_a_run_does_everything_again(tagged, photos, tree):
+    tagged(photos, *ALL)
+    once = tree(photos)
+    undo_album(photos)
+    tagged(photos, *ALL)
+    assert tree(photos).keys() == once.keys()
+
+
+def test_results_do_not_depend_on_which_writers_are_on(tagged, photos, tmp_path, tree):
+    tables = []
+    for number, others in enumerate([(), ("xmp",), (EMBED,), ("csv", "xmp")]):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(photos, copy)
+        tagged(copy, "jsonl", *others)
+        tables.append((copy / "metadata.jsonl").read_bytes())
+    assert len(set(tables)) == 1
+
+
+def test_only_what_changed_is_done_again(tagged, photos):
+    tagged(photos)
+    make_image("green").save(photos / "b.jpg")
+    log = Log()
+    tagged(photos, listener=log)
+    assert log.counts == [(1, 6)]
+    assert [report.file for report in log.reports] == ["b.jpg"]
+    assert keywords(photos / "b.jpg.xmp") == {"green", "picture"}
+
+
+def test_a_changed_time_and_changed_metadata_alone_are_no_change(tagged, photos):
+    tagged(photos)
+    from autotag.metadata import MachineTag, apply_change
+
+    apply_change(plan_tags(photos / "d.jpg", [MachineTag("mine", 1.0)], embed=True), touch=True)
+    os.utime(photos / "b.jpg")
+    log = Log()
+    tagged(photos, listener=log)
+    assert log.counts == [(0, 7)]
+
+
+def test_a_picture_turned_by_its_camera_is_a_changed_one(tagged, photos):
+    tagged(photos)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open(photos / "b.jpg").save(photos / "b.jpg", quality="keep", exif=turned)
+    log = Log()
+    tagged(photos, listener=log)
+    assert [report.file for report in log.reports] == ["b.jpg"]
+
+
+def test_changed_settings_are_done_again_and_other_ways_of_working_are_not(tagged, photos):
+    tagged(photos)
+    log = Log()
+    tagged(photos, options={"top_k": 1}, listener=log)
+    assert log.counts == [(7, 0)]
+    assert keywords(photos / "b.jpg.xmp") == {"blue"}
+
+
+def test_other_writers_and_rules_need_no_model(tagged, photos, tree):
+    tagged(photos)
+    summary = tagged(
+        photos, WriterChoice("txt", options={"naming": "full"}), options={"top_k": 3, "refuse": "\0"}
+    )
+    assert (summary.written, summary.failed) == (7, 0)
+    shutil.rmtree(photos / "more")
+    for path in photos.glob("*.png"):
+        path.chmod(0o644)
+    assert (photos / "b.jpg.txt").read_text() == "blue, picture\n"
+
+
+def test_a_bad_file_costs_one_error_and_is_tried_again(tagged, photos):
+    (photos / "bad.jpg").write_text("no picture")
+    for _ in range(2):
+        summary = tagged(photos, "xmp", "jsonl")
+        assert [file for file, _ in summary.errors] == ["bad.jpg"]
+        assert summary.failed == 1
+    rows = [json.loads(line) for line in (photos / "metadata.jsonl").read_text().splitlines()]
+    assert [row["file_name"] for row in rows] == sorted(
+        ["a red.png", "b.jpg", "c.webp", "d.jpg", "e.jpg", "e.png", "more/f.jpg"]
+    )
+
+
+def test_stopping_writes_what_is_in_hand_and_the_next_run_goes_on(tagged, photos):
+    log = Log()
+    summary = tagged(photos, "xmp", options={"pause": 0.0}, stop=lambda: True, listener=log)
+    assert summary.stopped == "interrupted"
+    done = len(log.reports)
+    assert 0 < done < 7
+    assert len(list(photos.rglob("*.xmp"))) == done
+    again = tagged(photos, "xmp")
+    assert (again.unchanged, again.written) == (done, 7 - done)
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(tagged, photos, state, tree):
+    before, log = tree(photos), Log()
+    summary = tagged(photos, *ALL, dry_run=True, listener=log)
+    assert tree(photos) == before
+    assert not state.exists()
+    assert summary.written == 7
+    assert any("adds to b.jpg.xmp: blue, picture" in report.changes for report in log.reports)
+
+
+def test_a_file_of_results_that_is_not_ours_is_not_replaced(tagged, photos):
+    (photos / "metadata.jsonl").write_text("mine\n")
+    with pytest.raises(ConfigError, match="not as autotag left it"):
+        tagged(photos, "jsonl")
+    assert (photos / "metadata.jsonl").read_text() == "mine\n"
+
+
+def test_two_runs_at_once_are_refused_also_in_folders_inside_and_around(tagged, photos):
+    with locked(photos, state_folder(photos)):
+        for folder in (photos, photos / "more", photos.parent):
+            with pytest.raises(ConfigError, match="another run"):
+                tagged(folder)
+    assert tagged(photos).failed == 0
+
+
+def test_albums_side_by_side_may_run_at_once(tagged, photos):
+    with locked(photos / "more", state_folder(photos / "more")):
+        other = photos.parent / "other"
+        other.mkdir()
+        make_image().save(other / "x.png")
+        assert tagged(other).written == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such folders")
+def test_a_read_only_folder_is_reported_and_left_alone(tagged, photos, monkeypatch, tree):
+    before = tree(photos)
+    monkeypatch.setattr(os, "access", lambda path, mode: "more" not in str(path))  # root may write anywhere
+    summary = tagged(photos, "xmp")
+    assert [file for file, _ in summary.errors] == ["more/f.jpg"]
+    assert "read-only" in summary.errors[0][1]
+    assert {name: digest for name, digest in tree(photos).items() if not name.endswith(".xmp")} == before
+
+
+def test_a_full_disk_stops_the_run_and_harms_no_file(tagged, photos, monkeypatch, tree):
+    before = tree(photos)
+
+    def full(self, descriptor, content):
+        if b"xmpmeta" in bytes(content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(descriptor, content)
+
+    monkeypatch.setattr(SystemCalls, "write", full)
+    summary = tagged(photos, EMBED)
+    assert summary.stopped == "the disk is full"
+    assert tree(photos) == before
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder],  # noqa: S607
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)  # noqa: S607
+
+
+def test_a_disk_that_fills_up_loses_nothing_and_undo_gets_by_with_it(tagged, small_disk, tree):
+    for number in range(40):
+        make_image("red", (8 + number, 8)).save(small_disk / f"{number}.png")
+    before = tree(small_disk)
+    summary = tagged(small_disk, "xmp", WriterChoice("txt"))
+    assert summary.stopped == "the disk is full"
+    assert before.items() <= tree(small_disk).items()
+    undo_album(small_disk)
+    assert tree(small_disk) == before
+
+
+def test_a_photograph_that_changes_while_it_is_looked_at_is_left_for_the_next_run(tagged, photos):
+    class Edits(Log):
+        def started(self, due: int, unchanged: int) -> None:
+            self.edited = False
+
+    log = Edits()
+    from colour_stages import NameColours
+
+    looked = NameColours.__call__
+
+    def meddling(self, samples):
+        looked(self, samples)
+        make_image("green").save(photos / "d.jpg")
+
+    NameColours.__call__ = meddling  # type: ignore[method-assign]
+    try:
+        summary = tagged(photos, listener=log)
+    finally:
+        NameColours.__call__ = looked  # type: ignore[method-assign]
+    assert ("d.jpg", "it changed while it was looked at; run again") in summary.errors
+    assert not (photos / "d.jpg.xmp").exists()
+
+
+def test_pictures_of_one_stem_keep_their_own_files(tagged, photos):
+    summary = tagged(photos, "xmp", WriterChoice("txt"))
+    assert keywords(photos / "e.jpg.xmp") == {"blue", "picture"}
+    assert keywords(photos / "e.png.xmp") == {"green", "picture"}
+    assert sorted(file for file, _ in summary.errors) == ["e.jpg", "e.png"]
+    assert not (photos / "e.txt").exists()
+
+
+def test_links_are_followed_and_stay_links(tagged, photos, tmp_path, tree):
+    make_image("red").save(tmp_path / "elsewhere.jpg")
+    (photos / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    os.link(photos / "d.jpg", photos / "hard.jpg")
+    before = tree(photos)
+    log = Log()
+    tagged(photos, EMBED, listener=log)
+    assert (photos / "link.jpg").is_symlink()
+    assert any("hard links" in warning for report in log.reports for warning in report.warnings)
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_files_that_somebody_edited_since_are_not_overwritten_by_undo(tagged, photos):
+    tagged(photos, "xmp", WriterChoice("txt", options={"naming": "full"}))
+    (photos / "d.jpg.txt").write_text("edited")
+    summary = undo_album(photos)
+    assert (photos / "d.jpg.txt").read_text() == "edited"
+    assert [Path(file).name for file, _ in summary.errors] == ["d.jpg.txt"]
+
+
+def test_rules_hold_for_every_writer(tagged, photos):
+    rules = AlbumRules(deny=("picture",), replacements={"blue": "azure"}, hierarchy=("colour|azure",))
+    tagged(photos, "xmp", "jsonl", rules=rules)
+    packet = read_packet((photos / "b.jpg.xmp").read_bytes())
+    assert "azure" in packet.keywords.flat
+    assert ("colour", "azure") in packet.keywords.paths
+    rows = {
+        row["file_name"]: row for row in map(json.loads, (photos / "metadata.jsonl").read_text().splitlines())
+    }
+    assert [tag["text"] for tag in rows["b.jpg"]["tags"]] == ["azure"]
+
+
+def test_my_own_spelling_is_used_in_the_whole_album(tagged, photos):
+    from autotag.metadata import MachineTag, apply_change
+
+    apply_change(plan_tags(photos / "d.jpg", [MachineTag("machine", 1.0)], embed=True))
+    shutil.copy(photos / "d.jpg", photos / "z.jpg")
+    sidecar = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>'
+        "<rdf:li>BLUES</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    (photos / "c.webp.xmp").write_text(sidecar)
+    tagged(photos, rules=AlbumRules(prefer_my_keywords=True))
+    assert "BLUES" in keywords(photos / "b.jpg.xmp")
+    assert "blue" not in keywords(photos / "b.jpg.xmp")
+
+
+def test_an_unknown_writer_and_option_are_refused_with_the_near_miss(tagged, photos):
+    with pytest.raises(UnknownNameError, match="Did you mean 'xmp'"):
+        tagged(photos, "xnp")
+    with pytest.raises(UnknownNameError, match="Did you mean 'mode'"):
+        tagged(photos, WriterChoice("txt", options={"moode": "skip"}))
+    with pytest.raises(ConfigError, match="twice"):
+        tagged(photos, "xmp", "xmp")
+
+
+def test_state_is_in_the_album_if_it_has_a_folder_for_it(tagged, photos, state):
+    (photos / ".autotag").mkdir()
+    tagged(photos)
+    assert (photos / ".autotag" / "ledger.sqlite").exists()
+    assert not state.exists()
+
+
+def test_csv_in_the_layout_of_clip_interrogator(tagged, photos):
+    tagged(photos, WriterChoice("csv", options={"layout": "image_prompt"}))
+    lines = (photos / "desc.csv").read_text().splitlines()
+    assert lines[:2] == ["image,prompt", 'a red.png,"red, picture"']
