@@ -36,6 +36,8 @@ class PackedLinear(nn.Module):
         linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
     """
 
+    int8_original_dtype = torch.float32  # open_clip asks a layer that has no weight for this
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features = linear.in_features
@@ -59,6 +61,8 @@ class MkldnnLinear(nn.Module):
     Args:
         linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
     """
+
+    int8_original_dtype = torch.float32  # open_clip asks a layer that has no weight for this
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

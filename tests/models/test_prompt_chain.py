@@ -107,10 +107,10 @@ def test_a_start_that_grows_is_only_extended(roomy, monkeypatch):
     assert len(extended) == 3
 
 
-def test_whole_chains_are_those_of_the_plain_way(encoder):
-    scorer, plain = scorer_of(encoder), PlainScorer(encoder)
-    limit = text_reader(encoder)
-    vectors = unit(3, encoder.embed_texts(["a"]).shape[1])
+def test_whole_chains_are_those_of_the_plain_way(roomy):
+    scorer, plain = scorer_of(roomy), PlainScorer(roomy)
+    limit = text_reader(roomy)
+    vectors = unit(3, roomy.embed_texts(["a"]).shape[1])
     choices = [phrase for phrase in phrases(60) if "end" not in phrase]
 
     def prompts(way):
