@@ -25,6 +25,7 @@ from autotag.metadata.deltas import (
 )
 from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
 from autotag.metadata.existing import read_existing
+from autotag.metadata.iptc import Iptc
 from autotag.metadata.keywords import Keywords, fold
 from autotag.metadata.safe_files import (
     SYSTEM,
@@ -421,13 +422,13 @@ class _Plan:
     def _through_exiftool(self, exiftool: Exiftool) -> bytes:
         """With IPTC keywords too, where the file has some."""
         existing = self._existing
-        packet = self._packet(existing.packet, for_iptc=existing.has_iptc_keywords, wrapped=True)
+        packet = self._packet(existing.packet, for_iptc=bool(existing.iptc.keywords), wrapped=True)
         if packet == existing.packet:
             return self._content
         old = [tag.text for tag in existing.machine_tags if tag.in_iptc]
         new = [tag.text for tag in read_packet(packet).machine_tags if tag.in_iptc] if packet else []
-        change = IptcChange(tuple(new), tuple(old), to_utf8=not existing.iptc_says_utf8)
-        return exiftool.embedded(self._content, packet, change if existing.has_iptc_keywords else None)
+        in_iptc = IptcChange(tuple(new), tuple(old)) if existing.iptc.keywords else IptcChange()
+        return exiftool.embedded(self._content, packet, in_iptc)
 
     def _marked_for_iptc(self) -> tuple[MachineTag, ...]:
         """The tags, those marked that go to IPTC too; a keyword that is too long there stays in XMP only."""
@@ -576,7 +577,7 @@ class _Undo:
             return content
         packet = without_machine_tags(existing.packet)
         in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
-        if not in_iptc and objection_to_splicing(content, replace(existing, has_iptc_keywords=False)) is None:
+        if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
         if self._exiftool is None:
             raise ValueError("this needs exiftool, which is not there")

@@ -42,11 +42,10 @@ _FRAMES = 8  # of an animation, compared before and after
 
 @dataclass(frozen=True, slots=True)
 class IptcChange:
-    """Keywords to add to, and to take out of, the IPTC keywords; ``to_utf8``: they are not UTF-8 so far."""
+    """Keywords to add to, and to take out of, the IPTC keywords."""
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
-    to_utf8: bool = False
 
 
 def fits_iptc(keyword: str) -> bool:
@@ -57,6 +56,9 @@ def fits_iptc(keyword: str) -> bool:
 def can_embed(content: bytes) -> bool:
     """Whether exiftool writes XMP into files of this kind."""
     return kind_of(content) in _SUFFIX_OF
+
+
+_NO_CHANGE = IptcChange()
 
 
 class Exiftool:
@@ -86,7 +88,7 @@ class Exiftool:
     ) -> None:
         self.close()
 
-    def embedded(self, content: bytes, packet: bytes | None, iptc: IptcChange | None = None) -> bytes:
+    def embedded(self, content: bytes, packet: bytes | None, iptc: IptcChange = _NO_CHANGE) -> bytes:
         """The file with this XMP packet (None takes XMP out) and these changes of its IPTC keywords.
 
         Raises:
@@ -100,12 +102,24 @@ class Exiftool:
                 new = Path(folder, "packet.xmp")
                 new.write_bytes(packet)
                 arguments = [f"-XMP<={new}"]
+            self._recode_iptc(copy, content, iptc)
             said = self.run([*arguments, *_iptc_arguments(iptc), "-overwrite_original", str(copy)])
+            if iptc != _NO_CHANGE:  # in a run of its own: a TIFF's records are padded after they are digested
+                self.run(["-IPTCDigest=new", "-overwrite_original", str(copy)])
             after = copy.read_bytes()
         if "1 image files updated" not in said and after == content:
             raise ValueError(f"exiftool says: {said.strip()}")
-        _check(content, after, packet)
+        _check(content, after, packet, iptc)
         return after
+
+    def _recode_iptc(self, copy: Path, content: bytes, iptc: IptcChange) -> None:
+        """Makes IPTC records UTF-8, and say so, before keywords are added to them."""
+        records = read_existing(content).iptc
+        if iptc == _NO_CHANGE or records.says_utf8:
+            return
+        now = ["-charset", "iptc=UTF8"] if records.is_utf8 else []
+        recoded = ["-tagsFromFile", "@", "-IPTC:all", "-IPTC:CodedCharacterSet=UTF8"]
+        self.run([*now, *recoded, "-overwrite_original", str(copy)])
 
     def run(self, arguments: Sequence[str]) -> str:
         """What exiftool prints, errors included, for one command.
@@ -153,20 +167,22 @@ class Exiftool:
         return self._process
 
 
-def _iptc_arguments(change: IptcChange | None) -> list[str]:
-    if change is None or not (change.add or change.remove):
+def _iptc_arguments(change: IptcChange) -> list[str]:
+    if change == _NO_CHANGE:
         return []
-    recoded = ["-tagsFromFile", "@", "-IPTC:all", "-IPTC:CodedCharacterSet=UTF8"] if change.to_utf8 else []
     removed = [f"-IPTC:Keywords-={keyword}" for keyword in change.remove]
     added = [f"-IPTC:Keywords+={keyword}" for keyword in change.add]
-    return [*recoded, *removed, *added, "-charset", "utf8", "-IPTCDigest=new"]
+    return [*removed, *added, "-charset", "utf8"]
 
 
-def _check(before: bytes, after: bytes, packet: bytes | None) -> None:
-    """Refuses a result with other pixels, or without the packet."""
-    found = read_existing(after).packet
-    if _inside(found) != _inside(packet):
+def _check(before: bytes, after: bytes, packet: bytes | None, iptc: IptcChange) -> None:
+    """Refuses a result with other pixels, or without the packet and the IPTC keywords that it should have."""
+    found = read_existing(after)
+    if _inside(found.packet) != _inside(packet):
         raise ValueError("exiftool wrote another XMP packet than it was given")
+    kept = [word for word in read_existing(before).iptc.keywords if word not in iptc.remove]
+    if list(found.iptc.keywords) != [*kept, *iptc.add]:
+        raise ValueError("exiftool wrote other IPTC keywords than it was given")
     pixels = _pixels(before)
     if pixels is None and not all(media in after for media in _media_data(before)):
         raise ValueError("exiftool changed the pictures as they are stored")

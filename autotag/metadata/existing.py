@@ -34,8 +34,7 @@ class Existing:
         by_people: the keywords without those that autotag wrote.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
-        has_iptc_keywords: whether there are IPTC keywords.
-        iptc_says_utf8: whether the IPTC records say that they are UTF-8.
+        iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
         damage: why a part of the metadata could not be read, as the end of a sentence; empty when all could.
@@ -46,8 +45,7 @@ class Existing:
     by_people: Keywords = field(default_factory=Keywords)
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
-    has_iptc_keywords: bool = False
-    iptc_says_utf8: bool = False
+    iptc: Iptc = field(default_factory=Iptc)
     packet: bytes | None = None
     simple_xmp: bool = True
     damage: str = ""
@@ -95,8 +93,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
         by_people=in_xmp_by_people | others.without(fold(tag.text) for tag in machine_tags),
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
-        has_iptc_keywords=bool(iptc.keywords),
-        iptc_says_utf8=iptc.says_utf8,
+        iptc=iptc,
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
         damage=found.damage,

@@ -20,11 +20,19 @@ LONGEST_KEYWORD = 64  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Iptc:
-    """Keywords in order, and the caption or an empty string; ``says_utf8``: whether 1:90 is UTF-8."""
+    """What IIM records say.
+
+    Attributes:
+        keywords: in order.
+        caption: empty when there is none.
+        says_utf8: whether 1:90 names UTF-8.
+        is_utf8: whether the keywords and captions are UTF-8, named or not.
+    """
 
     keywords: tuple[str, ...] = ()
     caption: str = ""
     says_utf8: bool = False
+    is_utf8: bool = True
 
 
 def read_iptc(records: bytes) -> Iptc:
@@ -36,6 +44,7 @@ def read_iptc(records: bytes) -> Iptc:
         keywords=tuple(_text(value) for where, value in found if where == _KEYWORD),
         caption=next(iter(captions), ""),
         says_utf8=utf8,
+        is_utf8=all(_is_utf8(value) for where, value in found if where in (_KEYWORD, _CAPTION)),
     )
 
 
@@ -68,6 +77,14 @@ def _datasets(records: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
             return
         yield where, records[position : position + size]
         position += size
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(value: bytes) -> str:

@@ -36,7 +36,7 @@ def objection_to_splicing(content: bytes, existing: Existing) -> str | None:
     handler = _FORMATS.get(kind_of(content))
     if handler is None:
         return f"{existing.kind.upper() if existing.kind != 'other' else 'this format'} cannot be spliced"
-    if existing.has_iptc_keywords:
+    if existing.iptc.keywords:
         return "it carries IPTC keywords, which would no longer agree"
     if existing.damage:
         return existing.damage

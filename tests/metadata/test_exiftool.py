@@ -21,10 +21,20 @@ TAGS = [
     MachineTag("Straße ☃", 0.4, "clip", "1.0"),
 ]
 SPLICED = (
-    "jpeg", "jpeg_full", "jpeg_progressive", "jpeg_motion", "mpo", "png", "png_full", "png_compressed", "webp",
+    "jpeg", "jpeg_full", "jpeg_progressive", "jpeg_motion", "mpo", "png", "png_full", "png_compressed",
+    "webp",
     "webp_lossless", "webp_full", "webp_animated",
 )  # fmt: skip
-THROUGH_EXIFTOOL = ("jpeg_iptc", "jpeg_iptc_utf8", "jpeg_preview", "tiff", "tiff_iptc", "gif", "avif")
+THROUGH_EXIFTOOL = (
+    "jpeg_iptc",
+    "jpeg_iptc_utf8",
+    "jpeg_iptc_unsaid",
+    "jpeg_preview",
+    "tiff",
+    "tiff_iptc",
+    "gif",
+    "avif",
+)
 NOT_METADATA = ("System", "ExifTool", "Composite")
 OURS = {"Subject", "HierarchicalSubject", "TagsList", "Description"}
 
@@ -56,7 +66,7 @@ def said(exiftool, path):
 
 
 def complaints(exiftool, path):
-    """How many errors, warnings and minor warnings ``-validate`` finds."""
+    """The errors, warnings and minor warnings that ``-validate`` finds."""
     text = exiftool.run(["-validate", "-warning", "-error", "-a", "-s3", str(path)])
     return [line for line in text.splitlines() if line.strip() not in ("OK", "")]
 
@@ -96,8 +106,14 @@ def test_exiftool_reads_every_field_of_a_splice_and_finds_the_file_no_worse(exif
     after = check_fields(exiftool, path, people)
     assert after["XMP-dc:Description"] == "a dög"
     changed = {key for key, value in before.items() if after.get(key) != value}
-    allowed = {"XMP-x:XMPToolkit", "XMP-dc:Subject", "RIFF:WebP_Flags", "RIFF:WebPFlags"}
-    assert {key for key in changed if not key.startswith(("MPF0:MPImageLength", "File:FileSize"))} <= allowed
+    allowed = {
+        "XMP-x:XMPToolkit",
+        "XMP-dc:Subject",
+        "RIFF:WebP_Flags",
+        "File:FileType",
+        "MPImage2:MPImageStart",
+    }
+    assert changed <= allowed
     assert len(complaints(exiftool, path)) <= len(complained)
     undo_change(change)
     assert said(exiftool, path) == before
@@ -127,8 +143,8 @@ def test_what_is_not_spliced_is_embedded_through_exiftool_and_undone(exiftool, p
     apply_change(change)
     fields = check_fields(exiftool, path, people)
     if "iptc" in name:
-        assert as_list(fields["IPTC:Keywords"])[-2:] == ["dog", "Straße ☃"]
-        assert as_list(fields["IPTC:Keywords"])[0] in people
+        before = list(read_existing(content).iptc.keywords)
+        assert as_list(fields["IPTC:Keywords"]) == [*before, "dog", "Straße ☃"]
     assert len(complaints(exiftool, path)) <= len(complained)
     with Image.open(io.BytesIO(content)) as old, Image.open(path) as new:
         assert old.convert("RGB").tobytes() == new.convert("RGB").tobytes()
@@ -199,7 +215,7 @@ def test_a_long_keyword_stays_out_of_iptc_with_a_word_about_it(exiftool, put):
     assert "too long for IPTC" in change.warnings[0]
     apply_change(change)
     fields = said(exiftool, path)
-    assert as_list(fields["IPTC:Keywords"]) == ["Köln", "Old One"]
+    assert read_existing(path.read_bytes()).iptc.keywords == ("Köln", "Old One")
     assert any(len(word) > 64 for word in fields["XMP-dc:Subject"])
 
 
@@ -224,7 +240,10 @@ def test_without_exiftool_one_line_says_so(put):
 @needs_exiftool
 def test_a_process_that_ended_is_started_again_and_close_ends_it(exiftool):
     own = Exiftool()
-    assert own.run(["-ver"]).strip() == subprocess.check_output(["exiftool", "-ver"], text=True).strip()
+    assert (
+        own.run(["-ver"]).strip()
+        == subprocess.check_output([shutil.which("exiftool"), "-ver"], text=True).strip()
+    )
     own.close()
     assert own.run(["-ver"]).strip()
     own.close()

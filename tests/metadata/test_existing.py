@@ -40,6 +40,7 @@ def test_latin_1_without_a_character_set_and_utf_8_with_one():
     utf8 = read_iptc(b"\x1c\x01\x5a\x00\x03\x1b%G\x1c\x02\x19\x00\x05K\xc3\xb6ln")
     assert utf8.keywords == ("Köln",)
     assert utf8.says_utf8
+    assert not read_iptc(b"\x1c\x02\x19\x00\x04K\xf6ln").is_utf8
     assert read_iptc(b"\x1c\x02\x19\x80\x04\x00\x00\x00\x02Ab\x1c\x02\x19\x00\x99cut").keywords == ("Ab",)
 
 

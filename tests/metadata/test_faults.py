@@ -97,8 +97,8 @@ def sidecar_of_old_tags():
 # What is in the folder, which tags are written, whether into the photograph.
 SCENES = {
     **{f"embed {name}": (name, (), True) for name in (
-        "jpeg", "jpeg_full", "jpeg_motion", "mpo", "png", "png_full", "png_compressed", "webp", "webp_lossless",
-        "webp_full", "webp_animated")},
+        "jpeg", "jpeg_full", "jpeg_motion", "mpo", "png", "png_full", "png_compressed", "webp",
+        "webp_lossless", "webp_full", "webp_animated")},
     **{f"new sidecar {name}": (name, (), False) for name in ("jpeg_iptc", "tiff", "gif", "bmp", "avif")},
     "update sidecar": ("jpeg", (".jpeg.xmp",), False),
     "update both sidecars": ("png", (".png.xmp", ".xmp"), False),
@@ -107,8 +107,8 @@ SCENES = {
 
 
 UNDONE = (
-    "embed jpeg_full", "embed png", "embed png_compressed", "embed webp", "embed webp_full", "new sidecar tiff",
-    "update both sidecars", "embed and update sidecar",
+    "embed jpeg_full", "embed png", "embed png_compressed", "embed webp", "embed webp_full",
+    "new sidecar tiff", "update both sidecars", "embed and update sidecar",
 )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def folder(tmp_path):
     if not os.access("/dev/shm", os.W_OK):  # noqa: S108 - made with a name of its own, below
         yield tmp_path
         return
-    with TemporaryDirectory(dir="/dev/shm") as name:  # noqa: S108
+    with TemporaryDirectory(dir="/dev/shm") as name:
         yield Path(name)
 
 

@@ -128,7 +128,7 @@ def test_a_tag_that_a_person_adds_between_two_runs_stays(human_packet):
 
 
 def test_a_person_s_description_stays_and_so_does_the_machine_s_once_edited(human_packet):
-    alt = b"<exoticdc:description><rdf:Alt><rdf:li xml:lang='x-default'>%s</rdf:li></rdf:Alt></exoticdc:description>"
+    alt = b"<exoticdc:description><rdf:Alt><rdf:li xml:lang='x-default'>%s</rdf:li></rdf:Alt></exoticdc:description>"  # noqa: E501
     described = human_packet.replace(b"<foo:deep>", alt % b"By hand" + b"<foo:deep>")
     assert read_packet(written(described, DOG, description="machine")).description == "By hand"
     ours = written(human_packet, DOG, description="machine")
@@ -194,12 +194,12 @@ def test_other_encodings_stay_what_they_are(human_packet, encoding):
 
 SHAPES = {
     "closed RDF": b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" />',
-    "closed block": b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description r:about=""/></r:RDF>',
+    "closed block": b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description r:about=""/></r:RDF>',  # noqa: E501
     "closed bag": b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:d="http://purl.org/dc/elements/1.1/">'
     b'<r:Description r:about=""><d:subject><r:Bag/></d:subject></r:Description></r:RDF>',
     "empty property": b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:d="http://purl.org/dc/elements/1.1/">'
     b'<r:Description r:about=""><d:subject/></r:Description></r:RDF>',
-    "taken prefixes": b'<lr:RDF xmlns:lr="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://example.org/" '
+    "taken prefixes": b'<lr:RDF xmlns:lr="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://example.org/" '  # noqa: E501
     b'xmlns:autotag="urn:other"><lr:Description/></lr:RDF>',
 }  # fmt: skip
 
