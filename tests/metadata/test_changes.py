@@ -136,7 +136,7 @@ def test_rule_8_the_record_says_which_tags_are_the_machine_s(put, name):
     recorded = {tag.text.casefold() for tag in existing.machine_tags}
     assert recorded == {"dog", "strasse"} - {word.casefold() for word in people}
     tag(path, OTHER_TAGS, embed=True)
-    assert read_existing(path.read_bytes()).keywords.flat == (*existing.by_people.flat, "sea") or people
+    assert set(read_existing(path.read_bytes()).keywords.flat) == {*existing.by_people.flat, "sea"}
 
 
 def test_rule_9_a_long_keyword_is_whole_in_xmp(put):
@@ -296,4 +296,4 @@ def test_no_tags_leave_no_trace(put):
     taken = tag(path, [])
     assert files(path.parent) == before
     undo_change(taken)
-    assert list(files(path.parent)) == [path.name, path.name + ".xmp"] or len(files(path.parent)) == 2
+    assert set(files(path.parent)) == {path.name, path.name + ".xmp"}
