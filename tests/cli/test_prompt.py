@@ -87,7 +87,9 @@ def test_a_bad_image_has_an_empty_line_and_exit_code_1(run, small, tmp_path):
     assert "bad.jpg" in result.stderr
 
 
-def test_a_preset_without_a_prompt_is_refused(run, preset):
+def test_a_preset_without_a_prompt_is_refused(run, tmp_path):
+    preset = tmp_path / "tags.toml"
+    preset.write_text('[[stages]]\nstage = "match_vocabulary"\nvocabulary = ["a", "b"]\n', encoding="utf-8")
     result = run("prompt", EXAMPLES / "cat.jpg", "--preset", preset)
     assert result.exit_code == 2
     assert "has no stage that makes a prompt" in result.stderr
