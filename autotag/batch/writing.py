@@ -83,7 +83,8 @@ def carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal
     """
     renaming = {name: writer for name, writer in writers.items() if isinstance(writer, RenameWriter)}
     others = {name: writer for name, writer in writers.items() if name not in renaming}
-    return [step for turn in (others, renaming) for step in _carry_out(tasks, turn, journal)]
+    turns = [turn for turn in (others, renaming) if turn]
+    return [step for turn in turns for step in _carry_out(tasks, turn, journal)]
 
 
 def _carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal) -> list[int]:

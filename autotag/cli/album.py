@@ -104,7 +104,7 @@ def album(
     """
     from autotag.album_rules import AlbumRules
     from autotag.batch import tag_folder
-    from autotag.cli.album_progress import AlbumListener, report_summary, stoppable
+    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.progress import Reporter
 
     if dry_run and plan_file is not None:
@@ -115,7 +115,7 @@ def album(
     listener = AlbumListener(reporter, ndjson=ndjson, show=dry_run)
     changes = {"device": device, "batch_size": batch_size}
     with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
-        with stoppable() as stop, listener.counting():
+        with stoppable() as stop, listener.counting(), bookkeeping():
             summary = tag_folder(
                 given(sources),
                 pipeline=pipeline,

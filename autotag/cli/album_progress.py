@@ -85,6 +85,27 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def bookkeeping() -> Iterator[None]:
+    """Says in one line that journal or ledger cannot be written, without which nothing is done.
+
+    Raises:
+        ConfigError: in place of the system's own error.
+    """
+    import sqlite3
+
+    from autotag.errors import ConfigError
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"what is done cannot be put down ({error}), so nothing more is done. Everything so far is safe."
+        ) from error
+
+
 def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool = False) -> None:
     """The last lines on stderr."""
     for file, reason in summary.output_errors:

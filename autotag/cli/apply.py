@@ -30,12 +30,12 @@ def apply(ctx: click.Context, plan: Path, *, state: Path | None, ndjson: bool, q
     """
     from autotag.batch import apply_plan
     from autotag.cli.album import exit_code
-    from autotag.cli.album_progress import AlbumListener, report_summary, stoppable
+    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
     listener = AlbumListener(reporter, ndjson=ndjson, show=False)
-    with stoppable() as stop, listener.counting():
+    with stoppable() as stop, listener.counting(), bookkeeping():
         summary = apply_plan(plan, state=state, listener=listener, stop=stop)
     report_summary(summary, reporter)
     ctx.exit(exit_code(summary.stopped, summary.failed))

@@ -15,6 +15,7 @@ from autotag.cli.download import download
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
 from autotag.cli.tag import tag
+from autotag.cli.thresholds import thresholds
 from autotag.cli.undo import undo
 from autotag.cli.vocabulary import vocabulary
 from autotag.errors import AutotagError
@@ -51,7 +52,7 @@ def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 
 
-for command in (tag, album, undo, apply, prompt, analyze, models, download, vocabulary):
+for command in (tag, album, undo, apply, thresholds, prompt, analyze, models, download, vocabulary):
     main.add_command(command)
 
 

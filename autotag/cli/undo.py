@@ -34,6 +34,7 @@ def undo(ctx: click.Context, folder: str, *, dry_run: bool, state: Path | None, 
     machine's tags are removed, and a line says so. It works after a run that was killed, too.
     """
     from autotag.batch import undo_album
+    from autotag.cli.album_progress import bookkeeping
     from autotag.cli.progress import Reporter
     from autotag.writers.one_line import one_line
 
@@ -43,7 +44,8 @@ def undo(ctx: click.Context, folder: str, *, dry_run: bool, state: Path | None, 
         if dry_run:
             click.echo(one_line(f"takes back: {change.describe()}"))
 
-    summary = undo_album(folder, state=state, dry_run=dry_run, listener=show)
+    with bookkeeping():
+        summary = undo_album(folder, state=state, dry_run=dry_run, listener=show)
     for note in summary.notes:
         reporter.complain(note)
     for file, reason in summary.errors:

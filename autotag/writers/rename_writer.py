@@ -97,7 +97,7 @@ def safe_name(text: str, max_length: int = 128) -> str:
     )
     name = " ".join(_NOT_IN_NAMES.sub(" ", plain).split()).replace(" ,", ",")
     name = _cut(name.lstrip("-. "), max_length)
-    return f"{name[: max_length - 1]}_" if _WINDOWS_DEVICES.match(name) else name
+    return f"_{name[: max_length - 1]}" if _WINDOWS_DEVICES.match(name) else name
 
 
 def _cut(name: str, max_length: int) -> str:

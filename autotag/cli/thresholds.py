@@ -1,0 +1,108 @@
+"""``autotag thresholds``: what each cut would leave, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from autotag.batch.thresholds import Thresholds
+
+
+@click.command()
+@click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="STAGE.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of a stage. May be repeated.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(min=1), default=200, show_default=True, help="Photographs."
+)
+@click.option(
+    "--at",
+    "thresholds",
+    metavar="SCORE",
+    type=float,
+    multiple=True,
+    help="A cut to try. May be repeated; by default ten that part the tags evenly.",
+)
+@click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
+)
+def thresholds(
+    sources: tuple[str, ...],
+    *,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    sample: int,
+    thresholds: tuple[float, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    format_name: Literal["table", "json"],
+) -> None:
+    """Show how many tags and photographs each cut of the scores would leave, on a sample of an album.
+
+    A preset's filter_tags is let through every tag first, unless --set says otherwise. Nothing is written.
+    """
+    from autotag.batch.thresholds import try_thresholds
+    from autotag.cli.album import given, pipeline_of
+    from autotag.cli.progress import Reporter
+
+    open_cut = _without_cut(preset, settings)
+    reporter = Reporter(quiet=False)
+    with (
+        pipeline_of(preset, {"device": device}, [*open_cut, *settings]) as pipeline,
+        reporter.passing_on_warnings(),
+    ):
+        found = try_thresholds(
+            given(sources),
+            pipeline=pipeline,
+            sample=sample,
+            thresholds=thresholds,
+            include=include,
+            exclude=exclude,
+        )
+    if format_name == "json":
+        click.echo(json.dumps(asdict(found), ensure_ascii=False, indent=2))
+    else:
+        _show(found)
+
+
+def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
+    """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
+    from autotag import config
+
+    stages = config.read_preset(preset).get("stages", [])
+    filters = any(isinstance(stage, dict) and stage.get("stage") == "filter_tags" for stage in stages)
+    by_hand = any(setting.startswith("filter_tags.threshold=") for setting in settings)
+    return ["filter_tags.threshold=-1.0"] if filters and not by_hand else []
+
+
+def _show(found: Thresholds) -> None:
+    from autotag.writers.one_line import one_line
+
+    failed = f", {found.failed} could not be read" if found.failed else ""
+    click.echo(f"{found.photos} photographs{failed}\n")
+    click.echo("threshold    tags  per photo  photos with tags  the lowest that stay")
+    for cut in found.cuts:
+        examples = ", ".join(f"{text} ({Path(name).name})" for text, name in cut.examples)
+        click.echo(
+            f"{cut.threshold:9.3f}  {cut.tags:6}  {cut.per_photo:9.1f}  {cut.photos:16}  {one_line(examples)}"
+        )

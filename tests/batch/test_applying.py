@@ -1,0 +1,156 @@
+"""Plans: written, edited by a person, checked, and carried out to the letter."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from autotag.album_plan import read_plan
+from autotag.batch import WriterChoice, apply_plan, undo_album
+from autotag.errors import ConfigError
+from autotag.metadata import read_packet
+from autotag.testing import make_image
+
+
+@pytest.fixture
+def plan(photos, tagged, tmp_path):
+    """A plan for seven photographs: tags, text files and new names."""
+    path = tmp_path / "plan.jsonl"
+    tagged(photos, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename", plan_file=path)
+    return path
+
+
+def lines(plan):
+    return [json.loads(line) for line in plan.read_text().splitlines()]
+
+
+def put(plan, rows):
+    plan.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def keywords(sidecar):
+    return read_packet(sidecar.read_bytes()).keywords
+
+
+def test_making_a_plan_changes_nothing_else(photos, tagged, tree, tmp_path):
+    before = tree(photos)
+    summary = tagged(photos, plan_file=tmp_path / "plan.jsonl")
+    assert tree(photos) == before
+    assert summary.written == 7
+    assert [row["file"] for row in lines(tmp_path / "plan.jsonl")[1:]][:2] == ["a red.png", "b.jpg"]
+
+
+def test_a_plan_carried_out_as_it_is_does_what_the_run_would_have_done(photos, plan, tagged, tree, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(photos, copy)
+    tagged(copy, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename")
+    summary = apply_plan(plan)
+    assert (summary.written, summary.failed) == (7, 0)
+    assert tree(photos).keys() == tree(copy).keys()
+
+
+def test_what_a_person_edits_is_what_is_done(photos, plan):
+    header, *rows = lines(plan)
+    by_file = {row["file"]: row for row in rows}
+    by_file["b.jpg"] |= {"tags": ["sea", {"text": "duck", "path": "animal|duck"}], "rename_to": "my duck.jpg"}
+    by_file["c.webp"]["write"] = ["txt"]
+    del by_file["d.jpg"]
+    put(plan, [header, *by_file.values()])
+    apply_plan(plan)
+    found = keywords(photos / "my duck.jpg.xmp")
+    assert set(found.flat) == {"sea", "duck"}
+    assert ("animal", "duck") in found.paths
+    assert (photos / "my duck.jpg.txt").read_text() == "sea, duck\n"
+    assert (photos / "c.webp").exists()
+    assert not (photos / "c.webp.xmp").exists()
+    assert (photos / "d.jpg").exists()
+    assert not (photos / "d.jpg.xmp").exists()
+
+
+def test_after_a_plan_the_run_that_made_it_finds_nothing_to_do(photos, plan, tagged, tree):
+    header, *rows = lines(plan)
+    for row in rows:
+        row["tags"] = ["mine"]
+    put(plan, [header, *rows])
+    apply_plan(plan)
+    before = tree(photos)
+    summary = tagged(photos, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename")
+    assert summary.unchanged == 7
+    assert tree(photos) == before
+
+
+def test_a_plan_is_taken_back_by_undo(photos, plan, tree):
+    before = tree(photos)
+    apply_plan(plan)
+    assert tree(photos) != before
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_a_photograph_that_changed_since_is_left_alone(photos, plan):
+    make_image("green", (9, 9)).save(photos / "b.jpg")
+    content = (photos / "b.jpg").read_bytes()
+    summary = apply_plan(plan)
+    assert summary.errors == [("b.jpg", "it changed since the plan was made; plan again")]
+    assert (photos / "b.jpg").read_bytes() == content
+    assert summary.written == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tagz": []}, r"line 3, field 'tagz': there is no such field. Did you mean 'tags'\?"),
+        ({"tags": "sea"}, "line 3, field 'tags': 'sea' is not a list"),
+        ({"tags": [7]}, "line 3, field 'tags': entry 1, 7, is neither a text nor a table"),
+        ({"tags": [{"text": "duck", "path": "animal|goose"}]}, "does not end in 'duck'"),
+        ({"caption": None}, "line 3, field 'caption': None is not text"),
+        (
+            {"write": ["xnp"]},
+            r"line 3, field 'write': 'xnp' is not a writer of this plan. Did you mean 'xmp'\?",
+        ),
+        ({"rename_to": "b.png"}, "line 3, field 'rename_to': 'b.png' has not the extension '.jpg'"),
+        ({"rename_to": "con.jpg"}, "line 3, field 'rename_to': 'con.jpg' is not fit for every file system"),
+        ({"rename_to": "../b.jpg"}, "line 3, field 'rename_to'"),
+        ({"file": "../../etc/passwd"}, "line 3, field 'file': .* leads out of the album"),
+        ({"file": "a red.png", "rename_to": None}, "line 3, field 'file': line 2 has 'a red.png' too"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_named_by_line_and_field_and_nothing_is_done(photos, plan, tree, change, said):
+    before = tree(photos)
+    rows = lines(plan)
+    assert rows[2]["file"] == "b.jpg"
+    rows[2] |= change
+    put(plan, rows)
+    with pytest.raises(ConfigError, match=said):
+        apply_plan(plan)
+    assert tree(photos) == before
+
+
+def test_two_photographs_cannot_be_given_one_name(plan):
+    rows = lines(plan)
+    for row in rows[2:5:2]:
+        row["rename_to"] = "same.jpg"
+    assert {row["file"] for row in rows[2:5:2]} == {"b.jpg", "d.jpg"}
+    put(plan, rows)
+    with pytest.raises(ConfigError, match="'rename_to': line 3 has this name too"):
+        read_plan(plan)
+
+
+def test_text_that_is_no_json_is_named_by_its_line(plan):
+    plan.write_text(plan.read_text() + "{oops\n")
+    with pytest.raises(ConfigError, match="line 9: it is no JSON"):
+        read_plan(plan)
+
+
+def test_a_plan_that_may_have_been_edited_is_not_overwritten(photos, plan, tagged):
+    with pytest.raises(ConfigError, match="there already"):
+        tagged(photos, plan_file=plan)
+
+
+def test_a_file_that_is_no_plan_is_refused(tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(ConfigError, match="is no plan"):
+        read_plan(tmp_path / "other.jsonl")

@@ -1,0 +1,187 @@
+"""Albums on the command line, end to end, with a stage that needs no weights."""
+
+from __future__ import annotations
+
+import json
+import signal
+import zipfile
+
+import pytest
+
+from autotag.metadata import read_packet
+from autotag.testing import make_image
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOTAG_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def files(photos):
+    def files():
+        return {
+            path.relative_to(photos).as_posix(): path.read_bytes()
+            for path in photos.rglob("*")
+            if path.is_file()
+        }
+
+    return files
+
+
+def test_sidecars_are_written_by_default_and_undo_removes_them(run, preset, photos, files):
+    before = files()
+    result = run("album", photos, "--preset", preset)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "3 photographs: 3 written" in result.stderr
+    packet = read_packet((photos / "blue.png.xmp").read_bytes())
+    assert set(packet.keywords.flat) == {"blue", "picture"}
+    assert {tag.model for tag in packet.machine_tags} == {"colours"}
+    result = run("undo", photos)
+    assert result.exit_code == 0
+    assert "3 steps taken back" in result.stderr
+    assert files() == before
+
+
+def test_several_writers_with_options_and_a_file_of_their_own(run, preset, photos, tmp_path):
+    result = run(
+        "album", photos, "--preset", preset, "--embed", "--write", "xmp", "--write", "txt",
+        "--write", f"csv={tmp_path / 'table.csv'}", "--writer-set", "txt.content=caption",
+        "--writer-set", "csv.layout=image_tags", "--quiet",
+    )  # fmt: skip
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not list(photos.rglob("*.xmp"))
+    assert (photos / "blue.txt").read_text() == "a blue picture\n"
+    assert (tmp_path / "table.csv").read_text().splitlines()[1] == "photos/a red.png,red; picture"
+
+
+def test_a_dry_run_prints_and_writes_nothing(run, preset, photos, files):
+    before = files()
+    result = run("album", photos, "--preset", preset, "--dry-run", "--write", "xmp", "--write", "rename")
+    assert result.exit_code == 0
+    assert "blue.png: adds to blue.png.xmp: blue, picture" in result.stdout.splitlines()
+    assert "blue.png: renames blue.png to blue, picture.png" in result.stdout.splitlines()
+    assert files() == before
+
+
+def test_ndjson_has_one_object_per_photograph_that_was_done(run, preset, photos):
+    (photos / "bad.png").touch()
+    result = run("album", photos, "--preset", preset, "--ndjson")
+    rows = {row["file"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert result.exit_code == 1
+    assert rows["blue.png"]["status"] == "written"
+    assert [tag["text"] for tag in rows["blue.png"]["tags"]] == ["blue", "picture"]
+    assert rows["bad.png"]["status"] == "failed"
+    assert len([line for line in result.stderr.splitlines() if "bad.png" in line]) == 1
+    assert run("album", photos, "--preset", preset, "--ndjson").stdout.count("\n") == 1  # the bad one
+
+
+def test_a_plan_is_edited_and_applied(run, preset, photos, tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    assert run("album", photos, "--preset", preset, "--plan", plan).exit_code == 0
+    assert not list(photos.rglob("*.xmp"))
+    plan.write_text(plan.read_text().replace('"text": "blue"', '"text": "azure"'))
+    assert run("apply", plan).exit_code == 0
+    assert set(read_packet((photos / "blue.png.xmp").read_bytes()).keywords.flat) == {"azure", "picture"}
+    plan.write_text(plan.read_text().replace('"caption": "a blue picture"', '"caption": 3'))
+    result = run("apply", plan)
+    assert result.exit_code == 2
+    assert "line 3, field 'caption'" in result.stderr
+
+
+def test_thresholds_show_what_each_cut_would_leave(run, preset, photos):
+    result = run("thresholds", photos, "--preset", preset, "--at", "0.2", "--at", "0.3")
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert lines[0] == "3 photographs"
+    assert lines[3].split()[:4] == ["0.200", "3", "1.0", "3"]
+    assert lines[4].split()[:5] == ["0.300", "1", "0.3", "1", "red"]
+
+
+def test_thresholds_as_json_choose_their_own_cuts(run, preset, photos):
+    result = run("thresholds", photos, "--preset", preset, "--format", "json")
+    cuts = json.loads(result.stdout)["cuts"]
+    assert cuts[0]["tags"] == 6
+    assert [cut["tags"] for cut in cuts] == sorted((cut["tags"] for cut in cuts), reverse=True)
+
+
+def test_a_zip_archive_gives_tables_and_is_not_written_into(run, preset, photos, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for path in sorted(photos.rglob("*.png")):
+            zipped.write(path, path.relative_to(photos))
+        zipped.write(photos / "blue.png", "__MACOSX/blue.png")
+    result = run("album", archive, "--preset", preset, "--write", "jsonl", "--exclude", "a*")
+    rows = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
+    assert result.exit_code == 0
+    assert [row["caption"] for row in rows] == ["a blue picture", "a green picture"]
+    assert "cannot write into an archive" in run("album", archive, "--preset", preset).stderr
+
+
+def test_globs_and_lists_on_stdin_name_photographs(run, preset, photos):
+    assert run("album", photos / "**" / "*.png", "--preset", preset).exit_code == 0
+    assert len(list(photos.rglob("*.xmp"))) == 3
+    run("undo", photos)
+    listed = f"{photos / 'blue.png'}\n".encode()
+    assert run("album", "-", "--preset", preset, stdin=listed).exit_code == 0
+    assert [path.name for path in photos.rglob("*.xmp")] == ["blue.png.xmp"]
+
+
+def test_include_and_exclude_choose(run, preset, photos):
+    run("album", photos, "--preset", preset, "--include", "*e*.png", "--exclude", "more")
+    assert sorted(path.name for path in photos.rglob("*.xmp")) == ["a red.png.xmp", "blue.png.xmp"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--write", "xnp"], "Did you mean 'xmp'?"),
+        (["--writer-set", "xmp.embd=true"], "Did you mean 'embed'?"),
+        (["--writer-set", "txt.mode=skip"], "unknown writer of this run"),
+        (["--write", "csv="], "after = comes a file"),
+        (["--write", "txt", "--embed"], "--embed goes with --write xmp"),
+        (["--rules", "none.toml"], "none.toml"),
+        (["--dry-run", "--plan", "plan.jsonl"], "choose one"),
+        (["--include", "*.gif"], "no image found"),
+    ],
+)
+def test_what_cannot_run_ends_with_code_2_and_says_why(run, preset, photos, files, arguments, said):
+    before = files()
+    result = run("album", photos, "--preset", preset, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert files() == before
+
+
+def test_a_state_folder_that_cannot_be_made_ends_the_run_before_anything_is_done(run, preset, photos, files):
+    before = files()
+    result = run("album", photos, "--preset", preset, "--state", photos / "blue.png" / "state")
+    assert result.exit_code == 2
+    assert "cannot be put down" in result.stderr
+    assert files() == before
+
+
+def test_undo_where_nothing_was_done_says_so(run, photos):
+    result = run("undo", photos)
+    assert result.exit_code == 2
+    assert "nothing to undo" in result.stderr
+
+
+def test_ctrl_c_stops_after_what_is_in_hand_and_the_next_run_goes_on(start, run, preset, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        make_image(size=(8 + number, 8)).save(folder / f"{number:02}.png")
+    options = ("--preset", preset, "--batch-size", "2", "--set", "name_colours.pause=0.3", "--ndjson")
+    process = start("album", folder, *options)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Everything so far is safe" in stderr
+    done = len(list(folder.glob("*.xmp")))
+    assert 0 < done < 60
+    result = run("album", folder, "--preset", preset, "--batch-size", "2", "--set", "name_colours.pause=0.0")
+    assert result.exit_code == 0
+    assert len(list(folder.glob("*.xmp"))) == 60

@@ -1,0 +1,112 @@
+"""Photographs named by what is in them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.records import Caption, Result
+from autotag.writers.rename_writer import RenameWriter, safe_name
+
+WINDOWS = ["con", "CON.old", "nul", "com1", "LPT9", "aux"]
+
+
+def result(prompt: str = "", caption: str = "") -> Result:
+    return Result("x", (1, 1), prompt=prompt, captions=(Caption(caption, "test"),) if caption else ())
+
+
+def new_names(writer, photo, found):
+    return [target.name for change in writer.changes(photo, found) for _, target in change.moves]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a dog, on grass", "a/b\\c:d*e?f\"g<h>i|j", "..hidden", "ends with dots...", " spaces  and\nlines ",
+        "x" * 500, "ä" * 300, "日本" * 200, "tab\tand \x00\x1f", "right\u202eto left", "lone \udc80", "-rf",
+        *WINDOWS,
+    ],
+)  # fmt: skip
+def test_names_are_fit_for_every_file_system(text):
+    name = safe_name(text)
+    assert name
+    assert len(name) <= 128
+    assert len(name.encode("utf-8")) <= 200
+    assert not re.search(r'[<>:"/\\|?*\x00-\x1f\u202e]', name)
+    assert name == name.strip(" .")
+    assert not name.startswith(("-", "."))
+    assert not re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("text", ["", "...", "???", "\u200b"])
+def test_nothing_is_left_of_what_is_no_name(text):
+    assert safe_name(text) == ""
+
+
+def test_a_long_text_is_cut_between_words():
+    name = safe_name("word " * 40)
+    assert name.endswith("word")
+    assert 100 < len(name) <= 128
+
+
+def test_a_taken_name_gets_a_number_and_also_one_that_is_only_planned(tmp_path):
+    for name in ("a.jpg", "b.jpg", "A Dog.JPG"):
+        (tmp_path / name).touch()
+    writer = RenameWriter()
+    assert new_names(writer, tmp_path / "a.jpg", result("a dog")) == ["a dog (2).jpg"]
+    assert new_names(writer, tmp_path / "b.jpg", result("a dog")) == ["a dog (3).jpg"]
+
+
+@pytest.mark.parametrize("name", ["a dog.jpg", "a dog (7).jpg", "A DOG.jpg"])
+def test_a_photograph_that_has_such_a_name_keeps_it(tmp_path, name):
+    (tmp_path / name).touch()
+    assert RenameWriter().changes(tmp_path / name, result("a dog")) == []
+
+
+def test_what_belongs_to_a_photograph_moves_along(tmp_path):
+    for name in ("a.jpg", "a.jpg.xmp", "a.xmp", "a.txt", "a.jpg.txt", "ab.txt", "b.jpg"):
+        (tmp_path / name).touch()
+    names = new_names(RenameWriter(), tmp_path / "a.jpg", result("a dog"))
+    assert names[0] == "a dog.jpg"
+    assert sorted(names) == ["a dog.jpg", "a dog.jpg.txt", "a dog.jpg.xmp", "a dog.txt", "a dog.xmp"]
+
+
+def test_what_is_shared_stays_and_a_raw_file_owns_its_sidecar(tmp_path):
+    for name in ("a.jpg", "a.cr2", "a.xmp", "a.txt"):
+        (tmp_path / name).touch()
+    assert new_names(RenameWriter(), tmp_path / "a.jpg", result("a dog")) == ["a dog.jpg"]
+    assert sorted(new_names(RenameWriter(), tmp_path / "a.cr2", result("a cat"))) == [
+        "a cat.cr2",
+        "a cat.xmp",
+    ]
+
+
+def test_the_caption_is_the_name_where_there_is_no_prompt_or_it_is_asked_for(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert new_names(RenameWriter(), tmp_path / "a.jpg", result("", "a cat")) == ["a cat.jpg"]
+    found = new_names(RenameWriter(by="caption"), tmp_path / "a.jpg", result("a dog", "a cat"))
+    assert found == ["a cat.jpg"]
+
+
+def test_without_any_text_nothing_is_renamed(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert RenameWriter().changes(tmp_path / "a.jpg", result()) == []
+
+
+def test_a_move_never_takes_a_name_that_somebody_took_meanwhile(tmp_path):
+    (tmp_path / "a.jpg").write_text("a")
+    [change] = RenameWriter().changes(tmp_path / "a.jpg", result("a dog"))
+    (tmp_path / "a dog.jpg").write_text("another")
+    with pytest.raises(Exception, match="another file is called"):
+        change.apply()
+    assert (tmp_path / "a.jpg").read_text() == "a"
+    assert (tmp_path / "a dog.jpg").read_text() == "another"
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="max_length = 500"):
+        RenameWriter(max_length=500)
+    with pytest.raises(ConfigError, match="Did you mean 'prompt'"):
+        RenameWriter(by="promt")  # type: ignore[arg-type]
