@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from PIL import (  # those unused here register their decoders in Image.OPEN
@@ -27,6 +27,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from autotag.colours import to_rgb
 from autotag.errors import ImageReadError
 from autotag.orientation import orientation, upright, upright_size
+from autotag.raw_files import decode_raw, is_raw
 from autotag.tiff_directory import first_page
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ out of a thinner strip."""
 
 _MAX_FRAMES = 500
 _BLANK_RANGE = 8  # grey levels
-_PILLOW_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: there if the user registered pi-heif
+_PILLOW_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: there if the user registered one
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _OTHER_KINDS = {
     b"<svg": "an SVG drawing",
     b"<?xml": "an XML or SVG document",
@@ -102,6 +104,8 @@ def decode(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Ima
     """
     if not encoded:
         raise ImageReadError(source, "the file is empty (0 bytes)")
+    if is_raw(source):
+        return _decode_raw(encoded, source, limits)
     try:
         file, turned = _open(encoded, limits)
         if file is None:
@@ -180,7 +184,35 @@ def _open(encoded: bytes, limits: DecodeLimits) -> tuple[ImageFile.ImageFile | N
             if name == "PNG":
                 encoded = without_broken_animation(encoded)
             return opener(io.BytesIO(encoded), ""), 0
-    return None, 0
+    return _open_heif(encoded), 0
+
+
+def _open_heif(encoded: bytes) -> ImageFile.ImageFile | None:
+    """A HEIC file by pi-heif, which Pillow does not learn; None for others, or without the extra."""
+    if encoded[4:8] != b"ftyp" or encoded[8:12] not in _HEIF_BRANDS:
+        return None
+    try:
+        from pi_heif import HeifImageFile
+    except ImportError:
+        return None
+    file: ImageFile.ImageFile = HeifImageFile(io.BytesIO(encoded), "")
+    return file
+
+
+def _decode_raw(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Image, tuple[int, int]]:
+    def check(size: tuple[int, int]) -> None:
+        check_size(size, source, limits.max_pixels)
+        if limits.reserve:
+            limits.reserve(size[0] * size[1])
+
+    preview = replace(limits, reserve=None)
+    pixels, size = decode_raw(
+        encoded,
+        source,
+        decode_jpeg=lambda jpeg: decode(jpeg, f"{source} (preview)", preview),
+        check_size=check,
+    )
+    return shrink(pixels, limits.target_size), size
 
 
 def _pixels(file: ImageFile.ImageFile, encoded: bytes, limits: DecodeLimits) -> Image.Image:
@@ -318,8 +350,8 @@ def _not_an_image(encoded: bytes) -> str:
     """What these bytes are instead, as far as their beginning tells."""
     start = encoded[:512].lstrip()
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-        return "HEIC needs a decoder: pip install pi-heif, then pi_heif.register_heif_opener()"
+    if brand in _HEIF_BRANDS:
+        return "HEIC needs: pip install 'autotag[heic]'"
     if brand:
         return "it is a video, not an image"
     for magic, kind in _OTHER_KINDS.items():

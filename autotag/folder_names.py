@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.images import IMAGE_SUFFIXES
-from autotag.metadata.sidecars import RAW_SUFFIXES
+from autotag.raw_files import RAW_SUFFIXES, is_raw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class FolderNames:
         names = [picture.name + suffix for suffix in suffixes]
         if not others:
             names += [picture.stem + suffix for suffix in suffixes]
-        elif _is_raw(picture.name) and not any(map(_is_raw, others)):
+        elif is_raw(picture.name) and not any(map(is_raw, others)):
             names += [picture.stem + ".xmp", picture.stem + ".XMP"]
         return _there(picture.parent, names)
 
@@ -96,7 +96,3 @@ def _stem(name: str) -> str:
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
-
-
-def _is_raw(name: str) -> bool:
-    return _suffix(name) in RAW_SUFFIXES

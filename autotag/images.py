@@ -25,6 +25,7 @@ from autotag.decoding import DECODER_ERRORS, MAX_PIXELS, DecodeLimits, check_siz
 from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.fetching import decode_data_uri, fetch, shown_url
 from autotag.orientation import orientation, upright, upright_size
+from autotag.raw_files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,6 +129,7 @@ def find_images(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
+    raw: bool = False,
 ) -> Iterator[Path]:
     """The image files in folders, in sorted order, found as they are asked for.
 
@@ -143,6 +145,7 @@ def find_images(
         exclude: glob patterns of files and folders to leave out, matched likewise.
         follow_symlinks: whether to enter folders through symbolic links, each folder once. Links to files
             count as files in any case.
+        raw: whether cameras' RAW files count as images too; reading them needs ``autotag[raw]``.
 
     Raises:
         ConfigError: no path is given.
@@ -153,7 +156,7 @@ def find_images(
         raise ConfigError("find_images needs a file or a folder to look in")
     roots = [Path(path) for path in paths]
     folders = [_is_folder(root) for root in roots]
-    search = _Search(tuple(map(str.lower, include)), tuple(map(str.lower, exclude)), follow_symlinks)
+    search = _Search(tuple(map(str.lower, include)), tuple(map(str.lower, exclude)), follow_symlinks, raw)
     return (
         found
         for root, is_folder in zip(roots, folders, strict=True)
@@ -168,6 +171,7 @@ class _Search:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     follow_symlinks: bool
+    raw: bool
 
     def below(self, root: Path) -> Iterator[Path]:
         """Depth first, each folder sorted by name. One listing per level is in memory."""
@@ -190,7 +194,8 @@ class _Search:
         return is_folder and not _matches(entry, root, self.exclude)
 
     def _is_wanted_file(self, entry: os.DirEntry[str], root: Path) -> bool:
-        if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122 - no Path per file
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - no Path per file
+        if suffix not in IMAGE_SUFFIXES and not (self.raw and suffix in RAW_SUFFIXES):
             return False
         if _matches(entry, root, self.exclude) or (self.include and not _matches(entry, root, self.include)):
             return False

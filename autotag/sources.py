@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images import IMAGE_SUFFIXES, find_images, is_hidden
+from autotag.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from autotag.images import ImageInput
 
 _ZIP_FILE_BYTES = 2**31
+_logger = logging.getLogger("autotag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,22 @@ def find_album(
 def _folder_album(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
     def find() -> Iterator[Photo]:
         start = len(os.path.join(folder, ""))  # noqa: PTH118 - no Path per photograph
-        for path in find_images(folder, include=include, exclude=exclude):
+        for path in _with_readable_raw(find_images(folder, include=include, exclude=exclude, raw=True)):
             yield Photo(path.as_posix()[start:] if str(folder) != "." else path.as_posix(), path, path)
 
     return Album(folder, folder.resolve(), False, find)
+
+
+def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
+    """The files without RAW files if those cannot be read, which is said once."""
+    readable = can_read_raw()
+    said = False
+    for path in paths:
+        if readable or not is_raw(path.name):
+            yield path
+        elif not said:
+            said = True
+            _logger.warning("RAW files such as %s are left out; they need: pip install 'autotag[raw]'", path)
 
 
 def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Album:
@@ -148,7 +163,7 @@ def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterat
         if not pictures:
             raise ImageReadError(str(path), "no picture fits this pattern")
         return iter(pictures)
-    return find_images(path, include=include, exclude=exclude)
+    return _with_readable_raw(find_images(path, include=include, exclude=exclude, raw=True))
 
 
 def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
@@ -169,7 +184,7 @@ def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Al
 
 def _is_wanted(path: PurePosixPath, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
     """Whether a file is a picture that is not left out; folders are judged as ``find_images`` does."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES or any(map(is_hidden, path.parts)):
+    if path.suffix.lower() not in IMAGE_SUFFIXES | RAW_SUFFIXES or any(map(is_hidden, path.parts)):
         return False
     around = [path, *(parent for parent in path.parents if parent.name)]
     if any(_matches(one, exclude) for one in around):

@@ -251,7 +251,6 @@ def test_a_sound_png_is_not_copied() -> None:
         (b"%PDF-1.7", "PDF"),
         (b"8BPS\0\1", "Photoshop"),
         (b"PK\x03\x04", "ZIP"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "pi-heif"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (b"\xff\x0a\x00", "JPEG XL"),
         (b"\xff\xd8\xff", "damaged"),

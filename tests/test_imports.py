@@ -17,7 +17,7 @@ LAYERS = [
     {
         "batch_sizes", "clip_interrogator_lists", "colours", "data", "decoding", "embeddings", "english", "fast_paths",
         "fetching", "function_stage", "images", "mining", "label_matrix", "options", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat",
-        "ranges", "reading_ahead", "registry", "sample_views", "stream_stats", "templates", "tiff_directory", "vocabulary",
+        "ranges", "raw_files", "reading_ahead", "registry", "sample_views", "stream_stats", "templates", "tiff_directory", "vocabulary",
         "vocabulary_files", "wiring",
     },
     {"models", "stages"},

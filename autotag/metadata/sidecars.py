@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from autotag.errors import MetadataError
 from autotag.metadata.xmp import read_packet
+from autotag.raw_files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SidecarNaming = Literal["auto", "ext", "adobe"]
 
-RAW_SUFFIXES = frozenset(
-    (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25", ".kdc", ".mef",
-     ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf",
-     ".srw", ".x3f")
-)  # fmt: skip
 _OTHER_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic",
     ".heif", ".hif", ".mpo", ".psd", ".jxl", ".jp2", ".mp4", ".mov",
