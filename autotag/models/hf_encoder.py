@@ -36,7 +36,8 @@ class HfEncoder:
         processor: its processor.
         id: names the weights.
         default_thresholds: score name -> cut.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
+            ``load`` only: a model that is handed in keeps its weights.
     """
 
     def __init__(
@@ -57,8 +58,6 @@ class HfEncoder:
         if "causal_text" not in plain and model.config.model_type == "clip":
             probe = self._text_inputs(PROBE)["input_ids"].to(model.device)
             self._causal_text = causal_text_of_clip(model, probe)
-        if "packed_linears" not in plain:
-            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfEncoder:
@@ -69,6 +68,8 @@ class HfEncoder:
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
+        if "packed_linears" not in request.plain:
+            pack_linears(model)
         return cls(
             model,
             processor,

@@ -42,14 +42,13 @@ class KeybertExtractor:
 
     Args:
         model: the sentence-transformers model that embeds texts and candidates.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
+            ``load`` only: a model that is handed in keeps its weights.
     """
 
     def __init__(self, model: SentenceTransformer, *, plain: AbstractSet[str] = frozenset()) -> None:
         self.model = model.float()
         self._keybert = KeyBERT(model)
-        if "packed_linears" not in plain:
-            pack_linears(model)
         self._vectors: SentenceVectors | None = None
         if "keyphrase_vectors" not in plain:
             self._vectors = sentence_vectors(model)
@@ -74,6 +73,8 @@ class KeybertExtractor:
                 request.name,
                 f"model {request.name!r}: folder {folder} does not load in sentence-transformers: {error}",
             ) from error
+        if "packed_linears" not in request.plain:
+            pack_linears(model.float())
         return cls(model.eval(), plain=request.plain)
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[Keyphrases]:

@@ -43,7 +43,8 @@ class OpenClipEncoder:
         id: names the weights.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         default_thresholds: score name -> cut.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
+            ``load`` only: a model that is handed in keeps its weights.
     """
 
     def __init__(
@@ -69,8 +70,6 @@ class OpenClipEncoder:
         if "causal_text" not in plain:
             probe = tokenizer(list(causal_text.PROBE)).to(self._device)
             self._encode_text = causal_text.causal_text_of_open_clip(model, probe) or model.encode_text
-        if "packed_linears" not in plain:
-            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> OpenClipEncoder:
@@ -259,6 +258,8 @@ def _built(
         raise ModelLoadError(
             request.name, f"model {request.name!r}: folder {folder} does not load in open_clip: {error}"
         ) from error
+    if "packed_linears" not in request.plain:
+        pack_linears(model)
     return OpenClipEncoder(
         model.eval(),
         words,

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from keybert import KeyBERT
+from sentence_transformers import SentenceTransformer
 
 from autotag import fast_paths
 from autotag.errors import ConfigError, ModelLoadError
+from autotag.models.keybert_extractor import KeybertExtractor
 from autotag.models.pool import ModelPool
 from autotag.protocols import KeyphraseExtractor, KeyphraseOptions
 
@@ -243,3 +246,12 @@ def test_damaged_weights_name_folder_and_file(tiny_folder: Callable[[str], Path]
 
     with pytest.raises(ModelLoadError, match=f"model.safetensors in folder {folder} is damaged"):
         ModelPool(device="cpu").extractor(str(folder))
+
+
+def test_a_model_that_is_handed_in_keeps_its_weights(minilm: Path) -> None:
+    model = SentenceTransformer(str(minilm), device="cpu")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    KeybertExtractor(model).extract([SMILES], NGRAMS)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
