@@ -350,7 +350,8 @@ def _cut(stages: Sequence[_Ready]) -> int:
 
 
 def _prepares(stage: Stage) -> bool:
-    return isinstance(stage, PreparesSamples)
+    """Whether a stage has something to prepare; one that borrows no model in its present mode has not."""
+    return isinstance(stage, PreparesSamples) and bool(getattr(stage, "borrows", True))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -86,7 +86,8 @@ def needed_models(pipeline: Pipeline) -> tuple[ModelAddress, ...]:
     """The models that the stages borrow by name, each once, in the order of the stages.
 
     Taken from the types of the stages' options: one that admits a ``Captioner`` names a captioner, and an
-    encoder left at None is the pipeline's. A stage that is no dataclass does not tell.
+    encoder left at None is the pipeline's. A stage with an attribute ``borrows`` says itself which of its
+    options name models that it does borrow. One that is no dataclass does not tell.
     """
     addresses = [address for stage in pipeline.stages for address in _borrowed(stage, pipeline)]
     return tuple({address.key: address for address in addresses}.values())
@@ -165,7 +166,10 @@ def _size(card: ModelCard) -> int:
 
 def _borrowed(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
     """The models that the options of one stage name."""
+    borrowed = getattr(stage, "borrows", None)
     for name, option in options.option_fields(type(stage)).items():
+        if borrowed is not None and name not in borrowed:
+            continue
         kind = _model_kind(str(option.type))
         model = getattr(stage, name)
         if model is None and kind == "encoder":

@@ -43,6 +43,9 @@ class Stage(Protocol):
 class NeedsModels(Protocol):
     """A stage that borrows models: ``setup`` is called once, before the first batch.
 
+    A stage that borrows a model by one of its options only sometimes has ``borrows`` too: the names of the
+    options whose models it does borrow. What a preset needs is listed by it.
+
     A pipeline calls it on its own shallow copy of the stage, so one stage object may be in two pipelines,
     and what it borrowed goes when the pipeline is closed.
     """

@@ -23,8 +23,8 @@ def option(pipeline: Pipeline, stage: str, name: str) -> Any:
 
 
 class TestPresets:
-    def test_there_are_mini_base_and_large(self) -> None:
-        assert preset_names() == ("base", "large", "mini")
+    def test_there_are_mini_base_large_and_artwork(self) -> None:
+        assert preset_names() == ("artwork", "base", "large", "mini")
 
     @pytest.mark.parametrize(
         ("preset", "captioner", "extractor", "encoder"),

@@ -10,7 +10,7 @@ from autotag.config import load
 from autotag.errors import ModelLoadError, UnknownNameError
 from autotag.models.catalog import parse_name
 from autotag.pipeline import Pipeline
-from autotag.stages import CaptionImages
+from autotag.stages import AssemblePrompt, CaptionImages
 from autotag.testing import FakeCaptioner
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ def test_a_pipeline_needs_what_its_stages_name_and_its_encoder():
 
 def test_a_stage_with_an_encoder_of_its_own_does_not_need_the_pipelines():
     assert _names(load("base", filter_tags={"encoder": "siglip-base"}))[-1] == ("encoder", "siglip-base")
+
+
+def test_a_mode_that_looks_at_no_image_needs_no_encoder():
+    assert _names(Pipeline([CaptionImages("git-base"), AssemblePrompt("caption")])) == [
+        ("captioner", "git-base")
+    ]
+    assert _names(Pipeline([CaptionImages("git-base"), AssemblePrompt("fast")]))[-1][0] == "encoder"
 
 
 def test_an_encoder_that_no_stage_asks_for_is_not_needed():

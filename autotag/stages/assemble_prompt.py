@@ -117,6 +117,11 @@ class AssemblePrompt:
         self._read = {part: self._labels(part) for part in wanted}
         self._negatives = self._labels("negatives") if self.mode == "negative" else ()
 
+    @property
+    def borrows(self) -> frozenset[str]:
+        """Which of the options name a model that this mode borrows."""
+        return frozenset() if self.mode in _WITHOUT_ENCODER else frozenset({"encoder"})
+
     def setup(self, models: Models, /) -> None:
         if self.mode in _WITHOUT_ENCODER:
             return

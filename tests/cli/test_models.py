@@ -47,7 +47,7 @@ def test_it_is_said_that_the_licence_of_the_code_does_not_cover_the_bundled_weig
 def test_people_get_name_size_presence_licence_and_origin_in_two_lines(run, local_hub):
     lines = run("models").stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("  blip-large "))
-    for words in ("captioner", "1.9 GB", "not here", "for large"):
+    for words in ("captioner", "1.9 GB", "not here", "for artwork, large"):
         assert words in lines[at]
     assert "BSD-3-Clause" in lines[at + 1]
     assert "arXiv:2201.12086" in lines[at + 1]
