@@ -87,6 +87,7 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cat", "rocket"):
         shutil.copy(DOCS / "examples" / f"{name}.jpg", tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUTOTAG_STATE", str(tmp_path / "state"))
     return tmp_path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
     from autotag.sources import Photo
 
+_THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -109,16 +111,25 @@ def _carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journa
 
 
 def _flush(tasks: Sequence[Task], journal: Journal) -> list[int]:
-    steps = [(task, change) for task in tasks for change in task.planned]
-    numbers = journal.begin([change for _, change in steps])
-    done: list[int] = []
-    failed: list[int] = []
-    for number, (task, change) in zip(numbers, steps, strict=True):
-        (done if _apply(task, change) else failed).append(number)
-    journal.failed(failed)
+    steps = [change for task in tasks for change in task.planned]
+    numbers = journal.begin(steps)
+    taken = [went for several in _in_threads(tasks) for went in several]
+    journal.failed(number for number, went in zip(numbers, taken, strict=True) if not went)
     for task in tasks:
         task.planned.clear()
-    return done
+    return [number for number, went in zip(numbers, taken, strict=True) if went]
+
+
+def _in_threads(tasks: Sequence[Task]) -> list[list[bool]]:
+    """Makes the changes, those of one photograph in order: most of the time is waiting for the disk."""
+    if sum(len(task.planned) for task in tasks) < 2:
+        return [_apply_all(task) for task in tasks]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(_apply_all, tasks))
+
+
+def _apply_all(task: Task) -> list[bool]:
+    return [_apply(task, change) for change in task.planned]
 
 
 def _apply(task: Task, change: FileChange) -> bool:

@@ -7,15 +7,14 @@ photographs may share a stem, and then ``beach.xmp`` belongs to the RAW among th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from autotag.errors import MetadataError
 from autotag.metadata.xmp import read_packet
 from autotag.raw_files import RAW_SUFFIXES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SidecarNaming = Literal["auto", "ext", "adobe"]
 
@@ -102,12 +101,9 @@ def _present(base: Path) -> list[Path]:
 
 def _same_stem(path: Path) -> list[Path]:
     """Other photographs and films in the folder with the same name up to the extension."""
-    found: list[Path] = []
-    for suffix in _SUFFIXES:
-        other = path.with_suffix(suffix)
-        if other.name != path.name and other.is_file() and not other.samefile(path):
-            found.append(other)
-    return found
+    base = os.path.splitext(path)[0]  # noqa: PTH122 - a hundred Paths per photograph take a millisecond
+    there = (Path(base + suffix) for suffix in _SUFFIXES if os.path.isfile(base + suffix))  # noqa: PTH113
+    return [other for other in there if other.name != path.name and not other.samefile(path)]
 
 
 def _named_owner(sidecar: Path, content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +85,7 @@ class XmpWriter:
     touch: bool = False
     model: str = ""
     _exiftool: Exiftool | None = field(init=False, repr=False, default=None)
+    _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
 
     def __post_init__(self) -> None:
         if self.naming not in _NAMINGS:
@@ -119,7 +121,7 @@ class XmpWriter:
                 tag.text,
                 tag.score,
                 self.model,
-                version("autotag"),
+                self._version,
                 path=tuple(paths[tag.text].split("|")) if tag.text in paths else (),
             )
             for tag in result.tags
