@@ -42,7 +42,7 @@ def _jpeg(content: bytes) -> Iterator[bytes | memoryview]:
     yield _orientation(jpeg_file.exif_in(found))
     for part in found:
         if part.marker not in _JPEG_METADATA:
-            yield bytes((part.marker,)) + part.payload
+            yield content[part.start : part.end]
     yield memoryview(content)[found[-1].end if found else 2 :]
 
 
@@ -51,8 +51,7 @@ def _png(content: bytes) -> Iterator[bytes | memoryview]:
     yield _orientation(next((part.payload for part in found if part.kind == b"eXIf"), b""))
     for part in found:
         if part.kind not in _PNG_METADATA:
-            yield part.kind
-            yield part.payload
+            yield memoryview(content)[part.start : part.end]
 
 
 def _webp(content: bytes) -> Iterator[bytes | memoryview]:
@@ -60,8 +59,7 @@ def _webp(content: bytes) -> Iterator[bytes | memoryview]:
     yield _orientation(webp_file.exif_in(found))
     for part in found:
         if part.kind not in _WEBP_METADATA:
-            yield part.kind
-            yield part.payload
+            yield memoryview(content)[part.start : part.end]
 
 
 def _orientation(exif: bytes) -> bytes:

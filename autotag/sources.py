@@ -118,10 +118,12 @@ def find_album(
 
 
 def _folder_album(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - what is journalled holds in any working folder
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
+
     def find() -> Iterator[Photo]:
-        start = len(os.path.join(folder, ""))  # noqa: PTH118 - no Path per photograph
         for path in _with_readable_raw(find_images(folder, include=include, exclude=exclude, raw=True)):
-            yield Photo(path.as_posix()[start:] if str(folder) != "." else path.as_posix(), path, path)
+            yield Photo(path.as_posix()[start:], path, path)
 
     return Album(folder, folder.resolve(), False, find)
 
@@ -179,7 +181,7 @@ def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Al
         for name in kept:
             yield Photo(name, cast("BinaryIO", ZipImage(path, name)), None)
 
-    return Album(path.parent, path.resolve(), True, find)
+    return Album(Path(os.path.abspath(path.parent)), path.resolve(), True, find)  # noqa: PTH100
 
 
 def _is_wanted(path: PurePosixPath, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
@@ -205,6 +207,6 @@ def album_root(sources: Sequence[str | os.PathLike[str]]) -> tuple[Path, Path]:
     """
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and paths[0].is_dir():
-        return paths[0], paths[0].resolve()
+        return Path(os.path.abspath(paths[0])), paths[0].resolve()  # noqa: PTH100 - links are not followed
     album = find_album(sources)
     return album.root, album.key

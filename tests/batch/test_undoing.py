@@ -123,3 +123,12 @@ def test_a_name_that_somebody_took_meanwhile_is_reported_and_tried_again(photos,
     (photos / "b.jpg").unlink()
     assert undo_album(photos).errors == []
     assert tree(photos) == before
+
+
+def test_undo_works_from_another_working_folder(photos, tagged, tree, monkeypatch, tmp_path):
+    before = tree(photos)
+    monkeypatch.chdir(photos.parent)
+    tagged("photos", "xmp", WriterChoice("txt", options={"naming": "full"}), "csv", "rename")
+    monkeypatch.chdir(tmp_path / "state")
+    undo_album(photos)
+    assert tree(photos) == before
