@@ -1,1 +1,1 @@
-"""Measures of how good captions and tags are: pure functions, each with its source."""
+"""Judges captioners and taggers: metrics, each with its source, intervals, and a report."""

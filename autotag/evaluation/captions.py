@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,19 @@ if TYPE_CHECKING:
 
 Ngrams = Counter[tuple[str, ...]]
 
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:'[^\W\d_{_UNSPACED}]+)?")
 _LONGEST = 4
 _SIGMA = 6.0
 _SCALE = 10.0
 
 
 def caption_tokens(text: str) -> list[str]:
-    """Lower-case words; punctuation is dropped, as the reference tokeniser (PTB) does for captions."""
-    return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
+    """Lower-case words; punctuation is dropped, as the reference tokeniser (PTB) does for captions.
+
+    Of any script that parts words by spaces. Chinese and Japanese do not: each character is a token.
+    """
+    return _TOKEN.findall(unicodedata.normalize("NFC", text).lower())
 
 
 class CiderD:

@@ -80,3 +80,22 @@ def test_an_image_without_references_is_refused(references: list[list[str]]) -> 
 def test_a_caption_too_few_is_refused() -> None:
     with pytest.raises(ValueError, match="4 captions for 5 images"):
         CiderD(REFERENCES).mean(CAPTIONS[:4])
+
+
+def test_500_caption_sets_score_as_by_the_reference_implementation(caption_sets, reference_scores) -> None:
+    captions, references = caption_sets
+    cider = CiderD(references)
+    scores = [cider.score(image, caption) for image, caption in enumerate(captions)]
+    assert len(scores) == 500
+    assert scores == pytest.approx(reference_scores["cider_d"], abs=1e-6)
+    assert cider.mean(captions) == pytest.approx(reference_scores["cider_d_mean"], abs=1e-6)
+
+
+def test_other_languages_have_words_too() -> None:
+    assert caption_tokens("Ein Mädchen, das läuft.") == ["ein", "mädchen", "das", "läuft"]
+    assert caption_tokens("Собака бежит!") == ["собака", "бежит"]
+    assert caption_tokens("一只狗 runs") == ["一", "只", "狗", "runs"]
+
+
+def test_two_ways_to_write_an_accent_are_one_word() -> None:
+    assert caption_tokens("cafe\u0301") == caption_tokens("caf\u00e9") == ["café"]
