@@ -13,19 +13,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 
 LAYERS = [
-    {"errors", "records", "protocols"},
+    {"errors", "protocols", "records"},
     {
-        "batch_sizes", "clip_interrogator_lists", "colours", "data", "decoding", "embeddings", "english", "fast_paths",
-        "fetching", "function_stage", "images", "mining", "label_matrix", "options", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat",
-        "ranges", "raw_files", "reading_ahead", "registry", "sample_views", "stream_stats", "templates", "tiff_directory", "vocabulary",
-        "vocabulary_files", "wiring",
+        "batch_sizes", "clip_interrogator_lists", "colours", "data", "decoding", "embeddings",
+        "english", "fast_paths", "fetching", "function_stage", "images", "label_matrix", "mining",
+        "options", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat",
+        "ranges", "raw_files", "reading_ahead", "registry", "sample_views", "stream_stats",
+        "templates", "tiff_directory", "vocabulary", "vocabulary_files", "wiring",
     },
     {"models", "stages"},
     {"engine", "pipeline", "streaming"},
     {"config"},
     {
-        "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger", "evaluation", "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest", "search", "sharding", "sources", "testing",
-        "training", "writers",
+        "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger", "evaluation",
+        "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest",
+        "search", "sharding", "sources", "testing", "training", "writers",
     },
     {"cli", "integrations", "server", "ui"},
 ]  # fmt: skip
