@@ -85,7 +85,7 @@ def tag_alone(album: Path) -> float:
 
 
 def bookkeeping(folder: Path, count: int) -> dict[str, tuple[float, float]]:
-    """Milliseconds per photograph beyond reading and tagging, passed and of the processor, by what is written."""
+    """Milliseconds per photograph beyond reading and tagging, by what is written: passed, and worked."""
     found = {}
     for name, writers in WRITERS.items():
         album = fill(folder / name.replace(" ", "_").replace(",", ""), count)
