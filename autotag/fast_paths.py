@@ -22,6 +22,7 @@ FAST_PATHS = {
     "packed_linears": "linear layers on a CPU in oneDNN's own layout, where a trial at load shows a gain",
     "keyphrase_vectors": "sentence embeddings once per text over all batches, grouped by length",
     "causal_text": "CLIP texts cut at their end token",
+    "prompt_chain": "prompts that begin alike compared at the price of what they do not share",
 }
 """Name -> what it does."""
 

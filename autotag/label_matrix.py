@@ -1,8 +1,8 @@
 """The vectors of long lists of labels: computed once per encoder, labels and template, kept on disk.
 
-A file is called by the hash of all three, so that no other encoder or list can be taken for it. It is
-written aside and put in place whole, and read by mapping it into memory: several processes may compute the
-same matrix at once, and share one copy of it.
+A file is called by the hash of all three and of the encoder's precision, so that no other encoder or list
+can be taken for it. It is written aside and put in place whole, and read by mapping it into memory: several
+processes may compute the same matrix at once, and share one copy of it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "AUTOTAG_CACHE"
 """Environment variable that names the folder of the cache."""
 
-_FORMAT = "1"
+_FORMAT = "2"
 _TEXTS_AT_ONCE = 1024
 _FEWEST_KEPT = 256
 _ROWS_LOOKED_AT = 64
 
 _logger = logging.getLogger("autotag")
+_said: set[Path] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,8 @@ def label_matrix(
         name: of the list, for the progress bar.
     """
     labels = tuple(labels)
-    path = (folder or cache_folder()) / f"{matrix_key(encoder.id, labels, template)}.npy"
+    key = matrix_key(encoder.id, labels, template, dtype=getattr(encoder, "dtype", "float32"))
+    path = (folder or cache_folder()) / f"{key}.npy"
     vectors = _read(path, len(labels))
     if vectors is None:
         vectors = _computed(encoder, [filled(template, label) for label in labels], name)
@@ -96,10 +98,17 @@ def cache_folder() -> Path:
     return (Path(user) if user else Path("~/.cache").expanduser()) / "autotag" / "labels"
 
 
-def matrix_key(encoder_id: str, labels: Sequence[str], template: str) -> str:
-    """32 hexadecimal digits that tell matrices apart: a hash of the format, encoder, template and labels."""
+def matrix_key(encoder_id: str, labels: Sequence[str], template: str, *, dtype: str = "float32") -> str:
+    """32 hexadecimal digits that tell matrices apart: a hash of the format and of all arguments.
+
+    Args:
+        encoder_id: names the weights.
+        labels: of the matrix, in order.
+        template: sentence around a label.
+        dtype: what the encoder calculates in; an id does not say it, and vectors differ by it.
+    """
     digest = sha256()
-    for text in (_FORMAT, encoder_id, template, *labels):
+    for text in (_FORMAT, encoder_id, dtype, template, *labels):
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
@@ -144,6 +153,19 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
     return np.concatenate(rows)
 
 
+def _say_not_kept(folder: Path, reason: str) -> None:
+    """A warning per folder, however many lists are computed."""
+    if folder not in _said:
+        _said.add(folder)
+        _logger.warning(
+            "label matrices are not kept, and computed in every run: %s cannot be written to (%s); "
+            "%s names another folder",
+            folder,
+            reason,
+            FOLDER_VARIABLE,
+        )
+
+
 def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
     """Writes the file aside and puts it in place whole; a folder that refuses costs a warning."""
     aside = None
@@ -154,7 +176,7 @@ def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
             np.save(file, vectors)
         aside.replace(path)
     except OSError as error:
-        _logger.warning("label matrix is not kept in %s: %s", path.parent, error.strerror or error)
+        _say_not_kept(path.parent, error.strerror or str(error))
         if aside:
             with suppress(OSError):
                 aside.unlink()

@@ -134,7 +134,8 @@ class KeyphraseExtractor(Protocol):
 class ImageTextEncoder(Protocol):
     """Embeds images and texts in one space.
 
-    An encoder may also have ``image_size`` (see ``Captioner``).
+    An encoder may also have ``image_size`` (see ``Captioner``); ``dtype``, the name of what it calculates in
+    where that is not ``"float32"``; and ``plain``, the fast paths that are switched off for it.
     """
 
     @property

@@ -262,7 +262,8 @@ def shown_default(field: Field[object]) -> str:
 def option_rows(page: Path) -> dict[str, str]:
     """Option -> default, from the tables of a page whose columns are option, type, default."""
     text = page.read_text(encoding="utf-8")
-    return dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+?) \|", text, re.MULTILINE))
+    tables = re.findall(r"^\| \w+ \| type \| default \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+?) \|", "".join(tables), re.MULTILINE))
 
 
 OUR_STAGES = [

@@ -44,6 +44,17 @@ def test_encoder_labels_and_template_each_tell_matrices_apart(other):
     assert matrix_key(*other) != matrix_key("fake", LABELS, "{}")
 
 
+def test_an_encoder_of_another_precision_has_a_file_of_its_own(tmp_path):
+    class Half(FakeEncoder):
+        dtype = "float16"
+
+    half = Half()
+    label_matrix(FakeEncoder(), LABELS, folder=tmp_path)
+    label_matrix(half, LABELS, folder=tmp_path)
+    assert sum(half.text_batches) == 300
+    assert len(files(tmp_path)) == 2
+
+
 def test_the_template_is_filled(tmp_path):
     encoder = FakeEncoder()
     matrix = label_matrix(encoder, ["dog"], template="a photo of {}", folder=tmp_path)
@@ -88,7 +99,27 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
     blocked.write_text("in the way")
     matrix = label_matrix(FakeEncoder(), LABELS, folder=blocked / "labels")
     assert matrix.vectors.shape == (300, 65)
-    assert "is not kept in" in caplog.text
+    assert "cannot be written to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "refused", ["tempfile.NamedTemporaryFile", "pathlib.Path.replace", "pathlib.Path.mkdir"]
+)
+def test_a_read_only_folder_costs_one_warning_and_leaves_nothing(tmp_path, caplog, monkeypatch, refused):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(refused, refuse)
+    encoder = FakeEncoder()
+    for _ in range(2):
+        matrix = label_matrix(encoder, LABELS, folder=tmp_path)
+        np.testing.assert_array_equal(matrix.vectors, FakeEncoder().embed_texts(LABELS))
+    [record] = caplog.records
+    assert record.getMessage() == (
+        f"label matrices are not kept, and computed in every run: {tmp_path} cannot be written to "
+        "(Permission denied); AUTOTAG_CACHE names another folder"
+    )
+    assert files(tmp_path) == []
 
 
 def _compute(folder):

@@ -53,6 +53,8 @@ class HfEncoder:
         self.processor = processor
         self.id = id
         self.default_thresholds = default_thresholds
+        self.plain = frozenset(plain)
+        self.dtype = str(model.dtype).removeprefix("torch.")
         self._view = None if "views" in plain else view_of(processor.image_processor)
         self._causal_text: CausalText | None = None
         if "causal_text" not in plain and model.config.model_type == "clip":

@@ -63,6 +63,8 @@ class OpenClipEncoder:
         self.tokenizer = tokenizer
         self.id = id
         self.default_thresholds = default_thresholds
+        self.plain = frozenset(plain)
+        self.dtype = dtype
         self._dtype = torch_dtype(dtype)
         self._device = next(model.parameters()).device
         self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)

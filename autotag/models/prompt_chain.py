@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autotag.fast_paths import say_not_used
 from autotag.models.causal_tower import CausalTower, causal_tower
 from autotag.models.text_reader import TextReader, text_reader
 from autotag.models.token_trie import TokenTrie, in_chunks, token_trie
@@ -361,12 +362,21 @@ def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
 
 
 def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
-    """The scorer for an encoder: the fast one where it holds, otherwise the plain one."""
+    """The scorer for an encoder: the fast one where it holds, otherwise the plain one.
+
+    Switched off by ``"prompt_chain"`` in the encoder's ``plain``, see ``autotag.fast_paths``.
+    """
+    if "prompt_chain" in getattr(encoder, "plain", ()):
+        return PlainScorer(encoder)
+    tower = causal_tower(encoder)
+    if isinstance(tower, str):
+        _logger.info("prompts are compared the plain way: %s", tower)
+        return PlainScorer(encoder)
     scorer = chain_scorer(encoder)
-    if not isinstance(scorer, str):
-        return scorer
-    _logger.info("prompts are compared the plain way: %s", scorer)
-    return PlainScorer(encoder)
+    if isinstance(scorer, str):
+        say_not_used("prompt_chain", scorer)
+        return PlainScorer(encoder)
+    return scorer
 
 
 def _tolerance(tower: CausalTower) -> float:

@@ -171,6 +171,32 @@ def test_memory_that_does_not_do_for_one_text_is_an_error():
         PlainScorer(Full()).of_texts(["a"], unit(1, 65)[0])
 
 
+@pytest.mark.parametrize("name", ["prompt_chain", "all"])
+def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(name):
+    plain = prompt_scorer(ModelPool(device="cpu", plain=[name]).encoder("clip-mini"))
+    fast = prompt_scorer(ModelPool(device="cpu").encoder("clip-mini"))
+    assert isinstance(plain, PlainScorer)
+    assert isinstance(fast, ChainScorer)
+    asked = [(Continuations("a dog on the grass", phrases()), vector) for vector in unit(2, 256)]
+    for one, other in zip(fast.similarities(asked), plain.similarities(asked), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_it_is_switched_off_for_transformers_too(tiny_folder):
+    encoder = ModelPool(device="cpu", plain=["prompt_chain"]).encoder(str(tiny_folder("clip")))
+    assert isinstance(prompt_scorer(encoder), PlainScorer)
+
+
+def test_where_the_trial_fails_the_plain_way_is_taken_and_one_warning_says_so(monkeypatch, caplog):
+    encoder = ModelPool(device="cpu").encoder("clip-mini")
+    monkeypatch.setattr(prompt_chain, "_CLOSE", 0.0)
+    monkeypatch.setattr("autotag.fast_paths._said", set())
+    assert isinstance(prompt_scorer(encoder), PlainScorer)
+    assert isinstance(prompt_scorer(encoder), PlainScorer)
+    [record] = caplog.records
+    assert record.getMessage().startswith("fast path 'prompt_chain' is not used: it differs from embed_texts")
+
+
 def test_siglip_and_strangers_take_the_plain_way(tiny_folder):
     siglip = ModelPool(device="cpu").encoder(str(tiny_folder("siglip")))
     assert chain_scorer(siglip) == "the text tower of siglip is not causal"
