@@ -1,8 +1,8 @@
 """How good tags are: precision, recall, F1 and mean average precision over a set of labels.
 
 Precision, recall and F1 are those of scikit-learn with ``zero_division=0``, average precision is its
-``average_precision_score`` (no interpolation). RAM (arXiv:2306.03514) publishes the same: the mean over labels
-at one threshold, where a label that is never given has precision 0.
+``average_precision_score``, without interpolation. RAM (arXiv:2306.03514) publishes the same: the mean over
+labels at one threshold, where a label that is never given has precision 0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Records what pycocoevalcap 1.2 says of 500 caption sets, in reference_scores.json.
 
-pycocoevalcap (104 MB, with Java programs) is no dependency: `pip download --no-deps pycocoevalcap==1.2`,
-unpack it, and run `PYTHONPATH=<where> python tests/evaluation/record_reference_scores.py`. Only its pure Python
-parts are used.
+pycocoevalcap (104 MB, with Java programs) is no dependency. Get it by `pip download --no-deps
+pycocoevalcap==1.2`, unpack it, and run `PYTHONPATH=<folder> python record_reference_scores.py`. Only its pure
+Python parts are used.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from autotag.evaluation.captions import caption_tokens
 
 RECORD = Path(__file__).with_name("reference_scores.json")
 SETS = 500
-_WORDS = (
+_WORDS = (  # noqa: SIM905  more to read as a list
     "a the two man woman dog dogs child's boy's red blue black and white runs running in on of with through "
     "grass water street ball bike city beach jumps plays wearing shirt next to 3 children mountain"
-).split(" ")  # noqa: SIM905  more to read as a list
+).split(" ")
 
 
 def caption_sets() -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,352 @@
+"""Judges models on a data set: every figure with an interval, every pair of models with a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autotag.errors import ConfigError, ImageReadError
+from autotag.evaluation.bleu import bleu_4, bleu_rows
+from autotag.evaluation.captions import CiderD
+from autotag.evaluation.clip_scores import CLIP_PREFIX, clip_score, ref_clip_score
+from autotag.evaluation.measures import (
+    Interval,
+    Measure,
+    bootstrap_interval,
+    difference_interval,
+    holm,
+    mean_measure,
+    paired_test,
+    sum_measure,
+)
+from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model
+from autotag.evaluation.retrieval import found_at
+from autotag.evaluation.rouge import rouge_l
+from autotag.evaluation.tag_metrics import count_rows, f1, mean_average_precision, precision, recall
+from autotag.evaluation.text_similarity import best_matches, unit_rows
+from autotag.images import read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.evaluation.datasets import EvaluationSet
+    from autotag.evaluation.sentence_encoder import SentenceEncoder
+    from autotag.pipeline import Pipeline
+    from autotag.protocols import ImageTextEncoder
+
+DECIDING = ("similarity", "cider_d", "rouge_l", "f1_macro")
+"""The figure by which models are ordered and compared: the first of these that there is."""
+
+_IMAGES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """The models that judge; None leaves out what they would say.
+
+    Attributes:
+        sentences: embeds texts, for the similarity of texts.
+        clip: embeds images and texts, for CLIPScore, RefCLIPScore and retrieval.
+    """
+
+    sentences: SentenceEncoder | None = None
+    clip: ImageTextEncoder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of one model.
+
+    Attributes:
+        value: the figure.
+        interval: 95 % bootstrap interval; None for a single image.
+    """
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """One model and what was found about it.
+
+    Attributes:
+        run: what it wrote.
+        measures: by name, with what each image adds.
+        figures: by the same names.
+        vectors: (N, D) sentence embeddings of its texts, or None.
+        matrix: (N, N) similarity of each text with each image's true texts, the mean over them, or None.
+        best_matches: (N,) the image whose true texts each text is most similar to, or None.
+    """
+
+    run: ModelRun
+    measures: Mapping[str, Measure]
+    figures: Mapping[str, Figure]
+    vectors: NDArray[np.float32] | None = None
+    matrix: NDArray[np.float64] | None = None
+    best_matches: NDArray[np.intp] | None = None
+
+    def per_image(self, name: str) -> NDArray[np.float64] | None:
+        """The figure of each image (N,), where it is a mean over images."""
+        rows = self.measures[name].rows
+        return rows[:, 0] if rows.shape[1] == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models by the deciding figure.
+
+    Attributes:
+        better: name of the model with the higher figure.
+        worse: name of the other.
+        difference: by how much.
+        interval: of the difference; None for a single image.
+        p_value: two-sided, adjusted for the number of pairs (Holm).
+    """
+
+    better: str
+    worse: str
+    difference: float
+    interval: Interval | None
+    p_value: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Evaluation:
+    """Everything that was found.
+
+    Attributes:
+        dataset: the images and what is true of them.
+        judged: the models, best first by ``deciding``.
+        comparisons: of every pair; empty for one model.
+        deciding: the name of the figure that orders them.
+        true_vectors: (N, D) mean sentence embedding of each image's true texts, or None.
+        judges: name of each judge that was asked.
+        seed: of every draw.
+    """
+
+    dataset: EvaluationSet
+    judged: tuple[Judged, ...]
+    comparisons: tuple[Comparison, ...]
+    deciding: str
+    true_vectors: NDArray[np.float64] | None
+    judges: Mapping[str, str]
+    seed: int
+
+
+def evaluate(
+    dataset: EvaluationSet,
+    pipelines: Mapping[str, Pipeline],
+    *,
+    judges: Judges,
+    text: TextField = "caption",
+    seed: int = 0,
+    on_image: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Runs every model over the data set and judges what it wrote.
+
+    A text that is empty, and the text of an image that failed, scores 0 everywhere. The same seed and texts
+    give the same figures.
+
+    Args:
+        dataset: see ``read_dataset``.
+        pipelines: by name, not loaded yet; each is closed when it is done. See ``pipelines_of``.
+        judges: the models that judge.
+        text: which text of a model is judged.
+        seed: of the draws behind intervals and tests.
+        on_image: called after each image of each model.
+
+    Raises:
+        ConfigError: there is no model, or one that does not give what the data set judges.
+        ModelUnavailableError: weights are missing.
+    """
+    if not pipelines:
+        raise ConfigError("name at least one model to evaluate.")
+    check_fits(pipelines, dataset, text)
+    truth = _Truth(dataset, judges)
+    judged = [
+        truth.judge(run_model(name, pipeline, dataset, text=text, on_image=on_image), seed)
+        for name, pipeline in pipelines.items()
+    ]
+    deciding = next(name for name in DECIDING if all(name in one.figures for one in judged))
+    ordered = tuple(sorted(judged, key=lambda one: -one.figures[deciding].value))
+    names = {"sentences": judges.sentences and judges.sentences.name, "clip": judges.clip and judges.clip.id}
+    return Evaluation(
+        dataset=dataset,
+        judged=ordered,
+        comparisons=_comparisons(ordered, deciding, seed),
+        deciding=deciding,
+        true_vectors=truth.mean_vectors,
+        judges={kind: name for kind, name in names.items() if name},
+        seed=seed,
+    )
+
+
+class _Truth:
+    """What is true of the images, made ready once for all models."""
+
+    def __init__(self, dataset: EvaluationSet, judges: Judges) -> None:
+        self.dataset = dataset
+        self.judges = judges
+        self.texts = [example.texts for example in dataset.examples] if dataset.has_texts else []
+        self.all_texts = [text for texts in self.texts for text in texts]
+        self.owners = np.repeat(np.arange(len(self.texts)), [len(texts) for texts in self.texts])
+        self.mean_vectors = self._mean_vectors() if judges.sentences and self.texts else None
+        self.cider = CiderD(self.texts) if len(self.texts) > 1 else None
+        self.image_vectors: NDArray[np.float32] | None = None
+        self.clip_references: NDArray[np.float32] | None = None
+        if judges.clip and self.texts:
+            self.image_vectors = _image_vectors(dataset, judges.clip)
+            self.clip_references = _clip_texts(judges.clip, self.all_texts)
+
+    def judge(self, run: ModelRun, seed: int) -> Judged:
+        """Every figure of one model."""
+        measures: list[Measure] = []
+        vectors = matrix = None
+        if self.texts:
+            if self.judges.sentences and self.mean_vectors is not None:
+                vectors = self.judges.sentences.vectors(run.texts)
+                matrix = unit_rows(vectors) @ self.mean_vectors.T
+                measures += _similarity_measures(matrix)
+            measures += self._word_measures(run.texts)
+            measures += self._clip_measures(run.texts)
+        if run.tags is not None and self.dataset.labels:
+            measures += _tag_measures(run, self.dataset)
+        return Judged(
+            run=run,
+            measures={measure.name: measure for measure in measures},
+            figures={one.name: Figure(one.value, bootstrap_interval(one, seed=seed)) for one in measures},
+            vectors=vectors,
+            matrix=matrix,
+            best_matches=None if matrix is None else best_matches(matrix),
+        )
+
+    def _mean_vectors(self) -> NDArray[np.float64]:
+        """(N, D): so that the product with a text's vector is its mean cosine with an image's true texts."""
+        assert self.judges.sentences is not None  # noqa: S101 - asked before
+        rows = unit_rows(self.judges.sentences.vectors(self.all_texts))
+        sums = np.zeros((len(self.texts), rows.shape[1]))
+        np.add.at(sums, self.owners, rows)
+        means: NDArray[np.float64] = sums / np.bincount(self.owners)[:, None]
+        return means
+
+    def _word_measures(self, texts: Sequence[str]) -> list[Measure]:
+        cider = self.cider
+        scores = [cider.score(image, text) for image, text in enumerate(texts)] if cider else None
+        return [
+            *([mean_measure("cider_d", np.array(scores))] if scores else []),
+            mean_measure("rouge_l", rouge_l(texts, self.texts)),
+            sum_measure("bleu_4", bleu_rows(texts, self.texts), bleu_4),
+        ]
+
+    def _clip_measures(self, texts: Sequence[str]) -> list[Measure]:
+        if self.judges.clip is None or self.image_vectors is None or self.clip_references is None:
+            return []
+        rows = _clip_texts(self.judges.clip, texts)
+        found = rows @ self.image_vectors.T
+        return [
+            mean_measure("clip_score", clip_score(self.image_vectors, rows)),
+            mean_measure(
+                "ref_clip_score", ref_clip_score(self.image_vectors, rows, self.clip_references, self.owners)
+            ),
+            mean_measure("image_found_at_1", found_at(found, 1)),
+            mean_measure("image_found_at_5", found_at(found, 5)),
+        ]
+
+
+def _similarity_measures(matrix: NDArray[np.float64]) -> list[Measure]:
+    return [
+        mean_measure("similarity", np.diagonal(matrix)),
+        mean_measure("text_found_at_1", found_at(matrix, 1)),
+        mean_measure("text_found_at_5", found_at(matrix, 5)),
+    ]
+
+
+def _tag_measures(run: ModelRun, dataset: EvaluationSet) -> list[Measure]:
+    """Tags are compared with labels word for word, in whatever case; a tag that is no label is not judged."""
+    assert run.tags is not None  # noqa: S101 - asked before
+    columns = {label: column for column, label in enumerate(dataset.labels)}
+    shape = (len(dataset.examples), len(dataset.labels))
+    true, given, scores = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -np.inf)
+    for row, (example, tags) in enumerate(zip(dataset.examples, run.tags, strict=True)):
+        true[row, [columns[tag.casefold()] for tag in example.tags]] = True
+        for tag in tags:
+            column = columns.get(tag.text.casefold())
+            if column is not None:
+                given[row, column] = True
+                scores[row, column] = max(scores[row, column], tag.score)
+    numbers = np.array([len(tags) for tags in run.tags], dtype=np.float64)
+    rows = count_rows(given, true)
+    kinds = (("precision", precision), ("recall", recall), ("f1", f1))
+    return [
+        Measure(
+            "mean_average_precision", np.concatenate([scores, true], axis=1), _map_of, exchangeable=False
+        ),
+        *(sum_measure(f"{name}_micro", rows, partial(of, average="micro")) for name, of in kinds),
+        *(sum_measure(f"{name}_macro", rows, partial(of, average="macro")) for name, of in kinds),
+        mean_measure("tags_per_image", numbers),
+        mean_measure("without_tag", (numbers == 0).astype(np.float64)),
+    ]
+
+
+def _map_of(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    labels = rows.shape[1] // 2
+    return mean_average_precision(rows[:, :labels], rows[:, labels:] > 0, weights)
+
+
+def _comparisons(judged: Sequence[Judged], deciding: str, seed: int) -> tuple[Comparison, ...]:
+    pairs = list(combinations(judged, 2))
+    p_values: dict[str, float] = {}
+    for number, (one, other) in enumerate(pairs):
+        p_value = paired_test(one.measures[deciding], other.measures[deciding], seed=seed)
+        assert p_value is not None  # noqa: S101 - no deciding figure is one that cannot be tested
+        p_values[str(number)] = p_value
+    adjusted = holm(p_values)
+    return tuple(
+        Comparison(
+            better=one.run.name,
+            worse=other.run.name,
+            difference=one.figures[deciding].value - other.figures[deciding].value,
+            interval=difference_interval(one.measures[deciding], other.measures[deciding], seed=seed),
+            p_value=adjusted[str(number)],
+        )
+        for number, (one, other) in enumerate(pairs)
+    )
+
+
+def _image_vectors(dataset: EvaluationSet, clip: ImageTextEncoder) -> NDArray[np.float32]:
+    """(N, D), and zeros for an image that cannot be read."""
+    size: Any = getattr(clip, "image_size", None)
+    parts: list[NDArray[np.float32]] = []
+    for start in range(0, len(dataset.examples), _IMAGES_AT_ONCE):
+        pictures: dict[int, Any] = {}
+        some = dataset.examples[start : start + _IMAGES_AT_ONCE]
+        for place, example in enumerate(some):
+            try:
+                pictures[place] = read_image(example.image, target_size=size).image
+            except ImageReadError:
+                continue  # the models' own runs tell of it
+        rows = clip.embed_images(list(pictures.values())) if pictures else np.zeros((0, 1), np.float32)
+        part = np.zeros((len(some), rows.shape[1]), dtype=np.float32)
+        part[list(pictures)] = rows
+        parts.append(part)
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.broadcast_to(part, (len(part), width)) for part in parts])
+
+
+def _clip_texts(clip: ImageTextEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """(T, D), and zeros for an empty text."""
+    rows = np.concatenate(
+        [
+            clip.embed_texts([CLIP_PREFIX + text for text in texts[start : start + 256]])
+            for start in range(0, len(texts), 256)
+        ]
+    )
+    spoken = np.array([bool(text.strip()) for text in texts])
+    return np.where(spoken[:, None], rows, np.float32(0))

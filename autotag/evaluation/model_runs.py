@@ -1,0 +1,203 @@
+"""Runs models over a data set: what each wrote, how long it took and how much memory."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag import config, registry
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.models import catalog
+from autotag.pipeline import Pipeline
+from autotag.stages import CaptionImages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from autotag.evaluation.datasets import EvaluationSet
+    from autotag.records import Result, Tag
+
+TextField = Literal["caption", "prompt"]
+
+_STATM = Path("/proc/self/statm")
+_LOOK_EVERY = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """What came out of one model, image by image.
+
+    Attributes:
+        name: the model's name as given.
+        texts: the caption or prompt of each image; empty where there is none.
+        tags: of each image; None when the model gives no tags.
+        errors: why an image failed, or None.
+        load_seconds: to load the weights.
+        seconds: for all images, reading among them, weights loaded.
+        memory: bytes by which the process grew at most, or on a GPU the most that was allocated there; None
+            where the system does not say.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    tags: tuple[tuple[Tag, ...], ...] | None
+    errors: tuple[str | None, ...]
+    load_seconds: float
+    seconds: float
+    memory: int | None
+
+    @property
+    def images_per_second(self) -> float:
+        """Images done per second."""
+        return len(self.texts) / self.seconds
+
+    @property
+    def failed(self) -> int:
+        """Images with an error."""
+        return sum(error is not None for error in self.errors)
+
+    @property
+    def empty(self) -> int:
+        """Images without an error and without a word."""
+        pairs = zip(self.texts, self.errors, strict=True)
+        return sum(not text.strip() and error is None for text, error in pairs)
+
+
+def pipelines_of(names: Sequence[str], **settings: object) -> dict[str, Pipeline]:
+    """By name the pipelines to compare. No weights are loaded yet.
+
+    Args:
+        names: presets, TOML files, or captioners (catalog names, ``"hf:<hub id>"``, folders), each once.
+        **settings: settings of ``Pipeline``, such as ``device``; those that are None are left as they are.
+
+    Raises:
+        UnknownNameError: neither a preset nor a captioner; the near miss is suggested.
+        ConfigError: a name comes twice, or a setting is wrong.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]!r} is named twice; each model is run once.")
+    changes = {name: value for name, value in settings.items() if value is not None}
+    return {name: _pipeline(name, changes) for name in names}
+
+
+def run_model(
+    name: str,
+    pipeline: Pipeline,
+    dataset: EvaluationSet,
+    *,
+    text: TextField = "caption",
+    on_image: Callable[[], None] | None = None,
+) -> ModelRun:
+    """Runs a pipeline over every image and closes it.
+
+    Args:
+        name: what to call the model.
+        pipeline: not loaded yet, so that loading is measured, too.
+        dataset: the images.
+        text: which text is judged.
+        on_image: called after each image.
+
+    Raises:
+        ModelUnavailableError: weights are missing.
+        StageBrokenError: a stage failed on many images in a row.
+    """
+    memory = _PeakMemory()
+    results: list[Result] = []
+    with pipeline, memory.watched():
+        started = time.perf_counter()
+        pipeline.load()
+        loaded = time.perf_counter()
+        for result in pipeline.stream([example.image for example in dataset.examples], on_error="record"):
+            results.append(result)
+            if on_image is not None:
+                on_image()
+        ended = time.perf_counter()
+        gives_tags = _provides(pipeline, "tags")
+    gc.collect()
+    return ModelRun(
+        name=name,
+        texts=tuple(result.caption if text == "caption" else result.prompt for result in results),
+        tags=tuple(result.tags for result in results) if gives_tags else None,
+        errors=tuple(result.error for result in results),
+        load_seconds=loaded - started,
+        seconds=ended - loaded,
+        memory=memory.peak,
+    )
+
+
+def check_fits(pipelines: Mapping[str, Pipeline], dataset: EvaluationSet, text: TextField) -> None:
+    """Refuses models that do not give what the data set judges.
+
+    Raises:
+        ConfigError: a model writes no caption or prompt, or no tags where there is nothing else to judge.
+    """
+    for name, pipeline in pipelines.items():
+        if dataset.has_texts and not _provides(pipeline, "captions" if text == "caption" else "prompt"):
+            raise ConfigError(f"{name!r} writes no {text}, which is what {dataset.name!r} judges.")
+        if not dataset.has_texts and not _provides(pipeline, "tags"):
+            raise ConfigError(f"{name!r} gives no tags, which is what {dataset.name!r} judges.")
+
+
+def _provides(pipeline: Pipeline, field_name: str) -> bool:
+    return any(field_name in stage.provides for stage in pipeline.stages)
+
+
+def _pipeline(name: str, changes: Mapping[str, Any]) -> Pipeline:
+    if name in config.preset_names() or name.endswith(".toml"):
+        return config.from_config({**config.read_preset(name), **changes})
+    try:
+        captioner = CaptionImages(name)
+    except UnknownNameError as error:
+        cards = [card.name for card in catalog.cards() if card.kind == "captioner"]
+        known = (*config.preset_names(), *cards, *registry.names("captioner"))
+        raise UnknownNameError("preset or captioner", name, known) from error
+    return Pipeline([captioner], encoder=None, **changes)
+
+
+@dataclass(slots=True)
+class _PeakMemory:
+    """Looks at the memory of this process while something runs."""
+
+    peak: int | None = None
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        import torch  # its own memory is no model's
+
+        gc.collect()
+        before = _resident()
+        cuda: Any = torch.cuda
+        if cuda.is_initialized():
+            cuda.reset_peak_memory_stats()
+        watcher = threading.Thread(target=self._watch, args=(before,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            watcher.join()
+            if cuda.is_initialized():
+                self.peak = cuda.max_memory_allocated() or self.peak
+
+    def _watch(self, before: int | None) -> None:
+        while before is not None and not self._done.wait(_LOOK_EVERY):
+            now = _resident()
+            if now is not None:
+                self.peak = max(self.peak or 0, now - before)
+
+
+def _resident() -> int | None:
+    """Bytes of this process in memory; None where the system does not say."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()

@@ -1,0 +1,78 @@
+"""The model whose embeddings say how alike two texts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.models.catalog import check_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+DEFAULT_SENTENCE_ENCODER = "minilm"
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceEncoder:
+    """Embeds texts.
+
+    Attributes:
+        name: the model's name.
+        encode: texts -> (T, D) float32, unit rows.
+    """
+
+    name: str
+    encode: Callable[[Sequence[str]], NDArray[np.float32]]
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(T, D) float32: unit rows, and zeros for a text without words, which is like nothing."""
+        rows = self.encode([text or " " for text in texts])
+        spoken = np.array([bool(text.strip()) for text in texts])
+        return np.where(spoken[:, None], rows, np.float32(0))
+
+
+def load_sentence_encoder(
+    name: str = DEFAULT_SENTENCE_ENCODER, *, device: str = "auto", batch_size: int = 64
+) -> SentenceEncoder:
+    """The sentence-transformers model of this name, by its plain path, in float32.
+
+    Args:
+        name: an extractor of the catalog, a folder, or ``"keybert:<hub id>"``.
+        device: as for ``Pipeline``.
+        batch_size: texts that are embedded at once.
+
+    Raises:
+        ConfigError: there is no such model, or it has no sentence-transformers model.
+        ModelUnavailableError: the weights are not to be had.
+    """
+    from autotag.models.pool import ModelPool
+
+    check_model(name, "extractor")
+    pool = ModelPool(device=device, plain=("all",))
+    try:
+        extractor: Any = pool.extractor(name)
+    except ModelUnavailableError as error:
+        raise ModelUnavailableError(
+            name,
+            f"{error} It is to judge how alike texts are; --similarity-model minilm-mini comes with autotag, "
+            "--similarity-model FOLDER is one of yours, --similarity-model none leaves it out.",
+            looked_in=error.looked_in,
+            download_size=error.download_size,
+        ) from error
+    model: Any = getattr(extractor, "model", None)
+    if not hasattr(model, "encode"):
+        raise ConfigError(f"{name!r} has no sentence-transformers model to embed texts with.")
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = model.encode(
+            list(texts), batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True
+        )
+        return np.asarray(rows, dtype=np.float32)
+
+    return SentenceEncoder(name, encode)

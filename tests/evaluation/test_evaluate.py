@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autotag import Pipeline
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.evaluation.datasets import EvaluationSet, Example
+from autotag.evaluation.evaluate import Judges, evaluate
+from autotag.evaluation.model_runs import pipelines_of, run_model
+from autotag.evaluation.sentence_encoder import SentenceEncoder
+from autotag.function_stage import stage
+from autotag.records import Tag
+from autotag.stages import CaptionImages
+from autotag.testing import FakeCaptioner, FakeEncoder, make_image
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+SENTENCES = SentenceEncoder("fake", lambda texts: FakeEncoder().embed_texts(texts))
+JUDGES = Judges(SENTENCES, FakeEncoder())
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> EvaluationSet:
+    examples = []
+    for colour in COLOURS:
+        make_image(colour).save(tmp_path / f"{colour}.png")
+        texts = (f"a {colour} picture", f"a square of {colour}")
+        examples.append(Example(f"{colour}.png", tmp_path / f"{colour}.png", texts))
+    return EvaluationSet("colours", tuple(examples))
+
+
+def saying(text: str | None = None) -> Pipeline:
+    return Pipeline([CaptionImages(FakeCaptioner(text))], encoder=None)
+
+
+def value(judged, name: str) -> float:
+    return judged.figures[name].value
+
+
+def test_models_are_ordered_by_the_deciding_figure(dataset) -> None:
+    found = evaluate(dataset, {"always": saying("a red picture"), "sees": saying()}, judges=JUDGES)
+    assert [one.run.name for one in found.judged] == ["sees", "always"]
+    assert found.deciding == "similarity"
+    assert found.judges == {"sentences": "fake", "clip": FakeEncoder().id}
+    sees, always = found.judged
+    for name in ("similarity", "cider_d", "rouge_l", "bleu_4", "text_found_at_1"):
+        assert value(sees, name) > value(always, name), name
+    assert value(sees, "text_found_at_1") == 1
+    image_vectors = JUDGES.clip.embed_images([make_image("red")])
+    text_vectors = JUDGES.clip.embed_texts(["A photo depicts a red picture"])
+    cosine = float((image_vectors @ text_vectors.T)[0, 0])
+    assert sees.per_image("clip_score")[0] == pytest.approx(2.5 * max(cosine, 0), abs=1e-5)
+    assert 0 <= value(sees, "image_found_at_1") <= value(sees, "image_found_at_5") <= 1
+    assert sees.best_matches.tolist() == list(range(6))
+    interval = sees.figures["rouge_l"].interval
+    assert interval.low <= value(sees, "rouge_l") <= interval.high
+    assert sees.run.images_per_second > 0
+
+
+def test_the_matrix_holds_matched_pairs_on_its_diagonal(dataset) -> None:
+    [one] = evaluate(dataset, {"sees": saying()}, judges=JUDGES).judged
+    vectors = SENTENCES.vectors(["a red picture", "a square of red"])
+    assert one.matrix[0, 0] == pytest.approx((1 + vectors[0] @ vectors[1]) / 2, abs=1e-5)
+    assert one.per_image("similarity") == pytest.approx(np.diagonal(one.matrix))
+    assert one.per_image("bleu_4") is None
+
+
+def test_every_pair_is_tested_and_a_few_images_prove_little(dataset) -> None:
+    models = {"sees": saying(), "red": saying("a red picture"), "blue": saying("a blue picture")}
+    found = evaluate(dataset, models, judges=JUDGES)
+    assert len(found.comparisons) == 3
+    assert all(pair.p_value > 0.01 for pair in found.comparisons)
+    assert all(pair.difference >= 0 for pair in found.comparisons)
+
+
+def test_equal_models_are_not_told_apart(dataset) -> None:
+    [pair] = evaluate(dataset, {"one": saying(), "other": saying()}, judges=JUDGES).comparisons
+    assert (pair.p_value, pair.difference) == (1, 0)
+
+
+def test_the_same_seed_gives_the_same_figures(dataset) -> None:
+    def figures(seed: int):
+        judged = evaluate(dataset, {"a": saying("a red picture")}, judges=JUDGES, seed=seed).judged
+        return judged[0].figures
+
+    assert figures(1) == figures(1)
+    assert figures(1) != figures(2)
+
+
+def test_a_model_that_writes_nothing_scores_0_everywhere(dataset) -> None:
+    @stage(provides={"captions"})
+    def silent(sample):
+        sample.captions = []
+
+    [one] = evaluate(dataset, {"silent": Pipeline([silent], encoder=None)}, judges=JUDGES).judged
+    assert one.run.empty == 6
+    assert {name: round(figure.value, 3) for name, figure in one.figures.items()} == dict.fromkeys(
+        one.figures, 0
+    )
+
+
+def test_one_image_has_figures_without_intervals_and_no_cider(dataset) -> None:
+    single = replace(dataset, examples=dataset.examples[:1])
+    found = evaluate(single, {"one": saying(), "other": saying("blue")}, judges=JUDGES)
+    assert all(figure.interval is None for one in found.judged for figure in one.figures.values())
+    assert "cider_d" not in found.judged[0].figures
+    assert found.comparisons[0].interval is None
+    assert found.comparisons[0].p_value == 1
+
+
+def test_an_image_that_cannot_be_read_counts_as_nothing_said(dataset, tmp_path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    examples = (*dataset.examples, Example("bad.png", bad, ("a grey picture",)))
+    [one] = evaluate(replace(dataset, examples=examples), {"sees": saying()}, judges=JUDGES).judged
+    assert (one.run.failed, one.run.empty) == (1, 0)
+    assert "bad.png" in one.run.errors[-1]
+    assert [one.per_image(name)[-1] for name in ("similarity", "cider_d", "clip_score")] == [0, 0, 0]
+
+
+def test_languages_and_marks_of_any_kind_are_judged(dataset) -> None:
+    texts = ["ein „rotes“ Bild", "красная\nкартина", "一张红色的图片", "🟥", '"', "<b>red</b>"]
+    examples = tuple(
+        replace(example, texts=(text,)) for example, text in zip(dataset.examples, texts, strict=True)
+    )
+    judged = evaluate(
+        replace(dataset, examples=examples), {"same": saying("一张红色的图片")}, judges=JUDGES
+    ).judged
+    assert judged[0].per_image("rouge_l").tolist() == [0, 0, 1, 0, 0, 0]
+    assert judged[0].per_image("similarity")[2] == pytest.approx(1, abs=1e-5)
+
+
+def test_without_judges_words_are_compared(dataset) -> None:
+    found = evaluate(dataset, {"sees": saying()}, judges=Judges())
+    assert found.deciding == "cider_d"
+    assert set(found.judged[0].figures) == {"cider_d", "rouge_l", "bleu_4"}
+
+
+@dataclass
+class GiveTags:
+    """Gives the colour that the file is called, ``extra`` words, and nothing for white."""
+
+    extra: tuple[str, ...] = ()
+    name: str = "give_tags"
+    requires = frozenset()
+    provides = frozenset({"tags"})
+
+    def __call__(self, samples) -> None:
+        for sample in samples:
+            words = (Path(sample.source).stem, *self.extra)
+            sample.tags = [
+                Tag.proposed(word.upper(), 1 - place / 10, self.name)
+                for place, word in enumerate(words)
+                if Path(sample.source).stem != "white"
+            ]
+
+
+def test_tags_are_judged_label_by_label(dataset) -> None:
+    tagged = tuple(
+        replace(example, texts=(), tags=(Path(example.id).stem.title(),)) for example in dataset.examples
+    )
+    labelled = replace(dataset, examples=tagged)
+    models = {
+        "right": Pipeline([GiveTags()], encoder=None),
+        "talks": Pipeline([GiveTags(("red", "sky"))], encoder=None),
+    }
+    found = evaluate(labelled, models, judges=Judges())
+    right, talks = found.judged
+    assert found.deciding == "f1_macro"
+    assert right.run.name == "right"
+    assert value(right, "precision_micro") == 1
+    assert value(right, "recall_micro") == pytest.approx(5 / 6)
+    assert value(right, "recall_macro") == pytest.approx(5 / 6)
+    assert value(right, "without_tag") == pytest.approx(1 / 6)
+    assert value(right, "tags_per_image") == pytest.approx(5 / 6)
+    assert value(talks, "precision_micro") == pytest.approx(5 / 9)  # sky is no label
+    assert value(talks, "tags_per_image") == pytest.approx(15 / 6)
+    assert value(right, "mean_average_precision") == pytest.approx((5 + 1 / 6) / 6)
+
+
+def test_models_that_do_not_fit_are_refused_before_anything_runs(dataset) -> None:
+    with pytest.raises(ConfigError, match="'tags' writes no caption"):
+        evaluate(dataset, {"tags": Pipeline([GiveTags()], encoder=None)}, judges=Judges())
+    with pytest.raises(ConfigError, match="'sees' writes no prompt"):
+        evaluate(dataset, {"sees": saying()}, judges=Judges(), text="prompt")
+    tagged = replace(
+        dataset, examples=tuple(replace(one, texts=(), tags=("red",)) for one in dataset.examples)
+    )
+    with pytest.raises(ConfigError, match="'sees' gives no tags"):
+        evaluate(tagged, {"sees": saying()}, judges=Judges())
+    with pytest.raises(ConfigError, match="at least one model"):
+        evaluate(dataset, {}, judges=Judges())
+
+
+def test_models_are_named_by_preset_file_or_captioner(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('encoder = "clip-mini"\n[[stages]]\nstage = "caption_images"\nmodel = "blip-mini"\n')
+    found = pipelines_of(["mini", "blip-base", str(file)], device="cpu", batch_size=None)
+    assert [pipeline.stages[0].model for pipeline in found.values()] == [
+        "blip-mini",
+        "blip-base",
+        "blip-mini",
+    ]
+    assert {pipeline.device for pipeline in found.values()} == {"cpu"}
+
+
+def test_a_misspelt_model_is_refused_with_the_near_miss() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'blip-base'"):
+        pipelines_of(["blip-bas"])
+    with pytest.raises(UnknownNameError, match="Did you mean 'large'"):
+        pipelines_of(["larg"])
+    with pytest.raises(ConfigError, match="'mini' is named twice"):
+        pipelines_of(["mini", "base", "mini"])
+
+
+def test_a_run_closes_its_pipeline_and_counts(dataset) -> None:
+    seen: list[int] = []
+    pipeline = saying()
+    run = run_model("sees", pipeline, dataset, on_image=lambda: seen.append(1))
+    assert len(seen) == 6
+    assert run.texts[0] == "a red picture"
+    assert run.tags is None
+    assert run.memory is None or run.memory >= 0
+    with pytest.raises(Exception, match="closed"):
+        pipeline(make_image("red"))
