@@ -8,8 +8,10 @@ the image, and returns the prompt. ``write_side_by_side`` drives the generators 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -311,16 +313,13 @@ def _first_that_fits(
 
 
 def _fitted(parts: Iterable[str], limit: TextLimit) -> str:
-    """The parts joined, up to the first with which the text would be too long; empty ones left out."""
+    """The parts joined, as many from the first on as fit; empty ones left out."""
     first, *others = [*filter(None, parts)] or [""]
     text = _cut(first, limit)
     if text != first:
         return text
-    for part in others:
-        if not limit.fits(f"{text}{JOINT}{part}"):
-            break
-        text = f"{text}{JOINT}{part}"
-    return text
+    texts = [*accumulate([first, *others], lambda start, part: f"{start}{JOINT}{part}")]
+    return texts[bisect_left(texts, True, lo=1, key=lambda longer: not limit.fits(longer)) - 1]
 
 
 def _cut(text: str, limit: TextLimit) -> str:
