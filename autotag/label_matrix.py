@@ -145,7 +145,9 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
     from huggingface_hub.utils.tqdm import tqdm  # on terminals only, and silenced with the hub's own bars
 
     rows = []
-    with tqdm(total=len(texts), desc=f"embedding {name}", unit="label", disable=None, leave=False) as bar:
+    with tqdm(  # type: ignore[no-untyped-call]
+        total=len(texts), desc=f"embedding {name}", unit="label", disable=None, leave=False
+    ) as bar:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             batch = texts[start : start + _TEXTS_AT_ONCE]
             rows.append(np.asarray(encoder.embed_texts(batch), dtype=np.float32))
