@@ -48,7 +48,7 @@ DEFAULT_ENCODER = "clip-vit-b-32"
 BROKEN_AFTER = 8
 """So many failures of one stage in a row, with no success between, mean that the stage is broken."""
 
-_BATCH_ON_CPU = 8
+_BATCH_ON_CPU = 16
 _BATCH_ON_GPU = 64
 _MOST_DECODE_THREADS = 16
 
@@ -67,7 +67,7 @@ class Pipeline:
             object, or None for none.
         device: ``"auto"`` (cuda, else mps, else cpu), ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        batch_size: images that go through the stages together; ``"auto"`` is 8 on a CPU and 64 on a GPU.
+        batch_size: images that go through the stages together; ``"auto"`` is 16 on a CPU and 64 on a GPU.
         stage_batch_sizes: by name of a stage, how many of a batch it gets at once. For a stage that is not
             named the fastest size is found by trial during the first batches of a stream. Sizes may
             move scores in the last digits.

@@ -58,7 +58,7 @@ Exit codes:
     "--batch-size",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Images that go through the models together; by default 8 on a CPU and 64 on a GPU.",
+    help="Images that go through the models together; by default 16 on a CPU and 64 on a GPU.",
 )
 @click.option(
     "--format",

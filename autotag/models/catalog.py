@@ -156,7 +156,7 @@ _CARDS: tuple[ModelCard, ...] = (
     _hub_card("git-base", "captioner", "hf:microsoft/git-base-coco", "MIT", 710, origin=_GIT),
     _hub_card("git-large", "captioner", "hf:microsoft/git-large-coco", "MIT", 1_580, origin=_GIT),
     _bundled_card(
-        "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.195
+        "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.25
     ),
     _hub_card(
         "clip-vit-b-32",
