@@ -53,10 +53,12 @@ class Judges:
     Attributes:
         sentences: embeds texts, for the similarity of texts.
         clip: embeds images and texts, for CLIPScore, RefCLIPScore and retrieval.
+        clip_name: what a report calls ``clip``; by default its id.
     """
 
     sentences: SentenceEncoder | None = None
     clip: ImageTextEncoder | None = None
+    clip_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,10 @@ def evaluate(
     ]
     deciding = next(name for name in DECIDING if all(name in one.figures for one in judged))
     ordered = tuple(sorted(judged, key=lambda one: -one.figures[deciding].value))
-    names = {"sentences": judges.sentences and judges.sentences.name, "clip": judges.clip and judges.clip.id}
+    names = {
+        "sentences": judges.sentences and judges.sentences.name,
+        "clip": judges.clip and (judges.clip_name or judges.clip.id),
+    }
     return Evaluation(
         dataset=dataset,
         judged=ordered,

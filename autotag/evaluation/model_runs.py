@@ -139,10 +139,20 @@ def check_fits(pipelines: Mapping[str, Pipeline], dataset: EvaluationSet, text: 
         ConfigError: a model writes no caption or prompt, or no tags where there is nothing else to judge.
     """
     for name, pipeline in pipelines.items():
-        if dataset.has_texts and not _provides(pipeline, "captions" if text == "caption" else "prompt"):
-            raise ConfigError(f"{name!r} writes no {text}, which is what {dataset.name!r} judges.")
-        if not dataset.has_texts and not _provides(pipeline, "tags"):
+        if dataset.has_texts:
+            check_text(name, pipeline, text)
+        elif not _provides(pipeline, "tags"):
             raise ConfigError(f"{name!r} gives no tags, which is what {dataset.name!r} judges.")
+
+
+def check_text(name: str, pipeline: Pipeline, text: TextField) -> None:
+    """Refuses a model that does not write this kind of text.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not _provides(pipeline, "captions" if text == "caption" else "prompt"):
+        raise ConfigError(f"{name!r} writes no {text}, which is what is asked of it.")
 
 
 def _provides(pipeline: Pipeline, field_name: str) -> bool:

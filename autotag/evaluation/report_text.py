@@ -1,0 +1,200 @@
+"""An evaluation in words: the table of models, what may be concluded, and a page of Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.writers.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.evaluation.evaluate import Evaluation, Figure, Judged
+
+SURE = 0.05
+"""Below this p-value, models are said to differ."""
+
+EXAMPLES = 4
+"""Best, and worst, images that a report shows of each model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a figure is called, and what it says.
+
+    Attributes:
+        title: head of its column.
+        meaning: one sentence for people.
+    """
+
+    title: str
+    meaning: str
+
+
+LABELS = {
+    "similarity": Label("similarity", "mean cosine of the sentence embeddings of text and true texts"),
+    "text_found_at_1": Label("text R@1", "images whose text is most like their own true texts, of all"),
+    "text_found_at_5": Label("text R@5", "the same, among the five most like it"),
+    "cider_d": Label(
+        "CIDEr-D", "shared phrases, rare ones counting more; from 0 to 10, papers write 1 as 100"
+    ),
+    "rouge_l": Label("ROUGE-L", "longest common sequence of words, from 0 to 1"),
+    "bleu_4": Label("BLEU-4", "shared phrases of one to four words over the whole set, without smoothing"),
+    "clip_score": Label("CLIPScore", "2.5 times the cosine of image and text, by the judging encoder"),
+    "ref_clip_score": Label("RefCLIPScore", "CLIPScore and the nearest true text, harmonic mean"),
+    "image_found_at_1": Label("image R@1", "images that the judging encoder finds first by their text"),
+    "image_found_at_5": Label("image R@5", "the same, among the first five"),
+    "mean_average_precision": Label("mAP", "mean over labels of average precision; tags not given rank last"),
+    "precision_micro": Label("precision", "right tags of those given, all labels together"),
+    "recall_micro": Label("recall", "true labels that were given, all labels together"),
+    "f1_micro": Label("F1", "harmonic mean of the two"),
+    "precision_macro": Label("macro precision", "precision, mean over labels; 0 for one never given"),
+    "recall_macro": Label("macro recall", "recall, mean over labels"),
+    "f1_macro": Label("macro F1", "F1, mean over labels"),
+    "tags_per_image": Label("tags/image", "tags given per image, labels or not"),
+    "without_tag": Label("no tag", "share of images without any tag"),
+}
+
+
+def figure_names(evaluation: Evaluation) -> list[str]:
+    """The figures that some model has, the deciding one first."""
+    present = {name for judged in evaluation.judged for name in judged.figures}
+    return [evaluation.deciding, *(name for name in LABELS if name in present - {evaluation.deciding})]
+
+
+def shown(figure: Figure | None) -> str:
+    """``"0.412 [0.398, 0.427]"``; without brackets where there is no interval."""
+    if figure is None:
+        return "–"
+    if figure.interval is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} [{figure.interval.low:.3f}, {figure.interval.high:.3f}]"
+
+
+def headings(evaluation: Evaluation) -> list[str]:
+    """Heads of the columns of ``rows``."""
+    titles = [LABELS[name].title for name in figure_names(evaluation)]
+    return ["model", *titles, "images/s", "memory", "failed", "empty"]
+
+
+def rows(evaluation: Evaluation) -> list[list[str]]:
+    """The table of models, best first."""
+    return [
+        [
+            one.run.name,
+            *(shown(one.figures.get(name)) for name in figure_names(evaluation)),
+            f"{one.run.images_per_second:.1f}",
+            "–" if one.run.memory is None else f"{one.run.memory / 2**20:.0f} MiB",
+            str(one.run.failed),
+            str(one.run.empty),
+        ]
+        for one in evaluation.judged
+    ]
+
+
+def text_table(evaluation: Evaluation) -> str:
+    """The table for a terminal: a line for each figure, a column for each model."""
+    columns = [headings(evaluation), *rows(evaluation)]
+    cells = [[one_line(row[place]) for row in columns] for place in range(len(columns[0]))]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def verdicts(evaluation: Evaluation) -> list[str]:
+    """What may be concluded of each pair of models, in a sentence."""
+    if len(evaluation.dataset.examples) < 2:
+        return ["One image only: there is no interval, and nothing can be concluded for other images."]
+    title = LABELS[evaluation.deciding].title
+    sentences = []
+    for pair in evaluation.comparisons:
+        assert pair.interval is not None  # noqa: S101 - there are two images or more
+        spread = f"{pair.difference:.3f} [{pair.interval.low:.3f}, {pair.interval.high:.3f}]"
+        what = f"{title} by {spread}, p = {pair.p_value:.2g}"
+        if pair.p_value < SURE:
+            sentences.append(f"{pair.better} is ahead of {pair.worse} in {what}.")
+        else:
+            sentences.append(f"{pair.better} and {pair.worse} cannot be told apart: they differ in {what}.")
+    return sentences
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """How the figures came about."""
+    dataset = evaluation.dataset
+    lines = [f"{len(dataset.examples)} images of {dataset.name}."]
+    if dataset.without_truth:
+        lines.append(f"{dataset.without_truth} images that nobody wrote about are left out.")
+    if dataset.without_image:
+        lines.append(f"{dataset.without_image} entries whose image is missing are left out.")
+    judges = {"sentences": "Similarity", "clip": "CLIPScore and image R@k"}
+    lines += [f"{judges[kind]}: by {name}." for kind, name in evaluation.judges.items()]
+    lines.append(
+        "In brackets the 95 % interval of the bootstrap over images. p: two-sided, by exchanging the models' "
+        "results at random, adjusted for the number of pairs (Holm)."
+    )
+    lines.append(
+        "An image that failed or got no text scores 0. Memory is what the process grew by at most while a "
+        "model was loaded and ran, on a GPU what was allocated there."
+    )
+    return lines
+
+
+def extremes(evaluation: Evaluation, judged: Judged) -> tuple[list[int], list[int]]:
+    """The best and the worst images of a model by the deciding figure, where it has one per image."""
+    scores = deciding_scores(evaluation, judged)
+    if scores is None:
+        return [], []
+    order = [int(index) for index in np.argsort(-scores, kind="stable")]
+    number = min(EXAMPLES, len(order) // 2) or 1
+    return order[:number], order[: -number - 1 : -1] if len(order) > 1 else []
+
+
+def deciding_scores(evaluation: Evaluation, judged: Judged) -> NDArray[np.float64] | None:
+    """The deciding figure of each image (N,), or None where it is of the whole set."""
+    return judged.per_image(evaluation.deciding)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The report as Markdown."""
+    lines = ["# Evaluation", "", *(f"- {_marked(line)}" for line in remarks(evaluation)), ""]
+    lines += [_table_line(headings(evaluation)), _table_line(["---"] * len(headings(evaluation)))]
+    lines += [_table_line(row) for row in rows(evaluation)]
+    lines += ["", *(f"- {_marked(line)}" for line in verdicts(evaluation)), ""]
+    for name in figure_names(evaluation):
+        lines.append(f"- {LABELS[name].title}: {LABELS[name].meaning}.")
+    for judged in evaluation.judged:
+        lines += ["", f"## {_marked(judged.run.name)}", "", *_example_lines(evaluation, judged)]
+    return "\n".join(lines) + "\n"
+
+
+def _example_lines(evaluation: Evaluation, judged: Judged) -> list[str]:
+    scores = deciding_scores(evaluation, judged)
+    if scores is None:
+        return []
+    lines = [_table_line(["", "image", LABELS[evaluation.deciding].title, "generated", "true"])]
+    lines.append(_table_line(["---"] * 5))
+    for kind, indices in zip(("best", "worst"), extremes(evaluation, judged), strict=True):
+        for index in indices:
+            example = evaluation.dataset.examples[index]
+            text = judged.run.errors[index] or judged.run.texts[index]
+            lines.append(
+                _table_line([kind, example.id, f"{scores[index]:.3f}", text, " / ".join(example.texts)])
+            )
+    return lines
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_marked, cells)) + " |"
+
+
+def _marked(text: str) -> str:
+    """Text of strangers that Markdown shows as it is, on one line."""
+    escaped = "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~&" else sign for sign in " ".join(text.split()))
+    return one_line(escaped)

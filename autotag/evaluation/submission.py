@@ -1,0 +1,133 @@
+"""The submission of the Kaggle competition "Stable Diffusion - Image to Prompts" (2023).
+
+A CSV file of two columns, ``imgId_eId`` and ``val``: for every image, in the order of ids, 384 lines
+``<id>_0`` to ``<id>_383`` with the sentence embedding of its prompt by all-MiniLM-L6-v2. Values have nine
+significant digits, which is what a float32 needs to be read back bit for bit.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.errors import ConfigError
+from autotag.writers.output_file import open_output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+DIMENSIONS = 384
+HEADER = ("imgId_eId", "val")
+
+
+def image_id(source: str) -> str:
+    """The id of an image file: its name without folder and suffix."""
+    return Path(source).stem
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Refuses ids that come twice, or are empty, before a model runs.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    seen: set[str] = set()
+    for name in ids:
+        if not name:
+            raise ConfigError("an image has no id; a submission names every image.")
+        if name in seen:
+            raise ConfigError(f"two images have the id {name!r}; a submission has each id once.")
+        seen.add(name)
+
+
+def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> None:
+    """Writes the embedding of each image by id, then reads the file again and compares it bit for bit.
+
+    Args:
+        vectors: by id of the image, (384,) float32.
+        file: takes its name only when it is whole.
+
+    Raises:
+        ConfigError: there is no image, a vector is of another size or not finite, the file cannot be written,
+            or does not read back as it was written.
+    """
+    ids = sorted(vectors)
+    check_ids(ids)
+    for name in ids:
+        _check_vector(name, vectors[name])
+    if not ids:
+        raise ConfigError("a submission needs at least one image.")
+    try:
+        with open_output(file, streams=False, binary=False) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(HEADER)
+            for name in ids:
+                writer.writerows(
+                    (f"{name}_{place}", f"{value:.9g}") for place, value in enumerate(vectors[name])
+                )
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(file)!r}: {error.strerror}.") from error
+    _check_written(vectors, file)
+
+
+def read_submission(file: Path) -> dict[str, NDArray[np.float32]]:
+    """The embeddings in a submission: by id, in the order of the file, (384,) float32.
+
+    Raises:
+        ConfigError: it cannot be read, or is no submission; says in which line.
+    """
+    found: dict[str, list[float]] = {}
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            if tuple(next(rows, ())) != HEADER:
+                raise ConfigError(f"{str(file)!r} does not begin with {','.join(HEADER)}.")
+            for line, row in enumerate(rows, 2):
+                _take(row, found, f"{file}, line {line}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {str(file)!r}: {error}.") from error
+    for name, values in found.items():
+        if len(values) != DIMENSIONS:
+            raise ConfigError(f"{str(file)!r}: image {name!r} has {len(values)} values, not {DIMENSIONS}.")
+    return {name: np.array(values, dtype=np.float32) for name, values in found.items()}
+
+
+def _take(row: Sequence[str], found: dict[str, list[float]], where: str) -> None:
+    """Adds one line to what was found."""
+    if len(row) != len(HEADER):
+        raise ConfigError(f"{where}: {len(row)} cells instead of {len(HEADER)}.")
+    name, _, place = row[0].rpartition("_")
+    values = found.setdefault(name, [])
+    if place != str(len(values)):
+        raise ConfigError(f"{where}: {row[0]!r} where {name}_{len(values)} should be.")
+    try:
+        value = float(row[1])
+    except ValueError as error:
+        raise ConfigError(f"{where}: {row[1]!r} is no number.") from error
+    if not np.isfinite(value):
+        raise ConfigError(f"{where}: {row[1]!r} is not finite.")
+    values.append(value)
+
+
+def _check_vector(name: str, vector: NDArray[np.float32]) -> None:
+    if vector.shape != (DIMENSIONS,):
+        raise ConfigError(
+            f"the embedding of {name!r} has the shape {vector.shape}; a submission needs ({DIMENSIONS},), "
+            "as all-MiniLM-L6-v2 gives it."
+        )
+    if vector.dtype != np.float32 or not np.isfinite(vector).all():
+        raise ConfigError(f"the embedding of {name!r} is not float32 and finite.")
+
+
+def _check_written(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> None:
+    back = read_submission(file)
+    same = back.keys() == vectors.keys() and all(
+        np.array_equal(back[name], vectors[name]) for name in vectors
+    )
+    if not same:
+        raise ConfigError(f"{str(file)!r} does not read back as it was written.")
