@@ -118,3 +118,12 @@ def test_the_page_on_performance_names_the_benchmark(name):
     page = (BENCHMARKS.parent / "docs" / "performance.md").read_text(encoding="utf-8")
     assert f"python benchmarks/{name}.py" in page
     assert f"python benchmarks/{name}.py" in (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_parity_without_the_other_package_says_so_and_ends(tmp_path):
+    peer = tmp_path / "python"
+    peer.write_text("#!/bin/sh\necho clip_interrogator is not installed >&2\nexit 1\n")
+    peer.chmod(0o755)
+    said = run("interrogator_parity", "--peer", peer, "--results", tmp_path / "results").stdout
+    assert said == f"skipped: {peer} has no clip-interrogator (clip_interrogator is not installed)\n"
+    assert not (tmp_path / "results").exists()
