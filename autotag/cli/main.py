@@ -12,8 +12,10 @@ from autotag.cli.album import album
 from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
 from autotag.cli.download import download
+from autotag.cli.evaluate import evaluate
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
+from autotag.cli.submission import submission
 from autotag.cli.tag import tag
 from autotag.cli.thresholds import thresholds
 from autotag.cli.undo import undo
@@ -52,7 +54,20 @@ def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 
 
-for command in (tag, album, undo, apply, thresholds, prompt, analyze, models, download, vocabulary):
+for command in (
+    tag,
+    album,
+    undo,
+    apply,
+    thresholds,
+    prompt,
+    analyze,
+    models,
+    download,
+    vocabulary,
+    evaluate,
+    submission,
+):
     main.add_command(command)
 
 

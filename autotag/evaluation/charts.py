@@ -270,7 +270,7 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
 
 def _bins(numbers: int) -> int:
     """How many bins so many numbers fill: twice the cube root (Rice's rule), from 6 to 30."""
-    return min(30, max(6, math.ceil(2 * float(numbers) ** (1 / 3))))
+    return min(30, max(6, math.ceil(2 * math.cbrt(numbers))))
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:

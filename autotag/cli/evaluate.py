@@ -1,0 +1,142 @@
+"""``autotag evaluate``: which model is best on a data set, and whether that is more than chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from autotag.evaluation.evaluate import Judges
+    from autotag.evaluation.model_runs import TextField
+
+NO_JUDGE = "none"
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every image was judged
+  1    some images failed; the report says which
+  2    could not run: a bad data set or option, a missing model
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("more_models", metavar="--models NAME...", nargs=-1)
+@click.option(
+    "--models",
+    "models",
+    metavar="NAME...",
+    multiple=True,
+    required=True,
+    help="Presets, TOML files and captioners to compare, such as: mini base blip-large. After DATASET.",
+)
+@click.option(
+    "--text",
+    type=click.Choice(["caption", "prompt"]),
+    default="caption",
+    show_default=True,
+    help="What a model's caption or its prompt is judged.",
+)
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Where report.html, report.md and report.json go.",
+)
+@click.option(
+    "--similarity-model",
+    metavar="NAME|FOLDER|none",
+    default="minilm",
+    show_default=True,
+    help="The sentence encoder that says how alike texts are; minilm-mini comes with autotag.",
+)
+@click.option(
+    "--clip-model",
+    metavar="NAME|FOLDER|none",
+    default=NO_JUDGE,
+    show_default=True,
+    help="An encoder for CLIPScore, RefCLIPScore and image R@k, such as clip-vit-b-32-openai.",
+)
+@click.option(
+    "--images",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the images are; by default beside the data set or in images/.",
+)
+@click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="So many images, drawn at random.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option(
+    "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default each preset's own."
+)
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at once.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    dataset: Path,
+    more_models: tuple[str, ...],
+    *,
+    models: tuple[str, ...],
+    text: Literal["caption", "prompt"],
+    output: Path,
+    similarity_model: str,
+    clip_model: str,
+    images: Path | None,
+    skip_missing: bool,
+    limit: int | None,
+    seed: int,
+    device: str | None,
+    batch_size: int | None,
+    quiet: bool,
+) -> None:
+    """Compare captioners and presets on images that people wrote about.
+
+    DATASET is a CSV file (imgId or image, and prompt, caption or tags), a metadata.jsonl, a COCO JSON file,
+    Flickr8k's captions.txt, a Parquet file, or a folder of images with .txt files. Prints every figure with
+    its 95 % interval, says which models differ by more than chance, and writes a report.
+    """
+    from autotag.cli.progress import Reporter
+    from autotag.cli.tag import SOME_FAILED
+    from autotag.evaluation.datasets import read_dataset
+    from autotag.evaluation.evaluate import evaluate as judge
+    from autotag.evaluation.model_runs import check_fits, pipelines_of
+    from autotag.evaluation.report import write_report
+    from autotag.evaluation.report_text import text_table, verdicts
+    from autotag.writers.one_line import one_line
+
+    reporter = Reporter(quiet=quiet)
+    pipelines = pipelines_of((*models, *more_models), device=device, batch_size=batch_size)
+    found = read_dataset(dataset, images=images, skip_missing=skip_missing, limit=limit, seed=seed)
+    field: TextField = text
+    check_fits(pipelines, found, field)
+    with reporter.passing_on_warnings():
+        judges = _judges(similarity_model, clip_model, device, texts=found.has_texts)
+        with reporter.counting(len(pipelines) * len(found.examples)):
+            evaluation = judge(
+                found, pipelines, judges=judges, text=field, seed=seed, on_image=reporter.advance
+            )
+    report = write_report(evaluation, output)
+    click.echo(text_table(evaluation) + "\n")
+    for verdict in verdicts(evaluation):
+        click.echo(one_line(verdict))
+    click.echo(f"report: {one_line(str(report))}")
+    ctx.exit(SOME_FAILED if any(one.run.failed for one in evaluation.judged) else 0)
+
+
+def _judges(sentences: str, clip: str, device: str | None, *, texts: bool) -> Judges:
+    """The models that judge; none for a data set of tags."""
+    from autotag.evaluation.evaluate import Judges
+    from autotag.evaluation.sentence_encoder import load_sentence_encoder
+    from autotag.models.pool import ModelPool
+
+    place = device or "auto"
+    return Judges(
+        load_sentence_encoder(sentences, device=place) if texts and sentences != NO_JUDGE else None,
+        ModelPool(device=place).encoder(clip) if texts and clip != NO_JUDGE else None,
+        clip,
+    )

@@ -1,0 +1,119 @@
+"""``autotag submission``: the file for Kaggle's "Stable Diffusion - Image to Prompts"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from autotag.cli.progress import Reporter
+    from autotag.evaluation.datasets import EvaluationSet
+    from autotag.evaluation.model_runs import ModelRun, TextField
+    from autotag.pipeline import Pipeline
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    the submission is written and was read back
+  2    nothing is written: a bad option, a missing model, an image that cannot be read
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("paths", metavar="DATASET...", nargs=-1, required=True)
+@click.option(
+    "--model",
+    metavar="NAME|FILE.toml",
+    default="base",
+    show_default=True,
+    help="The preset or captioner that writes about the images.",
+)
+@click.option(
+    "--text",
+    type=click.Choice(["caption", "prompt"]),
+    default="caption",
+    show_default=True,
+    help="Which of its texts is embedded.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("submission.csv"),
+    show_default=True,
+    help="The file to write.",
+)
+@click.option(
+    "--similarity-model",
+    metavar="NAME|FOLDER",
+    default="minilm",
+    show_default=True,
+    help="The sentence encoder; the competition asks for all-MiniLM-L6-v2, which is minilm.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at once.")
+@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+def submission(
+    paths: tuple[str, ...],
+    *,
+    model: str,
+    text: Literal["caption", "prompt"],
+    output: Path,
+    similarity_model: str,
+    device: str | None,
+    batch_size: int | None,
+    quiet: bool,
+) -> None:
+    """Write a submission for Kaggle's "Stable Diffusion - Image to Prompts".
+
+    DATASET is a folder of images or an image; an image's id is its file name without the suffix. The file
+    has the columns imgId_eId and val and 384 rows per image: the sentence embedding of what the model wrote,
+    as float32 with nine significant digits. It is read back and compared before this command says so.
+    """
+    from autotag.cli.progress import Reporter
+    from autotag.cli.tag import find
+    from autotag.evaluation.datasets import EvaluationSet, Example
+    from autotag.evaluation.model_runs import check_text, pipelines_of
+    from autotag.evaluation.sentence_encoder import load_sentence_encoder
+    from autotag.evaluation.submission import check_ids, image_id, write_submission
+
+    reporter = Reporter(quiet=quiet)
+    [(name, pipeline)] = pipelines_of([model], device=device, batch_size=batch_size).items()
+    field: TextField = text
+    check_text(name, pipeline, field)
+    images = tuple(map(Path, find(paths, allow_urls=False)))
+    ids = [image_id(str(image)) for image in images]
+    check_ids(ids)
+    with reporter.passing_on_warnings():
+        encoder = load_sentence_encoder(similarity_model, device=device or "auto")
+        examples = tuple(Example(name, image) for name, image in zip(ids, images, strict=True))
+        run = _run(name, pipeline, EvaluationSet("images", examples), field, reporter)
+        vectors = encoder.encode(run.texts)
+    write_submission(dict(zip(ids, vectors, strict=True)), output)
+    if run.empty:
+        reporter.inform(f"the model wrote nothing about {run.empty} images; the empty text was embedded")
+    click.echo(f"{output}: {len(ids)} images, {vectors.size} rows, read back and equal")
+
+
+def _run(
+    name: str, pipeline: Pipeline, dataset: EvaluationSet, text: TextField, reporter: Reporter
+) -> ModelRun:
+    """What the model wrote about every image.
+
+    Raises:
+        ConfigError: an image failed; a submission needs all of them.
+    """
+    from autotag.errors import ConfigError
+    from autotag.evaluation.model_runs import run_model
+
+    with reporter.counting(len(dataset.examples)):
+        run = run_model(name, pipeline, dataset, text=text, on_image=reporter.advance)
+    for error in filter(None, run.errors):
+        reporter.complain(error)
+    if run.failed:
+        raise ConfigError(
+            f"{run.failed} of {len(run.texts)} images failed, and a submission needs every one; "
+            "nothing is written."
+        )
+    return run
