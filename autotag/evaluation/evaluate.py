@@ -24,7 +24,7 @@ from autotag.evaluation.measures import (
     sum_measure,
 )
 from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model
-from autotag.evaluation.retrieval import found_at
+from autotag.evaluation.retrieval import found_at, partner_ranks
 from autotag.evaluation.rouge import rouge_l
 from autotag.evaluation.tag_metrics import count_rows, f1, mean_average_precision, precision, recall
 from autotag.evaluation.text_similarity import best_matches, unit_rows
@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 DECIDING = ("similarity", "cider_d", "rouge_l", "f1_macro")
 """The figure by which models are ordered and compared: the first of these that there is."""
 
+MATRIX_SIDE = 150
+"""Images whose similarities with each other are kept to be looked at; all are compared."""
+
 _IMAGES_AT_ONCE = 32
+_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class Judged:
         measures: by name, with what each image adds.
         figures: by the same names.
         vectors: (N, D) sentence embeddings of its texts, or None.
-        matrix: (N, N) similarity of each text with each image's true texts, the mean over them, or None.
+        matrix: (M, M) similarity of each text with each image's true texts, the mean over them, of the first
+            ``MATRIX_SIDE`` images; or None.
         best_matches: (N,) the image whose true texts each text is most similar to, or None.
     """
 
@@ -213,12 +218,12 @@ class _Truth:
     def judge(self, run: ModelRun, seed: int) -> Judged:
         """Every figure of one model."""
         measures: list[Measure] = []
-        vectors = matrix = None
+        vectors = compared = None
         if self.texts:
             if self.judges.sentences and self.mean_vectors is not None:
                 vectors = self.judges.sentences.vectors(run.texts)
-                matrix = unit_rows(vectors) @ self.mean_vectors.T
-                measures += _similarity_measures(matrix)
+                compared = _compared(unit_rows(vectors), self.mean_vectors)
+                measures += _similarity_measures(compared)
             measures += self._word_measures(run.texts)
             measures += self._clip_measures(run.texts)
         if run.tags is not None and self.dataset.labels:
@@ -228,8 +233,8 @@ class _Truth:
             measures={measure.name: measure for measure in measures},
             figures={one.name: Figure(one.value, bootstrap_interval(one, seed=seed)) for one in measures},
             vectors=vectors,
-            matrix=matrix,
-            best_matches=None if matrix is None else best_matches(matrix),
+            matrix=None if compared is None else compared.corner,
+            best_matches=None if compared is None else compared.best,
         )
 
     def _mean_vectors(self) -> NDArray[np.float64]:
@@ -254,22 +259,46 @@ class _Truth:
         if self.judges.clip is None or self.image_vectors is None or self.clip_references is None:
             return []
         rows = _clip_texts(self.judges.clip, texts)
-        found = rows @ self.image_vectors.T
+        ranks = _compared(unit_rows(rows), unit_rows(self.image_vectors)).ranks
         return [
             mean_measure("clip_score", clip_score(self.image_vectors, rows)),
             mean_measure(
                 "ref_clip_score", ref_clip_score(self.image_vectors, rows, self.clip_references, self.owners)
             ),
-            mean_measure("image_found_at_1", found_at(found, 1)),
-            mean_measure("image_found_at_5", found_at(found, 5)),
+            mean_measure("image_found_at_1", found_at(ranks, 1)),
+            mean_measure("image_found_at_5", found_at(ranks, 5)),
         ]
 
 
-def _similarity_measures(matrix: NDArray[np.float64]) -> list[Measure]:
+@dataclass(frozen=True, eq=False, slots=True)
+class _Compared:
+    """Texts and what they were compared with, without the whole matrix, which may not fit into memory."""
+
+    matched: NDArray[np.float64]
+    ranks: NDArray[np.intp]
+    best: NDArray[np.intp]
+    corner: NDArray[np.float64]
+
+
+def _compared(rows: NDArray[np.float64], partners: NDArray[np.float64]) -> _Compared:
+    """The similarities of (N, D) with their partners (N, D) and all the others, some rows at a time."""
+    matched, ranks, best, corner = [], [], [], []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = rows[start : start + _ROWS_AT_ONCE] @ partners.T
+        matched.append(np.diagonal(block, offset=start))
+        ranks.append(partner_ranks(block, first=start))
+        best.append(best_matches(block))
+        corner.append(block[: max(0, MATRIX_SIDE - start), :MATRIX_SIDE])
+    return _Compared(
+        np.concatenate(matched), np.concatenate(ranks), np.concatenate(best), np.concatenate(corner)
+    )
+
+
+def _similarity_measures(compared: _Compared) -> list[Measure]:
     return [
-        mean_measure("similarity", np.diagonal(matrix)),
-        mean_measure("text_found_at_1", found_at(matrix, 1)),
-        mean_measure("text_found_at_5", found_at(matrix, 5)),
+        mean_measure("similarity", compared.matched),
+        mean_measure("text_found_at_1", found_at(compared.ranks, 1)),
+        mean_measure("text_found_at_5", found_at(compared.ranks, 5)),
     ]
 
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 200
 _MOST_POINTS = 300
-_MOST_CELLS = 150
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e26; --faint: #5d6270; --ground: #fff; --box: #f5f6f9; --line: #d9dce4;
   --c0: #3366cc; --c1: #e8710a; --c2: #188038; --c3: #a142f4; --c4: #d01884; --c5: #00808a; --c6: #9a6700; --c7: #c5221f; }
@@ -178,11 +177,10 @@ def _maps(evaluation: Evaluation, judged: Judged) -> list[str]:
     """The similarity matrix and the plane of texts, where sentences were judged."""
     if judged.matrix is None or judged.vectors is None or evaluation.true_vectors is None:
         return []
-    shown = judged.matrix[:_MOST_CELLS, :_MOST_CELLS]
     high = float(np.quantile(judged.matrix, 0.999))
     name = judged.run.name
-    matrix = charts.matrix_picture(shown, low=0.0, high=high)
-    first = "" if len(shown) == len(judged.matrix) else f"The first {len(shown)} images. "
+    matrix = charts.matrix_picture(judged.matrix, low=0.0, high=high)
+    first = "" if len(judged.matrix) == len(judged.vectors) else f"The first {len(judged.matrix)} images. "
     note = (
         f"{first}A row is a generated text, a column an image's true texts; a dark diagonal means that texts "
         f"belong to their images alone. White is 0, dark {high:.2f}."

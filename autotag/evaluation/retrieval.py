@@ -10,27 +10,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def partner_ranks(similarities: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Per query the rank of its partner, 1 for the most similar: (N, N) -> (N,).
+def partner_ranks(similarities: NDArray[np.floating], *, first: int = 0) -> NDArray[np.intp]:
+    """Per query the rank of its partner, 1 for the most similar: (Q, N) -> (Q,).
 
-    Query n's partner is column n. Others that are just as similar count as before it, so that a model which
-    finds all alike scores nothing.
+    Others that are just as similar count as before it, so that a model which finds all alike scores nothing.
+
+    Args:
+        similarities: of Q queries with everything there is.
+        first: column of the first query's partner; the others' follow. All queries at once are square.
 
     Raises:
-        ValueError: not square.
+        ValueError: a query has no partner.
     """
-    if similarities.ndim != 2 or similarities.shape[0] != similarities.shape[1]:
-        raise ValueError(f"queries and partners are one to one, not of shape {similarities.shape}")
-    ranks: NDArray[np.intp] = (similarities >= np.diagonal(similarities)[:, None]).sum(axis=1)
+    queries = len(similarities)
+    if similarities.ndim != 2 or first + queries > similarities.shape[1]:
+        raise ValueError(
+            f"every query needs a partner; shape {similarities.shape} from column {first} has less"
+        )
+    partners = similarities[np.arange(queries), first + np.arange(queries)]
+    ranks: NDArray[np.intp] = (similarities >= partners[:, None]).sum(axis=1)
     return ranks
 
 
-def found_at(similarities: NDArray[np.floating], k: int) -> NDArray[np.float64]:
-    """Per query 1.0 when its partner is among the ``k`` most similar, else 0.0: (N, N) -> (N,).
+def found_at(ranks: NDArray[np.intp], k: int) -> NDArray[np.float64]:
+    """Per query 1.0 when its partner is among the ``k`` first, else 0.0: (Q,) -> (Q,). The mean is R@k.
 
     Raises:
-        ValueError: not square, or ``k`` below 1.
+        ValueError: ``k`` is below 1.
     """
     if k < 1:
         raise ValueError(f"recall at {k}: the least is 1")
-    return (partner_ranks(similarities) <= k).astype(np.float64)
+    return (ranks <= k).astype(np.float64)

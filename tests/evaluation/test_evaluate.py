@@ -226,3 +226,18 @@ def test_a_run_closes_its_pipeline_and_counts(dataset) -> None:
     assert run.memory is None or run.memory >= 0
     with pytest.raises(Exception, match="closed"):
         pipeline(make_image("red"))
+
+
+def test_more_images_than_are_compared_at_once_give_the_same_as_the_whole_matrix(tmp_path) -> None:
+    make_image("red").save(tmp_path / "red.png")
+    names = [f"a {one} {other} picture" for one in range(30) for other in COLOURS]
+    examples = tuple(Example(name, tmp_path / "red.png", (name,)) for name in names)
+    encoder = SENTENCES.vectors(["a red picture", *names])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autotag.evaluation.evaluate._ROWS_AT_ONCE", 64)
+        [one] = evaluate(EvaluationSet("many", examples), {"red": saying()}, judges=Judges(SENTENCES)).judged
+    whole = np.repeat(encoder[:1], len(names), axis=0) @ encoder[1:].T
+    assert one.per_image("similarity") == pytest.approx(np.diagonal(whole), abs=1e-5)
+    assert one.per_image("text_found_at_5").sum() == 5
+    assert one.matrix.shape == (150, 150)
+    assert one.matrix == pytest.approx(whole[:150, :150], abs=1e-5)
