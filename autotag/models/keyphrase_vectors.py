@@ -17,6 +17,7 @@ import torch
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from autotag.fast_paths import say_not_used
+from autotag.models.ragged_bert import ragged_bert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,8 +75,7 @@ class SentenceVectors:
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; rows of zeros stay zeros."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    unit: NDArray[np.float32] = rows / np.where(norms == 0, np.float32(1), norms)
-    return unit
+    return np.asarray(rows / np.where(norms == 0, np.float32(1), norms), dtype=np.float32)
 
 
 def sentence_vectors(model: SentenceTransformer) -> SentenceVectors | None:
@@ -89,18 +89,29 @@ def sentence_vectors(model: SentenceTransformer) -> SentenceVectors | None:
 
     if isinstance(model[0], StaticEmbedding):
         return SentenceVectors(plain)
+    expected = plain(_PROBE)
+    ragged = ragged_bert(model)
+    if ragged is not None and _objection(ragged, expected) is None:
+        return SentenceVectors(ragged)
     by_length = _ByLength(model)
-    try:
-        found, expected = by_length(_PROBE), plain(_PROBE)
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        say_not_used("keyphrase_vectors", f"{type(model[0]).__name__} cannot be called so: {error}")
-        return None
-    if found.shape != expected.shape or not np.allclose(
-        unit_rows(found), unit_rows(expected), atol=_TOLERANCE
-    ):
-        say_not_used("keyphrase_vectors", "texts grouped by their length give other vectors than one by one")
+    objection = _objection(by_length, expected)
+    if objection is not None:
+        say_not_used("keyphrase_vectors", f"{type(model[0]).__name__} {objection}")
         return None
     return SentenceVectors(by_length)
+
+
+def _objection(
+    encode: Callable[[list[str]], NDArray[np.float32]], expected: NDArray[np.float32]
+) -> str | None:
+    """What speaks against embedding texts so; None if the probe gets the vectors that are expected."""
+    try:
+        found = encode(_PROBE)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        return f"cannot be called so: {error}"
+    if found.shape == expected.shape and np.allclose(unit_rows(found), unit_rows(expected), atol=_TOLERANCE):
+        return None
+    return "gives other vectors for texts grouped by their length than one by one"
 
 
 class _ByLength:
