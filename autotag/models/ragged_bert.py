@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _TOKENS_AT_ONCE = 1024  # more falls out of a CPU's cache
+_ROWS = 128  # oneDNN makes a program for each number of rows: there are only multiples of this
 _WIDEST_RANGE = 60.0  # exp(-60) is still a normal float32
 _Group = tuple[slice, int]  # rows of tokens, and the length of their texts
 
@@ -63,10 +64,12 @@ class RaggedBert:
         return torch.cat(means)
 
     def _embeddings(self, ids: Sequence[list[int]]) -> Tensor:
-        """(N, D) of all tokens, one text after the other."""
+        """(N, D) of all tokens, one text after the other, and of some more to make up a usual number."""
         own = self._bert.embeddings
-        tokens = torch.tensor([token for text in ids for token in text])
-        places = torch.cat([torch.arange(len(text)) for text in ids])
+        flat = [token for text in ids for token in text]
+        more = [0] * (-len(flat) % _ROWS)
+        tokens = torch.tensor(flat + more)
+        places = torch.tensor([place for text in ids for place in range(len(text))] + more)
         vectors = own.word_embeddings(tokens) + own.token_type_embeddings.weight[0]
         normed: Tensor = own.LayerNorm(vectors + own.position_embeddings(places))
         return normed
@@ -75,7 +78,7 @@ class RaggedBert:
         attention = layer.attention
         own = attention.self
         asked, offered, told = own.query(hidden), own.key(hidden), own.value(hidden)
-        seen = torch.empty_like(asked)
+        seen = torch.zeros_like(asked)
         for rows, length in groups:
             shape = (-1, length, own.num_attention_heads, own.attention_head_size)
             query, key, value = (each[rows].view(shape).transpose(1, 2) for each in (asked, offered, told))
@@ -116,11 +119,11 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def _chunks(order: Sequence[int], ids: Sequence[list[int]]) -> list[list[int]]:
-    """Texts to work on at once, in the given order, of not many more tokens than fit."""
+    """Texts to work on at once, in the given order, of no more tokens than fit unless one alone has more."""
     chunks: list[list[int]] = [[]]
     tokens = 0
     for text in order:
-        if tokens >= _TOKENS_AT_ONCE:
+        if tokens + len(ids[text]) > _TOKENS_AT_ONCE:
             chunks.append([])
             tokens = 0
         chunks[-1].append(text)
