@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from autotag.label_matrix import LabelMatrix, label_matrix
 from autotag.prompting import Part, Scores, top
 from autotag.prompting_compat import chunked_top
 from autotag.templates import SLOT
-from autotag.vocabulary import BUNDLED, BundledName, Vocabulary
+from autotag.vocabulary import BUNDLED, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def read_vocabulary(option: str, given: str | Path | Vocabulary, *, living_artis
     if isinstance(given, Vocabulary):
         return given
     if given in BUNDLED:
-        return Vocabulary.bundled(cast("BundledName", given), living_artists=living_artists)
+        return Vocabulary.bundled(given, living_artists=living_artists)
     if not Path(given).expanduser().exists():
         near = suggestion(str(given), BUNDLED)
         raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
@@ -74,7 +74,7 @@ def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
     if isinstance(given, tuple):
         return given
     if isinstance(given, str) and given in BUNDLED:
-        return clip_interrogator_labels(cast("BundledName", given))
+        return clip_interrogator_labels(given)
     return read_phrases(option, given, living_artists=True)
 
 
@@ -159,7 +159,8 @@ class _ImageRanks:
 
     def _label(self, place: int, starts: NDArray[np.intp]) -> str:
         part = int(np.searchsorted(starts, place, side="right")) - 1
-        return self.labels[PARTS[part]][place - starts[part]]
+        label: str = self.labels[PARTS[part]][place - int(starts[part])]
+        return label
 
 
 def _rounded(matrix: LabelMatrix) -> LabelMatrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -83,14 +83,16 @@ def _open_clip_tower(encoder: Any) -> CausalTower | str:
     kind = blocks[0].attn.in_proj_weight.dtype  # its layers may have been packed, and say no dtype
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
-        return tower.token_embedding(ids).to(kind) + tower.positional_embedding[positions].to(kind)
+        vectors: Tensor = tower.token_embedding(ids).to(kind) + tower.positional_embedding[positions].to(kind)
+        return vectors
 
     def finish(states: Tensor) -> Tensor:
-        states = tower.ln_final(states)
+        states = cast("Tensor", tower.ln_final(states))
         if tower.text_projection is None:
             return states
         linear = isinstance(tower.text_projection, torch.nn.Linear)
-        return tower.text_projection(states) if linear else states @ tower.text_projection
+        vectors: Tensor = tower.text_projection(states) if linear else states @ tower.text_projection
+        return vectors
 
     layers = tuple(_open_clip_layer(block) for block in blocks)
     device = tower.positional_embedding.device
@@ -133,7 +135,9 @@ def _hf_tower(encoder: Any) -> CausalTower | str:
     config = encoder.model.config.text_config
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
-        return tower.embeddings.token_embedding(ids) + tower.embeddings.position_embedding(positions)
+        tokens, places = tower.embeddings.token_embedding(ids), tower.embeddings.position_embedding(positions)
+        vectors: Tensor = tokens + places
+        return vectors
 
     return CausalTower(
         embed,
