@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -122,18 +123,20 @@ def test_a_read_only_folder_costs_one_warning_and_leaves_nothing(tmp_path, caplo
     assert files(tmp_path) == []
 
 
-def _compute(folder):
-    label_matrix(FakeEncoder(), LABELS, folder=folder)
+COMPUTE = """
+import sys
+from pathlib import Path
+from autotag.label_matrix import label_matrix
+from autotag.testing import FakeEncoder
+
+label_matrix(FakeEncoder(), [f"label {number}" for number in range(300)], folder=Path(sys.argv[1]))
+"""
 
 
 def test_processes_that_compute_it_at_once_leave_one_whole_file(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_compute, args=(tmp_path,)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    command = [sys.executable, "-c", COMPUTE, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert files(tmp_path) == [f"{matrix_key('fake', LABELS, '{}')}.npy"]
     encoder = FakeEncoder()
     label_matrix(encoder, LABELS, folder=tmp_path)

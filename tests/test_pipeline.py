@@ -233,10 +233,10 @@ class TestStream:
         list(Pipeline([Describe(captioner)], batch_size=4).stream(pictures(*range(1, 11))))
         assert captioner.batches == [4, 4, 2]
 
-    def test_without_a_gpu_auto_is_eight(self) -> None:
+    def test_without_a_gpu_auto_is_sixteen(self) -> None:
         width = Width()
         list(Pipeline([width], device="cpu").stream(pictures(*range(1, 18))))
-        assert [len(batch) for batch in width.batches] == [8, 8, 1]
+        assert [len(batch) for batch in width.batches] == [16, 1]
 
     def test_nothing_gives_nothing(self) -> None:
         assert list(Pipeline([Width()]).stream([])) == []

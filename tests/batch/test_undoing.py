@@ -46,6 +46,18 @@ def album(tmp_path):
     return folder
 
 
+def seconds_of_a_run(album) -> float:
+    """How long a run takes here that nobody kills."""
+    command = [sys.executable, "-c", PROGRAM, str(album)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        run.stdout.readline()
+        begun = time.perf_counter()
+        run.wait()
+    seconds = time.perf_counter() - begun
+    undo_album(album)
+    return seconds
+
+
 def killed_after(seconds: float, album, *more: str) -> bool:
     """Whether the run was killed before its end."""
     command = [sys.executable, "-c", PROGRAM, str(album), *more]
@@ -58,18 +70,19 @@ def killed_after(seconds: float, album, *more: str) -> bool:
 
 def test_a_run_killed_at_random_moments_can_always_be_taken_back(album, tree):
     before, chance = tree(album), random.Random(5)  # noqa: S311
-    kills = 0
+    kills, longest = 0, seconds_of_a_run(album)
+    assert tree(album) == before
     for _ in range(10):
-        kills += killed_after(chance.uniform(0.0, 0.5), album)
+        kills += killed_after(chance.uniform(0.0, longest), album)
         undo_album(album)
         assert tree(album) == before
     assert kills >= 3
 
 
 def test_runs_killed_one_after_the_other_end_as_one_that_was_not(album, tree, tagged, tmp_path):
-    before, chance = tree(album), random.Random(7)  # noqa: S311
+    before, chance, longest = tree(album), random.Random(7), seconds_of_a_run(album)  # noqa: S311
     for _ in range(5):
-        killed_after(chance.uniform(0.0, 0.4), album)
+        killed_after(chance.uniform(0.0, longest), album)
         now = tree(album)
         pictures = {name for name in now if name.rpartition(".")[2] in {"jpg", "png", "webp", "gif"}}
         assert len({name for name in pictures if not name.startswith(".")}) >= 24
