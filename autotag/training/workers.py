@@ -5,6 +5,8 @@ On a few cores this is faster than one process with as many threads, which meet 
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,6 +45,11 @@ def _work(
         torch.distributed.barrier()  # a worker that leaves early can take the others down with it
     finally:
         torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(
+        0
+    )  # past the interpreter's end, at which a thread of torch's that still wants its lock may abort
 
 
 def worker() -> tuple[int, int]:
