@@ -47,9 +47,8 @@ def _work(
         torch.distributed.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        0
-    )  # past the interpreter's end, at which a thread of torch's that still wants its lock may abort
+    # Past the interpreter's end, at which a thread of torch's that still wants its lock may abort.
+    os._exit(0)
 
 
 def worker() -> tuple[int, int]:
