@@ -34,6 +34,11 @@ def real(minilm: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
+def plain(minilm: Path) -> Any:
+    return ModelPool(device="cpu", plain=["keyphrase_vectors", "packed_linears"]).extractor(str(minilm))
+
+
+@pytest.fixture(scope="module")
 def static(tiny_folder: Callable[[str], Path]) -> Any:
     return ModelPool(device="cpu").extractor(str(tiny_folder("sentence_transformer")))
 
@@ -145,14 +150,14 @@ def test_ngrams_of_the_real_minilm_are_the_known_ones(real: Any, text: str, expe
     ],
 )
 def test_ngrams_are_exactly_keybert(
-    real: Any, minilm: Path, options: KeyphraseOptions, keywords: dict[str, Any]
+    real: Any, plain: Any, minilm: Path, options: KeyphraseOptions, keywords: dict[str, Any]
 ) -> None:
-    from sentence_transformers import SentenceTransformer
-
     keybert = KeyBERT(SentenceTransformer(str(minilm), device="cpu"))
     asked = {"keyphrase_ngram_range": (1, 2), "stop_words": "english", "top_n": 5, **keywords}
 
-    _assert_same(real.extract(TEXTS, options), keybert.extract_keywords(TEXTS, **asked))
+    expected = keybert.extract_keywords(TEXTS, **asked)
+    assert plain.extract(TEXTS, options) == expected
+    _assert_same(real.extract(TEXTS, options), expected)
 
 
 @pytest.mark.parametrize("texts", [[""], ["the"], ["", "the"], []])
