@@ -139,6 +139,10 @@ class Ledger:
         [*rows] = self._rows("SELECT digest FROM outputs WHERE path = ?", (os.fsencode(path),))
         return str(rows[0][0]) if rows else ""
 
+    def outputs(self) -> list[Path]:
+        """The files of results that runs wrote or began."""
+        return [Path(os.fsdecode(path)) for (path,) in self._rows("SELECT path FROM outputs", ())]
+
     def keep_output(self, path: Path, digest: str) -> None:
         with self._lock:
             self._database.execute(

@@ -63,6 +63,7 @@ def write_outputs(
     for output in outputs:
         path = output.path.resolve()
         try:
+            ledger.keep_output(path, ledger.output_digest(path))  # so that a kill leaves nothing unknown
             digest = _written(output, path, rows, root)
             if digest != digest_of(path):
                 steps = journal.begin([change := OutputChange(path, digest)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.file_changes import OutputChange, RenameChange, clear_leftovers, digest_of
+from autotag.metadata.safe_files import part_path
 
 if TYPE_CHECKING:
     from autotag.album_state import Ledger
@@ -23,6 +25,7 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> None:
         FileChangedError: a name was taken by another file meanwhile.
         OSError: a file cannot be moved.
     """
+    clear_unfinished_outputs(ledger)
     pending = journal.pending()
     for _, change in pending:
         clear_leftovers(change)
@@ -32,6 +35,13 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> None:
         elif isinstance(change, OutputChange) and digest_of(change.path) == change.after:
             ledger.keep_output(change.path, change.after)
     journal.done(number for number, _ in pending)
+
+
+def clear_unfinished_outputs(ledger: Ledger) -> None:
+    """Removes files of results that a killed run had not put in their places yet."""
+    for path in ledger.outputs():
+        with suppress(OSError):
+            part_path(path).unlink(missing_ok=True)
 
 
 def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:

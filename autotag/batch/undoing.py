@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.album_state import Ledger, locked, state_folder
-from autotag.batch.recovery import rename_in_ledger
+from autotag.batch.recovery import clear_unfinished_outputs, rename_in_ledger
 from autotag.batch.run import JOURNAL, LEDGER
 from autotag.batch.writing import reason_of
 from autotag.errors import AutotagError, ConfigError
@@ -88,6 +88,7 @@ class _Undo:
     summary: UndoSummary
 
     def run(self, listener: Callable[[FileChange], None]) -> None:
+        clear_unfinished_outputs(self.ledger)
         self.ledger.forget_writing()  # first, so that a run after a crash in here looks at every file again
         taken_back: list[int] = []
         for number, change in self.journal.newest_first():

@@ -32,6 +32,12 @@ with from_config({"batch_size": 2, "stages": [{"stage": "colour_stages:NameColou
     tag_folder(sys.argv[1], pipeline=pipeline, writers=writers, redo=len(sys.argv) > 2)
 """
 
+DIES = """
+    import os, signal
+    from autotag.batch import outputs
+    outputs.OutputChange = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # written, not yet journalled
+"""
+
 
 @pytest.fixture
 def album(tmp_path):
@@ -77,6 +83,20 @@ def test_a_run_killed_at_random_moments_can_always_be_taken_back(album, tree):
         undo_album(album)
         assert tree(album) == before
     assert kills >= 3
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_run_killed_while_it_writes_a_file_of_results_leaves_nothing(album, tree, tagged, goes_on):
+    before = tree(album)
+    program = PROGRAM.replace("    pipeline.load()\n", f"    pipeline.load()\n{DIES}")
+    run = subprocess.run([sys.executable, "-c", program, str(album)], stdout=subprocess.DEVNULL, check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert ".metadata.jsonl.autotag-part" in tree(album)
+    if goes_on:
+        tagged(album, "xmp")
+        assert not [name for name in tree(album) if name.startswith(".")]
+    undo_album(album)
+    assert tree(album) == before
 
 
 def test_runs_killed_one_after_the_other_end_as_one_that_was_not(album, tree, tagged, tmp_path):
