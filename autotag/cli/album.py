@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from autotag.batch import WriterChoice
 
-SOME_FAILED = 1
 INTERRUPTED = 130
 
 
@@ -45,14 +46,8 @@ Exit codes:
 @click.option("--embed", is_flag=True, help="Write XMP into the photographs where that loses nothing.")
 @click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
-@click.option(
-    "--set",
-    "settings",
-    metavar="STAGE.OPTION=VALUE",
-    multiple=True,
-    help="Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.",
-)
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@set_option("Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.")
+@device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
@@ -73,7 +68,7 @@ Exit codes:
     "by default in the user's state folder, or in the album if it has a folder .autotag.",
 )
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 @click.pass_context
 def album(
     ctx: click.Context,
@@ -105,6 +100,7 @@ def album(
     from autotag.album_rules import AlbumRules
     from autotag.batch import tag_folder
     from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
+    from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
 
     if dry_run and plan_file is not None:
@@ -140,15 +136,6 @@ def exit_code(stopped: str, failed: int) -> int:
     if stopped == "interrupted":
         return INTERRUPTED
     return SOME_FAILED if failed or stopped else 0
-
-
-def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Any:
-    """The pipeline of a preset with changes to it and to its stages."""
-    from autotag import config
-
-    changed = {name: value for name, value in changes.items() if value is not None}
-    table = {**config.read_preset(preset), **changed}
-    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
 
 
 def writer_choices(

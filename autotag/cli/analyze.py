@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.tag import SOME_FAILED
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from autotag.cli.progress import Reporter
     from autotag.pipeline import Pipeline
     from autotag.records import Result
 
@@ -34,17 +32,11 @@ Exit codes:
     show_default=True,
     help="Whose encoder, and whose rank_labels stage if it has one: artwork, mini, base, large, or a file.",
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="STAGE.OPTION=VALUE",
-    multiple=True,
-    help="Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.",
-)
+@set_option("Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.")
 @click.option("--top", metavar="N", type=click.IntRange(min=1), help="Labels per vocabulary; by default 5.")
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of text for people.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 @click.pass_context
 def analyze(
     ctx: click.Context,
@@ -62,12 +54,13 @@ def analyze(
     PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin. Each label
     comes with its cosine similarity to the image, best first.
     """
+    from autotag.cli.pipelines import write_lines
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
     settings = settings if top is None else (*settings, f"rank_labels.top_k={top}")
     with _analyzer(preset, device, settings) as pipeline, reporter.passing_on_warnings():
-        failures = _write_analyses(pipeline, paths, reporter, as_json=as_json)
+        failures = write_lines(pipeline, paths, reporter, _json if as_json else _text)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
@@ -79,25 +72,6 @@ def _analyzer(preset: str, device: str | None, settings: Sequence[str]) -> Pipel
     stages = [stage for stage in table.get("stages", ()) if options.stage_reference(stage) == "rank_labels"]
     table["stages"] = stages or [{"stage": "rank_labels"}]
     return config.from_config(config.overridden(table, config.parse_overrides(settings)))
-
-
-def _write_analyses(pipeline: Pipeline, paths: Sequence[str], reporter: Reporter, *, as_json: bool) -> int:
-    """Writes what each image looks like and answers how many failed."""
-    from autotag.cli.tag import find
-
-    images: list[str | Path] = find(paths, allow_urls=pipeline.allow_urls)
-    with reporter.loading():
-        pipeline.load()
-    failures = 0
-    with reporter.counting(len(images)):
-        for result in pipeline.stream(images, on_error="record"):
-            if result.error is not None:
-                failures += 1
-                reporter.complain(result.error)
-            with reporter.making_way():
-                click.echo(_json(result) if as_json else _text(result))
-            reporter.advance()
-    return failures
 
 
 def _json(result: Result) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from autotag.cli.options import quiet_option
+
 
 @click.command(
     epilog="""\b
@@ -20,7 +22,7 @@ Exit codes:
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
 )
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 @click.pass_context
 def apply(ctx: click.Context, plan: Path, *, state: Path | None, ndjson: bool, quiet: bool) -> None:
     """Carry out a plan that `autotag album --plan` wrote and that you may have edited.

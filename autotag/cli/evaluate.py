@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from autotag.cli.options import SOME_FAILED, quiet_option
+
 if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Judges
     from autotag.evaluation.model_runs import TextField
@@ -74,7 +76,7 @@ Exit codes:
     "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default each preset's own."
 )
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at once.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -101,7 +103,6 @@ def evaluate(
     its 95 % interval, says which models differ by more than chance, and writes a report.
     """
     from autotag.cli.progress import Reporter
-    from autotag.cli.tag import SOME_FAILED
     from autotag.evaluation.datasets import read_dataset
     from autotag.evaluation.evaluate import evaluate as judge
     from autotag.evaluation.model_runs import check_fits, pipelines_of

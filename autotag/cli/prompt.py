@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.tag import SOME_FAILED
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from autotag.cli.progress import Reporter
     from autotag.pipeline import Pipeline
     from autotag.protocols import Stage
 
@@ -41,15 +39,9 @@ Exit codes:
     show_default=True,
     help="What to run: artwork, mini (comes with autotag), base, large, or a file of your own.",
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="STAGE.OPTION=VALUE",
-    multiple=True,
-    help="Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.",
-)
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@set_option("Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.")
+@device_option
+@quiet_option
 @click.pass_context
 def prompt(
     ctx: click.Context,
@@ -68,12 +60,14 @@ def prompt(
     One prompt per line goes to stdout, in the order of the images; progress and complaints to stderr. Stages
     of the preset that the prompt does not need are not run.
     """
+    from autotag.cli.pipelines import write_lines
     from autotag.cli.progress import Reporter
+    from autotag.writers.one_line import one_line
 
     reporter = Reporter(quiet=quiet)
     settings = settings if mode is None else (*settings, f"assemble_prompt.mode={mode}")
     with _prompter(preset, device, settings) as pipeline, reporter.passing_on_warnings():
-        failures = _write_prompts(pipeline, paths, reporter)
+        failures = write_lines(pipeline, paths, reporter, lambda result: one_line(result.prompt))
     ctx.exit(SOME_FAILED if failures else 0)
 
 
@@ -94,33 +88,11 @@ def _prompter(preset: str, device: str | None, settings: Sequence[str]) -> Pipel
     Raises:
         ConfigError: no stage of the preset makes one.
     """
-    from autotag import config
+    from autotag.cli.pipelines import pipeline_of
     from autotag.errors import ConfigError
 
-    changes = {} if device is None else {"device": device}
-    table = {**config.read_preset(preset), **changes}
-    pipeline = config.from_config(config.overridden(table, config.parse_overrides(settings)))
+    pipeline = pipeline_of(preset, {"device": device}, settings)
     stages = needed_for("prompt", pipeline.stages)
     if not stages:
         raise ConfigError(f"preset {preset!r} has no stage that makes a prompt; add assemble_prompt.")
     return replace(pipeline, stages=stages)
-
-
-def _write_prompts(pipeline: Pipeline, paths: Sequence[str], reporter: Reporter) -> int:
-    """Writes a line per image and answers how many failed."""
-    from autotag.cli.tag import find
-    from autotag.writers.one_line import one_line
-
-    images: list[str | Path] = find(paths, allow_urls=pipeline.allow_urls)
-    with reporter.loading():
-        pipeline.load()
-    failures = 0
-    with reporter.counting(len(images)):
-        for result in pipeline.stream(images, on_error="record"):
-            if result.error is not None:
-                failures += 1
-                reporter.complain(result.error)
-            with reporter.making_way():
-                click.echo(one_line(result.prompt))
-            reporter.advance()
-    return failures

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from autotag.cli.options import device_option, quiet_option
+
 if TYPE_CHECKING:
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import EvaluationSet
@@ -51,9 +53,9 @@ Exit codes:
     show_default=True,
     help="The sentence encoder; the competition asks for all-MiniLM-L6-v2, which is minilm.",
 )
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at once.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 def submission(
     paths: tuple[str, ...],
     *,

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
     from typing import IO, Any
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from autotag.sharding import ShardWriter
 
     Image = str | Path
-
-SOME_FAILED = 1
 
 
 @click.command(
@@ -46,14 +46,8 @@ Exit codes:
     show_default=True,
     help="What to run: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="STAGE.OPTION=VALUE",
-    multiple=True,
-    help="Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.",
-)
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@set_option("Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.")
+@device_option
 @click.option(
     "--batch-size",
     metavar="N",
@@ -86,7 +80,7 @@ Exit codes:
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
 @click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
-@click.option("--quiet", "-q", is_flag=True, help="Neither progress nor information on stderr; errors stay.")
+@quiet_option
 @click.pass_context
 def tag(
     ctx: click.Context,
@@ -112,6 +106,7 @@ def tag(
     Results go to stdout, progress and complaints to stderr. An image that fails costs one line on stderr
     and has a record with its error in the results.
     """
+    from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
@@ -119,7 +114,7 @@ def tag(
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
     changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
     with (
-        _pipeline(preset, changes, settings) as pipeline,
+        pipeline_of(preset, changes, settings) as pipeline,
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
@@ -198,14 +193,6 @@ def _complete(
     with reporter.loading():
         pipeline.load()
     return _write(pipeline, missing, writer, reporter)
-
-
-def _pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
-    from autotag import config
-
-    changed = {name: value for name, value in changes.items() if value is not None}
-    table = {**config.read_preset(preset), **changed}
-    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
 
 
 def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from autotag.cli.options import device_option, set_option
+
 if TYPE_CHECKING:
     from autotag.batch.thresholds import Thresholds
 
@@ -16,14 +18,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
-@click.option(
-    "--set",
-    "settings",
-    metavar="STAGE.OPTION=VALUE",
-    multiple=True,
-    help="Change an option of a stage. May be repeated.",
-)
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default the preset's own.")
+@set_option("Change an option of a stage. May be repeated.")
+@device_option
 @click.option(
     "--sample", metavar="N", type=click.IntRange(min=1), default=200, show_default=True, help="Photographs."
 )
@@ -62,7 +58,8 @@ def thresholds(
     A preset's filter_tags is let through every tag first, unless --set says otherwise. Nothing is written.
     """
     from autotag.batch.thresholds import try_thresholds
-    from autotag.cli.album import given, pipeline_of
+    from autotag.cli.album import given
+    from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
 
     open_cut = _without_cut(preset, settings)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.options import SOME_FAILED
+
 if TYPE_CHECKING:
     from autotag.protocols import FileChange
-
-SOME_FAILED = 1
 
 
 @click.command(

@@ -1,0 +1,32 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+SOME_FAILED = 1
+"""The exit code of a run in which some images failed."""
+
+
+def set_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
+    """``--set STAGE.OPTION=VALUE``, as ``settings``."""
+    return click.option("--set", "settings", metavar="STAGE.OPTION=VALUE", multiple=True, help=help)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``."""
+    words = "auto, cpu, cuda, cuda:1, mps; by default the preset's own."
+    return click.option("--device", metavar="DEVICE", help=words)(command)
+
+
+def quiet_option(command: Command) -> Command:
+    """``--quiet``."""
+    words = "Neither progress nor information on stderr; errors stay."
+    return click.option("--quiet", "-q", is_flag=True, help=words)(command)

@@ -1,0 +1,53 @@
+"""Pipelines as commands ask for them, and their results as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from autotag.cli.progress import Reporter
+    from autotag.pipeline import Pipeline
+    from autotag.records import Result
+
+
+def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+    """The pipeline of a preset with what the options change.
+
+    Args:
+        preset: its name, or a TOML file.
+        changes: settings of the pipeline; those that are None stay as the preset has them.
+        settings: as ``--set`` has them.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    from autotag import config
+
+    changed = {name: value for name, value in changes.items() if value is not None}
+    table = {**config.read_preset(preset), **changed}
+    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+
+
+def write_lines(
+    pipeline: Pipeline, paths: Sequence[str], reporter: Reporter, line: Callable[[Result], str]
+) -> int:
+    """Writes what ``line`` says about each image to stdout, and answers how many images failed."""
+    from autotag.cli.tag import find
+
+    images = find(paths, allow_urls=pipeline.allow_urls)
+    with reporter.loading():
+        pipeline.load()
+    failures = 0
+    with reporter.counting(len(images)):
+        for result in pipeline.stream(images, on_error="record"):
+            if result.error is not None:
+                failures += 1
+                reporter.complain(result.error)
+            with reporter.making_way():
+                click.echo(line(result))
+            reporter.advance()
+    return failures
