@@ -2,7 +2,8 @@
 
 A file is called by the hash of all three and of the encoder's precision, so that no other encoder or list
 can be taken for it. It is written aside and put in place whole, and read by mapping it into memory: several
-processes may compute the same matrix at once, and share one copy of it.
+processes may compute the same matrix at once, and share one copy of it. The matrices of the bundled
+vocabularies by the bundled encoder come with autotag.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "AUTOTAG_CACHE"
 """Environment variable that names the folder of the cache."""
+
+SHIPPED = Path(__file__).resolve().parent / "data" / "label_vectors"
+"""Matrices that come with autotag: those of clip-mini."""
 
 _FORMAT = "2"
 _TEXTS_AT_ONCE = 1024
@@ -66,7 +70,7 @@ def label_matrix(
     folder: Path | None = None,
     name: str = "labels",
 ) -> LabelMatrix:
-    """The matrix of labels: from the cache, else computed under a progress bar, and cached.
+    """The matrix of labels: from autotag or the cache, else computed under a progress bar, and cached.
 
     Lists of fewer than 256 labels are not worth a file. A file that is damaged or cut short is computed
     again; a folder that cannot be written to costs a warning in the log ``"autotag"``.
@@ -81,12 +85,27 @@ def label_matrix(
     labels = tuple(labels)
     key = matrix_key(encoder.id, labels, template, dtype=getattr(encoder, "dtype", "float32"))
     path = (folder or cache_folder()) / f"{key}.npy"
-    vectors = _read(path, len(labels))
+    vectors = _read(SHIPPED / path.name, len(labels))
+    if vectors is None:
+        vectors = _read(path, len(labels))
     if vectors is None:
         vectors = _computed(encoder, [filled(template, label) for label in labels], name)
         if len(labels) >= _FEWEST_KEPT:
             _keep(path, vectors)
     return LabelMatrix(labels, vectors)
+
+
+def write_matrix(encoder: ImageTextEncoder, labels: Sequence[str], folder: Path) -> Path:
+    """Computes the matrix of labels as they are, and writes it where ``label_matrix`` looks in ``folder``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    key = matrix_key(encoder.id, labels, SLOT, dtype=getattr(encoder, "dtype", "float32"))
+    path = folder / f"{key}.npy"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(path, _computed(encoder, [filled(SLOT, label) for label in labels], "labels"))
+    return path
 
 
 def cache_folder() -> Path:

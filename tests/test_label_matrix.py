@@ -6,10 +6,17 @@ import sys
 import numpy as np
 import pytest
 
-from autotag.label_matrix import cache_folder, label_matrix, matrix_key
+from autotag.label_matrix import SHIPPED, cache_folder, label_matrix, matrix_key, write_matrix
+from autotag.models.pool import ModelPool
 from autotag.testing import FakeEncoder
+from autotag.vocabulary import BUNDLED, Vocabulary
 
 LABELS = [f"label {number}" for number in range(300)]
+
+
+@pytest.fixture(scope="module")
+def clip_mini():
+    return ModelPool(device="cpu").encoder("clip-mini")
 
 
 def files(folder):
@@ -127,7 +134,9 @@ COMPUTE = """
 import sys
 from pathlib import Path
 from autotag.label_matrix import label_matrix
+from autotag.models.pool import ModelPool
 from autotag.testing import FakeEncoder
+from autotag.vocabulary import BUNDLED, Vocabulary
 
 label_matrix(FakeEncoder(), [f"label {number}" for number in range(300)], folder=Path(sys.argv[1]))
 """
@@ -149,3 +158,17 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("AUTOTAG_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "autotag" / "labels"
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_vectors_of_bundled_vocabularies_come_with_autotag(name, clip_mini, tmp_path, monkeypatch):
+    labels = Vocabulary.bundled(name).labels
+    computed = np.load(write_matrix(clip_mini, labels, tmp_path))
+    monkeypatch.setattr(clip_mini, "embed_texts", lambda _: pytest.fail("it embeds what is there"))
+    found = label_matrix(clip_mini, labels, folder=tmp_path / "cache")
+    np.testing.assert_allclose(found.vectors, computed, atol=1e-5)
+
+
+def test_nothing_else_is_shipped(clip_mini):
+    keys = {matrix_key(clip_mini.id, Vocabulary.bundled(name).labels, "{}") for name in BUNDLED}
+    assert {path.stem for path in SHIPPED.glob("*.npy")} == keys

@@ -75,6 +75,29 @@ def mini(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], worker
         raise click.ClickException(str(error)) from error
 
 
+@main.command()
+@click.argument("encoder", metavar="FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the vectors, data/label_vectors of the package; what is in it is replaced.",
+)
+def labels(encoder: Path, output: Path) -> None:
+    """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, a second or two."""
+    from autotag.label_matrix import write_matrix
+    from autotag.models.pool import ModelPool
+    from autotag.vocabulary import BUNDLED, Vocabulary
+
+    try:
+        model = ModelPool(device="cpu").encoder(str(encoder))
+    except AutotagError as error:
+        raise click.ClickException(str(error)) from error
+    written = {write_matrix(model, Vocabulary.bundled(name).labels, output) for name in BUNDLED}
+    for old in set(output.glob("*.npy")) - written:
+        old.unlink()
+
+
 def _make_parts(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
     from autotag.training import mini
     from autotag.training.captioner import CaptionPlan, DistillationPlan

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from autotag.label_matrix import SHIPPED
+from autotag.models.catalog import BUNDLED as BUNDLED_MODELS
 from autotag.training.__main__ import main
 
 
@@ -54,3 +56,16 @@ def test_mean_losses_are_told_every_hundred_steps(capsys: pytest.CaptureFixture[
     assert first.startswith("encoder step 100 ")
     assert first.endswith("words 3.000")
     assert second.endswith("words 5.000")
+
+
+def test_vectors_of_the_bundled_vocabularies_replace_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "earlier.npy").write_bytes(b"of another encoder")
+    done = CliRunner().invoke(main, ["labels", str(BUNDLED_MODELS / "clip-mini"), "--output", str(tmp_path)])
+    assert done.exit_code == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in SHIPPED.glob("*.npy")}
+
+
+def test_vectors_by_something_that_is_no_encoder_are_one_clear_line(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["labels", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
