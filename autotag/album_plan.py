@@ -2,12 +2,14 @@
 
 JSON Lines. The first line says what album it is and what would write; each line after it is a photograph::
 
-    {"autotag_plan": 1, "album": "/photos", "writers": {"xmp": {"embed": true}}, "settings": "", "wanted": ""}
-    {"file": "beach.jpg", "bytes": 81234, "mtime_ns": 17, "pixels": [640, 480], "caption": "a beach",
-     "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"], "rename_to": null,
-     "write": ["xmp"]}
+    {"autotag_plan": 1, "album": "/photos", "writers": {"xmp": {"embed": true}},
+     "outputs": {"csv": {"file": "/photos/tags.csv", "options": {}}}, "settings": "", "wanted": ""}
+    {"file": "beach.jpg", "bytes": 81234, "mtime_ns": 17, "digest": "5f", "pixels": [640, 480],
+     "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
+     "rename_to": null, "write": ["xmp", "csv"]}
 
-Tags, caption, prompt, new name and the list of writers may be changed, and whole lines deleted.
+Tags, caption, prompt, new name and the list of writers may be changed, and whole lines deleted. A file of
+results gets a row for each line that names its writer.
 """
 
 from __future__ import annotations
@@ -37,8 +39,11 @@ FORMAT = 1
 BY_PERSON = "plan"
 """The source of tags and captions that a person wrote into a plan."""
 
-_HEADER = ("autotag_plan", "album", "writers", "settings", "wanted")
-_LINE = ("file", "bytes", "mtime_ns", "pixels", "caption", "prompt", "tags", "rename_to", "write")
+_HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted")
+_LINE = (
+    "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
+)  # fmt: skip
+_OUTPUT = ("file", "options")
 _TAG = ("text", "score", "path")
 
 
@@ -51,6 +56,7 @@ class PlannedPhoto:
         file: the photograph, relative to the album.
         size: of the file in bytes when the plan was made.
         mtime_ns: its time of change then.
+        digest: of the file without its metadata, then.
         result: what is to be written.
         rename_to: its new name, or None.
         write: the writers that write for it.
@@ -60,9 +66,23 @@ class PlannedPhoto:
     file: str
     size: int
     mtime_ns: int
+    digest: str
     result: Result
     rename_to: str | None
     write: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutput:
+    """A file of results, as a plan has it.
+
+    Attributes:
+        file: where it goes.
+        options: its writer's.
+    """
+
+    file: Path
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +92,8 @@ class Plan:
     Attributes:
         path: the file.
         album: the album's folder.
-        writers: name -> options.
+        writers: name -> options, of those that write beside photographs.
+        outputs: name -> file and options, of files of results.
         settings: fingerprint of the pipeline.
         wanted: fingerprint of writers and rules.
         photos: the lines.
@@ -81,6 +102,7 @@ class Plan:
     path: Path
     album: Path
     writers: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, PlannedOutput]
     settings: str
     wanted: str
     photos: tuple[PlannedPhoto, ...]
@@ -94,11 +116,8 @@ class PlanWriter:
     """
 
     def __init__(self, path: Path, album: Album, writers: Writers) -> None:
-        if album.is_archive or writers.outputs:
-            raise ConfigError(
-                "a plan is for what is written beside photographs, into them, or into their names; "
-                "leave out archives and files of results."
-            )
+        if album.is_archive:
+            raise ConfigError("a plan is not for archives: there is nothing to write into them.")
         if path.exists():
             raise ConfigError(f"the plan {str(path)!r} is there already; somebody may have edited it.")
         self._album, self._writers = album, writers
@@ -116,12 +135,16 @@ class PlanWriter:
             wanted: fingerprint of writers and rules.
         """
         album = str(self._album.root.resolve())
-        writers = self._writers.described()
+        outputs = {
+            output.name: {"file": os.path.abspath(output.path), "options": dict(output.options)}  # noqa: PTH100
+            for output in self._writers.outputs
+        }
         self._put(
             {
                 "autotag_plan": FORMAT,
                 "album": album,
-                "writers": writers,
+                "writers": self._writers.described(),
+                "outputs": outputs,
                 "settings": settings,
                 "wanted": wanted,
             }
@@ -130,7 +153,14 @@ class PlanWriter:
     def write(
         self, photo: Photo, entry: Entry, result: Result, changes: Mapping[str, Sequence[FileChange]]
     ) -> None:
-        """One photograph, and what each writer would do."""
+        """One photograph, and what each writer would do.
+
+        Args:
+            photo: the photograph.
+            entry: its file, with the digest.
+            result: what is to be written.
+            changes: what the writers beside photographs would do, by name.
+        """
         paths = result.extras.get(TAG_PATHS, {})
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
@@ -144,12 +174,16 @@ class PlanWriter:
                 "file": photo.name,
                 "bytes": entry.size,
                 "mtime_ns": entry.mtime_ns,
+                "digest": entry.pixels,
                 "pixels": list(result.size),
                 "caption": result.caption,
                 "prompt": result.prompt,
                 "tags": tags,
                 "rename_to": new,
-                "write": [name for name, several in changes.items() if several],
+                "write": [
+                    *(name for name, several in changes.items() if several),
+                    *(output.name for output in self._writers.outputs),
+                ],
             }
         )
 
@@ -182,10 +216,17 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
             f"{os.fspath(path)!r} is no plan of this version of autotag: its first line says so."
         )
     check = _Checked(Path(path), number, header, _HEADER)
-    writers = check.table("writers")
-    photos = tuple(_photo(_Checked(Path(path), number, row, _LINE), writers) for number, row in rows)
-    settings, wanted = check.text("settings"), check.text("wanted")
-    plan = Plan(Path(path), Path(check.text("album")), writers, settings, wanted, photos)
+    writers, outputs = check.table("writers"), _outputs(check)
+    known = (*writers, *outputs)
+    plan = Plan(
+        path=Path(path),
+        album=Path(check.text("album")),
+        writers=writers,
+        outputs=outputs,
+        settings=check.text("settings"),
+        wanted=check.text("wanted"),
+        photos=tuple(_photo(_Checked(Path(path), number, row, _LINE), known) for number, row in rows),
+    )
     _check_once(plan)
     return plan
 
@@ -223,6 +264,7 @@ class _Checked:
         raise ConfigError(f"{self.path}, line {self.number}, field {name!r}: {why}")
 
     def of_kind(self, name: str, kind: type | tuple[type, ...], words: str) -> Any:
+        """A field's value, if it is there and of this type; ``words`` say what it should be."""
         if name not in self.row:
             self.refuse(name, "it is missing.")
         value = self.row[name]
@@ -243,7 +285,15 @@ class _Checked:
         return dict(self.of_kind(name, dict, "a table"))
 
 
-def _photo(check: _Checked, writers: Mapping[str, Any]) -> PlannedPhoto:
+def _outputs(check: _Checked) -> dict[str, PlannedOutput]:
+    found = {}
+    for name, row in check.table("outputs").items():
+        inner = _Checked(check.path, check.number, row, _OUTPUT)
+        found[name] = PlannedOutput(Path(inner.text("file")), inner.table("options"))
+    return found
+
+
+def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
     file = check.text("file")
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
         check.refuse("file", f"{file!r} leads out of the album.")
@@ -261,6 +311,7 @@ def _photo(check: _Checked, writers: Mapping[str, Any]) -> PlannedPhoto:
         file=file,
         size=check.whole("bytes"),
         mtime_ns=check.whole("mtime_ns"),
+        digest=check.text("digest"),
         result=Result(
             file,
             (size[0], size[1]),

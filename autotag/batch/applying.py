@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.album_plan import merged, read_plan
 from autotag.album_state import Entry, Ledger, locked, state_folder
+from autotag.batch.outputs import check_outputs, write_outputs
 from autotag.batch.recovery import recover
 from autotag.batch.reports import AlbumSummary, PhotoReport, Silent
-from autotag.batch.run import JOURNAL, LEDGER
+from autotag.batch.run import DISK_FULL, JOURNAL, LEDGER
 from autotag.batch.writers import WriterChoice, make_writers
 from autotag.batch.writing import Task, carry_out
 from autotag.errors import ConfigError
@@ -22,11 +23,12 @@ from autotag.sources import Album, Photo
 from autotag.writers.rename_writer import RenameWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
 
     from autotag.album_plan import Plan, PlannedPhoto
     from autotag.batch.reports import Listener
+    from autotag.batch.writers import Output, Writers
     from autotag.file_changes import RenameChange
     from autotag.protocols import AlbumWriter, FileChange
     from autotag.records import Result
@@ -43,7 +45,8 @@ def apply_plan(
 ) -> AlbumSummary:
     """Carries out a plan, line by line, and nothing else. No model is needed.
 
-    A photograph that changed since the plan was made is a failure of its own, and left as it is.
+    A photograph that changed since the plan was made is a failure of its own, and left as it is; metadata
+    alone may have changed. What an interrupted ``apply_plan`` did is found done by the next one.
 
     Args:
         plan: the file that ``tag_folder(plan_file=...)`` wrote, as a person left it.
@@ -64,14 +67,16 @@ def apply_plan(
         ledger = stack.enter_context(closing(Ledger(folder / LEDGER)))
         journal = stack.enter_context(Journal(folder / JOURNAL))
         recover(journal, ledger, checked.album)
-        writers = _planned_writers(checked, stack)
-        return _Applying(checked, ledger, journal, writers).go(listener or Silent(), stop)
+        made = _writers(checked)
+        stack.callback(made.close)
+        check_outputs(made.outputs, ledger)
+        return _Applying(checked, ledger, journal, made).go(listener or Silent(), stop)
 
 
 class _AsPlanned:
     """A writer that writes only for the photographs for which the plan names it."""
 
-    def __init__(self, name: str, writer: AlbumWriter, photos: dict[Path, PlannedPhoto]) -> None:
+    def __init__(self, name: str, writer: AlbumWriter, photos: Mapping[Path, PlannedPhoto]) -> None:
         self._name, self._writer, self._photos = name, writer, photos
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:
@@ -81,7 +86,7 @@ class _AsPlanned:
 class _NamesAsPlanned(RenameWriter):
     """Gives photographs the names that stand in the plan."""
 
-    photos: dict[Path, PlannedPhoto]
+    photos: Mapping[Path, PlannedPhoto]
 
     def changes(self, photo: Path, _result: Result, /) -> Sequence[RenameChange]:
         planned = self.photos[photo]
@@ -89,14 +94,20 @@ class _NamesAsPlanned(RenameWriter):
         return self.renamed_to(photo, wanted) if wanted else []
 
 
-def _planned_writers(plan: Plan, stack: ExitStack) -> dict[str, AlbumWriter]:
+def _writers(plan: Plan) -> Writers:
+    """The writers that the plan's first line names."""
     album = Album(plan.album, plan.album, False, lambda: iter(()))
-    choices = [WriterChoice(name, options=options) for name, options in plan.writers.items()]
-    made = make_writers(choices, album)
-    stack.callback(made.close)
-    photos = {plan.album / photo.file: photo for photo in plan.photos}
+    beside = [WriterChoice(name, options=options) for name, options in plan.writers.items()]
+    outputs = [WriterChoice(name, one.file, one.options) for name, one in plan.outputs.items()]
+    return make_writers([*beside, *outputs], album)
+
+
+def _as_planned(
+    beside: Mapping[str, AlbumWriter], photos: Mapping[Path, PlannedPhoto]
+) -> dict[str, AlbumWriter]:
+    """The writers, each for the photographs whose lines name it."""
     writers: dict[str, AlbumWriter] = {}
-    for name, writer in made.beside.items():
+    for name, writer in beside.items():
         if isinstance(writer, RenameWriter):
             naming = _NamesAsPlanned()
             naming.photos = photos
@@ -111,60 +122,107 @@ class _Applying:
     plan: Plan
     ledger: Ledger
     journal: Journal
-    writers: dict[str, AlbumWriter]
+    writers: Writers
+    done: dict[str, PlannedPhoto] = field(default_factory=dict)  # by the name that the photograph has now
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
+        """Carries out the lines, a group at a time, and writes the files of results."""
         summary = AlbumSummary(photos=len(self.plan.photos))
         listener.started(len(self.plan.photos), 0)
         lines = iter(self.plan.photos)
         while group := list(islice(lines, _GROUP)):
-            for report in self._reports(group):
+            for report in self._reports(group, summary):
                 summary.count(report)
                 listener.done(report)
-            if stop():
+            if not summary.stopped and stop():
                 summary.stopped = "interrupted"
+            if summary.stopped:
                 break
+        self._write_outputs(summary)
         return summary
 
-    def _reports(self, lines: Sequence[PlannedPhoto]) -> list[PhotoReport]:
+    def _write_outputs(self, summary: AlbumSummary) -> None:
+        with self.ledger.transaction():
+            self.ledger.list_photos((name, 0) for name in self.done)
+        write_outputs(
+            self.writers.outputs,
+            self._rows,
+            root=self.plan.album,
+            ledger=self.ledger,
+            journal=self.journal,
+            summary=summary,
+        )
+
+    def _rows(self, output: Output) -> Iterator[tuple[str, Result]]:
+        """Name and result of the photographs whose lines name this file's writer."""
+        for name, result in self.ledger.results(self.plan.settings):
+            if output.name in self.done[name].write:
+                yield name, result
+
+    def _reports(self, lines: Sequence[PlannedPhoto], summary: AlbumSummary) -> list[PhotoReport]:
         """Writes for a group of photographs."""
-        reports, tasks = [], []
+        reports = []
+        tasks: list[tuple[PlannedPhoto, Task]] = []
         for line in lines:
-            why = self._objection(line)
-            if why is None:
-                tasks.append((line, self._task(line)))
+            found = self._found(line)
+            if isinstance(found, Path):
+                tasks.append((line, self._task(line, found)))
             else:
-                reports.append(PhotoReport(line.file, "failed", line.result, error=why))
-        steps = carry_out([task for _, task in tasks], self.writers, self.journal)
+                reports.append(PhotoReport(line.file, "failed", line.result, error=found))
+        photos = {task.photo.path: line for line, task in tasks if task.photo.path}
+        steps = carry_out([task for _, task in tasks], _as_planned(self.writers.beside, photos), self.journal)
         with self.ledger.transaction():
             for line, task in tasks:
                 self._put_down(line, task)
         self.journal.done(steps)
+        if any(task.disk_full for _, task in tasks):
+            summary.stopped = DISK_FULL
         return [*reports, *(task.report() for _, task in tasks)]
 
-    def _objection(self, line: PlannedPhoto) -> str | None:
-        try:
-            facts = (self.plan.album / line.file).stat()
-        except OSError as error:
-            return error.strerror or str(error)
-        if (facts.st_size, facts.st_mtime_ns) != (line.size, line.mtime_ns):
-            return "it changed since the plan was made; plan again"
-        return None
-
-    def _task(self, line: PlannedPhoto) -> Task:
+    def _found(self, line: PlannedPhoto) -> Path | str:
+        """The photograph of a line, under its new name if an earlier go gave it that; or why it is left."""
         path = self.plan.album / line.file
-        known = self.ledger.entry(line.file)
+        try:
+            if self._is_as_planned(line, path):
+                return path
+            why = "it changed since the plan was made; plan again"
+        except OSError as error:
+            why = error.strerror or str(error)
+        if line.rename_to is not None and "rename" in line.write:
+            with suppress(OSError):
+                if self._is_as_planned(line, renamed := path.with_name(line.rename_to)):
+                    return renamed
+        return why
+
+    def _is_as_planned(self, line: PlannedPhoto, path: Path) -> bool:
+        """Whether this is the picture that the line is about: size and time tell, else its digest.
+
+        Of formats whose digest sees metadata too, the ledger knows how an earlier go left the file.
+        """
+        facts = path.stat()
+        now = (facts.st_size, facts.st_mtime_ns)
+        if now == (line.size, line.mtime_ns):
+            return True
+        known = self.ledger.entry(path.relative_to(self.plan.album).as_posix())
+        if known is not None and (known.settings, known.written, known.size, known.mtime_ns) == (
+            self.plan.settings, self.plan.wanted, *now
+        ):  # fmt: skip
+            return True
+        return pixel_digest(path.read_bytes()) == line.digest
+
+    def _task(self, line: PlannedPhoto, path: Path) -> Task:
+        name = path.relative_to(self.plan.album).as_posix()
+        known = self.ledger.entry(name)
         is_same = known is not None and known.settings == self.plan.settings
-        result = merged(line.result, self.ledger.result(line.file) if is_same else None)
-        return Task(Photo(line.file, path, path), result, path=path)
+        result = merged(line.result, self.ledger.result(name) if is_same else None)
+        return Task(Photo(name, path, path), result, path=path)
 
     def _put_down(self, line: PlannedPhoto, task: Task) -> None:
         if task.path is None:
             return
-        name = line.file
-        if task.path.name != Path(line.file).name:
-            name = Path(line.file).with_name(task.path.name).as_posix()
-            self.ledger.rename(line.file, name)
+        name = task.path.relative_to(self.plan.album).as_posix()
+        if name != task.photo.name:
+            self.ledger.rename(task.photo.name, name)
         facts = task.path.stat()
         entry = Entry(
             facts.st_size,
@@ -174,3 +232,4 @@ class _Applying:
             "" if task.errors else self.plan.wanted,
         )
         self.ledger.keep(name, entry, replace(task.result, source=name))
+        self.done[name] = line

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autotag.journal import Journal
     from autotag.records import Result
 
-    Rows = Callable[[], Iterator[tuple[str, Result]]]
+    Rows = Callable[[Output], Iterator[tuple[str, Result]]]
 
 
 def check_outputs(outputs: Sequence[Output], ledger: Ledger) -> None:
@@ -54,7 +54,7 @@ def write_outputs(
 
     Args:
         outputs: the files.
-        rows: gives name and result of each photograph.
+        rows: gives name and result of each photograph that a file is to hold.
         root: what the names are relative to.
         ledger: remembers what was left.
         journal: is told before a file is put in its place.
@@ -87,7 +87,7 @@ def _written(output: Output, path: Path, rows: Rows, root: Path) -> str:
         writer = output.make(stream)
         here = os.path.relpath(root.resolve(), path.parent)
         prefix = "" if here == "." else Path(here).as_posix() + "/"
-        for name, result in rows():
+        for name, result in rows(output):
             writer.write(replace(result, source=prefix + name))
         writer.close()
         stream.flush()

@@ -69,7 +69,7 @@ class AlbumSummary:
         failed: those with an error.
         errors: photograph and reason of each failure.
         output_errors: file of results and reason of each failure; they count as failed too.
-        outputs: files of results that were made or changed.
+        outputs: files of results that were made or changed, or would be if they would say something new.
         stopped: why the run ended before its end, or empty.
     """
 

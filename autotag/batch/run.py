@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from autotag.batch.reports import Listener
-    from autotag.batch.writers import WriterChoice, Writers
+    from autotag.batch.writers import Output, WriterChoice, Writers
     from autotag.pipeline import Pipeline
     from autotag.protocols import AlbumWriter
     from autotag.records import Result
@@ -47,6 +47,8 @@ _HOW = frozenset(
 
 
 LEDGER, JOURNAL = "ledger.sqlite", "journal.jsonl"
+DISK_FULL = "the disk is full"
+"""Why a run stopped."""
 _UNCHANGED, _TO_TAG, _TO_WRITE = 0, 1, 2
 
 
@@ -108,7 +110,7 @@ def tag_folder(
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
         if journal is not None:
             recover(journal, ledger, album.root)
-            check_outputs(chosen.outputs, ledger)
+        check_outputs(chosen.outputs, ledger)
         run = _Run(album, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo)
         return run.go(listener or Silent(), stop)
 
@@ -134,6 +136,7 @@ class _Run:
     since: float = 0.0
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
+        """The whole run, from the list of photographs to the files of results."""
         self.settings = _settings_of(self.pipeline)
         self.mine = self._own_spellings() if self.rules.prefer_my_keywords else {}
         self.wanted = self.writers.fingerprint({"rules": self.rules.to_dict(), "mine": self.mine})
@@ -157,6 +160,8 @@ class _Run:
                 journal=self.journal,
                 summary=self.summary,
             )
+        else:
+            self.summary.outputs += [str(output.path) for output in self.writers.outputs]
         return self.summary
 
     def _tag_and_write(self, listener: Listener, stop: Callable[[], bool]) -> None:
@@ -210,7 +215,13 @@ class _Run:
             if not pixels or pixels != known.pixels:
                 return _TO_TAG
             self.ledger.keep(photo.name, replace(known, size=now.size, mtime_ns=now.mtime_ns))
-        return _UNCHANGED if known.written == self.wanted else _TO_WRITE
+        is_done = known.written == self.wanted and not self._is_to_list
+        return _UNCHANGED if is_done else _TO_WRITE
+
+    @property
+    def _is_to_list(self) -> bool:
+        """Whether a plan has a line for each photograph, because files of results have a row for it."""
+        return self.planned is not None and bool(self.writers.outputs)
 
     def _pixels(self, photo: Photo) -> str:
         """Digest of a photograph without its metadata; empty when it cannot be read, or is in an archive."""
@@ -239,13 +250,14 @@ class _Run:
     def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
         """Says, and puts into the plan, what would be done."""
         if not self.dry_run:
-            self.ledger.keep(task.photo.name, replace(now, pixels=self._pixels(task.photo)), result)
+            now = replace(now, pixels=self._pixels(task.photo))
+            self.ledger.keep(task.photo.name, now, result)
         by_writer = {}
         for name, writer in self.writers.beside.items():
             plan(task, {name: writer})
             by_writer[name], task.planned = task.planned, []
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
-        if self.planned is not None and task.changes and not task.errors:
+        if self.planned is not None and (task.changes or self.writers.outputs):
             self.planned.write(task.photo, now, task.result, by_writer)
         report = task.report()
         is_planned = report.status == "written"
@@ -264,7 +276,7 @@ class _Run:
         for task, _, _ in group:
             self._report(task.report(), listener)
         if any(task.disk_full for task, _, _ in group):
-            self.summary.stopped = "the disk is full"
+            self.summary.stopped = DISK_FULL
 
     def _put_down(self, task: Task, now: Entry, result: Result) -> None:
         photo = task.photo
@@ -281,7 +293,7 @@ class _Run:
         self.summary.count(report)
         listener.done(report)
 
-    def _rows(self) -> Iterator[tuple[str, Result]]:
+    def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
         """Name and result, after the rules, of every photograph that has one, in the order of the album."""
         for name, result in self.ledger.results(self.settings):
             yield name, self.rules.applied(result, self.mine)

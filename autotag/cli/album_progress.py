@@ -117,6 +117,6 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
     parts += [f"{summary.failed} failed"] if summary.failed else []
     reporter.inform(f"{summary.photos} photographs: {', '.join(parts)}")
     for output in summary.outputs:
-        reporter.inform(f"wrote {output}")
+        reporter.inform(f"would write {output}" if planned else f"wrote {output}")
     if summary.stopped:
         reporter.complain(f"stopped: {summary.stopped}. Everything so far is safe; run again to go on.")

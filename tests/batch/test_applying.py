@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 
 import pytest
 
 from autotag.album_plan import read_plan
 from autotag.batch import WriterChoice, apply_plan, undo_album
 from autotag.errors import ConfigError
-from autotag.metadata import read_packet
+from autotag.metadata import MachineTag, apply_change, plan_tags, read_packet
 from autotag.testing import make_image
 
 
@@ -97,6 +99,83 @@ def test_a_photograph_that_changed_since_is_left_alone(photos, plan):
     assert summary.errors == [("b.jpg", "it changed since the plan was made; plan again")]
     assert (photos / "b.jpg").read_bytes() == content
     assert summary.written == 6
+
+
+def test_a_keyword_added_by_hand_since_is_no_change_of_the_photograph(photos, plan):
+    apply_change(plan_tags(photos / "b.jpg", [MachineTag("by hand", 1.0)], embed=True), touch=True)
+    assert apply_plan(plan).failed == 0
+
+
+def rows_of(folder, name):
+    with (folder / name).open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def test_files_of_results_hold_what_the_edited_plan_says(photos, tagged, tmp_path, tree):
+    before = tree(photos)
+    path = tmp_path / "plan.jsonl"
+    tagged(photos, "xmp", "rename", "csv", "jsonl", plan_file=path)
+    assert tree(photos) == before
+    header, *rows = lines(path)
+    by_file = {row["file"]: row for row in rows}
+    by_file["b.jpg"] |= {"tags": ["sea"], "rename_to": "my sea.jpg"}
+    by_file["c.webp"]["write"].remove("csv")
+    del by_file["d.jpg"]
+    put(path, [header, *by_file.values()])
+    summary = apply_plan(path)
+    assert [Path(file).name for file in summary.outputs] == ["tags.csv", "metadata.jsonl"]
+    table = rows_of(photos, "tags.csv")
+    assert (table["my sea.jpg"]["tags"], len(table)) == ("sea", 5)
+    found = [json.loads(line) for line in (photos / "metadata.jsonl").read_text().splitlines()]
+    assert len(found) == 6
+    assert {"my sea.jpg", "d.jpg"} & {row["file_name"] for row in found} == {"my sea.jpg"}
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_a_plan_for_files_of_results_alone_has_a_line_for_each_photograph_also_when_all_is_done(
+    photos, tagged, tmp_path
+):
+    tagged(photos, "csv")
+    table = (photos / "tags.csv").read_bytes()
+    tagged(photos, "csv", plan_file=tmp_path / "plan.jsonl")
+    assert len(lines(tmp_path / "plan.jsonl")) == 8
+    summary = apply_plan(tmp_path / "plan.jsonl")
+    assert (summary.outputs, summary.failed) == ([], 0)
+    assert (photos / "tags.csv").read_bytes() == table
+
+
+def test_a_file_of_results_that_is_not_ours_is_refused_when_planning_and_when_applying(
+    photos, tagged, tmp_path, tree
+):
+    (photos / "tags.csv").write_text("mine")
+    with pytest.raises(ConfigError, match="not as autotag left it"):
+        tagged(photos, "csv", plan_file=tmp_path / "plan.jsonl")
+    (photos / "tags.csv").unlink()
+    tagged(photos, "xmp", "csv", plan_file=tmp_path / "plan.jsonl")
+    (photos / "tags.csv").write_text("mine")
+    before = tree(photos)
+    with pytest.raises(ConfigError, match="not as autotag left it"):
+        apply_plan(tmp_path / "plan.jsonl")
+    assert tree(photos) == before
+
+
+def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
+    for number in range(30):
+        make_image(size=(8 + number, 8)).save(photos / f"{number:02}.{('jpg', 'gif')[number % 2]}")
+    before = tree(photos)
+    path = tmp_path / "plan.jsonl"
+    embed = WriterChoice("xmp", options={"embed": True})
+    tagged(photos, embed, "rename", "csv", plan_file=path)
+    assert apply_plan(path, stop=lambda: True).stopped == "interrupted"
+    assert len(rows_of(photos, "tags.csv")) == 16
+    summary = apply_plan(path)
+    assert (summary.written, summary.nothing_to_do, summary.failed) == (21, 16, 0)
+    assert len(rows_of(photos, "tags.csv")) == 37
+    again = apply_plan(path)
+    assert (again.written, again.failed, again.outputs) == (0, 0, [])
+    undo_album(photos)
+    assert tree(photos) == before
 
 
 @pytest.mark.parametrize(
