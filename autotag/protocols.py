@@ -77,8 +77,17 @@ class CaptionOptions:
         prompt: text that the caption continues or answers; None for the model's own default.
         max_new_tokens: upper bound on generated tokens, at least 1.
         num_beams: beams of the beam search; 1 is greedy.
-        num_captions: captions per image, at most ``num_beams``.
+        num_captions: captions per image, at most ``num_beams`` unless they are sampled.
         repetition_penalty: above 1.0 discourages repeated tokens; 1.0 is off.
+        min_new_tokens: a caption does not end before so many tokens; 0 is off.
+        do_sample: tokens are drawn by their probability; only with one beam.
+        temperature: of sampling, above 0: below 1.0 likely tokens become likelier; 1.0 is off.
+        top_k: tokens are drawn from so many of the likeliest; None from all.
+        top_p: tokens are drawn from the likeliest that together have this probability; None from all.
+        seed: of sampling; the same image with the same seed gets the same captions in any batch.
+        beam_scores: what a beam search adds up: log-probabilities, or logits as open_clip's own does.
+
+    Those from ``min_new_tokens`` on are heeded only by captioners that say so (``Captioner``).
     """
 
     prompt: str | None = None
@@ -86,6 +95,13 @@ class CaptionOptions:
     num_beams: int = 1
     num_captions: int = 1
     repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    beam_scores: Literal["log_probabilities", "logits"] = "log_probabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,9 @@ class Captioner(Protocol):
     """Writes captions for images.
 
     A captioner may also have ``image_size``: the side in pixels of the square that it looks at,
-    so that files are decoded no larger than needed. Without it files are decoded in full.
+    so that files are decoded no larger than needed. Without it files are decoded in full. And
+    ``extra_options``: the names of the fields of ``CaptionOptions`` from ``min_new_tokens`` on that it
+    heeds; ``CaptionImages`` refuses the others. Without it, it heeds none of them.
     """
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:

@@ -70,12 +70,14 @@ class BlipGenerator(nn.Module):
     def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
         """Whether the loop writes by these inputs and options; else ``generate`` has to.
 
-        Not with more positions than the model has, nor with prompts of several lengths, nor with so many
-        beams for so small a vocabulary that the search takes up beams without a probability.
+        Not with a least number of tokens, nor with more positions than the model has, nor with prompts of
+        several lengths, nor with so many beams for so small a vocabulary that the search takes up beams
+        without a probability.
         """
         length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
         return (
             length + options.max_new_tokens <= self._decoder.max_length
+            and not options.min_new_tokens
             and 2 * options.num_beams <= self._decoder.vocabulary_size
             and bool("attention_mask" not in inputs or inputs["attention_mask"].all())
         )

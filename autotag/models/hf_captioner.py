@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -47,6 +47,8 @@ class HfCaptioner:
         generator: writes a BLIP's captions where it ``fits``; None for the model's own ``generate`` always.
         square_view: what the processor makes of an image; None for the processor itself.
     """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
 
     def __init__(
         self,
@@ -210,6 +212,8 @@ def _generation(options: CaptionOptions) -> dict[str, Any]:
         given |= {"num_return_sequences": options.num_captions, "output_scores": True}
     if options.repetition_penalty != 1.0:
         given["repetition_penalty"] = options.repetition_penalty
+    if options.min_new_tokens:
+        given["min_new_tokens"] = options.min_new_tokens
     return given
 
 

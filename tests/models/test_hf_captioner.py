@@ -37,6 +37,7 @@ OPTIONS = [
     CaptionOptions(max_new_tokens=6, prompt="a photo of"),
     CaptionOptions(max_new_tokens=6, prompt="a photo of", num_beams=2),
     CaptionOptions(max_new_tokens=6, repetition_penalty=1.5),
+    CaptionOptions(max_new_tokens=6, min_new_tokens=5),
 ]
 
 
@@ -264,6 +265,20 @@ def test_a_repetition_penalty_lowers_repetition(
         return sum(len(set(row[0].text.split())) - len(row[0].text.split()) for row in rows)
 
     assert different(3.0) > different(1.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_caption_does_not_end_before_min_new_tokens(
+    captioner: Callable[[str], Any], images: list[Image.Image], family: str, beams: int
+) -> None:
+    one, options = captioner(family), CaptionOptions(max_new_tokens=8, min_new_tokens=8, num_beams=beams)
+    with torch.inference_mode():
+        written = one._written(one._inputs(images, None), options).sequences
+    ends = {one.processor.tokenizer.eos_token_id, one.processor.tokenizer.sep_token_id} - {None}
+
+    assert written.shape[1] > 8
+    assert not any(int(token) in ends for row in written for token in row[-8:])
 
 
 def test_more_captions_than_beams_are_refused(

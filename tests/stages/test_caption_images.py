@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.protocols import CaptionOptions
 from autotag.records import Caption
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeModels, check_stage, make_sample
@@ -36,6 +37,39 @@ def test_its_options_reach_the_captioner():
     ]
 
 
+class Sampling(FakeCaptioner):
+    """Heeds what sampling needs, and says with what options it was called."""
+
+    extra_options = frozenset({"do_sample", "temperature", "top_p", "seed"})
+
+    def caption(self, images, /, options):
+        return [[Caption(str(options), "sampling")] * options.num_captions for _ in images]
+
+
+def test_options_that_not_every_captioner_heeds_reach_one_that_does():
+    given = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "seed": 3, "num_captions": 4}
+    stage = CaptionImages(Sampling(), **given)
+    stage.setup(FakeModels())
+    sample = make_sample()
+    stage([sample])
+    assert [caption.text for caption in sample.captions] == [str(CaptionOptions(**given))] * 4
+
+
+@pytest.mark.parametrize(
+    ("captioner", "options", "option"),
+    [
+        (FakeCaptioner, {"min_new_tokens": 3}, "min_new_tokens"),
+        (FakeCaptioner, {"do_sample": True}, "do_sample"),
+        (Sampling, {"do_sample": True, "top_k": 5}, "top_k"),
+        (Sampling, {"num_beams": 2, "beam_scores": "logits"}, "beam_scores"),
+    ],
+)
+def test_a_captioner_that_does_not_heed_an_option_is_refused(captioner, options, option):
+    stage = CaptionImages(captioner(), **options)
+    with pytest.raises(ConfigError, match=rf"caption_images\.{option}: captioner .* knows no such option"):
+        stage.setup(FakeModels())
+
+
 def test_captions_of_other_stages_stay_in_front():
     stage = CaptionImages(FakeCaptioner(text="new"))
     stage.setup(FakeModels())
@@ -52,6 +86,15 @@ def test_captions_of_other_stages_stay_in_front():
         ({"num_captions": 2}, r"caption_images\.num_captions is 2; allowed: .* at most 1"),
         ({"repetition_penalty": 0.0}, r"caption_images\.repetition_penalty is 0\.0; .* above 0"),
         ({"name": "second", "num_beams": -1}, r"second\.num_beams is -1"),
+        ({"min_new_tokens": 31}, r"caption_images\.min_new_tokens is 31; allowed: .* at most 30"),
+        ({"do_sample": True, "temperature": 0.0}, r"caption_images\.temperature is 0\.0; .* above 0"),
+        ({"do_sample": True, "top_k": 0}, r"caption_images\.top_k is 0; .* at least 1"),
+        ({"do_sample": True, "top_p": 1.5}, r"caption_images\.top_p is 1\.5; .* above 0 to 1"),
+        ({"do_sample": True, "seed": -1}, r"caption_images\.seed is -1"),
+        ({"do_sample": True, "num_beams": 2}, r"do_sample goes with one beam, and num_beams is 2"),
+        ({"top_k": 5}, r"caption_images\.top_k is for sampling; set do_sample"),
+        ({"beam_scores": "logits"}, r"caption_images\.beam_scores is for several beams"),
+        ({"num_beams": 2, "beam_scores": "logit"}, r"beam_scores is 'logit'; allowed: 'log_probabilities'"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
