@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import open_clip
 import torch
+from open_clip.modified_resnet import AttentionPool2d
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -261,7 +262,7 @@ def _built(
             request.name, f"model {request.name!r}: folder {folder} does not load in open_clip: {error}"
         ) from error
     if "packed_linears" not in request.plain:
-        pack_linears(model)
+        pack_linears(model, besides=(AttentionPool2d,))
     return OpenClipEncoder(
         model.eval(),
         words,

@@ -83,7 +83,7 @@ class MkldnnLinear(nn.Module):
 _Packed = type[PackedLinear] | type[MkldnnLinear]
 
 
-def pack_linears(module: nn.Module) -> int:
+def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()) -> int:
     """Puts packed layers in the place of a module's linear layers, where a trial shows a gain.
 
     Only float32 layers on a CPU, and only ``torch.nn.Linear`` itself: a subclass may be one whose weight is
@@ -92,12 +92,16 @@ def pack_linears(module: nn.Module) -> int:
 
     Args:
         module: evaluated from now on, never trained.
+        besides: classes of modules that read the weights of their layers instead of calling them; those
+            layers stay as they are.
 
     Returns:
         How many layers were packed.
     """
     packed: dict[int, nn.Module] = {}
     for parent in list(module.modules()):
+        if isinstance(parent, besides):
+            continue
         for name, child in list(parent.named_children()):
             if _can_be_packed(child):
                 if id(child) not in packed:

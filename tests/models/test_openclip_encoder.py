@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
+from autotag.models import packed_linears
 from autotag.models.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool
 from autotag.protocols import ImageTextEncoder
@@ -69,6 +70,18 @@ def test_vectors_are_those_of_plain_open_clip(
 
     np.testing.assert_allclose(one.embed_images(images), of_images, atol=1e-5)
     np.testing.assert_allclose(one.embed_texts(TEXTS), of_texts, atol=1e-5)
+
+
+def test_a_network_with_attention_pooling_gives_what_plain_open_clip_gives(
+    tiny: Any, tmp_path: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: packed_linears.MkldnnLinear)
+    folder = str(tiny.open_clip_folder(tmp_path / "rn", attention_pool=True))
+    plain = ModelPool(device="cpu", plain=["packed_linears"]).encoder(folder)
+
+    np.testing.assert_allclose(
+        ModelPool(device="cpu").encoder(folder).embed_images(images), plain.embed_images(images), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("tower", "side"), [(TOWERS[0], 32), (TOWERS[1], 64)])

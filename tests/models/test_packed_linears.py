@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from open_clip.modified_resnet import AttentionPool2d
 from torch import nn
 
 from autotag import fast_paths
@@ -172,3 +173,16 @@ def test_without_either_layout_the_layers_stay_plain(
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert all("no such operator" in record.message for record in caplog.records)
+
+
+def test_layers_whose_weights_are_read_by_their_module_stay_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    _always(PackedLinear, monkeypatch)
+    pool = AttentionPool2d(2, 32, 4, 24)  # as in CLIP's RN50
+    network = nn.Sequential(pool, nn.Linear(24, 16)).eval()
+    features = torch.randn(3, 32, 2, 2)
+    with torch.inference_mode():
+        expected = network(features)
+
+        assert pack_linears(network, besides=(AttentionPool2d,)) == 1
+
+        torch.testing.assert_close(network(features), expected, atol=1e-5, rtol=1e-5)

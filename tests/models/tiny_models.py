@@ -229,8 +229,17 @@ def _saved(model: Any, processor: Any, folder: Path) -> Path:
     return folder
 
 
-def open_clip_folder(folder: Path, *, timm_tower: bool = False, half: bool = False, seed: int = 0) -> Path:
+def open_clip_folder(
+    folder: Path,
+    *,
+    timm_tower: bool = False,
+    attention_pool: bool = False,
+    half: bool = False,
+    seed: int = 0,
+) -> Path:
     vision: dict[str, Any] = {"image_size": SIDE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    if attention_pool:
+        vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
     if timm_tower:
         vision = {"image_size": 64, "timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear"}
     config = {
@@ -282,3 +291,188 @@ def older_layout(folder: Path, source: Path) -> Path:
     model: Any = transformers.AutoModelForImageTextToText.from_pretrained(source)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     return folder
+
+
+def florence2(folder: Path) -> Path:
+    """64 pixels wide: four image tokens of the last layer, and one for their mean."""
+    tokenizer = _byte_tokenizer(transformers.BartTokenizer, extra_special_tokens={"image_token": "<image>"})
+    image_processor = transformers.CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
+    image_processor.image_seq_length = 5
+    specials = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+    }
+    config = transformers.Florence2Config(
+        vision_config={
+            "depths": [1, 1, 1, 1],
+            "embed_dim": [8, 16, 32, 32],
+            "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2],
+            "window_size": 4,
+            "projection_dim": 32,
+            "max_position_embeddings": 8,
+            "max_temporal_embeddings": 4,
+        },
+        text_config={
+            "model_type": "bart",
+            "vocab_size": len(tokenizer),
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 128,
+            **specials,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    processor = transformers.Florence2Processor(
+        image_processor, tokenizer, post_processor_config={"pure_text": {}}
+    )
+    model = transformers.Florence2ForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(  # what the published checkpoints say
+        num_beams=3,
+        early_stopping=True,
+        no_repeat_ngram_size=3,
+        forced_bos_token_id=tokenizer.bos_token_id,
+        forced_eos_token_id=tokenizer.eos_token_id,
+        **specials,
+    )
+    return _saved(model, processor, folder)
+
+
+def vit_gpt2(folder: Path) -> Path:
+    """With one special token for start, end and padding, as GPT-2 has it; files as before transformers 5."""
+    end = "<|endoftext|>"
+    tokenizer = _byte_tokenizer(
+        transformers.GPT2Tokenizer, bos_token=end, eos_token=end, unk_token=end, pad_token=end
+    )
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        transformers.ViTConfig(**_vision()),
+        transformers.GPT2Config(
+            vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0
+        ),
+    )
+    model = transformers.VisionEncoderDecoderModel(config=config)
+    randomize(model).save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
+    settings = json.loads((folder / "config.json").read_text())
+    specials = dict.fromkeys(
+        ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), tokenizer.eos_token_id
+    )
+    (folder / "config.json").write_text(json.dumps({**settings, **specials, "num_beams": 4}))
+    transformers.ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+_CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def idefics3(folder: Path) -> Path:
+    """The class of SmolVLM: cuts images into tiles of 32 pixels, the more the longer their shorter side."""
+    return _saved(*_tiling(transformers.Idefics3ForConditionalGeneration, "Idefics3"), folder)
+
+
+def _tiling(kind: Any, family: str) -> tuple[Any, Any]:
+    tokenizer = _byte_tokenizer(
+        transformers.GPT2Tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        extra_special_tokens={
+            "fake_image_token": "<fake_token_around_image>",
+            "image_token": "<image>",
+            "global_image_token": "<global-img>",
+            **{f"tile_{row}_{col}": f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)},
+        },
+    )
+    image_processor = getattr(transformers, f"{family}ImageProcessor")(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": SIDE}
+    )
+    processor = transformers.Idefics3Processor(
+        image_processor, tokenizer, image_seq_len=4, chat_template=_CHAT.replace("IMAGE", "<image>")
+    )
+    config = getattr(transformers, f"{family}Config")(
+        vision_config=_vision(),
+        text_config=_text(
+            model_type="llama",
+            vocab_size=len(processor.tokenizer),
+            max_position_embeddings=1024,
+            num_key_value_heads=1,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        scale_factor=2,
+        image_token_id=processor.image_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return kind(config), processor
+
+
+def qwen2_5_vl(folder: Path) -> Path:
+    """Looks at images in their own shape, so they take different numbers of tokens."""
+    specials = {
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+        "vision_start": "<|vision_start|>",
+        "vision_end": "<|vision_end|>",
+        "im_start": "<|im_start|>",
+    }
+    tokenizer = _byte_tokenizer(
+        transformers.Qwen2Tokenizer,
+        extra_special_tokens=specials,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(size={"shortest_edge": 28**2, "longest_edge": 6 * 28**2}),
+        tokenizer,
+        transformers.Qwen2VLVideoProcessor(),
+        chat_template=_CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=_text(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=512,
+            num_key_value_heads=1,
+            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+            bos_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [1],
+            "window_size": 56,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    )
+    model = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(  # what the published checkpoints say
+        do_sample=True,
+        temperature=0.1,
+        top_k=1,
+        top_p=0.001,
+        repetition_penalty=1.05,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _saved(model, processor, folder)
