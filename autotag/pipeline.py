@@ -83,7 +83,7 @@ class Pipeline:
         plain: names of fast paths to switch off, or ``"all"``; see ``autotag.fast_paths``.
 
     Raises:
-        WiringError: the stages do not fit together in this order.
+        WiringError: the stages do not fit together in this order, or need an encoder that is not there.
         ConfigError: a setting is wrong.
         ModelUnavailableError: the encoder is a folder that does not exist.
     """
@@ -235,7 +235,9 @@ class Pipeline:
                 "otherwise; leave one of them out."
             )
         check_placement(self.device, self.dtype)
-        if self.encoder is not None:
+        if self.encoder is None:
+            wiring.check_encoder(self.stages)
+        else:
             check_model(self.encoder, "encoder")
 
     def _check_stage_batch_sizes(self) -> None:

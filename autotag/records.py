@@ -20,13 +20,22 @@ class Caption:
     Attributes:
         text: the sentence.
         source: the captioner that wrote it, e.g. ``"blip-base"``.
-        score: the captioner's own score (a length-normalised log-probability for beam search),
-            comparable only between captions of one captioner for one image; None when it gives none.
+        score: by the stage that scored it last (``"choose_caption"``: its cosine with the image), comparable
+            between captioners; else the captioner's own score (a length-normalised log-probability for beam
+            search), comparable only between captions of one captioner for one image; None for no score.
+        scores: once a stage has scored it, every score, oldest first: the captioner's own by ``source``,
+            then those of stages by their names.
     """
 
     text: str
     source: str
     score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def scored(self, score: float, by: str) -> Caption:
+        """The same caption with one more score, which becomes its ``score``."""
+        own = {} if self.scores or self.score is None else {self.source: self.score}
+        return replace(self, score=score, scores={**own, **self.scores, by: score})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
+        "choose_caption": "autotag.stages.choose_caption:ChooseCaption",
         "extract_keyphrases": "autotag.stages.extract_keyphrases:ExtractKeyphrases",
         "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
@@ -26,7 +27,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
-    "captioner": {"hf": "autotag.models.hf_captioner:HfCaptioner.load"},
+    "captioner": {"hf": "autotag.models.captioner_families:load"},
     "extractor": {"keybert": "autotag.models.keybert_extractor:KeybertExtractor.load"},
     "encoder": {
         "hf": "autotag.models.hf_encoder:HfEncoder.load",

@@ -15,6 +15,7 @@ def full_result() -> Result:
         captions=["a dog"], detections=[DETECTION], tags=[tag], prompt="a dog", extras={"k": [1]}
     )
     sample.rankings["animals"] = [tag]
+    sample.captions.append(Caption("dogs", "git", -0.5).scored(0.3, "choose_caption"))
     return Result.from_sample(sample)
 
 
@@ -35,9 +36,27 @@ def test_tags_can_be_in_a_set() -> None:
     assert len({Tag.proposed("dog", 0.7, "a"), Tag.proposed("dog", 0.7, "a")}) == 1
 
 
+def test_a_caption_keeps_its_captioners_score_and_every_other_oldest_first() -> None:
+    caption = Caption("a dog", "blip-base", -0.5).scored(0.3, "choose_caption").scored(0.2, "again")
+    assert (caption.text, caption.source, caption.score) == ("a dog", "blip-base", 0.2)
+    assert list(caption.scores.items()) == [("blip-base", -0.5), ("choose_caption", 0.3), ("again", 0.2)]
+
+
+def test_a_caption_without_a_score_of_its_own_has_only_that_of_the_stage() -> None:
+    caption = Caption("a dog", "greedy")
+    assert caption.scored(0.3, "choose_caption").scores == {"choose_caption": 0.3}
+    assert (caption.score, caption.scores) == (None, {})
+
+
 def test_a_result_survives_json() -> None:
     result = full_result()
     assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_a_row_from_before_captions_had_several_scores_is_read() -> None:
+    row = full_result().to_dict()
+    row["captions"] = [{"text": "a dog", "source": "blip", "score": -0.5}]
+    assert Result.from_dict(row).captions == (Caption("a dog", "blip", -0.5),)
 
 
 def test_a_result_survives_pickle() -> None:

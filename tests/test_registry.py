@@ -32,6 +32,7 @@ def test_the_stages_of_the_architecture_are_registered_under_their_names() -> No
     ours = {
         "assemble_prompt",
         "caption_images",
+        "choose_caption",
         "extract_keyphrases",
         "filter_tags",
         "match_vocabulary",

@@ -2,6 +2,7 @@
 
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.caption_images import CaptionImages
+from autotag.stages.choose_caption import ChooseCaption
 from autotag.stages.extract_keyphrases import ExtractKeyphrases
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
@@ -11,6 +12,7 @@ from autotag.stages.rank_labels import RankLabels
 __all__ = [
     "AssemblePrompt",
     "CaptionImages",
+    "ChooseCaption",
     "ExtractKeyphrases",
     "FilterTags",
     "MatchVocabulary",

@@ -38,8 +38,9 @@ def schema() -> Any:
     """
     pa = arrow()
     text, number = pa.string(), pa.float64()
-    tag = pa.struct([("text", text), ("score", number), ("source", text), ("scores", pa.map_(text, number))])
-    caption = pa.struct([("text", text), ("source", text), ("score", number)])
+    scores = pa.map_(text, number)
+    tag = pa.struct([("text", text), ("score", number), ("source", text), ("scores", scores)])
+    caption = pa.struct([("text", text), ("source", text), ("score", number), ("scores", scores)])
     detection = pa.struct([("label", text), ("score", number), ("box", pa.list_(number))])
     return pa.schema(
         [

@@ -1,0 +1,87 @@
+"""The best of many captions first."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from autotag.embeddings import TextVectors, image_vectors
+from autotag.models.catalog import check_model
+from autotag.ranges import check_count
+from autotag.templates import SLOT, check_template, filled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.protocols import ImageTextEncoder, Models
+    from autotag.records import Caption, Sample
+
+
+@dataclass
+class ChooseCaption:
+    """Scores each caption by how well it fits the image, and puts the best first.
+
+    The score is the cosine of the image's vector and the vector of the caption in its template (CLIP,
+    Radford et al. 2021, arXiv:2103.00020; to choose among captions by it is CLIPScore's ranking, Hessel et
+    al. 2021, arXiv:2104.08718). The others stay behind the best as alternatives. Every caption keeps the
+    captioner that wrote it as its source, and that captioner's own score in ``scores``.
+
+    Equal scores are ordered by text; equal texts of several captioners all stay, in their former order. A
+    caption without a word is dropped, so an image of which no captioner said anything has no caption.
+
+    Args:
+        top_k: captions per image at most, at least 1; None for all.
+        template: sentence around a caption, with one ``{}``.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+
+    _: KW_ONLY
+    top_k: int | None = None
+    template: str = SLOT
+    encoder: str | ImageTextEncoder | None = None
+    name: str = "choose_caption"
+    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _texts: TextVectors = field(init=False, repr=False, compare=False)
+
+    requires: ClassVar[frozenset[str]] = frozenset({"captions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None:
+            check_count(f"{self.name}.top_k", self.top_k)
+        check_template(f"{self.name}.template", self.template)
+        if self.encoder is not None:
+            check_model(self.encoder, "encoder")
+
+    def setup(self, models: Models, /) -> None:
+        self._encoder = models.encoder(self.encoder)
+        self._texts = TextVectors(self._encoder)
+
+    def prepare(self, samples: Sequence[Sample], /) -> None:
+        """Leaves the images' vectors on the samples."""
+        if samples:
+            image_vectors(samples, self._encoder)
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        for sample in samples:
+            sample.captions = [caption for caption in sample.captions if caption.text.strip()]
+        told = [sample for sample in samples if sample.captions]
+        if not told:
+            return
+        texts = list(dict.fromkeys(caption.text for sample in told for caption in sample.captions))
+        rows = self._texts([filled(self.template, text) for text in texts])
+        text_vectors = dict(zip(texts, rows, strict=True))
+        for sample, image_vector in zip(told, image_vectors(told, self._encoder), strict=True):
+            sample.captions = self._best(
+                [
+                    caption.scored(float(text_vectors[caption.text] @ image_vector), by=self.name)
+                    for caption in sample.captions
+                ]
+            )
+
+    def _best(self, captions: Sequence[Caption]) -> list[Caption]:
+        return sorted(captions, key=lambda caption: (-caption.scores[self.name], caption.text))[: self.top_k]
