@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES
 _BESIDE = (".xmp", ".txt", ".caption", ".json", ".aae", ".thm")
+_FILMS = (".mov", ".mp4")
 _FOLDERS = 4
 
 
@@ -59,13 +60,17 @@ class FolderNames:
     def companions(self, picture: Path) -> list[str]:
         """Files there that belong to a picture by name: ``a.jpg.xmp``; ``a.txt`` if ``a`` is one picture.
 
-        Of several pictures of one stem, a RAW file owns ``a.xmp`` when it is the only one.
+        Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there. The
+        film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp`` when
+        it is the only one.
         """
         others = self.same_stem(picture)
         suffixes = [suffix for small in _BESIDE for suffix in (small, small.upper())]
         names = [picture.name + suffix for suffix in suffixes]
+        names += self._listing(picture.parent).by_stem.get(picture.name.casefold(), [])
         if not others:
-            names += [picture.stem + suffix for suffix in suffixes]
+            films = [suffix for small in _FILMS for suffix in (small, small.upper())]
+            names += [picture.stem + suffix for suffix in (*suffixes, *films)]
         elif is_raw(picture.name) and not any(map(is_raw, others)):
             names += [picture.stem + ".xmp", picture.stem + ".XMP"]
         return _there(picture.parent, names)

@@ -59,6 +59,11 @@ class Album:
         """Every photograph once, in a stable order, found as it is asked for."""
         return self._find()
 
+    def linked(self) -> frozenset[str]:
+        """Real paths of the files that links among the photographs lead to."""
+        files = (photo.path for photo in self.photos() if photo.path is not None)
+        return frozenset(os.path.realpath(path) for path in files if path.is_symlink())
+
     def photo(self, name: str) -> Photo:
         """A photograph by its name."""
         if self.is_archive:

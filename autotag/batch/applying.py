@@ -19,7 +19,7 @@ from autotag.batch.writing import Task, carry_out
 from autotag.errors import ConfigError
 from autotag.journal import Journal
 from autotag.pixel_digest import pixel_digest
-from autotag.sources import Album, Photo
+from autotag.sources import Photo, find_album
 from autotag.writers.rename_writer import RenameWriter
 
 if TYPE_CHECKING:
@@ -96,10 +96,9 @@ class _NamesAsPlanned(RenameWriter):
 
 def _writers(plan: Plan) -> Writers:
     """The writers that the plan's first line names."""
-    album = Album(plan.album, plan.album, False, lambda: iter(()))
     beside = [WriterChoice(name, options=options) for name, options in plan.writers.items()]
     outputs = [WriterChoice(name, one.file, one.options) for name, one in plan.outputs.items()]
-    return make_writers([*beside, *outputs], album)
+    return make_writers([*beside, *outputs], find_album([plan.album]))
 
 
 def _as_planned(
@@ -110,7 +109,7 @@ def _as_planned(
     for name, writer in beside.items():
         if isinstance(writer, RenameWriter):
             naming = _NamesAsPlanned()
-            naming.photos = photos
+            naming.photos, naming.linked = photos, writer.linked
             writers[name] = naming
         else:
             writers[name] = _AsPlanned(name, writer, photos)

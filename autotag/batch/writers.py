@@ -120,6 +120,9 @@ def make_writers(
         else:
             beside[named.name] = made
     _check(beside, outputs, album)
+    for writer in beside.values():
+        if isinstance(writer, RenameWriter):
+            writer.linked = album.linked()
     return Writers(
         dict(sorted(beside.items(), key=lambda item: isinstance(item[1], RenameWriter))), tuple(outputs)
     )

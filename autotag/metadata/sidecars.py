@@ -94,7 +94,8 @@ def _present(base: Path) -> list[Path]:
     found: list[Path] = []
     for suffix in (".xmp", ".XMP"):
         candidate = base.with_name(base.name + suffix)
-        if candidate.is_file() and not any(candidate.samefile(other) for other in found):
+        is_there = os.path.isfile(candidate)  # noqa: PTH113 - False, too, where no name could be that long
+        if is_there and not any(candidate.samefile(other) for other in found):
             found.append(candidate)
     return found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from autotag.errors import ConfigError, suggestion
+from autotag.errors import ConfigError, MetadataError, suggestion
 from autotag.file_changes import RenameChange
 from autotag.folder_names import FolderNames
 
@@ -34,11 +35,13 @@ class RenameWriter:
     Attributes:
         by: ``"prompt"``, or the caption where there is none; or ``"caption"``.
         max_length: characters of a name without its extension, from 8 to 128.
+        linked: real paths of photographs that keep their names because links lead to them; a run sets it.
     """
 
     _: KW_ONLY
     by: Literal["prompt", "caption"] = "prompt"
     max_length: int = 128
+    linked: frozenset[str] = field(init=False, repr=False, default=frozenset())
     _names: FolderNames = field(init=False, repr=False, default_factory=FolderNames)
 
     def __post_init__(self) -> None:
@@ -48,19 +51,29 @@ class RenameWriter:
             raise ConfigError(f"rename: max_length = {self.max_length} is not from 8 to 128.")
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[RenameChange]:
-        """The new names of the photograph and of what belongs to it; none if it has such a name already."""
+        """The new names of the photograph and of what belongs to it; none if it has such a name already.
+
+        Raises:
+            MetadataError: a link in the album leads to it.
+        """
         text = (result.prompt if self.by == "prompt" else "") or result.caption
         wanted = safe_name(text, self.max_length)
         if not wanted or _is_numbered(photo.stem, wanted, self.max_length):
             return []
+        self._check(photo)
         return [self._renamed(photo, wanted)]
 
     def renamed_to(self, photo: Path, name: str) -> list[RenameChange]:
         """The change that gives a photograph just this name, with what belongs to it."""
         if name == photo.name:
             return []
+        self._check(photo)
         target = photo.with_name(name)
         return [RenameChange(self._moves(photo, target.stem, target.suffix))]
+
+    def _check(self, photo: Path) -> None:
+        if self.linked and os.path.realpath(photo) in self.linked and not photo.is_symlink():
+            raise MetadataError(str(photo), "it keeps its name, because a link in the album leads to it")
 
     def _renamed(self, photo: Path, wanted: str) -> RenameChange:
         number = 1

@@ -16,7 +16,7 @@ from autotag.album_rules import AlbumRules
 from autotag.album_state import locked, state_folder
 from autotag.batch import WriterChoice, undo_album
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.metadata import plan_tags, read_packet
+from autotag.metadata import plan_tags, read_existing, read_packet
 from autotag.metadata.safe_files import SystemCalls
 from autotag.testing import make_image
 
@@ -306,6 +306,24 @@ def test_links_are_followed_and_stay_links(tagged, photos, tmp_path, tree):
     tagged(photos, EMBED, listener=log)
     assert (photos / "link.jpg").is_symlink()
     assert any("hard links" in warning for report in log.reports for warning in report.warnings)
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_renaming_breaks_no_link_in_the_album(tagged, photos):
+    (photos / "more" / "link.jpg").symlink_to("../d.jpg")
+    summary = tagged(photos, "rename")
+    assert [file for file, _ in summary.errors] == ["d.jpg"]
+    [link] = [path for path in (photos / "more").iterdir() if path.is_symlink()]
+    assert link.read_bytes() == (photos / "d.jpg").read_bytes()
+
+
+def test_a_name_as_long_as_can_be_is_embedded(tagged, photos, tree):
+    name = "a" * 251 + ".jpg"
+    (photos / "d.jpg").rename(photos / name)
+    before = tree(photos)
+    assert tagged(photos, EMBED).failed == 0
+    assert "picture" in read_existing((photos / name).read_bytes()).keywords.flat
     undo_album(photos)
     assert tree(photos) == before
 

@@ -77,3 +77,8 @@ def test_a_damaged_sidecar_is_refused(folder):
     root = folder("a.jpg", "a.xmp")
     with pytest.raises(MetadataError, match="damaged"):
         sidecars_of(root / "a.jpg")
+
+
+def test_where_a_sidecar_s_name_would_be_too_long_there_is_none(folder):
+    name = "a" * 251 + ".jpg"
+    assert sidecars_of(folder(name) / name).existing == ()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, MetadataError
 from autotag.records import Caption, Result
 from autotag.writers.rename_writer import RenameWriter, safe_name
 
@@ -110,3 +110,20 @@ def test_options_out_of_range_are_refused():
         RenameWriter(max_length=500)
     with pytest.raises(ConfigError, match="Did you mean 'prompt'"):
         RenameWriter(by="promt")  # type: ignore[arg-type]
+
+
+def test_what_other_programs_put_beside_it_and_its_film_move_along(tmp_path):
+    for name in ("a.jpg", "a.jpg.pp3", "a.jpg.dop", "a.MOV", "a.jpgx", "b.jpg.pp3", "b.mov"):
+        (tmp_path / name).write_text("x")
+    found = new_names(RenameWriter(), tmp_path / "a.jpg", result("dog"))
+    assert sorted(found) == ["dog.MOV", "dog.jpg", "dog.jpg.dop", "dog.jpg.pp3"]
+
+
+def test_a_photograph_that_a_link_leads_to_keeps_its_name(tmp_path):
+    (tmp_path / "a.jpg").write_text("x")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    writer = RenameWriter()
+    writer.linked = frozenset({str(tmp_path.resolve() / "a.jpg")})
+    with pytest.raises(MetadataError, match="a link in the album leads to it"):
+        writer.changes(tmp_path / "a.jpg", result("dog"))
+    assert new_names(writer, tmp_path / "link.jpg", result("dog")) == ["dog.jpg"]
