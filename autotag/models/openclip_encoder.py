@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import open_clip
 import torch
 from open_clip.modified_resnet import AttentionPool2d
-from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from autotag.errors import ConfigError, ModelLoadError, UnknownNameError
-from autotag.models import causal_text, folders, hub
-from autotag.models.catalog import HUB_BRANCH
+from autotag.models import causal_text
 from autotag.models.device import torch_dtype
+from autotag.models.openclip_loading import load_open_clip
 from autotag.models.packed_linears import pack_linears
-from autotag.models.quiet import no_chatter
 from autotag.models.views import view_of_open_clip
 
 if TYPE_CHECKING:
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
     from autotag.protocols import ModelRequest
 
 _CHUNK = 256
-_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class OpenClipEncoder:
@@ -83,9 +75,17 @@ class OpenClipEncoder:
             ModelLoadError: they are there but damaged, incomplete, or of another class.
             ConfigError: open_clip knows no such model or pretrained tag.
         """
-        if Path(request.location).is_dir() or request.location.startswith("hf-hub:"):
-            return _from_folder(request)
-        return _from_tag(request)
+        loaded = load_open_clip(request, "encoder")
+        if "packed_linears" not in request.plain:
+            pack_linears(loaded.model, besides=(AttentionPool2d,))
+        return cls(
+            loaded.model,
+            loaded.tokenizer,
+            id=loaded.id,
+            dtype=request.dtype,
+            default_thresholds=dict(request.default_thresholds),
+            plain=request.plain,
+        )
 
     @property
     def image_size(self) -> int:
@@ -141,133 +141,3 @@ class OpenClipEncoder:
     def _none(self) -> NDArray[np.float32]:
         """No rows, of the right width."""
         return self.embed_texts([""])[:0]
-
-
-def _from_folder(request: ModelRequest) -> OpenClipEncoder:
-    """From a folder, or a hub repository, that holds ``open_clip_config.json``."""
-    if Path(request.location).is_dir():
-        folder = Path(request.location)
-        folders.check_folder(request.name, folder, folders.OPEN_CLIP)
-        identity = f"open_clip:{folders.fingerprint(folder)}"
-    else:
-        hub_id = request.location.removeprefix("hf-hub:")
-        folder = hub.fetch(request.name, "encoder", hub_id, request.revision, folders.OPEN_CLIP)
-        folders.check_folder(request.name, folder, folders.OPEN_CLIP)
-        identity = f"open_clip:{hub_id}@{folder.name}"
-    config = folders.read_json(request.name, folder / "open_clip_config.json").get("model_cfg", {})
-    architecture = f"local-dir:{folder}"
-    return _built(
-        request,
-        folder,
-        identity,
-        architecture=architecture,
-        options=_text_tower(request, config.get("text_cfg", {}), folder),
-        tokenizer=partial(open_clip.get_tokenizer, architecture),
-    )
-
-
-def _from_tag(request: ModelRequest) -> OpenClipEncoder:
-    """From open_clip's own table of architectures and pretrained tags.
-
-    The weights are handed over as a file, because open_clip would ask the hub each time. What a tag
-    changes about the model besides (its preprocessing and QuickGELU) is therefore handed over too.
-    """
-    architecture, tag = _known_names(request)
-    pretrained = open_clip.get_pretrained_cfg(architecture, tag)
-    hub_id, _, file = pretrained["hf_hub"].rpartition("/")
-    needs = {"weights": (file,)} if file else folders.OPEN_CLIP_WEIGHTS
-    folder = hub.fetch(
-        request.name, "encoder", hub_id, request.revision, needs, download_size=request.download_size
-    )
-    text = open_clip.get_model_config(architecture)["text_cfg"]
-    return _built(
-        request,
-        folder,
-        f"open_clip:{architecture}/{tag}@{folder.name}",
-        architecture=architecture,
-        options={
-            "pretrained": str(next(folder / name for name in needs["weights"] if (folder / name).is_file())),
-            "force_quick_gelu": bool(pretrained.get("quick_gelu")),
-            "force_preprocess_cfg": {key: pretrained[key] for key in _PREPROCESSING if key in pretrained},
-            **_text_tower(request, text, None),
-        },
-        tokenizer=_tag_tokenizer(request, architecture, text),
-    )
-
-
-def _known_names(request: ModelRequest) -> tuple[str, str]:
-    """Architecture and pretrained tag, both known to open_clip."""
-    architecture, _, tag = request.location.rpartition("/")
-    if not architecture:
-        raise ConfigError(
-            f"encoder {request.name!r} must be 'open_clip:<architecture>/<pretrained tag>', "
-            "such as 'open_clip:ViT-B-32/laion2b_s34b_b79k', 'open_clip:hf-hub:<id>' or a folder"
-        )
-    if architecture not in open_clip.list_models():
-        raise UnknownNameError("open_clip architecture", architecture, open_clip.list_models())
-    if not open_clip.is_pretrained_cfg(architecture, tag):
-        known = open_clip.list_pretrained_tags_by_model(architecture)
-        raise UnknownNameError(f"pretrained tag of {architecture}", tag, known)
-    return architecture, tag
-
-
-def _text_tower(request: ModelRequest, text: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """For a text tower of transformers, where its configuration lies on this machine; else nothing."""
-    name = text.get("hf_model_name")
-    if not name:
-        return {}
-    if folder is not None and (folder / "config.json").is_file():
-        place = folder
-    else:
-        place = hub.fetch(request.name, "encoder", name, HUB_BRANCH, folders.CONFIGURATION)
-    return {"text_cfg": {**text, "hf_model_name": str(place), "hf_model_pretrained": False}}
-
-
-def _tag_tokenizer(request: ModelRequest, architecture: str, text: dict[str, Any]) -> Callable[[], Any]:
-    """What makes the tokenizer: open_clip's own, or one of transformers fetched beforehand."""
-    name = text.get("hf_tokenizer_name")
-    if not name:
-        return partial(open_clip.get_tokenizer, architecture)
-    return partial(
-        HFTokenizer,
-        str(hub.fetch(request.name, "encoder", name, HUB_BRANCH, folders.TOKENIZER)),
-        context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
-        tokenizer_mode=text.get("tokenizer_mode"),
-        **text.get("tokenizer_kwargs", {}),
-    )
-
-
-def _built(
-    request: ModelRequest,
-    folder: Path,
-    identity: str,
-    *,
-    architecture: str,
-    options: dict[str, Any],
-    tokenizer: Callable[[], Any],
-) -> OpenClipEncoder:
-    """The encoder, with whatever open_clip says against it in one error."""
-    try:
-        with no_chatter():
-            model = open_clip.create_model(
-                architecture,
-                precision=_PRECISIONS[request.dtype],
-                device=request.device,
-                require_pretrained=True,
-                **options,
-            )
-            words = tokenizer()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        raise ModelLoadError(
-            request.name, f"model {request.name!r}: folder {folder} does not load in open_clip: {error}"
-        ) from error
-    if "packed_linears" not in request.plain:
-        pack_linears(model, besides=(AttentionPool2d,))
-    return OpenClipEncoder(
-        model.eval(),
-        words,
-        id=identity,
-        dtype=request.dtype,
-        default_thresholds=dict(request.default_thresholds),
-        plain=request.plain,
-    )
