@@ -4,22 +4,19 @@
 
 The other way is what CLIP Interrogator 0.6.0 does: every text in full, 77 tokens, in one batch per step, and
 rows of label vectors stacked anew for every ranking. One thread on a CPU, single precision, process CPU time
-there and wall time on a GPU. Prints one table and writes benchmarks/results/interrogator.json.
+there and wall time on a GPU. Prints one table and writes benchmarks/results/interrogator-<candidates>.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import open_clip
 import torch
+from reporting import options, report
 
 from autotag.label_matrix import LabelMatrix
 from autotag.models.openclip_encoder import OpenClipEncoder
@@ -30,9 +27,11 @@ from autotag.prompting_compat import compat_chain
 from autotag.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
-RESULTS = Path(__file__).resolve().parent / "results" / "interrogator.json"
+    Row = tuple[str, float, float]
+
 CAPTION = "a photograph of a man riding a horse on the beach"
 LABELS = 100_000
 
@@ -50,7 +49,8 @@ class InFull:
         with torch.no_grad():
             features = self.encoder.model.encode_text(self.encoder.tokenizer(texts).to(self.device))
             features /= features.norm(dim=-1, keepdim=True)
-            return (features @ torch.from_numpy(vector).to(self.device)).cpu().numpy()
+            scores: Scores = (features @ torch.from_numpy(vector).to(self.device)).cpu().numpy()
+            return scores
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -64,44 +64,48 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return clock() - start
 
 
-def chain_rows(encoder: OpenClipEncoder, options: argparse.Namespace) -> list[dict[str, object]]:
-    """One step, and a whole chain with the same choices."""
+def chain_rows(
+    encoder: OpenClipEncoder, given: argparse.Namespace
+) -> tuple[list[Row], dict[str, float | bool]]:
+    """One step, and a whole chain with the same choices; and what else was seen."""
     scorer = chain_scorer(encoder)
     assert isinstance(scorer, ChainScorer), scorer
-    in_full = InFull(encoder, options.device)
+    in_full = InFull(encoder, given.device)
     labels = Vocabulary.bundled("flavors").labels + Vocabulary.bundled("artists").labels
     random = np.random.default_rng(0)
-    chosen = random.choice(len(labels), options.candidates, replace=False)
+    chosen = random.choice(len(labels), given.candidates, replace=False)
     phrases = tuple(labels[place] for place in chosen)
     vector = encoder.embed_texts(["a man and his horse by the sea"])[0]
     step = [(Continuations(CAPTION, phrases), vector)]
     scorer.similarities([(Continuations(CAPTION, phrases[:8]), vector)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours = min(seconds(lambda: scorer.similarities(step), options.device) for _ in range(2))
+    ours = min(seconds(lambda: scorer.similarities(step), given.device) for _ in range(2))
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    theirs = seconds(lambda: in_full.similarities(step), options.device)
+    theirs = seconds(lambda: in_full.similarities(step), given.device)
     difference = float(np.abs(scorer.similarities(step)[0] - in_full.similarities(step)[0]).max())
-    rows: list[dict[str, object]] = [
-        {"what": f"one step, {options.candidates} phrases", "theirs": theirs, "ours": ours,
-         "largest difference": difference, "our memory, MB": round(memory)},
-    ]  # fmt: skip
 
     def chained(way: object) -> str:
         writing = compat_chain(
             phrases, text_reader(encoder), start=CAPTION, start_score=0.0,
-            min_count=options.steps, max_count=options.steps,
+            min_count=given.steps, max_count=given.steps,
         )  # fmt: skip
         return write_side_by_side([writing], vector[None], way)[0]  # type: ignore[arg-type]
 
     prompts: list[str] = []
-    mine = seconds(lambda: prompts.append(chained(scorer)), options.device)
-    others = seconds(lambda: prompts.append(chained(in_full)), options.device)
-    what = f"chain of {options.steps} steps, {options.candidates} phrases"
-    rows.append({"what": what, "theirs": others, "ours": mine, "same prompt": prompts[0] == prompts[1]})
-    return rows
+    mine = seconds(lambda: prompts.append(chained(scorer)), given.device)
+    others = seconds(lambda: prompts.append(chained(in_full)), given.device)
+    rows = [
+        (f"one step, {given.candidates} phrases", theirs, ours),
+        (f"chain of {given.steps} steps, {given.candidates} phrases", others, mine),
+    ]
+    return rows, {
+        "largest difference": difference,
+        "our memory, MB": memory,
+        "same prompt": prompts[0] == prompts[1],
+    }
 
 
-def rank_rows() -> list[dict[str, object]]:
+def rank_rows() -> list[Row]:
     """The best 32 of 100,000 labels, for one image and per image of 16."""
     random = np.random.default_rng(0)
     vectors = random.normal(size=(LABELS, 512)).astype(np.float32)
@@ -122,37 +126,33 @@ def rank_rows() -> list[dict[str, object]]:
     one = min(seconds(lambda: ours(1), "cpu") for _ in range(5))
     many = min(seconds(lambda: ours(16), "cpu") for _ in range(5)) / 16
     return [
-        {"what": "rank 100,000 labels", "theirs": other, "ours": one},
-        {"what": "rank 100,000 labels, per image of 16", "theirs": other, "ours": many},
+        ("rank 100,000 labels", other, one),
+        ("rank 100,000 labels, per image of 16", other, many),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("--candidates", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--architecture", default="ViT-B-32")
-    options = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = open_clip.create_model(options.architecture, device=options.device).eval()
-    tokenizer = open_clip.get_tokenizer(options.architecture)
+    model = open_clip.create_model(given.architecture, device=given.device).eval()
+    tokenizer = open_clip.get_tokenizer(given.architecture)
     encoder = OpenClipEncoder(model, tokenizer, id="random", dtype="float32", default_thresholds={})
-    rows = [*chain_rows(encoder, options), *(rank_rows() if options.device == "cpu" else [])]
-    for row in rows:
-        row["ratio"] = round(float(row["theirs"]) / float(row["ours"]), 1)  # type: ignore[arg-type]
-        notes = {key: row[key] for key in row if key not in {"what", "theirs", "ours", "ratio"}}
-        print(
-            f"{row['what']:45} {row['theirs']:9.4f} s {row['ours']:9.4f} s {row['ratio']:6}x  {notes or ''}"
-        )
-    table = {
-        "settings": vars(options),
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-        "rows": rows,
-    }
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    rows, findings = chain_rows(encoder, given)
+    rows += rank_rows() if given.device == "cpu" else []
+    with_ratios = [[what, theirs, ours, theirs / ours] for what, theirs, ours in rows]
+    report(
+        f"interrogator-{given.candidates}",
+        given,
+        ["what", "theirs, s", "ours, s", "ratio"],
+        with_ratios,
+        findings=findings,
+    )
 
 
 if __name__ == "__main__":
