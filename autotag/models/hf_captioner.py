@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from PIL import Image
 
-from autotag.errors import ConfigError
 from autotag.models.blip_attention import fuse_attention
 from autotag.models.blip_generation import BlipGenerator, blip_generator
+from autotag.models.generation import captions_of, check_beams, generation_options
 from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
 from autotag.models.views import SquareView, view_of
-from autotag.records import Caption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from autotag.protocols import CaptionOptions, ModelRequest
+    from autotag.records import Caption
 
 CLASSES = {
     "blip": "BlipForConditionalGeneration",
@@ -122,26 +122,18 @@ class HfCaptioner:
     def _captions(
         self, count: int, options: CaptionOptions, inputs: Callable[[], dict[str, torch.Tensor]]
     ) -> list[list[Caption]]:
-        if options.num_captions > options.num_beams:
-            raise ConfigError(
-                f"num_captions={options.num_captions} needs as many beams, but num_beams={options.num_beams}"
-            )
+        check_beams(options)
         if not count:
             return []
         with torch.inference_mode():
             written = self._written(inputs(), options)
-        captions = [
-            Caption(_normalised(text), self.name, score)
-            for text, score in zip(self._texts(written.sequences), _scores(written), strict=True)
-        ]
-        step = options.num_captions
-        return [captions[start : start + step] for start in range(0, len(captions), step)]
+        return captions_of(self._texts(written.sequences), written, options, self.name)
 
     def _written(self, inputs: dict[str, torch.Tensor], options: CaptionOptions) -> Any:
         """``sequences`` and perhaps ``sequences_scores``, as ``generate`` gives them."""
         if self._generator is not None and self._generator.fits(inputs, options):
             return self._generator.write(inputs, options)
-        return self.model.generate(**inputs, **_generation(options))
+        return self.model.generate(**inputs, **generation_options(options))
 
     def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
         """What ``generate`` wants besides options, on the model's device and in its dtype."""
@@ -198,29 +190,3 @@ def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
     if "packed_linears" not in plain:
         pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
     return generator
-
-
-def _generation(options: CaptionOptions) -> dict[str, Any]:
-    """The options as ``generate`` knows them; only those that differ from its own defaults."""
-    given: dict[str, Any] = {
-        "max_new_tokens": options.max_new_tokens,
-        "num_beams": options.num_beams,
-        "do_sample": False,
-        "return_dict_in_generate": True,
-    }
-    if options.num_beams > 1:
-        given |= {"num_return_sequences": options.num_captions, "output_scores": True}
-    if options.repetition_penalty != 1.0:
-        given["repetition_penalty"] = options.repetition_penalty
-    if options.min_new_tokens:
-        given["min_new_tokens"] = options.min_new_tokens
-    return given
-
-
-def _scores(written: Any) -> list[float | None]:
-    scores = getattr(written, "sequences_scores", None)
-    return [None] * len(written.sequences) if scores is None else [float(score) for score in scores]
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.split())

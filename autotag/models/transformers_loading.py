@@ -12,7 +12,7 @@ from autotag.models.device import torch_dtype
 from autotag.models.quiet import no_chatter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from autotag.protocols import ModelKind, ModelRequest
 
 
+def auto_processor(folder: Path) -> Any:
+    """The processor in a folder, of the class that its files name."""
+    auto: Any = transformers.AutoProcessor
+    return auto.from_pretrained(folder, local_files_only=True)
+
+
 def load_pretrained(
-    request: ModelRequest, kind: ModelKind, classes: Mapping[str, str]
+    request: ModelRequest,
+    kind: ModelKind,
+    classes: Mapping[str, str],
+    *,
+    load_processor: Callable[[Path], Any] = auto_processor,
+    never_used: tuple[str, ...] = (),
 ) -> tuple[Any, Any, Path]:
     """The model (on its device, in its dtype, evaluating), its processor, and the folder they came from.
 
@@ -29,6 +40,8 @@ def load_pretrained(
         request: hub id or folder, device and dtype.
         kind: what it will be lent as.
         classes: ``model_type`` of a configuration -> the transformers class that is loaded for it.
+        load_processor: makes the processor out of the folder.
+        never_used: what the names of parameters begin with that may be missing.
 
     Raises:
         ModelUnavailableError: the weights are not to be had.
@@ -38,8 +51,7 @@ def load_pretrained(
     name = _class_name(request, folder, classes)
     try:
         with no_chatter():
-            auto: Any = transformers.AutoProcessor
-            processor = auto.from_pretrained(folder, local_files_only=True)
+            processor = load_processor(folder)
             model, report = getattr(transformers, name).from_pretrained(
                 folder, dtype=torch_dtype(request.dtype), local_files_only=True, output_loading_info=True
             )
@@ -47,7 +59,7 @@ def load_pretrained(
         raise ModelLoadError(
             request.name, f"model {request.name!r}: folder {folder} does not load as a {name}: {error}"
         ) from error
-    _check_complete(request, folder, model, report)
+    _check_complete(request, folder, model, report, never_used)
     return model.to(request.device).eval(), processor, folder
 
 
@@ -71,9 +83,11 @@ def _class_name(request: ModelRequest, folder: Path, classes: Mapping[str, str])
     return name
 
 
-def _check_complete(request: ModelRequest, folder: Path, model: torch.nn.Module, report: Any) -> None:
+def _check_complete(
+    request: ModelRequest, folder: Path, model: torch.nn.Module, report: Any, never_used: tuple[str, ...]
+) -> None:
     """Refuses weights that would leave parameters at random: transformers itself only logs it."""
-    parameters = dict(model.named_parameters())
+    parameters = {name for name, _ in model.named_parameters() if not name.startswith(never_used)}
     missing = sorted(key for key in report["missing_keys"] if key in parameters)
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
