@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 from autotag.fast_paths import say_not_used
+from autotag.models.cross_attention import CrossAttention, by_head, cheaper_attention
+from autotag.models.key_value_cache import KeyValueCache
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -123,100 +125,6 @@ def blip_generator(model: BlipForConditionalGeneration) -> BlipGenerator | None:
     return BlipGenerator(model)
 
 
-class _Cache:
-    """Keys and values of the tokens so far, for all layers.
-
-    Laid out as (positions, rows, layers, keys and values), so that what is filled lies together however
-    many rows there are. Rows move into a second buffer, and the two take turns.
-    """
-
-    def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
-        self.length = 0
-        self._shape = (length, layers, width)
-        self._front = like.new_empty(length * rows * layers * width)
-        self._back: torch.Tensor | None = None
-        self._rows = rows
-
-    def start(self, rows: int) -> None:
-        """Begins anew with so many rows, at most those that it was made for."""
-        self.length, self._rows = 0, rows
-
-    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
-        """Keeps a layer's new (rows, T, W); gives all so far, (positions, rows, W)."""
-        buffer = self._view(self._front, self._rows)
-        end = self.length + new.shape[1]
-        buffer[self.length : end, :, index] = new.transpose(0, 1)
-        return buffer[:end, :, index]
-
-    def take(self, rows: torch.Tensor) -> None:
-        """Row i becomes what row ``rows[i]`` was."""
-        if self._back is None:
-            self._back = torch.empty_like(self._front)
-        source, target = self._view(self._front, self._rows), self._view(self._back, len(rows))
-        torch.index_select(source[: self.length], 1, rows, out=target[: self.length])
-        self._front, self._back, self._rows = self._back, self._front, len(rows)
-
-    def _view(self, buffer: torch.Tensor, rows: int) -> torch.Tensor:
-        length, layers, width = self._shape
-        return buffer[: length * rows * layers * width].view(length, rows, layers, width)
-
-
-class _Absorbed:
-    """Attention to images whose keys and values are never projected."""
-
-    def __init__(self, states: torch.Tensor, layers: list[_Layer]) -> None:
-        self.states = states
-        self._layers = layers
-
-    @property
-    def count(self) -> int:
-        """How many images there are."""
-        return len(self.states)
-
-    def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
-        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
-        layer, (batch, queries, heads, size) = self._layers[index], query.shape
-        by_head = (query * size**-0.5).reshape(-1, heads, size).transpose(0, 1)
-        absorbed = torch.bmm(by_head, layer.key_weight).view(heads, batch, queries, -1)
-        scores = torch.bmm(absorbed.transpose(0, 1).reshape(batch, heads * queries, -1), self.states.mT)
-        seen = torch.bmm(scores.softmax(-1), self.states).view(batch, heads, queries, -1)
-        values = torch.bmm(seen.transpose(0, 1).reshape(heads, batch * queries, -1), layer.value_weight)
-        values = values.transpose(0, 1).reshape(batch, queries, -1)
-        return values.add_(layer.value_bias)
-
-    def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
-        self.states = self.states.index_select(0, images)
-
-
-class _Projected:
-    """Attention to images whose keys and values are projected once: the better for many tokens or beams."""
-
-    def __init__(self, states: torch.Tensor, layers: list[_Layer]) -> None:
-        self._keys = [layer.by_head(layer.cross_key(states)) for layer in layers]
-        self._values = [layer.by_head(layer.cross_value(states)) for layer in layers]
-
-    @property
-    def count(self) -> int:
-        """How many images there are."""
-        return len(self._keys[0])
-
-    def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
-        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
-        seen = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), self._keys[index], self._values[index]
-        )
-        return seen.transpose(1, 2).flatten(2)
-
-    def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
-        self._keys = [keys.index_select(0, images) for keys in self._keys]
-        self._values = [values.index_select(0, images) for values in self._values]
-
-
-_Images = _Absorbed | _Projected
-
-
 class _Layer(nn.Module):
     """One layer of the text decoder, by the modules of transformers' ``BlipTextLayer``."""
 
@@ -239,25 +147,25 @@ class _Layer(nn.Module):
         self.value_weight = self.cross_value.weight.detach().view(self.heads, -1, encoded).mT
         self.value_bias = self.cross_value.bias.detach()
 
-    def by_head(self, rows: torch.Tensor) -> torch.Tensor:
-        """(B, N, heads * D) to (B, heads, N, D)."""
-        return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
-
-    def forward(self, rows: torch.Tensor, index: int, cache: _Cache, images: _Images) -> torch.Tensor:
+    def forward(
+        self, rows: torch.Tensor, index: int, cache: KeyValueCache, images: CrossAttention
+    ) -> torch.Tensor:
         """(R, T, W) to (R, T, W): attention to the words so far, to the image, and the network."""
         rows = self.attention_norm(self.attention_output(self._to_words(rows, index, cache)) + rows)
         rows = self.cross_norm(self.cross_output(self._to_images(rows, index, images)) + rows)
         return cast("torch.Tensor", self.norm(self.narrow(self.activation(self.widen(rows))) + rows))
 
-    def _to_words(self, rows: torch.Tensor, index: int, cache: _Cache) -> torch.Tensor:
+    def _to_words(self, rows: torch.Tensor, index: int, cache: KeyValueCache) -> torch.Tensor:
         count, new, width = rows.shape
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
         known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
         key, value = known.permute(2, 1, 3, 0, 4)
-        seen = functional.scaled_dot_product_attention(self.by_head(query), key, value, is_causal=new > 1)
+        seen = functional.scaled_dot_product_attention(
+            by_head(query, self.heads), key, value, is_causal=new > 1
+        )
         return seen.transpose(1, 2).reshape(count, new, width)
 
-    def _to_images(self, rows: torch.Tensor, index: int, images: _Images) -> torch.Tensor:
+    def _to_images(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
         query = self.cross_query(rows)
         by_image = query.view(images.count, -1, self.heads, query.shape[-1] // self.heads)
         return images.attend(index, by_image).view_as(query)
@@ -284,19 +192,15 @@ class _Decoder(nn.Module):
         self.end: int = config.sep_token_id
         self.padding: int = config.pad_token_id
 
-    def attend_to(self, states: torch.Tensor, tokens: int) -> _Images:
+    def attend_to(self, states: torch.Tensor, tokens: int) -> CrossAttention:
         """Attention to (B, N, E) states of images, the cheaper kind for so many tokens per image."""
-        layers = [cast("_Layer", layer) for layer in self.layers]
-        count, encoded = states.shape[1:]
-        projecting = count * encoded * self.width + tokens * count * self.width
-        absorbing = tokens * encoded * (self.width + layers[0].heads * count)
-        return _Absorbed(states, layers) if absorbing < projecting else _Projected(states, layers)
+        return cheaper_attention(states, [cast("_Layer", layer) for layer in self.layers], tokens)
 
-    def new_cache(self, length: int, rows: int) -> _Cache:
+    def new_cache(self, length: int, rows: int) -> KeyValueCache:
         """For so many tokens of so many rows."""
-        return _Cache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
+        return KeyValueCache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
 
-    def forward(self, tokens: torch.Tensor, cache: _Cache, images: _Images) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, cache: KeyValueCache, images: CrossAttention) -> torch.Tensor:
         """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
         end = cache.length + tokens.shape[1]
         rows = self.norm(self.words(tokens) + self.positions.weight[cache.length : end])
@@ -307,7 +211,7 @@ class _Decoder(nn.Module):
 
 
 def _greedy(
-    decoder: _Decoder, images: _Images, prompt: torch.Tensor, options: CaptionOptions
+    decoder: _Decoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
 ) -> torch.Tensor:
     """(B, T) int64; captions that are finished leave the batch."""
     count, start = prompt.shape
@@ -337,7 +241,7 @@ class _BeamSearch:
     """
 
     def __init__(
-        self, decoder: _Decoder, images: _Images, prompt: torch.Tensor, options: CaptionOptions
+        self, decoder: _Decoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
     ) -> None:
         self._decoder, self._images, self._options = decoder, images, options
         (count, self._start), beams = prompt.shape, options.num_beams

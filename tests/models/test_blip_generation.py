@@ -11,6 +11,7 @@ from transformers.models.blip import modeling_blip_text
 from autotag import fast_paths
 from autotag.models import blip_generation
 from autotag.models.blip_generation import BlipGenerator, blip_generator
+from autotag.models.cross_attention import AbsorbedAttention, ProjectedAttention
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ OPTIONS = [
 def test_captions_are_those_of_generate(
     options: CaptionOptions, prompt: list[int] | None, attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = {"absorbed": blip_generation._Absorbed, "projected": blip_generation._Projected}
+    kinds = {"absorbed": AbsorbedAttention, "projected": ProjectedAttention}
     if attention in kinds:
 
         def attend_to(self: Any, states: torch.Tensor, tokens: int) -> Any:
@@ -179,8 +180,8 @@ def test_keys_and_values_are_projected_only_where_many_tokens_pay_for_it() -> No
     decoder = BlipGenerator(_blip(13))._decoder
     states = torch.randn(2, 577, 24)
 
-    assert isinstance(decoder.attend_to(states, 3), blip_generation._Absorbed)
-    assert isinstance(decoder.attend_to(states, 1000), blip_generation._Projected)
+    assert isinstance(decoder.attend_to(states, 3), AbsorbedAttention)
+    assert isinstance(decoder.attend_to(states, 1000), ProjectedAttention)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

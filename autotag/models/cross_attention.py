@@ -1,0 +1,104 @@
+"""Attention of a text decoder to its image, with keys and values projected once, or never.
+
+The second, "absorbed" kind is explained in ``blip_generation``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CrossLayer(Protocol):
+    """The projections of one layer's attention to images of (N, E) states; W = heads * D is its width.
+
+    Attributes:
+        heads: of the attention.
+        cross_key: (B, N, E) states to (B, N, W) keys.
+        cross_value: (B, N, E) states to (B, N, W) values.
+        key_weight: (heads, D, E), the weight of ``cross_key``, whose bias the softmax does not see.
+        value_weight: (heads, E, D), the weight of ``cross_value``.
+        value_bias: (W,), its bias.
+    """
+
+    heads: int
+    cross_key: Any
+    cross_value: Any
+    key_weight: torch.Tensor
+    value_weight: torch.Tensor
+    value_bias: torch.Tensor
+
+
+class AbsorbedAttention:
+    """Attention to images whose keys and values are never projected."""
+
+    def __init__(self, states: torch.Tensor, layers: Sequence[CrossLayer]) -> None:
+        self.states = states
+        self._layers = layers
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self.states)
+
+    def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
+        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
+        layer, (batch, queries, heads, size) = self._layers[index], query.shape
+        by_head = (query * size**-0.5).reshape(-1, heads, size).transpose(0, 1)
+        absorbed = torch.bmm(by_head, layer.key_weight).view(heads, batch, queries, -1)
+        scores = torch.bmm(absorbed.transpose(0, 1).reshape(batch, heads * queries, -1), self.states.mT)
+        seen = torch.bmm(scores.softmax(-1), self.states).view(batch, heads, queries, -1)
+        values = torch.bmm(seen.transpose(0, 1).reshape(heads, batch * queries, -1), layer.value_weight)
+        values = values.transpose(0, 1).reshape(batch, queries, -1)
+        return values.add_(layer.value_bias)
+
+    def take(self, images: torch.Tensor) -> None:
+        """Image i becomes what image ``images[i]`` was."""
+        self.states = self.states.index_select(0, images)
+
+
+class ProjectedAttention:
+    """Attention to images whose keys and values are projected once: the better for many tokens or beams."""
+
+    def __init__(self, states: torch.Tensor, layers: Sequence[CrossLayer]) -> None:
+        self._keys = [by_head(layer.cross_key(states), layer.heads) for layer in layers]
+        self._values = [by_head(layer.cross_value(states), layer.heads) for layer in layers]
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self._keys[0])
+
+    def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
+        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
+        seen = functional.scaled_dot_product_attention(
+            query.transpose(1, 2), self._keys[index], self._values[index]
+        )
+        return seen.transpose(1, 2).flatten(2)
+
+    def take(self, images: torch.Tensor) -> None:
+        """Image i becomes what image ``images[i]`` was."""
+        self._keys = [keys.index_select(0, images) for keys in self._keys]
+        self._values = [values.index_select(0, images) for values in self._values]
+
+
+CrossAttention = AbsorbedAttention | ProjectedAttention
+
+
+def cheaper_attention(states: torch.Tensor, layers: Sequence[CrossLayer], tokens: int) -> CrossAttention:
+    """Attention to (B, N, E) states of images, the cheaper kind for so many tokens per image."""
+    count, encoded = states.shape[1:]
+    width = len(layers[0].value_bias)
+    projecting = count * encoded * width + tokens * count * width
+    absorbing = tokens * encoded * (width + layers[0].heads * count)
+    return AbsorbedAttention(states, layers) if absorbing < projecting else ProjectedAttention(states, layers)
+
+
+def by_head(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B, N, heads * D) to (B, heads, N, D)."""
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
