@@ -34,6 +34,7 @@ BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
 _BLIP = "BLIP, 129M image-text pairs, fine-tuned on COCO captions (Li et al. 2022, arXiv:2201.12086)"
 _BLIP2 = "BLIP-2, 129M image-text pairs (Li et al. 2023, arXiv:2301.12597)"
 _GIT = "GIT, 10M/20M image-text pairs, fine-tuned on COCO captions (Wang et al. 2022, arXiv:2205.14100)"
+_FLORENCE = "Florence-2, 5.4B annotations of 126M images (Xiao et al. 2023, arXiv:2311.06242)"
 _CLIP = "CLIP, 400M image-text pairs by OpenAI (Radford et al. 2021, arXiv:2103.00020)"
 _MINI_LICENCE = "non-commercial research only (see the LICENSE file beside the weights)"
 
@@ -155,6 +156,46 @@ _CARDS: tuple[ModelCard, ...] = (
     ),
     _hub_card("git-base", "captioner", "hf:microsoft/git-base-coco", "MIT", 710, origin=_GIT),
     _hub_card("git-large", "captioner", "hf:microsoft/git-large-coco", "MIT", 1_580, origin=_GIT),
+    _hub_card(  # of microsoft's own repositories the code came with the weights, for older transformers
+        "florence-2-base",
+        "captioner",
+        "hf:florence-community/Florence-2-base",
+        "MIT",
+        465,
+        origin=_FLORENCE,
+    ),
+    _hub_card(
+        "florence-2-large",
+        "captioner",
+        "hf:florence-community/Florence-2-large",
+        "MIT",
+        1_540,
+        origin=_FLORENCE,
+    ),
+    _hub_card(
+        "vit-gpt2",
+        "captioner",
+        "hf:nlpconnect/vit-gpt2-image-captioning",
+        "Apache-2.0",
+        982,
+        origin="ViT and GPT-2, fine-tuned together on COCO captions (NLP Connect 2022, doi:10.57967/hf/0222)",
+    ),
+    _hub_card(
+        "smolvlm",
+        "captioner",
+        "hf:HuggingFaceTB/SmolVLM-256M-Instruct",
+        "Apache-2.0",
+        513,
+        origin="SmolVLM, a chat model of 256M parameters (Marafioti et al. 2025, arXiv:2504.05299)",
+    ),
+    _hub_card(
+        "qwen2.5-vl-3b",
+        "captioner",
+        "hf:Qwen/Qwen2.5-VL-3B-Instruct",
+        "Qwen Research License (non-commercial)",
+        7_510,
+        origin="Qwen2.5-VL, a chat model of 3B parameters (Bai et al. 2025, arXiv:2502.13923)",
+    ),
     _bundled_card(
         "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.25
     ),

@@ -29,7 +29,7 @@ _BUNDLED: dict[ModelKind, str] = {
     "encoder": "clip-mini",
     "extractor": "minilm-mini",
 }
-_TEXT_SUFFIXES = {".json", ".txt", ".model"}
+_TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 _OTHER_RUNTIMES = {"onnx", "openvino", "coreml", "flax", "tf"}
 
 _Answer = TypeVar("_Answer")

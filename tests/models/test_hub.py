@@ -47,6 +47,17 @@ def test_only_what_is_needed_is_downloaded(published: Any) -> None:
     assert not names & {"pytorch_model.bin", "tf_model.h5", "model.onnx", "README.md"}
 
 
+def test_the_template_of_a_chat_model_comes_with_it(
+    local_hub: Any, tiny_folder: Callable[[str], Path], images: list[Image.Image]
+) -> None:
+    folder = tiny_folder("qwen2_5_vl")
+    local_hub.files[REPOSITORY] = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    captioner = ModelPool(device="cpu").captioner(f"hf:{REPOSITORY}")
+
+    assert len(captioner.caption(images, CaptionOptions(max_new_tokens=3))) == len(images)
+
+
 def test_the_first_download_shows_its_progress(published: Any, capfd: pytest.CaptureFixture[str]) -> None:
     _fetch()
 
