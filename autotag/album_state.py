@@ -69,12 +69,14 @@ class Ledger:
 
     Args:
         path: the database, made when it is not there; None for one in memory.
+        album: the album's folder; files of results in it are known by their place in it.
 
     Raises:
         ConfigError: it is no database of ours, or cannot be opened.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, album: Path) -> None:
+        self._album = album.resolve()
         self._lock = threading.RLock()
         try:
             self._database = sqlite3.connect(
@@ -132,22 +134,26 @@ class Ledger:
         """What was written was taken back: the results stay, the writers have to write again."""
         with self._lock:
             self._database.execute("UPDATE photos SET written = ''")
-            self._database.execute("DELETE FROM outputs")
 
     def output_digest(self, path: Path) -> str:
         """Digest of a file of results as autotag left it; empty when it made none there."""
-        [*rows] = self._rows("SELECT digest FROM outputs WHERE path = ?", (os.fsencode(path),))
+        [*rows] = self._rows("SELECT digest FROM outputs WHERE path = ?", (self._place(path),))
         return str(rows[0][0]) if rows else ""
 
     def outputs(self) -> list[Path]:
         """The files of results that runs wrote or began."""
-        return [Path(os.fsdecode(path)) for (path,) in self._rows("SELECT path FROM outputs", ())]
+        return [self._album / os.fsdecode(path) for (path,) in self._rows("SELECT path FROM outputs", ())]
 
     def keep_output(self, path: Path, digest: str) -> None:
+        """Puts down what is in a file of results."""
         with self._lock:
             self._database.execute(
-                "INSERT OR REPLACE INTO outputs VALUES (?, ?)", (os.fsencode(path), digest)
+                "INSERT OR REPLACE INTO outputs VALUES (?, ?)", (self._place(path), digest)
             )
+
+    def _place(self, path: Path) -> bytes:
+        """A resolved path, relative to the album if it is in it."""
+        return os.fsencode(path.relative_to(self._album) if path.is_relative_to(self._album) else path)
 
     def list_photos(self, photos: Iterable[tuple[str, int]]) -> None:
         """The photographs of this run in order, each with a number for the work that there is."""
@@ -213,6 +219,12 @@ def state_folder(album: Path, chosen: Path | None = None) -> Path:
         return whole / _IN_ALBUM
     key = hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]
     return _user_folder() / f"{_plain(whole.name)}-{key}"
+
+
+def state_folders() -> list[Path]:
+    """The folders with the states of albums in the user's state folder, by name."""
+    folder = _user_folder()
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _user_folder() -> Path:

@@ -237,6 +237,31 @@ def from_record(record: Mapping[str, Any]) -> FileChange:
     return change
 
 
+def relocated(record: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, Any]:
+    """A record as ``to_record`` gives it, for files in folders that were moved.
+
+    Args:
+        record: of a change of any kind.
+        moves: where folders were -> where they are.
+    """
+
+    def now(path: str) -> str:
+        for old, new in moves.items():
+            if path.startswith(old.rstrip(os.sep) + os.sep):
+                return new + path[len(old) :]
+        return path
+
+    found = dict(record)
+    if "path" in found:
+        found["path"] = now(found["path"])
+    if "moves" in found:
+        found["moves"] = [[now(path) for path in move] for move in found["moves"]]
+    if "change" in found:
+        files = [{**one, "path": now(one["path"])} for one in found["change"]["files"]]
+        found["change"] = {**found["change"], "path": now(found["change"]["path"]), "files": files}
+    return found
+
+
 def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, FileState] | None:
     """Content and state of a file, or None when there is none.
 

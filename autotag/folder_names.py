@@ -60,9 +60,9 @@ class FolderNames:
     def companions(self, picture: Path) -> list[str]:
         """Files there that belong to a picture by name: ``a.jpg.xmp``; ``a.txt`` if ``a`` is one picture.
 
-        Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there. The
-        film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp`` when
-        it is the only one.
+        Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there.
+        The film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp``
+        when it is the only one.
         """
         others = self.same_stem(picture)
         suffixes = [suffix for small in _BESIDE for suffix in (small, small.upper())]

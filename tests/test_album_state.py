@@ -20,7 +20,7 @@ def found(name: str) -> Result:
 
 @pytest.fixture
 def ledger(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger = Ledger(tmp_path / "ledger.sqlite", album=tmp_path)
     yield ledger
     ledger.close()
 
@@ -29,7 +29,7 @@ def ledger(tmp_path):
 def test_what_is_put_down_is_there_after_it_was_closed(tmp_path, ledger, name):
     ledger.keep(name, ENTRY, found(name))
     ledger.close()
-    again = Ledger(tmp_path / "ledger.sqlite")
+    again = Ledger(tmp_path / "ledger.sqlite", album=tmp_path)
     assert (again.entry(name), again.result(name)) == (ENTRY, found(name))
     assert (again.entry("other"), again.result("other")) == (None, None)
     again.close()
@@ -73,13 +73,13 @@ def test_after_undo_everything_has_to_be_written_again_and_results_stay(ledger, 
     ledger.forget_writing()
     assert ledger.entry("a.jpg").written == ""
     assert ledger.result("a.jpg") == found("a.jpg")
-    assert ledger.output_digest(tmp_path / "x.csv") == ""
+    assert ledger.output_digest(tmp_path / "x.csv") == "digest"
 
 
 def test_a_file_that_is_no_ledger_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "ledger.sqlite").write_text("something else, long enough to be looked at as a database" * 20)
     with pytest.raises(ConfigError, match="It may be deleted"):
-        Ledger(tmp_path / "ledger.sqlite")
+        Ledger(tmp_path / "ledger.sqlite", album=tmp_path)
 
 
 def test_albums_have_folders_of_their_own_in_the_users_state(tmp_path, monkeypatch):

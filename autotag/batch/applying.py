@@ -64,8 +64,8 @@ def apply_plan(
     folder = state_folder(checked.album, Path(state) if state else None)
     with ExitStack() as stack:
         stack.enter_context(locked(checked.album, folder))
-        ledger = stack.enter_context(closing(Ledger(folder / LEDGER)))
-        journal = stack.enter_context(Journal(folder / JOURNAL))
+        ledger = stack.enter_context(closing(Ledger(folder / LEDGER, album=checked.album)))
+        journal = stack.enter_context(Journal(folder / JOURNAL, album=checked.album))
         recover(journal, ledger, checked.album)
         made = _writers(checked)
         stack.callback(made.close)

@@ -105,8 +105,10 @@ def tag_folder(
         if not dry_run:
             stack.enter_context(locked(album.root, folder))
         is_known = (folder / LEDGER).exists()
-        ledger = stack.enter_context(closing(Ledger(folder / LEDGER if is_known or not dry_run else None)))
-        journal = stack.enter_context(Journal(folder / JOURNAL)) if writes else None
+        ledger = stack.enter_context(
+            closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
+        )
+        journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root)) if writes else None
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
         if journal is not None:
             recover(journal, ledger, album.root)

@@ -137,7 +137,9 @@ def _apply(task: Task, change: FileChange) -> bool:
     try:
         said = change.apply()
     except (AutotagError, OSError) as error:
-        task.errors.append(reason_of(error))
+        reason = reason_of(error)
+        is_bare = isinstance(error, OSError) and not error.filename
+        task.errors.append(f"{change.paths[0].name}: {reason}" if is_bare else reason)
         task.disk_full |= isinstance(error, OSError) and error.errno in _NO_ROOM
         return not isinstance(error, AutotagError) or len(change.paths) > 1  # undo looks what happened
     task.warnings += said

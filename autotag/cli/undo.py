@@ -21,13 +21,16 @@ Exit codes:
   2  could not run: no run is known here, or one is at work"""
 )
 @click.argument("folder", metavar="FOLDER")
+@click.option("--last", is_flag=True, help="Take back only the last run that still stands.")
 @click.option("--dry-run", is_flag=True, help="Say on stdout what would be taken back, and do nothing.")
 @click.option(
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No information on stderr; errors stay.")
 @click.pass_context
-def undo(ctx: click.Context, folder: str, *, dry_run: bool, state: Path | None, quiet: bool) -> None:
+def undo(
+    ctx: click.Context, folder: str, *, last: bool, dry_run: bool, state: Path | None, quiet: bool
+) -> None:
     """Take back everything that autotag wrote in an album: tags, files and names.
 
     FOLDER is what was tagged. Files are brought back byte for byte; where somebody edited one since, only the
@@ -45,7 +48,7 @@ def undo(ctx: click.Context, folder: str, *, dry_run: bool, state: Path | None, 
             click.echo(one_line(f"takes back: {change.describe()}"))
 
     with bookkeeping():
-        summary = undo_album(folder, state=state, dry_run=dry_run, listener=show)
+        summary = undo_album(folder, state=state, last=last, dry_run=dry_run, listener=show)
     for note in summary.notes:
         reporter.complain(note)
     for file, reason in summary.errors:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from autotag.batch import WriterChoice, undo_album
 from autotag.errors import ConfigError
 from autotag.testing import make_image
 
+EMBED = WriterChoice("xmp", options={"embed": True})
 PROGRAM = """
 import sys
 from autotag.batch import WriterChoice, tag_folder
@@ -165,3 +168,58 @@ def test_undo_works_from_another_working_folder(photos, tagged, tree, monkeypatc
     monkeypatch.chdir(tmp_path / "state")
     undo_album(photos)
     assert tree(photos) == before
+
+
+def test_the_last_run_alone_is_taken_back(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, "xmp")
+    once = tree(photos)
+    tagged(photos, EMBED, "csv", options={"top_k": 1})
+    undo_album(photos, last=True)
+    assert tree(photos) == once
+    undo_album(photos, last=True)
+    assert tree(photos) == before
+    assert undo_album(photos, last=True).steps == 0
+
+
+def test_what_cannot_be_taken_back_keeps_earlier_steps_on_the_same_files_waiting(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, EMBED, WriterChoice("txt", options={"naming": "full"}), "rename")
+    (photos / "b.jpg").write_text("another file")
+    summary = undo_album(photos)
+    assert len(summary.errors) == 3
+    assert (photos / "b.jpg").read_text() == "another file"
+    (photos / "b.jpg").unlink()
+    assert undo_album(photos).errors == []
+    assert tree(photos) == before
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_an_album_with_its_state_inside_is_taken_back_where_it_is_now(
+    photos, tagged, tree, tmp_path, is_copy
+):
+    before = tree(photos)
+    (photos / ".autotag").mkdir()
+    tagged(photos, EMBED, "csv", WriterChoice("txt", options={"naming": "full"}), "rename")
+    tagged_photos, now = tree(photos), tmp_path / "elsewhere" / "now"
+    (shutil.copytree if is_copy else shutil.move)(photos, now)
+    assert tagged(now, EMBED, "csv", WriterChoice("txt", options={"naming": "full"}), "rename").unchanged == 7
+    undo_album(now)
+    shutil.rmtree(now / ".autotag")
+    assert tree(now) == before
+    if is_copy:
+        assert {name: digest for name, digest in tree(photos).items() if "/ledger" not in name} == {
+            name: digest for name, digest in tagged_photos.items() if "/ledger" not in name
+        }
+
+
+def test_of_an_album_that_was_moved_the_old_state_is_named_and_does_it(photos, tagged, tree, tmp_path):
+    before = tree(photos)
+    tagged(photos, EMBED, "csv", "rename")
+    now = tmp_path / "now"
+    photos.rename(now)
+    with pytest.raises(ConfigError, match="--state '(.*)' if it was '.*photos'") as refused:
+        undo_album(now)
+    state = re.search("--state '(.*?)'", str(refused.value))[1]
+    undo_album(now, state=state)
+    assert tree(now) == before
