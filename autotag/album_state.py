@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import threading
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,28 +252,28 @@ def locked(album: Path, state: Path) -> Iterator[None]:
     no file is written for that. Where the system cannot lock folders, the state folder is locked.
 
     Raises:
-        ConfigError: another run is at work.
+        ConfigError: another run is at work, or the state folder cannot be locked.
+        OSError: the state folder cannot be made.
     """
     state.mkdir(parents=True, exist_ok=True)
-    guard = sqlite3.connect(state / "lock.sqlite", timeout=0, isolation_level=None)
-    folders: list[int] = []
-    try:
+    with ExitStack() as held:
         try:
+            guard = held.enter_context(
+                closing(sqlite3.connect(state / "lock.sqlite", timeout=0, isolation_level=None))
+            )
             guard.execute("BEGIN EXCLUSIVE")
-            _lock_folders(album.resolve(), folders)
-        except (sqlite3.OperationalError, BlockingIOError) as error:
+            _lock_folders(album.resolve(), held)
+        except (sqlite3.Error, BlockingIOError) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) != sqlite3.SQLITE_BUSY:
+                raise ConfigError(f"the state folder {str(state)!r} cannot be used: {error}.") from error
             raise ConfigError(
                 f"another run of autotag is at work in {str(album)!r}, in a folder of it or around it. "
                 "Wait for it."
             ) from error
         yield
-    finally:
-        for folder in folders:
-            os.close(folder)
-        guard.close()
 
 
-def _lock_folders(album: Path, held: list[int]) -> None:
+def _lock_folders(album: Path, held: ExitStack) -> None:
     if sys.platform == "win32":
         return
     for folder in (album, *album.parents):
@@ -282,7 +282,7 @@ def _lock_folders(album: Path, held: list[int]) -> None:
             descriptor = os.open(folder, os.O_RDONLY)
         except OSError:
             continue  # a folder above that may not be read cannot be an album either
-        held.append(descriptor)
+        held.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:

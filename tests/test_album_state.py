@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotag.album_state import Entry, Ledger, fingerprint, state_folder
+from autotag.album_state import Entry, Ledger, fingerprint, locked, state_folder
 from autotag.errors import ConfigError
 from autotag.records import Caption, Result, Tag
 
@@ -98,3 +98,10 @@ def test_a_fingerprint_is_of_the_content_and_not_of_the_order():
     assert (
         fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 1, "b": [3]})
     )
+
+
+def test_a_state_folder_that_cannot_be_locked_is_not_taken_for_another_run(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "lock.sqlite").write_text("no database " * 100)
+    with pytest.raises(ConfigError, match="cannot be used"), locked(tmp_path, tmp_path / "state"):
+        pass
