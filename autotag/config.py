@@ -187,7 +187,8 @@ def _parsed(value: str, setting: str) -> Any:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError as error:
         if value.startswith(("[", "{", '"', "'")):
-            raise ConfigError(f"{setting!r}: {value} is no TOML value: {error}.") from error
+            hint = ' Texts in an array stand in quotes: ["one", "two"].' if value.startswith("[") else ""
+            raise ConfigError(f"{setting!r}: {value} is no TOML value: {error}.{hint}") from error
         return value
     return parsed["value"] if len(parsed) == 1 else value
 

@@ -286,7 +286,8 @@ class Step:
 
     def _failure(self, samples: Sequence[Sample], error: Exception) -> StageError:
         source = samples[0].source
-        cause = f"{type(error).__name__}: {error}"
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        cause = f"{type(error).__name__}: {error}{notes}"
         return StageError(self.stage, source, f"stage {self.stage!r} failed on {source!r}: {cause}")
 
 

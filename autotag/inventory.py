@@ -171,11 +171,12 @@ def _borrowed(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
         if borrowed is not None and name not in borrowed:
             continue
         kind = _model_kind(str(option.type))
-        model = getattr(stage, name)
-        if model is None and kind == "encoder":
-            model = pipeline.encoder
-        if kind and isinstance(model, str):
-            yield catalog.parse_name(model, kind)
+        given = getattr(stage, name)
+        if given is None and kind == "encoder":
+            given = pipeline.encoder
+        models = given if isinstance(given, list | tuple) else (given,)
+        if kind:
+            yield from (catalog.parse_name(model, kind) for model in models if isinstance(model, str))
 
 
 def _model_kind(annotation: str) -> ModelKind | None:

@@ -166,6 +166,13 @@ class TestParsing:
         assert option(pipeline, "filter_tags", "top_k") is None
         assert option(pipeline, "merge_tags", "case") is False
 
+    def test_several_captioners_are_a_toml_array(self) -> None:
+        parsed = parse_overrides(['caption_images.model=["blip-mini", "git-base"]'])
+        pipeline = load("mini", **parsed)
+        assert option(pipeline, "caption_images", "model") == ("blip-mini", "git-base")
+        with pytest.raises(ConfigError, match=r"is no TOML value.*stand in quotes"):
+            parse_overrides(["caption_images.model=[blip-mini, git-base]"])
+
     @pytest.mark.parametrize("text", ["", "threshold=1", "filter_tags.threshold", ".a=1", "a.=1", "=1"])
     def test_another_form_is_refused(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"write stage\.option=value"):

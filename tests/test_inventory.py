@@ -71,6 +71,11 @@ def test_a_model_named_twice_is_needed_once():
     assert _names(Pipeline([first, second])) == [("captioner", "git-base")]
 
 
+def test_every_captioner_of_an_ensemble_is_needed():
+    several = CaptionImages(["blip-base", FakeCaptioner(), "git-base"])
+    assert _names(Pipeline([several])) == [("captioner", "blip-base"), ("captioner", "git-base")]
+
+
 def test_the_options_of_a_strangers_stage_tell_what_it_borrows(monkeypatch):
     monkeypatch.setattr(
         "autotag.registry._table", lambda kind: {"mine": "mine:load"} if kind == "detector" else {}

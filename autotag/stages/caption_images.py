@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field, fields
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from autotag.errors import ConfigError
-from autotag.models.catalog import check_model
+from autotag.models.catalog import check_model, parse_name
 from autotag.protocols import CaptionOptions
 from autotag.ranges import check_choice, check_count, check_number
 from autotag.sample_views import views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from autotag.protocols import Captioner, Models
     from autotag.records import Caption, Sample
@@ -32,14 +34,21 @@ _OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 @dataclass
 class CaptionImages:
-    """Writes ``num_captions`` captions for each image, after those that other stages wrote.
+    """Writes captions for each image, after those that other stages wrote.
+
+    Several captioners are asked one after the other, each on the whole batch with the same options. An
+    image's captions stand in their order, of each captioner the best first; ``ChooseCaption`` ranks them
+    all. To give captioners options of their own, give each a stage of its own.
 
     Args:
-        model: a captioner's name or folder, or a ``Captioner``.
+        model: a captioner's name or folder, or a ``Captioner``; or several of these.
         prompt: text that the caption continues or answers; None for the model's own default.
         max_new_tokens: upper bound on generated tokens, at least 1.
-        num_beams: beams of the beam search, at least 1, which is greedy.
-        num_captions: captions per image, from 1 to ``num_beams``; any number of them with ``do_sample``.
+        num_beams: beams of the beam search, at least 1, which is greedy; None for as many as it takes to
+            find the candidates.
+        candidates: captions of each captioner per image, best first; at most ``num_beams``, any number of
+            them with ``do_sample``.
+        num_captions: the former name of ``candidates``, which counts where it is given; None afterwards.
         repetition_penalty: above 1.0 discourages repeated tokens; above 0.
         min_new_tokens: a caption does not end before so many tokens; at most ``max_new_tokens``.
         do_sample: draw tokens by their probability; only with one beam.
@@ -52,15 +61,17 @@ class CaptionImages:
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range or without effect, or the model's name is unknown.
+        ConfigError: an option is out of range or without effect, a model's name is unknown, or a model is
+            there twice.
     """
 
-    model: str | Captioner = "blip-base"
+    model: str | Captioner | Sequence[str | Captioner] = "blip-base"
     _: KW_ONLY
     prompt: str | None = None
     max_new_tokens: int = 30
-    num_beams: int = 1
-    num_captions: int = 1
+    num_beams: int | None = None
+    candidates: int = 1
+    num_captions: int | None = field(default=None, repr=False)
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
     do_sample: bool = False
@@ -70,23 +81,49 @@ class CaptionImages:
     seed: int = 0
     beam_scores: Literal["log_probabilities", "logits"] = "log_probabilities"
     name: str = "caption_images"
-    _captioner: Captioner = field(init=False, repr=False, compare=False)
+    _captioners: tuple[Captioner, ...] = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
+        if self.num_captions is not None:
+            self.candidates, self.num_captions = self.num_captions, None
         check_count(f"{self.name}.max_new_tokens", self.max_new_tokens)
-        check_count(f"{self.name}.num_beams", self.num_beams)
+        if self.num_beams is not None:
+            check_count(f"{self.name}.num_beams", self.num_beams)
         most = None if self.do_sample else self.num_beams
-        check_count(f"{self.name}.num_captions", self.num_captions, most=most)
+        check_count(f"{self.name}.candidates", self.candidates, most=most)
         check_number(f"{self.name}.repetition_penalty", self.repetition_penalty, least=0, above=True)
         check_count(f"{self.name}.min_new_tokens", self.min_new_tokens, least=0, most=self.max_new_tokens)
         self._check_sampling()
         check_choice(f"{self.name}.beam_scores", self.beam_scores, ("log_probabilities", "logits"))
-        if self.beam_scores == "logits" and self.num_beams == 1:
+        if self.beam_scores == "logits" and self._beams == 1:
             raise ConfigError(f"{self.name}.beam_scores is for several beams; set num_beams, or leave it out")
-        check_model(self.model, "captioner")
+        self._check_models()
+
+    def _check_models(self) -> None:
+        if isinstance(self.model, list | tuple):
+            self.model = tuple(self.model)
+        if not self._models:
+            raise ConfigError(f"{self.name}.model is empty; name at least one captioner")
+        known: set[object] = set()
+        for model in self._models:
+            check_model(model, "captioner")
+            key = parse_name(model, "captioner").key if isinstance(model, str) else id(model)
+            if key in known:
+                raise ConfigError(f"{self.name}.model has {_called(model)!r} twice; each is asked once")
+            known.add(key)
+
+    @property
+    def _models(self) -> tuple[str | Captioner, ...]:
+        return self.model if isinstance(self.model, tuple) else (cast("str | Captioner", self.model),)
+
+    @property
+    def _beams(self) -> int:
+        if self.num_beams is not None:
+            return self.num_beams
+        return 1 if self.do_sample else self.candidates
 
     def _check_sampling(self) -> None:
         check_number(f"{self.name}.temperature", self.temperature, least=0, above=True)
@@ -98,7 +135,7 @@ class CaptionImages:
         idle = [name for name in _OF_SAMPLING if name in self._set_extras()]
         if idle and not self.do_sample:
             raise ConfigError(f"{self.name}.{idle[0]} is for sampling; set do_sample, or leave it out")
-        if self.do_sample and self.num_beams > 1:
+        if self.do_sample and self._beams > 1:
             raise ConfigError(
                 f"{self.name}.do_sample goes with one beam, and num_beams is {self.num_beams}; leave one out"
             )
@@ -109,34 +146,65 @@ class CaptionImages:
         return [name for name in _EXTRA if getattr(self, name) != getattr(defaults, name)]
 
     def setup(self, models: Models, /) -> None:
-        """Borrows the captioner.
+        """Borrows the captioners.
 
         Raises:
-            ConfigError: it does not heed one of the options.
+            ConfigError: one of them does not heed one of the options.
         """
-        captioner = models.captioner(self.model)
+        self._captioners = tuple(self._borrowed(model, models) for model in self._models)
+
+    def _borrowed(self, model: str | Captioner, models: Models) -> Captioner:
+        captioner = models.captioner(model)
         heeded: frozenset[str] = getattr(captioner, "extra_options", frozenset())
         for option in self._set_extras():
             if option not in heeded:
                 raise ConfigError(
-                    f"{self.name}.{option}: captioner {self.model!r} knows no such option; leave it out, or "
-                    "take one that does (open_clip's CoCa, 'coca-l', knows all)"
+                    f"{self.name}.{option}: captioner {_called(model)!r} knows no such option; leave it out, "
+                    "or take one that does (open_clip's CoCa, 'coca-l', knows all)"
                 )
-        self._captioner = captioner
+        return captioner
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
-        options = CaptionOptions(
-            **{option.name: getattr(self, option.name) for option in fields(CaptionOptions)}
-        )
-        for sample, own in zip(samples, self._captions(samples, options), strict=True):
-            sample.captions.extend(own)
+        options = self._options()
+        for model, captioner in zip(self._models, self._captioners, strict=True):
+            with _naming(model):
+                for sample, own in zip(samples, _captions(captioner, samples, options), strict=True):
+                    sample.captions.extend(own)
 
-    def _captions(self, samples: Sequence[Sample], options: CaptionOptions) -> list[list[Caption]]:
-        """From the view that the captioner looks at where the samples bring it, else from their images."""
-        views = views_of(samples, self._captioner)
-        if views is None:
-            return self._captioner.caption([sample.image for sample in samples], options)
-        captions: list[list[Caption]] = cast("Any", self._captioner).caption_views(views, options)
-        return captions
+    def _options(self) -> CaptionOptions:
+        return CaptionOptions(
+            prompt=self.prompt,
+            max_new_tokens=self.max_new_tokens,
+            num_beams=self._beams,
+            num_captions=self.candidates,
+            repetition_penalty=self.repetition_penalty,
+            **{name: getattr(self, name) for name in _EXTRA},
+        )
+
+
+def _captions(
+    captioner: Captioner, samples: Sequence[Sample], options: CaptionOptions
+) -> list[list[Caption]]:
+    """From the view that the captioner looks at where the samples bring it, else from their images."""
+    views = views_of(samples, captioner)
+    if views is None:
+        return captioner.caption([sample.image for sample in samples], options)
+    captions: list[list[Caption]] = cast("Any", captioner).caption_views(views, options)
+    return captions
+
+
+def _called(model: str | Captioner) -> str:
+    """What a model is called in messages."""
+    return model if isinstance(model, str) else str(getattr(model, "name", type(model).__name__))
+
+
+@contextmanager
+def _naming(model: str | Captioner) -> Iterator[None]:
+    """Whatever is raised says which captioner failed."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"captioner {_called(model)!r}")
+        raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -39,6 +40,14 @@ def photos(tmp_path: Path) -> Path:
     make_image("red").save(folder / "a red.png")
     make_image("blue").save(folder / "blue.png")
     make_image("green").save(folder / "more" / "green.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_git(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a captioner that writes something else than blip-mini does."""
+    make = runpy.run_path(str(HERE.parent / "models" / "tiny_models.py"))["git"]
+    folder: Path = make(tmp_path_factory.mktemp("captioner") / "git")
     return folder
 
 

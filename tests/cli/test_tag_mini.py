@@ -94,6 +94,33 @@ def test_set_takes_effect_in_every_stage(start):
     assert max(len(row["caption"].split()) for row in rows) <= 2
 
 
+def test_several_captioners_write_and_the_image_chooses(start, tmp_path, tiny_git):
+    preset = tmp_path / "ensemble.toml"
+    preset.write_text(
+        'encoder = "clip-mini"\n[[stages]]\nstage = "caption_images"\nmodel = "blip-mini"\n'
+        '[[stages]]\nstage = "choose_caption"\n'
+    )
+    both = f'caption_images.model=["blip-mini", "{tiny_git}"]'
+    options = (
+        "--set",
+        both,
+        "--set",
+        "caption_images.candidates=2",
+        "--set",
+        "caption_images.max_new_tokens=8",
+    )
+    with start("tag", PHOTOS[0], "--preset", preset, "--format", "jsonl", *options) as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    [row] = _rows(out)
+    captions = row["captions"]
+    scores = [caption["score"] for caption in captions]
+    assert row["caption"] == captions[0]["text"]
+    assert scores == sorted(scores, reverse=True)
+    assert sorted(caption["source"] for caption in captions) == sorted(["blip-mini", str(tiny_git)] * 2)
+    assert all(list(caption["scores"]) == [caption["source"], "choose_caption"] for caption in captions)
+
+
 def test_one_photograph_takes_a_few_seconds_of_computing(start):
     """Model loading included. Processor time, because a busy machine makes any other clock lie."""
     before = _computing()

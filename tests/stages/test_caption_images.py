@@ -3,16 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotag.errors import ConfigError, UnknownNameError
+from autotag import Pipeline, options
+from autotag.config import from_config, load, to_config
+from autotag.errors import ConfigError, StageError, UnknownNameError
+from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
 from autotag.records import Caption
-from autotag.stages import CaptionImages
-from autotag.testing import FakeCaptioner, FakeModels, check_stage, make_sample
+from autotag.stages import CaptionImages, ChooseCaption
+from autotag.testing import (
+    FakeCaptioner,
+    FakeEncoder,
+    FakeModels,
+    check_stage,
+    make_image,
+    make_sample,
+)
 
 
 def test_it_keeps_the_contract():
     check_stage(CaptionImages())
-    check_stage(CaptionImages("blip-large", prompt="a photo of", num_beams=3, num_captions=2))
+    check_stage(CaptionImages("blip-large", prompt="a photo of", num_beams=3, candidates=2))
+    check_stage(CaptionImages(["blip-large", "git-base"], candidates=2))
 
 
 def test_a_batch_is_captioned_in_one_call_by_the_model_it_names():
@@ -27,7 +38,7 @@ def test_a_batch_is_captioned_in_one_call_by_the_model_it_names():
 
 
 def test_its_options_reach_the_captioner():
-    stage = CaptionImages(FakeCaptioner(), prompt="look:", num_beams=2, num_captions=2)
+    stage = CaptionImages(FakeCaptioner(), prompt="look:", num_beams=2, candidates=2)
     stage.setup(FakeModels())
     sample = make_sample()
     stage([sample])
@@ -47,12 +58,12 @@ class Sampling(FakeCaptioner):
 
 
 def test_options_that_not_every_captioner_heeds_reach_one_that_does():
-    given = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "seed": 3, "num_captions": 4}
-    stage = CaptionImages(Sampling(), **given)
+    given = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "seed": 3}
+    stage = CaptionImages(Sampling(), candidates=4, **given)
     stage.setup(FakeModels())
     sample = make_sample()
     stage([sample])
-    assert [caption.text for caption in sample.captions] == [str(CaptionOptions(**given))] * 4
+    assert [caption.text for caption in sample.captions] == [str(CaptionOptions(num_captions=4, **given))] * 4
 
 
 @pytest.mark.parametrize(
@@ -83,7 +94,15 @@ def test_captions_of_other_stages_stay_in_front():
     [
         ({"max_new_tokens": 0}, r"caption_images\.max_new_tokens is 0; allowed: .* at least 1"),
         ({"num_beams": 0}, r"caption_images\.num_beams is 0"),
-        ({"num_captions": 2}, r"caption_images\.num_captions is 2; allowed: .* at most 1"),
+        ({"candidates": 0}, r"caption_images\.candidates is 0; allowed: .* at least 1"),
+        ({"candidates": 3, "num_beams": 2}, r"caption_images\.candidates is 3; allowed: .* at most 2"),
+        ({"model": []}, r"caption_images\.model is empty; name at least one captioner"),
+        ({"model": ["blip-mini", "blip-mini"]}, r"caption_images\.model has 'blip-mini' twice"),
+        (
+            {"model": ["blip-base", "hf:Salesforce/blip-image-captioning-base"]},
+            r"has 'hf:Salesforce/blip-image-captioning-base' twice",
+        ),
+        ({"model": ["blip-mini", "clip-mini"]}, r"'clip-mini' is an encoder"),
         ({"repetition_penalty": 0.0}, r"caption_images\.repetition_penalty is 0\.0; .* above 0"),
         ({"name": "second", "num_beams": -1}, r"second\.num_beams is -1"),
         ({"min_new_tokens": 31}, r"caption_images\.min_new_tokens is 31; allowed: .* at most 30"),
@@ -128,3 +147,129 @@ def test_a_captioner_gets_the_views_that_its_samples_bring():
     stage([without])
     assert with_view.captions[0].text == "(3, 2, 2) pixels, 2 beams"
     assert without.captions[0].text == "a red picture"
+
+
+def test_candidates_of_a_beam_search_need_no_number_of_beams():
+    sample = make_sample()
+    stage = CaptionImages(Telling(), candidates=3)
+    stage.setup(FakeModels())
+    stage([sample])
+    [told] = {caption.text for caption in sample.captions}
+    assert told == str(CaptionOptions(num_beams=3, num_captions=3))
+
+
+class Telling(FakeCaptioner):
+    """Says with what options it was called."""
+
+    def caption(self, images, /, options):
+        return [[Caption(str(options), "telling")] * options.num_captions for _ in images]
+
+
+def test_the_former_name_of_candidates_still_counts():
+    old = CaptionImages("blip-mini", num_captions=2)
+    assert (old.candidates, old.num_captions) == (2, None)
+    assert old == CaptionImages("blip-mini", candidates=2)
+    table = {"stage": "caption_images", "num_beams": 3, "num_captions": 2}
+    [stage] = from_config({"stages": [table]}).stages
+    assert options.table_from_stage(stage) == {"stage": "caption_images", "num_beams": 3, "candidates": 2}
+    stage = load("mini", caption_images={"num_captions": 4}).stages[0]
+    assert (stage.candidates, stage.num_beams) == (4, 20)
+
+
+def test_every_captioner_writes_its_candidates_in_their_order():
+    stage = CaptionImages([FakeCaptioner("one"), FakeCaptioner("two")], candidates=2)
+    stage.setup(FakeModels())
+    samples = [make_sample(captions=["old"]), make_sample()]
+    stage(samples)
+    written = ["one", "one, version 2", "two", "two, version 2"]
+    assert [[caption.text for caption in sample.captions] for sample in samples] == [
+        ["old", *written],
+        written,
+    ]
+
+
+def test_each_captioner_gets_a_batch_in_one_call():
+    captioners = [FakeCaptioner(), FakeCaptioner()]
+    stage = CaptionImages(captioners)
+    stage.setup(FakeModels())
+    stage([make_sample(), make_sample()])
+    assert [captioner.batches for captioner in captioners] == [[2], [2]]
+
+
+def test_a_list_of_captioners_survives_a_config():
+    stages = [CaptionImages(["blip-mini", "git-base"], candidates=3), ChooseCaption()]
+    config = to_config(Pipeline(stages, encoder="clip-mini"))
+    assert config["stages"][0] == {
+        "stage": "caption_images",
+        "model": ["blip-mini", "git-base"],
+        "candidates": 3,
+    }
+    assert to_config(from_config(config)) == config
+    with pytest.raises(ConfigError, match=r"model is an object \(FakeCaptioner\)"):
+        to_config(Pipeline([CaptionImages(["blip-mini", FakeCaptioner()])]))
+
+
+def test_each_model_is_loaded_once_and_lent_to_every_stage_that_names_it():
+    pool = ModelPool(device="cpu")
+    first, second = CaptionImages(["blip-mini", FakeCaptioner()]), CaptionImages("blip-mini", name="again")
+    first.setup(pool)
+    second.setup(pool)
+    assert first._captioners[0] is second._captioners[0]
+    pool.close()
+
+
+def test_captioners_look_each_at_their_own_view():
+    viewing = Viewing()
+    stage = CaptionImages([FakeCaptioner("plain"), viewing])
+    stage.setup(FakeModels())
+    sample = make_sample()
+    sample.views["tiny"] = np.zeros((3, 2, 2), dtype=np.uint8)
+    stage([sample])
+    assert [caption.text for caption in sample.captions] == ["plain", "(3, 2, 2) pixels, 1 beams"]
+    assert viewing.batches == []
+
+
+def test_an_option_that_one_of_several_captioners_does_not_heed_is_refused_by_its_name():
+    stage = CaptionImages([Sampling(), FakeCaptioner()], do_sample=True)
+    with pytest.raises(ConfigError, match="captioner 'FakeCaptioner' knows no such option"):
+        stage.setup(FakeModels())
+
+
+class Failing(FakeCaptioner):
+    """Fails on every image."""
+
+    def caption(self, images, /, options):
+        raise ValueError("no eyes")
+
+
+def test_a_failure_names_the_captioner():
+    pipeline = Pipeline([CaptionImages([FakeCaptioner(), Failing()])], encoder=None)
+    with pytest.raises(StageError, match=r"'caption_images' failed on .*no eyes \(captioner 'Failing'\)"):
+        pipeline(make_image())
+
+
+def test_an_ensemble_is_one_stage_in_description_statistics_and_batch_sizes():
+    captioners = [FakeCaptioner("a dog"), FakeCaptioner("a car")]
+    encoder = FakeEncoder({"a dog": 0.1, "a car": 0.4})
+    pipeline = Pipeline(
+        [CaptionImages(captioners), ChooseCaption()],
+        encoder=encoder,
+        batch_size=4,
+        stage_batch_sizes={"caption_images": 2},
+    )
+    assert pipeline.describe().splitlines()[0].split()[:2] == ["1.", "caption_images"]
+    with pipeline:
+        results = list(pipeline.stream([make_image()] * 4))
+        rows = {row.name: row.items for row in pipeline.stats().stages}
+    assert {result.caption for result in results} == {"a car"}
+    assert [caption.text for caption in results[0].captions] == ["a car", "a dog"]
+    assert [captioner.batches for captioner in captioners] == [[2, 2], [2, 2]]
+    assert rows["caption_images"] == rows["choose_caption"] == 4
+
+
+def test_two_real_captioners_write_about_one_image_what_each_writes_alone():
+    def captions(model):
+        with Pipeline([CaptionImages(model, candidates=2)], encoder=None, device="cpu") as pipeline:
+            return pipeline(make_image("green")).captions
+
+    assert captions(["blip-mini", FakeCaptioner()]) == (*captions("blip-mini"), *captions(FakeCaptioner()))
