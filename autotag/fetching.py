@@ -12,25 +12,28 @@ from __future__ import annotations
 
 import binascii
 import http.client
-import io
 import ipaddress
-import queue
-import re
-import socket
 import ssl
-import threading
-import time
 from base64 import b64decode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
-from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote_to_bytes, urljoin
 
 from autotag.errors import ImageReadError, UrlRefusedError
+from autotag.http_exchange import (
+    Deadline,
+    FailedError,
+    HttpRequest,
+    HttpUrl,
+    RefusedError,
+    answered,
+    in_time,
+    read_body,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from _typeshed import WriteableBuffer
 
 MAX_BYTES = 50_000_000
 
@@ -73,8 +76,6 @@ _SPECIAL_V6 = tuple(
     )
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CHUNK = 65536
-_ODD_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 
 
 def is_public_address(address: Address) -> bool:
@@ -86,16 +87,6 @@ def is_public_address(address: Address) -> bool:
     if address in _NAT64:
         return is_public_address(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return address in _GLOBAL_V6 and not any(address in network for network in _SPECIAL_V6)
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host by the system's resolver, in its order, without repeats.
-
-    Raises:
-        OSError: it is not known, or the resolver cannot be reached.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +116,18 @@ class Fetcher:
             UrlRefusedError: the URL, or one that it redirects to, must not be fetched.
             ImageReadError: it could not be fetched.
         """
-        deadline = _Deadline(self.timeout)
+        deadline = Deadline(self.timeout)
         target = url
         try:
             for _ in range(self.max_redirects + 1):
-                answer = self._ask(_Request.of(target), deadline)
+                answer = self._ask(HttpUrl.of(target), deadline)
                 if isinstance(answer, bytes):
                     return answer
                 target = urljoin(target, answer.location)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             where = "" if target == url else f"it redirects to {shown_url(target)}: "
             raise UrlRefusedError(shown_url(url), f"{where}{refusal}") from refusal
-        except _FailedError as failure:
+        except FailedError as failure:
             raise ImageReadError(shown_url(url), str(failure)) from failure
         except TimeoutError as error:
             raise ImageReadError(shown_url(url), f"no complete answer within {self.timeout:g} s") from error
@@ -146,78 +137,29 @@ class Fetcher:
             ) from error
         raise UrlRefusedError(shown_url(url), f"more than {self.max_redirects} redirects")
 
-    def _ask(self, request: _Request, deadline: _Deadline) -> bytes | _Redirect:
-        addresses = self._checked_addresses(request, deadline)
-        connected = self._connect(request, addresses, deadline)
-        connection = http.client.HTTPConnection(request.host, request.port)
-        connection.sock = cast("socket.socket", connected)
-        try:
-            connection.putrequest("GET", request.target, skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", request.host_header)
-            connection.putheader("Accept", "image/*,*/*;q=0.1")
-            connection.putheader("Accept-Encoding", "identity")
-            connection.putheader("User-Agent", "autotag")
-            connection.putheader("Connection", "close")
-            connection.endheaders()
-            return self._answer(connection.getresponse())
-        finally:
-            connected.disconnect()
+    def _ask(self, url: HttpUrl, deadline: Deadline) -> bytes | _Redirect:
+        addresses = self._checked_addresses(url, deadline)
+        request = HttpRequest(url, headers={"Accept": "image/*,*/*;q=0.1"})
+        with answered(request, addresses, deadline, self.tls) as response:
+            return self._answer(response)
 
-    def _checked_addresses(self, request: _Request, deadline: _Deadline) -> list[str]:
+    def _checked_addresses(self, url: HttpUrl, deadline: Deadline) -> list[str]:
         """Every address of the host, all of them allowed."""
-        addresses = _in_time(lambda: self.resolve(request.host, request.port), deadline)
+        addresses = in_time(lambda: self.resolve(url.host, url.port), deadline)
         for address in addresses:
             if not self.is_allowed_address(ipaddress.ip_address(address)):
-                raise _RefusedError(f"{request.host} is at {address}, which is not a public address")
+                raise RefusedError(f"{url.host} is at {address}, which is not a public address")
         if not addresses:
-            raise _FailedError(f"{request.host} has no address")
+            raise FailedError(f"{url.host} has no address")
         return addresses
-
-    def _connect(self, request: _Request, addresses: list[str], deadline: _Deadline) -> _DeadlineSocket:
-        """A connection to the first address that answers: to the address itself, never to the name again."""
-        problem: OSError | None = None
-        for address in addresses:
-            try:
-                plain = socket.create_connection((address, request.port), timeout=deadline.left())
-            except TimeoutError:
-                raise
-            except OSError as error:
-                problem = error
-                continue
-            if request.scheme == "http":
-                return _DeadlineSocket(plain, deadline)
-            return _DeadlineSocket(self._encrypted(plain, request.host, deadline), deadline)
-        raise problem or OSError("no address answered")
-
-    def _encrypted(self, plain: socket.socket, host: str, deadline: _Deadline) -> ssl.SSLSocket:
-        try:
-            plain.settimeout(deadline.left())
-            return self.tls().wrap_socket(plain, server_hostname=host)
-        except BaseException:
-            plain.close()
-            raise
 
     def _answer(self, response: http.client.HTTPResponse) -> bytes | _Redirect:
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
             return _Redirect(location)
         if response.status != http.client.OK:
-            raise _FailedError(f"the server answered {response.status} {response.reason}".rstrip())
-        if response.getheader("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-            raise _FailedError("the server sent it compressed although asked not to")
-        if (response.length or 0) > self.max_bytes:
-            raise _FailedError(f"it has {response.length} bytes, more than {self.max_bytes}")
-        return self._body(response)
-
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
-        body = bytearray()
-        while chunk := response.read(_CHUNK):
-            body += chunk
-            if len(body) > self.max_bytes:
-                raise _FailedError(f"it has more than {self.max_bytes} bytes")
-        if response.length:  # what the server promised and did not send
-            raise _FailedError(f"the connection ended {response.length} bytes too early")
-        return bytes(body)
+            raise FailedError(f"the server answered {response.status} {response.reason}".rstrip())
+        return read_body(response, self.max_bytes)
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = 10.0, max_redirects: int = 3) -> bytes:
@@ -263,151 +205,6 @@ def shown_url(url: str) -> str:
     return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
 
 
-class _RefusedError(Exception):
-    """A URL must not be fetched; says why."""
-
-
-class _FailedError(Exception):
-    """A URL could not be fetched; says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Redirect:
     location: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A URL taken apart and found well-formed. ``host`` is ASCII, without brackets and trailing dot."""
-
-    scheme: str
-    host: str
-    port: int
-    target: str
-
-    @classmethod
-    def of(cls, url: str) -> _Request:
-        if any(ord(character) <= 32 or ord(character) == 127 for character in url) or "\\" in url:
-            raise _RefusedError("there are spaces, control characters or backslashes in the URL")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise _RefusedError(f"the URL is malformed ({error})") from error
-        if parts.scheme not in {"http", "https"}:
-            raise _RefusedError(f"only http and https are fetched, not {parts.scheme or 'nothing'}")
-        if "@" in parts.netloc:
-            raise _RefusedError("there is a user name or password in the URL")
-        if port == 0:
-            raise _RefusedError("port 0 is no port")
-        default = 443 if parts.scheme == "https" else 80
-        return cls(parts.scheme, _checked_host(parts.hostname or ""), port or default, _target(parts))
-
-    @property
-    def host_header(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
-
-
-def _target(parts: SplitResult) -> str:
-    """Path and query, anything beyond ASCII percent-encoded."""
-    kept = "/?%:=&~+!$,;'@()*"
-    path = quote(parts.path or "/", safe=kept)
-    return f"{path}?{quote(parts.query, safe=kept)}" if parts.query else path
-
-
-def _checked_host(host: str) -> str:
-    """The host in ASCII, without a trailing dot.
-
-    Numbers that some resolvers take for an address (decimal, octal, hexadecimal, short) are refused.
-    """
-    try:
-        name = host if ":" in host else host.encode("idna").decode("ascii").lower()
-    except UnicodeError as error:
-        raise _RefusedError(f"the host {host!r} is malformed") from error
-    name = name.removesuffix(".")
-    if not re.fullmatch(r"[0-9a-z._:-]+", name) or len(name) > 253:
-        raise _RefusedError(f"the host {host!r} is malformed")
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError as error:
-        if ":" in name or _ODD_NUMBER.fullmatch(name.rpartition(".")[2]):
-            raise _RefusedError(f"the host {host!r} is an odd spelling of an address") from error
-    return name
-
-
-class _Deadline:
-    """A moment by which everything has to be done."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds left, more than 0.
-
-        Raises:
-            TimeoutError: none are.
-        """
-        seconds = self._end - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError("out of time")
-        return seconds
-
-
-class _DeadlineSocket:
-    """As much of a socket as ``http.client`` uses, each operation within what is left of the time."""
-
-    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
-        self._socket = connected
-        self._deadline = deadline
-
-    def sendall(self, content: bytes) -> None:
-        self._socket.settimeout(self._deadline.left())
-        self._socket.sendall(content)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """What arrives, to be read; ``mode`` is always ``"rb"``."""
-        if mode != "rb":
-            raise ValueError(f"only for reading bytes, not {mode!r}")
-        return io.BufferedReader(_Arriving(self._socket, self._deadline))
-
-    def close(self) -> None:
-        """Does nothing: ``http.client`` closes a connection while its answer is still being read."""
-
-    def disconnect(self) -> None:
-        self._socket.close()
-
-
-class _Arriving(io.RawIOBase):
-    """The bytes that arrive on a connection, until the time is over."""
-
-    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
-        self._socket = connected
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        self._socket.settimeout(self._deadline.left())
-        return self._socket.recv_into(buffer)
-
-
-def _in_time(work: Callable[[], list[str]], deadline: _Deadline) -> list[str]:
-    """What ``work`` returns or raises, unless it takes too long: the system's resolver knows no timeout."""
-    done: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put(work())
-        except (OSError, ValueError) as error:
-            done.put(error)
-
-    threading.Thread(target=run, name="autotag-resolve", daemon=True).start()
-    try:
-        outcome = done.get(timeout=deadline.left())
-    except queue.Empty:
-        raise TimeoutError("the host was not resolved in time") from None
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
