@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
+from autotag.errors import ImageReadError
+from autotag.images import read_image
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import LONGEST_KEYWORD
 from autotag.metadata.kinds import FileKind, kind_of
@@ -108,7 +110,7 @@ class Exiftool:
                 self.run(["-IPTCDigest=new", "-overwrite_original", str(copy)])
             after = copy.read_bytes()
         if "1 image files updated" not in said and after == content:
-            raise ValueError(f"exiftool says: {said.strip()}")
+            raise ValueError(f"exiftool says: {_in_short(said, copy)}")
         _check(content, after, packet, iptc)
         return after
 
@@ -122,7 +124,7 @@ class Exiftool:
         self.run([*now, *recoded, "-overwrite_original", str(copy)])
 
     def run(self, arguments: Sequence[str]) -> str:
-        """What exiftool prints, errors included, for one command.
+        """What exiftool prints, errors included, for one command: its arguments, each without a line break.
 
         Raises:
             ValueError: it ended.
@@ -167,6 +169,13 @@ class Exiftool:
         return self._process
 
 
+def _in_short(said: str, copy: Path) -> str:
+    """The error that exiftool reports, on one line and without the name of our copy."""
+    lines = [line.strip().removesuffix(f" - {copy}") for line in said.splitlines()]
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return errors[0] if errors else " ".join(filter(None, lines))
+
+
 def _iptc_arguments(change: IptcChange) -> list[str]:
     if change == _NO_CHANGE:
         return []
@@ -199,7 +208,7 @@ def _inside(packet: bytes | None) -> bytes | None:
 
 
 def _pixels(content: bytes) -> object:
-    """Digests of the first frames, or None where Pillow does not read them."""
+    """Digests of the first frames, of a HEIC file of the picture; None where that cannot be read here."""
     try:
         with Image.open(BytesIO(content)) as image:
             frames = []
@@ -208,7 +217,10 @@ def _pixels(content: bytes) -> object:
                 frames.append((image.mode, image.size, sha256(image.tobytes())))
             return frames
     except (UnidentifiedImageError, OSError):
-        return None
+        pass
+    with suppress(ImageReadError):
+        return sha256(read_image(content).image.tobytes())
+    return None
 
 
 def _media_data(content: bytes) -> list[bytes]:

@@ -538,11 +538,16 @@ class _Writing:
         )
 
     def _prefix(self, namespace: str) -> str:
-        """The prefix in force for a namespace, or one that the new block declares."""
+        """The prefix in force for a namespace, or one that the new block declares.
+
+        One that another block has for it is used again: Adobe's XMP Toolkit, and exiv2 with it, reads nothing of
+        a packet in which a namespace has two prefixes.
+        """
         in_force = self._reading.rdf.prefix_of(namespace) or self._declared.get(namespace)
         if in_force:
             return in_force
-        prefix = _PREFERRED_PREFIXES[namespace]
+        elsewhere = (node.prefix_of(namespace) for node in self._reading.rdf.walk())
+        prefix = next(filter(None, elsewhere), _PREFERRED_PREFIXES[namespace])
         while prefix in self._reading.rdf.scope:
             prefix += "1"
         self._declared[namespace] = prefix

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
@@ -142,6 +143,11 @@ BUILDERS: dict[str, Callable[[], bytes]] = {
     "gif": lambda: saved("GIF", picture("P")),
     "bmp": lambda: saved("BMP"),
     "avif": lambda: saved("AVIF", xmp=HUMAN_PACKET),
+    "heic": (Path(__file__).parent.parent / "data" / "red_and_blue.heic").read_bytes,
+    "tiff_large": lambda: saved("TIFF", big_tiff=True),
+    "tiff_pages": lambda: saved(
+        "TIFF", save_all=True, append_images=[picture("L"), picture().rotate(90)], compression="tiff_lzw"
+    ),
 }
 
 

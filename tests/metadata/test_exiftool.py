@@ -6,8 +6,9 @@ import shutil
 import subprocess
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
+from autotag.images import read_image
 from autotag.metadata.changes import apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing
@@ -32,8 +33,10 @@ THROUGH_EXIFTOOL = (
     "jpeg_preview",
     "tiff",
     "tiff_iptc",
+    "tiff_pages",
     "gif",
     "avif",
+    "heic",
 )
 NOT_METADATA = ("System", "ExifTool", "Composite")
 OURS = {"Subject", "HierarchicalSubject", "TagsList", "Description"}
@@ -95,6 +98,14 @@ def check_fields(exiftool, path, people):
     return fields
 
 
+def pixels(name, content):
+    """Of every page or frame."""
+    if name == "heic":
+        return [read_image(content).image.tobytes()]
+    with Image.open(io.BytesIO(content)) as image:
+        return [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(image)]
+
+
 @needs_exiftool
 @pytest.mark.parametrize("name", SPLICED)
 def test_exiftool_reads_every_field_of_a_splice_and_finds_the_file_no_worse(exiftool, put, name):
@@ -146,8 +157,7 @@ def test_what_is_not_spliced_is_embedded_through_exiftool_and_undone(exiftool, p
         before = list(read_existing(content).iptc.keywords)
         assert as_list(fields["IPTC:Keywords"]) == [*before, "dog", "Straße ☃"]
     assert len(complaints(exiftool, path)) <= len(complained)
-    with Image.open(io.BytesIO(content)) as old, Image.open(path) as new:
-        assert old.convert("RGB").tobytes() == new.convert("RGB").tobytes()
+    assert pixels(name, content) == pixels(name, path.read_bytes())
     assert plan_tags(path, TAGS, embed=True, exiftool=exiftool).kind == "unchanged"
     undo_change(change)
     assert path.read_bytes() == content
@@ -226,6 +236,19 @@ def test_what_exiftool_refuses_goes_beside_with_its_own_words(exiftool, put):
     change = plan_tags(path, TAGS, embed=True, exiftool=exiftool)
     assert change.kind == "sidecar"
     assert "not embedded" in change.warnings[0]
+
+
+@needs_exiftool
+def test_what_exiftool_does_not_write_goes_beside_with_one_clear_line(exiftool, put):
+    path = put("tiff_large")
+    content = path.read_bytes()
+    change = plan_tags(path, TAGS, embed=True, exiftool=exiftool)
+    assert change.kind == "sidecar"
+    assert change.warnings == (
+        f"{path}: not embedded but written to a sidecar: exiftool says: ExifTool does not support writing "
+        "of BigTIFF images.",
+    )
+    assert path.read_bytes() == content
 
 
 def test_without_exiftool_one_line_says_so(put):

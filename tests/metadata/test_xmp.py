@@ -246,3 +246,11 @@ def test_random_runs_one_after_the_other_lose_no_keyword_of_a_person(human_packe
             assert read_packet(after).keywords.flat[:2] == ("Old One", "New York, NY")
             packet = after
         assert without_machine_tags(packet) == human_packet
+
+
+def test_no_namespace_gets_a_second_prefix(human_packet):
+    """Adobe's XMP Toolkit, and exiv2 with it, would read nothing of such a packet."""
+    packet = with_machine_tags(human_packet, [MachineTag("dog", 1.0)], description="a dog", date="2026")
+    assert packet.count(b'"http://purl.org/dc/elements/1.1/"') == 2
+    assert packet.count(b'xmlns:exoticdc="http://purl.org/dc/elements/1.1/"') == 2
+    assert b"<exoticdc:description>" in packet
