@@ -540,8 +540,8 @@ class _Writing:
     def _prefix(self, namespace: str) -> str:
         """The prefix in force for a namespace, or one that the new block declares.
 
-        One that another block has for it is used again: Adobe's XMP Toolkit, and exiv2 with it, reads nothing of
-        a packet in which a namespace has two prefixes.
+        One that another block has for it is used again: Adobe's XMP Toolkit, and exiv2 with it, reads nothing
+        of a packet in which a namespace has two prefixes.
         """
         in_force = self._reading.rdf.prefix_of(namespace) or self._declared.get(namespace)
         if in_force:
