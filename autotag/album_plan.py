@@ -14,6 +14,7 @@ results gets a row for each line that names its writer.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from dataclasses import dataclass, replace
@@ -233,7 +234,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise ConfigError(f"cannot read the plan {str(path)!r}: {error.strerror}.") from error
     for number, line in enumerate(lines, 1):

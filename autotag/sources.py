@@ -103,7 +103,8 @@ def find_album(
     """The album that a user means.
 
     Args:
-        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``).
+        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). Of
+            several pictures, those that are gone are failures of their own, unless all are.
         include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
             match one.
         exclude: likewise of what to leave out.
@@ -146,7 +147,9 @@ def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
 
 
 def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Album:
-    files = list(dict.fromkeys(chain.from_iterable(_files(path, include, exclude) for path in paths)))
+    is_list = any(map(os.path.lexists, paths)) and len(paths) > 1
+    found = ([path] if is_list and _is_gone(path) else _files(path, include, exclude) for path in paths)
+    files = list(dict.fromkeys(chain.from_iterable(found)))
     if not files:
         raise ConfigError(f"no image found in {', '.join(map(str, paths))}.")
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100 - links are not followed
@@ -157,6 +160,12 @@ def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequen
             yield Photo(path.relative_to(root).as_posix(), path, path)
 
     return Album(root, root.resolve(), False, find)
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a path names a picture that is not there."""
+    is_picture = path.suffix.lower() in IMAGE_SUFFIXES | RAW_SUFFIXES and not has_magic(str(path))
+    return is_picture and not os.path.lexists(path)
 
 
 def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Path]:

@@ -112,7 +112,7 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
         reporter.complain(f"{file}: {reason}")
     word = "to write" if planned else "written"
     parts = [f"{summary.written} {word}"]
-    parts += [f"{summary.nothing_to_do} with nothing to write"] if summary.nothing_to_do else []
+    parts += [f"{summary.nothing_to_do} with nothing to write beside them"] if summary.nothing_to_do else []
     parts += [f"{summary.unchanged} unchanged"] if summary.unchanged else []
     parts += [f"{summary.failed} failed"] if summary.failed else []
     reporter.inform(f"{summary.photos} photographs: {', '.join(parts)}")

@@ -208,6 +208,11 @@ def test_a_mistake_in_a_plan_is_named_by_line_and_field_and_nothing_is_done(phot
     assert tree(photos) == before
 
 
+def test_a_plan_from_an_editor_on_windows_is_read(photos, plan):
+    plan.write_bytes(b"\xef\xbb\xbf" + plan.read_bytes().replace(b"\n", b"\r\n"))
+    assert apply_plan(plan).written == 7
+
+
 def test_two_photographs_cannot_be_given_one_name(plan):
     rows = lines(plan)
     for row in rows[2:5:2]:

@@ -15,7 +15,7 @@ from PIL import Image
 from autotag.album_rules import AlbumRules
 from autotag.album_state import locked, state_folder
 from autotag.batch import WriterChoice, undo_album
-from autotag.errors import ConfigError, UnknownNameError
+from autotag.errors import ConfigError, ImageReadError, UnknownNameError
 from autotag.metadata import plan_tags, read_existing, read_packet
 from autotag.metadata.safe_files import SystemCalls
 from autotag.testing import make_image
@@ -384,3 +384,10 @@ def test_csv_in_the_layout_of_clip_interrogator(tagged, photos):
     tagged(photos, WriterChoice("csv", options={"layout": "image_prompt"}))
     lines = (photos / "desc.csv").read_text().splitlines()
     assert lines[:2] == ["image,prompt", 'a red.png,"red, picture"']
+
+
+def test_a_picture_of_a_list_that_is_gone_costs_one_error(tagged, photos):
+    summary = tagged([photos / "b.jpg", photos / "gone.jpg", photos / "d.jpg"])
+    assert (summary.written, [file for file, _ in summary.errors]) == (2, ["gone.jpg"])
+    with pytest.raises(ImageReadError, match="no such file"):
+        tagged([photos / "gone.jpg", photos / "gone too.jpg"])
