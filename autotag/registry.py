@@ -27,7 +27,11 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
-    "captioner": {"hf": "autotag.models.captioner_families:load"},
+    "captioner": {
+        "hf": "autotag.models.captioner_families:load",
+        "open_clip": "autotag.models.coca_captioner:CocaCaptioner.load",
+        "remote": "autotag.models.remote_captioner:RemoteCaptioner.load",
+    },
     "extractor": {"keybert": "autotag.models.keybert_extractor:KeybertExtractor.load"},
     "encoder": {
         "hf": "autotag.models.hf_encoder:HfEncoder.load",

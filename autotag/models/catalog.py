@@ -6,6 +6,7 @@ A model is named by
 - ``"<factory>:<location>"``: ``"hf:Salesforce/blip-image-captioning-base"``,
   ``"open_clip:ViT-B-32/laion2b_s34b_b79k"``, ``"keybert:sentence-transformers/all-MiniLM-L6-v2"``;
   ``@revision`` may follow a hub id;
+- ``"remote:<URL>"``: a captioner behind a server (``RemoteCaptioner``);
 - a folder on disk, which must not be called like a catalog name;
 - the bare name of a plug-in's factory: ``"mine"``.
 
@@ -35,6 +36,9 @@ _BLIP = "BLIP, 129M image-text pairs, fine-tuned on COCO captions (Li et al. 202
 _BLIP2 = "BLIP-2, 129M image-text pairs (Li et al. 2023, arXiv:2301.12597)"
 _GIT = "GIT, 10M/20M image-text pairs, fine-tuned on COCO captions (Wang et al. 2022, arXiv:2205.14100)"
 _FLORENCE = "Florence-2, 5.4B annotations of 126M images (Xiao et al. 2023, arXiv:2311.06242)"
+_COCA = (
+    "CoCa, 2B image-text pairs of LAION-5B, fine-tuned on COCO captions (Yu et al. 2022, arXiv:2205.01917)"
+)
 _CLIP = "CLIP, 400M image-text pairs by OpenAI (Radford et al. 2021, arXiv:2103.00020)"
 _MINI_LICENCE = "non-commercial research only (see the LICENSE file beside the weights)"
 
@@ -49,10 +53,10 @@ class ModelCard:
         source: ``"<factory>:<location>"``; for bundled weights the location is a folder of this package.
         revision: commit, tag or branch on the hub.
         licence: SPDX id or words.
-        download_size: bytes, rounded; 0 for bundled weights.
+        download_size: bytes, rounded; 0 for bundled weights and for those behind a server.
         default_thresholds: score name -> the cut that suits this encoder.
         origin: what it was trained by or on, one line, with its paper.
-        hub_id: the hub repository that holds the weights; None for bundled weights.
+        hub_id: the hub repository that holds the weights; None for bundled weights and those behind a server.
     """
 
     name: str
@@ -68,7 +72,12 @@ class ModelCard:
     @property
     def bundled(self) -> bool:
         """Whether the weights come with autotag."""
-        return self.hub_id is None
+        return self.hub_id is None and not self.remote
+
+    @property
+    def remote(self) -> bool:
+        """Whether it runs behind a server, and not in this process."""
+        return self.factory == "remote"
 
     @property
     def factory(self) -> str:
@@ -156,6 +165,24 @@ _CARDS: tuple[ModelCard, ...] = (
     ),
     _hub_card("git-base", "captioner", "hf:microsoft/git-base-coco", "MIT", 710, origin=_GIT),
     _hub_card("git-large", "captioner", "hf:microsoft/git-large-coco", "MIT", 1_580, origin=_GIT),
+    _hub_card(
+        "coca-b",
+        "captioner",
+        "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
+        "MIT",
+        1_014,
+        origin=_COCA,
+        hub_id="laion/mscoco_finetuned_CoCa-ViT-B-32-laion2B-s13B-b90k",
+    ),
+    _hub_card(
+        "coca-l",
+        "captioner",
+        "open_clip:coca_ViT-L-14/mscoco_finetuned_laion2b_s13b_b90k",
+        "MIT",
+        2_554,
+        origin=_COCA,
+        hub_id="laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k",
+    ),
     _hub_card(  # of microsoft's own repositories the code came with the weights, for older transformers
         "florence-2-base",
         "captioner",
@@ -195,6 +222,15 @@ _CARDS: tuple[ModelCard, ...] = (
         "Qwen Research License (non-commercial)",
         7_510,
         origin="Qwen2.5-VL, a chat model of 3B parameters (Bai et al. 2025, arXiv:2502.13923)",
+    ),
+    ModelCard(
+        "ofa",
+        "captioner",
+        source="remote:http://127.0.0.1:8118/caption",
+        revision=None,
+        licence="Apache-2.0",
+        download_size=0,
+        origin="OFA behind a server of your own (Wang et al. 2022, arXiv:2202.03052)",
     ),
     _bundled_card(
         "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.25
@@ -266,9 +302,11 @@ def find_card(name: str, kind: ModelKind) -> ModelCard | None:
 
 
 def is_present(card: ModelCard) -> bool:
-    """Whether the weights are on this machine: bundled, or whole in the hub's cache."""
+    """Whether nothing needs to be fetched: bundled, whole in the hub's cache, or behind a server."""
     from autotag.models import folders, hub
 
+    if card.remote:
+        return True
     needs = folders.needs_of(card.factory)
     if card.hub_id is None:
         folder = Path(card.location)
@@ -282,10 +320,13 @@ def download(card: ModelCard) -> Path:
     What the hub's cache already holds is not fetched again; a branch that moved on is.
 
     Raises:
-        ModelUnavailableError: the hub cannot be reached, or bundled weights are missing.
+        ModelUnavailableError: the hub cannot be reached, bundled weights are missing, or the weights are
+            behind a server.
     """
     from autotag.models import folders, hub
 
+    if card.remote:
+        raise ModelUnavailableError(card.name, f"{card.name!r} runs behind {card.location}: no download")
     if card.hub_id is None:
         folder = Path(card.location)
         if not folder.is_dir():
@@ -404,9 +445,7 @@ def _article(kind: str) -> str:
 
 def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
     """What loads a folder that stands alone."""
-    if kind == "captioner":
-        return "hf"
-    if kind == "encoder":
+    if kind in {"captioner", "encoder"}:
         return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
     if kind == "extractor":
         return "keybert"
@@ -422,11 +461,20 @@ def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAd
         return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
     if factory in _OWN_FACTORIES and looks_like_folder(location):
         raise ModelUnavailableError(name, f"{kind} {name!r}: there is no folder {folder}", looked_in=folder)
+    if factory == "remote":
+        _check_remote(location)
     match = _HUB_NAME.fullmatch(location)
     if match:
         return _known(ModelAddress(name, kind, factory, match["id"], match["revision"]))
     revision = HUB_BRANCH if factory in _OWN_FACTORIES else None
     return _known(ModelAddress(name, kind, factory, location, revision))
+
+
+def _check_remote(location: str) -> None:
+    """Refuses an address that no request could be sent to."""
+    from autotag.models.remote_captioner import RemoteCaptioner
+
+    RemoteCaptioner.at(location)
 
 
 def _known(address: ModelAddress) -> ModelAddress:
@@ -440,6 +488,8 @@ def _known(address: ModelAddress) -> ModelAddress:
 
 def _bare(name: str, kind: ModelKind) -> ModelAddress:
     """The address of a factory that was named without a location."""
+    if name == "remote":
+        raise ConfigError(f"{kind} {name!r} says no location; write 'remote:<URL>'")
     if name in _OWN_FACTORIES:
         raise ConfigError(f"{kind} {name!r} says no location; write '{name}:<hub id or folder>'")
     return ModelAddress(name, kind, name, "")

@@ -26,7 +26,7 @@ def test_every_card_says_what_users_ask(card: catalog.ModelCard) -> None:
     assert card.origin
     assert card.factory in registry.names(card.kind)
     assert bool(card.default_thresholds) == (card.kind == "encoder")
-    assert card.bundled == (card.download_size == 0) == (card.revision is None)
+    assert (card.bundled or card.remote) == (card.download_size == 0) == (card.revision is None)
 
 
 @pytest.mark.parametrize("card", cards(), ids=lambda card: card.name)
@@ -79,6 +79,7 @@ def test_a_bare_folder_with_open_clip_config_is_loaded_by_open_clip(tmp_path: Pa
     (tmp_path / "open_clip_config.json").touch()
 
     assert parse_name(str(tmp_path), "encoder").factory == "open_clip"
+    assert parse_name(str(tmp_path), "captioner").factory == "open_clip"
 
 
 @pytest.mark.parametrize("name", ["a:b", "model@v2", "hf:inner", "with space", "été"])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 import transformers
@@ -261,6 +262,43 @@ def open_clip_folder(
         state = {
             name: values.half() if values.is_floating_point() else values for name, values in state.items()
         }
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def coca(folder: Path, *, ends: float = 6.0) -> Path:
+    """A CoCa of open_clip with the same weights on every machine: numpy keeps its old random numbers.
+
+    Args:
+        folder: to write.
+        ends: how much likelier than other tokens the end token is, as a logit.
+    """
+    tower = {"context_length": 40, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    config = {
+        "embed_dim": 32,
+        "multimodal_cfg": tower,
+        "text_cfg": {**tower, "embed_cls": True, "output_tokens": True},
+        "vision_cfg": {
+            "image_size": SIDE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8,
+            "attentional_pool": True, "attn_pooler_queries": 9, "attn_pooler_heads": 2,
+            "output_tokens": True,
+        },
+    }
+    model = open_clip.CoCa(**config)
+    random = np.random.RandomState(0)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.tensor(random.standard_normal(tuple(parameter.shape)), dtype=torch.float32)
+            parameter.copy_(1 + 0.1 * noise if "ln_" in name and "weight" in name else 0.3 * noise)
+        decoder = model.text_decoder
+        bias = decoder.ln_final.bias
+        decoder.text_projection[:, 49407] += ends * bias / bias.square().sum()
+    folder.mkdir(parents=True)
+    preprocessing = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": preprocessing})
+    )
+    state = {name: values.contiguous() for name, values in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
