@@ -37,6 +37,10 @@ class FailedError(Exception):
     """A URL could not be fetched; says why."""
 
 
+class CutShortError(FailedError):
+    """The connection ended before the answer did."""
+
+
 class Deadline:
     """A moment by which everything has to be done."""
 
@@ -149,9 +153,9 @@ def answered(
         OSError, http.client.HTTPException, ValueError: it did not come about.
         TimeoutError: the deadline passed.
     """
-    connected = _connect(request.url, addresses, deadline, tls)
+    line = connected(request.url, addresses, deadline, tls)
     connection = http.client.HTTPConnection(request.url.host, request.url.port)
-    connection.sock = cast("socket.socket", connected)
+    connection.sock = cast("socket.socket", line)
     always = {"Accept-Encoding": "identity", "User-Agent": "autotag", "Connection": "close"}
     if request.body is not None:
         always["Content-Length"] = str(len(request.body))
@@ -162,7 +166,7 @@ def answered(
         connection.endheaders(request.body)
         yield connection.getresponse()
     finally:
-        connected.disconnect()
+        line.disconnect()
 
 
 def read_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
@@ -181,13 +185,19 @@ def read_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise FailedError(f"it has more than {max_bytes} bytes")
     if response.length:  # what the server promised and did not send
-        raise FailedError(f"the connection ended {response.length} bytes too early")
+        raise CutShortError(f"the connection ended {response.length} bytes too early")
     return bytes(body)
 
 
-def _connect(
+def connected(
     url: HttpUrl, addresses: Sequence[str], deadline: Deadline, tls: Callable[[], ssl.SSLContext]
-) -> _DeadlineSocket:
+) -> DeadlineSocket:
+    """A connection to the first address that answers; see ``answered``.
+
+    Raises:
+        OSError: none does.
+        TimeoutError: the deadline passed.
+    """
     problem: OSError | None = None
     for address in addresses:
         try:
@@ -198,8 +208,8 @@ def _connect(
             problem = error
             continue
         if url.scheme == "http":
-            return _DeadlineSocket(plain, deadline)
-        return _DeadlineSocket(_encrypted(plain, url.host, deadline, tls), deadline)
+            return DeadlineSocket(plain, deadline)
+        return DeadlineSocket(_encrypted(plain, url.host, deadline, tls), deadline)
     raise problem or OSError("no address answered")
 
 
@@ -241,7 +251,7 @@ def _checked_host(host: str) -> str:
     return name
 
 
-class _DeadlineSocket:
+class DeadlineSocket:
     """As much of a socket as ``http.client`` uses, each operation within what is left of the time."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:

@@ -115,11 +115,11 @@ def find_models(name: str) -> tuple[ModelAddress, ...]:
 def is_present(address: ModelAddress) -> bool:
     """Whether a model can be loaded without a download, as far as that can be told without loading it.
 
-    Of a model that is neither in the catalog nor a folder it cannot be told: False.
+    Of a model that is neither in the catalog nor a folder nor behind a server it cannot be told: False.
     """
     if address.card is not None:
         return catalog.is_present(address.card)
-    return Path(address.location).is_dir()
+    return address.factory == "remote" or Path(address.location).is_dir()
 
 
 def fetch(address: ModelAddress) -> None:

@@ -306,6 +306,8 @@ def test_every_model_is_in_the_table_with_its_facts(card: catalog.ModelCard) -> 
     if card.bundled:
         assert (weights, download) == ("bundled", "nothing")
         assert card.licence.startswith(licence)
+    elif card.remote:
+        assert (weights, licence, download) == ("a server of yours", card.licence, "nothing")
     else:
         assert weights == f"`{card.hub_id}`"
         assert (licence, download) == (card.licence, size_in_words(card.download_size))

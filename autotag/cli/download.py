@@ -37,6 +37,8 @@ def _downloaded(address: ModelAddress) -> str:
     if bundled:
         inventory.fetch(address)  # complains when the bundled weights are gone
         return f"{address.name}: comes with autotag, nothing to download"
+    if address.factory == "remote":
+        return f"{address.name}: runs behind a server, nothing to download"
     if inventory.is_present(address):
         return f"{address.name}: already on this machine"
     size = f" ({size_in_words(address.card.download_size)})" if address.card else ""

@@ -96,6 +96,7 @@ def _preset_facts(preset: PresetEntry) -> tuple[str, ...]:
 def _model_facts(entry: ModelEntry) -> tuple[str, ...]:
     """Name, kind, size, whether it is here, and for which presets."""
     here = ("bundled" if entry.card.bundled else "here") if entry.present else "not here"
+    here = "remote" if entry.card.remote else here
     presets = f"for {', '.join(entry.presets)}" if entry.presets else ""
     return entry.card.name, entry.card.kind, size_in_words(entry.size), here, presets
 

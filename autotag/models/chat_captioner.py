@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -41,6 +41,8 @@ class ChatCaptioner:
     Raises:
         ModelLoadError: there is no chat template, so it is no chat model.
     """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         if processor.chat_template is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import transformers
@@ -61,6 +61,8 @@ class EncoderDecoderCaptioner:
     Raises:
         ModelLoadError: the model does not say with which token it starts or ends.
     """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
 
     def __init__(self, model: Any, processor: ImageAndText, name: str) -> None:
         self.model = model

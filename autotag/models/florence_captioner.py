@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -39,6 +39,8 @@ class FlorenceCaptioner:
         processor: its processor.
         name: what captions call their source.
     """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         self.model = model

@@ -114,6 +114,28 @@ def test_the_image_is_what_is_captioned(
     assert np.ptp(np.array([row[0].score for row in rows], dtype=float)) > 0.01
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_caption_does_not_end_before_min_new_tokens(
+    captioner: Callable[[str], Any],
+    images: list[Image.Image],
+    family: str,
+    beams: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = captioner(family).model
+    ends = _eos(captioner(family))
+    monkeypatch.setattr(model.generation_config, "forced_bos_token_id", None)
+    monkeypatch.setattr(model.generation_config, "forced_eos_token_id", None)
+    generate, written = model.generate, []
+    monkeypatch.setattr(model, "generate", lambda **given: written.append(generate(**given)) or written[-1])
+
+    captioner(family).caption(images, CaptionOptions(max_new_tokens=7, min_new_tokens=7, num_beams=beams))
+
+    assert "min_new_tokens" in captioner(family).extra_options
+    assert not {int(token) for row in written[0].sequences for token in row[-7:]} & ends
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_several_captions_come_best_first_with_scores(
     captioner: Callable[[str], Any], images: list[Image.Image], family: str
