@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import SOME_FAILED, quiet_option
+from autotag.cli.options import SOME_FAILED, quiet_option, weights_option
 
 if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Judges
@@ -33,6 +33,10 @@ Exit codes:
     multiple=True,
     required=True,
     help="Presets, TOML files and captioners to compare, such as: mini base blip-large. After DATASET.",
+)
+@weights_option(
+    "Judge an ensemble as well: the mean of all models' sentence embeddings with these weights, in the order "
+    "of --models."
 )
 @click.option(
     "--text",
@@ -84,6 +88,7 @@ def evaluate(
     more_models: tuple[str, ...],
     *,
     models: tuple[str, ...],
+    weights: tuple[float, ...] | None,
     text: Literal["caption", "prompt"],
     output: Path,
     similarity_model: str,
@@ -104,6 +109,7 @@ def evaluate(
     """
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import read_dataset
+    from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.evaluate import evaluate as judge
     from autotag.evaluation.model_runs import check_fits, pipelines_of
     from autotag.evaluation.report import write_report
@@ -112,6 +118,7 @@ def evaluate(
 
     reporter = Reporter(quiet=quiet)
     pipelines = pipelines_of((*models, *more_models), device=device, batch_size=batch_size)
+    shares_of(weights, len(pipelines))
     found = read_dataset(dataset, images=images, skip_missing=skip_missing, limit=limit, seed=seed)
     field: TextField = text
     check_fits(pipelines, found, field)
@@ -119,7 +126,13 @@ def evaluate(
         judges = _judges(similarity_model, clip_model, device, texts=found.has_texts)
         with reporter.counting(len(pipelines) * len(found.examples)):
             evaluation = judge(
-                found, pipelines, judges=judges, text=field, seed=seed, on_image=reporter.advance
+                found,
+                pipelines,
+                judges=judges,
+                text=field,
+                ensemble=weights,
+                seed=seed,
+                on_image=reporter.advance,
             )
     report = write_report(evaluation, output)
     click.echo(text_table(evaluation) + "\n")

@@ -26,6 +26,20 @@ def device_option(command: Command) -> Command:
     return click.option("--device", metavar="DEVICE", help=words)(command)
 
 
+def weights_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
+    """``--weights W,W,...``, as a tuple of numbers or None."""
+    return click.option("--weights", metavar="W,W,...", callback=_numbers, help=help)
+
+
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(float(number) for number in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: write numbers with commas, such as 0.6,0.4.") from error
+
+
 def quiet_option(command: Command) -> Command:
     """``--quiet``."""
     words = "Neither progress nor information on stderr; errors stay."

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import device_option, quiet_option
+from autotag.cli.options import device_option, quiet_option, weights_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import EvaluationSet
     from autotag.evaluation.model_runs import ModelRun, TextField
@@ -26,11 +28,14 @@ Exit codes:
 @click.argument("paths", metavar="DATASET...", nargs=-1, required=True)
 @click.option(
     "--model",
+    "models",
     metavar="NAME|FILE.toml",
-    default="base",
+    multiple=True,
+    default=("base",),
     show_default=True,
-    help="The preset or captioner that writes about the images.",
+    help="The preset or captioner that writes about the images. May be repeated: the mean of several counts.",
 )
+@weights_option("Of the models in that mean, in their order; by default equal.")
 @click.option(
     "--text",
     type=click.Choice(["caption", "prompt"]),
@@ -59,7 +64,8 @@ Exit codes:
 def submission(
     paths: tuple[str, ...],
     *,
-    model: str,
+    models: tuple[str, ...],
+    weights: tuple[float, ...] | None,
     text: Literal["caption", "prompt"],
     output: Path,
     similarity_model: str,
@@ -71,37 +77,42 @@ def submission(
 
     DATASET is a folder of images or an image; an image's id is its file name without the suffix. The file
     has the columns imgId_eId and val and 384 rows per image: the sentence embedding of what the model wrote,
-    as float32 with nine significant digits. It is read back and compared before this command says so.
+    or the weighted mean of the embeddings of what several models wrote, of length 1, as float32 with nine
+    significant digits. It is read back and compared before this command says so.
     """
     from autotag.cli.progress import Reporter
     from autotag.cli.tag import find
     from autotag.evaluation.datasets import EvaluationSet, Example
+    from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.model_runs import check_text, pipelines_of
     from autotag.evaluation.sentence_encoder import load_sentence_encoder
-    from autotag.evaluation.submission import check_ids, image_id, write_submission
+    from autotag.evaluation.submission import check_ids, image_id, submitted_vectors, write_submission
 
     reporter = Reporter(quiet=quiet)
-    [(name, pipeline)] = pipelines_of([model], device=device, batch_size=batch_size).items()
+    pipelines = pipelines_of(models, device=device, batch_size=batch_size)
+    shares = shares_of(weights, len(pipelines))
     field: TextField = text
-    check_text(name, pipeline, field)
+    for name, pipeline in pipelines.items():
+        check_text(name, pipeline, field)
     images = tuple(map(Path, find(paths, allow_urls=False)))
     ids = [image_id(str(image)) for image in images]
     check_ids(ids)
     with reporter.passing_on_warnings():
         encoder = load_sentence_encoder(similarity_model, device=device or "auto")
         examples = tuple(Example(name, image) for name, image in zip(ids, images, strict=True))
-        run = _run(name, pipeline, EvaluationSet("images", examples), field, reporter)
-        vectors = encoder.encode(run.texts)
+        runs = _runs(pipelines, EvaluationSet("images", examples), field, reporter)
+        vectors = submitted_vectors([run.texts for run in runs], encoder, shares)
     write_submission(dict(zip(ids, vectors, strict=True)), output)
-    if run.empty:
-        reporter.inform(f"the model wrote nothing about {run.empty} images; the empty text was embedded")
+    for run in runs:
+        if run.empty:
+            reporter.inform(f"{run.name} wrote nothing about {run.empty} images")
     click.echo(f"{output}: {len(ids)} images, {vectors.size} rows, read back and equal")
 
 
-def _run(
-    name: str, pipeline: Pipeline, dataset: EvaluationSet, text: TextField, reporter: Reporter
-) -> ModelRun:
-    """What the model wrote about every image.
+def _runs(
+    pipelines: Mapping[str, Pipeline], dataset: EvaluationSet, text: TextField, reporter: Reporter
+) -> list[ModelRun]:
+    """What each model wrote about every image.
 
     Raises:
         ConfigError: an image failed; a submission needs all of them.
@@ -109,13 +120,16 @@ def _run(
     from autotag.errors import ConfigError
     from autotag.evaluation.model_runs import run_model
 
-    with reporter.counting(len(dataset.examples)):
-        run = run_model(name, pipeline, dataset, text=text, on_image=reporter.advance)
-    for error in filter(None, run.errors):
-        reporter.complain(error)
-    if run.failed:
-        raise ConfigError(
-            f"{run.failed} of {len(run.texts)} images failed, and a submission needs every one; "
-            "nothing is written."
-        )
-    return run
+    runs = []
+    with reporter.counting(len(pipelines) * len(dataset.examples)):
+        for name, pipeline in pipelines.items():
+            run = run_model(name, pipeline, dataset, text=text, on_image=reporter.advance)
+            for error in filter(None, run.errors):
+                reporter.complain(error)
+            if run.failed:
+                raise ConfigError(
+                    f"{run.failed} of {len(run.texts)} images failed, and a submission needs every one; "
+                    "nothing is written."
+                )
+            runs.append(run)
+    return runs

@@ -13,6 +13,7 @@ from autotag.errors import ConfigError, ImageReadError
 from autotag.evaluation.bleu import bleu_4, bleu_rows
 from autotag.evaluation.captions import CiderD
 from autotag.evaluation.clip_scores import CLIP_PREFIX, clip_score, ref_clip_score
+from autotag.evaluation.ensembles import mean_embedding, shares_of
 from autotag.evaluation.measures import (
     Interval,
     Measure,
@@ -23,7 +24,7 @@ from autotag.evaluation.measures import (
     paired_test,
     sum_measure,
 )
-from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model
+from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model, run_of_ensemble
 from autotag.evaluation.retrieval import found_at, partner_ranks
 from autotag.evaluation.rouge import rouge_l
 from autotag.evaluation.tag_metrics import count_rows, f1, mean_average_precision, precision, recall
@@ -90,6 +91,9 @@ class Judged:
         matrix: (M, M) similarity of each text with each image's true texts, the mean over them, of the first
             ``MATRIX_SIDE`` images; or None.
         best_matches: (N,) the image whose true texts each text is most similar to, or None.
+        members: names of the models whose embeddings are averaged; empty for a model by itself. Such an
+            ensemble has no texts of its own: those of ``run`` are its members', and only figures of
+            embeddings are found about it.
     """
 
     run: ModelRun
@@ -98,6 +102,7 @@ class Judged:
     vectors: NDArray[np.float32] | None = None
     matrix: NDArray[np.float64] | None = None
     best_matches: NDArray[np.intp] | None = None
+    members: tuple[str, ...] = ()
 
     def per_image(self, name: str) -> NDArray[np.float64] | None:
         """The figure of each image (N,), where it is a mean over images."""
@@ -153,6 +158,7 @@ def evaluate(
     *,
     judges: Judges,
     text: TextField = "caption",
+    ensemble: Sequence[float] | None = None,
     seed: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> Evaluation:
@@ -166,21 +172,31 @@ def evaluate(
         pipelines: by name, not loaded yet; each is closed when it is done. See ``pipelines_of``.
         judges: the models that judge.
         text: which text of a model is judged.
+        ensemble: weights, one per model in their order, of the mean of their sentence embeddings, which is
+            then judged as one more model (see ``autotag.evaluation.ensembles``); None for no such ensemble.
         seed: of the draws behind intervals and tests.
         on_image: called after each image of each model.
 
     Raises:
-        ConfigError: there is no model, or one that does not give what the data set judges.
+        ConfigError: there is no model, or one that does not give what the data set judges; the weights do
+            not fit the models, or there is nothing to compare embeddings by.
         ModelUnavailableError: weights are missing.
     """
     if not pipelines:
         raise ConfigError("name at least one model to evaluate.")
     check_fits(pipelines, dataset, text)
+    shares = None if ensemble is None else shares_of(ensemble, len(pipelines))
+    if shares and not (judges.sentences and dataset.has_texts):
+        raise ConfigError(
+            "an ensemble averages embeddings: it needs a sentence encoder and images with texts."
+        )
     truth = _Truth(dataset, judges)
     judged = [
         truth.judge(run_model(name, pipeline, dataset, text=text, on_image=on_image), seed)
         for name, pipeline in pipelines.items()
     ]
+    if shares:
+        judged.append(truth.judge_ensemble(judged, shares, seed))
     deciding = next(name for name in DECIDING if all(name in one.figures for one in judged))
     ordered = tuple(sorted(judged, key=lambda one: -one.figures[deciding].value))
     names = {
@@ -228,13 +244,17 @@ class _Truth:
             measures += self._clip_measures(run.texts)
         if run.tags is not None and self.dataset.labels:
             measures += _tag_measures(run, self.dataset)
-        return Judged(
-            run=run,
-            measures={measure.name: measure for measure in measures},
-            figures={one.name: Figure(one.value, bootstrap_interval(one, seed=seed)) for one in measures},
-            vectors=vectors,
-            matrix=None if compared is None else compared.corner,
-            best_matches=None if compared is None else compared.best,
+        return _judged(run, measures, seed, vectors=vectors, compared=compared)
+
+    def judge_ensemble(self, members: Sequence[Judged], shares: Sequence[float], seed: int) -> Judged:
+        """Every figure of the mean embedding of models that were judged."""
+        assert self.mean_vectors is not None  # noqa: S101 - asked before
+        vectors = mean_embedding([one.vectors for one in members if one.vectors is not None], shares)
+        compared = _compared(unit_rows(vectors), self.mean_vectors)
+        run = run_of_ensemble([one.run for one in members], shares)
+        names = tuple(one.run.name for one in members)
+        return _judged(
+            run, _similarity_measures(compared), seed, vectors=vectors, compared=compared, members=names
         )
 
     def _mean_vectors(self) -> NDArray[np.float64]:
@@ -291,6 +311,26 @@ def _compared(rows: NDArray[np.float64], partners: NDArray[np.float64]) -> _Comp
         corner.append(block[: max(0, MATRIX_SIDE - start), :MATRIX_SIDE])
     return _Compared(
         np.concatenate(matched), np.concatenate(ranks), np.concatenate(best), np.concatenate(corner)
+    )
+
+
+def _judged(
+    run: ModelRun,
+    measures: Sequence[Measure],
+    seed: int,
+    *,
+    vectors: NDArray[np.float32] | None,
+    compared: _Compared | None,
+    members: tuple[str, ...] = (),
+) -> Judged:
+    return Judged(
+        run=run,
+        measures={measure.name: measure for measure in measures},
+        figures={one.name: Figure(one.value, bootstrap_interval(one, seed=seed)) for one in measures},
+        vectors=vectors,
+        matrix=None if compared is None else compared.corner,
+        best_matches=None if compared is None else compared.best,
+        members=members,
     )
 
 

@@ -63,6 +63,7 @@ def _model(judged: Judged) -> dict[str, Any]:
     per_image = {name: judged.per_image(name) for name in judged.measures}
     return {
         "name": run.name,
+        "members": list(judged.members),
         "figures": {name: asdict(figure) for name, figure in judged.figures.items()},
         "images_per_second": run.images_per_second,
         "load_seconds": run.load_seconds,

@@ -98,12 +98,16 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(evaluation: Evaluation) -> str:
-    head = "".join(f"<th>{escaped(heading)}</th>" for heading in headings(evaluation))
+    """A line for each model, or for each figure where there are more figures than models."""
+    lines = [headings(evaluation), *rows(evaluation)]
+    if len(lines) <= len(lines[0]):
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    head = "".join(f"<th>{escaped(heading)}</th>" for heading in lines[0])
     body = "".join(
         "<tr>"
         + "".join(f"<td>{_cell(cell, first=not place)}</td>" for place, cell in enumerate(row))
         + "</tr>"
-        for row in rows(evaluation)
+        for row in lines[1:]
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -151,7 +155,7 @@ def _lengths_and_words(evaluation: Evaluation) -> list[str]:
     if not evaluation.dataset.has_texts:
         return []
     texts = {"true": [text for example in evaluation.dataset.examples for text in example.texts]}
-    texts |= {judged.run.name: list(judged.run.texts) for judged in evaluation.judged}
+    texts |= {one.run.name: list(one.run.texts) for one in evaluation.judged if not one.members}
     lengths = {name: np.array([len(caption_tokens(text)) for text in some]) for name, some in texts.items()}
     clouds = [
         _figure(f"Words: {name}", charts.word_cloud(_word_counts(some))) for name, some in texts.items()

@@ -143,6 +143,11 @@ def remarks(evaluation: Evaluation) -> list[str]:
         "An image that failed or got no text scores 0. Memory is what the process grew by at most while a "
         "model was loaded and ran, on a GPU what was allocated there."
     )
+    if any(judged.members for judged in evaluation.judged):
+        lines.append(
+            "A model called by several names with their weights is the mean of their sentence embeddings; it "
+            "has no text of its own, so its members' texts are shown, and figures of texts are left out."
+        )
     return lines
 
 

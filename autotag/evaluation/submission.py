@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.errors import ConfigError
+from autotag.evaluation.ensembles import mean_embedding
 from autotag.writers.output_file import open_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from autotag.evaluation.sentence_encoder import SentenceEncoder
 
 DIMENSIONS = 384
 HEADER = ("imgId_eId", "val")
@@ -43,6 +46,29 @@ def check_ids(ids: Sequence[str]) -> None:
         if name in seen:
             raise ConfigError(f"two images have the id {name!r}; a submission has each id once.")
         seen.add(name)
+
+
+def submitted_vectors(
+    texts: Sequence[Sequence[str]], encoder: SentenceEncoder, weights: Sequence[float] | None = None
+) -> NDArray[np.float32]:
+    """(N, D) float32, rows of length 1: per image the embedding of its text, or the mean over models.
+
+    A model that wrote nothing about an image does not count there; where none wrote anything, the empty text
+    is embedded, because a submission has a row for every image.
+
+    Args:
+        texts: of each model, one text per image.
+        encoder: embeds them.
+        weights: one per model, see ``autotag.evaluation.ensembles``; None for equal ones.
+
+    Raises:
+        ConfigError: the weights do not fit the models.
+    """
+    vectors = mean_embedding([encoder.vectors(some) for some in texts], weights)
+    silent = ~vectors.any(axis=1)
+    if silent.any():
+        vectors[silent] = encoder.encode([""])[0]
+    return vectors
 
 
 def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> None:

@@ -48,6 +48,33 @@ def test_models_are_compared_offline_and_the_same_every_time(run, prompts, tmp_p
     assert found["images"][1]["texts"] == [PROMPTS["cat"]]
 
 
+def test_ensembles_are_judged_by_file_and_by_weights(run, prompts, tmp_path, tiny_git):
+    preset = tmp_path / "ensemble.toml"
+    preset.write_text(
+        f'encoder = "clip-mini"\n[[stages]]\nstage = "caption_images"\nmodel = ["blip-mini", "{tiny_git}"]\n'
+        'max_new_tokens = 8\n[[stages]]\nstage = "choose_caption"\n'
+    )
+    output = tmp_path / "out"
+    given = ("--weights", "2,1,1", "--images", EXAMPLES, *OFFLINE, "--output", output)
+    result = run("evaluate", prompts, "--models", preset, "blip-mini", tiny_git, *given)
+    assert result.exit_code == 0, result.output
+    models = json.loads((output / "report.json").read_text(encoding="utf-8"))["models"]
+    names = [str(preset), "blip-mini", str(tiny_git)]
+    mean = f"{preset} 0.5 + blip-mini 0.25 + {tiny_git} 0.25"
+    texts = {model["name"]: model["texts"] for model in models}
+    assert set(texts) == {*names, mean}
+    assert all(texts[str(preset)])
+    figures = {model["name"]: model["figures"] for model in models}
+    assert set(figures[mean]) == {"similarity", "text_found_at_1", "text_found_at_5"}
+
+
+def test_weights_that_do_not_fit_stop_before_a_model_is_loaded(run, prompts):
+    given = ("--images", EXAMPLES, *OFFLINE)
+    result = run("evaluate", prompts, "--models", "blip-base", "git-base", "--weights", "1", *given)
+    assert result.exit_code == 2
+    assert "2 models need as many weights, not 1" in result.stderr
+
+
 def test_missing_images_stop_before_a_model_is_loaded(run, prompts):
     result = run("evaluate", prompts, "--models", "blip-base", *OFFLINE)
     assert result.exit_code == 2

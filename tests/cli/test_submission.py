@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from autotag.evaluation.sentence_encoder import load_sentence_encoder
 from autotag.evaluation.submission import read_submission
@@ -26,6 +27,40 @@ def test_a_submission_has_the_embedding_of_each_caption(run, tmp_path, minilm):
     caption = json.loads(tagged.stdout)["caption"]
     expected = load_sentence_encoder(str(minilm)).vectors([caption])[0]
     assert np.allclose(found["cat"], expected, atol=1e-5)
+
+
+def test_a_submission_of_several_models_has_the_weighted_mean_of_their_embeddings(
+    run, tmp_path, minilm, tiny_git
+):
+    file = tmp_path / "submission.csv"
+    common = (EXAMPLES / "cat.jpg", "--similarity-model", minilm, "--output", file, "-q")
+    rows = []
+    for models in (("blip-mini",), (tiny_git,), ("blip-mini", tiny_git, "--weights", "3,1")):
+        named = [word for model in models[:2] for word in ("--model", model)]
+        result = run("submission", *common, *named, *models[2:])
+        assert result.exit_code == 0, result.output
+        rows.append(read_submission(file)["cat"])
+    blip, git, both = rows
+    mean = 0.75 * blip + 0.25 * git
+    assert np.allclose(both, mean / np.linalg.norm(mean), atol=1e-5)
+    assert not np.allclose(both, blip, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("1", "2 models need as many weights, not 1"),
+        ("1,-1", "weights are numbers of at least 0, not 1, -1"),
+        ("0,0", "all weights are 0"),
+        ("1;2", "write numbers with commas, such as 0.6,0.4"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_a_model_is_loaded(run, tmp_path, weights, message):
+    file = tmp_path / "submission.csv"
+    named = ("--model", "blip-base", "--model", "git-base", "--weights", weights)
+    result = run("submission", EXAMPLES / "cat.jpg", *named, "--output", file, "-q")
+    assert (result.exit_code, file.exists()) == (2, False)
+    assert message in result.stderr
 
 
 def _captions_only(folder: Path) -> Path:

@@ -9,11 +9,12 @@ import pytest
 from autotag import Pipeline
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.evaluation.datasets import EvaluationSet, Example
+from autotag.evaluation.ensembles import mean_embedding
 from autotag.evaluation.evaluate import Judges, evaluate
 from autotag.evaluation.model_runs import pipelines_of, run_model
 from autotag.evaluation.sentence_encoder import SentenceEncoder
 from autotag.function_stage import stage
-from autotag.records import Tag
+from autotag.records import Caption, Tag
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeEncoder, make_image
 
@@ -179,6 +180,63 @@ def test_tags_are_judged_label_by_label(dataset) -> None:
     assert value(talks, "precision_micro") == pytest.approx(5 / 9)  # sky is no label
     assert value(talks, "tags_per_image") == pytest.approx(15 / 6)
     assert value(right, "mean_average_precision") == pytest.approx((5 + 1 / 6) / 6)
+
+
+def test_an_ensemble_is_judged_by_the_mean_of_its_members_embeddings(dataset) -> None:
+    models = {"red": saying("a red picture"), "sees": saying()}
+    found = evaluate(dataset, models, judges=JUDGES, ensemble=(1, 3))
+    by_name = {one.run.name: one for one in found.judged}
+    both = by_name["red 0.25 + sees 0.75"]
+    assert both.members == ("red", "sees")
+    assert set(both.figures) == {"similarity", "text_found_at_1", "text_found_at_5"}
+    vectors = mean_embedding([by_name["red"].vectors, by_name["sees"].vectors], (1, 3))
+    assert np.array_equal(both.vectors, vectors)
+    expected = np.einsum("nd,nd->n", vectors, found.true_vectors)
+    assert both.per_image("similarity") == pytest.approx(expected, abs=1e-6)
+    assert both.run.texts[:2] == ("a red picture | a red picture", "a red picture | a green picture")
+    assert both.run.seconds == by_name["red"].run.seconds + by_name["sees"].run.seconds
+    assert len(found.comparisons) == 3
+
+
+def test_a_member_that_failed_or_said_nothing_leaves_the_image_to_the_others(dataset, tmp_path) -> None:
+    @stage(provides={"captions"})
+    def half(sample):
+        if "red" in sample.source:
+            raise ValueError("no eyes for red")
+        sample.captions = [] if "blue" in sample.source else [Caption("a green picture", "half")]
+
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    examples = (*dataset.examples, Example("bad.png", bad, ("a grey picture",)))
+    models = {"half": Pipeline([half], encoder=None), "sees": saying()}
+    found = evaluate(replace(dataset, examples=examples), models, judges=JUDGES, ensemble=(9, 1))
+    by_name = {one.run.name: one for one in found.judged}
+    both, sees = by_name["half 0.9 + sees 0.1"], by_name["sees"]
+    assert (both.run.failed, both.run.empty) == (1, 0)
+    assert both.run.texts[0] == "a red picture"
+    for row in (0, 2):
+        assert both.vectors[row] == pytest.approx(sees.vectors[row], abs=1e-6)
+    assert both.per_image("similarity")[-1] == 0
+
+
+def test_an_ensemble_that_cannot_be_is_refused_before_anything_runs(dataset) -> None:
+    with pytest.raises(ConfigError, match="1 models need as many weights, not 2"):
+        evaluate(dataset, {"sees": saying()}, judges=JUDGES, ensemble=(1, 1))
+    with pytest.raises(ConfigError, match="needs a sentence encoder"):
+        evaluate(dataset, {"sees": saying()}, judges=Judges(), ensemble=(1,))
+
+
+def test_a_preset_file_with_several_captioners_is_a_model_like_any(dataset, tmp_path) -> None:
+    file = tmp_path / "ensemble.toml"
+    file.write_text(
+        'encoder = "clip-mini"\n[[stages]]\nstage = "caption_images"\nmodel = ["blip-mini"]\ncandidates = 3\n'
+        'max_new_tokens = 6\n[[stages]]\nstage = "choose_caption"\n'
+    )
+    single = replace(dataset, examples=dataset.examples[:2])
+    models = pipelines_of([str(file), "blip-mini"], device="cpu")
+    found = evaluate(single, models, judges=Judges(SENTENCES))
+    assert {one.run.name for one in found.judged} == {str(file), "blip-mini"}
+    assert all(one.run.failed == one.run.empty == 0 for one in found.judged)
 
 
 def test_models_that_do_not_fit_are_refused_before_anything_runs(dataset) -> None:

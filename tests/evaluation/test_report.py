@@ -153,3 +153,18 @@ def test_a_folder_that_cannot_be_is_refused(evaluation, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write the report"):
         write_report(evaluation, tmp_path / "file")
+
+
+def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(dataset, tmp_path) -> None:
+    models = {"red": saying("a red picture"), "sees": saying()}
+    found = evaluate(dataset, models, judges=Judges(SENTENCES, FakeEncoder()), ensemble=(1, 1))
+    name = "red 0.5 + sees 0.5"
+    [row] = [model for model in to_dict(found)["models"] if model["name"] == name]
+    assert row["members"] == ["red", "sees"]
+    assert "cider_d" not in row["figures"]
+    assert name in text_table(found).splitlines()[0]
+    text = write_report(found, tmp_path / "report").read_text(encoding="utf-8")
+    assert f"{name}: best and worst" in text
+    assert f"Texts in a plane: {name}" in text
+    assert f"Words: {name}" not in text
+    assert "is the mean of their sentence embeddings" in text

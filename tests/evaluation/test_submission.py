@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from autotag.errors import ConfigError
-from autotag.evaluation.submission import check_ids, image_id, read_submission, write_submission
+from autotag.evaluation.sentence_encoder import load_sentence_encoder
+from autotag.evaluation.submission import (
+    check_ids,
+    image_id,
+    read_submission,
+    submitted_vectors,
+    write_submission,
+)
 
 CHANCE = np.random.default_rng(5)
 
@@ -83,3 +90,17 @@ def test_a_damaged_submission_is_refused_by_line(
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write"):
         write_submission(vectors("a"), tmp_path / "nowhere" / "submission.csv")
+
+
+def test_what_several_models_wrote_is_averaged_and_an_image_without_words_has_the_empty_texts_embedding(
+    minilm,
+) -> None:
+    encoder = load_sentence_encoder(str(minilm), device="cpu")
+    dog, sea, cat, empty = encoder.encode(["a dog", "the sea", "a cat", ""])
+    found = submitted_vectors([["a dog", "", " "], ["the sea", "a cat", ""]], encoder, (3, 1))
+    assert (found.shape, found.dtype) == ((3, 384), np.float32)
+    mean = 0.75 * dog + 0.25 * sea
+    for row, expected in zip(found, [mean / np.linalg.norm(mean), cat, empty], strict=True):
+        assert row == pytest.approx(expected, abs=1e-6)
+    [alone] = submitted_vectors([["a dog"]], encoder)
+    assert alone == pytest.approx(dog, abs=1e-6)

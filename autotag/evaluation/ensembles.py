@@ -1,0 +1,65 @@
+"""Several models as one, for metrics that compare sentence embeddings: the weighted mean of their embeddings.
+
+Public solutions of the Kaggle competition "Stable Diffusion - Image to Prompts" (2023) add up their models'
+embeddings with weights (for one, that of the 111th place, LUPIN11/KaggeCompetitionSDIP-111thPlaceSolution on
+GitHub). As with the embeddings of texts there, each member's have length 1 before they are weighted, which
+all-MiniLM-L6-v2 sees to by its last layer. The mean is brought to length 1 again; a cosine does not notice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.errors import ConfigError
+from autotag.evaluation.text_similarity import unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def shares_of(weights: Sequence[float] | None, members: int) -> tuple[float, ...]:
+    """The weights, at least 0, as shares that sum to 1; equal shares for None.
+
+    Raises:
+        ConfigError: there is not one weight for each member, one is negative or not finite, or all are zero.
+    """
+    if weights is None:
+        return (1 / members,) * members
+    listed = ", ".join(f"{weight:g}" for weight in weights)
+    if len(weights) != members:
+        raise ConfigError(f"{members} models need as many weights, not {len(weights)} ({listed}).")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise ConfigError(f"weights are numbers of at least 0, not {listed}.")
+    total = math.fsum(weights)
+    if not total:
+        raise ConfigError("all weights are 0; at least one model has to count.")
+    return tuple(weight / total for weight in weights)
+
+
+def mean_embedding(
+    vectors: Sequence[NDArray[np.floating]], weights: Sequence[float] | None = None
+) -> NDArray[np.float32]:
+    """(N, D) float32, rows of length 1: the weighted mean of the members' embeddings, row by row.
+
+    A member's row of zeros, which stands for a text without words, does not count, and the others weigh more.
+    A row to which no member has anything to say is zeros.
+
+    Args:
+        vectors: of each member (N, D), one row per text; of any length, each is brought to 1 first.
+        weights: one per member, see ``shares_of``.
+
+    Raises:
+        ConfigError: the weights do not fit.
+        ValueError: there is no member, or their shapes differ.
+    """
+    shapes = {member.shape for member in vectors}
+    if len(shapes) != 1:
+        raise ValueError(f"an ensemble needs members of one shape, not {sorted(shapes)}")
+    shares = shares_of(weights, len(vectors))
+    total = sum(share * unit_rows(member) for share, member in zip(shares, vectors, strict=True))
+    return unit_rows(np.asarray(total)).astype(np.float32)
