@@ -28,11 +28,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet
 from PIL import Image
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 import autotag
-from autotag.english import lemma
-from autotag.evaluation.captions import CiderD, caption_tokens
+from autotag.evaluation.caption_words import content_words, is_said
+from autotag.evaluation.captions import CiderD
 from autotag.models.pool import ModelPool
 
 if TYPE_CHECKING:
@@ -97,22 +96,13 @@ def recall_at_5(encoder: ImageTextEncoder, rows: list[dict[str, Any]]) -> float:
     return float((owners[nearest] == np.arange(len(rows))[:, None]).any(axis=1).mean())
 
 
-def content(text: str) -> frozenset[str]:
-    return frozenset(lemma(word) for word in caption_tokens(text) if word not in ENGLISH_STOP_WORDS)
-
-
-def is_right(tag: str, captions: list[frozenset[str]]) -> bool:
-    words = [lemma(word) for word in caption_tokens(tag)]
-    return bool(words) and any(caption.issuperset(words) for caption in captions)
-
-
 def tag_figures(results: list[Result], references: list[list[str]]) -> dict[str, float]:
-    captions = [[content(caption) for caption in texts] for texts in references]
+    captions = [[content_words(caption) for caption in texts] for texts in references]
     commonest = Counter(word for texts in captions for word in frozenset().union(*texts))
     baseline = [word for word, _ in commonest.most_common(5)]
     tags = [[tag.text for tag in result.tags] for result in results]
-    kept = [is_right(tag, texts) for row, texts in zip(tags, captions, strict=True) for tag in row]
-    same = [is_right(word, texts) for texts in captions for word in baseline]
+    kept = [is_said(tag, texts) for row, texts in zip(tags, captions, strict=True) for tag in row]
+    same = [is_said(word, texts) for texts in captions for word in baseline]
     return {
         "tags right": float(np.mean(kept)),
         "tags right, same five words for every photo": float(np.mean(same)),

@@ -11,6 +11,7 @@ import click
 from autotag.cli.album import album
 from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
+from autotag.cli.calibrate import calibrate
 from autotag.cli.download import download
 from autotag.cli.evaluate import evaluate
 from autotag.cli.models import models
@@ -66,6 +67,7 @@ for command in (
     download,
     vocabulary,
     evaluate,
+    calibrate,
     submission,
 ):
     main.add_command(command)

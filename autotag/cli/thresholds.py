@@ -85,11 +85,19 @@ def thresholds(
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
     from autotag import config
+    from autotag.scores import LOWEST
+    from autotag.stages import FilterTags
 
-    stages = config.read_preset(preset).get("stages", [])
-    filters = any(isinstance(stage, dict) and stage.get("stage") == "filter_tags" for stage in stages)
-    by_hand = any(setting.startswith("filter_tags.threshold=") for setting in settings)
-    return ["filter_tags.threshold=-1.0"] if filters and not by_hand else []
+    changes = config.parse_overrides(settings).get("filter_tags", {})
+    filters = [
+        {**stage, **changes}
+        for stage in config.read_preset(preset).get("stages", [])
+        if isinstance(stage, dict) and stage.get("stage") == "filter_tags"
+    ]
+    if not filters or "threshold" in changes:
+        return []
+    score = filters[0].get("score", FilterTags.score)
+    return [f"filter_tags.threshold={LOWEST[score]}"] if score in LOWEST else []
 
 
 def _show(found: Thresholds) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar
 
+from autotag.background import Background
 from autotag.embeddings import TextVectors, image_vectors
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model
-from autotag.ranges import check_choice, check_count, check_number
+from autotag.ranges import check_count
+from autotag.scores import Score, check_cut
 from autotag.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample, Tag
-
-Score = Literal["cosine"]
 
 
 @dataclass
@@ -49,15 +52,14 @@ class FilterTags:
     name: str = "filter_tags"
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
+    _background: Background | None = field(init=False, repr=False, compare=False)
     _lowest: float = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset({"tags"})
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
-        if self.threshold is not None:
-            check_number(f"{self.name}.threshold", self.threshold, least=-1, most=1)
-        check_choice(f"{self.name}.score", self.score, get_args(Score))
+        check_cut(self.name, self.threshold, self.score)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
@@ -67,6 +69,8 @@ class FilterTags:
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self._encoder)
+        standardises = self.score == "standardised"
+        self._background = Background(self._encoder, self.template) if standardises else None
         self._lowest = self._threshold_for(self._encoder)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:
@@ -81,13 +85,18 @@ class FilterTags:
         texts = list(dict.fromkeys(tag.text for sample in tagged for tag in sample.tags))
         rows = self._texts([filled(self.template, text) for text in texts])
         text_vectors = dict(zip(texts, rows, strict=True))
-        for sample, image_vector in zip(tagged, image_vectors(tagged, self._encoder), strict=True):
+        vectors = image_vectors(tagged, self._encoder)
+        levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
+        for sample, vector, level in zip(tagged, vectors, levels, strict=True):
             sample.tags = self._best(
-                [
-                    tag.scored(float(text_vectors[tag.text] @ image_vector), by=self.name)
-                    for tag in sample.tags
-                ]
+                [self._scored(tag, float(text_vectors[tag.text] @ vector), level) for tag in sample.tags]
             )
+
+    def _scored(self, tag: Tag, cosine: float, level: NDArray[np.float32] | None) -> Tag:
+        if level is None:
+            return tag.scored(cosine, by=self.name)
+        mean, spread = level.tolist()
+        return tag.scored(cosine, by=f"{self.name}.cosine").scored((cosine - mean) / spread, by=self.name)
 
     def _best(self, tags: Sequence[Tag]) -> list[Tag]:
         kept = [tag for tag in tags if tag.score >= self._lowest]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from autotag.background import Background
 from autotag.embeddings import image_vectors
 from autotag.models.catalog import check_model
-from autotag.ranges import check_choice, check_count, check_number
+from autotag.ranges import check_count
 from autotag.records import Tag
+from autotag.scores import Score, check_cut
 from autotag.templates import check_template, filled
 from autotag.vocabulary import Vocabulary
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
 
-Score = Literal["cosine"]
 _TEXTS_AT_ONCE = 1024
 
 
@@ -39,9 +40,9 @@ class MatchVocabulary:
         vocabulary: a file (see ``Vocabulary.from_file``), a list of labels, a mapping of labels to
             synonyms, or a ``Vocabulary``. A file is read when the stage is built.
         top_k: labels per image, at least 1.
-        threshold: the lowest score that is proposed, from -1 to 1; None proposes ``top_k`` whatever
-            their scores. It belongs to one encoder.
-        score: what ``threshold`` is compared with.
+        threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
+            ``"cosine"`` is from -1 to 1 and belongs to one encoder.
+        score: what a label is scored by and ``threshold`` is compared with, see ``autotag.scores``.
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
             "a photo of {}" unless it says otherwise.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
@@ -61,6 +62,7 @@ class MatchVocabulary:
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _background: Background | None = field(init=False, repr=False, compare=False)
     _names: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # (names of all labels, D)
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -68,9 +70,7 @@ class MatchVocabulary:
 
     def __post_init__(self) -> None:
         check_count(f"{self.name}.top_k", self.top_k)
-        check_choice(f"{self.name}.score", self.score, get_args(Score))
-        if self.threshold is not None:
-            check_number(f"{self.name}.threshold", self.threshold, least=-1, most=1)
+        check_cut(self.name, self.threshold, self.score)
         if self.template is not None:
             check_template(f"{self.name}.template", self.template)
         if self.encoder is not None:
@@ -80,6 +80,8 @@ class MatchVocabulary:
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
         template = self.template or self._labels.template
+        standardises = self.score == "standardised"
+        self._background = Background(self._encoder, template) if standardises else None
         texts = [filled(template, name) for label in self._labels for name in self._labels.names(label)]
         batches = [texts[at : at + _TEXTS_AT_ONCE] for at in range(0, len(texts), _TEXTS_AT_ONCE)]
         self._names = np.concatenate([self._encoder.embed_texts(batch) for batch in batches])
@@ -92,22 +94,27 @@ class MatchVocabulary:
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
-        name_scores = image_vectors(samples, self._encoder) @ self._names.T
+        vectors = image_vectors(samples, self._encoder)
+        levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
         sizes = [len(self._labels.names(label)) for label in self._labels]
         starts = np.cumsum([0, *sizes[:-1]])
-        for sample, scores in zip(samples, np.maximum.reduceat(name_scores, starts, axis=1), strict=True):
-            sample.tags.extend(self._best(scores))
+        cosines = np.maximum.reduceat(vectors @ self._names.T, starts, axis=1)
+        for sample, row, level in zip(samples, cosines, levels, strict=True):
+            sample.tags.extend(self._best(row, level))
 
-    def _best(self, scores: NDArray[np.float32]) -> list[Tag]:
-        """The labels to propose for one image, from the scores of all, (L,)."""
-        order = np.argsort(-scores, kind="stable")[: self.top_k]
+    def _best(self, cosines: NDArray[np.float32], level: NDArray[np.float32] | None) -> list[Tag]:
+        """The labels to propose for one image, from the cosines of all, (L,)."""
+        order = np.argsort(-cosines, kind="stable")[: self.top_k]
         lowest = -np.inf if self.threshold is None else self.threshold
-        labels = self._labels.labels
-        return [
-            Tag.proposed(labels[index], float(scores[index]), by=self.name)
-            for index in order
-            if scores[index] >= lowest
-        ]
+        tags = (self._proposed(self._labels.labels[index], float(cosines[index]), level) for index in order)
+        return [tag for tag in tags if tag.score >= lowest]
+
+    def _proposed(self, label: str, cosine: float, level: NDArray[np.float32] | None) -> Tag:
+        if level is None:
+            return Tag.proposed(label, cosine, by=self.name)
+        mean, spread = level.tolist()
+        standardised = (cosine - mean) / spread
+        return Tag(label, standardised, self.name, {f"{self.name}.cosine": cosine, self.name: standardised})
 
 
 def _read(

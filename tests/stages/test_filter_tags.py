@@ -1,14 +1,32 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from autotag.background import background_labels
 from autotag.errors import ConfigError
 from autotag.records import Tag
 from autotag.stages import FilterTags
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 
 SIMILARITIES = {"dog": 0.5, "sea": 0.3, "car": 0.1}
+SHIFT = 0.6
 TAGS = {"car": 0.9, "sea": 0.8, "dog": 0.7}
+
+
+class ShiftedEncoder(FakeEncoder):
+    """Another encoder that sees the same: its cosines are higher and closer together."""
+
+    def embed_images(self, images, /):
+        return shifted(super().embed_images(images))
+
+    def embed_texts(self, texts, /):
+        return shifted(super().embed_texts(texts))
+
+
+def shifted(rows):
+    shared = np.full((len(rows), 1), SHIFT**0.5, dtype=np.float32)
+    return np.concatenate([rows * (1 - SHIFT) ** 0.5, shared], axis=1)
 
 
 def filtered(stage, encoder=None, tags=TAGS):
@@ -21,6 +39,7 @@ def filtered(stage, encoder=None, tags=TAGS):
 def test_it_keeps_the_contract():
     check_stage(FilterTags())
     check_stage(FilterTags(threshold=-1.0, top_k=None, encoder="clip-mini"))
+    check_stage(FilterTags(score="standardised", threshold=1.0))
 
 
 def test_tags_that_fit_the_image_stay_best_first():
@@ -87,8 +106,15 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 1.5}, r"filter_tags\.threshold is 1\.5; allowed: a number from -1 to 1"),
-        ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine'"),
+        (
+            {"threshold": 1.5, "score": "cosine"},
+            r"filter_tags\.threshold is 1\.5; allowed: a number from -1 to 1",
+        ),
+        (
+            {"threshold": 101, "score": "standardised"},
+            r"filter_tags\.threshold is 101; allowed: a number from -100 to 100",
+        ),
+        ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
         ({"top_k": 0}, r"filter_tags\.top_k is 0"),
         ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),
         ({"encoder": "clip-minni"}, "clip-mini"),
@@ -110,3 +136,50 @@ def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
     assert encoder.image_batches == [1]
     stage([plain])
     assert prepared.tags == plain.tags
+
+
+def test_a_standardised_score_says_how_far_a_tag_stands_above_unrelated_labels():
+    encoder = FakeEncoder(SIMILARITIES)
+    image = encoder.embed_images([make_sample().image])
+    cosines = image @ encoder.embed_texts([f"a photo of {label}" for label in background_labels()]).T
+    [tag] = filtered(FilterTags(score="standardised", threshold=2.0), encoder, {"dog": 0.7, "car": 0.9})
+    assert tag.score == pytest.approx((0.5 - cosines.mean()) / cosines.std(), rel=1e-4)
+
+
+def test_a_standardised_tag_keeps_its_cosine_too():
+    [tag] = filtered(FilterTags(score="standardised", threshold=2.0), tags={"dog": 0.7})
+    assert list(tag.scores) == ["fake", "filter_tags.cosine", "filter_tags"]
+    assert tag.scores["filter_tags.cosine"] == pytest.approx(0.5, abs=1e-6)
+    assert tag.score == tag.scores["filter_tags"]
+
+
+def test_an_encoder_with_other_cosines_gives_the_same_standardised_scores():
+    stage = FilterTags(score="standardised", threshold=-100.0)
+    plain = filtered(stage, FakeEncoder(SIMILARITIES, id="plain"))
+    other = filtered(stage, ShiftedEncoder(SIMILARITIES, id="shifted"))
+    assert [tag.text for tag in other] == [tag.text for tag in plain] == ["dog", "sea", "car"]
+    assert [tag.score for tag in other] == pytest.approx([tag.score for tag in plain], abs=1e-3)
+    assert other[0].scores["filter_tags.cosine"] == pytest.approx(SHIFT + (1 - SHIFT) * 0.5, abs=1e-5)
+
+
+def test_standardised_scores_of_a_batch_are_those_of_its_images_alone():
+    stage = FilterTags(score="standardised", threshold=-100.0)
+    stage.setup(FakeModels(fake_encoder=FakeEncoder(SIMILARITIES)))
+    together = [make_sample("red", tags=TAGS), make_sample("blue"), make_sample("blue", tags=TAGS)]
+    alone = [make_sample("red", tags=TAGS), make_sample("blue", tags=TAGS)]
+    stage(together)
+    for sample in alone:
+        stage([sample])
+    assert together[1].tags == []
+    for one, other in zip([together[0], together[2]], alone, strict=True):
+        assert [tag.score for tag in one.tags] == pytest.approx([tag.score for tag in other.tags], abs=1e-4)
+
+
+def test_the_background_costs_one_call_per_encoder_and_none_per_batch():
+    encoder = FakeEncoder(SIMILARITIES)
+    stage = FilterTags(score="standardised", threshold=2.0)
+    stage.setup(FakeModels(fake_encoder=encoder))
+    assert encoder.text_batches == [len(background_labels())]
+    for _ in range(2):
+        stage([make_sample(tags=TAGS)])
+    assert encoder.text_batches == [len(background_labels()), 3]

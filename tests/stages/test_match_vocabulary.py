@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autotag.errors import ConfigError
-from autotag.stages import MatchVocabulary
+from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 from autotag.vocabulary import Vocabulary
 
@@ -85,7 +85,11 @@ def test_the_image_vector_is_left_for_the_next_stage():
     [
         ({"top_k": 0}, r"match_vocabulary\.top_k is 0"),
         ({"threshold": 2}, r"match_vocabulary\.threshold is 2; allowed: a number from -1 to 1"),
-        ({"score": "sigmoid"}, r"match_vocabulary\.score is 'sigmoid'; allowed: 'cosine'"),
+        (
+            {"threshold": 101, "score": "standardised"},
+            r"match_vocabulary\.threshold is 101; allowed: a number from -100 to 100",
+        ),
+        ({"score": "sigmoid"}, r"match_vocabulary\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
         ({"template": "a photo"}, r"match_vocabulary\.template is 'a photo'"),
         ({"vocabulary": "/nowhere/rooms.txt"}, r"rooms\.txt cannot be read"),
         ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no label"),
@@ -107,3 +111,28 @@ def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
     assert encoder.image_batches == [1]
     stage([plain])
     assert prepared.tags == plain.tags
+
+
+def test_a_standardised_score_keeps_the_order_and_the_cosine():
+    tags = matched(MatchVocabulary({"lamp": (), "sofa": ("couch",), "rug": ()}, score="standardised"))
+    assert [tag.text for tag in tags] == ["sofa", "lamp", "rug"]
+    assert list(tags[0].scores) == ["match_vocabulary.cosine", "match_vocabulary"]
+    assert tags[0].scores["match_vocabulary.cosine"] == pytest.approx(0.8, abs=1e-6)
+    encoder = FakeEncoder(SIMILARITIES)
+    stage = FilterTags(score="standardised", threshold=-100.0)
+    [same] = filtered_alone(stage, encoder, "couch")
+    assert tags[0].score == pytest.approx(same.score, rel=1e-5)
+
+
+def test_a_standardised_threshold_cuts_standardised_scores():
+    stage = MatchVocabulary(("couch", "lamp", "rug"), score="standardised", threshold=2.0)
+    kept = matched(stage)
+    assert 0 < len(kept) < 3
+    assert all(tag.score >= 2.0 for tag in kept)
+
+
+def filtered_alone(stage, encoder, text):
+    stage.setup(FakeModels(fake_encoder=encoder))
+    sample = make_sample(tags={text: 0.5})
+    stage([sample])
+    return sample.tags

@@ -1,0 +1,153 @@
+"""``autotag calibrate``: the cut that suits an encoder and its tags, fitted and judged on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+
+if TYPE_CHECKING:
+    from autotag.evaluation.calibration import Calibration, HeldOut
+    from autotag.evaluation.datasets import EvaluationSet
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    the cut is fitted and written
+  1    the same, but some images failed and had no part in it
+  2    could not run: a bad data set or option, a missing model
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--encoder", metavar="NAME|FOLDER", help="Another encoder than the preset's.")
+@set_option("Change an option of a stage. May be repeated.")
+@click.option(
+    "--score",
+    type=click.Choice(["cosine", "standardised"]),
+    help="What the cut is of; by default the preset's own.",
+)
+@click.option(
+    "--precision",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Keep as many tags as go while this share of them is right; by default the highest F1.",
+)
+@click.option(
+    "--output",
+    metavar="FILE.toml",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("calibrated.toml"),
+    show_default=True,
+    help="The preset with the cut, for --preset of any command.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output where it is there already.")
+@click.option(
+    "--images",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the images are; by default beside the data set or in images/.",
+)
+@click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=2), help="So many images, drawn at random.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw.")
+@device_option
+@quiet_option
+@click.pass_context
+def calibrate(
+    ctx: click.Context,
+    dataset: Path,
+    *,
+    preset: str,
+    encoder: str | None,
+    settings: tuple[str, ...],
+    score: Literal["cosine", "standardised"] | None,
+    precision: float | None,
+    output: Path,
+    overwrite: bool,
+    images: Path | None,
+    skip_missing: bool,
+    limit: int | None,
+    seed: int,
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Fit the threshold of filter_tags to images that people wrote about, and say how good it is.
+
+    DATASET is as for evaluate: captions, or tags. Half of the images fit the cut, the others judge it. With
+    captions, the tags that the preset proposes are judged: one is right if a caption has all its words. With
+    tags, every label of the set is proposed for every image. Writes a preset with the score and the cut in
+    it, which belong to its encoder; they are used where you name it: autotag tag --preset calibrated.toml.
+    """
+    from autotag.cli.progress import Reporter
+    from autotag.errors import ConfigError
+    from autotag.evaluation.calibration import calibrate as fit
+    from autotag.evaluation.datasets import read_dataset
+    from autotag.toml_text import toml_text
+    from autotag.writers.one_line import one_line
+    from autotag.writers.output_file import open_output
+
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{str(output)!r} is there already; name another --output, or say --overwrite.")
+    reporter = Reporter(quiet=quiet)
+    table = _table(preset, encoder, settings)
+    found = read_dataset(dataset, images=images, skip_missing=skip_missing, limit=limit, seed=seed)
+    with reporter.passing_on_warnings(), reporter.counting(len(found.examples)):
+        calibration = fit(
+            found,
+            table,
+            score=score,
+            wanted_precision=precision,
+            device=device,
+            seed=seed,
+            on_image=reporter.advance,
+        )
+    lines = _report(calibration, found)
+    text = toml_text(calibration.config)
+    with open_output(output, streams=False) as stream:
+        stream.write("".join(f"# {one_line(line)}\n" for line in ("Made by autotag calibrate.", *lines)))
+        stream.write(f"\n{text}")
+    for line in lines:
+        click.echo(one_line(line))
+    click.echo(f"written: {one_line(str(output))}")
+    ctx.exit(SOME_FAILED if calibration.failed else 0)
+
+
+def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
+    """The preset with what the options change."""
+    from autotag import config
+
+    changed = {"encoder": _lasting(encoder)} if encoder else {}
+    return config.overridden({**config.read_preset(preset), **changed}, config.parse_overrides(settings))
+
+
+def _lasting(encoder: str) -> str:
+    """An encoder's name; a folder's from the root, so that the written preset finds it from anywhere."""
+    from autotag.models.catalog import find_card
+
+    folder = Path(encoder).expanduser()
+    return str(folder.resolve()) if find_card(encoder, "encoder") is None and folder.is_dir() else encoder
+
+
+def _report(calibration: Calibration, found: EvaluationSet) -> list[str]:
+    """What was fitted to what, and how good it is, a line each."""
+    failed = f"; {calibration.failed} failed" if calibration.failed else ""
+    figures = [
+        f"  {name.replace('_', ' ')} {_figure(figure)}" for name, figure in calibration.figures.items()
+    ]
+    return [
+        f"{calibration.score} threshold {calibration.threshold:g} for encoder {calibration.encoder}",
+        f"fitted to {calibration.fitted_on} images of {found.name}{failed}",
+        f"on {calibration.judged_on} other images, with 95 % intervals:",
+        *figures,
+    ]
+
+
+def _figure(figure: HeldOut) -> str:
+    if figure.interval is None:
+        return f"{figure.value:.3f} (one image: no interval)"
+    return f"{figure.value:.3f} ({figure.interval.low:.3f} to {figure.interval.high:.3f})"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autotag.background import Background, background_labels
+from autotag.testing import FakeEncoder, make_image
+
+
+def test_the_labels_are_distinct_single_words_and_enough_to_be_kept_on_disk():
+    labels = background_labels()
+    assert len(set(labels)) == len(labels) >= 256
+    assert all(label.isalpha() and label.islower() for label in labels)
+
+
+def test_levels_are_those_of_the_labels_cosines_in_the_template():
+    encoder = FakeEncoder()
+    vectors = encoder.embed_images([make_image("red"), make_image("blue")])
+    texts = encoder.embed_texts([f"a drawing of {label}" for label in background_labels()])
+    cosines = vectors @ texts.T
+    levels = Background(encoder, "a drawing of {}").levels(vectors)
+    assert levels.shape == (2, 2)
+    np.testing.assert_allclose(levels, np.stack([cosines.mean(1), cosines.std(1)], 1), rtol=1e-4)
+
+
+def test_the_labels_are_embedded_once_per_encoder_and_template():
+    first, second, third = FakeEncoder(), FakeEncoder(), FakeEncoder(id="another")
+    for encoder in (first, second, third):
+        Background(encoder, "a photo of {}")
+    assert [len(encoder.text_batches) for encoder in (first, second, third)] == [1, 0, 1]
+    Background(second, "{}")
+    assert second.text_batches == [len(background_labels())]
+
+
+def test_an_encoder_that_tells_no_labels_apart_gives_finite_levels():
+    class Blind(FakeEncoder):
+        def embed_texts(self, texts, /):
+            return np.repeat(super().embed_texts(["a"]), len(texts), axis=0)
+
+    encoder = Blind(id="blind")
+    [[mean, spread]] = Background(encoder, "{}").levels(encoder.embed_images([make_image("red")]))
+    assert np.isfinite(mean)
+    assert spread == pytest.approx(1e-6, rel=0.1)
