@@ -12,7 +12,7 @@ from autotag.errors import ConfigError
 from autotag.evaluation.datasets import EvaluationSet, Example
 from autotag.evaluation.evaluate import Judges, evaluate
 from autotag.evaluation.report import to_dict, write_report
-from autotag.evaluation.report_text import text_table, verdicts
+from autotag.evaluation.report_text import headings, text_table, verdicts
 from autotag.evaluation.sentence_encoder import SentenceEncoder
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeEncoder, make_image
@@ -83,6 +83,12 @@ def test_the_page_is_whole_and_needs_nothing_beside_it(evaluation, tmp_path) -> 
     assert {"script", "link", "b>"}.isdisjoint(page.tags)
     assert "url(" not in text
     assert page.tags.count("svg") >= 5
+
+
+def test_few_models_stand_side_by_side_so_that_no_figure_is_off_the_page(evaluation, tmp_path) -> None:
+    page = Page(write_report(evaluation, tmp_path).read_text(encoding="utf-8"))
+    assert page.tags.count("th") == 1 + len(evaluation.judged)
+    assert page.tags.count("tr") == len(headings(evaluation))
 
 
 def test_nothing_that_a_model_or_file_says_becomes_markup(evaluation, tmp_path) -> None:
