@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from autotag.metadata.changes import MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.safe_files import SystemCalls, part_path, state_of
 from autotag.metadata.xmp import MachineTag, with_machine_tags
 
@@ -100,6 +103,8 @@ SCENES = {
         "jpeg", "jpeg_full", "jpeg_motion", "mpo", "png", "png_full", "png_compressed", "webp",
         "webp_lossless", "webp_full", "webp_animated")},
     **{f"new sidecar {name}": (name, (), False) for name in ("jpeg_iptc", "tiff", "gif", "bmp", "avif")},
+    **{f"through exiftool {name}": (name, (), True) for name in (
+        "jpeg_iptc", "tiff", "tiff_pages", "gif", "avif", "heic")},
     "update sidecar": ("jpeg", (".jpeg.xmp",), False),
     "update both sidecars": ("png", (".png.xmp", ".xmp"), False),
     "embed and update sidecar": ("webp_full", (".webp.xmp",), True),
@@ -108,7 +113,7 @@ SCENES = {
 
 UNDONE = (
     "embed jpeg_full", "embed png", "embed png_compressed", "embed webp", "embed webp_full",
-    "new sidecar tiff", "update both sidecars", "embed and update sidecar",
+    "through exiftool tiff", "through exiftool heic", "new sidecar tiff", "update both sidecars", "embed and update sidecar",
 )  # fmt: skip
 
 
@@ -123,6 +128,8 @@ class Scene:
         for ending in sidecars:
             (folder / f"a{ending}").write_bytes(sidecar_of_old_tags())
         self.before = self.files()
+        if name.startswith("through exiftool") and shutil.which("exiftool") is None:
+            pytest.skip("exiftool is not installed (Debian: libimage-exiftool-perl)")
         self.change = self.plan(embed)
         self.after = dict(self.before)
         self.after |= {Path(one.path).name: one.content for one in self.change.files}
@@ -130,7 +137,8 @@ class Scene:
         self.parts = {part_path(self.path.with_name(name)).name for name in self.after}
 
     def plan(self, embed):
-        return plan_tags(self.path, TAGS, "a caption", embed=embed, date="2026")
+        with Exiftool.if_installed() or nullcontext() as exiftool:
+            return plan_tags(self.path, TAGS, "a caption", embed=embed, exiftool=exiftool, date="2026")
 
     def files(self):
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}
