@@ -26,6 +26,7 @@ from autotag.records import Caption, Result, Sample, Tag
 from autotag.stages import (
     AssemblePrompt,
     CaptionImages,
+    ChooseCaption,
     ExtractKeyphrases,
     FilterTags,
     MatchVocabulary,
@@ -94,6 +95,8 @@ pipeline = autotag.Pipeline(
     encoder="open_clip:ViT-L-14/openai",
 )
 autotag.Pipeline([CaptionImages(FakeCaptioner())], encoder=FakeEncoder())
+autotag.Pipeline([CaptionImages(["blip-base", FakeCaptioner()], candidates=2), ChooseCaption(top_k=1)])
+CaptionImages(["blip-base", 1])  # type: ignore[list-item]
 autotag.Pipeline(["caption_images"])  # type: ignore[list-item]
 autotag.Pipeline([CaptionImages], encoder="clip-mini")  # type: ignore[list-item]
 
