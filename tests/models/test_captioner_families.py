@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FAMILIES = ["florence2", "vit_gpt2", "idefics3", "qwen2_5_vl"]
+CHATS = ["idefics3", "smolvlm", "qwen2_vl", "qwen2_5_vl"]
+FAMILIES = ["florence2", "vit_gpt2", *CHATS]
 OPTIONS = [
     CaptionOptions(max_new_tokens=10),
     CaptionOptions(max_new_tokens=8, num_beams=3),
@@ -68,7 +69,7 @@ def test_a_batch_gives_token_for_token_what_its_images_give_alone(
 
     def recorded(**given: Any) -> Any:
         written = generate(**given)
-        begin = given["input_ids"].shape[1] if family in {"idefics3", "qwen2_5_vl"} else 0
+        begin = given["input_ids"].shape[1] if family in CHATS else 0
         sequences.extend(row[begin:].tolist() for row in written.sequences)
         return written
 
@@ -78,7 +79,7 @@ def test_a_batch_gives_token_for_token_what_its_images_give_alone(
     alone = [captioner(family).caption([image], options)[0] for image in shapes]
 
     half = len(sequences) // 2
-    padding = {0} if family != "idefics3" else {captioner(family).processor.tokenizer.pad_token_id}
+    padding = {0} if family not in CHATS else {captioner(family).processor.tokenizer.pad_token_id}
     ended = _eos(captioner(family))
     assert [_written(row, ended, padding) for row in sequences[:half]] == [
         _written(row, ended, padding) for row in sequences[half:]

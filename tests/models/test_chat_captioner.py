@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-FAMILIES = ["idefics3", "qwen2_5_vl"]
+FAMILIES = ["idefics3", "smolvlm", "qwen2_vl", "qwen2_5_vl"]
 
 
 @pytest.fixture(scope="module")

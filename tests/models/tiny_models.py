@@ -279,8 +279,14 @@ def coca(folder: Path, *, ends: float = 6.0) -> Path:
         "multimodal_cfg": tower,
         "text_cfg": {**tower, "embed_cls": True, "output_tokens": True},
         "vision_cfg": {
-            "image_size": SIDE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8,
-            "attentional_pool": True, "attn_pooler_queries": 9, "attn_pooler_heads": 2,
+            "image_size": SIDE,
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+            "attentional_pool": True,
+            "attn_pooler_queries": 9,
+            "attn_pooler_heads": 2,
             "output_tokens": True,
         },
     }
@@ -416,11 +422,16 @@ _CHAT = (
 
 
 def idefics3(folder: Path) -> Path:
-    """The class of SmolVLM: cuts images into tiles of 32 pixels, the more the longer their shorter side."""
-    return _saved(*_tiling(transformers.Idefics3ForConditionalGeneration, "Idefics3"), folder)
+    """The class of the first SmolVLM: cuts images into tiles of 32 pixels, the more the longer both sides."""
+    return _tiling(folder, "Idefics3")
 
 
-def _tiling(kind: Any, family: str) -> tuple[Any, Any]:
+def smolvlm(folder: Path) -> Path:
+    """The class of the second SmolVLM, which also knows videos."""
+    return _tiling(folder, "SmolVLM", video_processor=transformers.SmolVLMVideoProcessor())
+
+
+def _tiling(folder: Path, family: str, **more: Any) -> Path:
     tokenizer = _byte_tokenizer(
         transformers.GPT2Tokenizer,
         bos_token="<|im_start|>",
@@ -437,8 +448,8 @@ def _tiling(kind: Any, family: str) -> tuple[Any, Any]:
     image_processor = getattr(transformers, f"{family}ImageProcessor")(
         size={"longest_edge": 64}, max_image_size={"longest_edge": SIDE}
     )
-    processor = transformers.Idefics3Processor(
-        image_processor, tokenizer, image_seq_len=4, chat_template=_CHAT.replace("IMAGE", "<image>")
+    processor = getattr(transformers, f"{family}Processor")(
+        image_processor, tokenizer, image_seq_len=4, chat_template=_CHAT.replace("IMAGE", "<image>"), **more
     )
     config = getattr(transformers, f"{family}Config")(
         vision_config=_vision(),
@@ -455,11 +466,20 @@ def _tiling(kind: Any, family: str) -> tuple[Any, Any]:
         image_token_id=processor.image_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return kind(config), processor
+    return _saved(getattr(transformers, f"{family}ForConditionalGeneration")(config), processor, folder)
 
 
 def qwen2_5_vl(folder: Path) -> Path:
     """Looks at images in their own shape, so they take different numbers of tokens."""
+    vision = {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32}
+    return _qwen(folder, "Qwen2_5_VL", {**vision, "fullatt_block_indexes": [1], "window_size": 56})
+
+
+def qwen2_vl(folder: Path) -> Path:
+    return _qwen(folder, "Qwen2VL", {"embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2})
+
+
+def _qwen(folder: Path, family: str, vision: dict[str, Any]) -> Path:
     specials = {
         "image_token": "<|image_pad|>",
         "video_token": "<|video_pad|>",
@@ -473,13 +493,13 @@ def qwen2_5_vl(folder: Path) -> Path:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )
-    processor = transformers.Qwen2_5_VLProcessor(
+    processor = getattr(transformers, f"{family}Processor")(
         transformers.Qwen2VLImageProcessor(size={"shortest_edge": 28**2, "longest_edge": 6 * 28**2}),
         tokenizer,
         transformers.Qwen2VLVideoProcessor(),
         chat_template=_CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
-    config = transformers.Qwen2_5_VLConfig(
+    config = getattr(transformers, f"{family}Config")(
         text_config=_text(
             vocab_size=len(tokenizer),
             max_position_embeddings=512,
@@ -489,21 +509,13 @@ def qwen2_5_vl(folder: Path) -> Path:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         ),
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "fullatt_block_indexes": [1],
-            "window_size": 56,
-        },
+        vision_config={"depth": 2, "num_heads": 2, **vision},
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
         vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
     )
-    model = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
     model.generation_config = transformers.GenerationConfig(  # what the published checkpoints say
         do_sample=True,
         temperature=0.1,
