@@ -76,10 +76,16 @@ class TextChange:
         return f"{'writes' if self.before is None else 'changes'} {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
+        """Puts the new content in its place, as ``replace_file`` does."""
         assert self.content is not None  # noqa: S101 - a change read from a journal is only undone
         return replace_file(self.path, self.content, expected=self.state, calls=self.calls)
 
     def undo(self) -> tuple[str, ...]:
+        """Brings the former content back, or removes the file if there was none.
+
+        Raises:
+            FileChangedError: somebody changed it since, or deleted what had been there before.
+        """
         found = read_if_there(self.path, calls=self.calls)
         if found is None:
             if self.before is not None:

@@ -54,6 +54,7 @@ class Task:
     disk_full: bool = False
 
     def report(self) -> PhotoReport:
+        """How it went; the status follows from errors and changes."""
         status: Status = "failed" if self.errors else "written" if self.changes else "nothing to do"
         error = "; ".join(self.errors) or None
         return PhotoReport(

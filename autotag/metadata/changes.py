@@ -293,6 +293,7 @@ class _Plan:
             self._by_people |= packet.by_people
 
     def change(self) -> MetadataChange:
+        """The whole plan: the photograph, its sidecars, and what both will say."""
         embedded = self._embedded() if self._request.embed else None
         beside = self._beside() if embedded is None or self._sidecars.existing else []
         files = [one for one in (*beside, *(embedded or [])) if one is not None]
@@ -525,6 +526,7 @@ class _Undo:
         self._calls = calls
 
     def run(self) -> list[str]:
+        """Takes the file back as far as it was changed, and answers with notes."""
         one = self._one
         state = state_of(self._path, calls=self._calls)
         if state is None:

@@ -248,6 +248,7 @@ class _Replacement:
         self._written = False
 
     def run(self, content: bytes, verify: Callable[[bytes], None] | None, *, touch: bool) -> tuple[str, ...]:
+        """Writes, syncs, compares, and puts it in the place of the target; answers with warnings."""
         descriptor = self._open_part()
         try:
             found = self._check_target()

@@ -311,6 +311,7 @@ class _Reading:
         return tuple(tag for tag in map(_machine_tag, nodes) if tag.text)
 
     def summary(self) -> Packet:
+        """What the packet says, in our terms."""
         description = self.description()
         return Packet(
             keywords=self.keywords(),
@@ -385,6 +386,7 @@ class _Removal:
         self._gone: set[int] = set()  # starts of elements that go
 
     def packet(self) -> bytes | None:
+        """The packet without what is ours; None when nothing is left of a packet that is all ours."""
         reading = self._reading
         for one in _WRITTEN:
             self._take(one.name, self._entries_to_take(one))
@@ -456,6 +458,7 @@ class _Writing:
     def add(
         self, tags: Sequence[MachineTag], caption: str, elsewhere: Keywords, refused: Sequence[str]
     ) -> bytes:
+        """The packet with tags, caption and their record, and with people's keywords from ``elsewhere``."""
         by_people = self._reading.keywords() | elsewhere
         records: dict[str, list[str]] = {}
         for one in _WRITTEN:

@@ -58,6 +58,7 @@ class XmpChange:
         return (*self.change.warnings, *said)
 
     def undo(self) -> tuple[str, ...]:
+        """Takes it back as ``undo_change`` does, through exiftool where that is needed and installed."""
         exiftool = Exiftool.if_installed()
         if exiftool is None:
             return undo_change(self.change)

@@ -113,7 +113,8 @@ SCENES = {
 
 UNDONE = (
     "embed jpeg_full", "embed png", "embed png_compressed", "embed webp", "embed webp_full",
-    "through exiftool tiff", "through exiftool heic", "new sidecar tiff", "update both sidecars", "embed and update sidecar",
+    "through exiftool tiff", "through exiftool heic", "new sidecar tiff",
+    "update both sidecars", "embed and update sidecar",
 )  # fmt: skip
 
 
