@@ -32,7 +32,9 @@ def shares_of(weights: Sequence[float] | None, members: int) -> tuple[float, ...
         return (1 / members,) * members
     listed = ", ".join(f"{weight:g}" for weight in weights)
     if len(weights) != members:
-        raise ConfigError(f"{members} models need as many weights, not {len(weights)} ({listed}).")
+        raise ConfigError(
+            f"models: {members}, weights: {len(weights)} ({listed}); give each model one weight."
+        )
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
         raise ConfigError(f"weights are numbers of at least 0, not {listed}.")
     total = math.fsum(weights)

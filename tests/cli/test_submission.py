@@ -49,7 +49,7 @@ def test_a_submission_of_several_models_has_the_weighted_mean_of_their_embedding
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("1", "2 models need as many weights, not 1"),
+        ("1", "models: 2, weights: 1"),
         ("1,-1", "weights are numbers of at least 0, not 1, -1"),
         ("0,0", "all weights are 0"),
         ("1;2", "write numbers with commas, such as 0.6,0.4"),

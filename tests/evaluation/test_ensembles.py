@@ -18,9 +18,9 @@ def test_weights_are_shares_and_equal_when_not_given():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ((1.0,), r"2 models need as many weights, not 1 \(1\)"),
-        ((0.5, 0.25, 0.25), r"not 3 \(0\.5, 0\.25, 0\.25\)"),
-        ((), "not 0"),
+        ((1.0,), r"models: 2, weights: 1 \(1\)"),
+        ((0.5, 0.25, 0.25), r"weights: 3 \(0\.5, 0\.25, 0\.25\)"),
+        ((), "weights: 0"),
         ((1.0, -0.5), r"at least 0, not 1, -0\.5"),
         ((1.0, float("nan")), "at least 0, not 1, nan"),
         ((1.0, float("inf")), "at least 0, not 1, inf"),

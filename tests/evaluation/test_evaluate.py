@@ -220,7 +220,7 @@ def test_a_member_that_failed_or_said_nothing_leaves_the_image_to_the_others(dat
 
 
 def test_an_ensemble_that_cannot_be_is_refused_before_anything_runs(dataset) -> None:
-    with pytest.raises(ConfigError, match="1 models need as many weights, not 2"):
+    with pytest.raises(ConfigError, match="models: 1, weights: 2"):
         evaluate(dataset, {"sees": saying()}, judges=JUDGES, ensemble=(1, 1))
     with pytest.raises(ConfigError, match="needs a sentence encoder"):
         evaluate(dataset, {"sees": saying()}, judges=Judges(), ensemble=(1,))
