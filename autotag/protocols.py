@@ -131,7 +131,9 @@ class Captioner(Protocol):
     A captioner may also have ``image_size``: the side in pixels of the square that it looks at,
     so that files are decoded no larger than needed. Without it files are decoded in full. And
     ``extra_options``: the names of the fields of ``CaptionOptions`` from ``min_new_tokens`` on that it
-    heeds; ``CaptionImages`` refuses the others. Without it, it heeds none of them.
+    heeds; ``CaptionImages`` refuses the others. Without it, it heeds none of them. And
+    ``check_options(options)``, which raises ``ConfigError`` for options that it cannot do, such as a prompt
+    that is none of its own; it is called once, before the first image.
     """
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:

@@ -103,3 +103,7 @@ def test_fetching_a_model_outside_the_catalog_loads_it_with_all_that_it_needs(lo
     with pytest.raises(ModelLoadError, match="someone/else"):
         inventory.fetch(address)
     assert any("model.safetensors" in path for path in local_hub.asked)
+
+
+def test_a_model_behind_a_url_is_never_missing():
+    assert inventory.is_present(parse_name("remote:http://host/caption", "captioner"))

@@ -73,6 +73,7 @@ def _model_as_data(entry: ModelEntry) -> dict[str, Any]:
         "origin": card.origin,
         "size": entry.size,
         "bundled": card.bundled,
+        "remote": card.remote,
         "present": entry.present,
         "presets": list(entry.presets),
     }

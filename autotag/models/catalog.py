@@ -455,7 +455,8 @@ def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
 def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAddress:
     """The address of ``factory:location``."""
     if not location:
-        raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<hub id or folder>'")
+        what = "URL" if factory == "remote" else "hub id or folder"
+        raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<{what}>'")
     folder = Path(location.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
         return _known(ModelAddress(name, kind, factory, str(folder.resolve())))

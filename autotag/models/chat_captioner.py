@@ -67,6 +67,18 @@ class ChatCaptioner:
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
         return cls(model, processor, request.name)
 
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuses options before any image.
+
+        Raises:
+            ConfigError: more captions than beams, or an empty prompt.
+        """
+        check_beams(options)
+        if options.prompt is not None and not options.prompt.strip():
+            raise ConfigError(
+                f"{self.name!r} is asked nothing: the prompt is empty; None asks {DEFAULT_PROMPT!r}"
+            )
+
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Per image (upright RGB) its captions, best first.
 
@@ -75,10 +87,10 @@ class ChatCaptioner:
         Raises:
             ConfigError: more captions than beams, or an empty prompt.
         """
-        check_beams(options)
-        question = self._question(DEFAULT_PROMPT if options.prompt is None else options.prompt)
+        self.check_options(options)
         if not images:
             return []
+        question = self._question(options.prompt)
         inputs = self.processor(  # padded at the left, because what is written goes on at the right
             text=[question] * len(images),
             images=[[image] for image in images],
@@ -96,12 +108,9 @@ class ChatCaptioner:
         texts = self.processor.batch_decode(answers, skip_special_tokens=True)
         return captions_of(texts, written, options, self.name)
 
-    def _question(self, prompt: str) -> str:
+    def _question(self, prompt: str | None) -> str:
         """The prompt in the model's own form of a conversation."""
-        if not prompt.strip():
-            raise ConfigError(
-                f"{self.name!r} is asked nothing: the prompt is empty; None asks {DEFAULT_PROMPT!r}"
-            )
+        prompt = DEFAULT_PROMPT if prompt is None else prompt
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         question: str = self.processor.apply_chat_template(
             [message], add_generation_prompt=True, tokenize=False

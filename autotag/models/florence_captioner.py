@@ -63,6 +63,15 @@ class FlorenceCaptioner:
         """The side in pixels of the square that the model looks at."""
         return square_side(self.processor.image_processor)
 
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuses options before any image.
+
+        Raises:
+            ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
+        """
+        check_beams(options)
+        _task(options.prompt)
+
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Per image (upright RGB) its captions, best first.
 
@@ -71,10 +80,10 @@ class FlorenceCaptioner:
         Raises:
             ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
         """
-        check_beams(options)
-        task = _task(options.prompt)
+        self.check_options(options)
         if not images:
             return []
+        task = _task(options.prompt)
         inputs = self.processor(images=list(images), text=[task] * len(images), return_tensors="pt")
         with torch.inference_mode():
             written = self.model.generate(**placed(inputs, self.model), **generation_options(options))

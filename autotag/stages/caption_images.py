@@ -149,7 +149,7 @@ class CaptionImages:
         """Borrows the captioners.
 
         Raises:
-            ConfigError: one of them does not heed one of the options.
+            ConfigError: one of them does not heed one of the options, or cannot take the prompt.
         """
         self._captioners = tuple(self._borrowed(model, models) for model in self._models)
 
@@ -162,6 +162,8 @@ class CaptionImages:
                     f"{self.name}.{option}: captioner {_called(model)!r} knows no such option; leave it out, "
                     "or take one that does (open_clip's CoCa, 'coca-l', knows all)"
                 )
+        if hasattr(captioner, "check_options"):
+            captioner.check_options(self._options())
         return captioner
 
     def __call__(self, samples: Sequence[Sample], /) -> None:

@@ -33,7 +33,9 @@ def test_a_preset_is_downloaded_model_by_model_and_then_is_here(run, published):
     assert [line.split(": ")[1] for line in second.stdout.splitlines()] == ["already on this machine"] * 3
     assert published.asked == []
     listed = json.loads(run("models", "--format", "json").stdout)
-    assert {row["name"] for row in listed["models"] if row["present"] and not row["bundled"]} == {
+    assert {
+        row["name"] for row in listed["models"] if row["present"] and not row["bundled"] | row["remote"]
+    } == {
         "blip-base",
         "minilm",
         "clip-vit-b-32",
@@ -75,3 +77,16 @@ def test_an_unknown_name_is_refused_with_the_near_miss(run):
         result = run("download", name)
         assert result.exit_code == 2
         assert f"Did you mean {wanted}?" in result.stderr
+
+
+def test_a_model_behind_a_server_needs_no_download(run, local_hub, tmp_path):
+    preset = tmp_path / "remote.toml"
+    preset.write_text(
+        'encoder = "none"\n[[stages]]\nstage = "caption_images"\nmodel = "remote:http://host/x"\n'
+    )
+
+    for name, shown in (("ofa", "ofa"), (str(preset), "remote:http://host/x")):
+        done = run("download", name)
+        assert done.exit_code == 0
+        assert done.stdout == f"{shown}: runs behind a server, nothing to download\n"
+    assert local_hub.asked == []

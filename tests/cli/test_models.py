@@ -7,7 +7,8 @@ import pytest
 from autotag.models import catalog
 
 FACTS = {
-    "name", "kind", "source", "revision", "licence", "origin", "size", "bundled", "present", "presets",
+    "name", "kind", "source", "revision", "licence", "origin", "size", "bundled", "remote", "present",
+    "presets",
 }  # fmt: skip
 
 
@@ -57,3 +58,9 @@ def test_people_get_name_size_presence_licence_and_origin_in_two_lines(run, loca
 def test_no_question_is_asked_of_the_hub(run, local_hub):
     assert run("models").exit_code == 0
     assert local_hub.asked == []
+
+
+def test_a_model_behind_a_server_is_neither_here_nor_missing(run, local_hub):
+    [line] = [line for line in run("models").stdout.splitlines() if line.startswith("  ofa ")]
+    assert "remote" in line
+    assert "here" not in line

@@ -29,6 +29,32 @@ def test_every_card_says_what_users_ask(card: catalog.ModelCard) -> None:
     assert (card.bundled or card.remote) == (card.download_size == 0) == (card.revision is None)
 
 
+def test_every_captioner_that_studies_compare_has_a_name() -> None:
+    families = {
+        "blip-base": "hf", "blip-large": "hf", "blip2-opt-2.7b": "hf", "blip2-flan-t5-xl": "hf",
+        "git-base": "hf", "git-large": "hf", "florence-2-base": "hf", "florence-2-large": "hf",
+        "vit-gpt2": "hf", "smolvlm": "hf", "qwen2.5-vl-3b": "hf", "coca-l": "open_clip", "ofa": "remote",
+    }  # fmt: skip
+    named = {card.name: card.factory for card in cards() if card.kind == "captioner"}
+
+    assert families.items() <= named.items()
+
+
+def test_a_model_behind_a_server_is_never_downloaded() -> None:
+    card = find_card("ofa", "captioner")
+    assert card
+
+    assert (card.remote, card.bundled, catalog.is_present(card)) == (True, False, True)
+    with pytest.raises(ModelUnavailableError, match="runs behind http"):
+        catalog.download(card)
+
+
+@pytest.mark.parametrize("name", ["remote", "remote:"])
+def test_a_remote_captioner_needs_its_url(name: str) -> None:
+    with pytest.raises(ConfigError, match="says no location; write 'remote:<URL>'"):
+        parse_name(name, "captioner")
+
+
 @pytest.mark.parametrize("card", cards(), ids=lambda card: card.name)
 def test_the_name_of_a_card_is_its_address(card: catalog.ModelCard) -> None:
     address = parse_name(card.name, card.kind)

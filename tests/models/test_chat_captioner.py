@@ -10,7 +10,9 @@ import transformers
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.chat_captioner import DEFAULT_PROMPT, ChatCaptioner
 from autotag.models.pool import ModelPool
+from autotag.pipeline import Pipeline
 from autotag.protocols import CaptionOptions
+from autotag.stages import CaptionImages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,16 @@ def test_an_empty_prompt_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="the prompt is empty.*Describe this image"):
         captioner("idefics3").caption(images, CaptionOptions(prompt=prompt))
+
+
+def test_an_empty_prompt_is_refused_before_the_first_image(tiny_folder: Callable[[str], Path]) -> None:
+    stage = CaptionImages(str(tiny_folder("idefics3")), prompt=" ")
+
+    with (
+        Pipeline([stage], encoder=None, device="cpu") as pipeline,
+        pytest.raises(ConfigError, match="prompt is empty"),
+    ):
+        pipeline.load()
 
 
 def test_a_model_without_a_chat_template_is_refused(

@@ -9,7 +9,9 @@ import transformers
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.models.florence_captioner import TASKS, FlorenceCaptioner
 from autotag.models.pool import ModelPool
+from autotag.pipeline import Pipeline
 from autotag.protocols import CaptionOptions
+from autotag.stages import CaptionImages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +71,13 @@ def test_a_free_prompt_is_refused_with_the_tasks_there_are(
 
     assert isinstance(caught.value, ConfigError)
     assert repr(prompt) in str(caught.value)
+
+
+def test_a_free_prompt_is_refused_before_the_first_image(tiny_folder: Callable[[str], Path]) -> None:
+    stage = CaptionImages(str(tiny_folder("florence2")), prompt="a photo of")
+
+    with Pipeline([stage], encoder=None, device="cpu") as pipeline, pytest.raises(UnknownNameError):
+        pipeline.load()
 
 
 def test_a_mistyped_task_gets_the_near_miss(florence: Any, images: list[Image.Image]) -> None:
