@@ -138,6 +138,7 @@ class CachedDecoder(nn.Module):
         self.padding: int = model.pad_id
         self.width: int = self.positions.shape[1]
         self.masks_padding = text.cls_emb is not None
+        self.masked: int = text.pad_id  # which may be another than the decoder's
         self.masks_padding_itself: bool = text.correct_cls_mask
 
     def begin(self, states: torch.Tensor, *, rows: int, length: int, expected: int) -> Writing:
@@ -185,7 +186,7 @@ class _CachedWriting:
         self._is_padding = torch.zeros((images.count, 0), dtype=torch.bool, device=device)
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        padding = tokens == self._decoder.padding
+        padding = tokens == self._decoder.masked
         self._is_padding = torch.cat([self._is_padding, padding], dim=1)
         mask = self._mask(tokens.shape[1]) if self._decoder.masks_padding else None
         return cast("torch.Tensor", self._decoder(tokens, self._cache, self._images, mask))

@@ -74,8 +74,8 @@ def write(
     begun = torch.tensor(prefix, device=states.device).expand(len(states), -1)
     if options.num_beams > 1:
         return _BeamSearch(writing, begun, end, options).run()
-    uniforms = _uniforms(seeds, options).to(states.device) if options.do_sample else None
-    return _Rows(writing, begun, (end, decoder.padding), options, uniforms).run()
+    generators = _generators(seeds, options) if options.do_sample else None
+    return _Rows(writing, begun, (end, decoder.padding), options, generators).run()
 
 
 class _Rows:
@@ -90,9 +90,9 @@ class _Rows:
         prefix: torch.Tensor,
         ends: tuple[int, int],
         options: CaptionOptions,
-        uniforms: torch.Tensor | None,
+        generators: list[np.random.Generator] | None,
     ) -> None:
-        self._writing, self._options, self._uniforms = writing, options, uniforms
+        self._writing, self._options, self._generators = writing, options, generators
         self._end, self._padding = ends
         self._prefix = prefix
         count = len(prefix) * options.num_captions
@@ -121,13 +121,13 @@ class _Rows:
     def _step(self, logits: torch.Tensor, step: int) -> torch.Tensor:
         """(R,) the next token of each row; what ended at this step is marked as so long."""
         sequences = torch.cat([self._prefix, self._tokens[self._places, :step]], dim=1)
-        log_probabilities = logits.log_softmax(-1) if self._uniforms is not None else logits
-        logits = _constrained(logits.clone(), sequences, step, self._end, self._options)
-        if self._uniforms is None:
-            chosen = logits.argmax(-1)
+        scores = _constrained(logits.clone(), sequences, step, self._end, self._options)
+        if self._generators is None:
+            chosen = scores.argmax(-1)
         else:
-            chosen = _drawn(logits, self._uniforms[self._places, step], self._options)
-            self._sums[self._places] += log_probabilities.gather(1, chosen[:, None]).squeeze(1)
+            drawing = [self._generators[place] for place in self._places.tolist()]
+            chosen = _drawn(scores, drawing, self._options)
+            self._sums[self._places] += logits.log_softmax(-1).gather(1, chosen[:, None]).squeeze(1)
         self._tokens[self._places, step] = chosen
         ended = (chosen == self._end) | (chosen == self._padding)
         self._lengths[self._places[ended]] = step
@@ -140,7 +140,9 @@ class _Rows:
     def _written(self) -> list[list[Written]]:
         per_image = self._options.num_captions
         captions = [
-            Written(tokens[:length], None if self._uniforms is None else total / min(length + 1, len(tokens)))
+            Written(
+                tokens[:length], None if self._generators is None else total / min(length + 1, len(tokens))
+            )
             for tokens, length, total in zip(
                 self._tokens.tolist(), self._lengths.tolist(), self._sums.tolist(), strict=True
             )
@@ -282,35 +284,38 @@ def _constrained(
     return scores.scatter_(1, sequences, torch.where(seen < 0, seen * penalty, seen / penalty))
 
 
-def _drawn(logits: torch.Tensor, uniforms: torch.Tensor, options: CaptionOptions) -> torch.Tensor:
-    """(R,) tokens drawn by (R, V) logits with (R,) numbers in [0, 1).
+def _drawn(
+    logits: torch.Tensor, generators: Sequence[np.random.Generator], options: CaptionOptions
+) -> torch.Tensor:
+    """(R,) tokens drawn by (R, V) logits, each row with a generator of its own.
 
-    Temperature first, then top-k, then top-p (nucleus sampling, arXiv:1904.09751), as in transformers.
+    Temperature first, then top-k, then top-p, as in transformers. The largest of logits with Gumbel noise is
+    a draw by their softmax ("Gumbel-max", Maddison et al. 2014, arXiv:1411.0030). It hardly ever turns on
+    the last places of the logits, which differ between batches, as a search in their sums would.
     """
     logits = logits / options.temperature
     if options.top_k is not None and options.top_k < logits.shape[1]:
         least = logits.topk(options.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, _NEVER)
-    probabilities = logits.double().softmax(-1)
     if options.top_p is not None and options.top_p < 1:
-        probabilities = _nucleus(probabilities, options.top_p)
-    sums = probabilities.cumsum(-1)
-    return torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True).squeeze(1)
+        logits = _nucleus(logits, options.top_p)
+    noise = [generator.standard_exponential(logits.shape[1], dtype=np.float32) for generator in generators]
+    waits = torch.from_numpy(np.stack(noise)).clamp_min_(torch.finfo(torch.float32).tiny)
+    return (logits - waits.log_().to(logits.device)).argmax(-1)
 
 
-def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """(R, V): zero but for the fewest likeliest tokens that together have at least ``top_p``."""
-    ordered, tokens = probabilities.sort(descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    kept = ordered.masked_fill(before >= top_p, 0)
-    return torch.zeros_like(probabilities).scatter_(1, tokens, kept)
+def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """(R, V): the fewest likeliest tokens that together have at least ``top_p`` (arXiv:1904.09751)."""
+    ordered, tokens = logits.softmax(-1).sort(descending=True, stable=True)
+    dropped = ordered.cumsum(-1) - ordered >= top_p
+    dropped[:, 0] = False
+    return logits.masked_fill(torch.zeros_like(dropped).scatter_(1, tokens, dropped), _NEVER)
 
 
-def _uniforms(seeds: Sequence[int], options: CaptionOptions) -> torch.Tensor:
-    """(R, T) float64 in [0, 1), of its own for each caption, whatever the batch and the device."""
-    rows = [
-        np.random.default_rng([options.seed, seed, number]).random(options.max_new_tokens, dtype=np.float32)
+def _generators(seeds: Sequence[int], options: CaptionOptions) -> list[np.random.Generator]:
+    """One for each caption, by its image and its number among the image's captions, whatever the batch."""
+    return [
+        np.random.default_rng([options.seed, seed, number])
         for seed in seeds
         for number in range(options.num_captions)
     ]
-    return torch.from_numpy(np.stack(rows)).double()
