@@ -11,7 +11,7 @@ import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 from autotag.errors import ConfigError, ModelError, ModelUnavailableError, UnknownNameError
@@ -33,7 +33,7 @@ from autotag.protocols import CaptionOptions
 from autotag.ranges import check_count, check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 """Larger answers are refused while they arrive."""
+
+_Result = TypeVar("_Result")
 
 _FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each one after it
 _LONGEST_WAIT = 30.0
@@ -183,7 +185,7 @@ class RemoteCaptioner:
         except ValueError as error:
             self._fail(ModelError, str(error), error)
 
-    def _tried(self, work: Any, stopped: threading.Event) -> Any:
+    def _tried(self, work: Callable[[], _Result], stopped: threading.Event) -> _Result:
         """What ``work`` returns, tried again while that makes sense and nobody has stopped."""
         for attempt in range(self.retries + 1):
             try:

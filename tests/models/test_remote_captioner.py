@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import json
@@ -563,3 +564,12 @@ def _ask(url: str, body: bytes) -> tuple[int, Any]:
         urlopen(Request(url, data=body, method="POST"))
     with caught.value as answer:
         return answer.code, json.loads(answer.read())
+
+
+@pytest.mark.parametrize("name", ["caption_server", "ofa_server"])
+def test_the_example_servers_are_written_for_an_old_python(name: str) -> None:
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+
+    ast.parse(source, feature_version=(3, 7))
+    with pytest.raises(SyntaxError):
+        ast.parse("if (n := 1):\n    pass", feature_version=(3, 7))
