@@ -8,25 +8,27 @@ photographs may share a stem, and then ``beach.xmp`` belongs to the RAW among th
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 from autotag.errors import MetadataError
 from autotag.metadata.xmp import read_packet
 from autotag.raw_files import RAW_SUFFIXES
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
 SidecarNaming = Literal["auto", "ext", "adobe"]
 
-_OTHER_SUFFIXES = (
+_SUFFIXES = RAW_SUFFIXES | frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic",
     ".heif", ".hif", ".mpo", ".psd", ".jxl", ".jp2", ".mp4", ".mov",
-)  # fmt: skip
-_SUFFIXES = tuple(
-    spelling
-    for suffix in (*sorted(RAW_SUFFIXES), *_OTHER_SUFFIXES)
-    for spelling in (suffix, suffix.upper(), f".{suffix[1:].capitalize()}")
-)
+))  # fmt: skip
+_TICK = 50_000_000  # nanoseconds within which two changes of a folder may have one time
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,34 @@ def _present(base: Path) -> list[Path]:
 
 def _same_stem(path: Path) -> list[Path]:
     """Other photographs and films in the folder with the same name up to the extension."""
-    base = os.path.splitext(path)[0]  # noqa: PTH122 - a hundred Paths per photograph take a millisecond
-    there = (Path(base + suffix) for suffix in _SUFFIXES if os.path.isfile(base + suffix))  # noqa: PTH113
-    return [other for other in there if other.name != path.name and not other.samefile(path)]
+    changed = path.parent.stat().st_mtime_ns
+    is_settled = time.time_ns() - changed > _TICK
+    pictures = (_pictures if is_settled else _pictures.__wrapped__)(path.parent, changed)
+    names = pictures.get(path.stem.casefold(), ())
+    there = (path.with_name(path.stem + os.path.splitext(name)[1]) for name in names)  # noqa: PTH122
+    return [other for other in there if other.name != path.name and _is_another(other, path)]
+
+
+def _is_another(other: Path, path: Path) -> bool:
+    """Whether it is there, in this spelling, and not the same file by another name."""
+    with suppress(OSError):
+        return other.is_file() and not other.samefile(path)
+    return False
+
+
+@lru_cache(maxsize=2)
+def _pictures(folder: Path, _mtime_ns: int) -> Mapping[str, tuple[str, ...]]:
+    """Photographs and films in a folder by stem, as the folder is since this time.
+
+    Asking for each possible name would be some hundred questions per photograph, which network shares answer
+    slowly.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - no Path per name
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() in _SUFFIXES:
+            found[stem.casefold()] = (*found.get(stem.casefold(), ()), name)
+    return found
 
 
 def _named_owner(sidecar: Path, content: bytes) -> str:

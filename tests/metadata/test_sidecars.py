@@ -1,3 +1,6 @@
+import os
+import time
+
 import pytest
 
 from autotag.errors import MetadataError
@@ -82,3 +85,23 @@ def test_a_damaged_sidecar_is_refused(folder):
 def test_where_a_sidecar_s_name_would_be_too_long_there_is_none(folder):
     name = "a" * 251 + ".jpg"
     assert sidecars_of(folder(name) / name).existing == ()
+
+
+def test_a_picture_that_comes_later_is_seen(folder):
+    for number in range(50):
+        name = f"a{number}"
+        photo = folder(f"{name}.jpg") / f"{name}.jpg"
+        assert sidecars_of(photo, naming="adobe").new.name == f"{name}.xmp"
+        folder(f"{name}.png")
+        with pytest.raises(MetadataError, match="would be shared"):
+            sidecars_of(photo, naming="adobe")
+
+
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_pictures_of_one_stem_are_found_in_a_folder_that_changes_and_in_one_that_does_not(folder, seconds):
+    path = folder("a.jpg", "a.CR2", "b.jpg")
+    os.utime(path, (time.time() - seconds,) * 2)
+    assert sidecars_of(path / "a.CR2").new.name == "a.xmp"
+    assert sidecars_of(path / "b.jpg").new.name == "b.jpg.xmp"
+    with pytest.raises(MetadataError, match=r"would be shared with a\.CR2"):
+        sidecars_of(path / "a.jpg", naming="adobe")
