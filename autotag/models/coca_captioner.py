@@ -84,6 +84,8 @@ class CocaCaptioner:
                 f"model {request.name!r}: its tokenizer is a {type(loaded.tokenizer).__name__}, which names "
                 "no token that begins a caption; only CoCas with open_clip's own tokenizer are captioners",
             )
+        projection = loaded.model.text_decoder.text_projection
+        projection.data = projection.data.to(torch_dtype(request.dtype))  # which open_clip leaves in float32
         captioner = cls(
             loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
         )

@@ -124,14 +124,15 @@ class CachedDecoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         text, decoder = model.text, model.text_decoder
-        self.words, self.positions = text.token_embedding, text.positional_embedding
+        kind = text.transformer.get_cast_dtype()
+        self.words, self.positions = text.token_embedding, text.positional_embedding.detach().to(kind)
         self.text_layers = nn.ModuleList(_Layer(block) for block in text.transformer.resblocks)
         # with a class token open_clip takes the tokens as they leave the last layer
         self.text_norm = nn.Identity() if text.cls_emb is not None else text.ln_final
         self.layers = nn.ModuleList(_Layer(block) for block in decoder.resblocks)
         self.cross_layers = nn.ModuleList(_CrossLayer(block) for block in decoder.cross_attn)
         self.norm = decoder.ln_final
-        self.head = _linear(decoder.text_projection.T, None)
+        self.head = _linear(decoder.text_projection.T.to(kind), None)
         self.epsilon: float = decoder.cross_attn[0].ln_1_kv.eps
         self.context_length: int = model.context_length
         self.vocabulary_size: int = self.head.out_features
