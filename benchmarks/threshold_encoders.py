@@ -118,9 +118,9 @@ RECIPES = (
         own_words=False,
         captioned_left_out=0,
         labelled_rest=0,
-        tower_plan=ImageTowerPlan(steps=900, seed=101),
+        tower_plan=ImageTowerPlan(steps=700, seed=101),
         plan=EncoderPlan(
-            steps=500, cycle_steps=500, size=SIDE, learning_rate=1e-3, classes_per_step=128, seed=102
+            steps=400, cycle_steps=400, size=SIDE, learning_rate=1e-3, classes_per_step=128, seed=102
         ),
     ),
     Recipe(
