@@ -1,6 +1,6 @@
 """What an album run costs beside the models: bookkeeping per photograph, a re-run, and memory.
 
-Run: python benchmarks/albums.py [--photos 2000] [--rerun 10000] [--memory 1000 50000] [--write results.json]
+Run: python benchmarks/albums.py [--photos 2000] [--rerun 10000] [--memory 1000 50000]
 
 The models are fakes, so what is measured is finding, reading, hashing, ledger, journal, writers and fsync.
 Reading and tagging are measured by themselves, and taken off. fsync is the disk's: the album is in a
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import resource
 import subprocess
@@ -21,6 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+import reporting
 
 from autotag.batch import WriterChoice, tag_folder
 from autotag.pipeline import Pipeline
@@ -135,34 +136,31 @@ def fsync_cost(folder: Path) -> float:
     return 1000 * (time.perf_counter() - start) / 50
 
 
+def measure(folder: Path, given: argparse.Namespace) -> list[list[object]]:
+    """Rows of what was measured, its value and its unit."""
+    rows: list[list[object]] = [["writing and syncing one small file", fsync_cost(folder), "ms"]]
+    for writers, (passed, busy) in bookkeeping(folder, given.photos).items():
+        rows.append([f"bookkeeping per photograph: {writers}", passed, "ms"])
+        rows.append([f"    of which the processor is busy: {writers}", busy, "ms"])
+    rows.append([f"second run over {given.rerun} photographs", rerun(folder, given.rerun), "s"])
+    return [*rows, *([f"memory at {count} photographs", peak(folder, count), "MB"] for count in given.memory)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = reporting.options(__doc__ or "")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--rerun", type=int, default=10_000)
     parser.add_argument("--memory", type=int, nargs=2, default=[1000, 50_000])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--write", type=Path)
-    parser.add_argument("--peak-of", nargs=2)
-    arguments = parser.parse_args()
-    if arguments.peak_of:
-        peak_of(*arguments.peak_of)
+    parser.add_argument("--folder", type=Path, help="where the album is made, by default a temporary folder")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peak_of:
+        peak_of(*given.peak_of)
         return
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
-        figures: dict[str, object] = {"fsync of one small file, ms": round(fsync_cost(folder), 2)}
-        for writers, (passed, busy) in bookkeeping(folder, arguments.photos).items():
-            figures[f"bookkeeping per photograph, {writers}, ms"] = round(passed, 2)
-            figures[f"    of which the processor is busy, {writers}, ms"] = round(busy, 2)
-        figures[f"second run over {arguments.rerun} photographs, s"] = round(
-            rerun(folder, arguments.rerun), 2
-        )
-        small, large = (peak(folder, count) for count in arguments.memory)
-        figures[f"memory at {arguments.memory[0]} photographs, MB"] = round(small)
-        figures[f"memory at {arguments.memory[1]} photographs, MB"] = round(large)
-    for what, value in figures.items():
-        print(f"{what:55} {value:>8}")
-    if arguments.write:
-        arguments.write.write_text(json.dumps(figures, indent=2) + "\n")
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        rows = measure(Path(name), given)
+    given.folder = None  # a place on this machine
+    reporting.report("albums", given, ["what", "value", "unit"], rows)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
     parts += [f"{summary.nothing_to_do} with nothing to write beside them"] if summary.nothing_to_do else []
     parts += [f"{summary.unchanged} unchanged"] if summary.unchanged else []
     parts += [f"{summary.failed} failed"] if summary.failed else []
-    reporter.inform(f"{summary.photos} photographs: {', '.join(parts)}")
+    ending = "" if summary.photos == 1 else "s"
+    reporter.inform(f"{summary.photos} photograph{ending}: {', '.join(parts)}")
     for output in summary.outputs:
         reporter.inform(f"would write {output}" if planned else f"wrote {output}")
     if summary.stopped:

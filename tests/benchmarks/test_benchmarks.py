@@ -127,3 +127,15 @@ def test_parity_without_the_other_package_says_so_and_ends(tmp_path):
     said = run("interrogator_parity", "--peer", peer, "--results", tmp_path / "results").stdout
     assert said == f"skipped: {peer} has no clip-interrogator (clip_interrogator is not installed)\n"
     assert not (tmp_path / "results").exists()
+
+
+def test_the_benchmark_of_albums_measures_every_writer_the_second_run_and_memory(tmp_path):
+    run("albums", "--photos", 6, "--rerun", 8, "--memory", 2, 4, "--results", tmp_path)
+    rows = json.loads((tmp_path / "albums.json").read_text())["rows"]
+    measured = {row["what"]: row["value"] for row in rows}
+    assert [what for what in measured if what.startswith("bookkeeping")] == [
+        f"bookkeeping per photograph: {writers}"
+        for writers in ("xmp", "xmp embedded", "txt", "jsonl", "xmp, txt, jsonl")
+    ]
+    assert measured["second run over 8 photographs"] > 0
+    assert measured["memory at 4 photographs"] > 10
