@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import AttentionalPooler
 
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
@@ -84,8 +85,7 @@ class CocaCaptioner:
                 f"model {request.name!r}: its tokenizer is a {type(loaded.tokenizer).__name__}, which names "
                 "no token that begins a caption; only CoCas with open_clip's own tokenizer are captioners",
             )
-        projection = loaded.model.text_decoder.text_projection
-        projection.data = projection.data.to(torch_dtype(request.dtype))  # which open_clip leaves in float32
+        _finish_conversion(loaded.model, torch_dtype(request.dtype))
         captioner = cls(
             loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
         )
@@ -192,6 +192,15 @@ def _check_coca(request: ModelRequest, config: dict[str, Any], place: str) -> No
             f"model {request.name!r} is no CoCa: {place} has no text decoder (multimodal_cfg), so it "
             "writes no captions; as an encoder it may serve",
         )
+
+
+def _finish_conversion(model: Any, dtype: torch.dtype) -> None:
+    """Gives those weights their dtype that open_clip leaves in float32 in half precision."""
+    poolers = [module for module in model.visual.modules() if isinstance(module, AttentionalPooler)]
+    left = [model.text_decoder.text_projection, *(pooler.query for pooler in poolers)]
+    class_token = getattr(model.text, "cls_emb", None)
+    for parameter in left if class_token is None else [*left, class_token]:
+        parameter.data = parameter.data.to(dtype)
 
 
 def _check_options(options: CaptionOptions, vocabulary_size: int) -> None:
