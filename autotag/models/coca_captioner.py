@@ -15,7 +15,7 @@ from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.coca_generation import Written, write
 from autotag.models.device import torch_dtype
-from autotag.models.openclip_loading import load_open_clip
+from autotag.models.openclip_loading import LoadedOpenClip, load_open_clip
 from autotag.models.packed_linears import pack_linears
 from autotag.models.views import view_of_open_clip
 from autotag.protocols import CaptionOptions
@@ -79,12 +79,7 @@ class CocaCaptioner:
             ConfigError: open_clip knows no such CoCa or pretrained tag.
         """
         loaded = load_open_clip(request, "captioner", _check_coca)
-        if not hasattr(loaded.tokenizer, "sot_token_id"):
-            raise ModelLoadError(
-                request.name,
-                f"model {request.name!r}: its tokenizer is a {type(loaded.tokenizer).__name__}, which names "
-                "no token that begins a caption; only CoCas with open_clip's own tokenizer are captioners",
-            )
+        _check_parts(request, loaded)
         _finish_conversion(loaded.model, torch_dtype(request.dtype))
         captioner = cls(
             loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
@@ -192,6 +187,17 @@ def _check_coca(request: ModelRequest, config: dict[str, Any], place: str) -> No
             f"model {request.name!r} is no CoCa: {place} has no text decoder (multimodal_cfg), so it "
             "writes no captions; as an encoder it may serve",
         )
+
+
+def _check_parts(request: ModelRequest, loaded: LoadedOpenClip) -> None:
+    """Refuses a CoCa whose tokenizer or image tower cannot serve a captioner."""
+    lacking = None
+    if not hasattr(loaded.tokenizer, "sot_token_id"):
+        lacking = f"its tokenizer is a {type(loaded.tokenizer).__name__}, and has to be open_clip's own"
+    elif not getattr(loaded.model.visual, "output_tokens", False):
+        lacking = "its image tower gives no tokens (vision_cfg.output_tokens)"
+    if lacking:
+        raise ModelLoadError(request.name, f"model {request.name!r} cannot write captions: {lacking}")
 
 
 def _finish_conversion(model: Any, dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from autotag.images import read_image
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-NAMES = ("decode", "import_time", "keyphrases", "pipeline", "scaling")
+NAMES = ("coca", "decode", "import_time", "keyphrases", "pipeline", "scaling")
 
 
 def script(name: str) -> ModuleType:

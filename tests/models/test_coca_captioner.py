@@ -332,7 +332,16 @@ def test_another_tokenizer_than_open_clips_own_is_refused(tiny: Any, copied: Pat
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/unreachable"
     (copied / "open_clip_config.json").write_text(json.dumps(config))
 
-    with pytest.raises(ModelLoadError, match="its tokenizer is a HFTokenizer"):
+    with pytest.raises(ModelLoadError, match="its tokenizer is a HFTokenizer, and has to be open_clip's own"):
+        ModelPool(device="cpu").captioner(str(copied))
+
+
+def test_an_image_tower_without_tokens_is_refused(copied: Path) -> None:
+    config = json.loads((copied / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["output_tokens"] = False
+    (copied / "open_clip_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(ModelLoadError, match=r"gives no tokens \(vision_cfg.output_tokens\)"):
         ModelPool(device="cpu").captioner(str(copied))
 
 
