@@ -179,7 +179,7 @@ def check_flags(arguments: list[str]) -> None:
         command = command.get_command(context, name)
         assert command is not None, f"there is no command {name}"
     assert command is not None
-    command.make_parser(click.Context(command)).parse_args(rest)
+    command.make_parser(click.Context(command, parent=context)).parse_args(rest)
 
 
 def test_a_flag_that_does_not_exist_would_be_found() -> None:
