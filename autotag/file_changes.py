@@ -299,7 +299,10 @@ def move(source: Path, target: Path) -> bool:
     if os.path.lexists(target):
         if not same_entry(source, target):
             raise FileChangedError(str(source), f"another file is called {target.name} meanwhile")
-        source.unlink()  # a run was killed between the two steps below
+        if {source.name, target.name} <= set(os.listdir(target.parent)):  # noqa: PTH208 - names as they are
+            source.unlink()  # a run was killed between the two steps below
+        else:
+            source.rename(target)  # one name, where the file system does not tell letters or accents apart
         return True
     try:
         os.link(source, target, follow_symlinks=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autotag import file_changes
 from autotag.errors import FileChangedError
 from autotag.file_changes import RenameChange, TextChange, move, read_if_there
 from autotag.metadata.safe_files import SystemCalls
@@ -119,3 +120,14 @@ def test_nothing_is_moved_when_one_name_is_taken(folder):
     with pytest.raises(FileChangedError, match="another file is called b.txt"):
         rename(folder).apply()
     assert sorted(content(folder)) == ["a.jpg", "a.jpg.xmp", "a.txt", "b.txt"]
+
+
+def test_a_name_that_differs_in_letters_only_is_given_where_the_file_system_sees_one_name(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "img.jpg").write_text("a photograph")
+    monkeypatch.setattr(os.path, "lexists", lambda path: Path(path).name.lower() == "img.jpg")
+    monkeypatch.setattr(file_changes, "same_entry", lambda one, other: True)
+    assert move(tmp_path / "img.jpg", tmp_path / "IMG.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["IMG.jpg"]
+    assert (tmp_path / "IMG.jpg").read_text() == "a photograph"

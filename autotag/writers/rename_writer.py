@@ -64,11 +64,17 @@ class RenameWriter:
         return [self._renamed(photo, wanted)]
 
     def renamed_to(self, photo: Path, name: str) -> list[RenameChange]:
-        """The change that gives a photograph just this name, with what belongs to it."""
+        """The change that gives a photograph just this name, with what belongs to it.
+
+        Raises:
+            MetadataError: a link in the album leads to it, or the name is taken.
+        """
         if name == photo.name:
             return []
         self._check(photo)
         target = photo.with_name(name)
+        if name in os.listdir(photo.parent):  # noqa: PTH208 - as it is written there; also a link to the same
+            raise MetadataError(str(photo), f"another file is called {name}")
         return [RenameChange(self._moves(photo, target.stem, target.suffix))]
 
     def _check(self, photo: Path) -> None:

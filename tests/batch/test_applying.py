@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,18 @@ def test_a_mistake_in_a_plan_is_named_by_line_and_field_and_nothing_is_done(phot
     put(plan, rows)
     with pytest.raises(ConfigError, match=said):
         apply_plan(plan)
+    assert tree(photos) == before
+
+
+def test_a_name_that_a_hard_link_has_is_taken(photos, tagged, tmp_path, tree):
+    os.link(photos / "d.jpg", photos / "hard.jpg")
+    before = tree(photos)
+    tagged(photos, "rename", plan_file=tmp_path / "hard.jsonl")
+    header, *rows = lines(tmp_path / "hard.jsonl")
+    [row] = [row for row in rows if row["file"] == "d.jpg"]
+    put(tmp_path / "hard.jsonl", [header, row | {"rename_to": "hard.jpg"}])
+    summary = apply_plan(tmp_path / "hard.jsonl")
+    assert "another file is called hard.jpg" in summary.errors[0][1]
     assert tree(photos) == before
 
 
