@@ -5,7 +5,7 @@
     import autotag
 
     result = autotag.tag("beach.jpg")  # caption, tags (best first), prompt
-    tagger = autotag.load("base", device="cuda", filter_tags={"threshold": 0.25})
+    tagger = autotag.load("base", device="cuda", filter_tags={"top_k": 5})
     for result in tagger.stream(autotag.find_images("photos/"), on_error="record"):
         print(result.source, result.error or [tag.text for tag in result.tags])
 

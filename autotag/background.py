@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
 
 _FILE = Path(__file__).resolve().parent / "data" / "english" / "background_labels.txt"
-_LEAST_SPREAD = 1e-6
+_HIGH = 0.95
+_LEAST_UNIT = 1e-6
 
 
 @cache
@@ -43,10 +44,17 @@ class Background:
         self._matrix = label_matrix(encoder, background_labels(), template=template, name="background labels")
 
     def levels(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, 2): mean and standard deviation of the labels' cosines with each of B unit vectors of images.
+        """(B, 2): what counts as 0 on each image, and the length of the unit there.
 
-        A deviation is at least 1e-6, so that an encoder that tells no labels apart gives finite scores.
+        0 is the median of the labels' cosines with a unit vector of an image, and 1 their 95th percentile:
+        some labels do fit an image, and would move a mean and a standard deviation more on a good encoder
+        than on a poor one. The unit is at least 1e-6, so that an encoder that tells no labels apart gives
+        finite scores.
+
+        Args:
+            image_vectors: (B, D) float32, unit rows.
         """
         cosines = self._matrix.similarities(image_vectors)
-        spreads = np.maximum(cosines.std(axis=1), np.float32(_LEAST_SPREAD))
-        return np.stack([cosines.mean(axis=1), spreads], axis=1)
+        middles, highs = np.quantile(cosines, [0.5, _HIGH], axis=1)
+        units = np.maximum(highs - middles, _LEAST_UNIT)
+        return np.stack([middles, units], axis=1).astype(np.float32)

@@ -7,6 +7,7 @@ A config is a table of settings of ``Pipeline`` and an array of stages, each wit
     [[stages]]
     stage = "filter_tags"        # a registered name, or "package.module:attribute"
     name = "filter_tags"         # only needed to tell two stages of a kind apart
+    score = "cosine"
     threshold = 0.25
 
 TOML has no null, so the word ``"none"`` stands for None where an option may be None. A config may name
@@ -76,7 +77,7 @@ def load(
 
     ::
 
-        autotag.load("base", device="cuda", filter_tags={"threshold": 0.25})
+        autotag.load("base", device="cuda", filter_tags={"top_k": 5})
 
     Args:
         preset: a preset's name (see ``preset_names``), or the path of a TOML file.

@@ -172,7 +172,7 @@ class Autotag:
                 ),
                 self._stage(),
                 ExtractKeyphrases(minilm(), candidates="ngrams"),
-                FilterTags(threshold=-1.0, top_k=None, template=TEMPLATE),
+                FilterTags(score="cosine", threshold=-1.0, top_k=None, template=TEMPLATE),
             ],
             encoder=str(clip_folder(given.cache, large=given.large)),
             device=given.device,

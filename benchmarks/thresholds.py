@@ -36,7 +36,7 @@ from autotag.background import background_labels
 from autotag.evaluation.calibration import Proposals, fit_cut, held_out
 from autotag.evaluation.caption_words import content_words, is_said
 from autotag.models.pool import ModelPool
-from autotag.scores import LOWEST
+from autotag.scores import LOWEST, STANDARDISED_CUT
 from autotag.templates import PHOTO, filled
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ class Levels:
     label_spread: Rows
 
 
-def standardised(levels: Levels, cosines: Rows) -> Rows:
+def by_deviation(levels: Levels, cosines: Rows) -> Rows:
     return np.asarray((cosines - levels.background.mean()) / levels.background.std())
 
 
-def by_quantiles(levels: Levels, cosines: Rows) -> Rows:
+def standardised(levels: Levels, cosines: Rows) -> Rows:
     middle, high = np.quantile(levels.background, [0.5, 0.95])
     return np.asarray((cosines - middle) / (high - middle))
 
@@ -99,8 +99,8 @@ def by_label(levels: Levels, cosines: Rows) -> Rows:
 SCORES: Mapping[str, Rescale] = {
     "cosine": lambda _levels, cosines: cosines,
     "cosine above the background's mean": lambda levels, cosines: cosines - levels.background.mean(),
+    "mean and standard deviation": by_deviation,
     "standardised": standardised,
-    "median and 95th percentile": by_quantiles,
     "median and 99th percentile": above_the_best,
     "rank in the background": by_rank,
     "per label over other photographs": by_label,
@@ -277,6 +277,7 @@ def one_row(
         "F1 at its own cut": figure.value,
         "its 95 % interval": [figure.interval.low, figure.interval.high],
         "F1 at the shared cut": f1_at(pool, shared),
+        f"F1 at {STANDARDISED_CUT}": f1_at(pool, STANDARDISED_CUT),
         "F1 when every tag stays": f1_at(pool, -np.inf),
     }
 

@@ -70,7 +70,8 @@ class TestPresets:
 
 class TestOverrides:
     def test_settings_and_options_are_changed_by_name(self) -> None:
-        pipeline = load("base", device="cpu", batch_size=4, filter_tags={"threshold": 0.25, "top_k": 8})
+        changes = {"score": "cosine", "threshold": 0.25, "top_k": 8}
+        pipeline = load("base", device="cpu", batch_size=4, filter_tags=changes)
         assert (pipeline.device, pipeline.batch_size) == ("cpu", 4)
         assert option(pipeline, "filter_tags", "threshold") == 0.25
         assert option(pipeline, "filter_tags", "top_k") == 8
@@ -159,11 +160,14 @@ class TestParsing:
 
     def test_overrides_are_gathered_by_stage_and_ready_for_load(self) -> None:
         parsed = parse_overrides(
-            ["filter_tags.threshold=0.25", "filter_tags.top_k=none", "merge_tags.case=false"]
+            ["filter_tags.score=cosine", "filter_tags.threshold=0.25", "merge_tags.case=false"]
         )
-        assert parsed == {"filter_tags": {"threshold": 0.25, "top_k": "none"}, "merge_tags": {"case": False}}
+        assert parsed == {
+            "filter_tags": {"score": "cosine", "threshold": 0.25},
+            "merge_tags": {"case": False},
+        }
         pipeline = load("base", **parsed)
-        assert option(pipeline, "filter_tags", "top_k") is None
+        assert option(pipeline, "filter_tags", "threshold") == 0.25
         assert option(pipeline, "merge_tags", "case") is False
 
     def test_several_captioners_are_a_toml_array(self) -> None:
@@ -199,7 +203,7 @@ class TestRoundTrip:
                 CaptionImages("blip-large", prompt="a photo of", num_beams=3),
                 ExtractKeyphrases(ngram_range=(1, 3), stop_words=None, diversity=0.5),
                 MergeTags(plural=False),
-                FilterTags(threshold=1, name="first"),  # an int, where a float is meant
+                FilterTags(score="cosine", threshold=1, name="first"),  # an int, where a float is meant
                 FilterTags(top_k=None),
                 AssemblePrompt(max_tags=3),
             ],

@@ -199,7 +199,7 @@ def test_annotations_that_exist_only_for_type_checkers_do_no_harm() -> None:
 
 
 def test_a_registered_stage_is_found_by_name_and_written_by_name() -> None:
-    table = {"stage": "filter_tags", "threshold": 0.3, "name": "second"}
+    table = {"stage": "filter_tags", "threshold": 0.3, "score": "cosine", "name": "second"}
     made = options.stage_from_table(table)
     assert made.name == "second"
     assert options.table_from_stage(made) == table

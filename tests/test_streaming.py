@@ -346,7 +346,11 @@ def grey(count: int) -> list[Image.Image]:
 
 
 def viewing_stages(captioner: Viewing) -> list[Any]:
-    return [CaptionImages(captioner), ExtractKeyphrases(FakeExtractor()), FilterTags(threshold=-1.0)]
+    return [
+        CaptionImages(captioner),
+        ExtractKeyphrases(FakeExtractor()),
+        FilterTags(score="cosine", threshold=-1.0),
+    ]
 
 
 class TestViews:
@@ -418,7 +422,7 @@ class TestSettings:
             sizes.append(sample.image.size)
 
         for decode in ("fast", "exact"):
-            encoder = FakeEncoder(image_size=32, default_thresholds={"cosine": -1.0})
+            encoder = FakeEncoder(image_size=32)
             stages = [look, CaptionImages(Viewing()), ExtractKeyphrases(FakeExtractor()), FilterTags()]
             stages[1].model.image_size = 32  # type: ignore[union-attr]
             Pipeline(stages, encoder=encoder, decode=decode)(tmp_path / "large.jpg")  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ Exit codes:
 @click.option("--embed", is_flag=True, help="Write XMP into the photographs where that loses nothing.")
 @click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
-@set_option("Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.")
+@set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")

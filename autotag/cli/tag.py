@@ -46,7 +46,7 @@ Exit codes:
     show_default=True,
     help="What to run: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
 )
-@set_option("Change an option of a stage, such as filter_tags.threshold=0.25. May be repeated.")
+@set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option(
     "--batch-size",

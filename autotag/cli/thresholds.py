@@ -85,8 +85,7 @@ def thresholds(
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
     from autotag import config
-    from autotag.scores import LOWEST
-    from autotag.stages import FilterTags
+    from autotag.scores import DEFAULT_SCORE, LOWEST
 
     changes = config.parse_overrides(settings).get("filter_tags", {})
     filters = [
@@ -96,8 +95,11 @@ def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     ]
     if not filters or "threshold" in changes:
         return []
-    score = filters[0].get("score", FilterTags.score)
-    return [f"filter_tags.threshold={LOWEST[score]}"] if score in LOWEST else []
+    score = filters[0].get("score", "none")
+    score = DEFAULT_SCORE if score == "none" else score
+    if score not in LOWEST:
+        return []
+    return [f"filter_tags.score={score}", f"filter_tags.threshold={LOWEST[score]}"]
 
 
 def _show(found: Thresholds) -> None:

@@ -10,7 +10,7 @@ from autotag.embeddings import TextVectors, image_vectors
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model
 from autotag.ranges import check_count
-from autotag.scores import Score, check_cut
+from autotag.scores import DEFAULT_SCORE, STANDARDISED_CUT, Score, check_cut
 from autotag.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
@@ -27,25 +27,29 @@ if TYPE_CHECKING:
 class FilterTags:
     """Scores each tag by how well it fits the image and keeps the best, best first.
 
-    The score is the cosine of the image's vector and the vector of the tag in its template (CLIP,
-    Radford et al. 2021, arXiv:2103.00020). Equal scores are ordered by text.
+    A cosine is that of the image's vector and the vector of the tag in its template (CLIP, Radford et al.
+    2021, arXiv:2103.00020). Standardised, it is put on a scale on which unrelated labels have a median of 0
+    and a 95th percentile of 1 on the same image, whatever the encoder's own scale; the tag then keeps its
+    cosine under ``"<name>.cosine"``. Equal scores are ordered by text.
 
     Args:
-        threshold: the lowest score that is kept, from -1 to 1; None for the encoder's own default.
-        score: what is computed, and what ``threshold`` is compared with.
+        threshold: the lowest score that is kept: a cosine from -1 to 1, a standardised one from -100 to 100.
+            None for the score's default: of cosines the encoder's own, of standardised ones that of every
+            encoder. A threshold is refused without its ``score``.
+        score: what is computed and cut, see ``autotag.scores``; None for ``"standardised"``.
         top_k: tags per image at most, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range; from ``setup``, when ``threshold`` is None and the
-            encoder has no default.
+        ConfigError: an option is out of range, or a threshold comes without its score; from ``setup``, when
+            cosines are cut, ``threshold`` is None and the encoder has no default.
     """
 
     _: KW_ONLY
     threshold: float | None = None
-    score: Score = "cosine"
+    score: Score | None = None
     top_k: int | None = 10
     template: str = PHOTO
     encoder: str | ImageTextEncoder | None = None
@@ -69,9 +73,10 @@ class FilterTags:
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self._encoder)
-        standardises = self.score == "standardised"
+        score = self.score or DEFAULT_SCORE
+        standardises = score == "standardised"
         self._background = Background(self._encoder, self.template) if standardises else None
-        self._lowest = self._threshold_for(self._encoder)
+        self._lowest = self._threshold_for(self._encoder, score)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:
         """Leaves the images' vectors on the samples."""
@@ -95,20 +100,23 @@ class FilterTags:
     def _scored(self, tag: Tag, cosine: float, level: NDArray[np.float32] | None) -> Tag:
         if level is None:
             return tag.scored(cosine, by=self.name)
-        mean, spread = level.tolist()
-        return tag.scored(cosine, by=f"{self.name}.cosine").scored((cosine - mean) / spread, by=self.name)
+        zero, unit = level.tolist()
+        return tag.scored(cosine, by=f"{self.name}.cosine").scored((cosine - zero) / unit, by=self.name)
 
     def _best(self, tags: Sequence[Tag]) -> list[Tag]:
         kept = [tag for tag in tags if tag.score >= self._lowest]
         return sorted(kept, key=lambda tag: (-tag.score, tag.text))[: self.top_k]
 
-    def _threshold_for(self, encoder: ImageTextEncoder) -> float:
+    def _threshold_for(self, encoder: ImageTextEncoder, score: Score) -> float:
         if self.threshold is not None:
             return self.threshold
-        if self.score not in encoder.default_thresholds:
-            raise ConfigError(
-                f"{self.name}.threshold is not set, and encoder {encoder.id!r} has no default threshold for "
-                f"{self.score!r}. Set one that suits this encoder, such as {self.name}.threshold=0.2, or "
-                f"{self.name}.threshold=-1.0 to rank only and keep the top_k best."
-            )
-        return encoder.default_thresholds[self.score]
+        if score in encoder.default_thresholds:
+            return encoder.default_thresholds[score]
+        if score == "standardised":
+            return STANDARDISED_CUT
+        raise ConfigError(
+            f"{self.name}.threshold is not set, and encoder {encoder.id!r} has no default threshold for "
+            f"{score!r}. Set one that suits this encoder, such as {self.name}.threshold=0.2, or "
+            f"{self.name}.threshold=-1.0 to rank only and keep the top_k best; or {self.name}.score="
+            "'standardised', whose default suits every encoder."
+        )

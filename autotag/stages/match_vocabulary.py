@@ -112,8 +112,8 @@ class MatchVocabulary:
     def _proposed(self, label: str, cosine: float, level: NDArray[np.float32] | None) -> Tag:
         if level is None:
             return Tag.proposed(label, cosine, by=self.name)
-        mean, spread = level.tolist()
-        standardised = (cosine - mean) / spread
+        zero, unit = level.tolist()
+        standardised = (cosine - zero) / unit
         return Tag(label, standardised, self.name, {f"{self.name}.cosine": cosine, self.name: standardised})
 
 

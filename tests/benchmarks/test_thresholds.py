@@ -55,8 +55,8 @@ def test_scores_by_the_background_ignore_the_encoders_scale(thresholds):
         if np.allclose(rescale(plain, cosines), rescale(other, cosines / 3 + 0.6))
     ]
     assert unmoved == [
+        "mean and standard deviation",
         "standardised",
-        "median and 95th percentile",
         "median and 99th percentile",
         "rank in the background",
     ]

@@ -6,6 +6,7 @@ import pytest
 from autotag.background import background_labels
 from autotag.errors import ConfigError
 from autotag.records import Tag
+from autotag.scores import STANDARDISED_CUT
 from autotag.stages import FilterTags
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 
@@ -38,16 +39,17 @@ def filtered(stage, encoder=None, tags=TAGS):
 
 def test_it_keeps_the_contract():
     check_stage(FilterTags())
-    check_stage(FilterTags(threshold=-1.0, top_k=None, encoder="clip-mini"))
+    check_stage(FilterTags(score="cosine"))
+    check_stage(FilterTags(score="cosine", threshold=-1.0, top_k=None, encoder="clip-mini"))
     check_stage(FilterTags(score="standardised", threshold=1.0))
 
 
 def test_tags_that_fit_the_image_stay_best_first():
-    assert [tag.text for tag in filtered(FilterTags(threshold=0.25))] == ["dog", "sea"]
+    assert [tag.text for tag in filtered(FilterTags(score="cosine", threshold=0.25))] == ["dog", "sea"]
 
 
 def test_every_tag_keeps_its_scores_and_its_source():
-    (tag,) = filtered(FilterTags(threshold=0.4))
+    (tag,) = filtered(FilterTags(score="cosine", threshold=0.4))
     assert tag.score == pytest.approx(0.5, abs=1e-6)
     assert tag == Tag("dog", tag.score, "fake", {"fake": 0.7, "filter_tags": tag.score})
 
@@ -55,8 +57,8 @@ def test_every_tag_keeps_its_scores_and_its_source():
 def test_the_default_threshold_is_the_encoders():
     strict = FakeEncoder(SIMILARITIES, default_thresholds={"cosine": 0.4})
     lax = FakeEncoder(SIMILARITIES, default_thresholds={"cosine": 0.0})
-    assert [tag.text for tag in filtered(FilterTags(), strict)] == ["dog"]
-    assert [tag.text for tag in filtered(FilterTags(), lax)] == ["dog", "sea", "car"]
+    assert [tag.text for tag in filtered(FilterTags(score="cosine"), strict)] == ["dog"]
+    assert [tag.text for tag in filtered(FilterTags(score="cosine"), lax)] == ["dog", "sea", "car"]
 
 
 def test_an_encoder_without_default_is_refused_with_the_ways_out():
@@ -64,38 +66,47 @@ def test_an_encoder_without_default_is_refused_with_the_ways_out():
     with pytest.raises(
         ConfigError, match=r"'new-clip' has no default .*filter_tags\.threshold=-1\.0 to rank only"
     ):
-        FilterTags().setup(unknown)
-    FilterTags(threshold=-1.0).setup(unknown)
+        FilterTags(score="cosine").setup(unknown)
+    FilterTags(score="cosine", threshold=-1.0).setup(unknown)
 
 
 def test_top_k_keeps_the_best():
-    assert [tag.text for tag in filtered(FilterTags(threshold=-1.0, top_k=2))] == ["dog", "sea"]
+    assert [tag.text for tag in filtered(FilterTags(score="cosine", threshold=-1.0, top_k=2))] == [
+        "dog",
+        "sea",
+    ]
     many = {f"tag {number}": 0.5 for number in range(15)}
-    assert len(filtered(FilterTags(threshold=-1.0), tags=many)) == 10
-    assert len(filtered(FilterTags(threshold=-1.0, top_k=None), tags=many)) == 15
+    assert len(filtered(FilterTags(score="cosine", threshold=-1.0), tags=many)) == 10
+    assert len(filtered(FilterTags(score="cosine", threshold=-1.0, top_k=None), tags=many)) == 15
 
 
 def test_equal_scores_are_ordered_by_text():
     twins = [Tag.proposed(text, 0.5, "fake") for text in ("dog", "Dog", "dog")]
     encoder = FakeEncoder({"dog": 0.0, "Dog": 0.0})
-    assert [tag.text for tag in filtered(FilterTags(threshold=-1.0), encoder, twins)] == ["Dog", "dog", "dog"]
+    assert [tag.text for tag in filtered(FilterTags(score="cosine", threshold=-1.0), encoder, twins)] == [
+        "Dog",
+        "dog",
+        "dog",
+    ]
 
 
 def test_a_tag_with_braces_is_a_tag_like_others():
     encoder = FakeEncoder({"a photo of my {} {0} dog": 0.6})
-    (tag,) = filtered(FilterTags(threshold=0.5), encoder, {"my {} {0} dog": 0.1})
+    (tag,) = filtered(FilterTags(score="cosine", threshold=0.5), encoder, {"my {} {0} dog": 0.1})
     assert tag.text == "my {} {0} dog"
 
 
 def test_the_template_is_what_the_encoder_reads():
     encoder = FakeEncoder({"a drawing of dog": 0.9})
-    (tag,) = filtered(FilterTags(threshold=0.8, template="a drawing of {}"), encoder, {"dog": 0.1})
+    (tag,) = filtered(
+        FilterTags(score="cosine", threshold=0.8, template="a drawing of {}"), encoder, {"dog": 0.1}
+    )
     assert tag.text == "dog"
 
 
 def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
     encoder = FakeEncoder(SIMILARITIES)
-    stage = FilterTags()
+    stage = FilterTags(score="cosine")
     stage.setup(FakeModels(fake_encoder=encoder))
     stage([make_sample(tags=TAGS), make_sample(tags={"dog": 0.1}), make_sample()])
     stage([make_sample(tags=TAGS)])
@@ -114,6 +125,7 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
             {"threshold": 101, "score": "standardised"},
             r"filter_tags\.threshold is 101; allowed: a number from -100 to 100",
         ),
+        ({"threshold": 0.25}, r"filter_tags\.threshold = 0\.25 says nothing without .*filter_tags\.score"),
         ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
         ({"top_k": 0}, r"filter_tags\.top_k is 0"),
         ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),
@@ -142,12 +154,13 @@ def test_a_standardised_score_says_how_far_a_tag_stands_above_unrelated_labels()
     encoder = FakeEncoder(SIMILARITIES)
     image = encoder.embed_images([make_sample().image])
     cosines = image @ encoder.embed_texts([f"a photo of {label}" for label in background_labels()]).T
-    [tag] = filtered(FilterTags(score="standardised", threshold=2.0), encoder, {"dog": 0.7, "car": 0.9})
-    assert tag.score == pytest.approx((0.5 - cosines.mean()) / cosines.std(), rel=1e-4)
+    [tag] = filtered(FilterTags(score="standardised", threshold=1.5), encoder, {"dog": 0.7, "car": 0.9})
+    middle, high = np.percentile(cosines, [50, 95])
+    assert tag.score == pytest.approx((0.5 - middle) / (high - middle), rel=1e-4)
 
 
 def test_a_standardised_tag_keeps_its_cosine_too():
-    [tag] = filtered(FilterTags(score="standardised", threshold=2.0), tags={"dog": 0.7})
+    [tag] = filtered(FilterTags(score="standardised", threshold=1.5), tags={"dog": 0.7})
     assert list(tag.scores) == ["fake", "filter_tags.cosine", "filter_tags"]
     assert tag.scores["filter_tags.cosine"] == pytest.approx(0.5, abs=1e-6)
     assert tag.score == tag.scores["filter_tags"]
@@ -177,9 +190,22 @@ def test_standardised_scores_of_a_batch_are_those_of_its_images_alone():
 
 def test_the_background_costs_one_call_per_encoder_and_none_per_batch():
     encoder = FakeEncoder(SIMILARITIES)
-    stage = FilterTags(score="standardised", threshold=2.0)
+    stage = FilterTags(score="standardised", threshold=1.5)
     stage.setup(FakeModels(fake_encoder=encoder))
     assert encoder.text_batches == [len(background_labels())]
     for _ in range(2):
         stage([make_sample(tags=TAGS)])
     assert encoder.text_batches == [len(background_labels()), 3]
+
+
+def test_what_is_cut_by_default_is_standardised_at_one_cut_for_every_encoder():
+    for encoder in (FakeEncoder(SIMILARITIES, id="plain"), ShiftedEncoder(SIMILARITIES, id="shifted")):
+        by_default = filtered(FilterTags(), encoder)
+        named = FilterTags(score="standardised", threshold=STANDARDISED_CUT)
+        assert by_default == filtered(named, encoder)
+        assert [tag.text for tag in by_default] == ["dog"]
+
+
+def test_an_encoder_may_bring_a_standardised_cut_of_its_own():
+    lax = FakeEncoder(SIMILARITIES, default_thresholds={"standardised": -100.0})
+    assert [tag.text for tag in filtered(FilterTags(), lax)] == ["dog", "sea", "car"]

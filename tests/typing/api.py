@@ -37,7 +37,7 @@ from autotag.testing import FakeCaptioner, FakeDetector, FakeEncoder, FakeExtrac
 assert_type(autotag.tag("beach.jpg"), Result)
 assert_type(autotag.tag(Path("beach.jpg"), preset="mini", device="cpu"), Result)
 
-tagger = autotag.load("base", device="cuda", filter_tags={"threshold": 0.25})
+tagger = autotag.load("base", device="cuda", filter_tags={"top_k": 5})
 assert_type(tagger, autotag.Pipeline)
 assert_type(tagger("beach.jpg"), Result)
 assert_type(tagger(Image.new("RGB", (1, 1))), Result)
@@ -87,7 +87,7 @@ pipeline = autotag.Pipeline(
         ExtractKeyphrases(top_n=10),
         MergeTags(),
         only_long_words,
-        FilterTags(threshold=0.22),
+        FilterTags(score="cosine", threshold=0.22),
         MatchVocabulary(("cat", "dog"), name="pets"),
         AssemblePrompt(),
         Shout(),
