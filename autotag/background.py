@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotag.errors import ConfigError
 from autotag.label_matrix import label_matrix
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).resolve().parent / "data" / "english" / "background_labels.txt"
 _HIGH = 0.95
+_LEAST_DISTINCT = 0.5
 _LEAST_UNIT = 1e-6
 
 
@@ -38,18 +40,26 @@ class Background:
     Args:
         encoder: embeds them.
         template: sentence around a label, with one ``{}``; that of the tags that are to be compared.
+
+    Raises:
+        ConfigError: the encoder gives most labels one vector, so that they are no scale.
     """
 
     def __init__(self, encoder: ImageTextEncoder, template: str) -> None:
         self._matrix = label_matrix(encoder, background_labels(), template=template, name="background labels")
+        count, distinct = len(self._matrix.labels), len(np.unique(self._matrix.vectors.round(4), axis=0))
+        if distinct < _LEAST_DISTINCT * count:
+            raise ConfigError(
+                f"encoder {encoder.id!r} tells only {distinct} of {count} unrelated labels apart, "
+                "so its scores cannot be standardised by them; set score='cosine'."
+            )
 
     def levels(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, 2): what counts as 0 on each image, and the length of the unit there.
 
         0 is the median of the labels' cosines with a unit vector of an image, and 1 their 95th percentile:
         some labels do fit an image, and would move a mean and a standard deviation more on a good encoder
-        than on a poor one. The unit is at least 1e-6, so that an encoder that tells no labels apart gives
-        finite scores.
+        than on a poor one. The unit is at least 1e-6, so that scores are finite.
 
         Args:
             image_vectors: (B, D) float32, unit rows.

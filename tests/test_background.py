@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autotag.background import Background, background_labels
+from autotag.errors import ConfigError
 from autotag.testing import FakeEncoder, make_image
 
 
@@ -34,12 +35,13 @@ def test_the_labels_are_embedded_once_per_encoder_and_template():
     assert second.text_batches == [len(background_labels())]
 
 
-def test_an_encoder_that_tells_no_labels_apart_gives_finite_levels():
-    class Blind(FakeEncoder):
-        def embed_texts(self, texts, /):
-            return np.repeat(super().embed_texts(["a"]), len(texts), axis=0)
+class Blind(FakeEncoder):
+    """Knows one word."""
 
-    encoder = Blind(id="blind")
-    [[zero, unit]] = Background(encoder, "{}").levels(encoder.embed_images([make_image("red")]))
-    assert np.isfinite(zero)
-    assert unit == pytest.approx(1e-6, rel=0.1)
+    def embed_texts(self, texts, /):
+        return super().embed_texts(["dog" if "dog" in text else "a" for text in texts])
+
+
+def test_an_encoder_that_tells_few_labels_apart_is_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"'blind' tells only 2 of \d+ unrelated labels apart.*'cosine'"):
+        Background(Blind(id="blind"), "{}")

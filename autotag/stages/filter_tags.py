@@ -44,7 +44,8 @@ class FilterTags:
 
     Raises:
         ConfigError: an option is out of range, or a threshold comes without its score; from ``setup``, when
-            cosines are cut, ``threshold`` is None and the encoder has no default.
+            cosines are cut, ``threshold`` is None and the encoder has no default, or when the encoder tells
+            too few words apart to standardise by.
     """
 
     _: KW_ONLY

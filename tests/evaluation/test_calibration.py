@@ -23,7 +23,7 @@ TABLE = {
     "encoder": "clip-mini",
     "stages": [
         {"stage": "match_vocabulary", "vocabulary": WORDS},
-        {"stage": "filter_tags", "threshold": 0.9, "top_k": 3},
+        {"stage": "filter_tags", "score": "cosine", "threshold": 0.9, "top_k": 3},
         {"stage": "only_for_later", "option": 1},
     ],
 }
