@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+PRESET = """
+encoder = "clip-mini"
+[[stages]]
+stage = "match_vocabulary"
+vocabulary = ["dog", "cat", "rocket"]
+[[stages]]
+stage = "filter_tags"
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "more", "whole"),
+    [
+        ("", (), True),
+        ('score = "cosine"\n', (), True),
+        ('score = "cosine"\nthreshold = 0.9\n', (), True),
+        ("", ("--set", "filter_tags.score=cosine", "--set", "filter_tags.threshold=0.9"), False),
+    ],
+)
+def test_the_cut_of_either_score_is_opened_unless_it_is_set_by_hand(run, tmp_path, own, more, whole):
+    preset = tmp_path / "own.toml"
+    preset.write_text(PRESET + own, encoding="utf-8")
+    result = run("thresholds", EXAMPLES, "--preset", preset, "--at", "-99", "--format", "json", *more)
+    if not whole:
+        assert result.exit_code == 2
+        assert "has a tag" in result.stderr
+        return
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["cuts"][0]["tags"] == 3 * found["photos"]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.scores import LOWEST, STANDARDISED_CUT, check_cut
+
+
+@pytest.mark.parametrize(
+    ("threshold", "score"),
+    [
+        (None, None),
+        (None, "cosine"),
+        (-1, "cosine"),
+        (1.0, "cosine"),
+        (-100.0, "standardised"),
+        (3, "standardised"),
+    ],
+)
+def test_a_cut_on_its_scores_scale_is_taken(threshold, score):
+    check_cut("filter_tags", threshold, score)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "score", "message"),
+    [
+        (
+            0.25,
+            None,
+            r"filter_tags\.threshold = 0\.25 says nothing without its score; set filter_tags\.score",
+        ),
+        (1.5, "cosine", r"threshold is 1\.5; allowed: a number from -1 to 1"),
+        (-100.5, "standardised", r"threshold is -100\.5; allowed: a number from -100 to 100"),
+        (None, "sigmoid", r"filter_tags\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
+    ],
+)
+def test_any_other_is_refused(threshold, score, message):
+    with pytest.raises(ConfigError, match=message):
+        check_cut("filter_tags", threshold, score)
+
+
+def test_the_default_cut_lies_on_its_scale_above_most_unrelated_labels():
+    assert 1 < STANDARDISED_CUT < -LOWEST["standardised"]
