@@ -85,7 +85,7 @@ def thresholds(
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
     from autotag import config
-    from autotag.scores import DEFAULT_SCORE, LOWEST
+    from autotag.scores import LOWEST, score_for
 
     changes = config.parse_overrides(settings).get("filter_tags", {})
     filters = [
@@ -95,8 +95,8 @@ def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     ]
     if not filters or "threshold" in changes:
         return []
-    score = filters[0].get("score", "none")
-    score = DEFAULT_SCORE if score == "none" else score
+    given = {key: value for key, value in filters[0].items() if value != "none"}
+    score = score_for(given.get("score"), given.get("threshold"), {})
     if score not in LOWEST:
         return []
     return [f"filter_tags.score={score}", f"filter_tags.threshold={LOWEST[score]}"]

@@ -18,7 +18,7 @@ from autotag.evaluation.caption_words import content_words, is_said
 from autotag.evaluation.measures import Interval, Measure, bootstrap_interval, mean_measure, sum_measure
 from autotag.evaluation.tag_metrics import f1, precision, recall
 from autotag.pipeline import DEFAULT_ENCODER
-from autotag.scores import DEFAULT_SCORE, LOWEST
+from autotag.scores import LOWEST, score_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +126,7 @@ def calibrate(
             f"{dataset.name!r} has one image; a cut takes at least two, one to fit it and one to judge it."
         )
     name, stage = _filter_of(table)
-    wanted: Score = score or stage.score or DEFAULT_SCORE
+    wanted: Score = score or score_for(stage.score, stage.threshold, {})
     opened = {name: {"score": wanted, "threshold": LOWEST[wanted], "top_k": None}}
     proposing = _proposing(dataset, config.overridden(dict(table), opened))
     with config.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from autotag import protocols, registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.protocols import ModelKind, ModelRequest
+from autotag.scores import STANDARDISED_CUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,8 @@ class ModelCard:
         revision: commit, tag or branch on the hub.
         licence: SPDX id or words.
         download_size: bytes, rounded; 0 for bundled weights and for those behind a server.
-        default_thresholds: score name -> the cut that suits this encoder.
+        default_thresholds: score name -> the cut that suits this encoder. A cut for cosines alone is one that
+            was fitted, and is what ``FilterTags`` then uses.
         origin: what it was trained by or on, one line, with its paper.
         hub_id: the hub repository that holds the weights; None for bundled weights and those behind a server.
     """
@@ -110,7 +112,7 @@ def _hub_card(
         licence=licence,
         download_size=megabytes * 1_000_000,
         origin=origin,
-        default_thresholds={} if cosine is None else {"cosine": cosine},
+        default_thresholds={} if cosine is None else {"standardised": STANDARDISED_CUT, "cosine": cosine},
         hub_id=hub_id or source.partition(":")[2],
     )
 

@@ -10,7 +10,7 @@ from autotag.embeddings import TextVectors, image_vectors
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model
 from autotag.ranges import check_count
-from autotag.scores import DEFAULT_SCORE, STANDARDISED_CUT, Score, check_cut
+from autotag.scores import STANDARDISED_CUT, Score, check_cut, score_for
 from autotag.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class FilterTags:
     Args:
         threshold: the lowest score that is kept: a cosine from -1 to 1, a standardised one from -100 to 100.
             None for the score's default: of cosines the encoder's own, of standardised ones that of every
-            encoder. A threshold is refused without its ``score``.
-        score: what is computed and cut, see ``autotag.scores``; None for ``"standardised"``.
+            encoder.
+        score: what is computed and cut, see ``autotag.scores``. None for ``"cosine"`` with a ``threshold``,
+            and with an encoder that brings a default threshold for cosines only; else ``"standardised"``.
         top_k: tags per image at most, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, or a threshold comes without its score; from ``setup``, when
-            cosines are cut, ``threshold`` is None and the encoder has no default, or when the encoder tells
-            too few words apart to standardise by.
+        ConfigError: an option is out of range; from ``setup``, when cosines are cut, ``threshold`` is None
+            and the encoder has no default, or when the encoder tells too few words apart to standardise by.
     """
 
     _: KW_ONLY
@@ -74,7 +74,7 @@ class FilterTags:
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self._encoder)
-        score = self.score or DEFAULT_SCORE
+        score = score_for(self.score, self.threshold, self._encoder.default_thresholds)
         standardises = score == "standardised"
         self._background = Background(self._encoder, self.template) if standardises else None
         self._lowest = self._threshold_for(self._encoder, score)

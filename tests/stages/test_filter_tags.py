@@ -125,7 +125,7 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
             {"threshold": 101, "score": "standardised"},
             r"filter_tags\.threshold is 101; allowed: a number from -100 to 100",
         ),
-        ({"threshold": 0.25}, r"filter_tags\.threshold = 0\.25 says nothing without .*filter_tags\.score"),
+        ({"threshold": 1.5}, r"filter_tags\.threshold = 1\.5 is no cosine; .*filter_tags\.score"),
         ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
         ({"top_k": 0}, r"filter_tags\.top_k is 0"),
         ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),
@@ -199,11 +199,25 @@ def test_the_background_costs_one_call_per_encoder_and_none_per_batch():
 
 
 def test_what_is_cut_by_default_is_standardised_at_one_cut_for_every_encoder():
-    for encoder in (FakeEncoder(SIMILARITIES, id="plain"), ShiftedEncoder(SIMILARITIES, id="shifted")):
+    for encoder in (
+        FakeEncoder(SIMILARITIES, id="plain", default_thresholds={}),
+        ShiftedEncoder(SIMILARITIES, id="shifted", default_thresholds={"standardised": 1.5, "cosine": 0.0}),
+    ):
         by_default = filtered(FilterTags(), encoder)
         named = FilterTags(score="standardised", threshold=STANDARDISED_CUT)
         assert by_default == filtered(named, encoder)
         assert [tag.text for tag in by_default] == ["dog"]
+
+
+def test_a_cut_that_was_fitted_to_the_encoder_goes_before_the_one_for_all():
+    fitted = FakeEncoder(SIMILARITIES, default_thresholds={"cosine": 0.05})
+    assert filtered(FilterTags(), fitted) == filtered(FilterTags(score="cosine", threshold=0.05), fitted)
+
+
+def test_a_threshold_without_its_score_is_one_of_cosines():
+    alone = filtered(FilterTags(threshold=0.25))
+    assert alone == filtered(FilterTags(score="cosine", threshold=0.25))
+    assert [tag.text for tag in alone] == ["dog", "sea"]
 
 
 def test_an_encoder_may_bring_a_standardised_cut_of_its_own():
