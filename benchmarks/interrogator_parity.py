@@ -3,13 +3,16 @@
     python -m venv peer && peer/bin/pip install clip-interrogator==0.6.0
     python benchmarks/interrogator_parity.py --peer peer/bin/python [--photos FOLDER] [--count 20]
     python benchmarks/interrogator_parity.py --peer peer/bin/python --full-size [--every 8]
+    python benchmarks/interrogator_parity.py --peer peer/bin/python --full-size --device cuda \
+        --architecture ViT-L-14 --count 16 --candidates 2048
 
 Its package lives in an environment of its own and runs in a process of its own; without it this says so and
 ends. Both sides get the same label vectors (written into its cache), the same caption, the pixels of its own
 preprocessing, single precision, one thread. Without --full-size the model is the bundled clip-mini, and each
 photograph is asked in four modes; with it, ViT-B-32 with seeded random weights, one photograph in mode best,
 and its label vectors take a quarter of an hour at first (--every 8: every 8th line of its lists). A choice is
-the same if its tokens are: "8k" and "8 k" are one text to the model.
+the same if its tokens are: "8k" and "8 k" are one text to the model. Seconds are of the processor; on a GPU,
+where best and fast are asked, of the clock. Several photographs are asked together as well ("in batches").
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import open_clip
 import torch
+from interrogator_peer import clock
 from material import add_material_options, caption_texts, photographs
 from PIL import Image
 from reporting import options, report
@@ -90,16 +93,16 @@ def main() -> None:
         return
     site, peer_version = found.stdout.split()
     torch.set_num_threads(1)
-    place = full_size(given.cache) if given.full_size else mini()
-    encoder = encoder_at(place)
+    place = full_size(given.cache, given.architecture) if given.full_size else mini()
+    encoder = encoder_at(place, given.device)
     folder = given.cache / "interrogator" / f"{place.architecture.replace(':', '-')}-every-{given.every}"
     os.environ[FOLDER_VARIABLE] = str(folder)
     copy_lists(Path(site) / "clip_interrogator", folder / "clip_interrogator", given.every)
     sys.path.insert(0, str(folder))  # where autotag finds the lists
     write_vectors(encoder, folder / "cache", place.architecture)
     expected = peer_answers(given, place, folder)
-    found_rows = [compared(encoder, answer, given.candidates) for answer in expected]
-    summarise(given, found_rows, peer_version)
+    found_rows = [compared(encoder, answer, given) for answer in expected]
+    summarise(given, found_rows, together(encoder, expected, given), peer_version)
 
 
 def parsed() -> argparse.Namespace:
@@ -109,7 +112,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="photographs (20; at full size 1)")
     parser.add_argument("--candidates", type=int, default=128, help="its flavor_intermediate_count")
     parser.add_argument("--every", type=int, default=1, help="of its lists every so many-th line only")
-    parser.add_argument("--full-size", action="store_true", help="ViT-B-32, mode best")
+    parser.add_argument("--full-size", action="store_true", help="a published architecture, mode best")
+    parser.add_argument("--architecture", default="ViT-B-32", help="of --full-size, as open_clip calls it")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16, help="photographs that are asked together")
     given = parser.parse_args()
     given.count = given.count or (1 if given.full_size else 20)
     given.cache = given.cache.resolve()
@@ -120,23 +126,23 @@ def mini() -> Place:
     return Place(f"local-dir:{CLIP_MINI.name}", CLIP_MINI.parent, None)
 
 
-def full_size(cache: Path) -> Place:
+def full_size(cache: Path, architecture: str) -> Place:
     """Seeded weights in a file, so that both processes load the same."""
-    path = cache / "interrogator" / "vit-b-32.pt"
+    path = cache / "interrogator" / f"{architecture.lower()}.pt"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(0)
-        torch.save(open_clip.create_model("ViT-B-32").state_dict(), path)
-    return Place("ViT-B-32", path.parent, str(path))
+        torch.save(open_clip.create_model(architecture).state_dict(), path)
+    return Place(architecture, path.parent, str(path))
 
 
-def encoder_at(place: Place) -> OpenClipEncoder:
+def encoder_at(place: Place, device: str) -> OpenClipEncoder:
     """With open_clip's own preprocessing, which is the peer's."""
     name = place.architecture.replace("local-dir:", f"local-dir:{place.folder}/")
     model = open_clip.create_model(name, pretrained=place.weights).eval()
     weights = sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values()))
     return OpenClipEncoder(
-        model,
+        model.to(device),
         open_clip.get_tokenizer(name),
         id=f"parity:{weights.hexdigest()}",
         dtype="float32",
@@ -178,7 +184,8 @@ def peer_answers(given: argparse.Namespace, place: Place, folder: Path) -> list[
         "cache": str(folder / "cache"),
         "lists": str(folder / "clip_interrogator" / "data"),
         "candidates": given.candidates,
-        "modes": ["best"] if given.full_size else MODES,
+        "device": given.device,
+        "modes": modes_of(given),
         "photographs": [
             {"path": str(path), "caption": captions[place % len(captions)]}
             for place, path in enumerate(paths)
@@ -191,6 +198,13 @@ def peer_answers(given: argparse.Namespace, place: Place, folder: Path) -> list[
     return answers
 
 
+def modes_of(given: argparse.Namespace) -> tuple[str, ...]:
+    """The modes that photographs are asked in."""
+    if not given.full_size:
+        return MODES
+    return ("best",) if given.device == "cpu" else ("best", "fast")
+
+
 @functools.cache
 def stage_of(encoder: OpenClipEncoder, mode: Any, candidates: int) -> AssemblePrompt:
     stage = AssemblePrompt(mode, compat="clip-interrogator", candidates=candidates)
@@ -198,20 +212,42 @@ def stage_of(encoder: OpenClipEncoder, mode: Any, candidates: int) -> AssemblePr
     return stage
 
 
-def compared(encoder: OpenClipEncoder, answer: dict[str, Any], candidates: int) -> dict[str, Any]:
+def asked(answer: dict[str, Any]) -> Sample:
+    """A photograph as the stage gets it, read anew, with the caption that its answer was given to."""
+    image = Image.open(answer["path"]).convert("RGB")
+    sample = Sample(answer["path"], image, image.size)
+    sample.captions = [Caption(answer["caption"], "given")]
+    return sample
+
+
+def together(
+    encoder: OpenClipEncoder, expected: list[dict[str, Any]], given: argparse.Namespace
+) -> dict[str, float]:
+    """By mode our seconds per photograph when several are asked at once; nothing for one alone."""
+    seconds = {}
+    for mode in modes_of(given):
+        answers = [answer for answer in expected if answer["mode"] == mode]
+        if len(answers) < 2:
+            continue
+        stage = stage_of(encoder, mode, given.candidates)
+        start = clock(given.device)
+        for first in range(0, len(answers), given.batch):
+            stage([asked(answer) for answer in answers[first : first + given.batch]])
+        seconds[mode] = (clock(given.device) - start) / len(answers)
+    return seconds
+
+
+def compared(encoder: OpenClipEncoder, answer: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     """One of its answers beside ours."""
-    stage = stage_of(encoder, answer["mode"], candidates)
+    stage = stage_of(encoder, answer["mode"], given.candidates)
     steps: list[tuple[str, float]] = []
     if answer["mode"] in {"best", "negative"}:
         plain = stage._scorer.scorer if isinstance(stage._scorer, Listening) else stage._scorer  # noqa: SLF001
         stage._scorer = listening = Listening(plain, reverse=answer["mode"] == "negative")  # noqa: SLF001
         steps = listening.steps
-    start = time.process_time()
-    image = Image.open(answer["path"]).convert("RGB")
-    sample = Sample(answer["path"], image, image.size)
-    sample.captions = [Caption(answer["caption"], "given")]
-    stage([sample])
-    seconds = time.process_time() - start
+    start = clock(given.device)
+    stage([sample := asked(answer)])
+    seconds = clock(given.device) - start
     if answer["mode"] == "best":
         steps.pop()  # of the four prompts; the peer asks for these otherwise
     pairs = list(zip(answer["steps"], steps, strict=False))
@@ -235,9 +271,14 @@ def same(encoder: OpenClipEncoder, one: str, other: str) -> bool:
     return bool(torch.equal(encoder.tokenizer([one]), encoder.tokenizer([other])))
 
 
-def summarise(given: argparse.Namespace, found: list[dict[str, Any]], peer_version: str) -> None:
+def summarise(
+    given: argparse.Namespace,
+    found: list[dict[str, Any]],
+    in_batches: dict[str, float],
+    peer_version: str,
+) -> None:
     columns = ["mode", "photographs", "same prompts", "letter by letter", "steps", "same choices",
-               "largest difference", "peer, s", "autotag, s", "ratio"]  # fmt: skip
+               "largest difference", "peer, s", "autotag, s", "ratio", "in batches, s each"]  # fmt: skip
     rows = []
     for mode in dict.fromkeys(row["mode"] for row in found):
         of_mode = [row for row in found if row["mode"] == mode]
@@ -245,12 +286,15 @@ def summarise(given: argparse.Namespace, found: list[dict[str, Any]], peer_versi
         counts = [sum(row[what] for row in of_mode)
                   for what in ("same prompt", "same text", "steps", "same choices")]  # fmt: skip
         difference = max(row["largest difference"] for row in of_mode)
-        rows.append([mode, len(of_mode), *counts, difference, theirs, ours, theirs / ours])
+        rows.append([mode, len(of_mode), *counts, difference, theirs, ours, theirs / ours,
+                     in_batches.get(mode)])  # fmt: skip
     equal = all(row["same prompt"] and row["same choices"] for row in found)
     close = all(row["largest difference"] <= CLOSE for row in found)
     name = "interrogator_parity_full_size" if given.full_size else "interrogator_parity"
     findings = {"clip-interrogator": peer_version, "identical": equal, "similarities within 1e-5": close,
                 "answers": found}  # fmt: skip
+    if given.full_size and (given.device, given.architecture) != ("cpu", "ViT-B-32"):
+        name += f"_{given.architecture}_{given.device}".lower()
     given.peer, given.cache = Path(given.peer).name, given.cache.name
     report(name, given, columns, rows, findings=findings)
     if not (equal and close):

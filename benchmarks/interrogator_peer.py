@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def interrogated(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per photograph and mode: the prompt, [text chosen, similarity] of every step, CPU seconds."""
+    """Per photograph and mode: the prompt, [text chosen, similarity] of every step, seconds."""
     import torch
     from PIL import Image
 
@@ -45,14 +45,24 @@ def interrogated(job: dict[str, Any]) -> list[dict[str, Any]]:
         image = Image.open(photograph["path"]).convert("RGB")
         for mode in job["modes"]:
             steps.clear()
-            start = time.process_time()
+            start = clock(job["device"])
             prompt = asked(peer, mode, image, photograph["caption"])
-            taken = time.process_time() - start
+            taken = clock(job["device"]) - start
             answers.append(
                 {**photograph, "mode": mode, "prompt": prompt, "steps": [*steps], "seconds": taken}
             )
             print(f"{Path(photograph['path']).name} {mode}: {taken:.1f} s", file=sys.stderr)
     return answers
+
+
+def clock(device: str) -> float:
+    """Seconds of processor time; on a GPU of wall time, once it is idle."""
+    import torch
+
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def listened_to(job: dict[str, Any]) -> tuple[Any, list[tuple[str, float]]]:
@@ -70,7 +80,7 @@ def listened_to(job: dict[str, Any]) -> tuple[Any, list[tuple[str, float]]]:
 
     os.chdir(job["folder"])  # a name may hold one slash, so a model in a folder is named from beside it
     model, _, preprocess = open_clip.create_model_and_transforms(
-        job["architecture"], pretrained=job["weights"], device="cpu"
+        job["architecture"], pretrained=job["weights"], device=job["device"]
     )
     config = Config(
         caption_model_name=None,
@@ -78,7 +88,7 @@ def listened_to(job: dict[str, Any]) -> tuple[Any, list[tuple[str, float]]]:
         cache_path=job["cache"],
         download_cache=False,
         data_path=job["lists"],
-        device="cpu",
+        device=job["device"],
         flavor_intermediate_count=job["candidates"],
         quiet=True,
     )
