@@ -123,6 +123,7 @@ class AssemblePrompt:
         return frozenset() if self.mode in _WITHOUT_ENCODER else frozenset({"encoder"})
 
     def setup(self, models: Models, /) -> None:
+        """Borrows the encoder and finds or embeds the phrases, in modes that compare."""
         if self.mode in _WITHOUT_ENCODER:
             return
         from autotag.models.text_reader import text_reader

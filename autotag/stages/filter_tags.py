@@ -72,6 +72,11 @@ class FilterTags:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
+        """Borrows the encoder, and embeds the unrelated labels that standardised scores want.
+
+        Raises:
+            ConfigError: see the class.
+        """
         self._encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self._encoder)
         score = score_for(self.score, self.threshold, self._encoder.default_thresholds)

@@ -78,6 +78,7 @@ class MatchVocabulary:
         self._labels = _read(self.vocabulary, self.name)
 
     def setup(self, models: Models, /) -> None:
+        """Borrows the encoder, and embeds the vocabulary."""
         self._encoder = models.encoder(self.encoder)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
