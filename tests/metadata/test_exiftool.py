@@ -131,7 +131,7 @@ def test_exiftool_reads_every_field_of_a_splice_and_finds_the_file_no_worse(exif
 
 
 @needs_exiftool
-@pytest.mark.parametrize("name", [*THROUGH_EXIFTOOL, "jpeg_full"])
+@pytest.mark.parametrize("name", [*THROUGH_EXIFTOOL, "jpeg_full", "jpeg_extended", "jpeg_motion"])
 def test_sidecars_read_back_by_exiftool(exiftool, put, name):
     path = put(name)
     people = read_existing(path.read_bytes()).keywords.flat
