@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import SOME_FAILED, dataset_options, device_option, quiet_option, set_option
 
 if TYPE_CHECKING:
     from autotag.evaluation.calibration import Calibration, HeldOut
@@ -46,15 +46,7 @@ Exit codes:
     help="The preset with the cut, for --preset of any command.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output where it is there already.")
-@click.option(
-    "--images",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the images are; by default beside the data set or in images/.",
-)
-@click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=2), help="So many images, drawn at random.")
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw.")
+@dataset_options(fewest=2)
 @device_option
 @quiet_option
 @click.pass_context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import SOME_FAILED, quiet_option, weights_option
+from autotag.cli.options import SOME_FAILED, dataset_options, quiet_option, weights_option
 
 if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Judges
@@ -67,15 +67,7 @@ Exit codes:
     show_default=True,
     help="An encoder for CLIPScore, RefCLIPScore and image R@k, such as clip-vit-b-32-openai.",
 )
-@click.option(
-    "--images",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the images are; by default beside the data set or in images/.",
-)
-@click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="So many images, drawn at random.")
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw.")
+@dataset_options(fewest=1)
 @click.option(
     "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps; by default each preset's own."
 )

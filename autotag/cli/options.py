@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,6 +25,30 @@ def device_option(command: Command) -> Command:
     """``--device``."""
     words = "auto, cpu, cuda, cuda:1, mps; by default the preset's own."
     return click.option("--device", metavar="DEVICE", help=words)(command)
+
+
+def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
+    """``--images``, ``--skip-missing``, ``--limit`` of so many images at least, and ``--seed``."""
+    options = [
+        click.option(
+            "--images",
+            metavar="FOLDER",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Where the images are; by default beside the data set or in images/.",
+        ),
+        click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing."),
+        click.option(
+            "--limit", metavar="N", type=click.IntRange(min=fewest), help="So many images, drawn at random."
+        ),
+        click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw."),
+    ]
+
+    def added(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return added
 
 
 def weights_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
