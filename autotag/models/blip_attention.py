@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import nn
-from torch.nn import functional
 from transformers.models.blip import modeling_blip
 
 from autotag.fast_paths import say_not_used
+from autotag.models.packed_attention import SelfAttention, fused, self_attention
 
 if TYPE_CHECKING:
     from transformers.models.blip.modeling_blip import BlipVisionModel
@@ -28,10 +28,12 @@ class FusedBlipAttention(nn.Module):
 
     Args:
         plain: the module to stand in for.
+        attend: how.
     """
 
-    def __init__(self, plain: Any) -> None:
+    def __init__(self, plain: Any, attend: SelfAttention = fused) -> None:
         super().__init__()
+        self.attend = attend
         self.num_heads = plain.num_heads
         self.scale = plain.scale
         self.qkv = plain.qkv
@@ -39,31 +41,41 @@ class FusedBlipAttention(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
         """(B, N, D) to (B, N, D), and None where the plain module gives its probabilities."""
-        batch, tokens, width = hidden_states.shape
-        split = self.qkv(hidden_states).view(batch, tokens, 3, self.num_heads, -1)
+        split = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        context = functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        return self.projection(context.transpose(1, 2).reshape(batch, tokens, width)), None
+        return self.projection(self.attend(query, key, value, self.scale)), None
 
 
-def fuse_attention(tower: BlipVisionModel) -> bool:
+def fuse_attention(tower: BlipVisionModel, *, packed: bool = False) -> bool:
     """Puts fused attention into an image tower, for inference; whether the installed transformers fits it.
 
     If it does not, the tower stays as it is, and one warning says why.
+
+    Args:
+        tower: on its device and in its dtype.
+        packed: whether oneDNN's product may be tried, see ``packed_attention``.
     """
     fault = _fault()
     if fault is not None:
         say_not_used("blip_attention", fault)
         return False
-    _fuse(tower)
+    _fuse(tower, _self_attention(tower) if packed else fused)
     return True
 
 
-def _fuse(tower: Any) -> None:
+def _self_attention(tower: Any) -> SelfAttention:
+    """The faster way for the tokens of a tower."""
+    config = tower.config
+    heads, width = config.num_attention_heads, config.hidden_size
+    like = tower.embeddings.position_embedding
+    return self_attention(heads, tower.embeddings.num_positions, width // heads, like)
+
+
+def _fuse(tower: Any, attend: SelfAttention = fused) -> None:
     for layer in tower.encoder.layers:
         if type(layer.self_attn) is not modeling_blip.BlipAttention:
             raise TypeError(f"expected a BlipAttention, not a {type(layer.self_attn).__name__}")
-        layer.self_attn = FusedBlipAttention(layer.self_attn)
+        layer.self_attn = FusedBlipAttention(layer.self_attn, attend)
 
 
 @lru_cache(maxsize=1)

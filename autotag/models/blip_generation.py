@@ -37,7 +37,7 @@ _NEVER = -1.0e9
 """The score of what must not be chosen."""
 _TYPICAL_TOKENS = 14
 """How long captions are, to guess what a call will cost."""
-_TOKENS_AT_ONCE = 2400
+_TOKENS_AT_ONCE = 1200
 """Tokens of images that a CPU encodes at a time: about what its caches hold."""
 _TOLERANCE = 1e-3
 _NEUTRAL = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
@@ -62,10 +62,12 @@ class BlipGenerator(nn.Module):
 
     Args:
         model: evaluating, on its device. The projections of its self-attention become parts of one weight.
+        packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
     """
 
-    def __init__(self, model: BlipForConditionalGeneration) -> None:
+    def __init__(self, model: BlipForConditionalGeneration, *, packed: bool = False) -> None:
         super().__init__()
+        self._packed = packed
         self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
         self._decoder = _Decoder(model.text_decoder)
 
@@ -95,7 +97,7 @@ class BlipGenerator(nn.Module):
         states = self._encoded(inputs["pixel_values"])
         prompt = self._prompt(inputs, len(states))
         tokens = prompt.shape[1] - 1 + options.num_beams * min(options.max_new_tokens, _TYPICAL_TOKENS)
-        images = self._decoder.attend_to(states, tokens)
+        images = self._decoder.attend_to(states, tokens, rows=options.num_beams, packed=self._packed)
         if options.num_beams == 1:
             return Written(_greedy(self._decoder, images, prompt, options), None)
         return _BeamSearch(self._decoder, images, prompt, options).run()
@@ -116,13 +118,13 @@ class BlipGenerator(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else cast("torch.Tensor", parts[0])
 
 
-def blip_generator(model: BlipForConditionalGeneration) -> BlipGenerator | None:
+def blip_generator(model: BlipForConditionalGeneration, *, packed: bool = False) -> BlipGenerator | None:
     """The generator for a model; None, and one warning that says why, where it would not write the same."""
     fault = _config_fault(model) or _fault()
     if fault is not None:
         say_not_used("blip_generation", fault)
         return None
-    return BlipGenerator(model)
+    return BlipGenerator(model, packed=packed)
 
 
 class _Layer(nn.Module):
@@ -192,9 +194,10 @@ class _Decoder(nn.Module):
         self.end: int = config.sep_token_id
         self.padding: int = config.pad_token_id
 
-    def attend_to(self, states: torch.Tensor, tokens: int) -> CrossAttention:
-        """Attention to (B, N, E) states of images, the cheaper kind for so many tokens per image."""
-        return cheaper_attention(states, [cast("_Layer", layer) for layer in self.layers], tokens)
+    def attend_to(self, states: torch.Tensor, tokens: int, *, rows: int, packed: bool) -> CrossAttention:
+        """Attention to (B, N, E) states of images, see ``cheaper_attention``."""
+        layers = [cast("_Layer", layer) for layer in self.layers]
+        return cheaper_attention(states, layers, tokens=tokens, rows=rows, packed=packed)
 
     def new_cache(self, length: int, rows: int) -> KeyValueCache:
         """For so many tokens of so many rows."""

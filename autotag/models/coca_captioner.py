@@ -15,6 +15,7 @@ from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.coca_generation import Written, write
 from autotag.models.device import torch_dtype
+from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import LoadedOpenClip, load_open_clip
 from autotag.models.packed_linears import pack_linears
 from autotag.models.views import view_of_open_clip
@@ -59,7 +60,8 @@ class CocaCaptioner:
         plain: AbstractSet[str] = frozenset(),
     ) -> None:
         self.visual = model.visual
-        cached = None if "coca_decoder" in plain else cached_decoder(model)
+        packed = "packed_attention" not in plain
+        cached = None if "coca_decoder" in plain else cached_decoder(model, packed=packed)
         self.decoder: CachedDecoder | PlainDecoder = PlainDecoder(model) if cached is None else cached
         self.tokenizer = tokenizer
         self.name = name
@@ -81,6 +83,8 @@ class CocaCaptioner:
         loaded = load_open_clip(request, "captioner", _check_coca)
         _check_parts(request, loaded)
         _finish_conversion(loaded.model, torch_dtype(request.dtype))
+        if "in_place" not in request.plain:
+            activations_in_place(loaded.model)
         captioner = cls(
             loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
         )

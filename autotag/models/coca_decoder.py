@@ -119,10 +119,12 @@ class CachedDecoder(nn.Module):
 
     Args:
         model: an ``open_clip.CoCa`` with a causal text tower of open_clip's own, evaluating, on its device.
+        packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, packed: bool = False) -> None:
         super().__init__()
+        self._packed = packed
         text, decoder = model.text, model.text_decoder
         kind = text.transformer.get_cast_dtype()
         self.words, self.positions = text.token_embedding, text.positional_embedding.detach().to(kind)
@@ -146,7 +148,9 @@ class CachedDecoder(nn.Module):
         """See ``Decoder``."""
         normal = functional.layer_norm(states.float(), states.shape[-1:], eps=self.epsilon).to(states.dtype)
         layers = [cast("_CrossLayer", layer) for layer in self.cross_layers]
-        images = cheaper_attention(normal, layers, expected)
+        images = cheaper_attention(
+            normal, layers, tokens=expected, rows=max(1, rows // len(states)), packed=self._packed
+        )
         count = len(self.text_layers) + len(self.layers)
         cache = KeyValueCache(length, max(rows, len(states)), count, 2 * self.width, self.positions)
         cache.start(len(states))
@@ -292,13 +296,13 @@ def _after_norm(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm) ->
     return _linear(scaled.to(weight.dtype), moved.to(weight.dtype))
 
 
-def cached_decoder(model: Any) -> CachedDecoder | None:
+def cached_decoder(model: Any, *, packed: bool = False) -> CachedDecoder | None:
     """The decoder for a CoCa; None, and one warning that says why, where it would not give the same."""
     fault = _model_fault(model) or _fault()
     if fault is not None:
         say_not_used("coca_decoder", fault)
         return None
-    return CachedDecoder(model)
+    return CachedDecoder(model, packed=packed)
 
 
 def _model_fault(model: Any) -> str | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn import functional
 
+from autotag.models.packed_attention import ImageStates, StackedStates, image_states
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,29 +39,29 @@ class CrossLayer(Protocol):
 class AbsorbedAttention:
     """Attention to images whose keys and values are never projected."""
 
-    def __init__(self, states: torch.Tensor, layers: Sequence[CrossLayer]) -> None:
-        self.states = states
+    def __init__(self, states: ImageStates, layers: Sequence[CrossLayer]) -> None:
+        self._states = states
         self._layers = layers
 
     @property
     def count(self) -> int:
         """How many images there are."""
-        return len(self.states)
+        return self._states.count
 
     def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
         """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
         layer, (batch, queries, heads, size) = self._layers[index], query.shape
         by_head = (query * size**-0.5).reshape(-1, heads, size).transpose(0, 1)
         absorbed = torch.bmm(by_head, layer.key_weight).view(heads, batch, queries, -1)
-        scores = torch.bmm(absorbed.transpose(0, 1).reshape(batch, heads * queries, -1), self.states.mT)
-        seen = torch.bmm(scores.softmax(-1), self.states).view(batch, heads, queries, -1)
+        seen = self._states.attend(absorbed.transpose(0, 1).reshape(batch, heads * queries, -1))
+        seen = seen.view(batch, heads, queries, -1)
         values = torch.bmm(seen.transpose(0, 1).reshape(heads, batch * queries, -1), layer.value_weight)
         values = values.transpose(0, 1).reshape(batch, queries, -1)
         return values.add_(layer.value_bias)
 
     def take(self, images: torch.Tensor) -> None:
         """Image i becomes what image ``images[i]`` was."""
-        self.states = self.states.index_select(0, images)
+        self._states.take(images)
 
 
 class ProjectedAttention:
@@ -90,13 +92,25 @@ class ProjectedAttention:
 CrossAttention = AbsorbedAttention | ProjectedAttention
 
 
-def cheaper_attention(states: torch.Tensor, layers: Sequence[CrossLayer], tokens: int) -> CrossAttention:
-    """Attention to (B, N, E) states of images, the cheaper kind for so many tokens per image."""
+def cheaper_attention(
+    states: torch.Tensor, layers: Sequence[CrossLayer], *, tokens: int, rows: int, packed: bool
+) -> CrossAttention:
+    """Attention to images, of the kind that is cheaper.
+
+    Args:
+        states: (B, N, E) of the images.
+        layers: that attend to them.
+        tokens: how many there will be per image, of all rows together.
+        rows: captions that are written of each image side by side.
+        packed: whether oneDNN's product may be tried.
+    """
     count, encoded = states.shape[1:]
-    width = len(layers[0].value_bias)
+    width, heads = len(layers[0].value_bias), layers[0].heads
     projecting = count * encoded * width + tokens * count * width
-    absorbing = tokens * encoded * (width + layers[0].heads * count)
-    return AbsorbedAttention(states, layers) if absorbing < projecting else ProjectedAttention(states, layers)
+    absorbing = tokens * encoded * (width + heads * count)
+    if absorbing >= projecting:
+        return ProjectedAttention(states, layers)
+    return AbsorbedAttention(image_states(states, heads * rows) if packed else StackedStates(states), layers)
 
 
 def by_head(rows: torch.Tensor, heads: int) -> torch.Tensor:

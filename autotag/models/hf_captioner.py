@@ -10,6 +10,7 @@ from PIL import Image
 from autotag.models.blip_attention import fuse_attention
 from autotag.models.blip_generation import BlipGenerator, blip_generator
 from autotag.models.generation import captions_of, check_beams, generation_options
+from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
 from autotag.models.views import SquareView, view_of
@@ -184,9 +185,12 @@ class HfCaptioner:
 
 def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
     """Gives a BLIP its fast paths but those in ``plain``; the generator to write with, if any."""
+    if "in_place" not in plain:
+        activations_in_place(model)
+    packed = "packed_attention" not in plain
     if "blip_attention" not in plain:
-        fuse_attention(model.vision_model)
-    generator = None if "blip_generation" in plain else blip_generator(model)
+        fuse_attention(model.vision_model, packed=packed)
+    generator = None if "blip_generation" in plain else blip_generator(model, packed=packed)
     if "packed_linears" not in plain:
         pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
     return generator

@@ -10,6 +10,7 @@ import torch
 
 from autotag.models import folders
 from autotag.models.causal_text import PROBE, CausalText, causal_text_of_clip
+from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
 from autotag.models.views import view_of
@@ -70,6 +71,8 @@ class HfEncoder:
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
+        if "in_place" not in request.plain:
+            activations_in_place(model)
         if "packed_linears" not in request.plain:
             pack_linears(model)
         return cls(

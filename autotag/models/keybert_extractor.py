@@ -42,17 +42,22 @@ class KeybertExtractor:
 
     Args:
         model: the sentence-transformers model that embeds texts and candidates.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
-            ``load`` only: a model that is handed in keeps its weights.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        packed: whether the model's linear layers may be packed. It cannot be saved any more then; as a rule a
+            model that is handed in keeps its weights.
     """
 
-    def __init__(self, model: SentenceTransformer, *, plain: AbstractSet[str] = frozenset()) -> None:
+    def __init__(
+        self, model: SentenceTransformer, *, plain: AbstractSet[str] = frozenset(), packed: bool = False
+    ) -> None:
         self.model = model.float()
         self._keybert = KeyBERT(model)
         self._vectors: SentenceVectors | None = None
         if "keyphrase_vectors" not in plain:
-            self._vectors = sentence_vectors(model)
+            self._vectors = sentence_vectors(model, packed=packed)
             self._compare_with_keybert()
+        elif packed:
+            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> KeybertExtractor:
@@ -73,9 +78,7 @@ class KeybertExtractor:
                 request.name,
                 f"model {request.name!r}: folder {folder} does not load in sentence-transformers: {error}",
             ) from error
-        if "packed_linears" not in request.plain:
-            pack_linears(model.float())
-        return cls(model.eval(), plain=request.plain)
+        return cls(model.eval(), plain=request.plain, packed="packed_linears" not in request.plain)
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[Keyphrases]:
         """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none.

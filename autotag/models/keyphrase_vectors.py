@@ -17,6 +17,7 @@ import torch
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from autotag.fast_paths import say_not_used
+from autotag.models.packed_linears import pack_linears
 from autotag.models.ragged_bert import ragged_bert
 
 if TYPE_CHECKING:
@@ -78,10 +79,14 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.where(norms == 0, np.float32(1), norms), dtype=np.float32)
 
 
-def sentence_vectors(model: SentenceTransformer) -> SentenceVectors | None:
+def sentence_vectors(model: SentenceTransformer, *, packed: bool = False) -> SentenceVectors | None:
     """The vectors by a model, or None with a warning where texts by their length do not give its vectors.
 
     A model that looks words up (``StaticEmbedding``) pads nothing; it calculates as ever.
+
+    Args:
+        model: float32, evaluating.
+        packed: whether linear layers may be packed, the model's own among them.
     """
 
     def plain(texts: list[str]) -> NDArray[np.float32]:
@@ -91,6 +96,8 @@ def sentence_vectors(model: SentenceTransformer) -> SentenceVectors | None:
         return SentenceVectors(plain)
     expected = plain(_PROBE)
     ragged = ragged_bert(model)
+    if packed:
+        pack_linears(model if ragged is None else torch.nn.ModuleList([model, ragged]))
     if ragged is not None and _objection(ragged, expected) is None:
         return SentenceVectors(ragged)
     by_length = _ByLength(model)

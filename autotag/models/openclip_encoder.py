@@ -11,6 +11,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from autotag.models import causal_text
 from autotag.models.device import torch_dtype
+from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import load_open_clip
 from autotag.models.packed_linears import pack_linears
 from autotag.models.views import view_of_open_clip
@@ -76,6 +77,8 @@ class OpenClipEncoder:
             ConfigError: open_clip knows no such model or pretrained tag.
         """
         loaded = load_open_clip(request, "encoder")
+        if "in_place" not in request.plain:
+            activations_in_place(loaded.model)
         if "packed_linears" not in request.plain:
             pack_linears(loaded.model, besides=(AttentionPool2d,))
         return cls(

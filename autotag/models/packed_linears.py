@@ -9,7 +9,7 @@ decides, for each shape of layer.
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional
 from autotag.fast_paths import say_not_used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _ROWS = 64
 """Rows of input in a trial: enough that the layout matters more than the call."""
@@ -27,6 +27,26 @@ _TRIAL_SECONDS = 0.02
 _GAIN = 1.15
 """How many times sooner than the plain layer a packed one has to be."""
 _TOLERANCE = 1e-5
+
+
+def packed_matrix(matrix: torch.Tensor) -> torch.Tensor:
+    """An (N, K) matrix, float32 on a CPU, in oneDNN's layout: only ``product`` knows what to do with it.
+
+    Both are private to torch: try them before they are relied on.
+    """
+    return cast("torch.Tensor", torch.ops.mkldnn._reorder_linear_weight(matrix))  # noqa: SLF001 - tried at load
+
+
+def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """(..., K) rows by an (N, K) matrix to (..., N).
+
+    A matrix that is not packed has to lie row by row or column by column: another takes a thousand times as
+    long.
+    """
+    return cast(
+        "torch.Tensor",
+        torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], ""),  # noqa: SLF001 - tried at load
+    )
 
 
 class PackedLinear(nn.Module):
@@ -43,16 +63,11 @@ class PackedLinear(nn.Module):
         self.in_features = linear.in_features
         self.out_features = linear.out_features
         self.bias = linear.bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())  # noqa: SLF001 - tried at load
+        self._packed = packed_matrix(linear.weight.detach())
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(..., in_features) float32 to (..., out_features) float32."""
-        return cast(
-            "torch.Tensor",
-            torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 - tried at load
-                rows, self._packed, self.bias, "none", [], ""
-            ),
-        )
+        return product(rows, self._packed, self.bias)
 
 
 class MkldnnLinear(nn.Module):
@@ -132,7 +147,8 @@ def _best_layout(in_features: int, out_features: int) -> _Packed | None:
         return None
     linear = _seeded(in_features, out_features)
     rows = torch.randn(_ROWS, in_features, generator=torch.Generator().manual_seed(1))
-    seconds = _trial([linear, *(kind(linear) for kind in kinds)], rows)
+    layers = [linear, *(kind(linear) for kind in kinds)]
+    seconds = shortest_seconds([partial(layer, rows) for layer in layers])
     best = min(range(len(kinds)), key=lambda index: seconds[index + 1])
     return kinds[best] if seconds[0] > _GAIN * seconds[best + 1] else None
 
@@ -146,15 +162,15 @@ def _seeded(in_features: int, out_features: int) -> nn.Linear:
     return linear
 
 
-def _trial(layers: list[nn.Module], rows: torch.Tensor) -> list[float]:
-    """The shortest time per layer, in seconds; the layers take turns, so that a busy moment hits all."""
-    shortest = [float("inf")] * len(layers)
+def shortest_seconds(ways: Sequence[Callable[[], object]]) -> list[float]:
+    """What each way takes at best; they take turns, so that a busy moment hits all."""
+    shortest = [float("inf")] * len(ways)
     end = time.perf_counter() + _TRIAL_SECONDS
     rounds = 0
     while rounds < 3 or time.perf_counter() < end:
-        for index, layer in enumerate(layers):
+        for index, way in enumerate(ways):
             start = time.perf_counter()
-            layer(rows)
+            way()
             shortest[index] = min(shortest[index], time.perf_counter() - start)
         rounds += 1
     return shortest

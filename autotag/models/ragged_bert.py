@@ -2,91 +2,136 @@
 
 Everything in a BERT but its attention works on single tokens. So all tokens of all texts go through the
 linear layers together, however long the texts are, and only the attention looks at the texts of one length at
-a time. The layers are the model's own.
+a time. What enters the first layer depends on nothing but the token and its place, and most keyphrases of a
+batch share theirs: each pair goes through the first projections once.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertModel
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from autotag.models.in_place import in_place
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-_TOKENS_AT_ONCE = 1024  # more falls out of a CPU's cache
+_TOKENS_AT_ONCE = 640  # more falls out of a CPU's cache
 _ROWS = 128  # oneDNN makes a program for each number of rows: there are only multiples of this
 _WIDEST_RANGE = 60.0  # exp(-60) is still a normal float32
+_SHORT = 6
+"""Up to so many tokens a text's attention is sooner calculated by element than by products of matrices."""
 _Group = tuple[slice, int]  # rows of tokens, and the length of their texts
 
 
-class RaggedBert:
+class RaggedBert(nn.Module):
     """Sentence vectors by the mean of a BERT's token vectors.
 
     Args:
-        bert: an encoder, evaluating.
+        bert: an encoder, float32, on a CPU, evaluating; its layers are shared but for the projections of
+            its attention, which are copied.
         tokenizer: cuts texts that are too long, pads none.
     """
 
     def __init__(self, bert: BertModel, tokenizer: Tokenizer) -> None:
-        self._bert: Any = bert
+        super().__init__()
+        self.embeddings: Any = bert.embeddings
+        self.layers = nn.ModuleList(_Layer(layer) for layer in bert.encoder.layer)
         self._tokenizer = tokenizer
 
-    def __call__(self, texts: list[str]) -> NDArray[np.float32]:
+    def forward(self, texts: list[str]) -> NDArray[np.float32]:
         """(T, D) float32, not normalised."""
-        ids: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
-        order = sorted(range(len(ids)), key=lambda text: len(ids[text]))
-        vectors = torch.empty(len(ids), self._bert.config.hidden_size)
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         with torch.inference_mode():
-            for texts_of_chunk in _chunks(order, ids):
-                vectors[texts_of_chunk] = self._vectors([ids[text] for text in texts_of_chunk])
+            first = _FirstStep(self.embeddings, cast("_Layer", self.layers[0]), ids)
+            vectors = torch.empty(len(ids), self.embeddings.word_embeddings.embedding_dim)
+            for texts_of_chunk in _chunks(first.lengths):
+                vectors[texts_of_chunk] = self._vectors(texts_of_chunk, first)
         found: NDArray[np.float32] = vectors.numpy()
         return found
 
-    def _vectors(self, ids: Sequence[list[int]]) -> Tensor:
+    def _vectors(self, texts: Sequence[int], first: _FirstStep) -> Tensor:
         """(T, D), for texts in the order of their lengths."""
-        groups = _groups([len(text) for text in ids])
-        hidden = self._embeddings(ids)
-        for layer in self._bert.encoder.layer:
-            hidden = self._through(layer, hidden, groups)
+        groups = _groups([first.lengths[text] for text in texts])
+        hidden, qkv = first.of(texts)
+        for index, layer in enumerate(cast("list[_Layer]", list(self.layers))):
+            hidden = layer(hidden, layer.qkv(hidden) if index else qkv, groups)
         means = [hidden[rows].view(-1, length, hidden.shape[-1]).mean(dim=1) for rows, length in groups]
         return torch.cat(means)
 
-    def _embeddings(self, ids: Sequence[list[int]]) -> Tensor:
-        """(N, D) of all tokens, one text after the other, and of some more to make up a usual number."""
-        own = self._bert.embeddings
-        flat = [token for text in ids for token in text]
-        more = [0] * (-len(flat) % _ROWS)
-        tokens = torch.tensor(flat + more)
-        places = torch.tensor([place for text in ids for place in range(len(text))] + more)
-        vectors = own.word_embeddings(tokens) + own.token_type_embeddings.weight[0]
-        normed: Tensor = own.LayerNorm(vectors + own.position_embeddings(places))
-        return normed
 
-    def _through(self, layer: Any, hidden: Tensor, groups: Sequence[_Group]) -> Tensor:
-        attention = layer.attention
-        own = attention.self
-        asked, offered, told = own.query(hidden), own.key(hidden), own.value(hidden)
-        seen = torch.zeros_like(asked)
+class _FirstStep:
+    """What enters the first layer, calculated once for each pair of a token and its place.
+
+    Args:
+        embeddings: the BERT's.
+        layer: its first.
+        ids: the tokens of each text, at least one.
+    """
+
+    def __init__(self, embeddings: Any, layer: _Layer, ids: Sequence[list[int]]) -> None:
+        self.lengths = [len(text) for text in ids]
+        self._ends = np.cumsum(self.lengths)
+        places = np.arange(self._ends[-1]) - np.repeat(self._ends - self.lengths, self.lengths)
+        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
+        longest = max(self.lengths)
+        pairs, self._where = np.unique(tokens * longest + places, return_inverse=True)
+        token, place = np.divmod(np.pad(pairs, (0, -len(pairs) % _ROWS)), longest)
+        vectors = (
+            embeddings.word_embeddings(torch.from_numpy(token)) + embeddings.token_type_embeddings.weight[0]
+        )
+        self._hidden = embeddings.LayerNorm(vectors + embeddings.position_embeddings(torch.from_numpy(place)))
+        self._qkv = layer.qkv(self._hidden)
+
+    def of(self, texts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(N, D) tokens and (N, 3 D) queries, keys and values, of these texts one after the other.
+
+        They have some rows more, so that their number is a usual one.
+        """
+        spans = [self._where[self._ends[text] - self.lengths[text] : self._ends[text]] for text in texts]
+        where = np.concatenate(spans)
+        rows = torch.from_numpy(np.pad(where, (0, -len(where) % _ROWS)))
+        return self._hidden[rows], self._qkv[rows]
+
+
+class _Layer(nn.Module):
+    """One layer, by the modules of transformers' ``BertLayer``."""
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        attention = plain.attention
+        self.heads: int = attention.self.num_attention_heads
+        self.qkv = _projections(attention.self)
+        self.attention_output, self.attention_norm = attention.output.dense, attention.output.LayerNorm
+        activation = plain.intermediate.intermediate_act_fn
+        self.widen, self.activation = plain.intermediate.dense, in_place(activation) or activation
+        self.narrow, self.norm = plain.output.dense, plain.output.LayerNorm
+
+    def forward(self, hidden: Tensor, qkv: Tensor, groups: Sequence[_Group]) -> Tensor:
+        """(N, D) tokens and their (N, 3 D) queries, keys and values to (N, D)."""
+        seen = torch.empty_like(hidden)
+        seen[groups[-1][0].stop :] = 0
         for rows, length in groups:
-            shape = (-1, length, own.num_attention_heads, own.attention_head_size)
-            query, key, value = (each[rows].view(shape).transpose(1, 2) for each in (asked, offered, told))
-            weights = _softmax((query * own.scaling) @ key.transpose(2, 3))
-            seen[rows].view(shape).copy_((weights @ value).transpose(1, 2))
-        hidden = attention.output(seen, hidden)
-        result: Tensor = layer.output(layer.intermediate(hidden), hidden)
-        return result
+            query, key, value = (
+                qkv[rows].view(-1, length, 3, self.heads, hidden.shape[1] // self.heads).unbind(2)
+            )
+            attend = _by_element if length <= _SHORT else _by_product
+            attend(query, key, value, seen[rows].view_as(query))
+        hidden = self.attention_norm(self.attention_output(seen).add_(hidden))
+        return cast("Tensor", self.norm(self.narrow(self.activation(self.widen(hidden))).add_(hidden)))
 
 
 def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
@@ -102,33 +147,67 @@ def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.enable_truncation(model.max_seq_length or bert.config.max_position_embeddings)
-    return RaggedBert(bert, tokenizer)
+    return RaggedBert(bert, tokenizer).eval()
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """The softmax over the last dimension, eight times as fast as torch's over a dimension this small.
+@torch.no_grad()
+def _projections(attention: Any) -> nn.Linear:
+    """Queries, keys and values by one layer; queries come multiplied by the attention's scale."""
+    linears, scales = [attention.query, attention.key, attention.value], [attention.scaling, 1.0, 1.0]
+    fused = nn.Linear(linears[0].in_features, 3 * linears[0].out_features, device="meta")
+    weights = [linear.weight * scale for linear, scale in zip(linears, scales, strict=True)]
+    biases = [linear.bias * scale for linear, scale in zip(linears, scales, strict=True)]
+    fused.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+    fused.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    return fused
+
+
+def _by_product(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> None:
+    """(T, L, heads, D) each; what the tokens of T texts see goes into the last."""
+    weights = _softmax(query.transpose(1, 2) @ key.permute(0, 2, 3, 1), dim=-1)
+    seen.copy_((weights @ value.transpose(1, 2)).transpose(1, 2))
+
+
+def _by_element(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> None:
+    """The same; products of matrices this small cost more to call than to calculate."""
+    weights = _softmax(torch.linalg.vecdot(query[:, :, None], key[:, None]), dim=2)[..., None]
+    torch.mul(weights[:, :, 0], value[:, None, 0], out=seen)
+    for place in range(1, key.shape[1]):
+        seen.addcmul_(weights[:, :, place], value[:, None, place])
+
+
+def _softmax(scores: Tensor, dim: int) -> Tensor:
+    """The softmax, eight times as fast as torch's over a dimension this small.
 
     It takes the largest of all scores off instead of each row's own: exact while no row is so much below it
     that its exponentials vanish.
     """
     lowest, highest = scores.aminmax()
     if highest - lowest > _WIDEST_RANGE:
-        return functional.softmax(scores, dim=-1)
+        return functional.softmax(scores, dim=dim)
     weights = (scores - highest).exp_()
-    return weights.div_(weights.sum(dim=-1, keepdim=True))
+    return weights.div_(weights.sum(dim=dim, keepdim=True))
 
 
-def _chunks(order: Sequence[int], ids: Sequence[list[int]]) -> list[list[int]]:
-    """Texts to work on at once, in the given order, of no more tokens than fit unless one alone has more."""
-    chunks: list[list[int]] = [[]]
-    tokens = 0
-    for text in order:
-        if tokens + len(ids[text]) > _TOKENS_AT_ONCE:
-            chunks.append([])
-            tokens = 0
-        chunks[-1].append(text)
-        tokens += len(ids[text])
-    return [chunk for chunk in chunks if chunk]
+def _chunks(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Texts to work on at once, shorter ones first, of no more tokens than fit unless one alone has more.
+
+    Each time the longest that are left, and then the longest that still fit: short ones fill what long ones
+    leave, and hardly a row is calculated for nothing.
+    """
+    left: defaultdict[int, list[int]] = defaultdict(list)
+    for text, length in enumerate(lengths):
+        left[length].append(text)
+    while left:
+        chunk: list[int] = []
+        room = max(_TOKENS_AT_ONCE, *left)
+        for length in sorted(left, reverse=True):
+            some = [left[length].pop() for _ in range(min(room // length, len(left[length])))]
+            if not left[length]:
+                del left[length]
+            room -= length * len(some)
+            chunk = some + chunk
+        yield chunk
 
 
 def _groups(lengths: Sequence[int]) -> list[_Group]:

@@ -9,8 +9,9 @@ import transformers
 from transformers.models.blip import modeling_blip
 
 from autotag import fast_paths
-from autotag.models import blip_attention
+from autotag.models import blip_attention, packed_attention
 from autotag.models.blip_attention import FusedBlipAttention, fuse_attention
+from autotag.models.packed_attention import fused, head_by_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +57,20 @@ def test_a_tower_gives_the_same_states(dtype: torch.dtype, tolerance: float) -> 
 
     assert all(isinstance(layer.self_attn, FusedBlipAttention) for layer in tower.encoder.layers)
     torch.testing.assert_close(given, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_heads_one_by_one_give_the_same_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "_faster_way", lambda *shape: head_by_head)
+    tower = _tower()
+    pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = tower(pixel_values=pixels).last_hidden_state
+        assert fuse_attention(tower, packed=True)
+        given = tower(pixel_values=pixels).last_hidden_state
+
+    way = head_by_head if packed_attention._fits() else fused
+    assert all(layer.self_attn.attend is way for layer in tower.encoder.layers)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_weights_keep_their_names() -> None:

@@ -9,9 +9,10 @@ import transformers
 from transformers.models.blip import modeling_blip_text
 
 from autotag import fast_paths
-from autotag.models import blip_generation
+from autotag.models import blip_generation, packed_attention
 from autotag.models.blip_generation import BlipGenerator, blip_generator
 from autotag.models.cross_attention import AbsorbedAttention, ProjectedAttention
+from autotag.models.packed_attention import PackedStates, StackedStates
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -100,16 +101,20 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("attention", ["absorbed", "projected", "the cheaper"])
+@pytest.mark.parametrize("attention", ["absorbed", "packed", "projected", "the cheaper"])
 @pytest.mark.parametrize("prompt", [None, [7, 8, 9]])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_captions_are_those_of_generate(
     options: CaptionOptions, prompt: list[int] | None, attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = {"absorbed": AbsorbedAttention, "projected": ProjectedAttention}
+    kinds: dict[str, Callable[..., Any]] = {
+        "absorbed": lambda states, layers: AbsorbedAttention(StackedStates(states), layers),
+        "packed": lambda states, layers: AbsorbedAttention(PackedStates(states), layers),
+        "projected": ProjectedAttention,
+    }
     if attention in kinds:
 
-        def attend_to(self: Any, states: torch.Tensor, tokens: int) -> Any:
+        def attend_to(self: Any, states: torch.Tensor, tokens: int, **named: Any) -> Any:
             return kinds[attention](states, list(self.layers))
 
         monkeypatch.setattr(blip_generation._Decoder, "attend_to", attend_to)
@@ -180,8 +185,30 @@ def test_keys_and_values_are_projected_only_where_many_tokens_pay_for_it() -> No
     decoder = BlipGenerator(_blip(13))._decoder
     states = torch.randn(2, 577, 24)
 
-    assert isinstance(decoder.attend_to(states, 3), AbsorbedAttention)
-    assert isinstance(decoder.attend_to(states, 1000), ProjectedAttention)
+    few, many = (decoder.attend_to(states, tokens, rows=1, packed=False) for tokens in (3, 1000))
+    assert isinstance(few, AbsorbedAttention)
+    assert isinstance(many, ProjectedAttention)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_are_packed_where_that_is_allowed_and_gains(
+    packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def gains(queries: int, tokens: int, width: int) -> bool:
+        asked.append((queries, tokens, width))
+        return True
+
+    monkeypatch.setattr(packed_attention, "_packing_gains", gains)
+    model = _blip(13)
+    inputs = _inputs(model, 3)
+    options = CaptionOptions(max_new_tokens=2, num_beams=3)
+    with torch.inference_mode():
+        given = BlipGenerator(model, packed=packed).write(inputs, options)
+
+    assert given.sequences.tolist() == _generated(model, inputs, options).sequences.tolist()
+    assert asked == ([(4 * 3, 37, 24)] if packed and packed_attention._fits() else [])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

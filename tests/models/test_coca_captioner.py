@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
-from autotag.models import packed_linears
+from autotag.models import packed_attention, packed_linears
 from autotag.models.coca_captioner import CocaCaptioner
 from autotag.models.coca_decoder import CachedDecoder, PlainDecoder
+from autotag.models.in_place import InPlaceGelu
 from autotag.models.packed_linears import PackedLinear
 from autotag.models.pool import ModelPool
 from autotag.pipeline import Pipeline
@@ -124,6 +125,9 @@ def test_each_image_is_encoded_once(
 
 PARTS: dict[str, Callable[[Any], bool]] = {
     "coca_decoder": lambda captioner: isinstance(captioner.decoder, CachedDecoder),
+    "in_place": lambda captioner: any(
+        isinstance(module, InPlaceGelu) for module in captioner.decoder.modules()
+    ),
     "packed_linears": lambda captioner: any(
         isinstance(module, PackedLinear) for module in captioner.decoder.modules()
     ),
@@ -143,10 +147,20 @@ def test_each_fast_path_is_switched_off_by_name(
     )
 
 
-def test_packed_layers_write_the_same(
+def test_packed_attention_to_the_image_is_switched_off_by_name(folder: Path) -> None:
+    by_default, plain = (
+        ModelPool(device="cpu", plain=off).captioner(str(folder)) for off in ([], ["packed_attention"])
+    )
+
+    assert by_default.decoder._packed  # type: ignore[attr-defined]
+    assert not plain.decoder._packed  # type: ignore[attr-defined]
+
+
+def test_packed_layers_and_images_write_the_same(
     captioner: Any, folder: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
+    monkeypatch.setattr(packed_attention, "_packing_gains", lambda *shape: True)
     packed = ModelPool(device="cpu").captioner(str(folder))
 
     for options in OPTIONS[:3]:

@@ -13,9 +13,11 @@ import torch
 import transformers
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
-from autotag.models import packed_linears
+from autotag.models import packed_attention, packed_linears
 from autotag.models.blip_attention import FusedBlipAttention
 from autotag.models.hf_captioner import T5_PROMPT, HfCaptioner
+from autotag.models.in_place import InPlaceGelu
+from autotag.models.packed_attention import head_by_head
 from autotag.models.packed_linears import PackedLinear
 from autotag.models.pool import ModelPool
 from autotag.protocols import Captioner, CaptionOptions, ViewsImages
@@ -129,6 +131,13 @@ PARTS: dict[str, Callable[[Any], bool]] = {
         isinstance(module, FusedBlipAttention) for module in captioner.model.modules()
     ),
     "blip_generation": lambda captioner: captioner._generator is not None,
+    "in_place": lambda captioner: any(
+        isinstance(module, InPlaceGelu) for module in captioner.model.modules()
+    ),
+    "packed_attention": lambda captioner: (
+        any(getattr(module, "attend", None) is head_by_head for module in captioner.model.modules())
+        or (captioner._generator is not None and captioner._generator._packed)
+    ),
     "packed_linears": lambda captioner: any(
         isinstance(module, PackedLinear) for module in captioner.model.modules()
     ),
@@ -141,6 +150,7 @@ def test_each_fast_path_is_switched_off_by_name(
     tiny_folder: Callable[[str], Path], off: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
+    monkeypatch.setattr(packed_attention, "_faster_way", lambda *shape: head_by_head)
     captioner = ModelPool(device="cpu", plain=[off]).captioner(str(tiny_folder("blip")))
 
     assert {name for name, used in PARTS.items() if used(captioner)} == (

@@ -210,7 +210,7 @@ def test_a_tag_brings_its_preprocessing_and_activation(tiny_architecture: Path) 
 
     assert encoder.model.visual.preprocess_cfg["mean"] == (0.5,) * 3
     activations = {type(module).__name__ for module in encoder.model.modules()}
-    assert "QuickGELU" in activations
+    assert "InPlaceQuickGelu" in activations
     assert encoder.id.startswith("open_clip:tiny/noise@0123456789")
 
 

@@ -108,10 +108,7 @@ def test_only_float32_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_layout_that_does_not_gain_is_not_taken(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def trial(layers: list[nn.Module], rows: torch.Tensor) -> list[float]:
-        return [1.0, 0.9, 2.0]
-
-    monkeypatch.setattr(packed_linears, "_trial", trial)
+    monkeypatch.setattr(packed_linears, "shortest_seconds", lambda ways: [1.0, 0.9, 2.0])
 
     assert pack_linears(_network()) == 0
     assert not caplog.records
@@ -123,7 +120,7 @@ def test_a_layout_that_does_not_gain_is_not_taken(
 def test_the_layout_that_gains_most_is_taken(
     seconds: list[float], layout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_trial", lambda layers, rows: seconds)
+    monkeypatch.setattr(packed_linears, "shortest_seconds", lambda ways: seconds)
     network = _network()
 
     assert pack_linears(network) == 2
@@ -138,7 +135,8 @@ def test_the_trial_times_each_layer_and_leaves_the_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         slow = nn.Sequential(*(nn.Linear(64, 64) for _ in range(50)))
-        [short, long] = packed_linears._trial([nn.Linear(64, 64), slow], torch.randn(64, 64))
+        rows = torch.randn(64, 64)
+        [short, long] = packed_linears.shortest_seconds([lambda: nn.Linear(64, 64)(rows), lambda: slow(rows)])
     assert long > 5 * short > 0
 
 
@@ -149,7 +147,7 @@ def test_a_torch_whose_private_layout_changed_is_noticed_once(
         return torch.zeros(*rows.shape[:-1], self.out_features)
 
     monkeypatch.setattr(PackedLinear, "forward", changed)
-    monkeypatch.setattr(packed_linears, "_trial", lambda layers, rows: [1.0, 0.5])
+    monkeypatch.setattr(packed_linears, "shortest_seconds", lambda ways: [1.0, 0.5])
     networks = [_network(), _network()]
     with caplog.at_level(logging.WARNING, "autotag"):
         assert [pack_linears(network) for network in networks] == [2, 2]
