@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,18 +88,29 @@ def _managed(image: Image.Image, profile: object) -> Image.Image | None:
     if not isinstance(profile, bytes) or not profile:
         return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != image.mode:
-            return None
-        if "sRGB" in (source.profile.profile_description or ""):
-            return None
-        return ImageCms.profileToProfile(
-            image,
-            source,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
+        transform = _to_srgb(profile, image.mode, get_ident())
+        return None if transform is None else ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a broken profile says nothing about the pixels: they are shown as they are
+
+
+@lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str, _thread: int) -> ImageCms.ImageCmsTransform | None:
+    """The way from pixels of a mode to sRGB, or None when the profile is none of that mode, or sRGB itself.
+
+    Kept, because the photographs of a camera have one profile, and to work out the way takes as long as to go
+    it. For each thread: nothing is said about transforms that several use at once.
+    """
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if source.profile.xcolor_space.strip() != mode:
+        return None
+    if "sRGB" in (source.profile.profile_description or ""):
+        return None
+    return ImageCms.buildTransform(
+        source,
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from autotag import colours
 from autotag.colours import eight_bits, to_rgb
 
 GREY_RAMP = np.linspace(0, 255, 16 * 16).reshape(16, 16)
@@ -148,6 +149,27 @@ def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
     header = struct.pack(">L4sL4s4s4s", size, b"\0\0\0\0", 0x02100000, b"mntr", space, b"XYZ ")
     header += bytes(12) + b"acsp" + bytes(28) + xyz((0.9642, 1.0, 0.8249))[8:]
     return header.ljust(128, b"\0") + struct.pack(">L", len(tags)) + table + content
+
+
+def test_photographs_of_one_camera_share_their_way_to_srgb(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = wide_gamut_profile()
+    built = []
+    build = ImageCms.buildTransform
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        built.append(arguments)
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(ImageCms, "buildTransform", counted)
+    colours._to_srgb.cache_clear()
+    seen = []
+    for colour in ((100, 200, 100), (100, 200, 100), (90, 140, 128)):
+        image = Image.new("RGB", (2, 2), colour)
+        image.info["icc_profile"] = profile
+        seen.append(pixel(to_rgb(image)))
+
+    assert len(built) == 1
+    assert seen[0] == seen[1] != (100, 200, 100)
 
 
 def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:

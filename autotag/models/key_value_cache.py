@@ -35,7 +35,13 @@ class KeyValueCache:
         if self._back is None:
             self._back = torch.empty_like(self._front)
         source, target = self._view(self._front, self._rows), self._view(self._back, len(rows))
-        torch.index_select(source[: self.length], 1, rows, out=target[: self.length])
+        starts = torch.arange(0, self.length * self._rows, self._rows, device=rows.device)
+        torch.index_select(  # along the first dimension: only there several threads move rows
+            source.flatten(0, 1).flatten(1),
+            0,
+            (starts[:, None] + rows).flatten(),
+            out=target[: self.length].flatten(0, 1).flatten(1),
+        )
         self._front, self._back, self._rows = self._back, self._front, len(rows)
 
     def _view(self, buffer: torch.Tensor, rows: int) -> torch.Tensor:

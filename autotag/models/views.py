@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from autotag.fast_paths import say_not_used
+from autotag.pixel_memory import lent_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,11 +88,14 @@ class SquareView:
         self, views: Sequence[NDArray[np.uint8]], device: torch.device | str, dtype: torch.dtype
     ) -> torch.Tensor:
         """(B, 3, H, W) on the device; the pixels get there as uint8. ``views`` must not be empty."""
-        device = torch.device(device)
+        device, shape = torch.device(device), (len(views), 3, self.height, self.width)
         mean, std = self._on(device)
-        pixels = torch.empty(
-            (len(views), 3, self.height, self.width), dtype=torch.uint8, pin_memory=device.type == "cuda"
-        )
+        if device.type == "cpu":
+            normal = torch.empty(shape)
+            for image, view in zip(normal, views, strict=True):  # one by one they stay in the cache
+                image.copy_(torch.from_numpy(view)).sub_(mean).div_(std)
+            return normal.to(dtype)
+        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
         np.stack(list(views), out=pixels.numpy())
         placed = pixels.to(device, non_blocking=True)
         return torch.sub(placed, mean).div_(std).to(dtype)
@@ -207,12 +211,15 @@ def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: An
 
 
 def _resize(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
-    """(3, height, width); a copy of the pixels because torch wants them writable."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(
-        pixels, size=(height, width), mode=interpolation, antialias=True
-    )
-    view: NDArray[np.uint8] = resized[0].numpy()
+    """(3, height, width)."""
+    with lent_pixels(image) as pixels:
+        resized = torch.nn.functional.interpolate(
+            torch.from_numpy(pixels).permute(2, 0, 1)[None],
+            size=(height, width),
+            mode=interpolation,
+            antialias=True,
+        )
+    view: NDArray[np.uint8] = resized[0, :3].numpy()
     return view
 
 
