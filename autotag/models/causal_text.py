@@ -2,13 +2,16 @@
 
 In a causal tower no token sees a later one, and the text's vector is that of its end token: what comes after,
 padding up to 77 tokens, is calculated for nothing. Here texts of the same length, cut after their end token,
-go through the tower together, unpadded. The plain calls are ``encode_text`` and ``get_text_features``.
+go through the tower together, unpadded. Where many begin alike ("a photo of") and the inside of the tower is
+known, what they share goes through it once (``shared_starts``). The plain calls are ``encode_text`` and
+``get_text_features``.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +20,12 @@ from open_clip.transformer import TextTransformer
 from torch.nn.functional import normalize
 
 from autotag.fast_paths import say_not_used
+from autotag.models.shared_starts import vectors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from autotag.models.causal_tower import CausalTower
 
 PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a dog runs on the grass " * 30)
 """Texts of different lengths, one longer than any tower reads."""
@@ -27,6 +33,12 @@ PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
 _LEAST_TOLERANCE = 1e-5
+_LONGEST_SHARED = 32
+"""Tokens: for each more that the longest text has, all texts take a step more."""
+_MOST_OF_SHARED = 0.8
+"""How much may be left of texts when what they share is counted once, so that it pays."""
+
+_logger = logging.getLogger("autotag")
 
 
 @dataclass(frozen=True)
@@ -36,21 +48,25 @@ class CausalText:
     Attributes:
         calculate: (N, L) token ids, the last of each row its end token -> (N, D), not normalised.
         end: the token id that ends a text, where it first stands; None where it is the greatest id.
+        tower: the inside of the same tower, where it is known.
     """
 
     calculate: Callable[[torch.Tensor], torch.Tensor]
     end: int | None
+    tower: CausalTower | None = None
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """(T, D), not normalised, of (T, C) token ids that are padded after their end token.
 
         A row without an end token, which the plain call takes for one that ends at its first token, does so.
         """
-        ends = tokens.argmax(dim=1) if self.end is None else (tokens == self.end).int().argmax(dim=1)
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        for row, end in enumerate(ends.tolist()):
-            groups[end + 1].append(row)
         most = _TOKENS_ON_CPU if tokens.device.type == "cpu" else _TOKENS_ON_GPU
+        texts = self.cut(tokens)
+        if self.tower is not None and _share_much(texts):
+            return vectors_of(self.tower, texts, tokens_at_once=2 * most)
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for row, text in enumerate(texts):
+            groups[len(text)].append(row)
         order, parts = [], []
         for length, rows in groups.items():
             step = max(1, most // length)
@@ -61,6 +77,43 @@ class CausalText:
         places = torch.empty(len(order), dtype=torch.long)
         places[order] = torch.arange(len(order))
         return vectors[places.to(vectors.device)]
+
+    def cut(self, tokens: torch.Tensor) -> list[list[int]]:
+        """The token ids of (T, C) texts, each to its end token."""
+        ends = tokens.argmax(dim=1) if self.end is None else (tokens == self.end).int().argmax(dim=1)
+        return [row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
+
+
+def _share_much(texts: Sequence[Sequence[int]]) -> bool:
+    """Whether what texts share at their beginnings makes up a good part of them, and none is long."""
+    if max(map(len, texts)) > _LONGEST_SHARED:
+        return False
+    beginnings = {tuple(text[:length]) for text in texts for length in range(1, len(text) + 1)}
+    return len(beginnings) <= _MOST_OF_SHARED * sum(map(len, texts))
+
+
+def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch.Tensor) -> CausalText:
+    """The same, reading what texts share only once, where the inside of its tower is known.
+
+    Args:
+        text: embeds texts one by one.
+        tower: the inside of its tower, or why it is not known.
+        tokens: (T, C) token ids of ``PROBE``, on the model's device.
+    """
+    if isinstance(tower, str):
+        _logger.info("what texts share is read again for each: %s", tower)
+        return text
+    lengths = [len(row) for row in text.cut(tokens)]
+    with torch.inference_mode():
+        try:
+            found = vectors_of(tower, text.cut(tokens), tokens_at_once=sum(lengths))
+        except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
+            say_not_used("causal_text", f"for what texts share, the tower cannot be called so: {error}")
+            return text
+        if not _alike(found, text(tokens)):
+            say_not_used("causal_text", "for what texts share, the tower gives other vectors")
+            return text
+    return replace(text, tower=tower)
 
 
 def causal_text_of_open_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
@@ -144,10 +197,15 @@ def _tried(
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
             say_not_used("causal_text", f"{what} cannot be called so: {error}")
             return None
-    tolerance = max(_LEAST_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
-    if found.shape != expected.shape or not torch.allclose(
-        normalize(found.float(), dim=-1), normalize(expected.float(), dim=-1), atol=tolerance
-    ):
+    if not _alike(found, expected):
         say_not_used("causal_text", f"{what} gives other vectors for texts that are cut at their end token")
         return None
     return text
+
+
+def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether vectors have the same directions, as far as their dtype tells them."""
+    tolerance = max(_LEAST_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
+    return found.shape == expected.shape and torch.allclose(
+        normalize(found.float(), dim=-1), normalize(expected.float(), dim=-1), atol=tolerance
+    )

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from autotag.models import folders
-from autotag.models.causal_text import PROBE, CausalText, causal_text_of_clip
+from autotag.models.causal_text import PROBE, CausalText, causal_text_of_clip, with_shared_starts
+from autotag.models.causal_tower import causal_tower
 from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
@@ -60,7 +61,8 @@ class HfEncoder:
         self._causal_text: CausalText | None = None
         if "causal_text" not in plain and model.config.model_type == "clip":
             probe = self._text_inputs(PROBE)["input_ids"].to(model.device)
-            self._causal_text = causal_text_of_clip(model, probe)
+            text = causal_text_of_clip(model, probe)
+            self._causal_text = text and with_shared_starts(text, causal_tower(self), probe)
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfEncoder:

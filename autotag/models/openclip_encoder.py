@@ -10,6 +10,7 @@ from open_clip.modified_resnet import AttentionPool2d
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from autotag.models import causal_text
+from autotag.models.causal_tower import causal_tower
 from autotag.models.device import torch_dtype
 from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import load_open_clip
@@ -65,7 +66,9 @@ class OpenClipEncoder:
         self._encode_text: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
         if "causal_text" not in plain:
             probe = tokenizer(list(causal_text.PROBE)).to(self._device)
-            self._encode_text = causal_text.causal_text_of_open_clip(model, probe) or model.encode_text
+            text = causal_text.causal_text_of_open_clip(model, probe)
+            if text is not None:
+                self._encode_text = causal_text.with_shared_starts(text, causal_tower(self), probe)
 
     @classmethod
     def load(cls, request: ModelRequest) -> OpenClipEncoder:

@@ -43,7 +43,7 @@ def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: fl
 def head_by_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
     """A ``SelfAttention`` by oneDNN's products, for float32 on a CPU."""
     batch, heads, tokens, size = query.shape
-    query, key, value = query.contiguous() * scale, key.contiguous(), value.contiguous()
+    key, value = key.clone(memory_format=torch.contiguous_format).mul_(scale), value.contiguous()
     seen = query.new_empty(batch, tokens, heads, size)
     for image in range(batch):
         for head in range(heads):
