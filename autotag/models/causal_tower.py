@@ -80,7 +80,7 @@ def _open_clip_tower(encoder: Any) -> CausalTower | str:
     length = tower.positional_embedding.shape[0]
     if not _is_causal(tower.attn_mask, length):
         return "the text tower is not causal"
-    kind = blocks[0].attn.in_proj_weight.dtype  # its layers may have been packed, and say no dtype
+    kind = tower.transformer.get_cast_dtype()
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
         vectors: Tensor = tower.token_embedding(ids).to(kind) + tower.positional_embedding[positions].to(kind)
@@ -107,25 +107,35 @@ def _is_causal(mask: Tensor | None, length: int) -> bool:
 
 
 def _open_clip_layer(block: Any) -> CausalLayer:
-    attention = block.attn
-    width = attention.embed_dim
-    linear = torch.nn.functional.linear
-
-    def weights(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        bias = attention.in_proj_bias
-        rows = slice(start * width, stop * width)
-        return attention.in_proj_weight[rows], None if bias is None else bias[rows]
-
     def keys_and_values(states: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = linear(block.ln_1(states), *weights(1, 3)).chunk(2, dim=-1)
-        return keys, values
+        states = block.ln_1(states)
+        return project(1, states), project(2, states)
 
+    project = _projections(block.attn)
     return CausalLayer(
-        queries=lambda states: linear(block.ln_1(states), *weights(0, 1)),
+        queries=lambda states: project(0, block.ln_1(states)),
         keys_and_values=keys_and_values,
-        out=lambda attended: block.ls_1(attention.out_proj(attended)),
+        out=lambda attended: block.ls_1(block.attn.out_proj(attended)),
         mlp=lambda states: block.ls_2(block.mlp(block.ln_2(states))),
     )
+
+
+def _projections(attention: Any) -> Callable[[int, Tensor], Tensor]:
+    """States to queries (0), keys (1) or values (2)."""
+    from autotag.models.split_attention import SplitAttention
+
+    if isinstance(attention, SplitAttention):
+        layers = attention.q_proj, attention.k_proj, attention.v_proj
+        return lambda which, states: cast("Tensor", layers[which](states))
+
+    def project(which: int, states: Tensor) -> Tensor:
+        rows = slice(which * attention.embed_dim, (which + 1) * attention.embed_dim)
+        bias = attention.in_proj_bias
+        return torch.nn.functional.linear(
+            states, attention.in_proj_weight[rows], None if bias is None else bias[rows]
+        )
+
+    return project
 
 
 def _hf_tower(encoder: Any) -> CausalTower | str:

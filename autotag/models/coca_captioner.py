@@ -18,6 +18,7 @@ from autotag.models.device import torch_dtype
 from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import LoadedOpenClip, load_open_clip
 from autotag.models.packed_linears import pack_linears
+from autotag.models.split_attention import split_attention
 from autotag.models.views import view_of_open_clip
 from autotag.protocols import CaptionOptions
 from autotag.records import Caption
@@ -89,6 +90,7 @@ class CocaCaptioner:
             loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
         )
         if "packed_linears" not in request.plain:
+            split_attention(captioner.visual)
             pack_linears(torch.nn.ModuleList([captioner.visual, captioner.decoder]))
         return captioner
 

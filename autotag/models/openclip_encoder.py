@@ -15,6 +15,7 @@ from autotag.models.device import torch_dtype
 from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import load_open_clip
 from autotag.models.packed_linears import pack_linears
+from autotag.models.split_attention import split_attention
 from autotag.models.views import view_of_open_clip
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class OpenClipEncoder:
         if "in_place" not in request.plain:
             activations_in_place(loaded.model)
         if "packed_linears" not in request.plain:
+            split_attention(loaded.model)
             pack_linears(loaded.model, besides=(AttentionPool2d,))
         return cls(
             loaded.model,

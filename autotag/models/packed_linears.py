@@ -125,6 +125,11 @@ def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()
     return sum(not isinstance(layer, nn.Linear) for layer in packed.values())
 
 
+def packing_gains(in_features: int, out_features: int) -> bool:
+    """Whether a trial shows a gain for linear layers of this shape, float32 on this CPU."""
+    return _best_layout(in_features, out_features) is not None
+
+
 def _can_be_packed(module: nn.Module) -> bool:
     return (
         type(module) is nn.Linear
