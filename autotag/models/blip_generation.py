@@ -26,6 +26,7 @@ from torch.nn import functional
 from autotag.fast_paths import say_not_used
 from autotag.models.cross_attention import CrossAttention, by_head, cheaper_attention
 from autotag.models.key_value_cache import KeyValueCache
+from autotag.models.packed_linears import linear_of
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -364,14 +365,10 @@ def _penalised(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> t
 @torch.no_grad()
 def _fused(linears: list[nn.Linear]) -> nn.Linear:
     """One layer that gives what these give, side by side; they become parts of it."""
-    outputs = sum(linear.out_features for linear in linears)
-    fused = nn.Linear(linears[0].in_features, outputs, device="meta")
     weight = torch.cat([linear.weight for linear in linears])
-    fused.weight = nn.Parameter(weight, requires_grad=False)
-    fused.bias = nn.Parameter(torch.cat([linear.bias for linear in linears]), requires_grad=False)
     for linear, part in zip(linears, weight.chunk(len(linears)), strict=True):
         linear.weight = nn.Parameter(part, requires_grad=False)
-    return fused
+    return linear_of(weight, torch.cat([linear.bias for linear in linears]))
 
 
 def _config_fault(model: Any) -> str | None:

@@ -23,6 +23,7 @@ from torch.nn import functional
 from autotag.fast_paths import say_not_used
 from autotag.models.cross_attention import CrossAttention, by_head, cheaper_attention
 from autotag.models.key_value_cache import KeyValueCache
+from autotag.models.packed_linears import linear_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ class CachedDecoder(nn.Module):
         self.layers = nn.ModuleList(_Layer(block) for block in decoder.resblocks)
         self.cross_layers = nn.ModuleList(_CrossLayer(block) for block in decoder.cross_attn)
         self.norm = decoder.ln_final
-        self.head = _linear(decoder.text_projection.T.to(kind), None)
+        self.head = linear_of(decoder.text_projection.T.to(kind), None)
         self.epsilon: float = decoder.cross_attn[0].ln_1_kv.eps
         self.context_length: int = model.context_length
         self.vocabulary_size: int = self.head.out_features
@@ -222,8 +223,8 @@ class _Layer(nn.Module):
         self.heads: int = block.attn.num_heads
         self.norm_1, self.norm_2 = block.ln_1, block.ln_2
         self.scale_1, self.scale_2 = block.ls_1, block.ls_2
-        self.qkv = _linear(block.attn.in_proj_weight, block.attn.in_proj_bias)
-        self.out = _linear(block.attn.out_proj.weight, block.attn.out_proj.bias)
+        self.qkv = linear_of(block.attn.in_proj_weight, block.attn.in_proj_bias)
+        self.out = linear_of(block.attn.out_proj.weight, block.attn.out_proj.bias)
         self.widen, self.activation, self.narrow = block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj
 
     def forward(
@@ -256,10 +257,10 @@ class _CrossLayer(nn.Module):
         self.norm_1, self.norm_2 = block.ln_1, block.ln_2
         self.scale_1, self.scale_2 = block.ls_1, block.ls_2
         weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-        self.query = _linear(weights[0], biases[0])
+        self.query = linear_of(weights[0], biases[0])
         self.cross_key = _after_norm(weights[1], biases[1], norm)
         self.cross_value = _after_norm(weights[2], biases[2], norm)
-        self.out = _linear(attention.out_proj.weight, attention.out_proj.bias)
+        self.out = linear_of(attention.out_proj.weight, attention.out_proj.bias)
         self.widen, self.activation, self.narrow = block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj
         encoded = self.cross_key.in_features
         self.key_weight = self.cross_key.weight.detach().view(self.heads, -1, encoded)
@@ -279,21 +280,12 @@ def _through_network(layer: Any, rows: torch.Tensor) -> torch.Tensor:
     return cast("torch.Tensor", rows + layer.scale_2(added))
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    """A layer by these weights, which it shares."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return linear
-
-
 @torch.no_grad()
 def _after_norm(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm) -> nn.Linear:
     """What a projection after a norm is for states that went through the norm without its weights."""
     scaled = weight.float() * norm.weight.float()
     moved = bias.float() + weight.float() @ norm.bias.float()
-    return _linear(scaled.to(weight.dtype), moved.to(weight.dtype))
+    return linear_of(scaled.to(weight.dtype), moved.to(weight.dtype))
 
 
 def cached_decoder(model: Any, *, packed: bool = False) -> CachedDecoder | None:

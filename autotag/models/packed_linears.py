@@ -29,6 +29,15 @@ _GAIN = 1.15
 _TOLERANCE = 1e-5
 
 
+def linear_of(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    """A layer by these weights, which it shares, for inference only."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return linear
+
+
 def packed_matrix(matrix: torch.Tensor) -> torch.Tensor:
     """An (N, K) matrix, float32 on a CPU, in oneDNN's layout: only ``product`` knows what to do with it.
 

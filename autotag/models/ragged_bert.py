@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import BertModel
 
 from autotag.models.in_place import in_place
+from autotag.models.packed_linears import linear_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,7 +136,10 @@ class _Layer(nn.Module):
 
 
 def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
-    """For a sentence transformer on a CPU that is a BERT and the mean of its token vectors; else None."""
+    """For a sentence transformer on a CPU that is a BERT and the mean of its token vectors; else None.
+
+    None too where its linear layers have been packed already: they have no weights to share.
+    """
     modules: list[Any] = list(model)
     bert = getattr(modules[0], "auto_model", None)
     if not isinstance(bert, BertModel) or bert.config.is_decoder or bert.device.type != "cpu":
@@ -143,6 +147,9 @@ def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
     if len(modules) < 2 or not isinstance(modules[1], Pooling) or modules[1].pooling_mode != "mean":
         return None
     if not all(isinstance(module, Normalize) for module in modules[2:]):
+        return None
+    layers: list[Any] = list(bert.encoder.layer)
+    if not all(type(layer.attention.self.query) is nn.Linear for layer in layers):
         return None
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_padding()
@@ -153,13 +160,10 @@ def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
 @torch.no_grad()
 def _projections(attention: Any) -> nn.Linear:
     """Queries, keys and values by one layer; queries come multiplied by the attention's scale."""
-    linears, scales = [attention.query, attention.key, attention.value], [attention.scaling, 1.0, 1.0]
-    fused = nn.Linear(linears[0].in_features, 3 * linears[0].out_features, device="meta")
-    weights = [linear.weight * scale for linear, scale in zip(linears, scales, strict=True)]
-    biases = [linear.bias * scale for linear, scale in zip(linears, scales, strict=True)]
-    fused.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
-    fused.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
-    return fused
+    query, others = attention.query, (attention.key, attention.value)
+    weights = [query.weight * attention.scaling, *(linear.weight for linear in others)]
+    biases = [query.bias * attention.scaling, *(linear.bias for linear in others)]
+    return linear_of(torch.cat(weights), torch.cat(biases))
 
 
 def _by_product(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> None:

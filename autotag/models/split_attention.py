@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from autotag.fast_paths import say_not_used
-from autotag.models.packed_linears import packing_gains
+from autotag.models.packed_linears import linear_of, packing_gains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,8 @@ class SplitAttention(nn.Module):
         super().__init__()
         self.num_heads, self.embed_dim = plain.num_heads, plain.embed_dim
         weights, biases = cast("Any", plain.in_proj_weight).chunk(3), cast("Any", plain.in_proj_bias).chunk(3)
-        self.q_proj, self.k_proj, self.v_proj = map(_linear, weights, biases)
-        self.out_proj = _linear(plain.out_proj.weight, plain.out_proj.bias)
+        self.q_proj, self.k_proj, self.v_proj = map(linear_of, weights, biases)
+        self.out_proj = linear_of(plain.out_proj.weight, plain.out_proj.bias)
 
     def forward(
         self,
@@ -109,11 +109,3 @@ def _fault(plain: nn.MultiheadAttention) -> str | None:
         if not torch.allclose(given, expected, atol=_TOLERANCE * float(expected.abs().max().clamp(min=1))):
             return "split, it gives something else"
     return None
-
-
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    """A layer by these weights, which it shares."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    linear.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return linear

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from autotag.fast_paths import say_not_used
-from autotag.pixel_memory import lent_pixels
+from autotag.models.pixel_memory import lent_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

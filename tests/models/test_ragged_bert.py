@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +9,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from autotag.models import packed_linears
+from autotag.models import ragged_bert as ragged_bert_module
+from autotag.models.keybert_extractor import KeybertExtractor
+from autotag.models.packed_linears import PackedLinear, pack_linears
 from autotag.models.ragged_bert import ragged_bert
+from autotag.protocols import KeyphraseOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +46,43 @@ def test_more_texts_than_are_read_at_once_come_out_in_their_order(model: Sentenc
     ragged: Any = ragged_bert(model)
     texts = [f"{number} dogs" + " and a cat" * (number % 7) for number in range(300)]
     np.testing.assert_allclose(ragged(texts)[::37], ragged(texts[::37]), atol=1e-5)
+
+
+def test_chunks_are_filled_up_and_hold_each_text_once() -> None:
+    chance = random.Random(0)  # noqa: S311 - no secret
+    lengths = [chance.choice([3, 4, 4, 5, 9, 17, 31]) for _ in range(2000)]
+    chunks = list(ragged_bert_module._chunks(lengths))
+
+    assert sorted(text for chunk in chunks for text in chunk) == list(range(2000))
+    most, sizes = (
+        ragged_bert_module._TOKENS_AT_ONCE,
+        [sum(lengths[text] for text in chunk) for chunk in chunks],
+    )
+    assert all(most - 5 <= size <= most for size in sizes[:-1])
+    assert all(lengths[one] <= lengths[other] for chunk in chunks for one, other in itertools.pairwise(chunk))
+    assert list(ragged_bert_module._chunks([5000, 3])) == [[0], [1]]
+
+
+def test_a_token_at_its_place_is_calculated_once_in_the_first_layer(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ragged: Any = ragged_bert(model)
+    rows = []
+    ragged.layers[0].qkv.register_forward_hook(lambda layer, given, made: rows.append(len(made)))
+    ragged([f"dogs {number % 10}" for number in range(1000)] + ["a cat"] * 1000)
+
+    assert rows == [ragged_bert_module._ROWS]
+
+
+def test_a_model_that_was_packed_is_read_by_length(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
+    packed = SentenceTransformer(str(minilm), device="cpu").eval()
+    pack_linears(packed)
+
+    assert ragged_bert(packed) is None
+    found = KeybertExtractor(packed).extract(["two dogs play in the snow"], KeyphraseOptions())
+    plain = KeybertExtractor(SentenceTransformer(str(minilm), device="cpu"))
+    assert found == plain.extract(["two dogs play in the snow"], KeyphraseOptions())
 
 
 def test_attention_of_a_wide_range_is_not_lost(model: SentenceTransformer) -> None:

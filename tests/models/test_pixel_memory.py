@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autotag import pixel_memory
-from autotag.pixel_memory import lent_pixels
+from autotag.models import pixel_memory
+from autotag.models.pixel_memory import lent_pixels
 
 
 def _image(width: int, height: int, seed: int = 0) -> Image.Image:
