@@ -21,10 +21,10 @@ FAST_PATHS = {
     "blip_generation": "a generation loop for BLIP that never projects keys and values of the image",
     "coca_decoder": "keys and values of CoCa's tokens kept, instead of all calculated anew for each token",
     "packed_linears": "linear layers on a CPU in oneDNN's own layout, where a trial at load shows a gain",
-    "packed_attention": "attention on a CPU by oneDNN's product of matrices, where a trial shows a gain",
+    "packed_attention": "attention of and to images on a CPU by oneDNN's products, where a trial shows gain",
     "in_place": "activations of BLIP and CLIP that overwrite what they read, the widest of all tensors",
-    "keyphrase_vectors": "sentence embeddings once per text over all batches, grouped by length",
-    "causal_text": "CLIP texts cut at their end token",
+    "keyphrase_vectors": "sentence embeddings once per text over all batches, without padding",
+    "causal_text": "CLIP texts cut at their end token, and what they begin with read once",
     "prompt_chain": "prompts that begin alike compared at the price of what they do not share",
 }
 """Name -> what it does."""

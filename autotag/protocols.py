@@ -114,7 +114,7 @@ class KeyphraseOptions:
         ngram_range: shortest and longest candidate in words.
         top_n: keyphrases per text.
         diversity: None ranks by similarity alone; a value in [0, 1] uses maximal marginal relevance.
-        stop_words: ``"english"``, a list of words, or None for none.
+        stop_words: ``"english"``, a tuple of words, or None for none.
     """
 
     candidates: Literal["phrases", "ngrams"] = "phrases"

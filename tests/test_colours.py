@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,9 @@ def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
     return header.ljust(128, b"\0") + struct.pack(">L", len(tags)) + table + content
 
 
-def test_photographs_of_one_camera_share_their_way_to_srgb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photographs_of_one_camera_share_a_way_to_srgb_per_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     profile = wide_gamut_profile()
     built = []
     build = ImageCms.buildTransform
@@ -169,6 +172,9 @@ def test_photographs_of_one_camera_share_their_way_to_srgb(monkeypatch: pytest.M
         seen.append(pixel(to_rgb(image)))
 
     assert len(built) == 1
+    with ThreadPoolExecutor(1) as other_thread:
+        assert other_thread.submit(to_rgb, image).result().getpixel((0, 0)) == seen[-1]
+    assert len(built) == 2
     assert seen[0] == seen[1] != (100, 200, 100)
 
 

@@ -1,7 +1,8 @@
 """BLIP's image tower with torch's fused attention; transformers gives it none.
 
 The plain module writes out the probabilities of every token for every other (577 x 577 x 12 per layer and
-image); ``scaled_dot_product_attention`` never does, and gives the same.
+image) all at once; ``scaled_dot_product_attention`` never does, and gives the same. On a CPU where
+``packed_attention`` is faster still, they are written out for one head at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-4
 
 
-class FusedBlipAttention(nn.Module):
+class FastBlipAttention(nn.Module):
     """Takes the place of transformers' ``BlipAttention``, with its weights.
 
     Args:
@@ -75,7 +76,7 @@ def _fuse(tower: Any, attend: SelfAttention = fused) -> None:
     for layer in tower.encoder.layers:
         if type(layer.self_attn) is not modeling_blip.BlipAttention:
             raise TypeError(f"expected a BlipAttention, not a {type(layer.self_attn).__name__}")
-        layer.self_attn = FusedBlipAttention(layer.self_attn, attend)
+        layer.self_attn = FastBlipAttention(layer.self_attn, attend)
 
 
 @lru_cache(maxsize=1)

@@ -107,11 +107,12 @@ def _is_causal(mask: Tensor | None, length: int) -> bool:
 
 
 def _open_clip_layer(block: Any) -> CausalLayer:
+    project = _projections(block.attn)
+
     def keys_and_values(states: Tensor) -> tuple[Tensor, Tensor]:
         states = block.ln_1(states)
         return project(1, states), project(2, states)
 
-    project = _projections(block.attn)
     return CausalLayer(
         queries=lambda states: project(0, block.ln_1(states)),
         keys_and_values=keys_and_values,

@@ -43,8 +43,8 @@ class CocaCaptioner:
         tokenizer: open_clip's own, whose vocabulary the model writes.
         name: what captions call their source.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
-            ``load`` only: a model that is handed in keeps its weights.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
     """
 
     extra_options: ClassVar[frozenset[str]] = (

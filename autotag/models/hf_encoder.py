@@ -38,8 +38,8 @@ class HfEncoder:
         processor: its processor.
         id: names the weights.
         default_thresholds: score name -> cut.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
-            ``load`` only: a model that is handed in keeps its weights.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
     """
 
     def __init__(

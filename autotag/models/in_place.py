@@ -73,13 +73,13 @@ def activations_in_place(module: nn.Module) -> int:
     One network of each kind is tried: if it gives something else afterwards, all of that kind are left as
     they are, and one warning says so.
     """
-    fits: dict[type[nn.Module], bool] = {}
+    fits: dict[tuple[type[nn.Module], type[nn.Module]], bool] = {}
     count = 0
     for network in module.modules():
         found = _replacement(network)
         if found is None:
             continue
-        kind = type(getattr(network, found[0]))
+        kind = type(network), type(getattr(network, found[0]))
         if kind not in fits:
             fits[kind] = _gives_the_same(network, *found)
         if fits[kind]:

@@ -1,9 +1,9 @@
 """Sentence vectors once per text, and only as many tokens as there are.
 
 ``SentenceTransformer.encode`` pads the texts of a batch to the longest, and forgets what it has seen.
-Keyphrases are short and come again: here each text is embedded once over all batches, together with texts
-of exactly its own length in tokens, so that nothing is padded. The model's own tokenizer and modules do the
-work.
+Keyphrases are short and come again: here each text is embedded once over all batches, and nothing is padded.
+A BERT on a CPU reads texts of all lengths together (``ragged_bert``); any other model, by its own modules,
+those of exactly one length in tokens.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ def _objection(
     """What speaks against embedding texts so; None if the probe gets the vectors that are expected."""
     try:
         found = encode(_PROBE)
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return f"cannot be called so: {error}"
     if found.shape == expected.shape and np.allclose(unit_rows(found), unit_rows(expected), atol=_TOLERANCE):
         return None
-    return "gives other vectors for texts grouped by their length than one by one"
+    return "gives other vectors for texts without padding than one by one"
 
 
 class _ByLength:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from open_clip.model import CLIP
 from open_clip.modified_resnet import AttentionPool2d
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import TextTransformer
+from timm.models.eva import EvaAttention
 
 from autotag.models import causal_text
 from autotag.models.causal_tower import causal_tower
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from autotag.protocols import ModelRequest
 
 _CHUNK = 256
+_READ_WEIGHTS = (AttentionPool2d, CLIP, EvaAttention, TextTransformer)
+"""Modules that read the weights of layers of theirs, or ask whether one is an ``nn.Linear``."""
 
 
 class OpenClipEncoder:
@@ -39,8 +44,8 @@ class OpenClipEncoder:
         id: names the weights.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         default_thresholds: score name -> cut.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``. Linear layers are packed by
-            ``load`` only: a model that is handed in keeps its weights.
+        plain: fast paths that are switched off, see ``autotag.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class OpenClipEncoder:
             activations_in_place(loaded.model)
         if "packed_linears" not in request.plain:
             split_attention(loaded.model)
-            pack_linears(loaded.model, besides=(AttentionPool2d,))
+            pack_linears(loaded.model, besides=_READ_WEIGHTS)
         return cls(
             loaded.model,
             loaded.tokenizer,

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from sentence_transformers.base.modules import Normalize
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _TOKENS_AT_ONCE = 640  # more falls out of a CPU's cache
+_TOKENS_OF_FIRST_STEP = 24_000  # 6 KB each at a width of 384, where no two are the same
 _ROWS = 128  # oneDNN makes a program for each number of rows: there are only multiples of this
 _WIDEST_RANGE = 60.0  # exp(-60) is still a normal float32
 _SHORT = 6
@@ -57,14 +57,19 @@ class RaggedBert(nn.Module):
         """(T, D) float32, not normalised."""
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         with torch.inference_mode():
-            first = _FirstStep(self.embeddings, cast("_Layer", self.layers[0]), ids)
-            vectors = torch.empty(len(ids), self.embeddings.word_embeddings.embedding_dim)
-            for texts_of_chunk in _chunks(first.lengths):
-                vectors[texts_of_chunk] = self._vectors(texts_of_chunk, first)
+            vectors = torch.cat([self._vectors(part) for part in _parts(ids)])
         found: NDArray[np.float32] = vectors.numpy()
         return found
 
-    def _vectors(self, texts: Sequence[int], first: _FirstStep) -> Tensor:
+    def _vectors(self, ids: Sequence[list[int]]) -> Tensor:
+        """(T, D) of the tokens of T texts."""
+        first = _FirstStep(self.embeddings, cast("_Layer", self.layers[0]), ids)
+        vectors = torch.empty(len(ids), self.embeddings.word_embeddings.embedding_dim)
+        for chunk in _chunks(first.lengths):
+            vectors[chunk] = self._of_chunk(chunk, first)
+        return vectors
+
+    def _of_chunk(self, texts: Sequence[int], first: _FirstStep) -> Tensor:
         """(T, D), for texts in the order of their lengths."""
         groups = _groups([first.lengths[text] for text in texts])
         hidden, qkv = first.of(texts)
@@ -124,7 +129,7 @@ class _Layer(nn.Module):
     def forward(self, hidden: Tensor, qkv: Tensor, groups: Sequence[_Group]) -> Tensor:
         """(N, D) tokens and their (N, 3 D) queries, keys and values to (N, D)."""
         seen = torch.empty_like(hidden)
-        seen[groups[-1][0].stop :] = 0
+        seen[groups[-1][0].stop :] = 0  # whatever else lay there might be denormal, and slow
         for rows, length in groups:
             query, key, value = (
                 qkv[rows].view(-1, length, 3, self.heads, hidden.shape[1] // self.heads).unbind(2)
@@ -191,6 +196,17 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
         return functional.softmax(scores, dim=dim)
     weights = (scores - highest).exp_()
     return weights.div_(weights.sum(dim=dim, keepdim=True))
+
+
+def _parts(ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
+    """Texts in their order, of no more tokens than ``_FirstStep`` may hold unless one alone has more."""
+    start = tokens = 0
+    for place, text in enumerate(ids):
+        if tokens and tokens + len(text) > _TOKENS_OF_FIRST_STEP:
+            yield ids[start:place]
+            start, tokens = place, 0
+        tokens += len(text)
+    yield ids[start:]
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -52,8 +52,16 @@ class SplitAttention(nn.Module):
             layer(rows).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for layer, rows in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
         )
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=self._mask(attn_mask))
         return self.out_proj(seen.transpose(1, 2).flatten(2)), None
+
+    def _mask(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """What is added to the scores: (N, N), or (B, heads, N, N) of a plain module's (B * heads, N, N)."""
+        if mask is None:
+            return None
+        if mask.dtype == torch.bool:  # what is hidden; fused attention would take it for what is seen
+            mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(mask, float("-inf"))
+        return mask if mask.ndim == 2 else mask.view(-1, self.num_heads, *mask.shape[1:])
 
 
 def split_attention(model: nn.Module) -> int:
@@ -98,9 +106,12 @@ def _blocks(model: nn.Module) -> Iterator[Any]:
 
 @torch.no_grad()
 def _fault(plain: nn.MultiheadAttention) -> str | None:
-    """What is wrong with a split layer, tried on a few tokens with a mask and without; None if nothing is."""
+    """What is wrong with a split layer, tried on a few tokens with masks and without; None if nothing is."""
     rows = torch.randn(2, 5, plain.embed_dim, generator=torch.Generator().manual_seed(0))
-    for mask in (None, torch.full((5, 5), float("-inf")).triu_(1)):
+    causal = torch.full((5, 5), float("-inf")).triu_(1)
+    each = causal.repeat(2 * plain.num_heads, 1, 1)
+    each[: plain.num_heads, :, 1] = float("-inf")
+    for mask in (None, causal, each, causal.bool()):
         try:
             expected, _ = plain(rows, rows, rows, need_weights=False, attn_mask=mask)
             given, _ = SplitAttention(plain)(rows, rows, rows, need_weights=False, attn_mask=mask)

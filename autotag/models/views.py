@@ -90,13 +90,13 @@ class SquareView:
         """(B, 3, H, W) on the device; the pixels get there as uint8. ``views`` must not be empty."""
         device, shape = torch.device(device), (len(views), 3, self.height, self.width)
         mean, std = self._on(device)
-        if device.type == "cpu":
-            normal = torch.empty(shape)
-            for image, view in zip(normal, views, strict=True):  # one by one they stay in the cache
-                image.copy_(torch.from_numpy(view)).sub_(mean).div_(std)
-            return normal.to(dtype)
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
         np.stack(list(views), out=pixels.numpy())
+        if device.type == "cpu":
+            normal = torch.empty(shape)
+            for image, raw in zip(normal, pixels, strict=True):  # one by one they stay in the cache
+                image.copy_(raw).sub_(mean).div_(std)
+            return normal.to(dtype)
         placed = pixels.to(device, non_blocking=True)
         return torch.sub(placed, mean).div_(std).to(dtype)
 

@@ -10,7 +10,7 @@ from transformers.models.blip import modeling_blip
 
 from autotag import fast_paths
 from autotag.models import blip_attention, packed_attention
-from autotag.models.blip_attention import FusedBlipAttention, fuse_attention
+from autotag.models.blip_attention import FastBlipAttention, fuse_attention
 from autotag.models.packed_attention import fused, head_by_head
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_a_tower_gives_the_same_states(dtype: torch.dtype, tolerance: float) -> 
         assert fuse_attention(tower)
         given = tower(pixel_values=pixels).last_hidden_state
 
-    assert all(isinstance(layer.self_attn, FusedBlipAttention) for layer in tower.encoder.layers)
+    assert all(isinstance(layer.self_attn, FastBlipAttention) for layer in tower.encoder.layers)
     torch.testing.assert_close(given, expected, atol=tolerance, rtol=tolerance)
 
 

@@ -14,7 +14,7 @@ import transformers
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
 from autotag.models import packed_attention, packed_linears
-from autotag.models.blip_attention import FusedBlipAttention
+from autotag.models.blip_attention import FastBlipAttention
 from autotag.models.hf_captioner import T5_PROMPT, HfCaptioner
 from autotag.models.in_place import InPlaceGelu
 from autotag.models.packed_attention import head_by_head
@@ -128,7 +128,7 @@ def test_the_bundled_blip_writes_what_it_writes_without_fast_paths(options: Capt
 
 PARTS: dict[str, Callable[[Any], bool]] = {
     "blip_attention": lambda captioner: any(
-        isinstance(module, FusedBlipAttention) for module in captioner.model.modules()
+        isinstance(module, FastBlipAttention) for module in captioner.model.modules()
     ),
     "blip_generation": lambda captioner: captioner._generator is not None,
     "in_place": lambda captioner: any(

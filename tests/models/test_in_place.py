@@ -106,12 +106,26 @@ class _ReadsTwice(nn.Module):
         return self.fc2(self.activation_fn(wide)) + wide.mean()
 
 
+class _Harmless(_ReadsTwice):
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation_fn(self.fc1(rows)))
+
+
 class _Views(_ReadsTwice):
     """What is activated has parts that lie in one place."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         wide = self.fc1(rows)[:, :1].expand(-1, 8)
         return self.fc2(self.activation_fn(wide))
+
+
+def test_each_kind_of_network_is_tried() -> None:
+    model = nn.Sequential(_Harmless(), _ReadsTwice())
+    rows = torch.randn(2, 4)
+    with torch.inference_mode():
+        expected = model(rows)
+        assert activations_in_place(model) == 1
+        torch.testing.assert_close(model(rows), expected)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from tokenizers.processors import TemplateProcessing
 
 from autotag import fast_paths
 from autotag.models import keyphrase_vectors
@@ -42,6 +43,17 @@ def test_vectors_are_those_of_encode_whatever_the_batch(
         assert vectors
         found = vectors(TEXTS)
         np.testing.assert_allclose([found[text] for text in TEXTS], expected, atol=1e-6)
+
+
+def test_a_tokenizer_without_marks_falls_back_to_encode(
+    minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast_paths, "_said", set())
+    model = SentenceTransformer(str(minilm), device="cpu").eval()
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B")
+
+    assert sentence_vectors(model) is None  # the text "" has no token at all
+    assert "'keyphrase_vectors' is not used" in caplog.text
 
 
 def test_a_text_is_calculated_once_while_it_is_kept() -> None:

@@ -64,7 +64,7 @@ def test_chunks_are_filled_up_and_hold_each_text_once() -> None:
 
 
 def test_a_token_at_its_place_is_calculated_once_in_the_first_layer(
-    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+    model: SentenceTransformer,
 ) -> None:
     ragged: Any = ragged_bert(model)
     rows = []
@@ -72,6 +72,17 @@ def test_a_token_at_its_place_is_calculated_once_in_the_first_layer(
     ragged([f"dogs {number % 10}" for number in range(1000)] + ["a cat"] * 1000)
 
     assert rows == [ragged_bert_module._ROWS]
+
+
+def test_many_texts_are_held_in_parts(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ragged: Any = ragged_bert(model)
+    texts = [f"{number} dogs" + " and a cat" * (number % 7) for number in range(200)]
+    expected = ragged(texts)
+    monkeypatch.setattr(ragged_bert_module, "_TOKENS_OF_FIRST_STEP", 30)
+
+    np.testing.assert_allclose(ragged(texts), expected, atol=1e-5)
+    parts = list(ragged_bert_module._parts([[1] * 20, [1] * 10, [1] * 50, [1], [1]]))
+    assert [len(part) for part in parts] == [2, 1, 2]
 
 
 def test_a_model_that_was_packed_is_read_by_length(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

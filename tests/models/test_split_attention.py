@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import open_clip
 import pytest
 import torch
+from timm.models.eva import EvaAttention
 from torch import nn
 
 from autotag import fast_paths
-from autotag.models import packed_linears, split_attention
+from autotag.models import openclip_encoder, packed_linears, split_attention
 from autotag.models.packed_linears import PackedLinear, pack_linears
 from autotag.models.pool import ModelPool
 from autotag.models.split_attention import SplitAttention
@@ -29,12 +30,14 @@ def _gaining(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
 
 
-def _clip(**tower: Any) -> Any:
+def _clip(*, custom_text: dict[str, Any] | None = None, **tower: Any) -> Any:
     torch.manual_seed(0)
-    return open_clip.CLIP(
+    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 2}
+    kind = open_clip.CLIP if custom_text is None else open_clip.CustomTextCLIP
+    return kind(
         embed_dim=8,
         vision_cfg={"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 3, **tower},
-        text_cfg={"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 2},
+        text_cfg={**text, **(custom_text or {})},
     ).eval()
 
 
@@ -55,6 +58,52 @@ def test_a_model_with_split_attention_gives_the_same_and_can_be_packed() -> None
     for given in (split, packed):
         for one, other in zip(given, expected, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+TEXT_TOWERS: dict[str, dict[str, Any]] = {
+    "of its own": {},
+    "with a class token": {"embed_cls": True},  # as in CoCa: its mask is another for each text
+    "not causal": {"no_causal_mask": True},
+    "with a biased projection": {"proj_bias": True},  # as in SigLIP: asks whether it is an nn.Linear
+    "pooled at its last place": {"pool_type": "last"},
+}
+
+
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_every_kind_of_text_tower_gives_the_same_when_it_is_packed(name: str) -> None:
+    model = _clip(custom_text=TEXT_TOWERS[name])
+    with torch.inference_mode():
+        expected = model.encode_image(PIXELS), model.encode_text(TOKENS)
+        split_attention.split_attention(model)
+        pack_linears(model, besides=openclip_encoder._READ_WEIGHTS)
+        given = model.encode_image(PIXELS), model.encode_text(TOKENS)
+
+    assert any(isinstance(module, PackedLinear) for module in model.text.modules())
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_an_eva_tower_that_reads_weights_gives_the_same_when_it_is_packed() -> None:
+    torch.manual_seed(0)
+    attention: Any = EvaAttention(16, num_heads=2, qkv_fused=True, scale_norm=False).eval()
+    tower = nn.Sequential(attention, nn.Linear(16, 8))
+    rows = torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        expected = tower(rows)
+        assert pack_linears(tower, besides=openclip_encoder._READ_WEIGHTS) == 1
+        torch.testing.assert_close(tower(rows), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_masks_mean_what_they_mean_to_the_plain_module() -> None:
+    torch.manual_seed(0)
+    plain = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    split, rows = SplitAttention(plain), torch.randn(3, 4, 8)
+    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    for mask in (hidden, torch.randn(4, 4), torch.randn(3 * 2, 4, 4), hidden.repeat(6, 1, 1)):
+        with torch.inference_mode():
+            expected, _ = plain(rows, rows, rows, need_weights=False, attn_mask=mask)
+            given, _ = split(rows, rows, rows, attn_mask=mask)
+        torch.testing.assert_close(given, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_weights_are_shared_until_they_are_packed() -> None:
