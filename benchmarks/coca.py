@@ -22,6 +22,7 @@ from reporting import options, report
 from autotag.models.coca_captioner import CocaCaptioner
 from autotag.models.coca_generation import write
 from autotag.models.packed_linears import pack_linears
+from autotag.models.split_attention import split_attention
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def captioners(given: argparse.Namespace) -> tuple[CocaCaptioner, CocaCaptioner]
         CocaCaptioner(model, tokenizer, "coca", dtype=given.dtype, plain=off)
         for off in (frozenset(), frozenset({"coca_decoder"}))
     )
+    split_attention(cached.visual)
     pack_linears(torch.nn.ModuleList([cached.visual, cached.decoder]))
     return cached, plain
 
