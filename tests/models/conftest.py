@@ -16,10 +16,10 @@ from PIL import Image
 from autotag.protocols import ModelRequest
 
 
-def _tiny_models() -> ModuleType:
-    """The module beside this one; tests are no package that it could be imported from."""
-    path = Path(__file__).with_name("tiny_models.py")
-    spec = importlib.util.spec_from_file_location("autotag_tiny_models", path)
+def _beside(name: str) -> ModuleType:
+    """A module beside this one; tests are no package that it could be imported from."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"autotag_{name}", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -39,7 +39,12 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    return _tiny_models()
+    return _beside("tiny_models")
+
+
+@pytest.fixture(scope="session")
+def pretended_gpu() -> ModuleType:
+    return _beside("pretended_gpu")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,206 @@
+"""A GPU that is not there: torch's tensors say that they are on ``cuda``, and lie in main memory.
+
+What goes wrong on a GPU and not on a CPU is mostly a tensor that was left behind, or a number that is asked
+for while a graph is recorded. Both are found here as they would be there; how fast anything is, is not.
+
+``pretended()`` is the GPU. ``GpuTensor`` holds a CPU tensor, and every operation on it is done on that.
+``torch.cuda.graph`` records what is done inside, and ``replay`` does it once more on the same memory, without
+any of the Python around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_CUDA = torch.device("cuda", 0)
+_ASKS_THE_HOST = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal"}
+"""Operations for which the host waits; none may be recorded."""
+
+
+class _Stream:
+    recording: Graph | None = None
+
+
+class GpuTensor(torch.Tensor):
+    """Says that it is on ``cuda:0``; ``inner`` holds its values."""
+
+    inner: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> GpuTensor:
+        """Of a CPU tensor, which it shares."""
+        made: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=_CUDA,
+        )
+        made.inner = inner
+        return made  # type: ignore[no-any-return]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        """The values, as of any tensor."""
+        _check_host_may_ask("tolist")
+        return self.inner.tolist()
+
+    def numpy(self, **_: Any) -> Any:
+        """Refuses, as torch does."""
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+
+    def __array__(self, *_: Any) -> Any:
+        return self.numpy()
+
+    def __repr__(self, **_: Any) -> str:
+        return f"GpuTensor({self.inner!r})"
+
+
+class _Dispatch(TorchDispatchMode):
+    """Sees every operation, also those that make a tensor on ``cuda`` of none or of one on the CPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:
+            parts = func.decompose(*args, **(kwargs or {}))
+        return _run(func, args, kwargs or {}) if parts is NotImplemented else parts
+
+
+class Graph:
+    """What ``torch.cuda.CUDAGraph`` is: operations with the memory that they read and write."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
+
+    def replay(self) -> None:
+        """Does again what was recorded."""
+        self.replays += 1
+        for func, args, kwargs, results in self.calls:
+            again = pytree.tree_leaves(func(*args, **kwargs))
+            for result, value in zip(pytree.tree_leaves(results), again, strict=True):
+                if isinstance(result, torch.Tensor) and result.data_ptr() != value.data_ptr():
+                    result.copy_(value)
+
+    def pool(self) -> tuple[int, int]:
+        """Stands for the memory of a graph."""
+        return (0, id(self))
+
+
+@contextmanager
+def _record(graph: Graph, pool: object = None, **_: Any) -> Iterator[None]:
+    assert _Stream.recording is None, "graphs are recorded one at a time"
+    _Stream.recording = graph
+    try:
+        yield
+    finally:
+        _Stream.recording = None
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """One operation, on the CPU tensors inside, its result on the device where it belongs."""
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    device = kwargs.get("device")
+    on_gpu = [isinstance(tensor, GpuTensor) for tensor in tensors]
+    copies = func._schema.name in ("aten::copy_", "aten::_to_copy")
+    if any(on_gpu) and not copies:
+        _check_together(func, tensors)
+    if any(on_gpu):
+        _check_host_may_ask(func._schema.name.partition("::")[2])
+    goes_to_gpu = device is not None and torch.device(device).type == "cuda"
+    stays_on_gpu = device is None and (on_gpu[0] if copies else any(on_gpu))
+    if _Stream.recording is not None and copies and len(set(on_gpu) | {goes_to_gpu or stays_on_gpu}) > 1:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing (a copy)")
+    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
+    if device is not None:
+        kwargs["device"] = torch.device("cpu")
+    known = {id(tensor.inner): tensor for tensor in tensors if isinstance(tensor, GpuTensor)}
+    inner_args, inner_kwargs = pytree.tree_map(
+        lambda leaf: leaf.inner if isinstance(leaf, GpuTensor) else leaf, (args, kwargs)
+    )
+    results = func(*inner_args, **inner_kwargs)
+    if not goes_to_gpu and not stays_on_gpu:
+        return results
+    if _Stream.recording is not None:
+        _Stream.recording.calls.append((func, inner_args, inner_kwargs, results))
+
+    def placed(result: Any) -> Any:
+        if type(result) is not torch.Tensor:
+            return result
+        if id(result) in known:  # an operation in place
+            return known[id(result)]
+        return GpuTensor(result.clone() if any(result is tensor for tensor in tensors) else result)
+
+    return pytree.tree_map(placed, results)
+
+
+def _check_together(func: Any, tensors: list[torch.Tensor]) -> None:
+    """CUDA takes a number that lies on the CPU, and places to index, and nothing else from there."""
+    left = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor)]
+    indexes = func._schema.name in ("aten::index", "aten::index_put_") and left == tensors[-len(left) :]
+    if any(tensor.ndim for tensor in left) and not (indexes and _Stream.recording is None):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in left)
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device; on the CPU: {shapes}")
+
+
+def _check_host_may_ask(operation: str) -> None:
+    if _Stream.recording is not None and operation in _ASKS_THE_HOST | {"tolist"}:
+        raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({operation})")
+
+
+def _enter_without_gradients(mode: Any) -> None:
+    """In place of inference mode, in which a tensor of another class cannot be a view."""
+    mode.before = torch.is_grad_enabled()
+    torch.set_grad_enabled(not mode.mode and mode.before)
+
+
+def _leave(mode: Any, *_: object) -> None:
+    torch.set_grad_enabled(mode.before)
+
+
+@contextmanager
+def pretended() -> Iterator[None]:
+    """Inside, ``device="cuda"`` works, in this thread."""
+    make_tensor: Callable[..., torch.Tensor] = torch.tensor
+
+    def tensor(values: Any, *, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        numbers = pytree.tree_map(lambda leaf: leaf.item() if isinstance(leaf, GpuTensor) else leaf, values)
+        made = make_tensor(numbers, **kwargs)
+        return made if device is None else made.to(device)
+
+    stand_ins = {
+        "torch.cuda.is_available": lambda: True,
+        "torch.cuda.device_count": lambda: 1,
+        "torch.cuda._lazy_init": lambda: None,
+        "torch.cuda.synchronize": lambda *_: None,
+        "torch.cuda.CUDAGraph": Graph,
+        "torch.cuda.graph": _record,
+        "torch.cuda.Stream": mock.MagicMock,
+        "torch.cuda.current_stream": mock.MagicMock(),
+        "torch.cuda.stream": lambda _: nullcontext(),
+        "torch.tensor": tensor,
+        "torch.inference_mode.__enter__": _enter_without_gradients,
+        "torch.inference_mode.__exit__": _leave,
+    }
+    torch._C._ensureCUDADeviceGuardSet()  # type: ignore[attr-defined]
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()  # type: ignore[no-untyped-call]
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # type: ignore[no-untyped-call]
+    try:
+        with ExitStack() as stack:
+            for name, stand_in in stand_ins.items():
+                stack.enter_context(mock.patch(name, stand_in))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(_Dispatch())
+            yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)  # type: ignore[no-untyped-call]

@@ -1,0 +1,177 @@
+"""What a GPU needs and a CPU forgives: every tensor on the device, on a GPU that is pretended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import autotag
+from autotag.models.pool import ModelPool
+from autotag.protocols import CaptionOptions, KeyphraseOptions
+from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, RankLabels
+from autotag.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import ModuleType
+
+    from PIL import Image
+
+CAPTIONERS = [
+    "blip",
+    "git",
+    "blip2_opt",
+    "blip2_t5",
+    "coca",
+    "florence2",
+    "vit_gpt2",
+    "idefics3",
+    "smolvlm",
+    "qwen2_vl",
+    "qwen2_5_vl",
+]
+ENCODERS = ["clip", "siglip", "siglip2", "open_clip_folder", "open_clip_folder/timm", "coca"]
+DRAWS = CaptionOptions(max_new_tokens=8, do_sample=True, top_p=0.8, num_captions=2)
+SEARCHES = [
+    CaptionOptions(max_new_tokens=8),
+    CaptionOptions(max_new_tokens=8, num_beams=3, num_captions=2),
+    CaptionOptions(max_new_tokens=8, repetition_penalty=1.5),
+]
+COLOURS = ["red", "green", "blue", "dark", "bright"]
+THINGS = ["dog", "house", "sky", "boat", "tree", "face"]
+TEXTS = ["a photo of a dog", "a photo of a cat on the mat", "a photo of a dog", "two men", ""]
+
+
+def _pools(plain: list[str]) -> tuple[ModelPool, ModelPool]:
+    return (
+        ModelPool(device="cpu", dtype="float32", plain=plain),
+        ModelPool(device="cuda", dtype="float32", plain=plain),
+    )
+
+
+def _check(expected: object, given: object) -> None:
+    """The same, numbers to rounding."""
+    if isinstance(expected, np.ndarray):
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+    else:
+        assert given == expected
+
+
+def _words(rows: Any) -> Any:
+    return [[one.text for one in row] for row in rows]
+
+
+def test_the_pretended_gpu_minds_what_is_left_on_the_cpu(pretended_gpu: ModuleType) -> None:
+    with pretended_gpu.pretended(), torch.no_grad():
+        there = torch.arange(6.0, device="cuda").view(2, 3)
+        assert there.device.type == "cuda"
+        assert (there @ there.mT).sum().item() == 83
+        with pytest.raises(RuntimeError, match="same device"):
+            there + torch.ones(3)
+        with pytest.raises(TypeError):
+            np.asarray(there)
+        np.testing.assert_array_equal(there.cpu().numpy(), np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("family", CAPTIONERS)
+def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    pretended_gpu: ModuleType,
+    family: str,
+    plain: list[str],
+) -> None:
+    name = str(tiny_folder(family))
+
+    def written(pool: ModelPool) -> list[Any]:
+        captioner: Any = pool.captioner(name)
+        searches = [*SEARCHES, DRAWS] if family == "coca" else SEARCHES
+        rows = [_words(captioner.caption(images, options)) for options in searches]
+        if getattr(captioner, "view_id", None):
+            views = [captioner.view(image) for image in images]
+            rows += [_words(captioner.caption_views(views, options)) for options in searches]
+        return rows
+
+    cpu, gpu = _pools(plain)
+    expected = written(cpu)
+    with pretended_gpu.pretended():
+        _check(expected, written(gpu))
+
+
+@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("family", ENCODERS)
+def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    pretended_gpu: ModuleType,
+    family: str,
+    plain: list[str],
+) -> None:
+    def vectors(pool: ModelPool) -> list[Any]:
+        encoder: Any = pool.encoder(str(tiny_folder(family)))
+        rows = [encoder.embed_images(images), encoder.embed_texts(TEXTS)]
+        if getattr(encoder, "view_id", None):
+            rows.append(encoder.embed_views([encoder.view(image) for image in images]))
+        return rows
+
+    cpu, gpu = _pools(plain)
+    expected = vectors(cpu)
+    with pretended_gpu.pretended():
+        for one, other in zip(expected, vectors(gpu), strict=True):
+            _check(one, other)
+
+
+@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+def test_keyphrases_are_on_a_gpu_those_of_a_cpu(
+    tiny_folder: Callable[[str], Path], pretended_gpu: ModuleType, plain: list[str]
+) -> None:
+    texts = ["a dog runs on the green grass", "two men in a boat", ""]
+
+    def found(pool: ModelPool) -> Any:
+        extractor: Any = pool.extractor(str(tiny_folder("sentence_transformer")))
+        options = KeyphraseOptions(candidates="ngrams", top_n=4)
+        return [[phrase for phrase, _ in row] for row in extractor.extract(texts, options)]
+
+    cpu, gpu = _pools(plain)
+    expected = found(cpu)
+    assert expected[0]
+    with pretended_gpu.pretended():
+        _check(expected, found(gpu))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mode"),
+    [("clip-mini", "best"), ("clip-mini", "negative"), ("open_clip_folder", "fast"), ("clip", "fast")],
+)
+def test_a_whole_pipeline_says_on_a_gpu_what_it_says_on_a_cpu(
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    pretended_gpu: ModuleType,
+    mode: str,
+    encoder: str,
+) -> None:
+    name = encoder if encoder == "clip-mini" else str(tiny_folder(encoder))
+    words = Vocabulary([f"{colour} {thing}" for colour in COLOURS for thing in THINGS], name="things")
+
+    def results(device: str) -> list[Any]:
+        stages = [
+            CaptionImages("blip-mini"),
+            ExtractKeyphrases("minilm-mini"),
+            FilterTags(),
+            RankLabels([words]),
+            AssemblePrompt(
+                mode, mediums=words, artists=(), movements=(), trendings=(), flavors=words, negatives=words
+            ),
+        ]
+        with autotag.Pipeline(stages, encoder=name, device=device, dtype="float32") as tagger:
+            found = [tagger(image) for image in images[:2]]
+        return [(one.caption, _words([one.tags]), _words(one.rankings.values()), one.prompt) for one in found]
+
+    expected = results("cpu")
+    with pretended_gpu.pretended():
+        assert results("cuda") == expected
