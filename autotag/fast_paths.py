@@ -19,6 +19,7 @@ FAST_PATHS = {
     "views": "images are decoded once and resized in uint8 by the reading threads, for every model",
     "blip_attention": "BLIP's attention through torch's scaled_dot_product_attention",
     "blip_generation": "a generation loop for BLIP that never projects keys and values of the image",
+    "step_graphs": "steps of BLIP's greedy search recorded on an NVIDIA GPU, where a trial shows a gain",
     "coca_decoder": "keys and values of CoCa's tokens kept, instead of all calculated anew for each token",
     "packed_linears": "linear layers on a CPU in oneDNN's own layout, where a trial at load shows a gain",
     "packed_attention": "attention of and to images on a CPU by oneDNN's products, where a trial shows gain",

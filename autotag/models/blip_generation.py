@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn import functional
 
 from autotag.fast_paths import say_not_used
-from autotag.models.cross_attention import CrossAttention, by_head, cheaper_attention
-from autotag.models.key_value_cache import KeyValueCache
+from autotag.models.cross_attention import CrossAttention, CrossLayer, by_head, cheaper_attention
+from autotag.models.key_value_cache import FixedCache, KeyValueCache, TokenCache
 from autotag.models.packed_linears import linear_of
+from autotag.models.step_graphs import Search, StepGraphs
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -64,13 +65,17 @@ class BlipGenerator(nn.Module):
     Args:
         model: evaluating, on its device. The projections of its self-attention become parts of one weight.
         packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
+        recorded: whether steps of a greedy search on a GPU may be recorded, see ``step_graphs``.
     """
 
-    def __init__(self, model: BlipForConditionalGeneration, *, packed: bool = False) -> None:
+    def __init__(
+        self, model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
+    ) -> None:
         super().__init__()
         self._packed = packed
         self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
-        self._decoder = _Decoder(model.text_decoder)
+        self._decoder = BlipDecoder(model.text_decoder)
+        self._graphs = StepGraphs(self._decoder) if recorded and model.device.type == "cuda" else None
 
     def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
         """Whether the loop writes by these inputs and options; else ``generate`` has to.
@@ -97,11 +102,21 @@ class BlipGenerator(nn.Module):
         """
         states = self._encoded(inputs["pixel_values"])
         prompt = self._prompt(inputs, len(states))
+        if options.num_beams > 1:
+            return _BeamSearch(self._decoder, self._seen(states, prompt, options), prompt, options).run()
+
+        def greedy() -> torch.Tensor:
+            return _greedy(self._decoder, self._seen(states, prompt, options), prompt, options)
+
+        if self._graphs is None or options.repetition_penalty != 1.0:
+            return Written(greedy(), None)
+        search = Search(states, prompt, prompt.shape[1] + options.max_new_tokens)
+        return Written(self._graphs.write(search, greedy), None)
+
+    def _seen(self, states: torch.Tensor, prompt: torch.Tensor, options: CaptionOptions) -> CrossAttention:
+        """Attention to images, for as many tokens as captions by these options have."""
         tokens = prompt.shape[1] - 1 + options.num_beams * min(options.max_new_tokens, _TYPICAL_TOKENS)
-        images = self._decoder.attend_to(states, tokens, rows=options.num_beams, packed=self._packed)
-        if options.num_beams == 1:
-            return Written(_greedy(self._decoder, images, prompt, options), None)
-        return _BeamSearch(self._decoder, images, prompt, options).run()
+        return self._decoder.attend_to(states, tokens, rows=options.num_beams, packed=self._packed)
 
     def _prompt(self, inputs: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
         """(B, P) int64: what begins each caption, the first token being BLIP's own and [SEP] left out."""
@@ -119,13 +134,15 @@ class BlipGenerator(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else cast("torch.Tensor", parts[0])
 
 
-def blip_generator(model: BlipForConditionalGeneration, *, packed: bool = False) -> BlipGenerator | None:
+def blip_generator(
+    model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
+) -> BlipGenerator | None:
     """The generator for a model; None, and one warning that says why, where it would not write the same."""
     fault = _config_fault(model) or _fault()
     if fault is not None:
         say_not_used("blip_generation", fault)
         return None
-    return BlipGenerator(model, packed=packed)
+    return BlipGenerator(model, packed=packed, recorded=recorded)
 
 
 class _Layer(nn.Module):
@@ -151,20 +168,20 @@ class _Layer(nn.Module):
         self.value_bias = self.cross_value.bias.detach()
 
     def forward(
-        self, rows: torch.Tensor, index: int, cache: KeyValueCache, images: CrossAttention
+        self, rows: torch.Tensor, index: int, cache: TokenCache, images: CrossAttention
     ) -> torch.Tensor:
         """(R, T, W) to (R, T, W): attention to the words so far, to the image, and the network."""
         rows = self.attention_norm(self.attention_output(self._to_words(rows, index, cache)) + rows)
         rows = self.cross_norm(self.cross_output(self._to_images(rows, index, images)) + rows)
         return cast("torch.Tensor", self.norm(self.narrow(self.activation(self.widen(rows))) + rows))
 
-    def _to_words(self, rows: torch.Tensor, index: int, cache: KeyValueCache) -> torch.Tensor:
+    def _to_words(self, rows: torch.Tensor, index: int, cache: TokenCache) -> torch.Tensor:
         count, new, width = rows.shape
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
         known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
         key, value = known.permute(2, 1, 3, 0, 4)
         seen = functional.scaled_dot_product_attention(
-            by_head(query, self.heads), key, value, is_causal=new > 1
+            by_head(query, self.heads), key, value, attn_mask=cache.mask, is_causal=new > 1
         )
         return seen.transpose(1, 2).reshape(count, new, width)
 
@@ -174,7 +191,7 @@ class _Layer(nn.Module):
         return images.attend(index, by_image).view_as(query)
 
 
-class _Decoder(nn.Module):
+class BlipDecoder(nn.Module):
     """The text decoder: the next word's logits from the words so far and the images.
 
     Args:
@@ -197,25 +214,33 @@ class _Decoder(nn.Module):
 
     def attend_to(self, states: torch.Tensor, tokens: int, *, rows: int, packed: bool) -> CrossAttention:
         """Attention to (B, N, E) states of images, see ``cheaper_attention``."""
-        layers = [cast("_Layer", layer) for layer in self.layers]
-        return cheaper_attention(states, layers, tokens=tokens, rows=rows, packed=packed)
+        return cheaper_attention(states, self.cross_layers, tokens=tokens, rows=rows, packed=packed)
+
+    @property
+    def cross_layers(self) -> list[CrossLayer]:
+        """What attends to images."""
+        return [cast("CrossLayer", layer) for layer in self.layers]
 
     def new_cache(self, length: int, rows: int) -> KeyValueCache:
         """For so many tokens of so many rows."""
         return KeyValueCache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
 
-    def forward(self, tokens: torch.Tensor, cache: KeyValueCache, images: CrossAttention) -> torch.Tensor:
+    def new_fixed_cache(self, length: int, rows: int) -> FixedCache:
+        """The same for steps that are recorded."""
+        return FixedCache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
+
+    def forward(self, tokens: torch.Tensor, cache: TokenCache, images: CrossAttention) -> torch.Tensor:
         """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
-        end = cache.length + tokens.shape[1]
-        rows = self.norm(self.words(tokens) + self.positions.weight[cache.length : end])
+        new = tokens.shape[1]
+        rows = self.norm(self.words(tokens) + cache.places(self.positions.weight, new))
         for index, layer in enumerate(self.layers):
             rows = layer(rows, index, cache, images)
-        cache.length = end
+        cache.grow(new)
         return cast("torch.Tensor", self.head(rows[:, -1]).float())
 
 
 def _greedy(
-    decoder: _Decoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
+    decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
 ) -> torch.Tensor:
     """(B, T) int64; captions that are finished leave the batch."""
     count, start = prompt.shape
@@ -245,7 +270,7 @@ class _BeamSearch:
     """
 
     def __init__(
-        self, decoder: _Decoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
+        self, decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
     ) -> None:
         self._decoder, self._images, self._options = decoder, images, options
         (count, self._start), beams = prompt.shape, options.num_beams

@@ -172,15 +172,15 @@ class CachedDecoder(nn.Module):
             images: whose rows lie together.
             mask: (R, 1, T, L) bool, what the text tower lets each new token see; None for all before it.
         """
-        end = cache.length + tokens.shape[1]
-        rows = self.words(tokens).to(self.positions.dtype) + self.positions[cache.length : end]
+        new = tokens.shape[1]
+        rows = self.words(tokens).to(self.positions.dtype) + cache.places(self.positions, new)
         for index, layer in enumerate(self.text_layers):
             rows = layer(rows, index, cache, mask)
         rows = self.text_norm(rows)
         start = len(self.text_layers)
         for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
             rows = cross(layer(rows, start + index, cache, None), index, images)
-        cache.length = end
+        cache.grow(new)
         return cast("torch.Tensor", self.head(self.norm(rows[:, -1])).float())
 
 

@@ -190,7 +190,9 @@ def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
     packed = "packed_attention" not in plain
     if "blip_attention" not in plain:
         fuse_attention(model.vision_model, packed=packed)
-    generator = None if "blip_generation" in plain else blip_generator(model, packed=packed)
+    generator = None
+    if "blip_generation" not in plain:
+        generator = blip_generator(model, packed=packed, recorded="step_graphs" not in plain)
     if "packed_linears" not in plain:
         pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
     return generator

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
+
+
+class TokenCache(Protocol):
+    """Where layers keep the keys and values of tokens, and how many there are."""
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """(1, positions) bool, which positions of ``layer`` are there; None for all."""
+        ...
+
+    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
+        """Keeps a layer's new (rows, T, W); gives those of all positions, (positions, rows, W)."""
+        ...
+
+    def places(self, table: torch.Tensor, count: int, /) -> torch.Tensor:
+        """The (count, E) of a (positions, E) table that the next tokens have."""
+        ...
+
+    def grow(self, count: int) -> None:
+        """So many tokens are there now, for all layers."""
+        ...
 
 
 class KeyValueCache:
@@ -30,6 +53,19 @@ class KeyValueCache:
         buffer[self.length : end, :, index] = new.transpose(0, 1)
         return buffer[:end, :, index]
 
+    @property
+    def mask(self) -> None:
+        """What a new token may attend to of ``layer``: everything."""
+        return None
+
+    def places(self, table: torch.Tensor, count: int, /) -> torch.Tensor:
+        """The (count, E) of a (positions, E) table that the next tokens have."""
+        return table[self.length : self.length + count]
+
+    def grow(self, count: int) -> None:
+        """So many tokens are there now, for all layers."""
+        self.length += count
+
     def take(self, rows: torch.Tensor) -> None:
         """Row i becomes what row ``rows[i]`` was."""
         if self._back is None:
@@ -47,3 +83,44 @@ class KeyValueCache:
     def _view(self, buffer: torch.Tensor, rows: int) -> torch.Tensor:
         length, layers, width = self._shape
         return buffer[: length * rows * layers * width].view(length, rows, layers, width)
+
+
+class FixedCache:
+    """The same for one token after another, without a shape or a number that changes with them.
+
+    What is done with it can be recorded: the place of the next token is a tensor, and tokens attend to all
+    positions, those masked that nothing was written to.
+
+    Attributes:
+        position: (1,) int64, where the next token stands.
+        mask: (1, positions) bool, up to ``position``.
+    """
+
+    def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
+        self._states = like.new_zeros(length, rows, layers, width)
+        self._positions = torch.arange(length, device=like.device)[None]
+        self.position = torch.zeros(1, dtype=torch.int64, device=like.device)
+        self.mask = self._positions <= self.position
+
+    def start(self) -> None:
+        """Begins anew."""
+        self.position.zero_()
+        self._show()
+
+    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
+        """Keeps a layer's new (rows, 1, W); gives those of all positions, (positions, rows, W)."""
+        states = self._states[:, :, index]
+        states.index_copy_(0, self.position, new.transpose(0, 1))
+        return states
+
+    def places(self, table: torch.Tensor, _count: int, /) -> torch.Tensor:
+        """The (1, E) of a (positions, E) table that the next token has."""
+        return table.index_select(0, self.position)
+
+    def grow(self, count: int) -> None:
+        """One token more is there now, for all layers."""
+        self.position.add_(count)
+        self._show()
+
+    def _show(self) -> None:
+        torch.le(self._positions, self.position, out=self.mask)

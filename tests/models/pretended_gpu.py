@@ -168,6 +168,11 @@ def _leave(mode: Any, *_: object) -> None:
     torch.set_grad_enabled(mode.before)
 
 
+def in_another_thread() -> Any:
+    """The GPU of ``pretended()`` in a second thread, while the first is inside."""
+    return _Dispatch()
+
+
 @contextmanager
 def pretended() -> Iterator[None]:
     """Inside, ``device="cuda"`` works, in this thread."""
@@ -188,6 +193,7 @@ def pretended() -> Iterator[None]:
         "torch.cuda.Stream": mock.MagicMock,
         "torch.cuda.current_stream": mock.MagicMock(),
         "torch.cuda.stream": lambda _: nullcontext(),
+        "torch.cuda.device": lambda _: nullcontext(),
         "torch.tensor": tensor,
         "torch.inference_mode.__enter__": _enter_without_gradients,
         "torch.inference_mode.__exit__": _leave,

@@ -117,7 +117,7 @@ def test_captions_are_those_of_generate(
         def attend_to(self: Any, states: torch.Tensor, tokens: int, **named: Any) -> Any:
             return kinds[attention](states, list(self.layers))
 
-        monkeypatch.setattr(blip_generation._Decoder, "attend_to", attend_to)
+        monkeypatch.setattr(blip_generation.BlipDecoder, "attend_to", attend_to)
     for seed in SEEDS:
         model = _blip(seed)
         inputs = _inputs(model, 5, prompt, seed)
@@ -167,13 +167,13 @@ def test_padding_that_is_not_zero_is_kept() -> None:
 
 def test_finished_captions_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = _blip(13), []
-    forward = blip_generation._Decoder.forward
+    forward = blip_generation.BlipDecoder.forward
 
     def counted(self: Any, tokens: torch.Tensor, *more: Any) -> torch.Tensor:
         rows.append(len(tokens))
         return forward(self, tokens, *more)
 
-    monkeypatch.setattr(blip_generation._Decoder, "forward", counted)
+    monkeypatch.setattr(blip_generation.BlipDecoder, "forward", counted)
     for options in (OPTIONS[0], OPTIONS[3]):
         rows.clear()
         _written(model, _inputs(model, 5, None, 13), options)

@@ -83,6 +83,7 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
     tiny_folder: Callable[[str], Path],
     images: list[Image.Image],
     pretended_gpu: ModuleType,
+    caplog: pytest.LogCaptureFixture,
     family: str,
     plain: list[str],
 ) -> None:
@@ -101,6 +102,7 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
     expected = written(cpu)
     with pretended_gpu.pretended():
         _check(expected, written(gpu))
+    assert not [said for said in caplog.records if said.name.startswith("autotag")]
 
 
 @pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])

@@ -1,0 +1,252 @@
+"""Recorded steps, on a GPU that is pretended: what is replayed is what was recorded, without Python."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from autotag import fast_paths
+from autotag.models import blip_generation, step_graphs
+from autotag.models.blip_generation import BlipGenerator
+from autotag.models.step_graphs import StepGraph
+from autotag.protocols import CaptionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+START, END = 1, 2
+PROMPTS = [None, [7], [5, END, 8]]
+
+
+@pytest.fixture(autouse=True)
+def _always_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No timing decides, and what was said in other tests may be said again."""
+    monkeypatch.setattr(step_graphs, "_GAIN", 0.0)
+    monkeypatch.setattr(fast_paths, "_said", set())
+
+
+@pytest.fixture
+def gpu(pretended_gpu: ModuleType) -> Iterator[ModuleType]:
+    with pretended_gpu.pretended(), torch.no_grad():
+        yield pretended_gpu
+
+
+def _inputs(count: int, prompt: list[int] | None, seed: int = 1) -> dict[str, torch.Tensor]:
+    inputs = {"pixel_values": torch.randn(count, 3, 12, 12, generator=torch.Generator().manual_seed(seed))}
+    if prompt is not None:
+        inputs["input_ids"] = torch.tensor([[START, *prompt, END]]).repeat(count, 1)
+    return inputs
+
+
+def _written(
+    generator: BlipGenerator, inputs: dict[str, torch.Tensor], options: CaptionOptions, device: str
+) -> list[list[int]]:
+    there = {name: values.to(device) for name, values in inputs.items()}
+    rows: list[list[int]] = generator.write(there, options).sequences.tolist()
+    return rows
+
+
+def _generators() -> tuple[BlipGenerator, BlipGenerator]:
+    """On the CPU, and on the GPU with recorded steps."""
+    cpu, gpu = blip_generation._tiny_model(), blip_generation._tiny_model().to("cuda")
+    return BlipGenerator(cpu), BlipGenerator(gpu, recorded=True)
+
+
+def _graphs(generator: BlipGenerator) -> dict[tuple[int, ...], StepGraph | None]:
+    assert generator._graphs is not None
+    return dict(generator._graphs._graphs)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=str)
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_recorded_steps_write_what_the_plain_search_writes(
+    gpu: ModuleType, caplog: pytest.LogCaptureFixture, count: int, prompt: list[int] | None
+) -> None:
+    plain, recorded = _generators()
+    options = CaptionOptions(max_new_tokens=9)
+    for seed in range(4):
+        inputs = _inputs(count, prompt, seed)
+        expected = _written(plain, inputs, options, "cpu")
+        assert _written(recorded, inputs, options, "cuda") == expected
+
+    (graph,) = _graphs(recorded).values()
+    assert graph is not None
+    assert isinstance(graph._graph, gpu.Graph)
+    assert graph._graph.replays > 4
+    assert not caplog.records
+
+
+def test_captions_end_as_soon_as_all_have_ended(gpu: ModuleType) -> None:
+    plain, recorded = _generators()
+    lengths = set()
+    for seed in range(6):
+        inputs, options = _inputs(2, None, seed), CaptionOptions(max_new_tokens=15)
+        expected = _written(plain, inputs, options, "cpu")
+        assert _written(recorded, inputs, options, "cuda") == expected
+        lengths.add(len(expected[0]))
+    assert len(lengths) > 1
+    assert min(lengths) < 16
+
+
+def test_other_numbers_of_images_and_lengths_share_what_is_recorded(gpu: ModuleType) -> None:
+    plain, recorded = _generators()
+    for count, tokens in [(4, 7), (3, 6), (4, 5), (1, 7), (4, 14)]:
+        inputs, options = _inputs(count, None), CaptionOptions(max_new_tokens=tokens)
+        assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert [key[:2] for key in _graphs(recorded)] == [(4, 8), (1, 8), (4, 16)]
+
+
+def test_what_was_used_longest_ago_is_let_go(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_graphs, "_MOST_GRAPHS", 2)
+    _, recorded = _generators()
+    for count in (1, 2, 1, 4):
+        _written(recorded, _inputs(count, None), CaptionOptions(max_new_tokens=7), "cuda")
+    assert [key[0] for key in _graphs(recorded)] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CaptionOptions(max_new_tokens=8, num_beams=3),
+        CaptionOptions(max_new_tokens=8, repetition_penalty=1.5),
+    ],
+    ids=str,
+)
+def test_other_searches_are_not_recorded(gpu: ModuleType, options: CaptionOptions) -> None:
+    plain, recorded = _generators()
+    inputs = _inputs(3, None)
+    assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert not _graphs(recorded)
+
+
+def test_steps_that_are_no_sooner_are_not_used(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_graphs, "_GAIN", float("inf"))
+    plain, recorded = _generators()
+    inputs, options = _inputs(3, None), CaptionOptions(max_new_tokens=7)
+    for _ in range(2):
+        assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert list(_graphs(recorded).values()) == [None]
+
+
+def _asks_the_host(step: Callable[[StepGraph], None]) -> Callable[[StepGraph], None]:
+    def asking(graph: StepGraph) -> None:
+        step(graph)
+        graph._finished.all().item()
+
+    return asking
+
+
+def _chooses_wrong(step: Callable[[StepGraph], None]) -> Callable[[StepGraph], None]:
+    def choosing(graph: StepGraph) -> None:
+        step(graph)
+        graph._written.fill_(3)
+
+    return choosing
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(_asks_the_host, "cannot be recorded: CUDA error"), (_chooses_wrong, "chooses other words")],
+)
+def test_a_fault_is_said_once_and_the_plain_search_writes(
+    gpu: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Callable[[Any], Any],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(StepGraph, "_step", fault(StepGraph._step))
+    plain, recorded = _generators()
+    with caplog.at_level(logging.WARNING, "autotag"):
+        for count in (3, 1, 3):
+            inputs, options = _inputs(count, None), CaptionOptions(max_new_tokens=7)
+            assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert len(caplog.records) == 1
+    assert "'step_graphs' is not used" in caplog.text
+    assert reason in caplog.text
+
+
+def test_without_memory_for_it_the_plain_search_writes_and_others_are_recorded(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = StepGraph.__init__
+
+    def make(graph: StepGraph, decoder: Any, rows: int, length: int, like: torch.Tensor) -> None:
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        made(graph, decoder, rows, length, like)
+
+    monkeypatch.setattr(StepGraph, "__init__", make)
+    plain, recorded = _generators()
+    for count in (4, 2):
+        inputs, options = _inputs(count, None), CaptionOptions(max_new_tokens=7)
+        assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert [graph is None for graph in _graphs(recorded).values()] == [True, False]
+    assert not caplog.records
+
+
+def test_rounding_may_choose_another_word_as_good(gpu: ModuleType) -> None:
+    """In half precision two words are often equal; that is no fault."""
+    _, recorded = _generators()
+    assert recorded._graphs is not None
+    states = torch.zeros(2, 36, 16, device="cuda")
+    search = step_graphs.Search(states, torch.full((2, 1), START, device="cuda"), 8)
+    decoder = recorded._decoder
+    head: Any = decoder.head.predictions.decoder
+    head.weight.zero_()
+    head.bias.zero_()
+    head.bias[4] = head.bias[5] = 1.0
+    right = torch.tensor([[START, 4, 5, 4, 4, 5, 5, 4], [START, 5, 5, 5, 4, 4, 4, 4]], device="cuda")
+    assert recorded._graphs._chooses_the_same(right, search)
+    wrong = right.clone()
+    wrong[1, 6] = 6
+    assert not recorded._graphs._chooses_the_same(wrong, search)
+
+
+def test_nothing_is_recorded_on_a_cpu_or_where_it_is_switched_off(gpu: ModuleType) -> None:
+    assert BlipGenerator(blip_generation._tiny_model(), recorded=True)._graphs is None
+    assert BlipGenerator(blip_generation._tiny_model().to("cuda"))._graphs is None
+
+
+def test_threads_take_turns(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded has one memory; two searches at once would write into each other's."""
+    _, recorded = _generators()
+    assert recorded._graphs is not None
+    inside, most = 0, 0
+    write = StepGraph.write
+
+    def counted(graph: StepGraph, search: Any) -> torch.Tensor:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            return write(graph, search)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(StepGraph, "write", counted)
+    states = torch.zeros(2, 36, 16, device="cuda")
+    search = step_graphs.Search(states, torch.full((2, 1), START, device="cuda"), 8)
+    recorded._graphs.write(search, lambda: states)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with gpu.in_another_thread(), torch.no_grad():
+                for _ in range(5):
+                    recorded._graphs.write(search, lambda: states)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001  reported below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert most == 1
