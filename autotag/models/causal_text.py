@@ -32,6 +32,8 @@ PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a
 
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
+_SHARED_ON_GPU = 8_192
+"""Less, because the keys and values on the way to each token are laid out for it."""
 _LEAST_TOLERANCE = 1e-5
 _LONGEST_SHARED = 32
 """Tokens: for each more that the longest text has, all texts take a step more."""
@@ -60,10 +62,12 @@ class CausalText:
 
         A row without an end token, which the plain call takes for one that ends at its first token, does so.
         """
-        most = _TOKENS_ON_CPU if tokens.device.type == "cpu" else _TOKENS_ON_GPU
+        on_cpu = tokens.device.type == "cpu"
+        most = _TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU
         texts = self.cut(tokens)
         if self.tower is not None and _share_much(texts):
-            return vectors_of(self.tower, texts, tokens_at_once=2 * most)
+            together = 2 * _TOKENS_ON_CPU if on_cpu else _SHARED_ON_GPU
+            return vectors_of(self.tower, texts, tokens_at_once=together)
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for row, text in enumerate(texts):
             groups[len(text)].append(row)

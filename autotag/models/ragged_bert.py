@@ -2,13 +2,16 @@
 
 Everything in a BERT but its attention works on single tokens. So all tokens of all texts go through the
 linear layers together, however long the texts are, and only the attention looks at the texts of one length at
-a time. What enters the first layer depends on nothing but the token and its place, and most keyphrases of a
-batch share theirs: each pair goes through the first projections once.
+a time; on a GPU at texts that are padded a little, see ``padded_texts``. What enters the first layer depends
+on nothing but the token and its place, and most keyphrases of a batch share theirs: on a CPU each pair goes
+through the first projections once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +25,7 @@ from transformers import BertModel
 
 from autotag.models.in_place import in_place
 from autotag.models.packed_linears import linear_of
+from autotag.models.padded_texts import PaddedTexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,15 +39,17 @@ _ROWS = 128  # oneDNN makes a program for each number of rows: there are only mu
 _WIDEST_RANGE = 60.0  # exp(-60) is still a normal float32
 _SHORT = 6
 """Up to so many tokens a text's attention is sooner calculated by element than by products of matrices."""
+_TOKENS_ON_GPU = 32_768  # 16 KB each at a width of 384
 _Group = tuple[slice, int]  # rows of tokens, and the length of their texts
+_Attention = Callable[[Tensor], Tensor]  # (N, 3, heads, D) queries, keys and values to (N, heads * D)
 
 
 class RaggedBert(nn.Module):
     """Sentence vectors by the mean of a BERT's token vectors.
 
     Args:
-        bert: an encoder, float32, on a CPU, evaluating; its layers are shared but for the projections of
-            its attention, which are copied.
+        bert: an encoder, float32, evaluating; its layers are shared but for the projections of its attention,
+            which are copied.
         tokenizer: cuts texts that are too long, pads none.
     """
 
@@ -56,10 +62,22 @@ class RaggedBert(nn.Module):
     def forward(self, texts: list[str]) -> NDArray[np.float32]:
         """(T, D) float32, not normalised."""
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        device = self.embeddings.word_embeddings.weight.device
+        on_cpu = device.type == "cpu"
+        parts = _parts(ids, _TOKENS_OF_FIRST_STEP if on_cpu else _TOKENS_ON_GPU)
         with torch.inference_mode():
-            vectors = torch.cat([self._vectors(part) for part in _parts(ids)])
-        found: NDArray[np.float32] = vectors.numpy()
+            vectors = [self._vectors(part) if on_cpu else self._by_blocks(part, device) for part in parts]
+            found: NDArray[np.float32] = torch.cat(vectors).cpu().numpy()
         return found
+
+    def _by_blocks(self, ids: Sequence[list[int]], device: torch.device) -> Tensor:
+        """(T, D) of the tokens of T texts, on a GPU."""
+        lengths = [len(text) for text in ids]
+        tokens, places = (torch.from_numpy(rows).to(device) for rows in _tokens_and_places(ids, lengths))
+        hidden, texts = _embedded(self.embeddings, tokens, places), PaddedTexts(lengths, device)
+        for layer in cast("list[_Layer]", list(self.layers)):
+            hidden = layer(hidden, layer.qkv(hidden), texts.attend)
+        return texts.means(hidden)
 
     def _vectors(self, ids: Sequence[list[int]]) -> Tensor:
         """(T, D) of the tokens of T texts."""
@@ -72,9 +90,10 @@ class RaggedBert(nn.Module):
     def _of_chunk(self, texts: Sequence[int], first: _FirstStep) -> Tensor:
         """(T, D), for texts in the order of their lengths."""
         groups = _groups([first.lengths[text] for text in texts])
+        attend = partial(_by_length, groups)
         hidden, qkv = first.of(texts)
         for index, layer in enumerate(cast("list[_Layer]", list(self.layers))):
-            hidden = layer(hidden, layer.qkv(hidden) if index else qkv, groups)
+            hidden = layer(hidden, layer.qkv(hidden) if index else qkv, attend)
         means = [hidden[rows].view(-1, length, hidden.shape[-1]).mean(dim=1) for rows, length in groups]
         return torch.cat(means)
 
@@ -91,15 +110,11 @@ class _FirstStep:
     def __init__(self, embeddings: Any, layer: _Layer, ids: Sequence[list[int]]) -> None:
         self.lengths = [len(text) for text in ids]
         self._ends = np.cumsum(self.lengths)
-        places = np.arange(self._ends[-1]) - np.repeat(self._ends - self.lengths, self.lengths)
-        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
+        tokens, places = _tokens_and_places(ids, self.lengths)
         longest = max(self.lengths)
         pairs, self._where = np.unique(tokens * longest + places, return_inverse=True)
         token, place = np.divmod(np.pad(pairs, (0, -len(pairs) % _ROWS)), longest)
-        vectors = (
-            embeddings.word_embeddings(torch.from_numpy(token)) + embeddings.token_type_embeddings.weight[0]
-        )
-        self._hidden = embeddings.LayerNorm(vectors + embeddings.position_embeddings(torch.from_numpy(place)))
+        self._hidden = _embedded(embeddings, torch.from_numpy(token), torch.from_numpy(place))
         self._qkv = layer.qkv(self._hidden)
 
     def of(self, texts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -126,28 +141,21 @@ class _Layer(nn.Module):
         self.widen, self.activation = plain.intermediate.dense, in_place(activation) or activation
         self.narrow, self.norm = plain.output.dense, plain.output.LayerNorm
 
-    def forward(self, hidden: Tensor, qkv: Tensor, groups: Sequence[_Group]) -> Tensor:
+    def forward(self, hidden: Tensor, qkv: Tensor, attend: _Attention) -> Tensor:
         """(N, D) tokens and their (N, 3 D) queries, keys and values to (N, D)."""
-        seen = torch.empty_like(hidden)
-        seen[groups[-1][0].stop :] = 0  # whatever else lay there might be denormal, and slow
-        for rows, length in groups:
-            query, key, value = (
-                qkv[rows].view(-1, length, 3, self.heads, hidden.shape[1] // self.heads).unbind(2)
-            )
-            attend = _by_element if length <= _SHORT else _by_product
-            attend(query, key, value, seen[rows].view_as(query))
+        seen = attend(qkv.view(len(qkv), 3, self.heads, -1))
         hidden = self.attention_norm(self.attention_output(seen).add_(hidden))
         return cast("Tensor", self.norm(self.narrow(self.activation(self.widen(hidden))).add_(hidden)))
 
 
 def ragged_bert(model: SentenceTransformer) -> RaggedBert | None:
-    """For a sentence transformer on a CPU that is a BERT and the mean of its token vectors; else None.
+    """For a sentence transformer that is a BERT and the mean of its token vectors; else None.
 
     None too where its linear layers have been packed already: they have no weights to share.
     """
     modules: list[Any] = list(model)
     bert = getattr(modules[0], "auto_model", None)
-    if not isinstance(bert, BertModel) or bert.config.is_decoder or bert.device.type != "cpu":
+    if not isinstance(bert, BertModel) or bert.config.is_decoder:
         return None
     if len(modules) < 2 or not isinstance(modules[1], Pooling) or modules[1].pooling_mode != "mean":
         return None
@@ -169,6 +177,33 @@ def _projections(attention: Any) -> nn.Linear:
     weights = [query.weight * attention.scaling, *(linear.weight for linear in others)]
     biases = [query.bias * attention.scaling, *(linear.bias for linear in others)]
     return linear_of(torch.cat(weights), torch.cat(biases))
+
+
+def _tokens_and_places(
+    ids: Sequence[list[int]], lengths: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N,) all tokens, one text after the other, and (N,) the place of each in its text."""
+    ends = np.cumsum(lengths)
+    places = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    return np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=ends[-1]), places
+
+
+def _embedded(embeddings: Any, tokens: Tensor, places: Tensor) -> Tensor:
+    """(N, D) of (N,) tokens at (N,) places."""
+    vectors = embeddings.word_embeddings(tokens) + embeddings.token_type_embeddings.weight[0]
+    return cast("Tensor", embeddings.LayerNorm(vectors + embeddings.position_embeddings(places)))
+
+
+def _by_length(groups: Sequence[_Group], qkv: Tensor) -> Tensor:
+    """An ``_Attention`` for texts in the order of their lengths; rows after the last text give zeros."""
+    count, _, heads, size = qkv.shape
+    seen = qkv.new_empty(count, heads * size)
+    seen[groups[-1][0].stop :] = 0  # whatever else lay there might be denormal, and slow
+    for rows, length in groups:
+        query, key, value = qkv[rows].view(-1, length, 3, heads, size).unbind(2)
+        attend = _by_element if length <= _SHORT else _by_product
+        attend(query, key, value, seen[rows].view_as(query))
+    return seen
 
 
 def _by_product(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> None:
@@ -198,11 +233,11 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
     return weights.div_(weights.sum(dim=dim, keepdim=True))
 
 
-def _parts(ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
-    """Texts in their order, of no more tokens than ``_FirstStep`` may hold unless one alone has more."""
+def _parts(ids: Sequence[list[int]], most: int) -> Iterator[Sequence[list[int]]]:
+    """Texts in their order, of at most so many tokens unless one alone has more."""
     start = tokens = 0
     for place, text in enumerate(ids):
-        if tokens and tokens + len(text) > _TOKENS_OF_FIRST_STEP:
+        if tokens and tokens + len(text) > most:
             yield ids[start:place]
             start, tokens = place, 0
         tokens += len(text)

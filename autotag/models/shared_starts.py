@@ -2,27 +2,45 @@
 
 In a causal tower no token sees a later one: what "a photo of a" leaves behind is the same whatever follows.
 All texts together are a trie of tokens (``token_trie``); each node goes through the linear layers once, and
-attends to the nodes on the way to it.
+attends to the nodes on the way to it. On a CPU those of one depth do so at a time; on a GPU, where each
+operation costs the host the same however small it is, those of several depths, their ways padded.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from autotag.models.token_trie import in_chunks, token_trie
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
+    from collections.abc import Iterator, Sequence
 
     from autotag.models.causal_tower import CausalTower
     from autotag.models.token_trie import TokenTrie
 
-_Way = tuple[slice, "Tensor"]  # the nodes of one depth, and (n, depth + 1) those on the way to each
+_FEW_DEPTHS = 8
+"""Depths that a GPU takes together first; then as many as there were before, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The ways to some nodes.
+
+    Attributes:
+        nodes: that are side by side, n of them.
+        ways: (n, L) int64, the nodes on the way to each, itself included.
+        there: (n, 1, 1, L) bool, False for padding; None where there is none.
+    """
+
+    nodes: slice
+    ways: Tensor
+    there: Tensor | None = None
 
 
 def vectors_of(tower: CausalTower, sequences: Sequence[Sequence[int]], *, tokens_at_once: int) -> Tensor:
@@ -47,26 +65,60 @@ def _vectors_of_trie(tower: CausalTower, trie: TokenTrie) -> Tensor:
     tokens, places, ends = (
         torch.from_numpy(array).to(tower.device) for array in (trie.tokens, depths, trie.ends)
     )
-    ways = [
-        (slice(start, start + len(nodes)), torch.from_numpy(nodes).to(tower.device))
-        for start, nodes in zip(trie.levels, trie.ancestors, strict=False)
-    ]
+    ways = list(
+        _of_each_depth(trie) if tower.device.type == "cpu" else _of_several_depths(trie, tower.device)
+    )
+    attend = _by_element if tower.device.type == "cpu" else _by_block
     states = tower.embed(tokens, places)
     for layer in tower.layers:
         split = (len(states), tower.heads, -1)
         keys, values = (rows.reshape(split) for rows in layer.keys_and_values(states))
-        attended = _attended(layer.queries(states).reshape(split), keys, values, ways)
+        attended = attend(layer.queries(states).reshape(split), keys, values, ways)
         states = states + layer.out(attended.flatten(1))
         states = states + layer.mlp(states)
     return tower.finish(states[ends])
 
 
-def _attended(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Way]) -> Tensor:
-    """(M, heads, D): what each node sees of those on the way to it, itself included."""
+def _of_each_depth(trie: TokenTrie) -> Iterator[_Ways]:
+    for start, ways in zip(trie.levels, trie.ancestors, strict=False):
+        yield _Ways(slice(start, start + len(ways)), torch.from_numpy(ways))
+
+
+def _of_several_depths(trie: TokenTrie, device: torch.device) -> Iterator[_Ways]:
+    first, depths = 0, _FEW_DEPTHS
+    while first < len(trie.ancestors):
+        last = min(depths, len(trie.ancestors))
+        padded = [
+            np.pad(ways, ((0, 0), (0, last - ways.shape[1])), constant_values=-1)
+            for ways in trie.ancestors[first:last]
+        ]
+        ways = torch.from_numpy(np.concatenate(padded)).to(device)
+        yield _Ways(
+            slice(trie.levels[first], trie.levels[last]), ways.clamp(min=0), (ways >= 0)[:, None, None]
+        )
+        first, depths = last, 2 * depths
+
+
+def _by_element(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Ways]) -> Tensor:
+    """(M, heads, D): what each node sees of those on the way to it."""
     scaled = queries * queries.shape[-1] ** -0.5
     attended = torch.empty_like(queries)
-    for level, nodes in ways:
-        scores = (scaled[level, None] * keys[nodes]).sum(-1)
+    for some in ways:
+        scores = (scaled[some.nodes, None] * keys[some.ways]).sum(-1)
         weights = scores.softmax(1, dtype=torch.float32).to(values.dtype)
-        attended[level] = (weights[..., None] * values[nodes]).sum(1)
+        attended[some.nodes] = (weights[..., None] * values[some.ways]).sum(1)
     return attended
+
+
+def _by_block(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Ways]) -> Tensor:
+    """The same by torch's fused attention."""
+    parts = [
+        functional.scaled_dot_product_attention(
+            queries[some.nodes, :, None],
+            keys[some.ways].transpose(1, 2),
+            values[some.ways].transpose(1, 2),
+            attn_mask=some.there,
+        )
+        for some in ways
+    ]
+    return torch.cat(parts).squeeze(2)

@@ -51,10 +51,26 @@ class GpuTensor(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
 
+    @property
+    def data(self) -> Any:
+        """The same values."""
+        return self.detach()
+
+    @data.setter
+    def data(self, values: GpuTensor) -> None:
+        torch.Tensor.data.__set__(self, values)  # type: ignore[attr-defined]
+        self.inner = values.inner
+
     def tolist(self) -> Any:
         """The values, as of any tensor."""
         _check_host_may_ask("tolist")
         return self.inner.tolist()
+
+    def __getitem__(self, index: Any) -> Any:
+        """As of any tensor; torch would bring lists of places to the GPU by itself."""
+        parts = index if isinstance(index, tuple) else (index,)
+        placed = tuple(torch.tensor(part, device=_CUDA) if isinstance(part, list) else part for part in parts)
+        return super().__getitem__(placed)
 
     def numpy(self, **_: Any) -> Any:
         """Refuses, as torch does."""

@@ -11,9 +11,11 @@ import torch
 from autotag import fast_paths
 from autotag.models import causal_text, shared_starts
 from autotag.models.pool import ModelPool
+from autotag.models.token_trie import token_trie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from PIL import Image
 
@@ -60,6 +62,54 @@ def test_texts_that_begin_alike_give_the_same_vectors_read_together(
 
     assert len(calls) == 2
     assert encoder.embed_texts([]).shape == (0, given.shape[1])
+
+
+@pytest.mark.parametrize("longest", [1, 7, 8, 9, 40])
+def test_nodes_of_several_depths_see_what_those_of_each_see(longest: int) -> None:
+    random = np.random.default_rng(0)
+    sequences = [random.integers(0, 3, random.integers(1, longest + 1)).tolist() for _ in range(30)]
+    trie = token_trie([*sequences, [1] * longest])
+    queries, keys, values = torch.randn(3, len(trie.tokens), 2, 4, generator=torch.Generator().manual_seed(0))
+
+    by_depth = list(shared_starts._of_each_depth(trie))
+    several = list(shared_starts._of_several_depths(trie, torch.device("cpu")))
+
+    assert len(by_depth) == longest
+    assert len(several) == {1: 1, 7: 1, 8: 1, 9: 2, 40: 4}[longest]
+    torch.testing.assert_close(
+        shared_starts._by_block(queries, keys, values, several),
+        shared_starts._by_element(queries, keys, values, by_depth),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["open_clip_folder", "clip"])
+def test_a_gpu_reads_together_what_begins_alike(
+    tiny_folder: Callable[[str], Path],
+    name: str,
+    dtype: str,
+    pretended_gpu: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [f"a photo of {tag}" for tag in TAGS]
+    plain: Any = ModelPool(device="cpu", dtype=dtype, plain=["all"]).encoder(str(tiny_folder(name)))
+    expected = plain.embed_texts(texts)
+    monkeypatch.setattr(causal_text, "_LONGEST_SHARED", 100)
+    blocks = []
+    by_block = shared_starts._by_block
+
+    def counted(*given: Any) -> torch.Tensor:
+        blocks.append(given)
+        return by_block(*given)
+
+    with pretended_gpu.pretended():
+        there: Any = ModelPool(device="cuda", dtype=dtype).encoder(str(tiny_folder(name)))
+        monkeypatch.setattr(shared_starts, "_by_block", counted)
+        for tokens in (8192, 30):
+            monkeypatch.setattr(causal_text, "_SHARED_ON_GPU", tokens)
+            given = there.embed_texts(texts)
+            np.testing.assert_allclose(given, expected, atol=2e-6 if dtype == "float32" else 2e-3)
+    assert blocks
 
 
 def test_texts_that_share_little_or_are_long_are_read_one_by_one() -> None:

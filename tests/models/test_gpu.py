@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import autotag
+from autotag import fast_paths
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, RankLabels
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said once in another test may be said again."""
+    monkeypatch.setattr(fast_paths, "_said", set())
+
 
 CAPTIONERS = [
     "blip",
@@ -61,6 +69,11 @@ def _check(expected: object, given: object) -> None:
         assert given == expected
 
 
+def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Our own warnings: that a fast path does not fit, for one."""
+    return [record.message for record in caplog.records if record.name.startswith("autotag")]
+
+
 def _words(rows: Any) -> Any:
     return [[one.text for one in row] for row in rows]
 
@@ -100,9 +113,10 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
 
     cpu, gpu = _pools(plain)
     expected = written(cpu)
+    caplog.clear()  # what is said on a CPU, too, is not said again
     with pretended_gpu.pretended():
         _check(expected, written(gpu))
-    assert not [said for said in caplog.records if said.name.startswith("autotag")]
+    assert not _said(caplog)
 
 
 @pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
@@ -111,6 +125,7 @@ def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
     tiny_folder: Callable[[str], Path],
     images: list[Image.Image],
     pretended_gpu: ModuleType,
+    caplog: pytest.LogCaptureFixture,
     family: str,
     plain: list[str],
 ) -> None:
@@ -123,27 +138,39 @@ def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
 
     cpu, gpu = _pools(plain)
     expected = vectors(cpu)
+    caplog.clear()  # what is said on a CPU, too, is not said again
     with pretended_gpu.pretended():
         for one, other in zip(expected, vectors(gpu), strict=True):
             _check(one, other)
+    assert not _said(caplog)
 
 
 @pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("words", [True, False], ids=["static", "bert"])
 def test_keyphrases_are_on_a_gpu_those_of_a_cpu(
-    tiny_folder: Callable[[str], Path], pretended_gpu: ModuleType, plain: list[str]
+    tiny_folder: Callable[[str], Path],
+    minilm: Path,
+    pretended_gpu: ModuleType,
+    caplog: pytest.LogCaptureFixture,
+    plain: list[str],
+    *,
+    words: bool,
 ) -> None:
+    folder = tiny_folder("sentence_transformer") if words else minilm
     texts = ["a dog runs on the green grass", "two men in a boat", ""]
 
     def found(pool: ModelPool) -> Any:
-        extractor: Any = pool.extractor(str(tiny_folder("sentence_transformer")))
+        extractor: Any = pool.extractor(str(folder))
         options = KeyphraseOptions(candidates="ngrams", top_n=4)
         return [[phrase for phrase, _ in row] for row in extractor.extract(texts, options)]
 
     cpu, gpu = _pools(plain)
     expected = found(cpu)
+    caplog.clear()  # what is said on a CPU, too, is not said again
     assert expected[0]
     with pretended_gpu.pretended():
         _check(expected, found(gpu))
+    assert not _said(caplog)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +181,7 @@ def test_a_whole_pipeline_says_on_a_gpu_what_it_says_on_a_cpu(
     tiny_folder: Callable[[str], Path],
     images: list[Image.Image],
     pretended_gpu: ModuleType,
+    caplog: pytest.LogCaptureFixture,
     mode: str,
     encoder: str,
 ) -> None:
@@ -175,5 +203,7 @@ def test_a_whole_pipeline_says_on_a_gpu_what_it_says_on_a_cpu(
         return [(one.caption, _words([one.tags]), _words(one.rankings.values()), one.prompt) for one in found]
 
     expected = results("cpu")
+    caplog.clear()  # what is said on a CPU, too, is not said again
     with pretended_gpu.pretended():
         assert results("cuda") == expected
+    assert not _said(caplog)

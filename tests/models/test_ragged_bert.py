@@ -12,12 +12,15 @@ from sentence_transformers import SentenceTransformer
 from autotag.models import packed_linears
 from autotag.models import ragged_bert as ragged_bert_module
 from autotag.models.keybert_extractor import KeybertExtractor
+from autotag.models.keyphrase_vectors import sentence_vectors
 from autotag.models.packed_linears import PackedLinear, pack_linears
-from autotag.models.ragged_bert import ragged_bert
+from autotag.models.padded_texts import PaddedTexts
+from autotag.models.ragged_bert import RaggedBert, ragged_bert
 from autotag.protocols import KeyphraseOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 TEXTS = [
     "a dog",
@@ -46,6 +49,37 @@ def test_more_texts_than_are_read_at_once_come_out_in_their_order(model: Sentenc
     ragged: Any = ragged_bert(model)
     texts = [f"{number} dogs" + " and a cat" * (number % 7) for number in range(300)]
     np.testing.assert_allclose(ragged(texts)[::37], ragged(texts[::37]), atol=1e-5)
+
+
+def test_a_gpu_gets_the_same_vectors_from_padded_blocks(
+    minilm: Path, pretended_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{number} dogs" + " and a cat" * (number % 7) for number in range(40)] + TEXTS
+    expected = ragged_bert(SentenceTransformer(str(minilm), device="cpu").eval())(texts)  # type: ignore[misc]
+    with pretended_gpu.pretended(), torch.no_grad():
+        there = SentenceTransformer(str(minilm), device="cpu").eval().to("cuda")
+        assert isinstance(sentence_vectors(there)._encode, RaggedBert)  # type: ignore[union-attr]
+        ragged: Any = ragged_bert(there)
+        np.testing.assert_allclose(ragged(texts), expected, atol=1e-5)
+        monkeypatch.setattr(ragged_bert_module, "_TOKENS_ON_GPU", 50)
+        np.testing.assert_allclose(ragged(texts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[1], [8, 9], [3, 40, 5, 8, 16, 17, 3, 1, 128]], ids=str)
+def test_padded_texts_attend_as_each_text_alone(lengths: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(sum(lengths), 3, 2, 4, generator=generator)
+    padded = PaddedTexts(lengths, torch.device("cpu"))
+
+    seen, means = padded.attend(qkv), padded.means(qkv.flatten(1))
+
+    alone = []
+    for text in qkv.split(lengths):
+        query, key, value = text.permute(1, 2, 0, 3)
+        weights = (query @ key.mT).softmax(-1)
+        alone.append((weights @ value).transpose(0, 1).flatten(1))
+    torch.testing.assert_close(seen, torch.cat(alone))
+    torch.testing.assert_close(means, torch.stack([text.flatten(1).mean(0) for text in qkv.split(lengths)]))
 
 
 def test_chunks_are_filled_up_and_hold_each_text_once() -> None:
@@ -81,7 +115,7 @@ def test_many_texts_are_held_in_parts(model: SentenceTransformer, monkeypatch: p
     monkeypatch.setattr(ragged_bert_module, "_TOKENS_OF_FIRST_STEP", 30)
 
     np.testing.assert_allclose(ragged(texts), expected, atol=1e-5)
-    parts = list(ragged_bert_module._parts([[1] * 20, [1] * 10, [1] * 50, [1], [1]]))
+    parts = list(ragged_bert_module._parts([[1] * 20, [1] * 10, [1] * 50, [1], [1]], 30))
     assert [len(part) for part in parts] == [2, 1, 2]
 
 
