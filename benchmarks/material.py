@@ -149,23 +149,28 @@ def clip_folder(cache: Path, *, large: bool) -> Path:
 
 
 def _make_blip(folder: Path, *, large: bool) -> None:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    tokenizer = _bert_tokenizer()
     wide = {
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_hidden_layers": 24,
         "num_attention_heads": 16,
     }
+    text = {"num_attention_heads": 12, "encoder_hidden_size": 1024 if large else 768}
+    save_blip(folder, vision=wide if large else {}, text=text)
+
+
+def save_blip(folder: Path, *, vision: dict[str, Any], text: dict[str, Any]) -> None:
+    """A BLIP with seeded random weights and MiniLM's words, by what its two configurations change."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    tokenizer = _bert_tokenizer()
     config = transformers.BlipConfig(
-        vision_config={"image_size": 384, "initializer_range": 0.02, **(wide if large else {})},
+        vision_config={"image_size": 384, "initializer_range": 0.02, **vision},
         text_config={
+            **text,
             "vocab_size": len(tokenizer),
-            "num_attention_heads": 12,
-            "encoder_hidden_size": 1024 if large else 768,
             "bos_token_id": tokenizer.bos_token_id,
             "sep_token_id": tokenizer.sep_token_id,
             "eos_token_id": tokenizer.sep_token_id,
@@ -193,10 +198,6 @@ def _bert_tokenizer() -> Any:
 
 
 def _make_clip(folder: Path, *, large: bool) -> None:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
     vision = {
         "hidden_size": 1024,
         "intermediate_size": 4096,
@@ -204,16 +205,30 @@ def _make_clip(folder: Path, *, large: bool) -> None:
         "num_attention_heads": 16,
     }
     text = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
-    config = (
-        transformers.CLIPConfig(
-            vision_config={**vision, "patch_size": 14, "projection_dim": 768},
-            text_config={**text, "projection_dim": 768},
+    if large:
+        save_clip(
+            folder,
+            vision={**vision, "patch_size": 14, "projection_dim": 768},
+            text={**text, "projection_dim": 768},
             projection_dim=768,
         )
-        if large
-        else transformers.CLIPConfig()
-    )
-    model = transformers.CLIPModel(config).eval()
+    else:
+        save_clip(folder)
+
+
+def save_clip(folder: Path, **changes: Any) -> None:
+    """A CLIP with seeded random weights and CLIP's own words.
+
+    Args:
+        folder: to make.
+        changes: of its configuration; ``vision`` and ``text`` are those of its towers.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    towers = {f"{name}_config": changes.pop(name) for name in ("vision", "text") if name in changes}
+    model = transformers.CLIPModel(transformers.CLIPConfig(**towers, **changes)).eval()
     processor = transformers.CLIPProcessor(transformers.CLIPImageProcessor(), _clip_tokenizer())
     _save(folder, model, processor)
 

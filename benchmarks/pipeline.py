@@ -233,13 +233,16 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--decode", choices=["fast", "exact"], default="fast")
     parser.add_argument("--reduced", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--plain", nargs="*", default=[], help="fast paths to switch off")
-    parser.add_argument("--most-naive", type=int, default=0, help="images per round for naive; 0 for all")
+    parser.add_argument(
+        "--most-naive", type=int, default=0, help="images per round for naive; by default all, 64 on a GPU"
+    )
     parser.add_argument("--large", action="store_true", help="BLIP large and CLIP ViT-L/14")
     parser.add_argument("--mini", action="store_true", help="the preset mini with its bundled weights")
     given = parser.parse_args()
     on_gpu = given.device != "cpu"
     given.images = given.images or (600 if given.mini else 2048 if on_gpu else 32)
     given.warm_up = given.warm_up or (256 if on_gpu else 2)
+    given.most_naive = given.most_naive or (64 if on_gpu else 0)
     given.batched_size = given.batched_size or (64 if on_gpu else 8)
     return given
 

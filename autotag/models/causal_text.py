@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a dog runs on the grass " * 30)
 """Texts of different lengths, one longer than any tower reads."""
 
+TEXTS_AT_ONCE = 1_024
+"""To be handed in together: the more there are, the more they share. How many tokens are read at once is up
+to ``CausalText``."""
+
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
 _SHARED_ON_GPU = 8_192

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from autotag.models import folders
-from autotag.models.causal_text import PROBE, CausalText, causal_text_of_clip, with_shared_starts
+from autotag.models.causal_text import (
+    PROBE,
+    TEXTS_AT_ONCE,
+    CausalText,
+    causal_text_of_clip,
+    with_shared_starts,
+)
 from autotag.models.causal_tower import causal_tower
 from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
@@ -118,16 +124,17 @@ class HfEncoder:
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(T, D) float32, unit rows; texts are cut at what the model can read."""
-        return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)))
+        size = _CHUNK if self._causal_text is None else TEXTS_AT_ONCE
+        return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)), size)
 
     def _in_chunks(
-        self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor]
+        self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor], size: int = _CHUNK
     ) -> NDArray[np.float32]:
         """(len(items), D) float32, unit rows."""
         rows = [np.zeros((0, self._width), dtype=np.float32)]
-        for start in range(0, len(items), _CHUNK):
+        for start in range(0, len(items), size):
             with torch.inference_mode():
-                chunk = vectors(items[start : start + _CHUNK])
+                chunk = vectors(items[start : start + size])
             rows.append(torch.nn.functional.normalize(chunk.float(), dim=-1).cpu().numpy())
         return np.concatenate(rows)
 

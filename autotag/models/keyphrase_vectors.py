@@ -1,9 +1,9 @@
 """Sentence vectors once per text, and only as many tokens as there are.
 
 ``SentenceTransformer.encode`` pads the texts of a batch to the longest, and forgets what it has seen.
-Keyphrases are short and come again: here each text is embedded once over all batches, and nothing is padded.
-A BERT on a CPU reads texts of all lengths together (``ragged_bert``); any other model, by its own modules,
-those of exactly one length in tokens.
+Keyphrases are short and come again: here each text is embedded once over all batches. A BERT reads texts of
+all lengths together (``ragged_bert``); any other model, by its own modules, those of exactly one length in
+tokens.
 """
 
 from __future__ import annotations

@@ -138,8 +138,9 @@ class OpenClipEncoder:
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(T, D) float32, unit rows; texts are cut at what the model can read."""
         rows = []
-        for start in range(0, len(texts), _CHUNK):
-            tokens = self.tokenizer(list(texts[start : start + _CHUNK]))
+        size = causal_text.TEXTS_AT_ONCE if isinstance(self._encode_text, causal_text.CausalText) else _CHUNK
+        for start in range(0, len(texts), size):
+            tokens = self.tokenizer(list(texts[start : start + size]))
             rows.append(self._unit_rows(self._encode_text, tokens.to(self._device)))
         return np.concatenate(rows) if rows else self._none()
 

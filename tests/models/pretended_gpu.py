@@ -10,13 +10,17 @@ any of the Python around it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
+import torch._dynamo  # looks at what is patched below when it is imported
+from torch.nn import functional
 from torch.utils import _pytree as pytree
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _CUDA = torch.device("cuda", 0)
@@ -26,25 +30,26 @@ _ASKS_THE_HOST = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2",
 
 class _Stream:
     recording: Graph | None = None
+    counting: Counter[str] | None = None
 
 
 class GpuTensor(torch.Tensor):
-    """Says that it is on ``cuda:0``; ``inner`` holds its values."""
+    """Says that it is on ``cuda:0``; ``held`` holds its values."""
 
-    inner: torch.Tensor
+    held: torch.Tensor
 
     @staticmethod
-    def __new__(cls, inner: torch.Tensor) -> GpuTensor:
+    def __new__(cls, held: torch.Tensor) -> GpuTensor:
         """Of a CPU tensor, which it shares."""
         made: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
             device=_CUDA,
         )
-        made.inner = inner
+        made.held = held
         return made  # type: ignore[no-any-return]
 
     @classmethod
@@ -59,12 +64,12 @@ class GpuTensor(torch.Tensor):
     @data.setter
     def data(self, values: GpuTensor) -> None:
         torch.Tensor.data.__set__(self, values)  # type: ignore[attr-defined]
-        self.inner = values.inner
+        self.held = values.held
 
     def tolist(self) -> Any:
         """The values, as of any tensor."""
         _check_host_may_ask("tolist")
-        return self.inner.tolist()
+        return self.held.tolist()
 
     def __getitem__(self, index: Any) -> Any:
         """As of any tensor; torch would bring lists of places to the GPU by itself."""
@@ -80,7 +85,7 @@ class GpuTensor(torch.Tensor):
         return self.numpy()
 
     def __repr__(self, **_: Any) -> str:
-        return f"GpuTensor({self.inner!r})"
+        return f"GpuTensor({self.held!r})"
 
 
 class _Dispatch(TorchDispatchMode):
@@ -102,6 +107,7 @@ class Graph:
     def replay(self) -> None:
         """Does again what was recorded."""
         self.replays += 1
+        _count("replay")
         for func, args, kwargs, results in self.calls:
             again = pytree.tree_leaves(func(*args, **kwargs))
             for result, value in zip(pytree.tree_leaves(results), again, strict=True):
@@ -138,17 +144,19 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if _Stream.recording is not None and copies and len(set(on_gpu) | {goes_to_gpu or stays_on_gpu}) > 1:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing (a copy)")
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
-    if device is not None:
+    if goes_to_gpu:
         kwargs["device"] = torch.device("cpu")
-    known = {id(tensor.inner): tensor for tensor in tensors if isinstance(tensor, GpuTensor)}
-    inner_args, inner_kwargs = pytree.tree_map(
-        lambda leaf: leaf.inner if isinstance(leaf, GpuTensor) else leaf, (args, kwargs)
+    if (goes_to_gpu or any(on_gpu)) and not _only_looks(func):
+        _count(func._schema.name)
+    known = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, GpuTensor)}
+    cpu_args, cpu_kwargs = pytree.tree_map(
+        lambda leaf: leaf.held if isinstance(leaf, GpuTensor) else leaf, (args, kwargs)
     )
-    results = func(*inner_args, **inner_kwargs)
+    results = func(*cpu_args, **cpu_kwargs)
     if not goes_to_gpu and not stays_on_gpu:
         return results
     if _Stream.recording is not None:
-        _Stream.recording.calls.append((func, inner_args, inner_kwargs, results))
+        _Stream.recording.calls.append((func, cpu_args, cpu_kwargs, results))
 
     def placed(result: Any) -> Any:
         if type(result) is not torch.Tensor:
@@ -158,6 +166,26 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return GpuTensor(result.clone() if any(result is tensor for tensor in tensors) else result)
 
     return pytree.tree_map(placed, results)
+
+
+def _only_looks(func: Any) -> bool:
+    """Whether an operation gives a view or empty memory: a GPU has nothing to do."""
+    return func.is_view or "empty" in func._schema.name or func._schema.name == "aten::_unsafe_view"
+
+
+def _count(operation: str) -> None:
+    if _Stream.counting is not None:
+        _Stream.counting[operation] += 1
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Counts what the GPU is asked for meanwhile, by name; a replayed graph counts once."""
+    _Stream.counting = counts = Counter()
+    try:
+        yield counts
+    finally:
+        _Stream.counting = None
 
 
 def _check_together(func: Any, tensors: list[torch.Tensor]) -> None:
@@ -199,7 +227,18 @@ def pretended() -> Iterator[None]:
         made = make_tensor(numbers, **kwargs)
         return made if device is None else made.to(device)
 
+    attention = functional.scaled_dot_product_attention
+
+    def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
+        """One operation on a GPU; here torch does it in many."""
+        before, _Stream.counting = _Stream.counting, None
+        seen = attention(*args, **kwargs)
+        _Stream.counting = before
+        _count("scaled_dot_product_attention")
+        return seen
+
     stand_ins = {
+        "torch.nn.functional.scaled_dot_product_attention": attend,
         "torch.cuda.is_available": lambda: True,
         "torch.cuda.device_count": lambda: 1,
         "torch.cuda._lazy_init": lambda: None,
@@ -211,18 +250,15 @@ def pretended() -> Iterator[None]:
         "torch.cuda.stream": lambda _: nullcontext(),
         "torch.cuda.device": lambda _: nullcontext(),
         "torch.tensor": tensor,
+        "torch._has_compatible_shallow_copy_type": lambda one, other: type(one) is type(other),
         "torch.inference_mode.__enter__": _enter_without_gradients,
         "torch.inference_mode.__exit__": _leave,
     }
+    _device_constructors()  # keeps what torch.tensor is now, for the whole process
     torch._C._ensureCUDADeviceGuardSet()  # type: ignore[attr-defined]
-    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()  # type: ignore[no-untyped-call]
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # type: ignore[no-untyped-call]
-    try:
-        with ExitStack() as stack:
-            for name, stand_in in stand_ins.items():
-                stack.enter_context(mock.patch(name, stand_in))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            stack.enter_context(_Dispatch())
-            yield
-    finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)  # type: ignore[no-untyped-call]
+    with ExitStack() as stack:
+        for name, stand_in in stand_ins.items():
+            stack.enter_context(mock.patch(name, stand_in))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(_Dispatch())
+        yield

@@ -55,7 +55,7 @@ def test_a_batch_gives_what_its_items_give_alone(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_more_texts_than_one_chunk_keep_their_order(encoder: Callable[[str], Any], family: str) -> None:
-    many = [f"{'a ' * (number % 5)}dog {number}" for number in range(300)]
+    many = [f"{'a ' * (number % 5)}dog {number}" for number in range(1100)]
 
     rows = encoder(family).embed_texts(many)
     np.testing.assert_allclose(rows[297:], encoder(family).embed_texts(many[297:]), atol=1e-5)
