@@ -24,10 +24,16 @@ from torch import nn
 from torch.nn import functional
 
 from autotag.fast_paths import say_not_used
-from autotag.models.cross_attention import CrossAttention, CrossLayer, by_head, cheaper_attention
+from autotag.models.cross_attention import (
+    CrossAttention,
+    CrossLayer,
+    attend_to_words,
+    by_head,
+    cheaper_attention,
+)
 from autotag.models.key_value_cache import FixedCache, KeyValueCache, TokenCache
 from autotag.models.packed_linears import linear_of
-from autotag.models.step_graphs import Search, StepGraphs
+from autotag.models.step_graphs import Search, step_graphs
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ class BlipGenerator(nn.Module):
         self._packed = packed
         self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
         self._decoder = BlipDecoder(model.text_decoder)
-        self._graphs = StepGraphs(self._decoder) if recorded and model.device.type == "cuda" else None
+        self._graphs = step_graphs(self._decoder, model.device) if recorded else None
 
     def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
         """Whether the loop writes by these inputs and options; else ``generate`` has to.
@@ -180,9 +186,7 @@ class _Layer(nn.Module):
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
         known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
         key, value = known.permute(2, 1, 3, 0, 4)
-        seen = functional.scaled_dot_product_attention(
-            by_head(query, self.heads), key, value, attn_mask=cache.mask, is_causal=new > 1
-        )
+        seen = attend_to_words(by_head(query, self.heads), key, value, cache.mask)
         return seen.transpose(1, 2).reshape(count, new, width)
 
     def _to_images(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
@@ -249,7 +253,9 @@ def _greedy(
     rows, tokens = torch.arange(count, device=prompt.device), prompt
     for length in range(start, written.shape[1]):
         logits = decoder(tokens, cache, images)
-        chosen = _penalised(logits, written[rows, :length], options.repetition_penalty).argmax(-1)
+        if options.repetition_penalty != 1.0:
+            logits = _penalised(logits, written[rows, :length], options.repetition_penalty)
+        chosen = logits.argmax(-1)
         written[rows, length] = chosen
         going = (chosen != decoder.end).nonzero().squeeze(1)
         if not len(going):

@@ -54,19 +54,21 @@ class CausalText:
     Attributes:
         calculate: (N, L) token ids, the last of each row its end token -> (N, D), not normalised.
         end: the token id that ends a text, where it first stands; None where it is the greatest id.
+        device: where it calculates.
         tower: the inside of the same tower, where it is known.
     """
 
     calculate: Callable[[torch.Tensor], torch.Tensor]
     end: int | None
+    device: torch.device
     tower: CausalTower | None = None
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(T, D), not normalised, of (T, C) token ids that are padded after their end token.
+        """(T, D), not normalised, of (T, C) token ids, on the CPU, that are padded after their end token.
 
         A row without an end token, which the plain call takes for one that ends at its first token, does so.
         """
-        on_cpu = tokens.device.type == "cpu"
+        on_cpu = self.device.type == "cpu"
         most = _TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU
         texts = self.cut(tokens)
         if self.tower is not None and _share_much(texts):
@@ -80,7 +82,7 @@ class CausalText:
             step = max(1, most // length)
             for start in range(0, len(rows), step):
                 order += rows[start : start + step]
-                parts.append(self.calculate(tokens[rows[start : start + step], :length]))
+                parts.append(self.calculate(tokens[rows[start : start + step], :length].to(self.device)))
         vectors = torch.cat(parts)
         places = torch.empty(len(order), dtype=torch.long)
         places[order] = torch.arange(len(order))
@@ -106,7 +108,7 @@ def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch
     Args:
         text: embeds texts one by one.
         tower: the inside of its tower, or why it is not known.
-        tokens: (T, C) token ids of ``PROBE``, on the model's device.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     if isinstance(tower, str):
         _logger.info("what texts share is read again for each: %s", tower)
@@ -129,7 +131,7 @@ def causal_text_of_open_clip(model: Any, tokens: torch.Tensor) -> CausalText | N
 
     Args:
         model: made by open_clip, evaluating.
-        tokens: (T, C) token ids of ``PROBE``, on the model's device.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     try:
         text = _open_clip_text(model)
@@ -144,7 +146,7 @@ def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
 
     Args:
         model: evaluating.
-        tokens: (T, C) token ids of ``PROBE``, on the model's device.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     end = model.config.text_config.eos_token_id
 
@@ -153,7 +155,8 @@ def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
         return vectors
 
     # transformers heeds a configuration's end token unless it is 2, as that of early CLIP wrongly was
-    return _tried(CausalText(calculate, None if end == 2 else end), calculate, tokens, type(model).__name__)
+    text = CausalText(calculate, None if end == 2 else end, model.device)
+    return _tried(text, calculate, tokens, type(model).__name__)
 
 
 def _open_clip_text(model: Any) -> CausalText:
@@ -180,7 +183,8 @@ def _open_clip_text(model: Any) -> CausalText:
         projected: torch.Tensor = projection(ends) if callable(projection) else ends @ projection
         return projected
 
-    return CausalText(calculate, end if pool == "eos" else None)
+    device = tower.positional_embedding.device
+    return CausalText(calculate, end if pool == "eos" else None, device)
 
 
 def _tower(model: Any) -> tuple[Any, str, int | None]:
@@ -201,7 +205,7 @@ def _tried(
     """The fast path, if it gives what the plain call gives."""
     with torch.inference_mode():
         try:
-            found, expected = text(tokens), plain(tokens)
+            found, expected = text(tokens), plain(tokens.to(text.device))
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
             say_not_used("causal_text", f"{what} cannot be called so: {error}")
             return None

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from autotag.fast_paths import say_not_used
-from autotag.models.cross_attention import CrossAttention, by_head, cheaper_attention
+from autotag.models.cross_attention import CrossAttention, attend_to_words, by_head, cheaper_attention
 from autotag.models.key_value_cache import KeyValueCache
 from autotag.models.packed_linears import linear_of
 
@@ -241,9 +241,7 @@ class _Layer(nn.Module):
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
         known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
         key, value = known.permute(2, 1, 3, 0, 4)
-        seen = functional.scaled_dot_product_attention(
-            by_head(query, self.heads), key, value, attn_mask=mask, is_causal=mask is None and new > 1
-        )
+        seen = attend_to_words(by_head(query, self.heads), key, value, mask)
         return seen.transpose(1, 2).reshape(count, new, width)
 
 

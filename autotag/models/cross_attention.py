@@ -1,6 +1,8 @@
-"""Attention of a text decoder to its image, with keys and values projected once, or never.
+"""Attention of a text decoder to its image, with keys and values projected once, or never; and to its words.
 
-The second, "absorbed" kind is explained in ``blip_generation``.
+The second, "absorbed" kind is explained in ``blip_generation``. On a GPU, products of matrices take the place
+of torch's fused attention where there are few queries: for half precision on recent ones torch prefers cuDNN,
+which makes a plan for each shape, for some twenty milliseconds, and every token more is another shape.
 """
 
 from __future__ import annotations
@@ -70,9 +72,9 @@ class ProjectedAttention:
     def __init__(self, states: torch.Tensor, layers: Sequence[CrossLayer]) -> None:
         self._keys = [by_head(layer.cross_key(states), layer.heads).contiguous() for layer in layers]
         self._values = [by_head(layer.cross_value(states), layer.heads).contiguous() for layer in layers]
-        on_cpu = states.device.type == "cpu" and states.dtype == torch.float32
+        fused = states.device.type == "cpu" and states.dtype != torch.float32
         self._attend: Callable[..., torch.Tensor] = (
-            _by_products if on_cpu else functional.scaled_dot_product_attention
+            functional.scaled_dot_product_attention if fused else by_products
         )
 
     @property
@@ -91,10 +93,33 @@ class ProjectedAttention:
         self._values = [values.index_select(0, images) for values in self._values]
 
 
-def _by_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """What ``scaled_dot_product_attention`` gives: for few queries on a CPU sooner, on several threads."""
-    weights = torch.matmul(query * query.shape[-1] ** -0.5, key.mT).softmax(-1)
-    return torch.matmul(weights, value)
+def by_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What ``scaled_dot_product_attention`` gives, mask included; for few queries sooner."""
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.mT)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    return torch.matmul(scores.softmax(-1), value)
+
+
+def attend_to_words(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """(R, heads, T, D) queries of new tokens to what they see of all, of the same shape.
+
+    Args:
+        query: of new tokens.
+        key: (R, heads, L, D), of all tokens.
+        value: of the same shape.
+        mask: as torch takes it; None for all that are there, a token itself and those before it.
+    """
+    new = query.shape[2]
+    if new == 1 and query.is_cuda:
+        return by_products(query, key, value, mask)
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None and new > 1
+    )
 
 
 CrossAttention = AbsorbedAttention | ProjectedAttention

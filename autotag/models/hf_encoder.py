@@ -66,7 +66,7 @@ class HfEncoder:
         self._view = None if "views" in plain else view_of(processor.image_processor)
         self._causal_text: CausalText | None = None
         if "causal_text" not in plain and model.config.model_type == "clip":
-            probe = self._text_inputs(PROBE)["input_ids"].to(model.device)
+            probe = self._text_inputs(PROBE)["input_ids"]
             text = causal_text_of_clip(model, probe)
             self._causal_text = text and with_shared_starts(text, causal_tower(self), probe)
 
@@ -143,10 +143,9 @@ class HfEncoder:
         return vectors
 
     def _text_vectors(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        placed = self._placed(inputs)
         if self._causal_text is not None:
-            return self._causal_text(placed["input_ids"])
-        vectors: torch.Tensor = self.model.get_text_features(**placed).pooler_output
+            return self._causal_text(inputs["input_ids"])
+        vectors: torch.Tensor = self.model.get_text_features(**self._placed(inputs)).pooler_output
         return vectors
 
     def _placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

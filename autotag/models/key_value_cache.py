@@ -12,7 +12,7 @@ class TokenCache(Protocol):
 
     @property
     def mask(self) -> torch.Tensor | None:
-        """(1, positions) bool, which positions of ``layer`` are there; None for all."""
+        """(1, positions), added to scores: -inf for positions of ``layer`` that are empty; None for none."""
         ...
 
     def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
@@ -93,18 +93,20 @@ class FixedCache:
 
     Attributes:
         position: (1,) int64, where the next token stands.
-        mask: (1, positions) bool, up to ``position``.
+        mask: (1, positions) in the dtype of the states, 0 up to ``position`` and -inf beyond.
     """
 
     def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
         self._states = like.new_zeros(length, rows, layers, width)
         self._positions = torch.arange(length, device=like.device)[None]
         self.position = torch.zeros(1, dtype=torch.int64, device=like.device)
-        self.mask = self._positions <= self.position
+        self.mask = like.new_empty(1, length)
+        self.start()
 
     def start(self) -> None:
-        """Begins anew."""
+        """Begins anew. Nothing stays: a NaN of an earlier text would get past any mask."""
         self.position.zero_()
+        self._states.zero_()
         self._show()
 
     def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
@@ -123,4 +125,4 @@ class FixedCache:
         self._show()
 
     def _show(self) -> None:
-        torch.le(self._positions, self.position, out=self.mask)
+        self.mask.zero_().masked_fill_(self._positions > self.position, float("-inf"))

@@ -71,7 +71,7 @@ class OpenClipEncoder:
         self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
         self._encode_text: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
         if "causal_text" not in plain:
-            probe = tokenizer(list(causal_text.PROBE)).to(self._device)
+            probe = tokenizer(list(causal_text.PROBE))
             text = causal_text.causal_text_of_open_clip(model, probe)
             if text is not None:
                 self._encode_text = causal_text.with_shared_starts(text, causal_tower(self), probe)
@@ -138,10 +138,12 @@ class OpenClipEncoder:
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(T, D) float32, unit rows; texts are cut at what the model can read."""
         rows = []
-        size = causal_text.TEXTS_AT_ONCE if isinstance(self._encode_text, causal_text.CausalText) else _CHUNK
+        is_causal = isinstance(self._encode_text, causal_text.CausalText)  # which brings texts to the device
+        size = causal_text.TEXTS_AT_ONCE if is_causal else _CHUNK
         for start in range(0, len(texts), size):
             tokens = self.tokenizer(list(texts[start : start + size]))
-            rows.append(self._unit_rows(self._encode_text, tokens.to(self._device)))
+            placed = tokens if is_causal else tokens.to(self._device)
+            rows.append(self._unit_rows(self._encode_text, placed))
         return np.concatenate(rows) if rows else self._none()
 
     def _unit_rows(

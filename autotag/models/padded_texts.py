@@ -31,11 +31,13 @@ class _Block:
 
     Attributes:
         where: (T, L) int64, the row of each token; any row for padding.
-        there: (T, 1, 1, L) bool, False for padding.
+        there: (T, L, 1), 1 for a token and 0 for padding.
+        mask: (T, 1, 1, L), 0 for a token and -inf for padding.
     """
 
     where: Tensor
     there: Tensor
+    mask: Tensor
 
 
 class PaddedTexts:
@@ -43,10 +45,11 @@ class PaddedTexts:
 
     Args:
         lengths: of the texts, in tokens, each at least 1.
-        device: where the tokens are.
+        like: of the device and dtype of the tokens' states.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], like: Tensor) -> None:
+        device = like.device
         self._lengths = np.asarray(lengths)
         starts = np.cumsum(self._lengths) - self._lengths
         self._blocks: list[_Block] = []
@@ -60,7 +63,8 @@ class PaddedTexts:
             places[where[there]] = end + there.ravel().nonzero()[0]
             end += where.size
             order.append(texts)
-            self._blocks.append(_Block(_on(where, device), _on(there, device)[:, None, None]))
+            weights = _on(there, device).to(like.dtype)
+            self._blocks.append(_Block(_on(where, device), weights[..., None], weights.log()[:, None, None]))
         self._places = _on(places, device)
         self._order = _on(np.argsort(np.concatenate(order)), device)
 
@@ -73,17 +77,17 @@ class PaddedTexts:
         for block in self._blocks:
             query, key, value = qkv[block.where].permute(2, 0, 3, 1, 4)
             by_head = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=block.there, scale=1.0
+                query, key, value, attn_mask=block.mask, scale=1.0
             )
             seen.append(by_head.transpose(1, 2).flatten(2).flatten(0, 1))
         return torch.cat(seen)[self._places]
 
     def means(self, rows: Tensor) -> Tensor:
         """(N, D) tokens to the mean of each text, (T, D)."""
-        means = []
-        for block in self._blocks:
-            there = block.there[:, 0, 0, :, None]
-            means.append(rows[block.where].mul_(there).sum(dim=1).div_(there.sum(dim=1)))
+        means = [
+            rows[block.where].mul_(block.there).sum(dim=1).div_(block.there.sum(dim=1))
+            for block in self._blocks
+        ]
         return torch.cat(means)[self._order]
 
     def _by_padded_length(self) -> Iterator[tuple[int, NDArray[np.int64]]]:

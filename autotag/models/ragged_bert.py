@@ -74,7 +74,8 @@ class RaggedBert(nn.Module):
         """(T, D) of the tokens of T texts, on a GPU."""
         lengths = [len(text) for text in ids]
         tokens, places = (torch.from_numpy(rows).to(device) for rows in _tokens_and_places(ids, lengths))
-        hidden, texts = _embedded(self.embeddings, tokens, places), PaddedTexts(lengths, device)
+        hidden = _embedded(self.embeddings, tokens, places)
+        texts = PaddedTexts(lengths, hidden)
         for layer in cast("list[_Layer]", list(self.layers)):
             hidden = layer(hidden, layer.qkv(hidden), texts.attend)
         return texts.means(hidden)

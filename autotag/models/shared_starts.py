@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from autotag.models.token_trie import in_chunks, token_trie
 
@@ -35,12 +34,12 @@ class _Ways:
     Attributes:
         nodes: that are side by side, n of them.
         ways: (n, L) int64, the nodes on the way to each, itself included.
-        there: (n, 1, 1, L) bool, False for padding; None where there is none.
+        mask: (n, L, 1), 0 and -inf for padding, which is added to scores; None where there is none.
     """
 
     nodes: slice
     ways: Tensor
-    there: Tensor | None = None
+    mask: Tensor | None = None
 
 
 def vectors_of(tower: CausalTower, sequences: Sequence[Sequence[int]], *, tokens_at_once: int) -> Tensor:
@@ -68,12 +67,11 @@ def _vectors_of_trie(tower: CausalTower, trie: TokenTrie) -> Tensor:
     ways = list(
         _of_each_depth(trie) if tower.device.type == "cpu" else _of_several_depths(trie, tower.device)
     )
-    attend = _by_element if tower.device.type == "cpu" else _by_block
     states = tower.embed(tokens, places)
     for layer in tower.layers:
         split = (len(states), tower.heads, -1)
         keys, values = (rows.reshape(split) for rows in layer.keys_and_values(states))
-        attended = attend(layer.queries(states).reshape(split), keys, values, ways)
+        attended = _attended(layer.queries(states).reshape(split), keys, values, ways)
         states = states + layer.out(attended.flatten(1))
         states = states + layer.mlp(states)
     return tower.finish(states[ends])
@@ -93,32 +91,19 @@ def _of_several_depths(trie: TokenTrie, device: torch.device) -> Iterator[_Ways]
             for ways in trie.ancestors[first:last]
         ]
         ways = torch.from_numpy(np.concatenate(padded)).to(device)
-        yield _Ways(
-            slice(trie.levels[first], trie.levels[last]), ways.clamp(min=0), (ways >= 0)[:, None, None]
-        )
+        mask = torch.zeros(ways.shape, device=device).masked_fill_(ways < 0, float("-inf"))
+        yield _Ways(slice(trie.levels[first], trie.levels[last]), ways.clamp(min=0), mask[..., None])
         first, depths = last, 2 * depths
 
 
-def _by_element(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Ways]) -> Tensor:
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Ways]) -> Tensor:
     """(M, heads, D): what each node sees of those on the way to it."""
     scaled = queries * queries.shape[-1] ** -0.5
     attended = torch.empty_like(queries)
     for some in ways:
         scores = (scaled[some.nodes, None] * keys[some.ways]).sum(-1)
+        if some.mask is not None:
+            scores = scores + some.mask
         weights = scores.softmax(1, dtype=torch.float32).to(values.dtype)
         attended[some.nodes] = (weights[..., None] * values[some.ways]).sum(1)
     return attended
-
-
-def _by_block(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[_Ways]) -> Tensor:
-    """The same by torch's fused attention."""
-    parts = [
-        functional.scaled_dot_product_attention(
-            queries[some.nodes, :, None],
-            keys[some.ways].transpose(1, 2),
-            values[some.ways].transpose(1, 2),
-            attn_mask=some.there,
-        )
-        for some in ways
-    ]
-    return torch.cat(parts).squeeze(2)

@@ -37,9 +37,14 @@ _WARM_UP = 3
 """Steps that are run before one is recorded, as torch asks for."""
 _MULTIPLE = 8
 """Captions of up to a multiple of so many tokens share what is recorded."""
-_MOST_GRAPHS = 8
-_ROUNDING = 64
+_MOST_GRAPHS = 16
+_ROUNDING = 4
 """How far the logit of a word may be behind the best, in units in the last place of the largest."""
+_LEAST_ROUNDING = 1e-4
+"""As a share of the largest, for a dtype with more places."""
+_OLDEST_TORCH = "2.8"  # before, memory that is freed in one thread breaks what another one records
+
+_recording = Lock()  # one at a time in a process: to begin one, torch waits for the whole device
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,12 @@ class StepGraph:
         rows: images at once.
         length: tokens of a caption at most, prompt included.
         like: (B, N, E) states of images, of any B.
+        stream: to record on; nothing else may be done there.
     """
 
-    def __init__(self, decoder: BlipDecoder, rows: int, length: int, like: torch.Tensor) -> None:
+    def __init__(
+        self, decoder: BlipDecoder, rows: int, length: int, like: torch.Tensor, stream: torch.cuda.Stream
+    ) -> None:
         self._decoder = decoder
         self._cache = decoder.new_fixed_cache(length, rows)
         self._states = like.new_zeros(rows, *like.shape[1:])
@@ -76,7 +84,7 @@ class StepGraph:
         self._tokens = torch.zeros(rows, 1, dtype=torch.int64, device=like.device)
         self._finished = torch.zeros(rows, dtype=torch.bool, device=like.device)
         self._given = torch.zeros(1, dtype=torch.int64, device=like.device)
-        self._graph = _recorded(self._step, like.device)
+        self._graph = _recorded(self._step, stream)
 
     def write(self, search: Search) -> torch.Tensor:
         """(B, T) int64 captions, padded on the right, as the plain search gives them."""
@@ -116,7 +124,9 @@ class StepGraphs:
 
     def __init__(self, decoder: BlipDecoder) -> None:
         self._decoder = decoder
-        self._graphs: OrderedDict[tuple[int, ...], StepGraph | None] = OrderedDict()
+        self._graphs: OrderedDict[tuple[int, ...], StepGraph] = OrderedDict()
+        self._slower: set[tuple[int, ...]] = set()
+        self._stream: torch.cuda.Stream | None = None
         self._lock = Lock()
         self._fit = True
 
@@ -126,38 +136,67 @@ class StepGraphs:
         Args:
             search: what is to be captioned.
             plain: does the same without anything recorded.
+
+        Raises:
+            torch.OutOfMemoryError: what was recorded is gone then.
         """
         rows = 1 << (len(search.states) - 1).bit_length()
         length = -(-search.total // _MULTIPLE) * _MULTIPLE
         key = (rows, length, *search.states.shape[1:])
-        with self._lock:
-            if self._fit and key not in self._graphs:
-                self._graphs[key] = self._sooner(rows, length, search, plain)
-                if len(self._graphs) > _MOST_GRAPHS:
-                    self._graphs.popitem(last=False)
-            graph = self._graphs.get(key)
-            if graph is not None:
-                self._graphs.move_to_end(key)
-                return graph.write(search)
-        return plain()
+        try:
+            with self._lock:
+                graph = self._graph(key, search, plain)
+                if graph is not None:
+                    return graph.write(search)
+            return plain()
+        except torch.OutOfMemoryError:
+            with self._lock:
+                self._graphs.clear()
+            raise
 
-    def _sooner(
+    def _graph(
+        self, key: tuple[int, ...], search: Search, plain: Callable[[], torch.Tensor]
+    ) -> StepGraph | None:
+        """What is recorded for this number of images and length, if it is sooner."""
+        if self._fit and key not in self._graphs and key not in self._slower:
+            graph = self._tried(key[0], key[1], search, plain)
+            if graph is None:
+                self._slower.add(key)
+            else:
+                self._graphs[key] = graph
+            if len(self._graphs) > _MOST_GRAPHS:
+                self._graphs.popitem(last=False)
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+        return self._graphs.get(key)
+
+    def _tried(
         self, rows: int, length: int, search: Search, plain: Callable[[], torch.Tensor]
     ) -> StepGraph | None:
         """What is recorded, if it is sooner; where it is wrong one warning, and nothing is recorded again."""
         try:
-            graph = StepGraph(self._decoder, rows, length, search.states)
-            written = graph.write(search)
+            with _recording:
+                graph = StepGraph(self._decoder, rows, length, search.states, self._own_stream(search))
+            right = self._chooses_the_same(graph.write(search), search)
+            seconds = _shortest_seconds([plain, partial(graph.write, search)], search.states.device)
         except torch.OutOfMemoryError:
             return None
         except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
-            self._refuse(f"a step cannot be recorded: {str(error).splitlines()[0]}")
+            cause = error.__context__ or error  # what ends a recording hides what broke it
+            if not isinstance(cause, torch.OutOfMemoryError):
+                self._refuse(f"a step cannot be recorded: {str(cause).partition(chr(10))[0]}")
             return None
-        if not self._chooses_the_same(written, search):
+        if not right:
             self._refuse("a recorded step chooses other words")
             return None
-        seconds = _shortest_seconds([plain, partial(graph.write, search)], search.states.device)
         return graph if seconds[0] > _GAIN * seconds[1] else None
+
+    def _own_stream(self, search: Search) -> torch.cuda.Stream:
+        """To record on, always the same: torch keeps memory for each that was ever used."""
+        if self._stream is None:
+            cuda: Any = torch.cuda
+            self._stream = cuda.Stream(search.states.device)
+        return self._stream
 
     def _refuse(self, reason: str) -> None:
         self._fit = False
@@ -169,42 +208,56 @@ class StepGraphs:
         count, start = search.prompt.shape
         images = AbsorbedAttention(StackedStates(search.states), self._decoder.cross_layers)
         cache = self._decoder.new_cache(written.shape[1], count)
-        tokens, fine = search.prompt, torch.zeros(count, dtype=torch.bool, device=written.device)
+        rounding = max(_LEAST_ROUNDING, _ROUNDING * torch.finfo(search.states.dtype).eps)
+        tokens, ended = search.prompt, torch.zeros(count, dtype=torch.bool, device=written.device)
         for place in range(start, written.shape[1]):
             logits, chosen = self._decoder(tokens, cache, images), written[:, place]
             behind = logits.amax(-1) - logits.gather(1, chosen[:, None]).squeeze(1)
-            allowed = _ROUNDING * torch.finfo(search.states.dtype).eps * logits.abs().amax(-1)
-            if not ((behind <= allowed) | fine).all():
+            as_good = behind <= rounding * logits.abs().amax(-1)
+            if not torch.where(ended, chosen == self._decoder.padding, as_good).all():
                 return False
-            fine = fine | (chosen == self._decoder.end)  # what follows is padding
+            ended = ended | (chosen == self._decoder.end)
             tokens = chosen[:, None]
-        return True
+        return written.shape[1] == search.total or bool(ended.all())
 
 
-def _recorded(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+def step_graphs(decoder: BlipDecoder, device: torch.device) -> StepGraphs | None:
+    """The recorded steps of a decoder; None without an NVIDIA GPU, and, with a warning, for an old torch."""
+    if device.type != "cuda":
+        return None
+    if torch.__version__ < _OLDEST_TORCH:
+        say_not_used("step_graphs", f"torch {torch.__version__} is older than {_OLDEST_TORCH}")
+        return None
+    return StepGraphs(decoder)
+
+
+def _recorded(step: Callable[[], None], stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
     """A step, warmed up and recorded. Other threads may use the GPU meanwhile."""
     cuda: Any = torch.cuda
-    with cuda.device(device):
-        beside = cuda.Stream()
-        beside.wait_stream(cuda.current_stream())
-        with cuda.stream(beside):
-            for _ in range(_WARM_UP):
-                step()
-        cuda.current_stream().wait_stream(beside)
+    here = cuda.current_stream(stream.device)
+    with cuda.stream(here):  # torch does not go back to it where recording fails
+        stream.wait_stream(here)
+        try:
+            with cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    step()
+        finally:
+            here.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+        with cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             step()
     return graph
 
 
 def _shortest_seconds(ways: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
     """What each way takes at best; they take turns."""
+    stream: Any = torch.cuda.current_stream(device)
     shortest = [float("inf")] * len(ways)
     for _ in range(_ROUNDS):
         for index, way in enumerate(ways):
-            torch.cuda.synchronize(device)
+            stream.synchronize()
             start = time.perf_counter()
             way()
-            torch.cuda.synchronize(device)
+            stream.synchronize()
             shortest[index] = min(shortest[index], time.perf_counter() - start)
     return shortest

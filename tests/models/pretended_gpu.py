@@ -28,9 +28,34 @@ _ASKS_THE_HOST = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2",
 """Operations for which the host waits; none may be recorded."""
 
 
-class _Stream:
+class Stream:
+    """What ``torch.cuda.Stream`` is, as far as it matters which one is the current one."""
+
+    device = _CUDA
     recording: Graph | None = None
     counting: Counter[str] | None = None
+    current: Stream
+
+    def __init__(self, *_: object) -> None:
+        """One of its own."""
+
+    def wait_stream(self, _: Stream) -> None:
+        """Nothing runs beside anything else here."""
+
+    def synchronize(self) -> None:
+        """Nothing is ever under way here."""
+
+
+Stream.current = Stream()
+
+
+@contextmanager
+def _on_stream(stream: Stream) -> Iterator[None]:
+    before, Stream.current = Stream.current, stream
+    try:
+        yield
+    finally:
+        Stream.current = before
 
 
 class GpuTensor(torch.Tensor):
@@ -120,13 +145,17 @@ class Graph:
 
 
 @contextmanager
-def _record(graph: Graph, pool: object = None, **_: Any) -> Iterator[None]:
-    assert _Stream.recording is None, "graphs are recorded one at a time"
-    _Stream.recording = graph
+def _record(graph: Graph, *, stream: Stream, pool: object = None, **_: Any) -> Iterator[None]:
+    """As ``torch.cuda.graph``, which stays on its stream, and hides the cause, where recording fails."""
+    assert Stream.recording is None, "graphs are recorded one at a time"
+    before, Stream.current, Stream.recording = Stream.current, stream, graph
     try:
         yield
+        Stream.current = before
     finally:
-        _Stream.recording = None
+        failed, Stream.recording = Stream.current is stream, None
+        if failed:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -138,10 +167,11 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if any(on_gpu) and not copies:
         _check_together(func, tensors)
     if any(on_gpu):
-        _check_host_may_ask(func._schema.name.partition("::")[2])
+        by_mask = "index" in func._schema.name and any(tensor.dtype == torch.bool for tensor in tensors[1:])
+        _check_host_may_ask("nonzero" if by_mask else func._schema.name.partition("::")[2])
     goes_to_gpu = device is not None and torch.device(device).type == "cuda"
     stays_on_gpu = device is None and (on_gpu[0] if copies else any(on_gpu))
-    if _Stream.recording is not None and copies and len(set(on_gpu) | {goes_to_gpu or stays_on_gpu}) > 1:
+    if Stream.recording is not None and copies and len(set(on_gpu) | {goes_to_gpu or stays_on_gpu}) > 1:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing (a copy)")
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if goes_to_gpu:
@@ -155,8 +185,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     results = func(*cpu_args, **cpu_kwargs)
     if not goes_to_gpu and not stays_on_gpu:
         return results
-    if _Stream.recording is not None:
-        _Stream.recording.calls.append((func, cpu_args, cpu_kwargs, results))
+    if Stream.recording is not None:
+        Stream.recording.calls.append((func, cpu_args, cpu_kwargs, results))
 
     def placed(result: Any) -> Any:
         if type(result) is not torch.Tensor:
@@ -174,31 +204,31 @@ def _only_looks(func: Any) -> bool:
 
 
 def _count(operation: str) -> None:
-    if _Stream.counting is not None:
-        _Stream.counting[operation] += 1
+    if Stream.counting is not None:
+        Stream.counting[operation] += 1
 
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """Counts what the GPU is asked for meanwhile, by name; a replayed graph counts once."""
-    _Stream.counting = counts = Counter()
+    Stream.counting = counts = Counter()
     try:
         yield counts
     finally:
-        _Stream.counting = None
+        Stream.counting = None
 
 
 def _check_together(func: Any, tensors: list[torch.Tensor]) -> None:
     """CUDA takes a number that lies on the CPU, and places to index, and nothing else from there."""
     left = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor)]
     indexes = func._schema.name in ("aten::index", "aten::index_put_") and left == tensors[-len(left) :]
-    if any(tensor.ndim for tensor in left) and not (indexes and _Stream.recording is None):
+    if any(tensor.ndim for tensor in left) and not (indexes and Stream.recording is None):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in left)
         raise RuntimeError(f"{func}: expected all tensors to be on the same device; on the CPU: {shapes}")
 
 
 def _check_host_may_ask(operation: str) -> None:
-    if _Stream.recording is not None and operation in _ASKS_THE_HOST | {"tolist"}:
+    if Stream.recording is not None and operation in _ASKS_THE_HOST | {"tolist"}:
         raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({operation})")
 
 
@@ -231,9 +261,9 @@ def pretended() -> Iterator[None]:
 
     def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
         """One operation on a GPU; here torch does it in many."""
-        before, _Stream.counting = _Stream.counting, None
+        before, Stream.counting = Stream.counting, None
         seen = attention(*args, **kwargs)
-        _Stream.counting = before
+        Stream.counting = before
         _count("scaled_dot_product_attention")
         return seen
 
@@ -245,9 +275,9 @@ def pretended() -> Iterator[None]:
         "torch.cuda.synchronize": lambda *_: None,
         "torch.cuda.CUDAGraph": Graph,
         "torch.cuda.graph": _record,
-        "torch.cuda.Stream": mock.MagicMock,
-        "torch.cuda.current_stream": mock.MagicMock(),
-        "torch.cuda.stream": lambda _: nullcontext(),
+        "torch.cuda.Stream": Stream,
+        "torch.cuda.current_stream": lambda *_: Stream.current,
+        "torch.cuda.stream": _on_stream,
         "torch.cuda.device": lambda _: nullcontext(),
         "torch.tensor": tensor,
         "torch._has_compatible_shallow_copy_type": lambda one, other: type(one) is type(other),

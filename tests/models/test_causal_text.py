@@ -77,8 +77,8 @@ def test_nodes_of_several_depths_see_what_those_of_each_see(longest: int) -> Non
     assert len(by_depth) == longest
     assert len(several) == {1: 1, 7: 1, 8: 1, 9: 2, 40: 4}[longest]
     torch.testing.assert_close(
-        shared_starts._by_block(queries, keys, values, several),
-        shared_starts._by_element(queries, keys, values, by_depth),
+        shared_starts._attended(queries, keys, values, several),
+        shared_starts._attended(queries, keys, values, by_depth),
     )
 
 
@@ -96,15 +96,15 @@ def test_a_gpu_reads_together_what_begins_alike(
     expected = plain.embed_texts(texts)
     monkeypatch.setattr(causal_text, "_LONGEST_SHARED", 100)
     blocks = []
-    by_block = shared_starts._by_block
+    several = shared_starts._of_several_depths
 
-    def counted(*given: Any) -> torch.Tensor:
+    def counted(*given: Any) -> Any:
         blocks.append(given)
-        return by_block(*given)
+        return several(*given)
 
     with pretended_gpu.pretended():
         there: Any = ModelPool(device="cuda", dtype=dtype).encoder(str(tiny_folder(name)))
-        monkeypatch.setattr(shared_starts, "_by_block", counted)
+        monkeypatch.setattr(shared_starts, "_of_several_depths", counted)
         for tokens in (8192, 30):
             monkeypatch.setattr(causal_text, "_SHARED_ON_GPU", tokens)
             given = there.embed_texts(texts)
@@ -156,7 +156,7 @@ def test_no_token_after_the_end_is_calculated() -> None:
         return ids[:, -1:].float()
 
     tokens = torch.tensor([[1, 9, 0, 0], [1, 5, 9, 0], [2, 9, 0, 0], [1, 2, 3, 4]])
-    assert causal_text.CausalText(calculate, 9)(tokens).tolist() == [[9], [9], [9], [1]]
+    assert causal_text.CausalText(calculate, 9, torch.device("cpu"))(tokens).tolist() == [[9], [9], [9], [1]]
     assert sorted(lengths) == [(1, 1), (1, 3), (2, 2)]
 
 

@@ -69,7 +69,7 @@ def test_a_gpu_gets_the_same_vectors_from_padded_blocks(
 def test_padded_texts_attend_as_each_text_alone(lengths: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(sum(lengths), 3, 2, 4, generator=generator)
-    padded = PaddedTexts(lengths, torch.device("cpu"))
+    padded = PaddedTexts(lengths, qkv)
 
     seen, means = padded.attend(qkv), padded.means(qkv.flatten(1))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from autotag import fast_paths
 from autotag.models import blip_generation, step_graphs
@@ -57,7 +58,7 @@ def _generators() -> tuple[BlipGenerator, BlipGenerator]:
     return BlipGenerator(cpu), BlipGenerator(gpu, recorded=True)
 
 
-def _graphs(generator: BlipGenerator) -> dict[tuple[int, ...], StepGraph | None]:
+def _graphs(generator: BlipGenerator) -> dict[tuple[int, ...], StepGraph]:
     assert generator._graphs is not None
     return dict(generator._graphs._graphs)
 
@@ -75,7 +76,6 @@ def test_recorded_steps_write_what_the_plain_search_writes(
         assert _written(recorded, inputs, options, "cuda") == expected
 
     (graph,) = _graphs(recorded).values()
-    assert graph is not None
     assert isinstance(graph._graph, gpu.Graph)
     assert graph._graph.replays > 4
     assert not caplog.records
@@ -126,11 +126,15 @@ def test_other_searches_are_not_recorded(gpu: ModuleType, options: CaptionOption
 
 def test_steps_that_are_no_sooner_are_not_used(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_graphs, "_GAIN", float("inf"))
+    tried = []
+    seconds = step_graphs._shortest_seconds
+    monkeypatch.setattr(step_graphs, "_shortest_seconds", lambda *given: tried.append(1) or seconds(*given))
     plain, recorded = _generators()
     inputs, options = _inputs(3, None), CaptionOptions(max_new_tokens=7)
     for _ in range(2):
         assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
-    assert list(_graphs(recorded).values()) == [None]
+    assert not _graphs(recorded)
+    assert len(tried) == 1
 
 
 def _asks_the_host(step: Callable[[StepGraph], None]) -> Callable[[StepGraph], None]:
@@ -176,18 +180,80 @@ def test_without_memory_for_it_the_plain_search_writes_and_others_are_recorded(
 ) -> None:
     made = StepGraph.__init__
 
-    def make(graph: StepGraph, decoder: Any, rows: int, length: int, like: torch.Tensor) -> None:
+    def make(graph: StepGraph, decoder: Any, rows: int, *others: Any) -> None:
         if rows > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        made(graph, decoder, rows, length, like)
+        made(graph, decoder, rows, *others)
 
     monkeypatch.setattr(StepGraph, "__init__", make)
     plain, recorded = _generators()
     for count in (4, 2):
         inputs, options = _inputs(count, None), CaptionOptions(max_new_tokens=7)
         assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
-    assert [graph is None for graph in _graphs(recorded).values()] == [True, False]
+    assert [key[0] for key in _graphs(recorded)] == [2]
     assert not caplog.records
+
+
+def test_memory_that_runs_out_while_recording_is_no_fault(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = StepGraph._step
+
+    def fill(graph: StepGraph) -> None:
+        step(graph)
+        if gpu.Stream.recording is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StepGraph, "_step", fill)
+    plain, recorded = _generators()
+    inputs, options = _inputs(4, None), CaptionOptions(max_new_tokens=7)
+    assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+    assert not _graphs(recorded)
+    assert not caplog.records
+
+
+def test_memory_that_runs_out_later_lets_go_of_what_was_recorded(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, recorded = _generators()
+    inputs, options = _inputs(4, None), CaptionOptions(max_new_tokens=7)
+    _written(recorded, inputs, options, "cuda")
+    assert _graphs(recorded)
+
+    def fill(graph: StepGraph, search: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StepGraph, "write", fill)
+    with pytest.raises(torch.OutOfMemoryError):
+        _written(recorded, inputs, options, "cuda")
+    assert not _graphs(recorded)
+
+
+def test_what_was_not_finite_does_not_reach_the_next_captions(gpu: ModuleType) -> None:
+    plain, recorded = _generators()
+    options = CaptionOptions(max_new_tokens=7)
+    inputs = _inputs(2, None)
+    _written(recorded, inputs, options, "cuda")
+    _written(recorded, {"pixel_values": torch.full((2, 3, 12, 12), float("nan"))}, options, "cuda")
+    assert _written(recorded, inputs, options, "cuda") == _written(plain, inputs, options, "cpu")
+
+
+def test_torch_goes_back_to_its_stream(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = gpu.Stream.current
+    for fault in (lambda step: step, _asks_the_host):
+        monkeypatch.setattr(StepGraph, "_step", fault(StepGraph._step))
+        _, recorded = _generators()
+        _written(recorded, _inputs(2, None), CaptionOptions(max_new_tokens=7), "cuda")
+        assert gpu.Stream.current is here
+
+
+def test_an_old_torch_records_nothing(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.7.1+cu126"))
+    model = blip_generation._tiny_model().to("cuda")
+    assert BlipGenerator(model, recorded=True)._graphs is None
+    assert "torch 2.7.1+cu126 is older than 2.8" in caplog.text
 
 
 def test_rounding_may_choose_another_word_as_good(gpu: ModuleType) -> None:
@@ -203,9 +269,18 @@ def test_rounding_may_choose_another_word_as_good(gpu: ModuleType) -> None:
     head.bias[4] = head.bias[5] = 1.0
     right = torch.tensor([[START, 4, 5, 4, 4, 5, 5, 4], [START, 5, 5, 5, 4, 4, 4, 4]], device="cuda")
     assert recorded._graphs._chooses_the_same(right, search)
-    wrong = right.clone()
-    wrong[1, 6] = 6
-    assert not recorded._graphs._chooses_the_same(wrong, search)
+    for place, word in ((6, 6), (6, END), (7, 0)):
+        wrong = right.clone()
+        wrong[1, place] = word
+        assert not recorded._graphs._chooses_the_same(wrong, search)
+    assert not recorded._graphs._chooses_the_same(right[:, :7], search)
+    head.bias[END] = 1.0
+    ended = right.clone()
+    ended[:, 5], ended[:, 6:] = END, decoder.padding
+    assert recorded._graphs._chooses_the_same(ended, search)
+    assert recorded._graphs._chooses_the_same(ended[:, :6], search)
+    ended[1, 7] = 4
+    assert not recorded._graphs._chooses_the_same(ended, search)
 
 
 def test_nothing_is_recorded_on_a_cpu_or_where_it_is_switched_off(gpu: ModuleType) -> None:
