@@ -184,9 +184,8 @@ class _Layer(nn.Module):
     def _to_words(self, rows: torch.Tensor, index: int, cache: TokenCache) -> torch.Tensor:
         count, new, width = rows.shape
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
-        known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
-        key, value = known.permute(2, 1, 3, 0, 4)
-        seen = attend_to_words(by_head(query, self.heads), key, value, cache.mask)
+        keys, values = cache.layer(index, key_value)
+        seen = attend_to_words(by_head(query, self.heads), keys, values, cache.mask)
         return seen.transpose(1, 2).reshape(count, new, width)
 
     def _to_images(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
@@ -227,11 +226,11 @@ class BlipDecoder(nn.Module):
 
     def new_cache(self, length: int, rows: int) -> KeyValueCache:
         """For so many tokens of so many rows."""
-        return KeyValueCache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
+        return KeyValueCache(length, rows, len(self.layers), self.width, self.norm.weight)
 
     def new_fixed_cache(self, length: int, rows: int) -> FixedCache:
         """The same for steps that are recorded."""
-        return FixedCache(length, rows, len(self.layers), 2 * self.width, self.norm.weight)
+        return FixedCache(length, rows, len(self.layers), self.width, self.norm.weight)
 
     def forward(self, tokens: torch.Tensor, cache: TokenCache, images: CrossAttention) -> torch.Tensor:
         """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""

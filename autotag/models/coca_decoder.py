@@ -153,7 +153,7 @@ class CachedDecoder(nn.Module):
             normal, layers, tokens=expected, rows=max(1, rows // len(states)), packed=self._packed
         )
         count = len(self.text_layers) + len(self.layers)
-        cache = KeyValueCache(length, max(rows, len(states)), count, 2 * self.width, self.positions)
+        cache = KeyValueCache(length, max(rows, len(states)), count, self.width, self.positions)
         cache.start(len(states))
         return _CachedWriting(self, images, cache, states.device)
 
@@ -239,9 +239,8 @@ class _Layer(nn.Module):
     ) -> torch.Tensor:
         count, new, width = rows.shape
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
-        known = cache.layer(index, key_value).view(-1, count, 2, self.heads, width // self.heads)
-        key, value = known.permute(2, 1, 3, 0, 4)
-        seen = attend_to_words(by_head(query, self.heads), key, value, mask)
+        keys, values = cache.layer(index, key_value)
+        seen = attend_to_words(by_head(query, self.heads), keys, values, mask)
         return seen.transpose(1, 2).reshape(count, new, width)
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_MANY_HEADS = 384
+"""Rows times heads from which on a CPU attends to words by element, which is sooner then, by trial."""
+
+
 class CrossLayer(Protocol):
     """The projections of one layer's attention to images of (N, E) states; W = heads * D is its width.
 
@@ -104,22 +108,41 @@ def by_products(
 
 
 def attend_to_words(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
     """(R, heads, T, D) queries of new tokens to what they see of all, of the same shape.
 
     Args:
         query: of new tokens.
-        key: (R, heads, L, D), of all tokens.
-        value: of the same shape.
+        keys: (L, R, heads * D), of all tokens.
+        values: of the same shape.
         mask: as torch takes it; None for all that are there, a token itself and those before it.
     """
-    new = query.shape[2]
+    rows, heads, new, _ = query.shape
+    keys, values = (states.view(*states.shape[:2], heads, -1) for states in (keys, values))
+    plain = new == 1 and mask is None and query.dtype == torch.float32 and not query.is_cuda
+    if plain and rows * heads >= _MANY_HEADS:
+        return _by_element(query, keys, values)
+    key, value = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
     if new == 1 and query.is_cuda:
         return by_products(query, key, value, mask)
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None and new > 1
     )
+
+
+def _by_element(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(R, heads, 1, D) queries and (L, R, heads, D) keys and values to (R, heads, 1, D).
+
+    On a CPU, fused attention goes through rows and heads one at a time, and here through positions.
+    """
+    query = query.squeeze(2)
+    scores: torch.Tensor = torch.linalg.vecdot(query * query.shape[-1] ** -0.5, keys)
+    weights = scores.softmax(0)[..., None]
+    seen = weights[0] * values[0]
+    for place in range(1, len(values)):
+        seen.addcmul_(weights[place], values[place])
+    return seen.unsqueeze(2)
 
 
 CrossAttention = AbsorbedAttention | ProjectedAttention

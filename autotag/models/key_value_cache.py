@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -15,8 +16,8 @@ class TokenCache(Protocol):
         """(1, positions), added to scores: -inf for positions of ``layer`` that are empty; None for none."""
         ...
 
-    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
-        """Keeps a layer's new (rows, T, W); gives those of all positions, (positions, rows, W)."""
+    def layer(self, index: int, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keeps a layer's new (rows, T, 2 W); gives all keys and all values, (positions, rows, W) each."""
         ...
 
     def places(self, table: torch.Tensor, count: int, /) -> torch.Tensor:
@@ -31,14 +32,25 @@ class TokenCache(Protocol):
 class KeyValueCache:
     """Keys and values of the tokens so far, for all layers.
 
-    Laid out as (positions, rows, layers, keys and values), so that what is filled lies together however
-    many rows there are. Rows move into a second buffer, and the two take turns.
+    Laid out as (positions, layers, keys or values, rows, W): what is filled lies together however many rows
+    there are, and so does what attention reads at a time, the keys or the values of all rows at a position.
+    Rows move into a second buffer, and the two take turns.
+
+    Args:
+        length: positions at most.
+        rows: at most.
+        layers: that keep keys and values.
+        width: W.
+        like: of the device and dtype of what is kept.
     """
+
+    mask = None
 
     def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
         self.length = 0
-        self._shape = (length, layers, width)
-        self._front = like.new_empty(length * rows * layers * width)
+        self._shape = (length, layers, 2)
+        self._width = width
+        self._front = like.new_empty(length * layers * 2 * rows * width)
         self._back: torch.Tensor | None = None
         self._rows = rows
 
@@ -46,17 +58,13 @@ class KeyValueCache:
         """Begins anew with so many rows, at most those that it was made for."""
         self.length, self._rows = 0, rows
 
-    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
-        """Keeps a layer's new (rows, T, W); gives all so far, (positions, rows, W)."""
-        buffer = self._view(self._front, self._rows)
+    def layer(self, index: int, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keeps a layer's new (rows, T, 2 W); gives all keys and all values, (positions, rows, W) each."""
+        kept = self._view(self._front, self._rows)[:, index]
         end = self.length + new.shape[1]
-        buffer[self.length : end, :, index] = new.transpose(0, 1)
-        return buffer[:end, :, index]
-
-    @property
-    def mask(self) -> None:
-        """What a new token may attend to of ``layer``: everything."""
-        return None
+        kept[self.length : end] = _apart(new)
+        keys, values = kept[:end].unbind(1)
+        return keys, values
 
     def places(self, table: torch.Tensor, count: int, /) -> torch.Tensor:
         """The (count, E) of a (positions, E) table that the next tokens have."""
@@ -71,18 +79,16 @@ class KeyValueCache:
         if self._back is None:
             self._back = torch.empty_like(self._front)
         source, target = self._view(self._front, self._rows), self._view(self._back, len(rows))
-        starts = torch.arange(0, self.length * self._rows, self._rows, device=rows.device)
+        filled = source[: self.length].flatten(0, 3)
+        starts = torch.arange(0, len(filled), self._rows, device=rows.device)
         torch.index_select(  # along the first dimension: only there several threads move rows
-            source.flatten(0, 1).flatten(1),
-            0,
-            (starts[:, None] + rows).flatten(),
-            out=target[: self.length].flatten(0, 1).flatten(1),
+            filled, 0, (starts[:, None] + rows).flatten(), out=target[: self.length].flatten(0, 3)
         )
         self._front, self._back, self._rows = self._back, self._front, len(rows)
 
     def _view(self, buffer: torch.Tensor, rows: int) -> torch.Tensor:
-        length, layers, width = self._shape
-        return buffer[: length * rows * layers * width].view(length, rows, layers, width)
+        shape = (*self._shape, rows, self._width)
+        return buffer[: math.prod(shape)].view(shape)
 
 
 class FixedCache:
@@ -97,7 +103,7 @@ class FixedCache:
     """
 
     def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
-        self._states = like.new_zeros(length, rows, layers, width)
+        self._states = like.new_zeros(length, layers, 2, rows, width)
         self._positions = torch.arange(length, device=like.device)[None]
         self.position = torch.zeros(1, dtype=torch.int64, device=like.device)
         self.mask = like.new_empty(1, length)
@@ -109,11 +115,12 @@ class FixedCache:
         self._states.zero_()
         self._show()
 
-    def layer(self, index: int, new: torch.Tensor) -> torch.Tensor:
-        """Keeps a layer's new (rows, 1, W); gives those of all positions, (positions, rows, W)."""
-        states = self._states[:, :, index]
-        states.index_copy_(0, self.position, new.transpose(0, 1))
-        return states
+    def layer(self, index: int, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keeps a layer's new (rows, 1, 2 W); gives all keys and all values, (positions, rows, W) each."""
+        kept = self._states[:, index]
+        kept.index_copy_(0, self.position, _apart(new))
+        keys, values = kept.unbind(1)
+        return keys, values
 
     def places(self, table: torch.Tensor, _count: int, /) -> torch.Tensor:
         """The (1, E) of a (positions, E) table that the next token has."""
@@ -126,3 +133,8 @@ class FixedCache:
 
     def _show(self) -> None:
         self.mask.zero_().masked_fill_(self._positions > self.position, float("-inf"))
+
+
+def _apart(new: torch.Tensor) -> torch.Tensor:
+    """(rows, T, 2 W) to (T, 2, rows, W)."""
+    return new.view(*new.shape[:2], 2, -1).permute(1, 2, 0, 3)
