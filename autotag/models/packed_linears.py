@@ -155,16 +155,14 @@ def _packed(linear: nn.Linear) -> nn.Module:
 
 @lru_cache(maxsize=1024)
 def _best_layout(in_features: int, out_features: int) -> _Packed | None:
-    """The layout that gains most for layers of this shape, None where none gains."""
-    kinds = _layouts()
-    if not kinds:
+    """The layout to use for layers of this shape, None where it gains nothing."""
+    kind = _layout()
+    if kind is None:
         return None
     linear = _seeded(in_features, out_features)
     rows = torch.randn(_ROWS, in_features, generator=torch.Generator().manual_seed(1))
-    layers = [linear, *(kind(linear) for kind in kinds)]
-    seconds = shortest_seconds([partial(layer, rows) for layer in layers])
-    best = min(range(len(kinds)), key=lambda index: seconds[index + 1])
-    return kinds[best] if seconds[0] > _GAIN * seconds[best + 1] else None
+    plain, packed = shortest_seconds([partial(layer, rows) for layer in (linear, kind(linear))])
+    return kind if plain > _GAIN * packed else None
 
 
 def _seeded(in_features: int, out_features: int) -> nn.Linear:
@@ -191,24 +189,24 @@ def shortest_seconds(ways: Sequence[Callable[[], object]]) -> list[float]:
 
 
 @lru_cache(maxsize=1)
-def _layouts() -> list[_Packed]:
-    """The layouts that this torch has and that give what the plain layer gives."""
+def _layout() -> _Packed | None:
+    """The layout that this torch has and that gives what the plain layer gives, None where it has none.
+
+    The public one does the same and copies more: it is for a torch that has no other.
+    """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return []
-    kinds: list[_Packed] = []
+        return None
     wrong = _fault(PackedLinear)
     if wrong is None:
-        kinds.append(PackedLinear)
-    else:
-        say_not_used(
-            "packed_linears", f"torch's own layout for linear layers {wrong}; its public one is tried instead"
-        )
+        return PackedLinear
+    say_not_used(
+        "packed_linears", f"torch's own layout for linear layers {wrong}; its public one is tried instead"
+    )
     wrong = _fault(MkldnnLinear)
     if wrong is None:
-        kinds.append(MkldnnLinear)
-    elif not kinds:
-        say_not_used("packed_linears", f"torch's to_mkldnn {wrong}")
-    return kinds
+        return MkldnnLinear
+    say_not_used("packed_linears", f"torch's to_mkldnn {wrong}")
+    return None
 
 
 @torch.no_grad()
