@@ -120,8 +120,8 @@ def attend_to_words(
     """
     rows, heads, new, _ = query.shape
     keys, values = (states.view(*states.shape[:2], heads, -1) for states in (keys, values))
-    plain = new == 1 and mask is None and query.dtype == torch.float32 and not query.is_cuda
-    if plain and rows * heads >= _MANY_HEADS:
+    on_cpu = query.device.type == "cpu" and query.dtype == torch.float32
+    if on_cpu and new == 1 and mask is None and rows * heads >= _MANY_HEADS:
         return _by_element(query, keys, values)
     key, value = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
     if new == 1 and query.is_cuda:
