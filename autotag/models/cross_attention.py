@@ -2,7 +2,8 @@
 
 The second, "absorbed" kind is explained in ``blip_generation``. On a GPU, products of matrices take the place
 of torch's fused attention where there are few queries: for half precision on recent ones torch prefers cuDNN,
-which makes a plan for each shape, for some twenty milliseconds, and every token more is another shape.
+which makes a plan for each shape, and every token more is another shape. (Others report twenty milliseconds
+and more for a plan; it was not measured here.)
 """
 
 from __future__ import annotations
