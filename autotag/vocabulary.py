@@ -6,15 +6,18 @@ import html
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from autotag.broader_terms import broader_terms
 from autotag.clip_interrogator_lists import Part, clip_interrogator_labels
+from autotag.english import singular
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.templates import PHOTO, SLOT, check_template
-from autotag.vocabulary_files import column_cells, is_table, table_rows, text_rows
+from autotag.vocabulary_files import Row, column_cells, is_table, table_rows, text_rows
 
-BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives"]
+BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives", "things"]
 BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 
 _LISTS = Path(__file__).resolve().parent / "data" / "vocabularies"
@@ -33,10 +36,13 @@ class Vocabulary:
         name: what the vocabulary is called.
         synonyms: label -> other names for it; a match with one of them comes out as the label.
         template: sentence around a name, with one ``{}``.
+        broader: label -> the labels that say the same of more: "tabby cat" -> "cat". Each label's broader
+            terms are labels of the vocabulary themselves, and none is broader than itself.
 
     Raises:
         ConfigError: no label, an empty one, one that holds the end-of-text mark of a text encoder, synonyms
-            of an unknown label, or a bad template.
+            or broader terms of an unknown label, an unknown broader term, a circle of broader terms, or a
+            bad template.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +50,7 @@ class Vocabulary:
     name: str = "vocabulary"
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     template: str = PHOTO
+    broader: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     repeated: int = field(default=0, compare=False, repr=False)
 
     def __init__(
@@ -53,6 +60,7 @@ class Vocabulary:
         name: str = "vocabulary",
         synonyms: Mapping[str, Iterable[str]] | None = None,
         template: str = PHOTO,
+        broader: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         where = f"vocabulary {name!r}"
         check_template(f"the template of {where}", template)
@@ -66,6 +74,7 @@ class Vocabulary:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "synonyms", {label: others for label, others in names.items() if others})
         object.__setattr__(self, "template", template)
+        object.__setattr__(self, "broader", broader_terms(broader or {}, names, lambda *_: where))
         object.__setattr__(self, "repeated", len(labels) - len(names))
 
     def __len__(self) -> int:
@@ -78,13 +87,53 @@ class Vocabulary:
         """Everything a label is called: the label itself first."""
         return (label, *self.synonyms.get(label, ()))
 
+    def ancestors(self, label: str) -> tuple[str, ...]:
+        """Return everything broader than a label, the nearest first: ("cat", "animal") of "tabby cat"."""
+        found: dict[str, None] = {}
+        nearest = self.broader.get(label, ())
+        while nearest:
+            found.update(dict.fromkeys(nearest))
+            nearest = tuple(term for label in nearest for term in self.broader.get(label, ()))
+        return tuple(found)
+
+    def path(self, label: str) -> tuple[str, ...]:
+        """Return a label below its broader terms, outermost first: ("animal", "cat", "tabby cat").
+
+        Of two broader terms of one label the path goes through the first.
+        """
+        path = [label]
+        while path[0] in self.broader:
+            path.insert(0, self.broader[path[0]][0])
+        return tuple(path)
+
+    def label_of(self, text: str) -> str | None:
+        """Return the label that a text names, whatever its case and number; None if it names none.
+
+        A label comes before a synonym, and the text as it is before its singular. A synonym of several
+        labels names none of them, because it does not say which.
+        """
+        folded = text.strip().casefold()
+        return self._labels_by_name.get(folded) or self._labels_by_name.get(singular(folded))
+
+    @cached_property
+    def _labels_by_name(self) -> dict[str, str]:
+        """Folded name -> its label, those of several labels left out."""
+        labels = {label.casefold(): label for label in self.labels}
+        owners: dict[str, set[str]] = {}
+        for label, others in self.synonyms.items():
+            for other in others:
+                owners.setdefault(other.casefold(), set()).add(label)
+        return {name: min(found) for name, found in owners.items() if len(found) == 1} | labels
+
     @classmethod
     def bundled(cls, name: BundledName, *, living_artists: bool = True) -> Vocabulary:
-        """One of the lists that come with autotag; they are in ``autotag/data/vocabularies``.
+        """Return one of the lists that come with autotag; they are in ``autotag/data/vocabularies``.
 
         ``mediums`` ("an oil painting"), ``artists`` ("by Claude Monet"), ``movements`` ("impressionism"),
         ``trendings`` ("trending on Behance"), ``flavors`` ("golden hour light") and ``negatives`` ("blurry").
-        Every label is a phrase that can stand in a prompt, and is embedded as it is: the template is ``{}``.
+        Every label of these is a phrase that can stand in a prompt, and is embedded as it is: the template is
+        ``{}``. ``things`` are everyday keywords ("tabby cat") with synonyms and broader terms; the template is
+        "a photo of {}".
 
         Args:
             name: which list.
@@ -95,6 +144,8 @@ class Vocabulary:
         """
         if name not in BUNDLED:
             raise UnknownNameError("bundled vocabulary", name, BUNDLED)
+        if name == "things":
+            return cls.from_file(_LISTS / "things.txt")
         labels = _list(name)
         if name == "artists":
             living = _list("artists_living") if living_artists else []
@@ -119,11 +170,12 @@ class Vocabulary:
     def from_file(
         cls, path: str | Path, *, column: str | None = None, name: str | None = None, template: str = PHOTO
     ) -> Vocabulary:
-        """Reads a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, BOM or not.
+        """Read a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, BOM or not.
 
-        Text: one label per line, its synonyms after it, separated by ``|``: ``sofa | couch | settee``.
-        A label may thus contain commas. Table: the label in the first column, synonyms in the others, no
-        header. In both, blank lines and lines that begin with ``#`` are comments. With ``column``, the first
+        Text: one label per line, its synonyms after it, separated by ``|``, then ``<`` and its broader
+        terms, which are labels of the file: ``sofa | couch | settee < furniture``. A label may thus contain
+        commas. Table: the label in the first column, synonyms in the others, no header, no broader terms. In
+        both, blank lines and lines that begin with ``#`` are comments. With ``column``, the first
         row names the columns, and the labels are the cells of one of them that are not blank.
 
         Args:
@@ -133,42 +185,54 @@ class Vocabulary:
             template: sentence around a name, with one ``{}``.
 
         Raises:
-            ConfigError: the file is missing, cannot be read, is not UTF-8, holds no label or has no such
-                column; it names the file, and the line where there is one.
+            ConfigError: the file is missing, cannot be read, is not UTF-8, holds no label, has no such
+                column, or a broader term is unknown or broader than itself; it names the file, and the line
+                where there is one.
         """
         path = Path(path)
         labels: list[str] = []
         synonyms: dict[str, list[str]] = {}
-        for line, row in _rows(path, column):
-            label, *others = _names_in(row, f"vocabulary file {path}, line {line}")
+        broader: dict[str, tuple[str, ...]] = {}
+        lines: dict[tuple[str, str], int] = {}
+        for row in _rows(path, column):
+            label, *others = _names_in(row, f"vocabulary file {path}, line {row.line}")
             labels.append(label)
             synonyms.setdefault(label, []).extend(others)
+            broader[label] = (*broader.get(label, ()), *row.broader)
+            for term in row.broader:
+                lines.setdefault((label.casefold(), term.casefold()), row.line)
         if not labels:
             raise ConfigError(f"vocabulary file {path} holds no label; write one per line")
-        return cls(labels, synonyms=synonyms, name=name or path.stem, template=template)
+
+        def place(label: str, term: str) -> str:
+            return f"vocabulary file {path}, line {lines[label.casefold(), term.casefold()]}"
+
+        terms = broader_terms(broader, labels, place)
+        return cls(labels, synonyms=synonyms, name=name or path.stem, template=template, broader=terms)
 
 
 def _list(name: str) -> list[str]:
-    return [row[0] for _, row in text_rows(_LISTS / f"{name}.txt")]
+    return [row.names[0] for row in text_rows(_LISTS / f"{name}.txt")]
 
 
-def _rows(path: Path, column: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and names, the label first; errors begin with what the file is for."""
+def _rows(path: Path, column: str | None) -> Iterator[Row]:
+    """Read the rows of a file; errors begin with what the file is for."""
     if column is not None and not is_table(path):
         raise ConfigError(f"vocabulary file {path} is no table (.csv or .tsv): it has no column {column!r}")
     try:
         if column is not None:
-            yield from ((line, [cell]) for line, cell in column_cells(path, column))
+            yield from (Row(line, [cell]) for line, cell in column_cells(path, column))
         else:
             yield from table_rows(path) if is_table(path) else text_rows(path)
     except ConfigError as error:
         raise ConfigError(f"vocabulary file {error}") from error.__cause__
 
 
-def _names_in(row: list[str], where: str) -> list[str]:
-    label, *others = (cell.strip() for cell in row)
+def _names_in(row: Row, where: str) -> list[str]:
+    label, *others = (cell.strip() for cell in row.names)
     if not label:
-        raise ConfigError(f"{where}: there are synonyms but no label")
+        given = "synonyms" if any(others) else "broader terms"
+        raise ConfigError(f"{where}: there are {given} but no label")
     return [_checked(name, where) for name in (label, *others) if name]
 
 

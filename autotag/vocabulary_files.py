@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from autotag.errors import ConfigError, suggestion
 
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _BOM = b"\xef\xbb\xbf"
+_BROADER = re.compile(r"(?:^|\s)<(?:\s|$)")
+
+
+class Row(NamedTuple):
+    """One label of a file.
+
+    Attributes:
+        line: its number, from 1.
+        names: the label, then its synonyms, as they stand in the file.
+        broader: its broader terms.
+    """
+
+    line: int
+    names: list[str]
+    broader: tuple[str, ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -37,28 +53,44 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise ConfigError(f"{path}, line {number}: not UTF-8. Save it as UTF-8.") from error
 
 
-def text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and names of a text file: ``sofa | couch``; neither blank lines nor comments.
+def text_rows(path: Path) -> Iterator[Row]:
+    """Read a text file: ``sofa | couch < furniture``; neither blank lines nor comments.
+
+    Bars separate synonyms and broader terms. A ``<`` with white space, or nothing, on both sides begins the
+    broader terms; any other is a character like the rest.
 
     Raises:
-        ConfigError: the file cannot be read, or is not UTF-8.
+        ConfigError: the file cannot be read, is not UTF-8, or a line has ``<`` twice or nothing behind it.
     """
     for number, line in _written_lines(path):
-        yield number, line.split("|")
+        names, *broader = _BROADER.split(line)
+        terms = [term.strip() for term in "|".join(broader).split("|")]
+        if len(broader) > 1 or (broader and not all(terms)):
+            raise ConfigError(
+                f"{path}, line {number}: write broader terms once, at the end, with bars between them: "
+                "'tomato | tomatoes < fruit | vegetable'"
+            )
+        yield Row(number, names.split("|"), tuple(terms) if broader else ())
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells of a table without header; a quoted cell holds separators, but no line break.
+def table_rows(path: Path) -> Iterator[Row]:
+    """Read a table without header; a quoted cell holds separators, but no line break.
 
     Raises:
-        ConfigError: the file cannot be read, is not UTF-8, or a line is no row.
+        ConfigError: the file cannot be read, is not UTF-8, a line is no row, or a cell begins with ``<`` as
+            if it held broader terms.
     """
     for number, line in _written_lines(path):
         try:
-            cells = csv.reader([line], strict=True, skipinitialspace=True, delimiter=_separator(path))
-            yield number, next(cells)
+            cells = next(csv.reader([line], strict=True, skipinitialspace=True, delimiter=_separator(path)))
         except csv.Error as error:
             raise ConfigError(f"{path}, line {number}: not CSV ({error})") from error
+        if any(_BROADER.match(cell) for cell in cells):
+            raise ConfigError(
+                f"{path}, line {number}: a table holds no broader terms; write them in a text file (.txt): "
+                "'tabby cat | tabby < cat'"
+            )
+        yield Row(number, cells)
 
 
 def column_cells(path: Path, column: str) -> Iterator[tuple[int, str]]:

@@ -189,11 +189,92 @@ def test_a_column_of_a_text_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_a_bundled_list_has_its_name_and_is_compared_as_it_is(name):
+def test_a_bundled_list_has_its_name_and_phrases_are_compared_as_they_are(name):
     vocabulary = Vocabulary.bundled(name)
     assert vocabulary.name == name
-    assert vocabulary.template == "{}"
+    assert vocabulary.template == ("a photo of {}" if name == "things" else "{}")
     assert vocabulary.repeated == 0
+
+
+def test_broader_terms_come_from_a_mapping_and_are_spelt_as_the_labels():
+    labels = ["Tabby", "Cat", "animal", "pet"]
+    vocabulary = Vocabulary(labels, broader={"tabby": ["cat"], "CAT": ["Animal", "pet", "animal"]})
+    assert vocabulary.broader == {"Tabby": ("Cat",), "Cat": ("animal", "pet")}
+    assert vocabulary.ancestors("Tabby") == ("Cat", "animal", "pet")
+    assert vocabulary.ancestors("pet") == ()
+    assert vocabulary.path("Tabby") == ("animal", "Cat", "Tabby")
+    assert vocabulary.path("pet") == ("pet",)
+    assert vocabulary != Vocabulary(labels)
+
+
+def test_a_label_under_two_terms_of_one_kind_has_each_ancestor_once():
+    broader = {"corn": ["vegetable", "crop"], "vegetable": ["plant"], "crop": ["plant"]}
+    vocabulary = Vocabulary(["corn", "vegetable", "crop", "plant"], broader=broader)
+    assert vocabulary.ancestors("corn") == ("vegetable", "crop", "plant")
+
+
+def test_a_text_file_has_broader_terms_after_an_angle(tmp_path):
+    path = tmp_path / "animals.txt"
+    path.write_text(
+        "tabby cat | tabby < cat\ncat < animal | pet\ncat<dog\nanimal\npet\nTabby Cat < pet\n",
+        encoding="utf-8",
+    )
+    vocabulary = Vocabulary.from_file(path)
+    assert vocabulary.labels == ("tabby cat", "cat", "cat<dog", "animal", "pet")
+    assert vocabulary.broader == {"tabby cat": ("cat", "pet"), "cat": ("animal", "pet")}
+    assert vocabulary.names("tabby cat") == ("tabby cat", "tabby")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cat < anmal", "the broader term of 'cat' is 'anmal', which is not a label. Did you mean 'animal'"),
+        ("cat < xyz", "is 'xyz', which is not a label. Write it on a line of its own"),
+        ("cat < cat", "in a circle: cat < cat"),
+        ("cat < animal <", "write broader terms once"),
+        ("cat <", "write broader terms once"),
+        ("cat < animal | ", "write broader terms once"),
+        (" < animal", "there are broader terms but no label"),
+    ],
+)
+def test_bad_broader_terms_of_a_file_are_refused_with_its_name_and_line(tmp_path, line, message):
+    path = tmp_path / "animals.txt"
+    path.write_text(f"animal\ncat\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"animals\.txt, line 3: .*{message}"):
+        Vocabulary.from_file(path)
+
+
+def test_a_circle_of_broader_terms_is_refused_with_all_its_labels(tmp_path):
+    path = tmp_path / "animals.txt"
+    path.write_text("tabby < cat\ncat < pet\npet < Cat\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"animals\.txt, line 2: .* circle: cat < pet < cat; take one"):
+        Vocabulary.from_file(path)
+
+
+def test_broader_terms_of_an_unknown_label_are_refused():
+    with pytest.raises(
+        ConfigError, match="vocabulary 'pets': there are broader terms for 'dog', which is not"
+    ):
+        Vocabulary(["cat"], name="pets", broader={"dog": ["cat"]})
+
+
+def test_a_table_refuses_broader_terms_and_says_where_they_go(tmp_path):
+    path = tmp_path / "animals.csv"
+    path.write_text("animal\ncat,kitty,< animal\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"animals\.csv, line 2: a table holds no broader terms.*text file"):
+        Vocabulary.from_file(path)
+
+
+def test_a_label_is_found_by_its_names_in_any_case_and_number():
+    vocabulary = Vocabulary(
+        {"Sofa": ["couch"], "woods": ["forest"], "wood": [], "crane": ["hoist"], "lift": ["hoist"]}
+    )
+    found = {
+        text: vocabulary.label_of(text) for text in ("sofas", " Couches", "Woods", "wood", "hoist", "tap")
+    }
+    assert found == {
+        "sofas": "Sofa", " Couches": "Sofa", "Woods": "woods", "wood": "wood", "hoist": None, "tap": None,
+    }  # fmt: skip
 
 
 def test_living_artists_can_be_left_out():

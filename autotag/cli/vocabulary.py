@@ -42,7 +42,8 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     """
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     for label in found:
-        click.echo(" | ".join(found.names(label)))
+        broader = found.broader.get(label, ())
+        click.echo(" | ".join(found.names(label)) + (f" < {' | '.join(broader)}" if broader else ""))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
     click.echo(f"{len(found):,} labels{left_out}", err=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from importlib.resources import files
 
 import pytest
@@ -15,22 +15,64 @@ FOLDER = files("autotag") / "data" / "vocabularies"
 LISTS = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith(".txt"))
 LEAST = {
     "mediums": 150, "artists": 500, "movements": 200, "trendings": 72, "flavors": 3000, "negatives": 150,
+    "things": 2000,
 }  # fmt: skip
 UNWANTED = re.compile(
-    r"\b(nude|naked|nsfw|sex|sexual|sexy|erotic\w*|porn\w*|gore|gory|slave|savages?|gyps(y|ies)|eskimo|negro|rape\w*|"
+    r"\b(nude|naked|nsfw|sex|sexual|sexy|erotic\w*|porn\w*|gore|gory|slave|savages?|gyps(y|ies)|eskimo|negro|rape(?!seed)\w*|"
     r"torture\w*|murder\w*|suicide|nazi\w*|loli|retard\w*|freak|hooker)\b",
     re.IGNORECASE,
 )
+PHRASES = [name for name in BUNDLED if name != "things"]
+THINGS = Vocabulary.bundled("things")
+NAMES = {name for label in THINGS for name in THINGS.names(label)}
+TOP_TERMS = {
+    "activity", "animal", "art", "body", "building", "clothing", "color", "drink", "event", "expression",
+    "fantasy", "food", "material", "music", "nature", "object", "pattern", "person", "photography style",
+    "place", "plant", "shape", "time of day", "vehicle", "weather",
+}  # fmt: skip
+COCO = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, "
+    "stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, "
+    "backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, "
+    "baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, "
+    "bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, "
+    "potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, "
+    "oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
+).split(", ")
+SCENES = ("buildings", "forest", "glacier", "mountain", "sea", "street")
+CALLED_OTHERWISE = {  # classes of ImageNet whose own names are missing, or are names of something else
+    "n01514668": ("rooster", "its lemma 'cock' is crude"),
+    "n01608432": ("red kite", "'kite' is the toy"),
+    "n02108089": ("boxer dog", "'boxer' is the athlete"),
+    "n02786058": ("adhesive bandage", "its lemma is a brand"),
+    "n03126707": ("construction crane", "'crane' is the bird"),
+    "n03133878": ("slow cooker", "its lemma is a brand"),
+    "n03584254": ("mp3 player", "its lemma is a brand"),
+    "n03594945": ("off-road vehicle", "its lemmas are brands"),
+    "n03777568": ("classic car", "its lemma is a brand"),
+    "n03825788": ("baby bottle", "its lemma 'nipple' is the body part to most people"),
+    "n03976467": ("instant camera", "its lemmas are a brand"),
+    "n13133613": ("ear of corn", "'ear' is the body part"),
+}
 
 
 def labels() -> list[tuple[str, str]]:
     return [(name, label) for name in BUNDLED for label in Vocabulary.bundled(name)]
 
 
-def repeated(key) -> list[list[tuple[str, str]]]:
+def imagenet() -> dict[str, list[str]]:
+    """Synset of each class -> its lemmas, as timm has them."""
+    folder = files("timm") / "data" / "_info"
+    lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
+    lemmas = dict(line.split("\t") for line in lines)
+    classes = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+    return {synset: lemmas[synset].split(", ") for synset in classes}
+
+
+def repeated(key, names=PHRASES) -> list[list[tuple[str, str]]]:
     """The groups of labels that have a key in common."""
     groups = defaultdict(list)
-    for name, label in labels():
+    for name, label in ((name, label) for name, label in labels() if name in names):
         groups[key(label)].append((name, label))
     return [group for group in groups.values() if len(group) > 1]
 
@@ -41,12 +83,17 @@ def test_a_list_is_as_long_as_users_expect(name):
 
 
 def test_no_two_labels_are_the_same_but_for_case_spaces_and_punctuation():
-    assert repeated(lambda label: re.sub(r"[\W_]+", "", label.casefold())) == []
+    def key(label):
+        return re.sub(r"[\W_]+", "", label.casefold())
+
+    assert repeated(key) == []
+    assert repeated(key, names=["things"]) == []
 
 
 def test_no_two_labels_are_the_same_tokens_to_clip_and_none_is_long():
     tokenizer = SimpleTokenizer()
     assert repeated(lambda label: tuple(tokenizer.encode(label))) == []
+    assert repeated(lambda label: tuple(tokenizer.encode(label)), names=["things"]) == []
     assert max(len(tokenizer.encode(label)) for _, label in labels()) <= 20
 
 
@@ -57,12 +104,13 @@ def test_every_label_is_a_phrase_that_commas_can_join():
 
 def test_no_label_is_a_slur_or_sexual_or_violent():
     assert [label for _, label in labels() if UNWANTED.search(label)] == ["by Augusta Savage"]
+    assert [name for name in NAMES if UNWANTED.search(name)] == []
 
 
 def test_no_full_name_of_an_artist_is_in_another_list():
     names = [label.removeprefix("by ") for label in Vocabulary.bundled("artists")]
     full = [name.casefold() for name in names if " " in name]
-    others = "\n".join(label for name, label in labels() if name != "artists").casefold()
+    others = "\n".join(label for name, label in labels() if name in PHRASES and name != "artists").casefold()
     assert [name for name in full if name in others] == []
 
 
@@ -86,3 +134,36 @@ def test_the_readme_describes_every_list():
     assert re.findall(r"^\| `([a-z_]+\.txt)` \|", readme, re.MULTILINE) != []
     assert sorted(re.findall(r"^\| `([a-z_]+\.txt)` \|", readme, re.MULTILINE)) == LISTS
     assert "Apache-2.0" in readme
+
+
+def test_no_name_of_things_is_the_name_of_two():
+    counts = Counter(name for label in THINGS for name in THINGS.names(label))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_names_of_things_are_lower_case_words():
+    assert [name for name in NAMES if not re.fullmatch(r"[a-zñ0-9]+([ '-]+[a-z0-9]+|')*", name)] == []
+
+
+def test_things_have_few_top_terms_and_are_at_most_four_terms_deep():
+    assert {THINGS.path(label)[0] for label in THINGS} == TOP_TERMS
+    assert {len(THINGS.path(label)) for label in THINGS} == {1, 2, 3, 4}
+
+
+def test_things_know_what_belongs_where():
+    assert THINGS.path("tabby cat") == ("animal", "cat", "tabby cat")
+    assert THINGS.path("golden retriever") == ("animal", "dog", "retriever", "golden retriever")
+    assert THINGS.ancestors("corn") == ("vegetable", "crop", "food", "plant")
+    assert THINGS.label_of("Couches") == "sofa"
+
+
+def test_every_class_of_imagenet_is_among_the_things():
+    lemmas = {synset: {lemma.casefold() for lemma in own} for synset, own in imagenet().items()}
+    assert len(lemmas) == 1000
+    assert [s for s in lemmas if s not in CALLED_OTHERWISE and not lemmas[s] & NAMES] == []
+    assert {label for label, _ in CALLED_OTHERWISE.values()} <= set(THINGS.labels)
+
+
+def test_the_objects_of_coco_and_six_scenes_are_among_the_things():
+    assert len(COCO) == 80
+    assert {*COCO, *SCENES} <= NAMES
