@@ -9,7 +9,9 @@ from PIL import Image
 
 from autotag.models.blip_attention import fuse_attention
 from autotag.models.blip_generation import BlipGenerator, blip_generator
+from autotag.models.folded_norms import fold_norms
 from autotag.models.generation import captions_of, check_beams, generation_options
+from autotag.models.hybrid_blip import HybridBlip
 from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
 from autotag.models.transformers_loading import load_pretrained, square_side
@@ -74,7 +76,8 @@ class HfCaptioner:
             ModelUnavailableError: the weights are not to be had.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
-        model, processor, _ = load_pretrained(request, "captioner", CLASSES)
+        own = {"HybridBlip": HybridBlip}
+        model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
         generator = _hastened(model, request.plain) if model.config.model_type == "blip" else None
         square_view = None if "views" in request.plain else view_of(processor.image_processor)
         return cls(model, processor, request.name, generator=generator, square_view=square_view)
@@ -187,6 +190,8 @@ def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
     """Gives a BLIP its fast paths but those in ``plain``; the generator to write with, if any."""
     if "in_place" not in plain:
         activations_in_place(model)
+    if "folded_norms" not in plain and isinstance(model, HybridBlip):
+        fold_norms(model.vision_model.embeddings.patch_embedding)
     packed = "packed_attention" not in plain
     if "blip_attention" not in plain:
         fuse_attention(model.vision_model, packed=packed)

@@ -10,11 +10,13 @@ from open_clip.model import CLIP
 from open_clip.modified_resnet import AttentionPool2d
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer
+from open_clip.timm_model import TimmModel
 from timm.models.eva import EvaAttention
 
 from autotag.models import causal_text
 from autotag.models.causal_tower import causal_tower
 from autotag.models.device import torch_dtype
+from autotag.models.folded_norms import fold_norms
 from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import load_open_clip
 from autotag.models.packed_linears import pack_linears
@@ -86,6 +88,8 @@ class OpenClipEncoder:
             ConfigError: open_clip knows no such model or pretrained tag.
         """
         loaded = load_open_clip(request, "encoder")
+        if "folded_norms" not in request.plain and isinstance(loaded.model.visual, TimmModel):
+            fold_norms(loaded.model.visual.trunk)
         if "in_place" not in request.plain:
             activations_in_place(loaded.model)
         if "packed_linears" not in request.plain:

@@ -33,6 +33,7 @@ def load_pretrained(
     *,
     load_processor: Callable[[Path], Any] = auto_processor,
     never_used: tuple[str, ...] = (),
+    own_classes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any, Path]:
     """The model (on its device, in its dtype, evaluating), its processor, and the folder they came from.
 
@@ -42,17 +43,19 @@ def load_pretrained(
         classes: ``model_type`` of a configuration -> the transformers class that is loaded for it.
         load_processor: makes the processor out of the folder.
         never_used: what the names of parameters begin with that may be missing.
+        own_classes: classes of autotag by the name that a configuration gives as its architecture.
 
     Raises:
         ModelUnavailableError: the weights are not to be had.
         ModelLoadError: they are there but damaged, incomplete, or of another class.
     """
     folder = hub.model_folder(request, kind, folders.TRANSFORMERS)
-    name = _class_name(request, folder, classes)
+    name = _class_name(request, folder, classes, own_classes or {})
+    model_class = (own_classes or {}).get(name) or getattr(transformers, name)
     try:
         with no_chatter():
             processor = load_processor(folder)
-            model, report = getattr(transformers, name).from_pretrained(
+            model, report = model_class.from_pretrained(
                 folder, dtype=torch_dtype(request.dtype), local_files_only=True, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
@@ -63,7 +66,9 @@ def load_pretrained(
     return model.to(request.device).eval(), processor, folder
 
 
-def _class_name(request: ModelRequest, folder: Path, classes: Mapping[str, str]) -> str:
+def _class_name(
+    request: ModelRequest, folder: Path, classes: Mapping[str, str], own_classes: Mapping[str, Any]
+) -> str:
     """The class to load, as the folder's configuration says."""
     config = folders.read_json(request.name, folder / "config.json")
     model_type = str(config.get("model_type"))
@@ -75,6 +80,8 @@ def _class_name(request: ModelRequest, folder: Path, classes: Mapping[str, str])
         )
     name = classes[model_type]
     architectures = config.get("architectures") or [name]
+    if architectures[0] in own_classes:
+        return str(architectures[0])
     if name not in architectures:
         raise ModelLoadError(
             request.name,

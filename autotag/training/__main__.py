@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
 from autotag.errors import AutotagError
 
-Part = Literal["sentence", "encoder", "captioner"]
+if TYPE_CHECKING:
+    from autotag.training.progress import OnStep
+
+Part = Literal["sentence", "features", "encoder", "captioner"]
 
 
 @dataclass
-class _PrintLosses:
-    """Prints the mean losses every hundred steps."""
+class _TellLosses:
+    """Prints the mean losses every hundred steps, and keeps them as lines of JSON.
+
+    Args:
+        name: of what is trained.
+        log: the file that lines are added to.
+        every: steps.
+    """
 
     name: str
+    log: Path
     every: int = 100
-    started: float = field(default_factory=time.monotonic)
-    sums: dict[str, float] = field(default_factory=dict)
+    _started: float = field(init=False, default_factory=time.monotonic)
+    _sums: dict[str, float] = field(init=False, default_factory=dict)
+    _count: int = field(init=False, default=0)
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
+        self._count += 1
         for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + loss / self.every
-        if step % self.every == 0:
-            shown = "  ".join(f"{name} {loss:.3f}" for name, loss in self.sums.items())
-            click.echo(f"{self.name} step {step}  {time.monotonic() - self.started:.0f} s  {shown}", err=True)
-            self.sums.clear()
+            self._sums[name] = self._sums.get(name, 0.0) + loss
+        if step % self.every:
+            return
+        means = {name: round(total / self._count, 4) for name, total in self._sums.items()}
+        row = {"part": self.name, "step": step, "seconds": round(time.monotonic() - self._started), **means}
+        click.echo("  ".join(f"{name} {value}" for name, value in row.items()), err=True)
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self._sums, self._count = {}, 0
 
 
 @click.group()
@@ -43,13 +63,19 @@ def main() -> None:
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with flickr8k-train.parquet and tiny-imagenet-train-*.parquet.",
+    help="Folder with the Parquet files that docs/training.md lists.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Folder for minilm-mini, clip-mini and blip-mini.",
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for features and checkpoints, 6 GB. A run that was killed goes on from there.",
 )
 @click.option(
     "--teacher",
@@ -62,15 +88,23 @@ def main() -> None:
     "parts",
     multiple=True,
     type=click.Choice(get_args(Part)),
-    help="Make only this part, from what earlier parts saved; may be repeated. All by default.",
+    help="Make only this part; may be repeated. All by default.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core"
 )
-def mini(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
-    """Make the bundled mini models, about four hours on two cores."""
+def mini(data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
+    """Make the bundled mini models, about three hours on two cores."""
+    wanted = parts or get_args(Part)
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        _make_parts(data, output, teacher, parts or get_args(Part), workers)
+        if "sentence" in wanted:
+            _make_sentence_encoder(teacher, output)
+        if {"features", "encoder", "captioner"} & set(wanted):
+            _make_features(data, work, workers)
+        makers = [partial(_make_encoder, data, output, work, teacher)] if "encoder" in wanted else []
+        makers += [partial(_make_captioner, data, output, work)] if "captioner" in wanted else []
+        _side_by_side(makers, workers)
     except AutotagError as error:
         raise click.ClickException(str(error)) from error
 
@@ -98,34 +132,52 @@ def labels(encoder: Path, output: Path) -> None:
         old.unlink()
 
 
-def _make_parts(data: Path, output: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
-    from autotag.training import mini
-    from autotag.training.captioner import CaptionPlan, DistillationPlan
+def _side_by_side(makers: list[Callable[[], None]], workers: int) -> None:
+    """Call each in a process of its own with its share of the cores, where there are several."""
+    from autotag.training.workers import run_each
 
-    model = mini.read_teacher(teacher) if {"sentence", "encoder"} & set(parts) else None
-    photos = mini.read_data(data) if {"encoder", "captioner"} & set(parts) else None
-    if model and "sentence" in parts:
-        mini.make_sentence_encoder(model, output / "minilm-mini")
-    if model and photos and "encoder" in parts:
-        mini.make_encoder(
-            model,
-            *photos,
-            output / "clip-mini",
-            plans=mini.ENCODER_PLANS,
-            on_step=_PrintLosses("encoder"),
-            workers=workers,
-        )
-    if photos and "captioner" in parts:
-        mini.make_captioner(
-            output / "clip-mini",
-            *photos,
-            output / "blip-mini",
-            distillation=DistillationPlan(),
-            plan=CaptionPlan(),
-            on_step=_PrintLosses("captioner"),
-            workers=workers,
-        )
+    run_each(makers, threads=max(1, workers // max(1, len(makers))))
+
+
+def _make_sentence_encoder(teacher: str, output: Path) -> None:
+    from autotag.training import mini
+
+    mini.make_sentence_encoder(mini.read_teacher(teacher), output / "minilm-mini")
+
+
+def _make_features(data: Path, work: Path, workers: int) -> None:
+    from autotag.training import mini
+
+    mini.make_all_features(mini.read_data(data), work, workers=workers, on_step=_say_chunk)
+
+
+def _say_chunk(step: int, losses: dict[str, float]) -> None:
+    del losses
+    click.echo(f"features: chunk {step}", err=True)
+
+
+def _make_encoder(data: Path, output: Path, work: Path, teacher: str) -> None:
+    from autotag.training import mini
+
+    photos = mini.read_data(data)
+    features = mini.make_all_features(photos, work, workers=1)
+    model = mini.read_teacher(teacher)
+    plans = mini.EncoderPlans()
+    mini.make_encoder(model, photos, features, work, output / "clip-mini", plans=plans, on_step=_told(work))
+
+
+def _make_captioner(data: Path, output: Path, work: Path) -> None:
+    from autotag.training import mini
+
+    photos = mini.read_data(data)
+    features = mini.make_all_features(photos, work, workers=1)
+    plans = mini.CaptionerPlans()
+    mini.make_captioner(photos, features, work, output / "blip-mini", plans=plans, on_step=_told(work))
+
+
+def _told(work: Path) -> Callable[[str], OnStep]:
+    return lambda name: _TellLosses(name, work / "log.jsonl")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

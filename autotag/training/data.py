@@ -7,6 +7,7 @@ images each with a ``.txt`` of the same stem, one caption a line.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,21 @@ class LabelledPhotos:
     names: list[list[str]]
 
 
+@dataclass(frozen=True)
+class TaggedPhotos:
+    """Photographs and which of some labels each shows.
+
+    Attributes:
+        pixels: (N, 3, S, S) uint8.
+        present: (N, L) bool.
+        labels: L texts, sorted.
+    """
+
+    pixels: Tensor
+    present: Tensor
+    labels: list[str]
+
+
 def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
     """Reads a Parquet file or a folder of captioned photographs.
 
@@ -76,17 +92,18 @@ def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
     return CaptionedPhotos(torch.stack(pixels), captions)
 
 
-def read_labelled(files: Sequence[Path], *, size: int) -> LabelledPhotos:
-    """Reads Parquet files with columns ``image``, ``wnid`` and ``names``; classes are in order of ``wnid``.
+def read_labelled(files: Sequence[Path], *, size: int, most: int | None = None) -> LabelledPhotos:
+    """Read Parquet files with columns ``image``, ``wnid`` and ``names``; classes are in order of ``wnid``.
 
     Args:
         files: the Parquet files.
         size: side of the square that every photograph is squashed to, in pixels.
+        most: photographs to read, the first ones; None for all.
 
     Raises:
         ConfigError: there is no photograph in them.
     """
-    rows = [row for file in files for row in _parquet_rows(file)]
+    rows = [row for file in files for row in _parquet_rows(file)][:most]
     if not rows:
         raise ConfigError(f"no labelled photographs in {len(files)} Parquet files")
     names = {row["wnid"]: list(row["names"]) for row in rows}
@@ -96,6 +113,34 @@ def read_labelled(files: Sequence[Path], *, size: int) -> LabelledPhotos:
         classes=torch.tensor([number[row["wnid"]] for row in rows]),
         names=[names[wnid] for wnid in sorted(names)],
     )
+
+
+def read_tagged(file: Path, *, size: int, held_out: bool = False) -> TaggedPhotos:
+    """Read a Parquet file with columns ``file_name``, ``image`` and ``labels``.
+
+    One photograph in eight, by a hash of its name, is held out and never among those to train on.
+
+    Args:
+        file: the Parquet file.
+        size: side of the square that every photograph is squashed to, in pixels.
+        held_out: whether to read those that are held out, instead of the others.
+
+    Raises:
+        ConfigError: there is no such photograph in it.
+    """
+    rows = list(_parquet_rows(file))
+    labels = sorted({label for row in rows for label in row["labels"]})
+    rows = [row for row in rows if is_held_out(row["file_name"]) == held_out]
+    if not rows:
+        raise ConfigError(f"no {'held-out' if held_out else 'training'} photographs in {str(file)!r}")
+    present = [[label in row["labels"] for label in labels] for row in rows]
+    pixels = [_squashed(_decoded(row["image"]), size) for row in rows]
+    return TaggedPhotos(torch.stack(pixels), torch.tensor(present), labels)
+
+
+def is_held_out(file_name: str) -> bool:
+    """Return whether a photograph is kept for judging: one in eight, by the SHA-256 of its name."""
+    return hashlib.sha256(file_name.encode()).digest()[0] % 8 == 0
 
 
 def clean_caption(text: str) -> str:

@@ -1,92 +1,160 @@
-"""The recipe of the bundled mini models, in three parts that each save what the next one needs.
+"""The recipe of the bundled mini models, in parts that each save what later ones need.
 
 1. sentence: a static sentence encoder distilled from all-MiniLM-L6-v2.
-2. encoder: an open_clip CLIP, its token vectors taken from part 1's teacher.
-3. captioner: a BLIP, its vision tower first taught by part 2's image tower.
+2. features: what a backbone that knows ImageNet sees in every photograph.
+3. encoder: an open_clip CLIP on that backbone: its head, then its text tower, then the head again.
+4. captioner: a BLIP on the same backbone.
 
-Deterministic by seed on one machine with one number of workers.
+Everything on the way is kept in the work folder: a part that is killed goes on where it was. Deterministic by seed
+on one machine; parts 3 and 4 need part 2, and not one another.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from transformers import (
-    BertTokenizer,
-    BlipConfig,
-    BlipForConditionalGeneration,
-    BlipImageProcessor,
-    BlipProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor, PreTrainedTokenizerFast
 
+from autotag.background import background_labels
 from autotag.errors import ConfigError
+from autotag.models.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
-from autotag.training.captioner import (
-    CaptionPlan,
-    CaptionTrainer,
-    DistillationPlan,
-    FeatureTeacher,
-    VisionDistiller,
+from autotag.training import backbone
+from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
+from autotag.training.blank import COLOUR_WORDS, blank_pictures
+from autotag.training.captioner import CaptionedInputs, CaptionPlan, CaptionTrainer
+from autotag.training.checkpoints import Checkpoint
+from autotag.training.data import (
+    CaptionedPhotos,
+    LabelledPhotos,
+    TaggedPhotos,
+    read_captioned,
+    read_labelled,
+    read_tagged,
 )
-from autotag.training.data import CaptionedPhotos, LabelledPhotos, read_captioned, read_labelled
-from autotag.training.encoder import (
-    MEAN,
-    STD,
-    EncoderPlan,
-    EncoderTrainer,
-    ImageTowerPlan,
-    ImageTowerTrainer,
-    count_words,
+from autotag.training.encoder import embed_tokens
+from autotag.training.features import Features, ViewPlan, make_features
+from autotag.training.image_head import (
+    Classes,
+    HeadPlan,
+    HeadTexts,
+    ImageHeadTrainer,
+    LabelledFeatures,
+    TextMap,
+    class_shifts,
+    start_head,
 )
+from autotag.training.inputs import ChainedInputs, ClassMapInputs, Inputs, MapInputs
+from autotag.training.label_captions import captions_of_name, captions_of_objects, captions_of_scene
 from autotag.training.progress import OnStep, say_nothing
+from autotag.training.self_critical import SelfCriticalPlan, SelfCriticalTrainer
 from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_sentence_encoder
+from autotag.training.text_tower import TextPlan, TextTargets, TextTowerTrainer
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
-from autotag.training.workers import run_workers, worker
+from autotag.training.words import count_words
+from autotag.vocabulary import BUNDLED, Vocabulary
 
-ENCODER_SIZE = 96
-CAPTIONER_SIZE, CAPTIONER_PATCH = 128, 16
-ENCODER_PLANS = (
-    EncoderPlan(steps=1200, size=64, smallest_crop=0.55, jitter=0.2, seed=0),
-    EncoderPlan(steps=1600, size=64, first_step=1200, seed=1),
-    ImageTowerPlan(steps=2400, seed=3),
-    ImageTowerPlan(steps=5200, size=96, small_steps=3400, seed=6),
-    EncoderPlan(steps=1500, size=96, cycle_steps=1500, train_images=False, seed=7),
-)
 COMMON_TOKENS = 16_000
 SENTENCE_TOKENS = 20_000
+DIMENSIONS = 512
+TINY_PHOTOS = 10_000
+BLANK_PICTURES = 400
+VIEWS = {
+    "coco": ViewPlan(6, 1),
+    "scenes": ViewPlan(4, 1),
+    "flickr8k": ViewPlan(6, 3),
+    "tiny-imagenet": ViewPlan(1, 1),
+}
 
 
-def read_data(folder: Path) -> tuple[CaptionedPhotos, LabelledPhotos]:
-    """The training photographs of Flickr8k and Tiny ImageNet.
+@dataclass(frozen=True)
+class Photos:
+    """The photographs to train on.
+
+    Attributes:
+        flickr: with captions.
+        coco: with the objects on them.
+        scenes: with one of six scenes.
+        tiny: with one of 200 classes of ImageNet.
+    """
+
+    flickr: CaptionedPhotos
+    coco: TaggedPhotos
+    scenes: TaggedPhotos
+    tiny: LabelledPhotos
+
+
+@dataclass(frozen=True)
+class EncoderPlans:
+    """How the encoder learns.
+
+    Attributes:
+        head: the image head and the map of texts, at first.
+        text: the text tower.
+        last: the image head again, on the vectors that the text tower gives.
+    """
+
+    head: HeadPlan = field(default_factory=HeadPlan)
+    text: TextPlan = field(default_factory=TextPlan)
+    last: HeadPlan = field(default_factory=lambda: HeadPlan(steps=500, learning_rate=3e-4, seed=6))
+
+
+@dataclass(frozen=True)
+class CaptionerPlans:
+    """How the captioner learns.
+
+    Attributes:
+        captions: from captions of people, of labels and of class names.
+        scores: from the scores of its own captions.
+        class_share: share of synthetic feature maps among the photographs.
+    """
+
+    captions: CaptionPlan = field(default_factory=CaptionPlan)
+    scores: SelfCriticalPlan = field(default_factory=SelfCriticalPlan)
+    class_share: float = 0.1
+
+
+def read_data(folder: Path) -> Photos:
+    """Return the training photographs; those that are held out are not among them.
 
     Args:
-        folder: holds ``flickr8k-train.parquet`` and ``tiny-imagenet-train-*.parquet``.
+        folder: holds ``flickr8k-train.parquet``, ``coco-train.parquet``, ``scenes-train.parquet`` and
+            ``tiny-imagenet-train-*.parquet``.
 
     Raises:
-        ConfigError: they are not there.
+        ConfigError: one of them is not there.
     """
-    flickr = folder / "flickr8k-train.parquet"
+    names = ("flickr8k-train.parquet", "coco-train.parquet", "scenes-train.parquet")
     tiny = sorted(folder.glob("tiny-imagenet-train-*.parquet"))
-    if not flickr.is_file() or not tiny:
-        missing = "tiny-imagenet-train-*.parquet" if flickr.is_file() else flickr.name
-        raise ConfigError(f"no {missing} in {str(folder)!r}; docs/training.md says what the data is")
-    return read_captioned(flickr, size=192), read_labelled(tiny, size=64)
+    missing = [name for name in names if not (folder / name).is_file()]
+    missing += [] if tiny else ["tiny-imagenet-train-*.parquet"]
+    if missing:
+        raise ConfigError(f"{str(folder)!r} holds no {missing[0]}; docs/training.md says what the data is")
+    return Photos(
+        flickr=read_captioned(folder / names[0], size=192),
+        coco=read_tagged(folder / names[1], size=backbone.SIZE),
+        scenes=read_tagged(folder / names[2], size=backbone.SIZE),
+        tiny=read_labelled(tiny[:1], size=64, most=TINY_PHOTOS),
+    )
 
 
 def read_teacher(name: str) -> SentenceTransformer:
-    """The sentence transformer of this hub name or folder, on the CPU.
+    """Return the sentence transformer of this hub name or folder, on the CPU.
 
     Raises:
-        ModelUnavailableError: it is neither on this machine nor to be had.
+        ModelUnavailableError: it is neither on this machine nor available from the hub.
         ModelLoadError: it is there but does not load.
     """
     extractor: Any = ModelPool(device="cpu").extractor(f"keybert:{name}")
@@ -95,71 +163,111 @@ def read_teacher(name: str) -> SentenceTransformer:
 
 
 def make_sentence_encoder(teacher: SentenceTransformer, output: Path) -> None:
-    """Part 1: saves the static sentence encoder in half precision."""
+    """Make part 1: save the static sentence encoder in half precision."""
     model = train_sentence_encoder(teacher, dimensions=128, most=SENTENCE_TOKENS)
     model.save_pretrained(str(output), create_model_card=False)
-    _halve(output / "model.safetensors")
+    save_file(_half(load_file(str(output / "model.safetensors"))), str(output / "model.safetensors"))
+
+
+def make_all_features(
+    photos: Photos, work: Path, *, workers: int, on_step: OnStep = say_nothing
+) -> dict[str, Features]:
+    """Make part 2, or read what of it is there: the features of every set of photographs, by its name."""
+    pixels = {
+        "coco": photos.coco.pixels,
+        "scenes": photos.scenes.pixels,
+        "flickr8k": photos.flickr.pixels,
+        "tiny-imagenet": photos.tiny.pixels,
+    }
+    return {
+        name: make_features(name, each, VIEWS[name], work / "features", workers=workers, on_step=on_step)
+        for name, each in pixels.items()
+    }
 
 
 def make_encoder(
     teacher: SentenceTransformer,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
+    photos: Photos,
+    features: dict[str, Features],
+    work: Path,
     output: Path,
     *,
-    plans: Sequence[EncoderPlan | ImageTowerPlan],
-    on_step: OnStep,
-    workers: int,
+    plans: EncoderPlans,
+    on_step: Callable[[str], OnStep],
 ) -> None:
-    """Part 2: trains the CLIP and saves it as a folder that open_clip loads with ``local-dir:``."""
-    tokens, vectors = _token_vectors(teacher, captioned, labelled)
-    run_workers(workers, _train_encoder, tokens, vectors, captioned, labelled, output, plans, on_step)
+    """Make part 3: train the CLIP and save it as a folder that open_clip loads with ``local-dir:``.
 
+    Args:
+        teacher: a sentence transformer.
+        photos: what to train on.
+        features: what part 2 made of them.
+        work: where checkpoints and vectors of texts are kept.
+        output: the folder to make.
+        plans: how to train.
+        on_step: makes for each step of the recipe, by its name, what is told the losses.
+    """
+    things = Vocabulary.bundled("things")
+    classes = imagenet_classes()
+    network = read_backbone()
+    names = _names(photos, things, classes)
+    flat = [caption for texts in photos.flickr.captions for caption in texts]
+    vectors = _teacher_vectors(teacher, names, work / "texts")
+    texts = HeadTexts(vectors, _teacher_vectors(teacher, flat, work / "texts").half())
+    row = {name: number for number, name in enumerate(names)}
+    known = _known_classes(network, classes, things, row)
+    sets = [*_labelled_sets(photos, features, things, row), _blank_set(work, names, row)]
 
-def _train_encoder(  # noqa: PLR0917  (workers are handed positions)
-    tokens: list[str],
-    vectors: Tensor,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
-    output: Path,
-    plans: Sequence[EncoderPlan | ImageTowerPlan],
-    on_step: OnStep,
-) -> None:
-    torch.manual_seed(plans[0].seed)
+    tokens, token_vectors = _token_vectors(teacher, [*names, *flat])
     tokenizer = contrastive_tokenizer(tokens)
-    config = encoder_config(len(tokenizer), image_size=ENCODER_SIZE)
-    model = open_clip.CLIP(**config).to(memory_format=torch.channels_last)
+    config = encoder_config(len(tokenizer))
+    torch.manual_seed(plans.head.seed)
+    model = open_clip.CLIP(**config)
     with torch.no_grad():
-        model.token_embedding.weight[3 : 3 + len(tokens)] = vectors / vectors.std() * 0.05
-    model.token_embedding.weight.requires_grad_(False)
-    for plan in plans:
-        torch.manual_seed(plan.seed)
-        if isinstance(plan, ImageTowerPlan):
-            words = count_words(captioned, least=5)
-            tower = ImageTowerTrainer(model.visual.trunk, captioned, labelled, words, plan)
-            tower.run(_first_worker_only(on_step))
-        else:
-            trainer = EncoderTrainer(model, _padded(tokenizer), captioned, labelled, plan)
-            trainer.run(_first_worker_only(on_step))
-    if worker()[0] == 0:
-        save_encoder(model, config, tokenizer, output)
+        model.token_embedding.weight[3 : 3 + len(tokens)] = token_vectors / token_vectors.std() * 0.05
+    model.visual.trunk.load_state_dict(_without_classifier(network))
+    head = model.visual.head
+    text_map = TextMap(vectors.shape[1], DIMENSIONS)
+    first = [each[0] for each in known.names]
+    start_head(head.mlp, known, text_map(vectors[first]).detach())
+    trainer = ImageHeadTrainer(
+        head, text_map, sets, known, texts, plans.head, Checkpoint(work / "encoder-head.pt")
+    )
+    trainer.run(on_step("encoder head"))
+
+    extra = sorted({*_nouns(), *_other_texts(things)} - set(names))
+    with torch.no_grad():
+        named = TextTargets(
+            [*names, *extra], text_map(torch.cat([vectors, _teacher_vectors(teacher, extra, work / "texts")]))
+        )
+        sentences = TextTargets(flat, text_map(texts.captions.float()))
+    tokenize = _padded(tokenizer)
+    checkpoint = Checkpoint(work / "encoder-text.pt")
+    TextTowerTrainer(model, tokenize, named, sentences, plans.text, checkpoint).run(on_step("encoder text"))
+
+    final = HeadTexts(_tower_vectors(model, tokenize, names), _tower_vectors(model, tokenize, flat).half())
+    last = ImageHeadTrainer(
+        head, nn.Identity(), sets, known, final, plans.last, Checkpoint(work / "encoder-last.pt")
+    )
+    last.scales.load_state_dict(trainer.scales.state_dict())
+    last.run(on_step("encoder last"))
+    save_encoder(model, config, tokenizer, output)
 
 
-def encoder_config(vocabulary: int, *, image_size: int) -> dict[str, object]:
-    """The ``model_cfg`` of the CLIP: a convolutional image tower and a small causal text tower."""
+def encoder_config(vocabulary: int) -> dict[str, object]:
+    """Return the ``model_cfg`` of the CLIP: the backbone with a head, and a small causal text tower."""
     return {
-        "embed_dim": 256,
+        "embed_dim": DIMENSIONS,
         "vision_cfg": {
-            "timm_model_name": "resnet10t",
+            "timm_model_name": backbone.NAME,
             "timm_model_pretrained": False,
             "timm_pool": "avg",
-            "timm_proj": "linear",
-            "image_size": image_size,
+            "timm_proj": "mlp",
+            "image_size": backbone.SIZE,
         },
         "text_cfg": {
             "context_length": 77,
             "vocab_size": vocabulary,
-            "width": 128,
+            "width": 256,
             "heads": 4,
             "layers": 3,
             "hf_tokenizer_name": "clip-mini",
@@ -170,9 +278,14 @@ def encoder_config(vocabulary: int, *, image_size: int) -> dict[str, object]:
 def save_encoder(
     model: open_clip.CLIP, config: dict[str, object], tokenizer: PreTrainedTokenizerFast, output: Path
 ) -> None:
-    """Writes ``open_clip_config.json``, the weights in half precision, and the tokenizer."""
+    """Write ``open_clip_config.json``, the weights in half precision, and the tokenizer."""
     output.mkdir(parents=True, exist_ok=True)
-    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
+    preprocess = {
+        "mean": backbone.MEAN,
+        "std": backbone.STD,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
     layout = {"model_cfg": config, "preprocess_cfg": preprocess}
     (output / "open_clip_config.json").write_text(json.dumps(layout, indent=2) + "\n", encoding="utf-8")
     save_file(_half(model.state_dict()), str(output / "open_clip_model.safetensors"))
@@ -180,69 +293,64 @@ def save_encoder(
 
 
 def make_captioner(
-    encoder: Path,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
+    photos: Photos,
+    features: dict[str, Features],
+    work: Path,
     output: Path,
     *,
-    distillation: DistillationPlan,
-    plan: CaptionPlan,
-    on_step: OnStep,
-    workers: int,
+    plans: CaptionerPlans,
+    on_step: Callable[[str], OnStep],
 ) -> None:
-    """Part 3: trains the BLIP and saves it as a folder that transformers loads.
+    """Make part 4: train the BLIP and save it as a folder that autotag loads.
 
     Args:
-        encoder: the folder that part 2 made.
-        captioned: photographs with captions.
-        labelled: photographs with classes.
+        photos: what to train on.
+        features: what part 2 made of them.
+        work: where checkpoints are kept.
         output: the folder to make.
-        distillation: how it teaches the captioner's vision tower.
-        plan: how the captioner learns captions.
-        on_step: is told every step's losses.
-        workers: processes to train in.
-
-    Raises:
-        ConfigError: part 2 has not been made in the folder ``encoder``.
+        plans: how to train.
+        on_step: makes for each step of the recipe, by its name, what is told the losses.
     """
-    if not (encoder / "open_clip_config.json").is_file():
-        raise ConfigError(f"there is no encoder in {str(encoder)!r}; make the part 'encoder' first")
-    plans = (distillation, plan)
-    run_workers(workers, _train_captioner, encoder, captioned, labelled, output, plans, on_step)
-
-
-def _train_captioner(  # noqa: PLR0917  (workers are handed positions)
-    encoder: Path,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
-    output: Path,
-    plans: tuple[DistillationPlan, CaptionPlan],
-    on_step: OnStep,
-) -> None:
-    distillation, plan = plans
-    torch.manual_seed(plan.seed)
-    told = _first_worker_only(on_step)
-    tokenizer = caption_tokenizer((text for texts in captioned.captions for text in texts), least=4)
-    model = BlipForConditionalGeneration(captioner_config(tokenizer))
-    words = count_words(captioned, least=5)
-    trunk = _trunk(encoder)
-    teacher = FeatureTeacher(trunk, grid=CAPTIONER_SIZE // CAPTIONER_PATCH)
-    distiller = VisionDistiller(model.vision_model, teacher, captioned, words, labelled, distillation)
-    torch.manual_seed(1000 * plan.seed + worker()[0])  # each worker drops out other units
-    distiller.run(told)
-    CaptionTrainer(model, tokenizer, captioned, words, plan, to_words=distiller.to_words).run(told)
-    if worker()[0] == 0:
-        save_captioner(model, tokenizer, output)
+    network = read_backbone()
+    said = _all_captions(photos)
+    tokenizer = caption_tokenizer(
+        (text for texts in photos.flickr.captions for text in texts),
+        least=4,
+        besides=(text for name, texts in said.items() if name != "flickr8k" for each in texts for text in each),
+    )
+    torch.manual_seed(plans.captions.seed)
+    model = HybridBlip(captioner_config(tokenizer))
+    model.vision_model.embeddings.patch_embedding.trunk = nn.Identity()  # the photographs are feature maps
+    taught = _taught(said, features, network, plans.class_share)
+    flickr = CaptionedInputs(MapInputs(features["flickr8k"].maps), photos.flickr.captions)
+    CaptionTrainer(
+        model,
+        tokenizer,
+        taught,
+        count_words(taught.captions, least=8),
+        plans.captions,
+        Checkpoint(work / "captioner-captions.pt"),
+    ).run(on_step("captioner captions"))
+    SelfCriticalTrainer(
+        model, tokenizer, flickr, taught, plans.scores, Checkpoint(work / "captioner-scores.pt")
+    ).run(on_step("captioner scores"))
+    whole = HybridBlip(captioner_config(tokenizer))
+    trained = {**whole.state_dict(), **model.state_dict()}
+    trunk = "vision_model.embeddings.patch_embedding.trunk."
+    trained |= {trunk + name: weight for name, weight in _without_classifier(network).items()}
+    whole.load_state_dict(trained)
+    save_captioner(whole, tokenizer, output)
 
 
 def captioner_config(tokenizer: BertTokenizer) -> BlipConfig:
-    """The configuration of the small BLIP for a tokenizer."""
+    """Return the configuration of the small BLIP for a tokenizer."""
     shape = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 8}
     vision = {
         **shape,
-        "num_hidden_layers": 6,
-        "image_size": CAPTIONER_SIZE,
-        "patch_size": CAPTIONER_PATCH,
+        "num_hidden_layers": 1,
+        "image_size": backbone.SIZE,
+        "patch_size": backbone.SIZE // backbone.GRID,
+        "backbone": backbone.NAME,
         "initializer_range": 0.02,
     }
     text = {
@@ -261,31 +369,215 @@ def captioner_config(tokenizer: BertTokenizer) -> BlipConfig:
     return BlipConfig(vision_config=vision, text_config=text, projection_dim=256, image_text_hidden_size=256)
 
 
-def save_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, output: Path) -> None:
-    """Writes the weights in half precision and the processor."""
-    vision: Any = model.config.vision_config
-    side = {"height": vision.image_size, "width": vision.image_size}
-    images = BlipImageProcessor(size=side, image_mean=list(MEAN), image_std=list(STD))
+def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) -> None:
+    """Write the weights in half precision and the processor."""
+    side = {"height": backbone.SIZE, "width": backbone.SIZE}
+    images = BlipImageProcessor(size=side, image_mean=list(backbone.MEAN), image_std=list(backbone.STD))
     model.half().save_pretrained(str(output))  # type: ignore[no-untyped-call]
     BlipProcessor(images, tokenizer).save_pretrained(str(output))  # type: ignore[no-untyped-call]
     model.float()  # type: ignore[no-untyped-call]
 
 
-def _trunk(encoder: Path) -> nn.Module:
-    """The convolutional network inside a saved CLIP."""
-    trunk: nn.Module = open_clip.create_model(f"local-dir:{encoder}").visual.trunk
-    return trunk.to(memory_format=torch.channels_last)
+def _names(photos: Photos, things: Vocabulary, classes: ImageNetClasses) -> list[str]:
+    """Every name that the image head learns by: of classes, broader terms, objects, scenes, words of captions."""
+    words = count_words(photos.flickr.captions, least=8).words
+    of_classes = (name for names in classes.names for name in names)
+    broader = (*_classes_below(classes, things), *_labels_below(photos.coco.labels, things))
+    return sorted({*of_classes, *broader, *photos.coco.labels, *photos.scenes.labels, *words})
 
 
-def _token_vectors(
-    teacher: SentenceTransformer, captioned: CaptionedPhotos, labelled: LabelledPhotos
-) -> tuple[list[str], Tensor]:
-    """The commonest tokens and those that the training texts use, with (V, 128) vectors."""
+def _known_classes(
+    network: nn.Module, classes: ImageNetClasses, things: Vocabulary, row: dict[str, int]
+) -> Classes:
+    below = _classes_below(classes, things)
+    classifier: Any = network.classifier
+    return Classes(
+        weight=classifier.weight.detach().clone(),
+        bias=classifier.bias.detach().clone(),
+        names=[[row[name] for name in names] for names in classes.names],
+        broader=torch.tensor([row[label] for label in below]),
+        below=torch.tensor(
+            [[float(number in numbers) for number in range(len(classes.names))] for numbers in below.values()]
+        ),
+    )
+
+
+def _classes_below(classes: ImageNetClasses, things: Vocabulary) -> dict[str, set[int]]:
+    """Broader terms -> the classes below, where they are so many that a photograph of the term shows one."""
+    below = _below([names for names in classes.names], things)
+    return {term: numbers for term, numbers in below.items() if len(numbers) >= _FEWEST_CLASSES}
+
+
+def _labels_below(labels: list[str], things: Vocabulary) -> dict[str, set[int]]:
+    """Broader terms -> the objects below, where they are so many that without any the term is absent."""
+    below = _below([[label] for label in labels], things)
+    return {
+        term: numbers
+        for term, numbers in below.items()
+        if len(numbers) >= _FEWEST_OBJECTS and term not in labels
+    }
+
+
+def _below(names: list[list[str]], things: Vocabulary) -> dict[str, set[int]]:
+    """Terms of the vocabulary -> the numbers of what is below; what says too little is left out."""
+    label_of = {name.casefold(): label for label in things for name in things.names(label)}
+    below: dict[str, set[int]] = {}
+    for number, own in enumerate(names):
+        labels = {label_of[name.casefold()] for name in own if name.casefold() in label_of}
+        for term in {term for label in labels for term in things.ancestors(label)} - _SAY_LITTLE:
+            below.setdefault(term, set()).add(number)
+    return dict(sorted(below.items()))
+
+
+_FEWEST_CLASSES = 5
+_FEWEST_OBJECTS = 3
+_SAY_LITTLE = {"object", "place", "activity", "event", "nature", "body"}
+
+
+def _labelled_sets(
+    photos: Photos, features: dict[str, Features], things: Vocabulary, row: dict[str, int]
+) -> list[LabelledFeatures]:
+    words = count_words(photos.flickr.captions, least=8)
+    starts = np.cumsum([0, *(len(texts) for texts in photos.flickr.captions)])
+    return [
+        _tagged_set(photos.coco, features["coco"], things, row, weight=0.3),
+        LabelledFeatures(
+            features["scenes"].pooled,
+            torch.tensor([row[label] for label in photos.scenes.labels]),
+            photos.scenes.present.to(torch.uint8),
+            weight=0.1,
+            exclusive=True,
+        ),
+        LabelledFeatures(
+            features["flickr8k"].pooled,
+            torch.tensor([row[word] for word in words.words]),
+            words.present.to(torch.uint8),
+            weight=0.1,
+            captions=[list(range(start, end)) for start, end in zip(starts[:-1], starts[1:], strict=True)],
+        ),
+        LabelledFeatures(
+            features["tiny-imagenet"].pooled,
+            torch.zeros(0, dtype=torch.long),
+            torch.zeros(len(photos.tiny.classes), 0, dtype=torch.uint8),
+            weight=0.0,
+        ),
+    ]
+
+
+def _tagged_set(
+    photos: TaggedPhotos, features: Features, things: Vocabulary, row: dict[str, int], *, weight: float
+) -> LabelledFeatures:
+    """The objects, and those of their broader terms of which COCO knows enough."""
+    terms = _labels_below(photos.labels, things)
+    broader = [photos.present[:, sorted(numbers)].any(dim=1, keepdim=True) for numbers in terms.values()]
+    present = torch.cat([photos.present, *broader], dim=1).to(torch.uint8)
+    rows = torch.tensor([row[name] for name in [*photos.labels, *terms]])
+    return LabelledFeatures(features.pooled, rows, present, weight)
+
+
+def _blank_set(work: Path, names: list[str], row: dict[str, int]) -> LabelledFeatures:
+    """Pictures of nothing, on which no name is right but those of colours."""
+    pictures = blank_pictures(BLANK_PICTURES, size=backbone.SIZE, seed=0)
+    features = make_features("blank", pictures, ViewPlan(1), work / "features", workers=1)
+    wrong = [row[name] for name in names if not COLOUR_WORDS & set(name.split())]
+    present = torch.zeros(len(pictures), len(wrong), dtype=torch.uint8)
+    return LabelledFeatures(features.pooled, torch.tensor(wrong), present, weight=0.1, classes_count=False)
+
+
+def _nouns() -> list[str]:
+    """English nouns beyond the names that are learned: the lemmas of all that ImageNet ever listed."""
+    return sorted({name for names in imagenet_names().values() for name in names})
+
+
+def _other_texts(things: Vocabulary) -> list[str]:
+    """The names of things, the labels of other vocabularies, and the words that scores are standardised by."""
+    labels = (label for name in BUNDLED if name != "things" for label in Vocabulary.bundled(name).labels)
+    return [*(name for label in things for name in things.names(label)), *labels, *background_labels()]
+
+
+def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder: Path) -> Tensor:
+    """(T, E) float32 unit rows; kept in the folder under the hash of the texts."""
+    file = folder / f"{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}.npy"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        encoded = teacher.encode(list(texts), batch_size=256, show_progress_bar=False, normalize_embeddings=True)
+        part = file.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.save(stream, np.asarray(encoded, dtype=np.float16))
+        part.replace(file)
+    return torch.from_numpy(np.load(file)).float()
+
+
+@torch.no_grad()
+def _tower_vectors(
+    model: open_clip.CLIP, tokenize: Callable[[list[str]], Tensor], texts: list[str]
+) -> Tensor:
+    """(T, D) float32 unit rows by the trained text tower, names as they stand in a prompt and alone."""
+    batches = [texts[at : at + 1024] for at in range(0, len(texts), 1024)]
+    return torch.cat([embed_tokens(model, tokenize(batch)) for batch in batches])
+
+
+def _token_vectors(teacher: SentenceTransformer, texts: Iterable[str]) -> tuple[list[str], Tensor]:
+    """The commonest tokens and those that the training texts use, with (V, 256) vectors."""
     known = kept_tokens(teacher.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True))
-    vectors = distil_tokens(teacher, known, dimensions=128)
-    used = words_in(text for texts in (*captioned.captions, *labelled.names) for text in texts)
+    vectors = distil_tokens(teacher, known, dimensions=256)
+    used = words_in(texts)
     rows = [row for row, token in enumerate(known) if row < COMMON_TOKENS or token in used]
     return [known[row] for row in rows], vectors[rows]
+
+
+def _all_captions(photos: Photos) -> dict[str, list[list[str]]]:
+    """Per set of photographs, and for the classes of ImageNet, what is to be said of each.
+
+    Of people nothing is said by labels: captions of Flickr8k say far more about them.
+    """
+    objects = [
+        [label for label, there in zip(photos.coco.labels, row, strict=True) if there]
+        for row in photos.coco.present.tolist()
+    ]
+    scenes = photos.scenes.present.int().argmax(dim=1).tolist()
+    return {
+        "flickr8k": photos.flickr.captions,
+        "coco": [
+            captions_of_objects(labels, count=3, seed=number) if labels and "person" not in labels else []
+            for number, labels in enumerate(objects)
+        ],
+        "scenes": [captions_of_scene(photos.scenes.labels[number]) for number in scenes],
+        "tiny-imagenet": [
+            captions_of_name(photos.tiny.names[number][0].lower()) for number in photos.tiny.classes.tolist()
+        ],
+        "classes": [captions_of_name(names[0].lower()) for names in imagenet_classes().names],
+    }
+
+
+_SHARES = {"flickr8k": 0.75, "coco": 0.12, "scenes": 0.03, "tiny-imagenet": 0.1}
+
+
+def _taught(
+    said: dict[str, list[list[str]]], features: dict[str, Features], network: nn.Module, class_share: float
+) -> CaptionedInputs:
+    """All photographs with captions, and synthetic maps of the classes, each set drawn by its share."""
+    shares = {name: share * (1 - class_share) for name, share in _SHARES.items()}
+    parts: list[Inputs] = [MapInputs(features[name].maps) for name in shares]
+    mean, shifts = class_shifts(_sample(features), network.classifier.weight)  # type: ignore[arg-type]
+    parts.append(ClassMapInputs(features["coco"].maps, mean, shifts))
+    shares["classes"] = class_share
+    weights = [torch.tensor([float(bool(texts)) for texts in said[name]]) for name in shares]
+    drawn = [share * each / each.sum() for share, each in zip(shares.values(), weights, strict=True)]
+    captions = [texts or ["nothing"] for name in shares for texts in said[name]]
+    return CaptionedInputs(ChainedInputs(parts), captions, torch.cat(drawn))
+
+
+def _sample(features: dict[str, Features]) -> Tensor:
+    """Features of whole photographs of all kinds, (N, F) float32."""
+    whole: list[NDArray[np.float16]] = [each.pooled[:2500, 0] for each in features.values()]
+    return torch.from_numpy(np.concatenate(whole)).float()
+
+
+def _without_classifier(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: weight for name, weight in network.state_dict().items() if not name.startswith("classifier.")
+    }
 
 
 def _padded(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Tensor]:
@@ -297,16 +589,8 @@ def _padded(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Tensor]
     return tokenize
 
 
-def _first_worker_only(on_step: OnStep) -> OnStep:
-    return on_step if worker()[0] == 0 else say_nothing
-
-
 def _half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in weights.items()
     }
-
-
-def _halve(file: Path) -> None:
-    save_file(_half(load_file(str(file))), str(file))

@@ -30,12 +30,15 @@ def contrastive_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
 
 
-def caption_tokenizer(texts: Iterable[str], *, least: int) -> BertTokenizer:
-    """A BERT tokenizer of the words used ``least`` times or more, letters for the rest, BLIP's own tokens.
+def caption_tokenizer(texts: Iterable[str], *, least: int, besides: Iterable[str] = ()) -> BertTokenizer:
+    """Return a BERT tokenizer of the words used ``least`` times or more and of all words of ``besides``.
+
+    Other words are spelt by letters. It has BLIP's own tokens.
 
     ``[DEC]`` starts a caption and ``[SEP]`` ends it, as in BLIP (Li et al., 2022).
     """
     words = [word for word, count in words_in(texts).items() if count >= least]
+    words += words_in(besides)
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789")
     pieces = dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *words])
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, "[DEC]", "[ENC]"]

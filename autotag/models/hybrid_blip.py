@@ -1,0 +1,55 @@
+"""A BLIP that looks through a convolutional network: a hybrid ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
+
+The last feature map of a timm network stands where ``BlipVisionModel`` has its patch embedding. Everything after
+it is BLIP's own code. A configuration names the network as ``vision_config["backbone"]``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import timm
+from torch import nn
+from transformers import BlipForConditionalGeneration
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BlipConfig
+
+
+class BackbonePatches(nn.Module):
+    """Turns pixels into one vector for each place of a feature map.
+
+    Args:
+        name: the timm network.
+        width: length of the vectors.
+    """
+
+    def __init__(self, name: str, width: int) -> None:
+        super().__init__()
+        self.trunk: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        self.projection = nn.Conv2d(self.trunk.num_features, width, kernel_size=1)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight that ``BlipVisionEmbeddings`` asks for its dtype."""
+        return self.projection.weight
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return (B, width, H, W) for normalised pixels (B, 3, S, S)."""
+        patches: torch.Tensor = self.projection(self.trunk(pixel_values))
+        return patches
+
+
+class HybridBlip(BlipForConditionalGeneration):
+    """Is a ``BlipForConditionalGeneration`` whose patches come from a backbone.
+
+    Args:
+        config: with ``vision_config.backbone``, the name of a timm network whose feature map has
+            ``(image_size // patch_size) ** 2`` places.
+    """
+
+    def __init__(self, config: BlipConfig) -> None:
+        super().__init__(config)
+        vision: Any = config.vision_config
+        self.vision_model.embeddings.patch_embedding = BackbonePatches(vision.backbone, vision.hidden_size)

@@ -1,0 +1,338 @@
+"""Teaching an image tower to place what the backbone sees among the vectors of texts.
+
+The backbone is frozen, so that photographs are features, and a step takes a fraction of a second. Texts have
+the vectors of a large sentence encoder, mapped by a small network that learns beside the head: words that are
+never taught lie near those that are (the idea of DeViSE, Frome et al. 2013). The losses:
+
+- classes: the head repeats the backbone's own distribution over the 1,000 classes of ImageNet, by their names
+  (distillation, Hinton et al. 2015, arXiv:1503.02531), on photographs of every kind and on synthetic features;
+- labels: a sigmoid loss (as in SigLIP, Zhai et al. 2023, arXiv:2303.15343) over labels that are known to be there
+  or not, and over broader terms of the classes that the backbone sees;
+- captions: the symmetric contrastive loss of CLIP (Radford et al. 2021, arXiv:2103.00020) within a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.progress import OnStep, say_nothing
+from autotag.training.schedule import adamw, one_cycle, set_learning_rate
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """How the head learns.
+
+    Attributes:
+        steps: number of batches.
+        learning_rate: peak.
+        weight_decay: of AdamW.
+        photos_per_step: photographs of each set a step.
+        synthetic_per_step: synthetic features a step.
+        noise: deviation of Gaussian noise on features, relative to each feature's own deviation.
+        class_weight: of the loss on the classes of ImageNet.
+        broader_weight: of the loss on their broader terms.
+        caption_weight: of the contrastive loss.
+        seed: of every random choice.
+    """
+
+    steps: int = 2000
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.1
+    photos_per_step: int = 192
+    synthetic_per_step: int = 256
+    noise: float = 0.1
+    class_weight: float = 2.0
+    broader_weight: float = 0.05
+    caption_weight: float = 0.25
+    seed: int = 3
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the backbone's own classifier knows.
+
+    Attributes:
+        weight: (C, F) float32.
+        bias: (C,) float32.
+        names: per class the rows of ``HeadTexts.vectors`` that name it, the commonest first.
+        broader: rows of broader terms, B of them.
+        below: (B, C) float32, 1 where a class is one of a broader term.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    names: list[list[int]]
+    broader: Tensor
+    below: Tensor
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return (B, C), the classifier's distribution for (B, F) features."""
+        return F.linear(features, self.weight, self.bias).softmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features of photographs, and which labels they show.
+
+    Attributes:
+        features: (N, V, F) float16, V views of each.
+        labels: rows of ``HeadTexts.vectors``, L of them.
+        present: (N, L) uint8: 1 it is there, 0 it is not, 2 nobody knows.
+        weight: of the loss on these labels.
+        exclusive: whether exactly one label is there, which then also is a softmax over the labels.
+        captions: per photograph the rows of ``HeadTexts.captions``; None for photographs without captions.
+        classes_count: whether what the backbone's classifier sees in them is to be learned.
+    """
+
+    features: NDArray[np.float16]
+    labels: Tensor
+    present: Tensor
+    weight: float
+    exclusive: bool = False
+    captions: list[list[int]] | None = None
+    classes_count: bool = True
+
+
+@dataclass(frozen=True)
+class HeadTexts:
+    """Vectors of texts by the large sentence encoder.
+
+    Attributes:
+        vectors: (T, E) float32 of names.
+        captions: (C, E) float16 of captions.
+    """
+
+    vectors: Tensor
+    captions: Tensor
+
+
+class TextMap(nn.Module):
+    """Maps vectors of a sentence encoder to those of the CLIP: a turn, and a small correction that is learned.
+
+    Args:
+        width: length of the sentence encoder's vectors.
+        dimensions: length of the CLIP's vectors, at least ``width``.
+        hidden: width of the correction.
+    """
+
+    def __init__(self, width: int, dimensions: int, hidden: int = 768) -> None:
+        super().__init__()
+        self.turn = nn.Linear(width, dimensions, bias=False)
+        nn.init.orthogonal_(self.turn.weight)
+        last = nn.Linear(hidden, dimensions)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return (T, dimensions) unit rows for (T, width) rows."""
+        return F.normalize(self.turn(vectors) + self.correction(vectors), dim=-1)
+
+
+class Scales(nn.Module):
+    """Holds what turns cosines into logits: one scale for each softmax, scale and bias for the sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(torch.tensor(3.4))
+        self.captions = nn.Parameter(torch.tensor(3.0))
+        self.labels = nn.Parameter(torch.tensor(2.9))
+        self.bias = nn.Parameter(torch.tensor(-4.0))
+
+    def sigmoid_logits(self, cosines: Tensor) -> Tensor:
+        """Return what a sigmoid makes a probability of."""
+        return cosines * self.labels.exp() + self.bias
+
+
+@torch.no_grad()
+def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None:
+    """Let the hidden units of a head begin as the classifier, and its output as the vectors of the classes.
+
+    So the head begins near ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph lies between the names of
+    the classes that the classifier sees in it.
+
+    Args:
+        head: ``mlp`` of an open_clip image tower, with at least as many hidden units as there are classes.
+        classes: the classifier.
+        class_vectors: (C, D) unit rows.
+    """
+    count = len(classes.bias)
+    head.fc1.weight[:count] = classes.weight * 0.5  # type: ignore[union-attr,operator,index]
+    head.fc1.bias[:count] = classes.bias * 0.5 - 0.5  # type: ignore[union-attr,operator,index]
+    head.fc2.weight[:, :count] = class_vectors.T * 0.3  # type: ignore[union-attr,index]
+    head.fc2.weight[:, count:] *= 0.1  # type: ignore[union-attr,index]
+
+
+def class_shifts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of features, and how far from it those of each class lie.
+
+    Where classes are Gaussian with one covariance S, the best linear classifier has the weights S^-1 m for a class
+    whose mean lies m from that of all (Fisher 1936). So S w points from the mean of all to that of the class.
+
+    Args:
+        features: (N, F) float32 of photographs of many kinds.
+        weight: (C, F) float32 of a linear classifier.
+
+    Returns:
+        (F,) and (C, F) float32. One unit of a shift adds 1 to the logit of its class, relative to the mean logit.
+    """
+    weight = weight.detach()
+    centred = weight - weight.mean(dim=0)
+    shifts = centred @ torch.cov(features.T)
+    return features.mean(dim=0), shifts / (centred * shifts).sum(dim=1, keepdim=True)
+
+
+class SyntheticFeatures:
+    """Makes features that the classifier takes for any class, from those of photographs.
+
+    Args:
+        features: (N, F) float32 of photographs of many kinds.
+        weight: (C, F) float32 of the classifier.
+    """
+
+    def __init__(self, features: Tensor, weight: Tensor) -> None:
+        self._mean, self._shifts = class_shifts(features, weight)
+        self._largest = features.max()
+
+    def __call__(self, base: Tensor, count: int, random: torch.Generator) -> Tensor:
+        """Return (count, F): rows of ``base``, drawn towards the mean, then towards one class each."""
+        rows = torch.randint(len(base), (count,), generator=random)
+        towards = torch.randint(len(self._shifts), (count,), generator=random)
+        amount = 4 + 10 * torch.rand(count, 1, generator=random)
+        faded = torch.lerp(base[rows], self._mean, 0.7 * torch.rand(count, 1, generator=random))
+        return (faded + amount * self._shifts[towards]).clamp(min=0).minimum(self._largest)
+
+
+@dataclass
+class ImageHeadTrainer:
+    """Trains the head of an image tower and the map of texts, in place.
+
+    Args:
+        head: features (B, F) -> (B, D).
+        text_map: maps the texts' vectors.
+        sets: photographs with labels, with captions or with neither.
+        classes: the backbone's own.
+        texts: the vectors of all names and captions.
+        plan: how to train.
+        checkpoint: where to save on the way, and to go on from.
+    """
+
+    head: nn.Module
+    text_map: nn.Module
+    sets: Sequence[LabelledFeatures]
+    classes: Classes
+    texts: HeadTexts
+    plan: HeadPlan
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
+
+    def __post_init__(self) -> None:
+        self.scales = Scales()
+        self._random = torch.Generator()
+        seen = torch.cat([torch.from_numpy(each.features[:, 0]).float() for each in self.sets])
+        sample = seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(self.plan.seed))[:8000]]
+        self._deviation = sample.std(dim=0)
+        self._synthetic = SyntheticFeatures(sample, self.classes.weight)
+
+    def run(self, on_step: OnStep = say_nothing) -> None:
+        """Train as planned."""
+        plan = self.plan
+        modules = [self.head, self.text_map, self.scales]
+        optimizer = adamw(modules, learning_rate=0.0, weight_decay=plan.weight_decay)
+        parts = {
+            "head": self.head,
+            "text_map": self.text_map,
+            "scales": self.scales,
+            "optimizer": optimizer,
+        }
+        self.head.train()
+        for step in range(self.checkpoint.resume(parts), plan.steps):
+            seeded(self._random, seed=plan.seed, step=step)
+            set_learning_rate(optimizer, plan.learning_rate * one_cycle(step, plan.steps))
+            losses = self._losses()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            nn.utils.clip_grad_norm_(self.head.parameters(), 5.0)
+            optimizer.step()
+            on_step(step + 1, {name: loss.item() for name, loss in losses.items()})
+            self.checkpoint.save(step + 1, parts, now=step + 1 == plan.steps)
+        self.head.eval()
+
+    def _losses(self) -> dict[str, Tensor]:
+        plan = self.plan
+        rows = [self._pick(len(each.features), plan.photos_per_step) for each in self.sets]
+        seen = [self._features(each, picked) for each, picked in zip(self.sets, rows, strict=True)]
+        real = torch.cat(seen)
+        features = torch.cat([real, self._synthetic(real, plan.synthetic_per_step, self._random)])
+        vectors = F.normalize(self.head(features), dim=-1)
+        mapped = self.text_map(self.texts.vectors)
+        counts = [torch.full((len(picked),), each.classes_count) for each, picked in zip(self.sets, rows, strict=True)]
+        counting = torch.cat([*counts, torch.ones(plan.synthetic_per_step, dtype=torch.bool)])
+        targets = self.classes.probabilities(features[counting])
+        losses = {
+            "classes": plan.class_weight * self._class_loss(vectors[counting], targets, mapped),
+            "broader": plan.broader_weight * self._broader_loss(vectors[counting], targets, mapped),
+        }
+        own = vectors[: len(real)].split([len(picked) for picked in rows])
+        labels = [self._label_loss(*each, mapped) for each in zip(self.sets, own, rows, strict=True)]
+        losses["labels"] = torch.stack(labels).sum()
+        captions = [
+            self._caption_loss(v, [each.captions[row] for row in picked.tolist()])
+            for each, v, picked in zip(self.sets, own, rows, strict=True)
+            if each.captions is not None
+        ]
+        if captions:
+            losses["captions"] = plan.caption_weight * torch.stack(captions).sum()
+        return losses
+
+    def _features(self, photos: LabelledFeatures, rows: Tensor) -> Tensor:
+        views = self._pick(photos.features.shape[1], len(rows))
+        features = torch.from_numpy(photos.features[rows.numpy(), views.numpy()]).float()
+        noise = torch.randn(features.shape, generator=self._random)
+        return (features + self.plan.noise * self._deviation * noise).clamp(min=0)
+
+    def _class_loss(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> Tensor:
+        picks = torch.rand(len(self.classes.names), generator=self._random).tolist()
+        named = [names[int(pick * len(names))] for names, pick in zip(self.classes.names, picks, strict=True)]
+        logits = vectors @ mapped[named].T * self.scales.classes.exp().clamp(max=100)
+        return F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean")
+
+    def _broader_loss(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> Tensor:
+        logits = self.scales.sigmoid_logits(vectors @ mapped[self.classes.broader].T)
+        shares = (targets @ self.classes.below.T).clamp(max=1.0)
+        return F.binary_cross_entropy_with_logits(logits, shares, reduction="sum") / len(vectors)
+
+    def _label_loss(
+        self, photos: LabelledFeatures, vectors: Tensor, rows: Tensor, mapped: Tensor
+    ) -> Tensor:
+        if not len(photos.labels):
+            return vectors.new_zeros(())
+        cosines = vectors @ mapped[photos.labels].T
+        present = photos.present[rows]
+        known = (present < 2).float()
+        logits = self.scales.sigmoid_logits(cosines)
+        each = F.binary_cross_entropy_with_logits(logits, present.clamp(max=1).float(), weight=known, reduction="sum")
+        loss = photos.weight * each / len(rows)
+        if photos.exclusive:
+            logits = cosines * self.scales.classes.exp().clamp(max=100)
+            loss = loss + 0.3 * F.cross_entropy(logits, (present == 1).float().argmax(dim=1))
+        return loss
+
+    def _caption_loss(self, vectors: Tensor, owned: list[list[int]]) -> Tensor:
+        picks = torch.rand(len(owned), generator=self._random).tolist()
+        rows = [captions[int(pick * len(captions))] for captions, pick in zip(owned, picks, strict=True)]
+        mapped = self.text_map(self.texts.captions[rows].float())
+        logits = vectors @ mapped.T * self.scales.captions.exp().clamp(max=100)
+        own = torch.arange(len(rows))
+        return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
+
+    def _pick(self, total: int, count: int) -> Tensor:
+        return torch.randint(total, (count,), generator=self._random)

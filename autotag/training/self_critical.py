@@ -1,0 +1,154 @@
+"""Training a captioner on the score that its captions get: self-critical sequence training.
+
+Captions are sampled, and each becomes more or less likely by how far its CIDEr-D lies above or below the mean
+of the other captions of the same photograph (Rennie et al. 2017, arXiv:1612.00563; the mean as the baseline is
+that of Luo 2020, arXiv:2003.09971). Cross-entropy with the human captions goes on beside it, so that what is
+said stays English.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertTokenizer, BlipForConditionalGeneration, DynamicCache, EncoderDecoderCache
+
+from autotag.evaluation.captions import CiderD
+from autotag.training.captioner import CaptionedInputs, caption_ids, caption_logits, caption_loss, vision_states
+from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.progress import OnStep, say_nothing
+from autotag.training.schedule import adamw, one_cycle, set_learning_rate
+
+
+@dataclass(frozen=True)
+class SelfCriticalPlan:
+    """How to learn from scores.
+
+    Attributes:
+        steps: number of batches.
+        learning_rate: peak.
+        weight_decay: of AdamW.
+        photos_per_step: photographs a step whose captions are scored.
+        captions_per_photo: captions that are sampled of each, at least 2.
+        taught_per_step: photographs a step that are learned by cross-entropy.
+        caption_weight: of that cross-entropy.
+        max_tokens: longer captions are cut.
+        seed: of every random choice.
+    """
+
+    steps: int = 1200
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    photos_per_step: int = 24
+    captions_per_photo: int = 5
+    taught_per_step: int = 24
+    caption_weight: float = 0.3
+    max_tokens: int = 22
+    seed: int = 5
+
+
+@dataclass
+class SelfCriticalTrainer:
+    """Teaches a BLIP that captions already to caption as people do.
+
+    Args:
+        model: the BLIP, trained in place.
+        tokenizer: its tokenizer, with ``[PAD]`` as token 0.
+        scored: photographs with several human captions each.
+        taught: photographs and captions for cross-entropy.
+        plan: how to train.
+        checkpoint: where to save on the way, and to go on from.
+    """
+
+    model: BlipForConditionalGeneration
+    tokenizer: BertTokenizer
+    scored: CaptionedInputs
+    taught: CaptionedInputs
+    plan: SelfCriticalPlan
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
+
+    def __post_init__(self) -> None:
+        self._random = torch.Generator()
+        self._cider = CiderD(self.scored.captions)
+        text: Any = self.model.config.text_config
+        self._start: int = text.bos_token_id
+        self._end: int = text.sep_token_id
+        self._ids, self._owners = caption_ids(
+            self.tokenizer, self.taught.captions, max_tokens=self.plan.max_tokens, start=self._start
+        )
+
+    def run(self, on_step: OnStep = say_nothing) -> None:
+        """Train the model in place, without dropout: captions are sampled from what is trained."""
+        plan = self.plan
+        optimizer = adamw([self.model], learning_rate=0.0, weight_decay=plan.weight_decay)
+        parts = {"model": self.model, "optimizer": optimizer}
+        self.model.eval()  # type: ignore[no-untyped-call]
+        for step in range(self.checkpoint.resume(parts), plan.steps):
+            seeded(self._random, seed=plan.seed, step=step)
+            set_learning_rate(optimizer, plan.learning_rate * one_cycle(step, plan.steps))
+            loss, reward = self._scored_loss()
+            taught = self._taught_loss()
+            self.model.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss + plan.caption_weight * taught)
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            on_step(step + 1, {"reward": reward, "captions": taught.item()})
+            self.checkpoint.save(step + 1, parts, now=step + 1 == plan.steps)
+
+    def _scored_loss(self) -> tuple[Tensor, float]:
+        """The loss of one batch of sampled captions, and their mean score."""
+        plan = self.plan
+        rows = self.scored.draw(plan.photos_per_step, self._random)
+        hidden = vision_states(self.model.vision_model, self.scored.inputs(rows, self._random))
+        states = hidden.repeat_interleave(plan.captions_per_photo, dim=0)
+        ids = self._sampled(states.detach())
+        scores = self._scores(rows, ids)
+        others = (scores.sum(dim=1, keepdim=True) - scores) / (plan.captions_per_photo - 1)
+        advantage = (scores - others).flatten()
+        chosen = caption_logits(self.model, states, ids).log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        written = (ids[:, 1:] != 0).float()
+        loss = -(advantage[:, None] * chosen * written).sum() / written.sum()
+        return loss, scores.mean().item()
+
+    @torch.no_grad()
+    def _sampled(self, states: Tensor) -> Tensor:
+        """(B, L) int64: one random caption for each of (B, P, D) states, ended by ``[SEP]`` or cut."""
+        decoder: Any = self.model.text_decoder
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        ids = torch.full((len(states), 1), self._start)
+        going = torch.ones(len(states), dtype=torch.bool)
+        while going.any() and ids.shape[1] < self.plan.max_tokens:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = decoder(
+                    input_ids=ids[:, -1:],
+                    attention_mask=torch.ones_like(ids),
+                    encoder_hidden_states=states,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits[:, -1]
+            chosen = torch.multinomial(logits.float().softmax(-1), 1, generator=self._random)
+            ids = torch.cat([ids, torch.where(going[:, None], chosen, 0)], dim=1)
+            going &= chosen.squeeze(1) != self._end
+        return ids
+
+    def _scores(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """(B, captions_per_photo) CIDEr-D of sampled captions; one that does not end gets no score."""
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ended = (ids == self._end).any(dim=1).tolist()
+        owners = rows.repeat_interleave(self.plan.captions_per_photo).tolist()
+        scores = [
+            self._cider.score(owner, text) if whole else 0.0
+            for owner, text, whole in zip(owners, texts, ended, strict=True)
+        ]
+        return torch.tensor(scores).view(len(rows), -1)
+
+    def _taught_loss(self) -> Tensor:
+        rows = self.taught.draw(self.plan.taught_per_step, self._random)
+        hidden = vision_states(self.model.vision_model, self.taught.inputs(rows, self._random))
+        picks = torch.rand(len(rows), generator=self._random).tolist()
+        mine = [self._owners[row] for row in rows.tolist()]
+        ids = self._ids[[texts[int(pick * len(texts))] for texts, pick in zip(mine, picks, strict=True)]]
+        ids = ids[:, : int((ids != 0).sum(dim=1).max())]
+        return caption_loss(self.model, hidden, ids, label_smoothing=0.1)

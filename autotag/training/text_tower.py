@@ -1,0 +1,117 @@
+"""Teaching a small text tower the vectors of a large sentence encoder.
+
+The tower learns the place of each text among all others: the cosine to its own target, and the similarities to
+the other texts of the batch (as in similarity-preserving distillation, Tung and Mori 2019, arXiv:1907.09682).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import open_clip
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
+from torch import Tensor, nn
+
+from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.encoder import TEMPLATES, Tokenize, embed_tokens
+from autotag.training.progress import OnStep, say_nothing
+from autotag.training.schedule import adamw, one_cycle, set_learning_rate
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """How a text tower learns its targets.
+
+    Attributes:
+        steps: number of batches.
+        learning_rate: peak.
+        weight_decay: of AdamW.
+        texts_per_step: texts a step.
+        names_share: share of them that are names, put into a template.
+        similarity_weight: of the loss on similarities within the batch.
+        seed: of every random choice.
+    """
+
+    steps: int = 4000
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    texts_per_step: int = 256
+    names_share: float = 0.6
+    similarity_weight: float = 20.0
+    seed: int = 4
+
+
+@dataclass(frozen=True)
+class TextTargets:
+    """Texts and the vectors that they are to get.
+
+    Attributes:
+        texts: T texts.
+        vectors: (T, D) float16 or float32, unit rows.
+    """
+
+    texts: list[str]
+    vectors: Tensor
+
+
+@dataclass
+class TextTowerTrainer:
+    """Teaches the text tower of a CLIP, in place.
+
+    Args:
+        model: an open_clip ``CLIP``; only its text side is trained.
+        tokenize: texts -> (T, context) int64, padded; the highest id ends a text.
+        names: names of things. In whatever template a name stands, its vector is to be the same.
+        sentences: other texts.
+        plan: how to train.
+        checkpoint: where to save on the way, and to go on from.
+    """
+
+    model: open_clip.CLIP
+    tokenize: Tokenize
+    names: TextTargets
+    sentences: TextTargets
+    plan: TextPlan
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
+
+    def run(self, on_step: OnStep = say_nothing) -> None:
+        """Train as planned."""
+        plan = self.plan
+        random = torch.Generator()
+        tower = text_side(self.model)
+        optimizer = adamw([tower], learning_rate=0.0, weight_decay=plan.weight_decay)
+        parts = {"tower": tower, "optimizer": optimizer}
+        self.model.train()
+        for step in range(self.checkpoint.resume(parts), plan.steps):
+            seeded(random, seed=plan.seed, step=step)
+            set_learning_rate(optimizer, plan.learning_rate * one_cycle(step, plan.steps))
+            texts, targets = self._batch(plan.texts_per_step, random)
+            vectors = embed_tokens(self.model, self.tokenize(texts))
+            own = 1 - (vectors * targets).sum(dim=1).mean()
+            others = F.mse_loss(vectors @ vectors.T, targets @ targets.T)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(own + plan.similarity_weight * others)
+            nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+            optimizer.step()
+            on_step(step + 1, {"own": own.item(), "others": others.item()})
+            self.checkpoint.save(step + 1, parts, now=step + 1 == plan.steps)
+        self.model.eval()
+
+    def _batch(self, count: int, random: torch.Generator) -> tuple[list[str], Tensor]:
+        named = round(count * self.plan.names_share)
+        names = torch.randint(len(self.names.texts), (named,), generator=random).tolist()
+        sentences = torch.randint(len(self.sentences.texts), (count - named,), generator=random).tolist()
+        picks = torch.randint(len(TEMPLATES), (named,), generator=random).tolist()
+        texts = [TEMPLATES[pick].format(self.names.texts[row]) for pick, row in zip(picks, names, strict=True)]
+        texts += [self.sentences.texts[row] for row in sentences]
+        targets = torch.cat([self.names.vectors[names], self.sentences.vectors[sentences]]).float()
+        return texts, F.normalize(targets, dim=-1)
+
+
+def text_side(model: open_clip.CLIP) -> nn.Module:
+    """Return what of a CLIP reads texts, as one module that shares its parameters."""
+    side = nn.Module()
+    side.token_embedding, side.transformer, side.ln_final = model.token_embedding, model.transformer, model.ln_final
+    side.positional_embedding, side.text_projection = model.positional_embedding, model.text_projection
+    return side
