@@ -13,6 +13,7 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from autotag.protocols import ImageTextEncoder
+    from autotag.vocabulary import Vocabulary
 
 FOLDER_VARIABLE = "AUTOTAG_CACHE"
 """Environment variable that names the folder of the cache."""
@@ -62,6 +64,48 @@ class LabelMatrix:
         return image_vectors @ self.vectors.T
 
 
+@dataclass(frozen=True, eq=False)
+class VocabularyMatrix:
+    """The vectors of all names of a vocabulary by one encoder.
+
+    Attributes:
+        vocabulary: its labels.
+        names: the vectors of ``vocabulary.all_names()``.
+    """
+
+    vocabulary: Vocabulary
+    names: LabelMatrix
+
+    @classmethod
+    def embedded(
+        cls, vocabulary: Vocabulary, encoder: ImageTextEncoder, *, template: str | None = None
+    ) -> VocabularyMatrix:
+        """Return the matrix of a vocabulary, from where ``label_matrix`` finds it.
+
+        Args:
+            vocabulary: of one label at least.
+            encoder: embeds the names.
+            template: sentence around a name; None for the vocabulary's own.
+        """
+        names = vocabulary.all_names()
+        matrix = label_matrix(encoder, names, template=template or vocabulary.template, name=vocabulary.name)
+        return cls(vocabulary, matrix)
+
+    def similarities(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (B, labels): of B unit vectors of images the best cosine with one of each label's names."""
+        cosines = self.names.similarities(image_vectors)
+        if not self.vocabulary.synonyms:
+            return cosines
+        best: NDArray[np.float32] = np.maximum.reduceat(cosines, self._starts, axis=1)
+        return best
+
+    @cached_property
+    def _starts(self) -> NDArray[np.intp]:
+        """Where the names of each label begin."""
+        counts = [len(self.vocabulary.names(label)) for label in self.vocabulary]
+        return np.cumsum([0, *counts[:-1]], dtype=np.intp)
+
+
 def label_matrix(
     encoder: ImageTextEncoder,
     labels: Sequence[str],
@@ -95,16 +139,18 @@ def label_matrix(
     return LabelMatrix(labels, vectors)
 
 
-def write_matrix(encoder: ImageTextEncoder, labels: Sequence[str], folder: Path) -> Path:
-    """Computes the matrix of labels as they are, and writes it where ``label_matrix`` looks in ``folder``.
+def write_matrix(
+    encoder: ImageTextEncoder, labels: Sequence[str], folder: Path, *, template: str = SLOT
+) -> Path:
+    """Compute the matrix of labels in a template, and write it where ``label_matrix`` looks in ``folder``.
 
     Raises:
         OSError: it cannot be written.
     """
-    key = matrix_key(encoder.id, labels, SLOT, dtype=getattr(encoder, "dtype", "float32"))
+    key = matrix_key(encoder.id, labels, template, dtype=getattr(encoder, "dtype", "float32"))
     path = folder / f"{key}.npy"
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(path, _computed(encoder, [filled(SLOT, label) for label in labels], "labels"))
+    np.save(path, _computed(encoder, [filled(template, label) for label in labels], "labels"))
     return path
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from autotag.clip_interrogator_lists import PARTS as LISTS
 from autotag.clip_interrogator_lists import clip_interrogator_labels
-from autotag.errors import ConfigError, suggestion
 from autotag.label_matrix import LabelMatrix, label_matrix
 from autotag.prompting import Part, Scores, top
 from autotag.prompting_compat import chunked_top
 from autotag.templates import SLOT
-from autotag.vocabulary import BUNDLED, Vocabulary
+from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,27 +31,6 @@ PARTS: tuple[Part, ...] = get_args(Part)
 Labels = str | Path | tuple[str, ...] | Vocabulary | None
 
 
-def read_vocabulary(option: str, given: str | Path | Vocabulary, *, living_artists: bool) -> Vocabulary:
-    """A bundled vocabulary by its name, one in a file, or the object itself.
-
-    Args:
-        option: what asks for it, for messages.
-        given: the name, path or vocabulary.
-        living_artists: False leaves living artists out of the bundled list.
-
-    Raises:
-        ConfigError: neither a name nor a readable file of labels.
-    """
-    if isinstance(given, Vocabulary):
-        return given
-    if given in BUNDLED:
-        return Vocabulary.bundled(given, living_artists=living_artists)
-    if not Path(given).expanduser().exists():
-        near = suggestion(str(given), BUNDLED)
-        raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
-    return Vocabulary.from_file(Path(given).expanduser(), template=SLOT)
-
-
 def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[str, ...]:
     """The labels of a vocabulary, as they stand in a prompt; none for None or an empty list.
 
@@ -62,7 +41,7 @@ def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[s
         return ()
     if isinstance(given, tuple):
         return Vocabulary(given, name=option, template=SLOT).labels
-    return read_vocabulary(option, given, living_artists=living_artists).labels
+    return read_vocabulary(option, given, template=SLOT, living_artists=living_artists).labels
 
 
 def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
@@ -73,7 +52,7 @@ def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
     """
     if isinstance(given, tuple):
         return given
-    if isinstance(given, str) and given in BUNDLED:
+    if isinstance(given, str) and given in LISTS:
         return clip_interrogator_labels(given)
     return read_phrases(option, given, living_artists=True)
 

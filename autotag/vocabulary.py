@@ -6,14 +6,14 @@ import html
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from autotag.broader_terms import broader_terms
 from autotag.clip_interrogator_lists import Part, clip_interrogator_labels
 from autotag.english import singular
-from autotag.errors import ConfigError, UnknownNameError
+from autotag.errors import ConfigError, UnknownNameError, suggestion
 from autotag.templates import PHOTO, SLOT, check_template
 from autotag.vocabulary_files import Row, column_cells, is_table, table_rows, text_rows
 
@@ -87,6 +87,10 @@ class Vocabulary:
         """Everything a label is called: the label itself first."""
         return (label, *self.synonyms.get(label, ()))
 
+    def all_names(self) -> tuple[str, ...]:
+        """Return the names of all labels, those of a label side by side, the label first."""
+        return tuple(name for label in self.labels for name in self.names(label))
+
     def ancestors(self, label: str) -> tuple[str, ...]:
         """Return everything broader than a label, the nearest first: ("cat", "animal") of "tabby cat"."""
         found: dict[str, None] = {}
@@ -132,8 +136,8 @@ class Vocabulary:
         ``mediums`` ("an oil painting"), ``artists`` ("by Claude Monet"), ``movements`` ("impressionism"),
         ``trendings`` ("trending on Behance"), ``flavors`` ("golden hour light") and ``negatives`` ("blurry").
         Every label of these is a phrase that can stand in a prompt, and is embedded as it is: the template is
-        ``{}``. ``things`` are everyday keywords ("tabby cat") with synonyms and broader terms; the template is
-        "a photo of {}".
+        ``{}``. ``things`` are everyday keywords ("tabby cat") with synonyms and broader terms; their template
+        is "a photo of {}".
 
         Args:
             name: which list.
@@ -145,7 +149,7 @@ class Vocabulary:
         if name not in BUNDLED:
             raise UnknownNameError("bundled vocabulary", name, BUNDLED)
         if name == "things":
-            return cls.from_file(_LISTS / "things.txt")
+            return _things()
         labels = _list(name)
         if name == "artists":
             living = _list("artists_living") if living_artists else []
@@ -209,6 +213,37 @@ class Vocabulary:
 
         terms = broader_terms(broader, labels, place)
         return cls(labels, synonyms=synonyms, name=name or path.stem, template=template, broader=terms)
+
+
+def read_vocabulary(
+    option: str, given: str | Path | Vocabulary, *, template: str = PHOTO, living_artists: bool = True
+) -> Vocabulary:
+    """Return a bundled vocabulary by its name, one in a file, or the object itself.
+
+    A text that is the name of a bundled one is that one; a file of such a name is written ``"./things"``.
+
+    Args:
+        option: what asks for it, for messages.
+        given: the name, path or vocabulary.
+        template: of a vocabulary in a file.
+        living_artists: False leaves living artists out of the bundled list.
+
+    Raises:
+        ConfigError: neither a name nor a readable file of labels.
+    """
+    if isinstance(given, Vocabulary):
+        return given
+    if isinstance(given, str) and given in BUNDLED:
+        return Vocabulary.bundled(given, living_artists=living_artists)
+    if not Path(given).expanduser().exists():
+        near = suggestion(str(given), BUNDLED)
+        raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
+    return Vocabulary.from_file(Path(given).expanduser(), template=template)
+
+
+@cache
+def _things() -> Vocabulary:
+    return Vocabulary.from_file(_LISTS / "things.txt")
 
 
 def _list(name: str) -> list[str]:

@@ -162,13 +162,15 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_vectors_of_bundled_vocabularies_come_with_autotag(name, clip_mini, tmp_path, monkeypatch):
-    labels = Vocabulary.bundled(name).labels
-    computed = np.load(write_matrix(clip_mini, labels, tmp_path))
+    vocabulary = Vocabulary.bundled(name)
+    names, template = vocabulary.all_names(), vocabulary.template
+    computed = np.load(write_matrix(clip_mini, names, tmp_path, template=template))
     monkeypatch.setattr(clip_mini, "embed_texts", lambda _: pytest.fail("it embeds what is there"))
-    found = label_matrix(clip_mini, labels, folder=tmp_path / "cache")
+    found = label_matrix(clip_mini, names, template=template, folder=tmp_path / "cache")
     np.testing.assert_allclose(found.vectors, computed, atol=1e-5)
 
 
 def test_nothing_else_is_shipped(clip_mini):
-    keys = {matrix_key(clip_mini.id, Vocabulary.bundled(name).labels, "{}") for name in BUNDLED}
+    bundled = [Vocabulary.bundled(name) for name in BUNDLED]
+    keys = {matrix_key(clip_mini.id, one.all_names(), one.template) for one in bundled}
     assert {path.stem for path in SHIPPED.glob("*.npy")} == keys

@@ -1,4 +1,4 @@
-"""Tags from the image itself, out of a user's own labels."""
+"""Tags from the image itself, out of a bundled list of labels or a user's own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from autotag.background import Background
 from autotag.embeddings import image_vectors
+from autotag.label_matrix import VocabularyMatrix
 from autotag.models.catalog import check_model
 from autotag.ranges import check_count
 from autotag.records import Tag
 from autotag.scores import Score, check_cut
-from autotag.templates import check_template, filled
-from autotag.vocabulary import Vocabulary
+from autotag.templates import check_template
+from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
-
-_TEXTS_AT_ONCE = 1024
 
 
 @dataclass
@@ -37,8 +36,9 @@ class MatchVocabulary:
     put into the template. Best first; equal scores in the vocabulary's order.
 
     Args:
-        vocabulary: a file (see ``Vocabulary.from_file``), a list of labels, a mapping of labels to
-            synonyms, or a ``Vocabulary``. A file is read when the stage is built.
+        vocabulary: the name of a bundled one such as ``"things"``, a file (see ``Vocabulary.from_file``), a
+            list of labels, a mapping of labels to synonyms, or a ``Vocabulary``. A file is read when the
+            stage is built; one that is called like a bundled vocabulary is written ``"./things"``.
         top_k: labels per image, at least 1.
         threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
             ``"cosine"`` is from -1 to 1 and belongs to one encoder.
@@ -49,7 +49,7 @@ class MatchVocabulary:
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, or the vocabulary cannot be read.
+        ConfigError: an option is out of range, or the vocabulary is unknown or cannot be read.
     """
 
     vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary
@@ -63,7 +63,7 @@ class MatchVocabulary:
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _background: Background | None = field(init=False, repr=False, compare=False)
-    _names: NDArray[np.float32] = field(init=False, repr=False, compare=False)  # (names of all labels, D)
+    _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
@@ -78,14 +78,12 @@ class MatchVocabulary:
         self._labels = _read(self.vocabulary, self.name)
 
     def setup(self, models: Models, /) -> None:
-        """Borrows the encoder, and embeds the vocabulary."""
+        """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
         self._encoder = models.encoder(self.encoder)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
         self._background = Background(self._encoder, template) if standardises else None
-        texts = [filled(template, name) for label in self._labels for name in self._labels.names(label)]
-        batches = [texts[at : at + _TEXTS_AT_ONCE] for at in range(0, len(texts), _TEXTS_AT_ONCE)]
-        self._names = np.concatenate([self._encoder.embed_texts(batch) for batch in batches])
+        self._matrix = VocabularyMatrix.embedded(self._labels, self._encoder, template=template)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:
         """Leaves the images' vectors on the samples."""
@@ -97,9 +95,7 @@ class MatchVocabulary:
             return
         vectors = image_vectors(samples, self._encoder)
         levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
-        sizes = [len(self._labels.names(label)) for label in self._labels]
-        starts = np.cumsum([0, *sizes[:-1]])
-        cosines = np.maximum.reduceat(vectors @ self._names.T, starts, axis=1)
+        cosines = self._matrix.similarities(vectors)
         for sample, row, level in zip(samples, cosines, levels, strict=True):
             sample.tags.extend(self._best(row, level))
 
@@ -121,8 +117,6 @@ class MatchVocabulary:
 def _read(
     vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary, name: str
 ) -> Vocabulary:
-    if isinstance(vocabulary, Vocabulary):
-        return vocabulary
-    if isinstance(vocabulary, str | Path):
-        return Vocabulary.from_file(vocabulary)
+    if isinstance(vocabulary, str | Path | Vocabulary):
+        return read_vocabulary(f"{name}.vocabulary", vocabulary)
     return Vocabulary(vocabulary, name=name)

@@ -6,22 +6,18 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from autotag.embeddings import image_vectors
 from autotag.errors import ConfigError
-from autotag.label_matrix import LabelMatrix, label_matrix
+from autotag.label_matrix import VocabularyMatrix
 from autotag.models.catalog import check_model
-from autotag.prompt_phrases import read_vocabulary
 from autotag.prompting import top
 from autotag.ranges import check_count
 from autotag.records import Tag
-from autotag.vocabulary import Vocabulary  # noqa: TC001 - a config is converted by the annotations
+from autotag.templates import SLOT
+from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
@@ -56,7 +52,7 @@ class RankLabels:
     name: str = "rank_labels"
     _read: dict[str, Vocabulary] = field(init=False, repr=False, compare=False)
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
-    _matrices: dict[str, LabelMatrix] = field(init=False, repr=False, compare=False)  # of all names
+    _matrices: dict[str, VocabularyMatrix] = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({"rankings"})
@@ -68,7 +64,7 @@ class RankLabels:
         self._read = {}
         for given in self.vocabularies:
             vocabulary = read_vocabulary(
-                f"{self.name}.vocabularies", given, living_artists=self.living_artists
+                f"{self.name}.vocabularies", given, template=SLOT, living_artists=self.living_artists
             )
             if vocabulary.name in self._read:
                 raise ConfigError(f"{self.name}.vocabularies: two of them are called {vocabulary.name!r}")
@@ -77,7 +73,7 @@ class RankLabels:
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
         self._matrices = {
-            name: label_matrix(self._encoder, _names(vocabulary), template=vocabulary.template, name=name)
+            name: VocabularyMatrix.embedded(vocabulary, self._encoder)
             for name, vocabulary in self._read.items()
         }
 
@@ -91,22 +87,9 @@ class RankLabels:
             return
         vectors = image_vectors(samples, self._encoder)
         for name, vocabulary in self._read.items():
-            scores = _by_label(self._matrices[name].similarities(vectors), vocabulary)
+            scores = self._matrices[name].similarities(vectors)
             for sample, row in zip(samples, scores, strict=True):
                 sample.rankings[name] = [
                     Tag.proposed(vocabulary.labels[place], float(row[place]), by=self.name)
                     for place in top(row, self.top_k)
                 ]
-
-
-def _names(vocabulary: Vocabulary) -> list[str]:
-    return [name for label in vocabulary for name in vocabulary.names(label)]
-
-
-def _by_label(scores: NDArray[np.float32], vocabulary: Vocabulary) -> NDArray[np.float32]:
-    """(B, labels): of each label's names the best score."""
-    if not vocabulary.synonyms:
-        return scores
-    counts = [len(vocabulary.names(label)) for label in vocabulary]
-    best: NDArray[np.float32] = np.maximum.reduceat(scores, np.cumsum([0, *counts[:-1]]), axis=1)
-    return best

@@ -118,7 +118,7 @@ def mini(data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, 
     help="Folder for the vectors, data/label_vectors of the package; what is in it is replaced.",
 )
 def labels(encoder: Path, output: Path) -> None:
-    """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, a second or two."""
+    """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, some seconds."""
     from autotag.label_matrix import write_matrix
     from autotag.models.pool import ModelPool
     from autotag.vocabulary import BUNDLED, Vocabulary
@@ -127,7 +127,8 @@ def labels(encoder: Path, output: Path) -> None:
         model = ModelPool(device="cpu").encoder(str(encoder))
     except AutotagError as error:
         raise click.ClickException(str(error)) from error
-    written = {write_matrix(model, Vocabulary.bundled(name).labels, output) for name in BUNDLED}
+    bundled = [Vocabulary.bundled(name) for name in BUNDLED]
+    written = {write_matrix(model, one.all_names(), output, template=one.template) for one in bundled}
     for old in set(output.glob("*.npy")) - written:
         old.unlink()
 

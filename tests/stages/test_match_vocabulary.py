@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from autotag.errors import ConfigError
@@ -41,6 +43,28 @@ def test_a_file_is_read(tmp_path):
     path.write_text("lamp\nsofa | couch\n", encoding="utf-8")
     assert [tag.text for tag in matched(MatchVocabulary(path))] == ["sofa", "lamp"]
     assert [tag.text for tag in matched(MatchVocabulary(str(path)))] == ["sofa", "lamp"]
+
+
+def test_a_bundled_vocabulary_goes_by_its_name_and_a_file_of_that_name_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "things").write_text("lamp\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    encoder = FakeEncoder({"a photo of tabby": 0.9})
+    [best] = matched(MatchVocabulary("things", top_k=1), encoder)
+    assert best.text == "tabby cat"
+    assert best.score == pytest.approx(0.9, abs=1e-6)
+    for file in ("./things", tmp_path / "things", Path("things")):
+        assert [tag.text for tag in matched(MatchVocabulary(file))] == ["lamp"]
+
+
+def test_the_vectors_of_a_long_vocabulary_are_kept_on_disk():
+    labels = {f"thing {number}": (f"item {number}",) for number in range(200)}
+    first, second, third = FakeEncoder(), FakeEncoder(), FakeEncoder()
+    tags = [matched(MatchVocabulary(labels), encoder) for encoder in (first, second)]
+    assert first.text_batches == [400]
+    assert second.text_batches == []
+    assert tags[0] == tags[1]
+    matched(MatchVocabulary(labels, template="{}"), third)
+    assert third.text_batches == [400]
 
 
 def test_top_k_and_threshold_both_cut():
@@ -91,7 +115,11 @@ def test_the_image_vector_is_left_for_the_next_stage():
         ),
         ({"score": "sigmoid"}, r"match_vocabulary\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
         ({"template": "a photo"}, r"match_vocabulary\.template is 'a photo'"),
-        ({"vocabulary": "/nowhere/rooms.txt"}, r"rooms\.txt cannot be read"),
+        (
+            {"vocabulary": "/nowhere/rooms.txt"},
+            r"match_vocabulary\.vocabulary is '/nowhere/rooms\.txt': neither a bundled vocabulary nor a file",
+        ),
+        ({"vocabulary": "thigns"}, r"neither a bundled vocabulary nor a file\. Did you mean 'things'"),
         ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no label"),
     ],
 )
