@@ -4,7 +4,7 @@ One TOML file::
 
     deny = ["picture", "*photo*"]
     prefer_my_keywords = true
-    hierarchy = ["animal|dog", "animal|dog|poodle"]
+    hierarchy = ["things", "pet|Bella"]
 
     [replacements]
     automobile = "car"
@@ -23,12 +23,13 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autotag import options
 from autotag.english import singular
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import clean, fold
+from autotag.vocabulary import Vocabulary
 from autotag.writers.xmp_writer import TAG_PATHS
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from autotag.records import Result, Tag
+
+THINGS: Literal["things"] = "things"
+"""In a hierarchy: every label of the bundled vocabulary below its broader terms."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class AlbumRules:
         deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
         prefer_my_keywords: a tag that a person uses as a keyword anywhere in the album, but for case,
             hyphens, spaces and plural, is spelt as the person spells it.
-        hierarchy: what tags belong to, outermost first: ``"animal|dog"``.
+        hierarchy: what tags belong to, outermost first: ``"animal|dog"``. ``"things"``, alone or among them,
+            stands for the broader terms of the bundled vocabulary; a path of one's own comes before those.
         replacements: tag -> the tag that is written instead.
         synonyms: tag -> tags that are written besides, with its score.
 
@@ -56,7 +61,7 @@ class AlbumRules:
 
     deny: tuple[str, ...] = ()
     prefer_my_keywords: bool = False
-    hierarchy: tuple[str, ...] = ()
+    hierarchy: tuple[str, ...] | Literal["things"] = ()
     replacements: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -70,14 +75,16 @@ class AlbumRules:
                     f"album rules: replacements.{word!r} = {instead!r} is empty; "
                     "to drop a tag, put it into deny."
                 )
-        for path in self.hierarchy:
+        for path in self._own_paths():
             if len(path.split("|")) < 2 or not all(map(clean, path.split("|"))):
-                raise ConfigError(f"album rules: hierarchy holds {path!r}; write it like 'animal|dog'.")
+                raise ConfigError(
+                    f"album rules: hierarchy holds {path!r}; write it like 'animal|dog', or 'things'."
+                )
         self._check_leaves()
 
     def _check_leaves(self) -> None:
         leaves: dict[str, str] = {}
-        for path in self.hierarchy:
+        for path in self._own_paths():
             leaf = fold(path.rpartition("|")[2])
             if leaf in leaves:
                 raise ConfigError(
@@ -115,8 +122,7 @@ class AlbumRules:
         if self == AlbumRules():
             return result
         tags = _each_once(self._tags(result.tags, mine or {}))
-        paths = _paths(self.hierarchy)
-        belongs = {tag.text: paths[fold(tag.text)] for tag in tags if fold(tag.text) in paths}
+        belongs = {tag.text: path for tag in tags if (path := self._path(tag.text))}
         extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
         return replace(result, tags=tuple(tags), extras=extras)
 
@@ -130,6 +136,14 @@ class AlbumRules:
             for word in (text, *besides.get(fold(text), ())):
                 if not self._denies(word):
                     yield tag if word == tag.text else replace(tag, text=word)
+
+    def _own_paths(self) -> tuple[str, ...]:
+        return () if self.hierarchy == THINGS else tuple(path for path in self.hierarchy if path != THINGS)
+
+    def _path(self, text: str) -> str:
+        """What a tag belongs to and the tag itself, as a path; empty for nothing."""
+        own = _paths(self._own_paths()).get(fold(text), "")
+        return own or (_path_of_things(text) if THINGS in self.hierarchy else "")
 
     def _denies(self, word: str) -> bool:
         return any(fnmatchcase(fold(word), fold(pattern)) for pattern in self.deny)
@@ -158,6 +172,13 @@ def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
     """Folded leaf -> its cleaned path."""
     cleaned = ("|".join(map(clean, path.split("|"))) for path in hierarchy)
     return {fold(path.rpartition("|")[2]): path for path in cleaned}
+
+
+def _path_of_things(text: str) -> str:
+    """The path of a tag that names a label of the vocabulary and has a broader term, else an empty text."""
+    things = Vocabulary.bundled(THINGS)
+    label = things.label_of(text)
+    return "|".join((*things.path(label)[:-1], text)) if label in things.broader else ""
 
 
 def _each_once(tags: Iterable[Tag]) -> list[Tag]:

@@ -46,6 +46,24 @@ def test_the_hierarchy_is_in_the_extras_for_every_writer():
     assert rules.applied(result).extras == {"tag_paths": {"Poodle": "animal|dog|poodle"}}
 
 
+@pytest.mark.parametrize("hierarchy", ["things", ("things",)])
+def test_labels_of_things_are_put_below_their_broader_terms(hierarchy):
+    tags = ("tabby cat", "Couches", "animal", "brown dog", "thing|cat")
+    result = Result("a.jpg", (1, 1), tags=tuple(Tag.proposed(text, 0.5, "test") for text in tags))
+    assert AlbumRules(hierarchy=hierarchy).applied(result).extras == {
+        "tag_paths": {"tabby cat": "animal|cat|tabby cat", "Couches": "object|furniture|Couches"}
+    }
+
+
+def test_my_own_paths_come_before_those_of_things(tmp_path):
+    rules = read(tmp_path, 'hierarchy = ["things", "pet|Tabby cat"]')
+    result = Result(
+        "a.jpg", (1, 1), tags=tuple(Tag.proposed(text, 0.5, "test") for text in ("tabby cat", "dog"))
+    )
+    assert rules.applied(result).extras == {"tag_paths": {"tabby cat": "pet|Tabby cat", "dog": "animal|dog"}}
+    assert read(tmp_path, 'hierarchy = "things"') == AlbumRules(hierarchy="things")
+
+
 def test_no_rules_change_nothing():
     result = Result("a.jpg", (1, 1), tags=(Tag.proposed("dog", 0.5, "test"),))
     assert AlbumRules().applied(result) is result
@@ -71,7 +89,8 @@ def test_an_unknown_rule_is_refused_with_the_near_miss(tmp_path):
     [
         ('deny = "picture"', "deny = 'picture' does not fit"),
         ('deny = [" "]', "deny holds an empty word"),
-        ('hierarchy = ["dog"]', "hierarchy holds 'dog'"),
+        ('hierarchy = ["dog"]', "hierarchy holds 'dog'; write it like 'animal|dog', or 'things'"),
+        ('hierarchy = "animals"', "hierarchy = 'animals' does not fit"),
         ('hierarchy = ["animal|dog", "pet|Dog"]', "in two places: 'animal|dog' and 'pet|Dog'"),
         ('[replacements]\na = ""', "to drop a tag, put it into deny"),
         ("deny = [", "is no TOML file"),

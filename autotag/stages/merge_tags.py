@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from autotag.english import singular
+from autotag.errors import ConfigError
+from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from autotag.records import Sample, Tag
+
+Broader = Literal["keep", "add", "drop"]
 
 
 @dataclass
@@ -28,13 +33,28 @@ class MergeTags:
     a general word that fits better than the phrase, such as "dog" beside "brown dog", is what people search
     their albums for, and stays.
 
+    Synonyms of the vocabulary merge to their label where the label is among the tags; of others the
+    best-scored survives, so that no text comes out that nobody proposed.
+
+    Broader terms come last. A tag brings those of its label that are not there yet, the nearest first, behind
+    itself, with its own scores and source: what holds of the narrower holds of the broader. A broader tag is
+    dropped only beside a narrower one that scores as high or higher by the latest stage that scored both.
+
     Args:
         case: "Dog" and "dog".
         plural: "dogs" and "dog"; "women" and "woman". The last word of a phrase counts.
         duplicate: the same text twice, as when two stages propose it.
         substring: "racket" beside a better "tennis racket"; whole words only, and told apart as
             ``case`` and ``plural`` say.
+        broader: "keep" leaves broader terms as they are, "add" brings in "cat" and "animal" beside
+            "tabby cat", "drop" takes "cat" out beside a "tabby cat" that fits as well.
+        vocabulary: where synonyms and broader terms are from: a bundled vocabulary's name, a file (see
+            ``Vocabulary.from_file``) or a ``Vocabulary``; None for none.
         name: the stage's name.
+
+    Raises:
+        ConfigError: ``broader`` is unknown, wants a vocabulary that has no broader terms, or the vocabulary
+            cannot be read.
     """
 
     _: KW_ONLY
@@ -42,15 +62,36 @@ class MergeTags:
     plural: bool = True
     duplicate: bool = True
     substring: bool = True
+    broader: Broader = "keep"
+    vocabulary: str | Path | Vocabulary | None = "things"
     name: str = "merge_tags"
+    _labels: Vocabulary | None = field(init=False, repr=False, compare=False, default=None)
 
     requires: ClassVar[frozenset[str]] = frozenset({"tags"})
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
+    def __post_init__(self) -> None:
+        if self.broader not in get_args(Broader):
+            allowed = ", ".join(map(repr, get_args(Broader)))
+            raise ConfigError(f"{self.name}.broader is {self.broader!r}; allowed: {allowed}")
+        if self.vocabulary is not None:
+            self._labels = read_vocabulary(f"{self.name}.vocabulary", self.vocabulary)
+        if self.broader != "keep" and not (self._labels and self._labels.broader):
+            raise ConfigError(
+                f"{self.name}.broader is {self.broader!r}, but {self.name}.vocabulary has no broader terms; "
+                "take 'things', or a text file of lines such as 'tabby cat < cat'"
+            )
+
     def __call__(self, samples: Sequence[Sample], /) -> None:
         for sample in samples:
-            merged = [_merged(group) for group in self._groups(sample.tags)]
-            sample.tags = self._without_substrings(merged) if self.substring else merged
+            tags = [self._merged(group) for group in self._groups(sample.tags)]
+            if self.substring:
+                tags = self._without_substrings(tags)
+            if self.broader == "add":
+                tags = list(self._with_broader(tags))
+            elif self.broader == "drop":
+                tags = self._without_broader(tags)
+            sample.tags = tags
 
     def _groups(self, tags: Sequence[Tag]) -> list[list[Tag]]:
         """Tags that say the same, in the order of the first of each group."""
@@ -59,8 +100,65 @@ class MergeTags:
         for tag in tags:
             repetition = 0 if self.duplicate else seen[tag.text]
             seen[tag.text] += 1
-            groups.setdefault((self._same(tag.text), repetition), []).append(tag)
+            groups.setdefault((self._meaning(tag.text), repetition), []).append(tag)
         return list(groups.values())
+
+    def _merged(self, group: Sequence[Tag]) -> Tag:
+        """One tag with the scores of all, that of ``score`` last."""
+        scale = _last_stage(group[0])
+        comparable = [tag for tag in group if _last_stage(tag) == scale]
+        best = max(comparable, key=lambda tag: tag.score)
+        scores: dict[str, float] = {}
+        for tag in group:
+            for stage, score in tag.scores.items():
+                scores[stage] = max(score, scores.get(stage, score))
+        if scale is not None:
+            scores[scale] = scores.pop(scale)
+        return replace(
+            group[0], text=self._text([best, *comparable, *group]), score=best.score, scores=scores
+        )
+
+    def _text(self, group: Sequence[Tag]) -> str:
+        """The first text that is the label itself, else the first."""
+        meaning = self._meaning(group[0].text)
+        return next((tag.text for tag in group if self._same(tag.text) == meaning), group[0].text)
+
+    def _with_broader(self, tags: Sequence[Tag]) -> Iterator[Tag]:
+        """The tags, each followed by the broader terms that it is the first to bring."""
+        there = {self._meaning(tag.text) for tag in tags}
+        brought: dict[str, list[Tag]] = {}
+        for tag in tags:
+            for term in self._ancestors(tag):
+                brought.setdefault(term, []).append(replace(tag, text=term))
+        for tag in tags:
+            yield tag
+            for term in self._ancestors(tag):
+                if self._meaning(term) not in there:
+                    there.add(self._meaning(term))
+                    yield self._merged(brought[term])
+
+    def _without_broader(self, tags: Sequence[Tag]) -> list[Tag]:
+        """The tags but those that a narrower one makes superfluous."""
+        narrower: dict[str, list[Tag]] = {}
+        for tag in tags:
+            for term in self._ancestors(tag):
+                narrower.setdefault(self._meaning(term), []).append(tag)
+        return [
+            tag
+            for tag in tags
+            if not any(_fits_as_well(other, tag) for other in narrower.get(self._meaning(tag.text), ()))
+        ]
+
+    def _ancestors(self, tag: Tag) -> tuple[str, ...]:
+        label = self._labels.label_of(tag.text) if self._labels else None
+        return self._labels.ancestors(label) if self._labels and label else ()
+
+    def _meaning(self, text: str) -> str:
+        """What texts share that are one tag: what a synonym's label says, else what the text says."""
+        label = self._labels.label_of(text) if self._labels else None
+        if label is None or singular(text.casefold()) == singular(label.casefold()):
+            return self._same(text)
+        return self._same(label)
 
     def _same(self, text: str) -> str:
         """What two texts share that the rules in force take for one."""
@@ -79,18 +177,6 @@ class MergeTags:
         ]
 
 
-def _merged(group: Sequence[Tag]) -> Tag:
-    """One tag with the scores of all."""
-    first = group[0]
-    comparable = [tag for tag in group if _last_stage(tag) == _last_stage(first)]
-    best = max(comparable, key=lambda tag: tag.score)
-    scores: dict[str, float] = {}
-    for tag in group:
-        for stage, score in tag.scores.items():
-            scores[stage] = max(score, scores.get(stage, score))
-    return replace(first, text=best.text, score=best.score, scores=scores)
-
-
 def _last_stage(tag: Tag) -> str | None:
     """The stage on whose scale ``tag.score`` is."""
     return next(reversed(list(tag.scores)), None)
@@ -104,3 +190,9 @@ def _contains(longer: tuple[str, ...], shorter: tuple[str, ...]) -> bool:
 
 def _outscored(tag: Tag, other: Tag) -> bool:
     return _last_stage(tag) == _last_stage(other) and tag.score < other.score
+
+
+def _fits_as_well(tag: Tag, other: Tag) -> bool:
+    """Whether a tag scores as high as another, or higher, by the latest stage that scored both."""
+    shared = [stage for stage in tag.scores if stage in other.scores]
+    return bool(shared) and tag.scores[shared[-1]] >= other.scores[shared[-1]]
