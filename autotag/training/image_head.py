@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,20 +38,24 @@ class HeadPlan:
         weight_decay: of AdamW.
         photos_per_step: photographs of each set a step.
         synthetic_per_step: synthetic features a step.
+        mixed_share: share of photographs that are mixed with another one.
         noise: deviation of Gaussian noise on features, relative to each feature's own deviation.
-        class_weight: of the loss on the classes of ImageNet.
+        class_weight: of the loss on the classes of ImageNet by a softmax.
+        each_class_weight: of that by a sigmoid.
         broader_weight: of the loss on their broader terms.
         caption_weight: of the contrastive loss.
         seed: of every random choice.
     """
 
-    steps: int = 2000
-    learning_rate: float = 1.5e-3
+    steps: int = 900
+    learning_rate: float = 1e-3
     weight_decay: float = 0.1
     photos_per_step: int = 192
     synthetic_per_step: int = 256
-    noise: float = 0.1
-    class_weight: float = 2.0
+    mixed_share: float = 0.5
+    noise: float = 0.15
+    class_weight: float = 4.0
+    each_class_weight: float = 0.3
     broader_weight: float = 0.05
     caption_weight: float = 0.25
     seed: int = 3
@@ -86,7 +91,7 @@ class LabelledFeatures:
     Attributes:
         features: (N, V, F) float16, V views of each.
         labels: rows of ``HeadTexts.vectors``, L of them.
-        present: (N, L) uint8: 1 it is there, 0 it is not, 2 nobody knows.
+        present: (N, L) uint8: 1 it is there, 0 it is not.
         weight: of the loss on these labels.
         exclusive: whether exactly one label is there, which then also is a softmax over the labels.
         captions: per photograph the rows of ``HeadTexts.captions``; None for photographs without captions.
@@ -167,7 +172,7 @@ def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None
     """
     count = len(classes.bias)
     head.fc1.weight[:count] = classes.weight * 0.5  # type: ignore[union-attr,operator,index]
-    head.fc1.bias[:count] = classes.bias * 0.5 - 0.5  # type: ignore[union-attr,operator,index]
+    head.fc1.bias[:count] = classes.bias * 0.5 - 1.0  # type: ignore[union-attr,operator,index]
     head.fc2.weight[:, :count] = class_vectors.T * 0.3  # type: ignore[union-attr,index]
     head.fc2.weight[:, count:] *= 0.1  # type: ignore[union-attr,index]
 
@@ -210,6 +215,20 @@ class SyntheticFeatures:
         amount = 4 + 10 * torch.rand(count, 1, generator=random)
         faded = torch.lerp(base[rows], self._mean, 0.7 * torch.rand(count, 1, generator=random))
         return (faded + amount * self._shifts[towards]).clamp(min=0).minimum(self._largest)
+
+
+class _Mixture(NamedTuple):
+    """Photographs that are each mixed with another one (mixup, Zhang et al. 2018, arXiv:1710.09412).
+
+    Attributes:
+        own: (B,) int64 numbers.
+        other: (B,) int64 numbers.
+        share: (B, 1) float32, of the other one, from 0 to 0.5.
+    """
+
+    own: Tensor
+    other: Tensor
+    share: Tensor
 
 
 @dataclass
@@ -268,42 +287,60 @@ class ImageHeadTrainer:
 
     def _losses(self) -> dict[str, Tensor]:
         plan = self.plan
-        rows = [self._pick(len(each.features), plan.photos_per_step) for each in self.sets]
-        seen = [self._features(each, picked) for each, picked in zip(self.sets, rows, strict=True)]
+        rows = [self._mixture(len(each.features)) for each in self.sets]
+        seen = [self._features(each, mixed) for each, mixed in zip(self.sets, rows, strict=True)]
         real = torch.cat(seen)
         features = torch.cat([real, self._synthetic(real, plan.synthetic_per_step, self._random)])
         vectors = F.normalize(self.head(features), dim=-1)
         mapped = self.text_map(self.texts.vectors)
-        counts = [torch.full((len(picked),), each.classes_count) for each, picked in zip(self.sets, rows, strict=True)]
+        counts = [torch.full((len(mixed.own),), each.classes_count) for each, mixed in zip(self.sets, rows, strict=True)]
         counting = torch.cat([*counts, torch.ones(plan.synthetic_per_step, dtype=torch.bool)])
         targets = self.classes.probabilities(features[counting])
         losses = {
-            "classes": plan.class_weight * self._class_loss(vectors[counting], targets, mapped),
+            **self._class_losses(vectors[counting], targets, mapped),
             "broader": plan.broader_weight * self._broader_loss(vectors[counting], targets, mapped),
         }
-        own = vectors[: len(real)].split([len(picked) for picked in rows])
+        own = vectors[: len(real)].split([len(mixed.own) for mixed in rows])
         labels = [self._label_loss(*each, mapped) for each in zip(self.sets, own, rows, strict=True)]
         losses["labels"] = torch.stack(labels).sum()
         captions = [
-            self._caption_loss(v, [each.captions[row] for row in picked.tolist()])
-            for each, v, picked in zip(self.sets, own, rows, strict=True)
+            self._caption_loss(seen_as, [each.captions[row] for row in mixed.own.tolist()])
+            for each, seen_as, mixed in zip(self.sets, own, rows, strict=True)
             if each.captions is not None
         ]
         if captions:
             losses["captions"] = plan.caption_weight * torch.stack(captions).sum()
         return losses
 
-    def _features(self, photos: LabelledFeatures, rows: Tensor) -> Tensor:
-        views = self._pick(photos.features.shape[1], len(rows))
-        features = torch.from_numpy(photos.features[rows.numpy(), views.numpy()]).float()
-        noise = torch.randn(features.shape, generator=self._random)
-        return (features + self.plan.noise * self._deviation * noise).clamp(min=0)
+    def _mixture(self, total: int) -> _Mixture:
+        count = self.plan.photos_per_step
+        share = 0.5 * torch.rand(count, 1, generator=self._random)
+        mixed = torch.rand(count, 1, generator=self._random) < self.plan.mixed_share
+        return _Mixture(self._pick(total, count), self._pick(total, count), share * mixed)
 
-    def _class_loss(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> Tensor:
-        picks = torch.rand(len(self.classes.names), generator=self._random).tolist()
-        named = [names[int(pick * len(names))] for names, pick in zip(self.classes.names, picks, strict=True)]
-        logits = vectors @ mapped[named].T * self.scales.classes.exp().clamp(max=100)
-        return F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean")
+    def _features(self, photos: LabelledFeatures, rows: _Mixture) -> Tensor:
+        own, other = (self._views(photos, picked) for picked in (rows.own, rows.other))
+        noise = torch.randn(own.shape, generator=self._random)
+        return (torch.lerp(own, other, rows.share) + self.plan.noise * self._deviation * noise).clamp(min=0)
+
+    def _views(self, photos: LabelledFeatures, rows: Tensor) -> Tensor:
+        views = self._pick(photos.features.shape[1], len(rows))
+        return torch.from_numpy(photos.features[rows.numpy(), views.numpy()]).float()
+
+    def _class_losses(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> dict[str, Tensor]:
+        """By a softmax, which tells classes apart, and by a sigmoid, which puts them on the scale of labels."""
+        picks = 2 * torch.rand(len(self.classes.names), generator=self._random) - 1  # half the time the first
+        named = [
+            names[int(max(0.0, pick) * len(names))]
+            for names, pick in zip(self.classes.names, picks.tolist(), strict=True)
+        ]
+        cosines = vectors @ mapped[named].T
+        logits = cosines * self.scales.classes.exp().clamp(max=100)
+        each = F.binary_cross_entropy_with_logits(self.scales.sigmoid_logits(cosines), targets, reduction="sum")
+        return {
+            "classes": self.plan.class_weight * F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean"),
+            "each_class": self.plan.each_class_weight * each / len(vectors),
+        }
 
     def _broader_loss(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> Tensor:
         logits = self.scales.sigmoid_logits(vectors @ mapped[self.classes.broader].T)
@@ -311,19 +348,17 @@ class ImageHeadTrainer:
         return F.binary_cross_entropy_with_logits(logits, shares, reduction="sum") / len(vectors)
 
     def _label_loss(
-        self, photos: LabelledFeatures, vectors: Tensor, rows: Tensor, mapped: Tensor
+        self, photos: LabelledFeatures, vectors: Tensor, rows: _Mixture, mapped: Tensor
     ) -> Tensor:
         if not len(photos.labels):
             return vectors.new_zeros(())
         cosines = vectors @ mapped[photos.labels].T
-        present = photos.present[rows]
-        known = (present < 2).float()
+        present = torch.lerp(photos.present[rows.own].float(), photos.present[rows.other].float(), rows.share)
         logits = self.scales.sigmoid_logits(cosines)
-        each = F.binary_cross_entropy_with_logits(logits, present.clamp(max=1).float(), weight=known, reduction="sum")
-        loss = photos.weight * each / len(rows)
+        each = F.binary_cross_entropy_with_logits(logits, present, reduction="sum")
+        loss = photos.weight * each / len(vectors)
         if photos.exclusive:
-            logits = cosines * self.scales.classes.exp().clamp(max=100)
-            loss = loss + 0.3 * F.cross_entropy(logits, (present == 1).float().argmax(dim=1))
+            loss = loss + 0.3 * F.cross_entropy(cosines * self.scales.classes.exp().clamp(max=100), present)
         return loss
 
     def _caption_loss(self, vectors: Tensor, owned: list[list[int]]) -> Tensor:

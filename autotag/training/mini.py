@@ -71,6 +71,7 @@ SENTENCE_TOKENS = 20_000
 DIMENSIONS = 512
 TINY_PHOTOS = 10_000
 BLANK_PICTURES = 400
+LEAST_WORDS = 10
 VIEWS = {
     "coco": ViewPlan(6, 1),
     "scenes": ViewPlan(4, 1),
@@ -108,7 +109,7 @@ class EncoderPlans:
 
     head: HeadPlan = field(default_factory=HeadPlan)
     text: TextPlan = field(default_factory=TextPlan)
-    last: HeadPlan = field(default_factory=lambda: HeadPlan(steps=500, learning_rate=3e-4, seed=6))
+    last: HeadPlan = field(default_factory=lambda: HeadPlan(steps=250, learning_rate=3e-4, seed=6))
 
 
 @dataclass(frozen=True)
@@ -380,7 +381,7 @@ def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) ->
 
 def _names(photos: Photos, things: Vocabulary, classes: ImageNetClasses) -> list[str]:
     """Every name that the image head learns by: of classes, broader terms, objects, scenes, words of captions."""
-    words = count_words(photos.flickr.captions, least=8).words
+    words = count_words(photos.flickr.captions, least=LEAST_WORDS).words
     of_classes = (name for names in classes.names for name in names)
     broader = (*_classes_below(classes, things), *_labels_below(photos.coco.labels, things))
     return sorted({*of_classes, *broader, *photos.coco.labels, *photos.scenes.labels, *words})
@@ -437,10 +438,10 @@ _SAY_LITTLE = {"object", "place", "activity", "event", "nature", "body"}
 def _labelled_sets(
     photos: Photos, features: dict[str, Features], things: Vocabulary, row: dict[str, int]
 ) -> list[LabelledFeatures]:
-    words = count_words(photos.flickr.captions, least=8)
+    words = count_words(photos.flickr.captions, least=LEAST_WORDS)
     starts = np.cumsum([0, *(len(texts) for texts in photos.flickr.captions)])
     return [
-        _tagged_set(photos.coco, features["coco"], things, row, weight=0.3),
+        _tagged_set(photos.coco, features["coco"], things, row, weight=0.2),
         LabelledFeatures(
             features["scenes"].pooled,
             torch.tensor([row[label] for label in photos.scenes.labels]),
@@ -452,7 +453,7 @@ def _labelled_sets(
             features["flickr8k"].pooled,
             torch.tensor([row[word] for word in words.words]),
             words.present.to(torch.uint8),
-            weight=0.1,
+            weight=0.07,
             captions=[list(range(start, end)) for start, end in zip(starts[:-1], starts[1:], strict=True)],
         ),
         LabelledFeatures(

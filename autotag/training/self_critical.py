@@ -8,18 +8,24 @@ said stays English.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipForConditionalGeneration, DynamicCache, EncoderDecoderCache
+from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
 from autotag.evaluation.captions import CiderD
 from autotag.training.captioner import CaptionedInputs, caption_ids, caption_logits, caption_loss, vision_states
 from autotag.training.checkpoints import Checkpoint, seeded
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
+
+_PARAMETERS = inspect.signature(BlipTextLMHeadModel.forward).parameters
+_CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"
+"""How the installed transformers calls the keys and values of the words so far."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,8 @@ class SelfCriticalTrainer:
                     input_ids=ids[:, -1:],
                     attention_mask=torch.ones_like(ids),
                     encoder_hidden_states=states,
-                    past_key_values=cache,
                     use_cache=True,
+                    **{_CACHE: cache},
                 ).logits[:, -1]
             chosen = torch.multinomial(logits.float().softmax(-1), 1, generator=self._random)
             ids = torch.cat([ids, torch.where(going[:, None], chosen, 0)], dim=1)

@@ -33,11 +33,11 @@ class TextPlan:
         seed: of every random choice.
     """
 
-    steps: int = 4000
+    steps: int = 2600
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     texts_per_step: int = 256
-    names_share: float = 0.6
+    names_share: float = 0.75
     similarity_weight: float = 20.0
     seed: int = 4
 

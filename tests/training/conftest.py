@@ -99,6 +99,33 @@ def clip() -> tuple[open_clip.CLIP, Tokenize]:
     return model, tokenize
 
 
+MakeBlip = Callable[[transformers.BertTokenizer], transformers.BlipForConditionalGeneration]
+
+
+@pytest.fixture(scope="session")
+def tiny_blip() -> MakeBlip:
+    """Makes a BLIP of random weights, the same ones each time, for 32 pixels and a tokenizer."""
+
+    def make(tokenizer: transformers.BertTokenizer) -> transformers.BlipForConditionalGeneration:
+        shape = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2}
+        text = {
+            **shape,
+            "encoder_hidden_size": 48,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 32,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.sep_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        vision = {**shape, "image_size": 32, "patch_size": 8, "initializer_range": 0.02}
+        torch.manual_seed(0)
+        config = transformers.BlipConfig(vision_config=vision, text_config=text)
+        return transformers.BlipForConditionalGeneration(config)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     """A sentence transformer of the teacher's kind with random weights and a small vocabulary."""

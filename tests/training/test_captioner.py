@@ -1,46 +1,38 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import timm
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
+from transformers import BertTokenizer, BlipForConditionalGeneration
 
 from autotag.training.augmentation import normalized
 from autotag.training.captioner import (
+    CaptionedInputs,
     CaptionPlan,
     CaptionTrainer,
-    DistillationPlan,
-    FeatureTeacher,
-    VisionDistiller,
     caption_ids,
     caption_loss,
 )
+from autotag.training.checkpoints import Checkpoint
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
-from autotag.training.encoder import MEAN, STD, WordTable, count_words
+from autotag.training.encoder import MEAN, STD
+from autotag.training.inputs import PixelInputs
 from autotag.training.text_vocabulary import caption_tokenizer
+from autotag.training.words import WordTable, count_words
+
+MakeBlip = Callable[[BertTokenizer], BlipForConditionalGeneration]
 
 PLAN = CaptionPlan(
-    steps=60, learning_rate=4e-3, photos_per_step=12, captions_per_photo=1, smallest_crop=1.0, max_tokens=8
+    steps=60, learning_rate=4e-3, photos_per_step=12, captions_per_photo=1, vision_factor=0.5, max_tokens=8
 )
 
 
-def tiny_blip(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
-    shape = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2}
-    text = {
-        **shape,
-        "encoder_hidden_size": 48,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 32,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.sep_token_id,
-        "sep_token_id": tokenizer.sep_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {**shape, "image_size": 32, "patch_size": 8, "initializer_range": 0.02}
-    torch.manual_seed(0)
-    return BlipForConditionalGeneration(BlipConfig(vision_config=vision, text_config=text))
+def one_photo(captions: list[str]) -> CaptionedInputs:
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    return CaptionedInputs(PixelInputs(pixels, size=32, smallest=1.0, mean=MEAN, std=STD), [captions])
 
 
 @pytest.fixture
@@ -52,7 +44,7 @@ def colours(labelled: LabelledPhotos) -> CaptionedPhotos:
 
 @pytest.fixture
 def words(colours: CaptionedPhotos) -> WordTable:
-    return count_words(colours, least=1)
+    return count_words(colours.captions, least=1)
 
 
 @pytest.fixture
@@ -60,18 +52,22 @@ def tokenizer(colours: CaptionedPhotos) -> BertTokenizer:
     return caption_tokenizer((text for texts in colours.captions for text in texts), least=1)
 
 
-@pytest.fixture(scope="module")
-def teacher() -> FeatureTeacher:
-    torch.manual_seed(0)
-    return FeatureTeacher(timm.create_model("resnet10t", num_classes=0), grid=4)
+@pytest.fixture
+def photos(colours: CaptionedPhotos) -> CaptionedInputs:
+    inputs = PixelInputs(colours.pixels, size=32, smallest=1.0, mean=MEAN, std=STD)
+    return CaptionedInputs(inputs, colours.captions)
 
 
 def test_a_blip_learns_to_caption_two_kinds_of_colours(
-    tokenizer: BertTokenizer, colours: CaptionedPhotos, words: WordTable, unseen: LabelledPhotos
+    tiny_blip: MakeBlip,
+    tokenizer: BertTokenizer,
+    photos: CaptionedInputs,
+    words: WordTable,
+    unseen: LabelledPhotos,
 ) -> None:
     model = tiny_blip(tokenizer)
     losses: list[dict[str, float]] = []
-    CaptionTrainer(model, tokenizer, colours, words, PLAN).run(lambda step, each: losses.append(each))
+    CaptionTrainer(model, tokenizer, photos, words, PLAN).run(lambda step, each: losses.append(each))
     assert len(losses) == 60
     assert losses[-1]["words"] < losses[0]["words"]
     pixels = normalized(unseen.pixels.float() / 255, MEAN, STD)
@@ -84,66 +80,67 @@ def test_a_blip_learns_to_caption_two_kinds_of_colours(
 
 
 def test_a_vision_rate_of_0_leaves_the_tower_as_it_is(
-    tokenizer: BertTokenizer, colours: CaptionedPhotos, words: WordTable
+    tiny_blip: MakeBlip, tokenizer: BertTokenizer, photos: CaptionedInputs, words: WordTable
 ) -> None:
     model = tiny_blip(tokenizer)
     tower = [weight.clone() for weight in model.vision_model.parameters()]
     decoder = [weight.clone() for weight in model.text_decoder.parameters()]
     plan = replace(PLAN, steps=2, vision_factor=0.0)
-    CaptionTrainer(model, tokenizer, colours, words, plan).run()
+    CaptionTrainer(model, tokenizer, photos, words, plan).run()
     assert all(map(torch.equal, tower, model.vision_model.parameters()))
     assert not all(map(torch.equal, decoder, model.text_decoder.parameters()))
 
 
-def test_all_captions_of_a_photograph_come_before_any_comes_twice(tokenizer: BertTokenizer) -> None:
+def test_all_captions_of_a_photograph_come_before_any_comes_twice(
+    tiny_blip: MakeBlip, tokenizer: BertTokenizer
+) -> None:
     texts = ["warm", "cold", "grey"]
-    photos = CaptionedPhotos(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [texts])
+    photos = one_photo(texts)
     plan = replace(PLAN, captions_per_photo=5)
-    trainer = CaptionTrainer(tiny_blip(tokenizer), tokenizer, photos, count_words(photos, least=1), plan)
+    trainer = CaptionTrainer(tiny_blip(tokenizer), tokenizer, photos, count_words([texts], least=1), plan)
+    trainer._random.manual_seed(0)
     rows = [tuple(row) for row in trainer._captions_of(0).tolist()]
     assert len(rows) == 5
     assert len(set(rows[:3])) == 3
     assert rows[3:] == rows[:2]
 
 
-def test_the_distilled_tower_comes_nearer_to_the_teacher(
-    tokenizer: BertTokenizer,
-    colours: CaptionedPhotos,
-    words: WordTable,
-    labelled: LabelledPhotos,
-    teacher: FeatureTeacher,
+def test_photographs_are_drawn_by_their_weights() -> None:
+    inputs = PixelInputs(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), size=8, smallest=1.0, mean=MEAN, std=STD)
+    photos = CaptionedInputs(inputs, [["one"], ["two"], ["three"]], torch.tensor([0.0, 0.5, 0.5]))
+    drawn = photos.draw(50, torch.Generator().manual_seed(0)).tolist()
+    assert set(drawn) == {1, 2}
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
+    tiny_blip: MakeBlip, tokenizer: BertTokenizer, photos: CaptionedInputs, words: WordTable, tmp_path: Path
 ) -> None:
-    vision = tiny_blip(tokenizer).vision_model
-    plan = DistillationPlan(steps=25, learning_rate=4e-3, labelled_per_step=8, captioned_per_step=8)
-    losses: list[dict[str, float]] = []
-    distiller = VisionDistiller(vision, teacher, colours, words, labelled, plan)
-    distiller.run(lambda step, each: losses.append(each))
-    assert set(losses[0]) == {"features", "vector", "words", "classes"}
-    for name in ("features", "vector", "words"):
-        first, last = (sum(each[name] for each in part) for part in (losses[:5], losses[-5:]))
-        assert last < 0.95 * first, name
+    """Killed after two of four steps: the file is of the second step, the plan is the whole one."""
 
+    class Killed(Exception):
+        pass
 
-def test_a_tower_can_be_distilled_without_classes(
-    tokenizer: BertTokenizer, colours: CaptionedPhotos, words: WordTable, teacher: FeatureTeacher
-) -> None:
-    losses: list[dict[str, float]] = []
-    plan = DistillationPlan(steps=1, captioned_per_step=4)
-    distiller = VisionDistiller(tiny_blip(tokenizer).vision_model, teacher, colours, words, None, plan)
-    distiller.run(lambda step, each: losses.append(each))
-    assert set(losses[0]) == {"features", "vector", "words"}
+    def kill(step: int, losses: dict[str, float]) -> None:
+        if step == 3:
+            raise Killed
 
+    plan = replace(PLAN, steps=4)
+    whole, parted = tiny_blip(tokenizer), tiny_blip(tokenizer)
 
-def test_the_teacher_gives_a_target_for_every_patch_and_a_vector(teacher: FeatureTeacher) -> None:
-    pixels = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    features, vectors = teacher(pixels)
-    channels = sum(each["num_chs"] for each in teacher.trunk.feature_info[-2:])
-    assert features.shape == (3, 16, channels)
-    torch.testing.assert_close(features.mean(dim=(0, 1)), torch.zeros(channels), atol=1e-4, rtol=0)
-    assert vectors.shape == (3, 512)
-    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
-    assert not features.requires_grad
-    assert not teacher.trunk.training
+    def trainer(model: BlipForConditionalGeneration, checkpoint: Checkpoint) -> CaptionTrainer:
+        torch.manual_seed(0)
+        return CaptionTrainer(model, tokenizer, photos, words, plan, checkpoint)
+
+    trainer(whole, Checkpoint(None)).run()
+    file = tmp_path / "captions.pt"
+    with pytest.raises(Killed):
+        trainer(parted, Checkpoint(file, every=0)).run(kill)
+    again = tiny_blip(tokenizer)
+    steps: list[int] = []
+    trainer(again, Checkpoint(file, every=0)).run(lambda step, _: steps.append(step))
+    assert steps == [3, 4]
+    for one, two in zip(whole.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_captions_begin_and_end_with_blips_tokens(tokenizer: BertTokenizer) -> None:
@@ -156,18 +153,19 @@ def test_captions_begin_and_end_with_blips_tokens(tokenizer: BertTokenizer) -> N
     assert ids[1:].tolist() == [[begin, warm, end, 0, 0, 0], [begin, *[cold] * 4, end]]
 
 
-def test_a_model_may_begin_captions_with_a_token_that_its_tokenizer_does_not_know() -> None:
+def test_a_model_may_begin_captions_with_a_token_that_its_tokenizer_does_not_know(
+    tiny_blip: MakeBlip,
+) -> None:
     """As published BLIPs do: their [DEC] is in the model's configuration only."""
     vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog"])}
     tokenizer = BertTokenizer(vocab=vocabulary)
     assert caption_ids(tokenizer, [["dog"]], max_tokens=9, start=6)[0].tolist() == [[6, 5, 3]]
-    photos = CaptionedPhotos(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), [["dog"]])
     model = tiny_blip(caption_tokenizer(["dog"], least=1))
-    trainer = CaptionTrainer(model, tokenizer, photos, count_words(photos, least=1), PLAN)
-    assert trainer.ids[0, 0] == model.config.text_config.bos_token_id
+    trainer = CaptionTrainer(model, tokenizer, one_photo(["dog"]), count_words([["dog"]], least=1), PLAN)
+    assert trainer._ids[0, 0] == model.config.text_config.bos_token_id
 
 
-def test_padding_does_not_count_in_the_loss(tokenizer: BertTokenizer) -> None:
+def test_padding_does_not_count_in_the_loss(tiny_blip: MakeBlip, tokenizer: BertTokenizer) -> None:
     model = tiny_blip(tokenizer).eval()
     states = torch.randn(1, 5, 48, generator=torch.Generator().manual_seed(0))
     ids, _ = caption_ids(tokenizer, [["a warm shape"]], max_tokens=8)

@@ -15,11 +15,8 @@ from autotag.training.encoder import (
     STD,
     EncoderPlan,
     EncoderTrainer,
-    ImageTowerPlan,
-    ImageTowerTrainer,
     Tokenize,
     _encode_text,
-    count_words,
 )
 from autotag.training.mini import encoder_config
 from autotag.training.text_vocabulary import contrastive_tokenizer
@@ -114,44 +111,6 @@ def test_texts_without_their_padding_give_what_open_clip_gives() -> None:
         )
         expected = F.normalize(model.encode_text(tokens), dim=-1)
         torch.testing.assert_close(trainer._embed_texts(TEXTS), expected, atol=0.02, rtol=0)  # bfloat16
-
-
-def test_words_and_pairs_that_photographs_share_are_counted() -> None:
-    captions = [["a red dog runs", "the dog"], ["a red dog and a cat"], ["a dog is red"], ["it is"]]
-    table = count_words(CaptionedPhotos(torch.zeros(4), captions), least=2)
-    assert table.words == ["dog", "red", "red dog"]
-    assert table.present.tolist() == [[True] * 3, [True] * 3, [True, True, False], [False] * 3]
-
-
-@pytest.mark.parametrize("least", [1, 5])
-def test_every_word_counted_is_on_as_many_photographs(captioned: CaptionedPhotos, least: int) -> None:
-    table = count_words(captioned, least=least)
-    assert {"red square", "lime ring", "grey"} <= set(table.words)
-    assert (table.present.sum(dim=0) >= least).all()
-
-
-def test_an_image_tower_learns_alone_by_classes_and_words(
-    captioned: CaptionedPhotos, labelled: LabelledPhotos
-) -> None:
-    torch.manual_seed(0)
-    trunk = timm.create_model("resnet10t", num_classes=0)
-    plan = ImageTowerPlan(steps=25, size=32, learning_rate=0.02, classes_per_step=16, captioned_per_step=8)
-    losses: list[dict[str, float]] = []
-    trainer = ImageTowerTrainer(trunk, captioned, labelled, count_words(captioned, least=2), plan)
-    trainer.run(lambda step, each: losses.append(each))
-    for name in ("classes", "words"):
-        first, last = (sum(each[name] for each in part) for part in (losses[:3], losses[-3:]))
-        assert last < 0.9 * first, name
-    assert not trunk.training
-
-
-def test_an_image_tower_first_sees_small_views(captioned: CaptionedPhotos, labelled: LabelledPhotos) -> None:
-    trunk = timm.create_model("resnet10t", num_classes=0)
-    sides: list[int] = []
-    trunk.register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
-    plan = ImageTowerPlan(steps=3, size=48, small_steps=2, classes_per_step=4, captioned_per_step=4)
-    ImageTowerTrainer(trunk, captioned, labelled, count_words(captioned, least=2), plan).run()
-    assert sides == [32, 32, 48]
 
 
 def test_an_image_tower_that_is_not_to_learn_does_not(captioned: CaptionedPhotos) -> None:
