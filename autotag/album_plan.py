@@ -17,13 +17,15 @@ from __future__ import annotations
 import codecs
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from autotag.errors import ConfigError, suggestion
+from autotag.errors import ConfigError, FileChangedError, suggestion
 from autotag.file_changes import RenameChange
-from autotag.metadata.safe_files import part_path
+from autotag.metadata.safe_files import PartFile, is_there, lies_in, numbered
 from autotag.records import Caption, Result, Tag
 from autotag.writers.rename_writer import safe_name
 from autotag.writers.xmp_writer import TAG_PATHS
@@ -112,21 +114,27 @@ class Plan:
 class PlanWriter:
     """Writes a plan; a context manager. The file is there when all is written, or not at all.
 
+    Attributes:
+        path: the file; under another name if somebody made one of this name meanwhile.
+
     Raises:
-        ConfigError: the file is there already, or cannot be written.
+        ConfigError: the file is there already, or cannot be written, or a file of results is to lie where a
+            plan may not write.
     """
 
     def __init__(self, path: Path, album: Album, writers: Writers) -> None:
         if album.is_archive:
             raise ConfigError("a plan is not for archives: there is nothing to write into them.")
-        if path.exists():
-            raise ConfigError(f"the plan {str(path)!r} is there already; somebody may have edited it.")
-        self._album, self._writers = album, writers
-        self._path, self._part = path, part_path(path)
         try:
-            self._stream = self._part.open("w", encoding="utf-8", errors="surrogateescape")
+            if is_there(path):
+                raise ConfigError(f"the plan {str(path)!r} is there already; somebody may have edited it.")
+            for output in writers.outputs:
+                _check_place(output.path, album.root, path, str(path))
+            self._part = PartFile(path.resolve())
         except OSError as error:
             raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}.") from error
+        self._album, self._writers, self.path = album, writers, path
+        self._stream = self._part.stream(binary=False, errors="surrogateescape")
 
     def begin(self, settings: str, wanted: str) -> None:
         """The first line.
@@ -192,13 +200,19 @@ class PlanWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        with self._part:
+            self._stream.close()
+            self._part.sync()
+            if kind is None:
+                self._place()
+
+    def _place(self) -> None:
+        """Put the plan in its place, or beside a file that somebody made there."""
+        for path in chain([self.path], numbered(self.path)):
+            with suppress(FileChangedError):
+                self._part.place(None, path)
+                self.path = path
+                return
 
     def _put(self, row: dict[str, Any]) -> None:
         self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -228,8 +242,21 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         wanted=check.text("wanted"),
         photos=tuple(_photo(_Checked(Path(path), number, row, _LINE), known) for number, row in rows),
     )
+    if not plan.album.is_absolute():
+        check.refuse("album", f"{str(plan.album)!r} is not a whole path.")
+    for output in plan.outputs.values():
+        _check_place(output.file, plan.album, plan.path, f"{path}, line {number}, field 'outputs'")
     _check_once(plan)
     return plan
+
+
+def _check_place(file: Path, album: Path, plan: Path, where: str) -> None:
+    """Refuse a file of results that is neither in the album nor beside the plan: anybody may write a plan."""
+    if not lies_in(file, album) and not lies_in(file, plan.absolute().parent):
+        raise ConfigError(
+            f"{where}: the file of results {str(file)!r} is neither in the album nor beside the plan; "
+            "choose another place for it, or write it with a run of its own."
+        )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -6,6 +6,7 @@ Beside it is the journal (``autotag.journal``). Losing the ledger costs time, ne
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotag.album_identity import IN_ALBUM, LOCK, is_state
 from autotag.errors import ConfigError
 from autotag.records import Result
 from autotag.writers.json_text import json_text
@@ -31,7 +33,7 @@ if sys.platform != "win32":
 STATE_VARIABLE = "AUTOTAG_STATE"
 """Environment variable that names the folder in which the state of all albums is kept."""
 
-_IN_ALBUM = ".autotag"
+_ERRNO = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS photos (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, pixels TEXT, settings TEXT, written TEXT,
@@ -72,26 +74,30 @@ class Ledger:
         album: the album's folder; files of results in it are known by their place in it.
 
     Raises:
-        ConfigError: it is no database of ours, or cannot be opened.
+        ConfigError: it is not a database of ours.
+        OSError: it cannot be opened, or, from every method, read or written.
     """
 
     def __init__(self, path: Path | None, *, album: Path) -> None:
-        self._album = album.resolve()
+        self._path, self._album = path, album.resolve()
         self._lock = threading.RLock()
-        try:
+        with self._guarded():
             self._database = sqlite3.connect(
                 path or ":memory:", check_same_thread=False, isolation_level=None
             )
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._guarded():
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("PRAGMA temp_store=FILE")
             self._database.executescript(_SCHEMA)
             self._database.executescript(_SCAN)
-        except sqlite3.Error as error:
-            raise ConfigError(
-                f"the ledger {str(path)!r} cannot be used: {error}. It may be deleted: then everything is "
-                "looked at again, and nothing else is lost."
-            ) from error
 
     def entry(self, name: str) -> Entry | None:
         """What is known of a photograph, by its name relative to the album."""
@@ -105,35 +111,25 @@ class Ledger:
         return _unpacked(rows[0][0]) if rows else None
 
     def keep(self, name: str, entry: Entry, result: Result | None = None) -> None:
-        """Puts a photograph down; without a result, the one that is there stays."""
+        """Put a photograph down; without a result, the one that is there stays."""
         values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written)
-        with self._lock:
-            if result is not None:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (os.fsencode(name), *values, _packed(result)),
-                )
-            else:
-                self._database.execute(
-                    "UPDATE photos SET size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ? "
-                    "WHERE name = ?",
-                    (*values, os.fsencode(name)),
-                )
+        if result is not None:
+            query = "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)"
+            self._rows(query, (os.fsencode(name), *values, _packed(result)))
+            return
+        columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?"
+        self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
 
     def rename(self, old: str, new: str) -> None:
         """A photograph has a new name; also in the list of this run."""
-        with self._lock:
-            self._database.execute("DELETE FROM photos WHERE name = ?", (os.fsencode(new),))
-            for table in ("photos", "scan"):
-                self._database.execute(
-                    f"UPDATE {table} SET name = ? WHERE name = ?",  # noqa: S608
-                    (os.fsencode(new), os.fsencode(old)),
-                )
+        self._rows("DELETE FROM photos WHERE name = ?", (os.fsencode(new),))
+        for table in ("photos", "scan"):
+            query = f"UPDATE {table} SET name = ? WHERE name = ?"  # noqa: S608
+            self._rows(query, (os.fsencode(new), os.fsencode(old)))
 
     def forget_writing(self) -> None:
         """What was written was taken back: the results stay, the writers have to write again."""
-        with self._lock:
-            self._database.execute("UPDATE photos SET written = ''")
+        self._rows("UPDATE photos SET written = ''", ())
 
     def output_digest(self, path: Path) -> str:
         """Digest of a file of results as autotag left it; empty when it made none there."""
@@ -145,11 +141,8 @@ class Ledger:
         return [self._album / os.fsdecode(path) for (path,) in self._rows("SELECT path FROM outputs", ())]
 
     def keep_output(self, path: Path, digest: str) -> None:
-        """Puts down what is in a file of results."""
-        with self._lock:
-            self._database.execute(
-                "INSERT OR REPLACE INTO outputs VALUES (?, ?)", (self._place(path), digest)
-            )
+        """Put down what is in a file of results."""
+        self._rows("INSERT OR REPLACE INTO outputs VALUES (?, ?)", (self._place(path), digest))
 
     def _place(self, path: Path) -> bytes:
         """A resolved path, relative to the album if it is in it."""
@@ -157,7 +150,7 @@ class Ledger:
 
     def list_photos(self, photos: Iterable[tuple[str, int]]) -> None:
         """The photographs of this run in order, each with a number for the work that there is."""
-        with self._lock:
+        with self._guarded():
             self._database.execute("DELETE FROM scan")
             rows = ((os.fsencode(name), work) for name, work in photos)
             self._database.executemany("INSERT INTO scan (name, work) VALUES (?, ?)", rows)
@@ -188,20 +181,39 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is put down inside is put down together."""
+        """What is put down inside is put down together, or, after an error, not at all."""
         with self._lock:
-            self._database.execute("BEGIN")
+            self._rows("BEGIN", ())
             try:
                 yield
-            finally:
-                self._database.execute("COMMIT")
+                self._rows("COMMIT", ())
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk has rolled back already
+                    self._database.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         self._database.close()
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._guarded():
             return self._database.execute(query, values).fetchall()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keep other threads out, and pass on SQLite's errors as those that are documented."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise ConfigError(
+                    f"the ledger {str(self._path)!r} cannot be used: {error}. It may be deleted: then "
+                    "everything is looked at again, and nothing else is lost."
+                ) from error
+            number = _ERRNO.get(code, errno.EIO)
+            raise OSError(number, f"the ledger cannot be used: {error}", str(self._path)) from error
 
 
 def state_folder(album: Path, chosen: Path | None = None) -> Path:
@@ -209,22 +221,23 @@ def state_folder(album: Path, chosen: Path | None = None) -> Path:
 
     Args:
         album: the album's folder.
-        chosen: where the user wants it. Otherwise the album's own ``.autotag`` if there is one, else a folder
-            in ``$AUTOTAG_STATE``, else in ``autotag/albums`` in the user's state folder.
+        chosen: where the user wants it: a folder that gets one for each album, or the state of one album.
+            Otherwise the album's own ``.autotag`` if there is one, else a folder in ``$AUTOTAG_STATE``, else
+            in ``autotag/albums`` in the user's state folder.
     """
-    if chosen is not None:
+    if chosen is not None and is_state(chosen):
         return chosen
     whole = album.resolve()
-    if (whole / _IN_ALBUM).is_dir():
-        return whole / _IN_ALBUM
+    if chosen is None and (whole / IN_ALBUM).is_dir():
+        return whole / IN_ALBUM
     key = hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]
-    return _user_folder() / f"{_plain(whole.name)}-{key}"
+    return (chosen or _user_folder()) / f"{_plain(whole.name)}-{key}"
 
 
-def state_folders() -> list[Path]:
-    """The folders with the states of albums in the user's state folder, by name."""
-    folder = _user_folder()
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+def state_folders(chosen: Path | None = None) -> list[Path]:
+    """The states of albums in the user's state folder, or in the one that a user chose, by name."""
+    folder = chosen or _user_folder()
+    return sorted(path for path in folder.iterdir() if is_state(path)) if folder.is_dir() else []
 
 
 def _user_folder() -> Path:
@@ -245,32 +258,39 @@ def _plain(name: str) -> str:
 
 
 @contextmanager
-def locked(album: Path, state: Path) -> Iterator[None]:
-    """Keeps a second run away from an album, from any folder in it and from any folder around it.
+def locked(album: Path, *states: Path) -> Iterator[None]:
+    """Keep a second run away from an album, from any folder in it and from any folder around it.
 
     The album's folder is locked for this run alone, those around it for all who lock folders inside them;
-    no file is written for that. Where the system cannot lock folders, the state folder is locked.
+    no file is written for that. Where the system cannot lock folders, the states are locked.
 
     Raises:
-        ConfigError: another run is at work, or the state folder cannot be locked.
-        OSError: the state folder cannot be made.
+        ConfigError: another run is at work, or a state cannot be locked.
+        OSError: the folder of a state cannot be made.
     """
-    state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            guard = held.enter_context(
-                closing(sqlite3.connect(state / "lock.sqlite", timeout=0, isolation_level=None))
-            )
-            guard.execute("BEGIN EXCLUSIVE")
+            for state in states:
+                _lock_state(state, held)
             _lock_folders(album.resolve(), held)
-        except (sqlite3.Error, BlockingIOError) as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) != sqlite3.SQLITE_BUSY:
-                raise ConfigError(f"the state folder {str(state)!r} cannot be used: {error}.") from error
+        except BlockingIOError as error:
             raise ConfigError(
                 f"another run of autotag is at work in {str(album)!r}, in a folder of it or around it. "
                 "Wait for it."
             ) from error
         yield
+
+
+def _lock_state(state: Path, held: ExitStack) -> None:
+    """Lock a state by an exclusive transaction of a database that is for nothing else."""
+    state.mkdir(parents=True, exist_ok=True)
+    try:
+        guard = held.enter_context(closing(sqlite3.connect(state / LOCK, timeout=0, isolation_level=None)))
+        guard.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_BUSY:
+            raise BlockingIOError from error
+        raise ConfigError(f"the state folder {str(state)!r} cannot be used: {error}.") from error
 
 
 def _lock_folders(album: Path, held: ExitStack) -> None:
@@ -302,6 +322,6 @@ def _packed(result: Result) -> bytes:
 
 
 def _unpacked(packed: bytes) -> Result:
-    with suppress(KeyError):
+    with suppress(KeyError, TypeError, ValueError, zlib.error):
         return Result.from_dict(json.loads(zlib.decompress(packed)))
     raise ConfigError("the ledger holds a result of another version of autotag; delete it.")

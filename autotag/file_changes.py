@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from base64 import b64decode, b64encode
 from contextlib import suppress
@@ -10,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotag import registry
 from autotag.errors import ConfigError, FileChangedError, MetadataError
+from autotag.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES
 from autotag.metadata.safe_files import (
     SYSTEM,
     FileState,
+    PartFile,
     SystemCalls,
-    part_path,
+    is_there,
+    lies_in,
     read_with_state,
     remove_file,
     replace_file,
@@ -24,11 +27,9 @@ from autotag.metadata.safe_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from autotag.protocols import FileChange
-
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class TextChange:
         after: digest of what will be in it.
         content: what will be in it; None once read from a journal, for undoing needs it no more.
         state: in which it was read; None when there was none.
+        mtime_ns: its time of change before, which undoing brings back; None when there was none.
         calls: the operating system.
     """
 
@@ -48,40 +50,58 @@ class TextChange:
     before: bytes | None
     after: str
     content: bytes | None = None
-    state: FileState | None = None
+    state: FileState | None = field(default=None, compare=False)
+    mtime_ns: int | None = None
     calls: SystemCalls = field(default=SYSTEM, repr=False, compare=False)
 
     kind = "text"
 
     @classmethod
     def planned(cls, path: Path, content: bytes, *, before: tuple[bytes, FileState] | None) -> TextChange:
-        """A change of what ``read_if_there`` found to ``content``."""
+        """Plan to change what ``read_if_there`` found to ``content``.
+
+        Raises:
+            MetadataError: it would be written over a photograph or film, by its name or by a link.
+        """
+        suffixes = {path.suffix.lower(), os.path.splitext(os.path.realpath(path))[1].lower()}  # noqa: PTH122
+        if suffixes & (PICTURE_SUFFIXES | FILM_SUFFIXES):
+            raise MetadataError(str(path), "it is a photograph or film, and no text is written over it")
         old, state = before or (None, None)
-        return cls(path, old, sha256(content), content, state)
+        return cls(path, old, sha256(content), content, state, state.mtime_ns if state else None)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         return (self.path,)
 
+    @property
+    def digests(self) -> Mapping[Path, frozenset[str]]:
+        before = set() if self.before is None else {sha256(self.before)}
+        return {self.path: frozenset({self.after} | before)}
+
     def to_dict(self) -> dict[str, Any]:
         before = None if self.before is None else b64encode(self.before).decode()
-        return {"path": os.fspath(self.path), "before": before, "after": self.after}
+        return {
+            "path": os.fspath(self.path),
+            "before": before,
+            "after": self.after,
+            "mtime_ns": self.mtime_ns,
+        }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TextChange:
         before = None if record["before"] is None else b64decode(record["before"])
-        return cls(Path(record["path"]), before, record["after"])
+        return cls(Path(record["path"]), before, record["after"], mtime_ns=record["mtime_ns"])
 
     def describe(self) -> str:
         return f"{'writes' if self.before is None else 'changes'} {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
-        """Puts the new content in its place, as ``replace_file`` does."""
+        """Put the new content in its place, as ``replace_file`` does."""
         assert self.content is not None  # noqa: S101 - a change read from a journal is only undone
         return replace_file(self.path, self.content, expected=self.state, calls=self.calls)
 
     def undo(self) -> tuple[str, ...]:
-        """Brings the former content back, or removes the file if there was none.
+        """Bring the former content back, or remove the file if there was none.
 
         Raises:
             FileChangedError: somebody changed it since, or deleted what had been there before.
@@ -101,7 +121,7 @@ class TextChange:
         if self.before is None:
             remove_file(self.path, expected=state, calls=self.calls)
             return ()
-        return replace_file(self.path, self.before, expected=state, calls=self.calls)
+        return replace_file(self.path, self.before, expected=state, mtime_ns=self.mtime_ns, calls=self.calls)
 
 
 @dataclass(frozen=True)
@@ -135,30 +155,48 @@ class RenameChange:
         return f"renames {source.name} to {target.name}{along}"
 
     def apply(self) -> tuple[str, ...]:
-        """Moves what is not moved yet."""
-        self._check(self.moves)
-        for source, target in self.moves:
-            move(source, target)
+        """Move what is not moved yet; where one cannot be moved, those moved by this call go back.
+
+        Raises:
+            FileChangedError: a name was taken by another file, or a file is gone.
+            OSError: the system refused.
+        """
+        _check_names(self.moves)
+        moved: list[tuple[Path, Path]] = []
+        try:
+            for source, target in self.moves:
+                if move(source, target, calls=self.calls):
+                    moved.append((source, target))
+        except (FileChangedError, OSError):
+            for source, target in reversed(moved):
+                move(target, source, calls=self.calls)
+            raise
         return self._synced()
 
     def undo(self) -> tuple[str, ...]:
-        """Moves back what was moved; what was deleted since stays so."""
-        back = [(target, source) for source, target in reversed(self.moves) if os.path.lexists(target)]
-        self._check(back)
-        for source, target in back:
-            move(source, target)
-        missing = [target for source, target in self.moves if not os.path.lexists(source)]
+        """Move back what was moved; what was deleted since stays so.
+
+        Raises:
+            FileChangedError: a former name was taken by another file.
+            OSError: the system refused.
+        """
+        back = [(target, source) for source, target in reversed(self.moves) if is_there(target)]
+        _check_names(back)
+        for target, source in back:
+            move(target, source, calls=self.calls)
+        missing = [target for source, target in self.moves if not is_there(source)]
         return (*(f"{path}: it is gone." for path in missing), *self._synced())
 
     def has_begun(self) -> bool:
-        """Whether one of the files has its new name already."""
-        return any(os.path.lexists(target) for _, target in self.moves)
+        """Whether one of the files has its new name already.
 
-    def _check(self, moves: Sequence[tuple[Path, Path]]) -> None:
-        """Refuses, before anything is moved, a name that is taken by another file."""
-        for source, target in moves:
-            if os.path.lexists(target) and os.path.lexists(source) and not same_entry(source, target):
-                raise FileChangedError(str(source), f"another file is called {target.name} meanwhile")
+        A file that has both names, as a kill between two steps leaves it, counts; another file that has the
+        new name does not.
+        """
+        return any(
+            is_there(target) and (not is_there(source) or same_entry(source, target))
+            for source, target in self.moves
+        )
 
     def _synced(self) -> tuple[str, ...]:
         try:
@@ -168,6 +206,15 @@ class RenameChange:
         return ()
 
 
+def _check_names(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Refuse, before anything is moved, a name that is taken by another file."""
+    for source, target in moves:
+        if is_there(target) and is_there(source) and not same_entry(source, target):
+            raise FileChangedError(
+                str(source), f"another file is called {target.name} meanwhile; give that another name"
+            )
+
+
 @dataclass(frozen=True)
 class OutputChange:
     """A file of results of a whole album, which autotag makes and replaces as a whole.
@@ -175,11 +222,17 @@ class OutputChange:
     Attributes:
         path: the file.
         after: digest of what is written into it.
+        before: digest of what autotag had written there earlier; empty when there was no file.
+        part: the hidden file beside it that holds the content; None once read from a journal.
+        state: of the earlier file; None when there was none.
         calls: the operating system.
     """
 
     path: Path
     after: str
+    before: str = ""
+    part: PartFile | None = field(default=None, repr=False, compare=False)
+    state: FileState | None = field(default=None, repr=False, compare=False)
     calls: SystemCalls = field(default=SYSTEM, repr=False, compare=False)
 
     kind = "output"
@@ -188,58 +241,84 @@ class OutputChange:
     def paths(self) -> tuple[Path, ...]:
         return (self.path,)
 
+    @property
+    def digests(self) -> Mapping[Path, frozenset[str]]:
+        return {self.path: frozenset({self.before, self.after})}
+
     def to_dict(self) -> dict[str, Any]:
-        return {"path": os.fspath(self.path), "after": self.after}
+        return {"path": os.fspath(self.path), "after": self.after, "before": self.before}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> OutputChange:
-        return cls(Path(record["path"]), record["after"])
+        return cls(Path(record["path"]), record["after"], record["before"])
 
     def describe(self) -> str:
         return f"writes {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
-        """Puts the hidden file that was written beside it in its place.
+        """Put the hidden file in its place.
 
         Raises:
-            FileChangedError: that is not what was written.
+            FileChangedError: what stands there is not as autotag left it; it is left as it is.
+            MetadataError: the hidden file does not read back as it was written.
         """
-        part = part_path(self.path)
-        if digest_of(part) != self.after:
-            raise FileChangedError(str(self.path), "what was written does not read back the same")
-        self.calls.replace(part, self.path)
-        self.calls.sync_folder(self.path.parent)
+        assert self.part is not None  # noqa: S101 - a change read from a journal is only undone
+        if digest_of(self.part.path) != self.after:
+            raise MetadataError(str(self.path), "what was written does not read back the same")
+        self.part.place(self.state, self.path)
+        with suppress(OSError):
+            self.calls.sync_folder(self.path.parent)
         return ()
 
     def undo(self) -> tuple[str, ...]:
-        """Removes it, if it is as this change left it."""
+        """Remove it.
+
+        Raises:
+            FileChangedError: somebody changed it since; it is left as it is.
+        """
         state = state_of(self.path, calls=self.calls)
-        if state is not None and digest_of(self.path) == self.after:
-            remove_file(self.path, expected=state, calls=self.calls)
+        if state is None:
+            return ()
+        found = digest_of(self.path)
+        if found == self.before:
+            return ()
+        if found != self.after:
+            raise FileChangedError(str(self.path), "somebody changed it since; it is left as it is")
+        remove_file(self.path, expected=state, calls=self.calls)
         return ()
 
 
-_KINDS: dict[str, Any] = {change.kind: change for change in (TextChange, RenameChange, OutputChange)}
-
-
 def to_record(change: FileChange) -> dict[str, Any]:
-    """A change as JSON types, with the name of its kind."""
+    """A change as JSON types, with the name of its kind.
+
+    Raises:
+        ConfigError: its kind is not registered, so that nobody could take it back.
+    """
+    check_kind(change)
     return {"kind": change.kind, **change.to_dict()}
+
+
+def check_kind(change: FileChange) -> None:
+    """Refuse a change of a kind that is not registered, so that nobody could take it back.
+
+    Raises:
+        ConfigError: it is such a change.
+    """
+    if change.kind not in registry.names("change"):
+        raise ConfigError(
+            f"a change of kind {change.kind!r} could not be taken back: register its class as an entry point "
+            f'{change.kind!r} in "autotag.changes".'
+        )
 
 
 def from_record(record: Mapping[str, Any]) -> FileChange:
     """The inverse of ``to_record``, as far as undoing goes.
 
     Raises:
-        ConfigError: nothing is known of this kind of change.
+        UnknownNameError: no change of this kind is registered.
+        KeyError, TypeError, ValueError: the record is damaged.
     """
-    if record["kind"] == "metadata":
-        from autotag.writers.xmp_writer import XmpChange
-
-        return XmpChange.from_dict(record)
-    if record["kind"] not in _KINDS:
-        raise ConfigError(f"a change of kind {record['kind']!r} is not known to this version of autotag.")
-    change: FileChange = _KINDS[record["kind"]].from_dict(record)
+    change: FileChange = registry.resolve("change", str(record["kind"])).from_dict(record)
     return change
 
 
@@ -247,25 +326,60 @@ def relocated(record: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, 
     """A record as ``to_record`` gives it, for files in folders that were moved.
 
     Args:
-        record: of a change of any kind.
+        record: of a change of any kind; files stand under ``path`` and ``moves``, at any depth.
         moves: where folders were -> where they are.
     """
 
     def now(path: str) -> str:
         for old, new in moves.items():
             if path.startswith(old.rstrip(os.sep) + os.sep):
-                return new + path[len(old) :]
+                return new + path[len(old.rstrip(os.sep)) :]
         return path
 
-    found = dict(record)
-    if "path" in found:
-        found["path"] = now(found["path"])
-    if "moves" in found:
-        found["moves"] = [[now(path) for path in move] for move in found["moves"]]
-    if "change" in found:
-        files = [{**one, "path": now(one["path"])} for one in found["change"]["files"]]
-        found["change"] = {**found["change"], "path": now(found["change"]["path"]), "files": files}
+    return dict(_with_paths(record, now))
+
+
+def files_of(record: Mapping[str, Any]) -> list[Path]:
+    """Every file that a record of a change names, see ``relocated``."""
+    found: list[Path] = []
+
+    def note(path: str) -> str:
+        found.append(Path(path))
+        return path
+
+    _with_paths(record, note)
     return found
+
+
+def leads_out(change: FileChange, album: Path, named: Iterable[Path] = ()) -> Path | None:
+    """A file of a change that does not lie in the album once links are resolved; None when all do.
+
+    Args:
+        change: planned, or from a journal.
+        album: the album's folder.
+        named: more files that the change names and does not write; a link among them may lead anywhere, and
+            so may one that is renamed.
+    """
+    written = [] if isinstance(change, RenameChange) else change.paths
+    places = [*((path, path) for path in written), *((path, path.parent) for path in (*change.paths, *named))]
+    for path, place in places:
+        if not path.is_absolute() or ".." in path.parts or not lies_in(place, album):
+            return path
+    return None
+
+
+def _with_paths(found: Any, change: Callable[[str], str], *, is_file: bool = False) -> Any:
+    """A record with its files changed."""
+    if isinstance(found, dict):
+        return {
+            key: _with_paths(
+                value, change, is_file=key == "moves" or (key == "path" and isinstance(value, str))
+            )
+            for key, value in found.items()
+        }
+    if isinstance(found, list):
+        return [_with_paths(value, change, is_file=is_file) for value in found]
+    return change(found) if is_file and isinstance(found, str) else found
 
 
 def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, FileState] | None:
@@ -283,35 +397,29 @@ def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, Fi
         raise MetadataError(str(path), f"it cannot be read: {error.strerror}") from error
 
 
-def move(source: Path, target: Path) -> bool:
-    """Gives a file another name, never one that is taken; False when that was done already.
-
-    Where the file system has hard links, both names exist for a moment, so that none is ever overwritten.
+def move(source: Path, target: Path, *, calls: SystemCalls = SYSTEM) -> bool:
+    """Give a file another name, never one that is taken; False when that was done already.
 
     Raises:
         FileChangedError: neither is there, or another file has the name.
         OSError: the system refused.
     """
-    if not os.path.lexists(source):
-        if not os.path.lexists(target):
+    if not is_there(source):
+        if not is_there(target):
             raise FileChangedError(str(source), "it is gone")
         return False
-    if os.path.lexists(target):
+    if is_there(target):
         if not same_entry(source, target):
             raise FileChangedError(str(source), f"another file is called {target.name} meanwhile")
         if {source.name, target.name} <= set(os.listdir(target.parent)):  # noqa: PTH208 - names as they are
-            source.unlink()  # a run was killed between the two steps below
+            source.unlink()  # a run was killed between making the one name and removing the other
         else:
             source.rename(target)  # one name, where the file system does not tell letters or accents apart
         return True
     try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        source.rename(target)
-        return True
-    source.unlink()
+        calls.rename_new(source, target)
+    except FileExistsError as error:
+        raise FileChangedError(str(source), f"another file is called {target.name} meanwhile") from error
     return True
 
 
@@ -330,10 +438,3 @@ def digest_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return ""
-
-
-def clear_leftovers(change: FileChange) -> None:
-    """Removes the hidden file that a killed run may have left beside the files of a change."""
-    for path in change.paths:
-        with suppress(OSError):
-            part_path(Path(os.path.realpath(path))).unlink(missing_ok=True)

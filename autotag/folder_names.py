@@ -9,44 +9,56 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.images import IMAGE_SUFFIXES
+from autotag.metadata.safe_files import is_there
 from autotag.raw_files import RAW_SUFFIXES, is_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES
+FILM_SUFFIXES = frozenset((".mov", ".mp4"))
 _BESIDE = (".xmp", ".txt", ".caption", ".json", ".aae", ".thm")
-_FILMS = (".mov", ".mp4")
 _FOLDERS = 4
 
 
 @dataclass(slots=True)
 class _Listing:
-    """Names by their case-folded form, and by that up to the last dot."""
+    """The names in a folder: as they are, case-folded, and by what they have before the last dot.
 
-    names: dict[str, str] = field(default_factory=dict)
+    Attributes:
+        folds: whether the file system takes names that differ in letter case only for one.
+    """
+
+    names: set[str] = field(default_factory=set)
+    folded: set[str] = field(default_factory=set)
     by_stem: dict[str, list[str]] = field(default_factory=dict)
+    folds: bool = False
 
     def add(self, name: str) -> None:
-        folded = name.casefold()
-        if folded not in self.names:
-            self.names[folded] = name
-            self.by_stem.setdefault(_stem(folded), []).append(name)
+        if name not in self.names:
+            self.names.add(name)
+            self.folded.add(name.casefold())
+            self.by_stem.setdefault(self.key(_stem(name)), []).append(name)
+
+    def key(self, name: str) -> str:
+        """What names that are one to the file system have in common."""
+        return name.casefold() if self.folds else name
 
 
 class FolderNames:
     """Listings of the folders looked at last.
 
-    Names count as the same where only the case differs, as some file systems see it.
+    Which files belong together is decided by their exact names; letter case is overlooked only where the file
+    system overlooks it. New names never differ from others in letter case alone, for other file systems.
     """
 
     def __init__(self) -> None:
         self._listings: OrderedDict[Path, _Listing] = OrderedDict()
 
     def taken(self, folder: Path, name: str) -> bool:
-        """Whether a file of this name is there, or is about to be."""
-        return name.casefold() in self._listing(folder).names
+        """Whether a file of this name, in whatever letter case, is there or is about to be."""
+        return name.casefold() in self._listing(folder).folded
 
     def take(self, folder: Path, name: str) -> None:
         """A file is about to get this name."""
@@ -54,7 +66,8 @@ class FolderNames:
 
     def same_stem(self, picture: Path) -> list[str]:
         """Other pictures in the folder with the same name up to the extension, sorted."""
-        names = self._listing(picture.parent).by_stem.get(_stem(picture.name.casefold()), [])
+        listing = self._listing(picture.parent)
+        names = listing.by_stem.get(listing.key(picture.stem), [])
         return sorted(name for name in names if name != picture.name and _suffix(name) in PICTURE_SUFFIXES)
 
     def companions(self, picture: Path) -> list[str]:
@@ -64,34 +77,49 @@ class FolderNames:
         The film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp``
         when it is the only one.
         """
-        others = self.same_stem(picture)
-        suffixes = [suffix for small in _BESIDE for suffix in (small, small.upper())]
-        names = [picture.name + suffix for suffix in suffixes]
-        names += self._listing(picture.parent).by_stem.get(picture.name.casefold(), [])
+        listing, others = self._listing(picture.parent), self.same_stem(picture)
+        suffixes = _spelt(_BESIDE)
+        names = [picture.name + suffix for suffix in suffixes]  # asked for, because a listing may be old
+        names += listing.by_stem.get(listing.key(picture.name), [])
         if not others:
-            films = [suffix for small in _FILMS for suffix in (small, small.upper())]
-            names += [picture.stem + suffix for suffix in (*suffixes, *films)]
+            names += [picture.stem + suffix for suffix in (*suffixes, *_spelt(FILM_SUFFIXES))]
         elif is_raw(picture.name) and not any(map(is_raw, others)):
-            names += [picture.stem + ".xmp", picture.stem + ".XMP"]
-        return _there(picture.parent, names)
+            names += [picture.stem + suffix for suffix in _spelt((".xmp",))]
+        return _there(picture.parent, names, folds=listing.folds)
 
     def _listing(self, folder: Path) -> _Listing:
         if folder not in self._listings:
-            listing = self._listings[folder] = _Listing()
-            for name in os.listdir(folder):  # noqa: PTH208
+            names = os.listdir(folder)  # noqa: PTH208
+            listing = self._listings[folder] = _Listing(folds=_folds_case(folder, names))
+            for name in names:
                 listing.add(name)
             while len(self._listings) > _FOLDERS:
                 self._listings.popitem(last=False)
         return self._listings[folder]
 
 
-def _there(folder: Path, names: Sequence[str]) -> list[str]:
-    """Those of the names that exist; one of them where letter case does not matter."""
-    found: dict[tuple[int, int], str] = {}
+def _folds_case(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder's file system takes names that differ in letter case only for one."""
+    there = set(names)
+    for name in names:
+        other = name.swapcase()
+        if other != name and name.isascii():
+            return other not in there and is_there(folder / other)
+    return False
+
+
+def _spelt(suffixes: Iterable[str]) -> list[str]:
+    """Suffixes in small and in large letters."""
+    return [spelling for small in sorted(suffixes) for spelling in (small, small.upper())]
+
+
+def _there(folder: Path, names: Sequence[str], *, folds: bool) -> list[str]:
+    """Those of the names that exist, each once; one of them where letter case does not matter."""
+    found: dict[object, str] = {}
     for name in names:
         with suppress(OSError):
             facts = (folder / name).lstat()
-            found.setdefault((facts.st_dev, facts.st_ino), name)
+            found.setdefault((facts.st_dev, facts.st_ino) if folds else name, name)
     return list(found.values())
 
 

@@ -1,24 +1,28 @@
 """What was done to an album, written down before it is done, so that it can be taken back.
 
-One JSON object per line, only ever appended: ``{"run": 7, "album": "/photos", "real": "/photos"}`` before the
-first step of a run, whose id is 7; ``{"id": 7, "do": {...}}`` before a step, ``{"done": 7}``
-after it, ``{"failed": 7}`` when it was refused and nothing changed, ``{"undone": 7}`` when it was taken
-back. What is to be done is on the disk (fsync) before the first step of it is taken. A line that a crash
-cut short belongs to a step that was not begun; it is cut off when the journal is opened again.
+One JSON object per line, only ever appended: ``{"run": 7, "at": 1764288000000000000, "album": "/photos",
+"real": "/photos"}`` before the first step of a run, whose id is 7; ``{"id": 7, "do": {...}}`` before a step,
+``{"done": 7}`` after it, ``{"failed": 7}`` when it was refused and nothing changed, ``{"undone": 7}`` when it
+was taken back. What is to be done is on the disk (fsync) before the first step of it is taken. A line that a
+crash cut short belongs to a step that was not begun; it is cut off when the journal is opened again.
+
+A journal is not trusted: a step that cannot be read, is of an unknown kind, or is about files outside the
+album is a ``LostStep``, which says why nothing can be done about it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
-from autotag.file_changes import from_record, relocated, to_record
-from autotag.metadata.safe_files import SYSTEM, SystemCalls
+from autotag.file_changes import OutputChange, files_of, from_record, leads_out, relocated, to_record
+from autotag.metadata.safe_files import SYSTEM, SystemCalls, lies_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,47 +30,70 @@ if TYPE_CHECKING:
     from autotag.protocols import FileChange
 
 _ENDS = ("done", "failed", "undone")
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Steps from the id ``first`` on, and where the album was then, as named and with links resolved."""
+class Run:
+    """A run of an album.
+
+    Attributes:
+        first: id of its first step.
+        at: when it began, nanoseconds since 1970.
+        album: the album's folder then, as it was named.
+        real: the same with links resolved.
+    """
 
     first: int
+    at: int
     album: str
     real: str
+
+
+@dataclass(frozen=True, slots=True)
+class LostStep:
+    """A step that can neither be carried out nor taken back.
+
+    Attributes:
+        reason: why, as a sentence without its full stop.
+        paths: the files that it names.
+    """
+
+    reason: str
+    paths: tuple[Path, ...] = ()
 
 
 class Journal:
     """The journal of an album; a context manager.
 
-    Where the album was moved or copied with its journal inside, or is gone from where it was, the steps are
-    about the files where the album is now.
+    Where the album was moved or copied, the steps are about the files where the album is now.
 
     Args:
         path: the file; its folder exists.
         album: the album's folder.
         calls: the operating system.
 
+    Attributes:
+        problems: what could not be read, as whole sentences.
+
     Raises:
-        ConfigError: it is damaged, and says in which line; or it is of several albums that are gone.
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path, *, album: Path, calls: SystemCalls = SYSTEM) -> None:
-        self._path = path
-        self._album = _Run(0, os.path.abspath(album), os.path.realpath(album))  # noqa: PTH100
-        self._runs: list[_Run] = []
+        self.problems: list[str] = []
+        self._path, self._calls = path, calls
+        self._album, self._real = os.path.abspath(album), os.path.realpath(album)  # noqa: PTH100
+        self._is_inside = lies_in(path, album)
+        self._runs: list[Run] = []
         self._has_begun = False
-        self._calls = calls
         is_new = not path.exists()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        self._descriptor = os.open(path, _FLAGS, 0o600)
         try:
             self._starts: dict[int, int] = {}  # id -> offset of its line, for steps that are not over
             self._done: set[int] = set()
             self._next = 1
             self._end = self._scan()
-            self._gone = self._albums_gone()
             if is_new:
                 calls.sync_folder(path.parent)
         except BaseException:
@@ -74,21 +101,26 @@ class Journal:
             raise
 
     def begin(self, changes: Sequence[FileChange]) -> list[int]:
-        """Writes down what is about to be done, and answers with the steps' ids.
+        """Write down what is about to be done, and answer with the steps' ids.
 
         Raises:
+            ConfigError: a change is of a kind that nobody could take back.
             OSError: that is impossible, so it must not be done. The journal is as it was.
         """
         if not changes:
             return []
         ids = list(range(self._next, self._next + len(changes)))
-        self._next += len(changes)
         lines = [
             _line({"id": number, "do": to_record(change)})
             for number, change in zip(ids, changes, strict=True)
         ]
-        run = _Run(ids[0], self._album.album, self._album.real)
-        heading = [] if self._has_begun else [_line({"run": run.first, "album": run.album, "real": run.real})]
+        self._next += len(changes)
+        run = Run(ids[0], time.time_ns(), self._album, self._real)
+        heading = (
+            []
+            if self._has_begun
+            else [_line({"run": run.first, "at": run.at, "album": run.album, "real": run.real})]
+        )
         start = self._end + sum(map(len, heading))
         self._append([*heading, *lines])
         if heading:
@@ -100,35 +132,37 @@ class Journal:
         return ids
 
     def done(self, numbers: Iterable[int]) -> None:
-        """The steps were taken."""
+        """Mark steps as taken."""
         self._mark("done", numbers)
 
     def failed(self, numbers: Iterable[int]) -> None:
-        """The steps were refused, and nothing changed."""
+        """Mark steps as refused: nothing changed."""
         self._mark("failed", numbers)
 
     def undone(self, numbers: Iterable[int]) -> None:
-        """The steps were taken back."""
+        """Mark steps as taken back."""
         self._mark("undone", numbers)
 
-    def newest_first(self, *, last_run: bool = False) -> Iterator[tuple[int, FileChange]]:
+    def open_runs(self) -> list[Run]:
+        """The runs with steps that may have been taken and were not taken back, oldest first."""
+        return sorted(set(map(self._run_of, self._starts)), key=lambda run: run.first)
+
+    def newest_first(self, run: int | None = None) -> Iterator[tuple[int, FileChange | LostStep]]:
         """Every step that may have been taken and was not taken back.
 
         Args:
-            last_run: only those of the last run that has such steps.
+            run: only those of the run with this first step.
         """
-        numbers = sorted(self._starts, reverse=True)
-        run = self._run_of(numbers[0]) if numbers else None
-        for number in numbers:
-            if not last_run or self._run_of(number) == run:
+        for number in sorted(self._starts, reverse=True):
+            if run is None or self._run_of(number).first == run:
                 yield number, self._change(number)
 
-    def pending(self) -> list[tuple[int, FileChange]]:
+    def pending(self) -> list[tuple[int, FileChange | LostStep]]:
         """The steps of which it is not known whether they were taken, oldest first."""
         return [(number, self._change(number)) for number in sorted(self._starts) if number not in self._done]
 
     def close(self) -> None:
-        """Brings the marks to the disk."""
+        """Bring the marks to the disk."""
         if self._descriptor >= 0:
             try:
                 self._calls.fsync(self._descriptor)
@@ -169,41 +203,52 @@ class Journal:
             self._starts.pop(number, None)
             self._done.discard(number)
 
-    def _change(self, number: int) -> FileChange:
+    def _change(self, number: int) -> FileChange | LostStep:
         os.lseek(self._descriptor, self._starts[number], os.SEEK_SET)
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
-            record = json.loads(file.readline())["do"]
-        run = self._run_of(number)
-        if run is not None and self._is_elsewhere(run):
-            moves = {run.album: self._album.album, run.real: self._album.real}
-            record = relocated(record, moves)
-        return from_record(record)
-
-    def _run_of(self, number: int) -> _Run | None:
-        place = bisect_right(self._runs, number, key=lambda run: run.first)
-        return self._runs[place - 1] if place else None
-
-    def _is_elsewhere(self, run: _Run) -> bool:
-        """Whether the album of a run is now another folder."""
-        return run.real != self._album.real and (self._is_inside or run.real in self._gone)
-
-    @property
-    def _is_inside(self) -> bool:
-        """Whether the journal lies in the album, in a folder of its own."""
-        return Path(os.path.realpath(self._path)).parent.parent == Path(self._album.real)
-
-    def _albums_gone(self) -> set[str]:
-        """Where albums were that are there no longer, of runs that can be taken back."""
-        runs = {run for run in map(self._run_of, self._starts) if run is not None}
-        gone = {run.real for run in runs if not os.path.lexists(run.real)} - {self._album.real}
-        if len(gone) > 1 and not self._is_inside:
-            raise ConfigError(
-                f"the journal {str(self._path)!r} is of albums that are gone: {', '.join(sorted(gone))}."
+            line = file.readline()
+        files: tuple[Path, ...] = ()
+        try:
+            record = relocated(json.loads(line)["do"], self._moves(number))
+            files = tuple(files_of(record))
+            change = from_record(record)
+            outside = self._outside(change, files)
+        except ConfigError as error:
+            return LostStep(str(error).removesuffix("."), files)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            return LostStep(f"step {number} of the journal {str(self._path)!r} is damaged: {error!r}", files)
+        if outside is not None:
+            return LostStep(
+                f"{outside} is not a file of the album {self._real!r}; it is left as it is", files
             )
-        return gone
+        return change
+
+    def _outside(self, change: FileChange, files: Sequence[Path]) -> Path | None:
+        """A file of a change that does not lie in the album, or in the journal's own folder.
+
+        Files of results may be elsewhere, if the journal is too: then the user named them.
+        """
+        if isinstance(change, OutputChange) and not self._is_inside:
+            return None
+        out = leads_out(change, Path(self._real), files)
+        if out is None and self._is_inside:
+            return next((path for path in files if lies_in(path, self._path.parent)), None)
+        return out
+
+    def _moves(self, number: int) -> dict[str, str]:
+        """Where the album was at a step -> where it is."""
+        run = self._run_of(number)
+        if run.real == self._real:
+            return {}
+        return {run.album: self._album, run.real: self._real}
+
+    def _run_of(self, number: int) -> Run:
+        """The run of a step; where its line is damaged, one that was here."""
+        place = bisect_right(self._runs, number, key=lambda run: run.first)
+        return self._runs[place - 1] if place else Run(0, 0, self._album, self._real)
 
     def _scan(self) -> int:
-        """Takes in every line, cuts off a torn one, and answers with the offset of the end."""
+        """Take in every line, cut off a torn one, and answer with the offset of the end."""
         offset = 0
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
@@ -211,34 +256,29 @@ class Journal:
                 if not line.endswith(b"\n"):
                     os.ftruncate(self._descriptor, offset)
                     break
-                self._take_in(line, offset, row)
+                try:
+                    self._take_in(json.loads(line), offset)
+                except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+                    self.problems.append(
+                        f"the journal {str(self._path)!r} is damaged in line {row}, which is skipped: "
+                        f"{error!r}."
+                    )
                 offset += len(line)
+        self._runs.sort(key=lambda run: run.first)
         return offset
 
-    def _take_in(self, line: bytes, offset: int, row: int) -> None:
-        try:
-            record: dict[str, Any] = json.loads(line)
-            if "run" in record:
-                self._runs.append(_Run(int(record["run"]), str(record["album"]), str(record["real"])))
-                return
-            if "id" in record:
-                self._starts[int(record["id"])] = offset
-                self._next = max(self._next, record["id"] + 1)
-                return
+    def _take_in(self, record: dict[str, Any], offset: int) -> None:
+        if "run" in record:
+            first, at = int(record["run"]), int(record["at"])
+            self._runs.append(Run(first, at, str(record["album"]), str(record["real"])))
+        elif "id" in record:
+            number = int(record["id"])
+            self._starts[number] = offset
+            self._next = max(self._next, number + 1)
+        else:
             [(what, number)] = record.items()
             _ENDS.index(what)
-        except (KeyError, ValueError, TypeError) as error:
-            raise ConfigError(f"the journal {str(self._path)!r} is damaged in line {row}: {error}") from error
-        self._note(what, number)
-
-
-def first_album(path: Path) -> str:
-    """Where the album of a journal was in its first run; empty when it does not say."""
-    try:
-        with path.open("rb") as file:
-            return str(json.loads(file.readline())["real"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+            self._note(what, number)
 
 
 def _line(record: dict[str, Any]) -> bytes:

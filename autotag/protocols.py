@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -268,8 +268,9 @@ class FileChange(Protocol):
     """One change to files of an album, planned and not carried out yet.
 
     What happens to an album is written down before it happens: ``to_dict`` has to say all that ``undo`` needs
-    after a crash. ``apply`` and ``undo`` leave every file whole wherever they are stopped, and may be called
-    again then.
+    after a crash, with files under the keys ``path`` and ``moves``, so that they follow an album that moves.
+    Its class has a ``from_dict`` and is registered by its kind under ``autotag.changes``. ``apply`` and
+    ``undo`` leave every file whole wherever they are stopped, and may be called again then.
     """
 
     @property
@@ -306,6 +307,25 @@ class FileChange(Protocol):
             FileChangedError: a file was changed since by somebody else, and is left as it is.
             MetadataError, OSError: it cannot be done; every file is as it was.
         """
+        ...
+
+
+@runtime_checkable
+class KnowsContents(Protocol):
+    """A change that knows what its files held and are to hold: after a kill, copies of that may go."""
+
+    @property
+    def digests(self) -> Mapping[Path, Collection[str]]:
+        """SHA-256, in hexadecimal digits, of each file's contents before and after."""
+        ...
+
+
+@runtime_checkable
+class WritesSometimes(Protocol):
+    """An album writer that can tell, before anything was found, that it will write nothing."""
+
+    def would_write(self, photo: Path, /) -> bool:
+        """Whether it may write for this photograph, whatever is found in it."""
         ...
 
 

@@ -1,8 +1,8 @@
 """Names -> import strings. Our own parts and a stranger's plug-in come through the same door.
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
-``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers`` or
-``autotag.album_writers``. Nothing is imported until it is asked for by name.
+``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers``,
+``autotag.album_writers`` or ``autotag.changes``. Nothing is imported until it is asked for by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
-Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer"]
+Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer", "change"]
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
@@ -49,6 +49,12 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "rename": "autotag.writers.rename_writer:RenameWriter",
         "txt": "autotag.writers.text_writer:TextWriter",
         "xmp": "autotag.writers.xmp_writer:XmpWriter",
+    },
+    "change": {
+        "metadata": "autotag.writers.xmp_writer:XmpChange",
+        "output": "autotag.file_changes:OutputChange",
+        "rename": "autotag.file_changes:RenameChange",
+        "text": "autotag.file_changes:TextChange",
     },
 }
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import sqlite3
+
 import pytest
 
 from autotag.album_state import Entry, Ledger, fingerprint, locked, state_folder
@@ -89,7 +93,12 @@ def test_albums_have_folders_of_their_own_in_the_users_state(tmp_path, monkeypat
     one, other = tmp_path / "one" / "photos", tmp_path / "other" / "photos"
     assert state_folder(one).parent == tmp_path / "state" / "autotag" / "albums"
     assert state_folder(one) != state_folder(other)
-    assert state_folder(one, tmp_path / "mine") == tmp_path / "mine"
+    mine = state_folder(one, tmp_path / "mine")
+    assert mine.parent == tmp_path / "mine"
+    assert mine != state_folder(other, tmp_path / "mine")
+    mine.mkdir(parents=True)
+    (mine / "journal.jsonl").touch()
+    assert state_folder(one, mine) == mine
     (one / ".autotag").mkdir(parents=True)
     assert state_folder(one) == one / ".autotag"
 
@@ -105,3 +114,61 @@ def test_a_state_folder_that_cannot_be_locked_is_not_taken_for_another_run(tmp_p
     (tmp_path / "state" / "lock.sqlite").write_text("no database " * 100)
     with pytest.raises(ConfigError, match="cannot be used"), locked(tmp_path, tmp_path / "state"):
         pass
+
+
+def test_what_is_put_down_before_an_error_is_not_put_down_at_all(ledger):
+
+    def interrupted():
+        with ledger.transaction():
+            ledger.keep("a.jpg", ENTRY, found("a.jpg"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert ledger.entry("a.jpg") is None
+    with ledger.transaction():
+        ledger.keep("a.jpg", ENTRY, found("a.jpg"))
+    assert ledger.entry("a.jpg") == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("code", "number"), [(sqlite3.SQLITE_FULL, errno.ENOSPC), (sqlite3.SQLITE_READONLY, errno.EROFS)]
+)
+def test_errors_of_the_database_are_those_that_are_documented(ledger, code, number):
+    class Broken:
+        def execute(self, *_):
+            error = sqlite3.OperationalError("refused")
+            error.sqlite_errorcode = code
+            raise error
+
+    whole, ledger._database = ledger._database, Broken()
+    for call in (lambda: ledger.entry("a"), lambda: ledger.keep("a", ENTRY), lambda: ledger.list_photos([])):
+        with pytest.raises(OSError, match="the ledger cannot be used: refused") as raised:
+            call()
+        assert raised.value.errno == number
+    ledger._database = whole
+
+
+def test_a_ledger_that_cannot_be_opened_leaves_no_connection_open(tmp_path):
+    with pytest.raises(OSError, match="cannot be used"):
+        Ledger(tmp_path / "no folder" / "ledger.sqlite", album=tmp_path)
+    (tmp_path / "junk").write_text("junk " * 500)
+    with pytest.raises(ConfigError):
+        Ledger(tmp_path / "junk", album=tmp_path)
+    gc.collect()  # a connection that is open would be a ResourceWarning, and so an error
+
+
+def test_a_result_that_is_damaged_is_refused_with_the_way_out(ledger):
+    ledger.keep("a.jpg", ENTRY, found("a.jpg"))
+    ledger._database.execute("UPDATE photos SET result = x'00'")
+    with pytest.raises(ConfigError, match="delete it"):
+        ledger.result("a.jpg")
+
+
+def test_states_are_locked_one_by_one_and_albums_once(tmp_path):
+    album, states = tmp_path / "album", [tmp_path / "one", tmp_path / "two"]
+    album.mkdir()
+    with locked(album, *states):
+        for state in states:
+            with pytest.raises(ConfigError, match="another run"), locked(tmp_path / "other", state):
+                pass

@@ -6,18 +6,31 @@ import errno
 import itertools
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autotag import file_changes
-from autotag.errors import FileChangedError
-from autotag.file_changes import RenameChange, TextChange, move, read_if_there
-from autotag.metadata.safe_files import SystemCalls
+from autotag.errors import ConfigError, FileChangedError, MetadataError
+from autotag.file_changes import (
+    OutputChange,
+    RenameChange,
+    TextChange,
+    digest_of,
+    files_of,
+    leads_out,
+    move,
+    read_if_there,
+    relocated,
+    to_record,
+)
+from autotag.metadata import safe_files
+from autotag.metadata.safe_files import PartFile, SystemCalls, sha256, state_of
 
 CALLS = [
-    "open", "lock", "stat", "fstat", "truncate", "write", "fsync", "read", "copy_attributes", "set_times",
-    "replace", "unlink", "sync_folder", "close",
+    "open", "lock", "stat", "lstat", "write", "fsync", "read", "copy_attributes", "set_times", "exchange",
+    "rename_new", "replace", "unlink", "sync_folder", "close",
 ]  # fmt: skip
 
 
@@ -51,9 +64,7 @@ def test_a_text_file_is_the_old_or_the_new_one_wherever_it_is_stopped(tmp_path, 
     if before is not None:
         path.write_bytes(before)
     planned = TextChange.planned(path, b"new words", before=read_if_there(path))
-    stopped = TextChange(
-        path, planned.before, planned.after, b"new words", planned.state, Faulty(call, at, fault)
-    )
+    stopped = replace(planned, calls=Faulty(call, at, fault))
     with suppress(OSError, Stopped, FileChangedError):
         stopped.apply()
     now = path.read_bytes() if path.exists() else None
@@ -111,6 +122,7 @@ def test_a_file_system_without_hard_links_renames_too(folder, monkeypatch):
         raise OSError(errno.EPERM, "not here")
 
     monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(safe_files, "_linux_renameat2", lambda: None)
     rename(folder).apply()
     assert sorted(content(folder)) == ["b.jpg", "b.jpg.xmp", "b.txt"]
 
@@ -126,8 +138,124 @@ def test_a_name_that_differs_in_letters_only_is_given_where_the_file_system_sees
     tmp_path, monkeypatch
 ):
     (tmp_path / "img.jpg").write_text("a photograph")
-    monkeypatch.setattr(os.path, "lexists", lambda path: Path(path).name.lower() == "img.jpg")
+    monkeypatch.setattr(file_changes, "is_there", lambda path: path.name.lower() == "img.jpg")
     monkeypatch.setattr(file_changes, "same_entry", lambda one, other: True)
     assert move(tmp_path / "img.jpg", tmp_path / "IMG.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["IMG.jpg"]
     assert (tmp_path / "IMG.jpg").read_text() == "a photograph"
+
+
+def test_undoing_a_text_brings_its_time_of_change_back(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("mine")
+    os.utime(path, ns=(10**18, 10**18 + 7))
+    planned = TextChange.planned(path, b"new", before=read_if_there(path))
+    planned.apply()
+    TextChange.from_dict(planned.to_dict()).undo()
+    assert (path.read_text(), path.stat().st_mtime_ns) == ("mine", 10**18 + 7)
+
+
+@pytest.mark.parametrize("name", ["b.jpg", "b.MOV", "link to a photograph.txt"])
+def test_no_text_is_written_over_a_photograph_or_film(tmp_path, name):
+    (tmp_path / "a.jpg").write_text("a photograph")
+    (tmp_path / "link to a photograph.txt").symlink_to("a.jpg")
+    with pytest.raises(MetadataError, match="photograph or film"):
+        TextChange.planned(tmp_path / name, b"new", before=None)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_renaming_that_fails_half_way_puts_everything_back(folder, number):
+    before = content(folder)
+
+    class Full(SystemCalls):
+        def rename_new(self, source, target):
+            if source.name == [old.name for old, _ in change.moves][number]:
+                raise OSError(errno.EDQUOT, "quota")
+            super().rename_new(source, target)
+
+    change = replace(rename(folder), calls=Full())
+    with pytest.raises(OSError, match="quota"):
+        change.apply()
+    assert content(folder) == before
+    assert not change.has_begun()
+
+
+def test_a_strangers_file_under_the_new_name_is_not_a_renaming_that_has_begun(folder):
+    (folder / "b.jpg").write_text("another")
+    assert not rename(folder).has_begun()
+    (folder / "a.jpg").unlink()
+    assert rename(folder).has_begun()
+
+
+def output(path, before=""):
+    part = PartFile(path)
+    part.write(b"new")
+    return OutputChange(path, sha256(b"new"), before, part, state_of(path))
+
+
+def test_a_file_of_results_is_placed_and_removed_again(tmp_path):
+    change = output(tmp_path / "tags.csv")
+    change.apply()
+    assert (tmp_path / "tags.csv").read_bytes() == b"new"
+    OutputChange.from_dict(change.to_dict()).undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_results_that_somebody_edited_is_left_and_that_is_said(tmp_path):
+    path = tmp_path / "tags.csv"
+    change = output(path)
+    change.apply()
+    path.write_text("edited")
+    with pytest.raises(FileChangedError, match="left as it is"):
+        change.undo()
+    assert path.read_text() == "edited"
+
+
+def test_a_file_of_results_that_was_never_placed_leaves_the_earlier_one(tmp_path):
+    path = tmp_path / "tags.csv"
+    path.write_text("earlier")
+    change = output(path, digest_of(path))
+    change.part.discard()
+    assert change.undo() == ()
+    assert path.read_text() == "earlier"
+
+
+def test_files_of_a_record_follow_an_album_that_moved_and_tags_do_not():
+    record = {
+        "kind": "own", "path": "/old/a", "moves": [["/old/b", "/older/c"]],
+        "change": {"files": [{"path": "/old/d"}], "tags": [{"path": ["/old/x"]}]}, "text": "/old/e",
+    }  # fmt: skip
+    assert list(map(str, files_of(record))) == ["/old/a", "/old/b", "/older/c", "/old/d"]
+    assert relocated(record, {"/old": "/new"}) == {
+        "kind": "own", "path": "/new/a", "moves": [["/new/b", "/older/c"]],
+        "change": {"files": [{"path": "/new/d"}], "tags": [{"path": ["/old/x"]}]}, "text": "/old/e",
+    }  # fmt: skip
+
+
+def text(path):
+    return TextChange(path, None, "digest")
+
+
+def test_a_change_may_not_lead_out_of_its_album(tmp_path):
+    album, outside = tmp_path / "album", tmp_path / "outside"
+    album.mkdir()
+    outside.mkdir()
+    (album / "link").symlink_to(outside)
+    (album / "link.txt").symlink_to(outside / "a.txt")
+    assert leads_out(text(album / "a.txt"), album) is None
+    assert leads_out(RenameChange(((album / "link.txt", album / "b.txt"),)), album) is None
+    for path in (outside / "a", album / ".." / "outside" / "a", album / "link" / "a", album / "link.txt"):
+        assert leads_out(text(path), album) == path
+    assert leads_out(RenameChange(((album / "a", album / "link" / "a"),)), album)
+    assert leads_out(text(Path("album/a")), album)
+
+
+def test_a_kind_that_nobody_registered_is_refused_before_it_is_written_down(tmp_path):
+    class Own:
+        kind = "own"
+
+        def to_dict(self):
+            return {}
+
+    with pytest.raises(ConfigError, match="entry point 'own' in \"autotag.changes\""):
+        to_record(Own())

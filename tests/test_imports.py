@@ -25,8 +25,8 @@ LAYERS = [
     {"engine", "pipeline", "streaming"},
     {"config"},
     {
-        "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger", "evaluation",
-        "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest",
+        "album_identity", "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger",
+        "evaluation", "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest",
         "search", "sharding", "sources", "testing", "training", "writers",
     },
     {"cli", "integrations", "server", "ui"},

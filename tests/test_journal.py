@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from autotag.errors import ConfigError
-from autotag.file_changes import RenameChange, TextChange
-from autotag.journal import Journal
+from autotag.file_changes import OutputChange, RenameChange, TextChange
+from autotag.journal import Journal, LostStep
 from autotag.metadata.safe_files import SystemCalls
 
 ALBUM = Path("/album")
@@ -90,18 +90,75 @@ def test_what_cannot_be_put_down_leaves_the_journal_as_it_was(tmp_path, call):
     journal.close()
 
 
-def test_damage_in_the_middle_is_named_by_its_line(tmp_path):
+@pytest.mark.parametrize(
+    "line", [b"junk", b'{"id": "x", "do": 1}', b'{"done": []}', b"7", b"[" * 100_000, b'{"later": 1}']
+)
+def test_a_line_that_cannot_be_read_is_named_and_skipped(tmp_path, line):
     with Journal(tmp_path / "j", album=ALBUM) as journal:
         journal.begin([change("a"), change("b")])
-    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
-    (tmp_path / "j").write_bytes(lines[0] + b"junk\n" + lines[1])
-    with pytest.raises(ConfigError, match="damaged in line 2"):
+    heading, *lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(b"".join([heading, lines[0], line + b"\n", *lines[1:]]))
+    with Journal(tmp_path / "j", album=ALBUM) as journal:
+        assert names(journal) == ["b", "a"]
+        [problem] = journal.problems
+    assert "line 3" in problem
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"kind": "from a plug-in", "path": "/album/a"},
+        {"kind": "text"},
+        {"kind": "text", "path": 7, "before": None, "after": "", "mtime_ns": None},
+        {"kind": "text", "path": "/album/\0", "before": None, "after": "", "mtime_ns": None},
+        {"kind": "rename", "moves": [["/album/a"]]},
+        {"kind": "metadata", "change": {}},
+        [],
+        None,
+    ],
+    ids=str,
+)
+def test_a_step_that_cannot_be_loaded_is_lost_and_says_why(tmp_path, record):
+    with Journal(tmp_path / "j", album=ALBUM) as journal:
+        journal.begin([change("a")])
+    with (tmp_path / "j").open("a") as file:
+        file.write(json.dumps({"id": 2, "do": record}) + "\n")
+    with Journal(tmp_path / "j", album=ALBUM) as journal:
+        (_, lost), (_, kept) = journal.newest_first()
+        assert isinstance(lost, LostStep)
+        assert lost.reason
+        assert kept.paths[0].name == "a"
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in the album", "elsewhere"])
+def test_steps_about_files_outside_of_the_album_are_lost(tmp_path, inside):
+    album = tmp_path / "album"
+    (album / ".autotag").mkdir(parents=True)
+    (album / "link").symlink_to(tmp_path)
+    steps = [
+        TextChange.planned(tmp_path / "a", b"new", before=None),
+        TextChange.planned(album / "link" / "a", b"new", before=None),
+        RenameChange(((tmp_path / "a", album / "a"),)),
+        OutputChange(tmp_path / "tags.csv", "digest"),
+    ]
+    path = (album / ".autotag" if inside else tmp_path) / "j"
+    with Journal(path, album=album) as journal:
+        journal.begin(steps)
+        found = [step for _, step in journal.newest_first()][::-1]
+    assert [isinstance(step, LostStep) for step in found] == [True, True, True, inside]
+
+
+def test_a_link_in_the_place_of_the_journal_is_not_followed(tmp_path):
+    (tmp_path / "other").write_text("mine\n")
+    (tmp_path / "j").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match="symbolic link"):
         Journal(tmp_path / "j", album=ALBUM)
+    assert (tmp_path / "other").read_text() == "mine\n"
 
 
 def test_changes_survive_the_way_through_json(tmp_path):
     steps = [
-        TextChange(Path("/album/a.txt"), b"\xff old", "digest"),
+        TextChange(Path("/album/a.txt"), b"\xff old", "digest", mtime_ns=7),
         RenameChange(((Path("/album/a.jpg"), Path("/album/b.jpg")),)),
     ]
     with Journal(tmp_path / "j", album=ALBUM) as journal:
@@ -109,31 +166,26 @@ def test_changes_survive_the_way_through_json(tmp_path):
         assert [step for _, step in journal.newest_first()] == steps[::-1]
 
 
-def test_the_steps_of_the_last_run_are_those_since_it_began(tmp_path):
+def test_steps_are_known_by_the_run_that_took_them(tmp_path):
     for run in (["a", "b"], [], ["c", "d"]):
         with Journal(tmp_path / "j", album=ALBUM) as journal:
             journal.begin([change(name) for name in run[:1]])
             journal.begin([change(name) for name in run[1:]])
     with Journal(tmp_path / "j", album=ALBUM) as journal:
-        last = list(journal.newest_first(last_run=True))
+        first, second = journal.open_runs()
+        assert first.at < second.at
+        last = list(journal.newest_first(second.first))
         assert [step.paths[0].name for _, step in last] == ["d", "c"]
         journal.undone(number for number, _ in last)
-        assert [step.paths[0].name for _, step in journal.newest_first(last_run=True)] == ["b", "a"]
+        assert journal.open_runs() == [first]
+        assert [step.paths[0].name for _, step in journal.newest_first(first.first)] == ["b", "a"]
 
 
-def test_steps_follow_an_album_that_is_gone_from_its_place(tmp_path):
+def test_steps_follow_an_album_to_its_new_place(tmp_path):
     with Journal(tmp_path / "j", album=tmp_path / "old") as journal:
-        journal.begin([TextChange.planned(tmp_path / "old" / "a", b"new", before=None), change("b")])
+        journal.begin([TextChange.planned(tmp_path / "old" / "a", b"new", before=None)])
     with Journal(tmp_path / "j", album=tmp_path / "new") as journal:
-        assert [step.paths[0] for _, step in journal.newest_first()] == [ALBUM / "b", tmp_path / "new" / "a"]
-    (tmp_path / "old").mkdir()
-    with Journal(tmp_path / "j", album=tmp_path / "new") as journal:
-        assert [step.paths[0] for _, step in journal.newest_first()] == [ALBUM / "b", tmp_path / "old" / "a"]
-
-
-def test_of_several_albums_that_are_gone_none_is_guessed(tmp_path):
-    for name in ("one", "two"):
-        with Journal(tmp_path / "j", album=tmp_path / name) as journal:
-            journal.begin([change("a")])
-    with pytest.raises(ConfigError, match="albums that are gone"):
-        Journal(tmp_path / "j", album=tmp_path / "new")
+        journal.begin([TextChange.planned(tmp_path / "new" / "b", b"new", before=None)])
+    with Journal(tmp_path / "j", album=tmp_path / "newer") as journal:
+        found = [step.paths[0] for _, step in journal.newest_first()]
+    assert found == [tmp_path / "newer" / "b", tmp_path / "newer" / "a"]

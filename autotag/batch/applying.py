@@ -8,16 +8,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autotag.album_identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.album_plan import merged, read_plan
 from autotag.album_state import Entry, Ledger, locked, state_folder
 from autotag.batch.outputs import check_outputs, write_outputs
 from autotag.batch.recovery import recover
 from autotag.batch.reports import AlbumSummary, PhotoReport, Silent
-from autotag.batch.run import DISK_FULL, JOURNAL, LEDGER
+from autotag.batch.run import DISK_FULL
 from autotag.batch.writers import WriterChoice, make_writers
 from autotag.batch.writing import Task, carry_out
 from autotag.errors import ConfigError
 from autotag.journal import Journal
+from autotag.metadata.safe_files import lies_in
 from autotag.pixel_digest import pixel_digest
 from autotag.sources import Photo, find_album
 from autotag.writers.rename_writer import RenameWriter
@@ -40,10 +42,11 @@ def apply_plan(
     plan: str | PathLike[str],
     *,
     state: str | PathLike[str] | None = None,
+    adopt: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> AlbumSummary:
-    """Carries out a plan, line by line, and nothing else. No model is needed.
+    """Carry out a plan, line by line, and nothing else. No model is needed.
 
     A photograph that changed since the plan was made is a failure of its own, and left as it is; metadata
     alone may have changed. What an interrupted ``apply_plan`` did is found done by the next one.
@@ -51,6 +54,7 @@ def apply_plan(
     Args:
         plan: the file that ``tag_folder(plan_file=...)`` wrote, as a person left it.
         state: the folder that was given to the run that made it.
+        adopt: use a state that is of another place, or that another machine or user wrote.
         listener: is told how it goes.
         stop: asked after each group of photographs; True ends it.
 
@@ -63,14 +67,16 @@ def apply_plan(
         raise ConfigError(f"the album {str(checked.album)!r} of the plan is not there.")
     folder = state_folder(checked.album, Path(state) if state else None)
     with ExitStack() as stack:
+        check_state(folder, checked.album, adopt=adopt)
         stack.enter_context(locked(checked.album, folder))
+        claim_state(folder, checked.album)
         ledger = stack.enter_context(closing(Ledger(folder / LEDGER, album=checked.album)))
         journal = stack.enter_context(Journal(folder / JOURNAL, album=checked.album))
-        recover(journal, ledger, checked.album)
         made = _writers(checked)
         stack.callback(made.close)
-        check_outputs(made.outputs, ledger)
-        return _Applying(checked, ledger, journal, made).go(listener or Silent(), stop)
+        check_outputs(made.outputs, ledger, root=checked.album, state=folder)
+        summary = AlbumSummary(notes=recover(journal, ledger, checked.album))
+        return _Applying(checked, ledger, journal, made, summary).go(listener or Silent(), stop)
 
 
 class _AsPlanned:
@@ -122,11 +128,13 @@ class _Applying:
     ledger: Ledger
     journal: Journal
     writers: Writers
+    summary: AlbumSummary
     done: dict[str, PlannedPhoto] = field(default_factory=dict)  # by the name that the photograph has now
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
         """Carries out the lines, a group at a time, and writes the files of results."""
-        summary = AlbumSummary(photos=len(self.plan.photos))
+        summary = self.summary
+        summary.photos = len(self.plan.photos)
         listener.started(len(self.plan.photos), 0)
         lines = iter(self.plan.photos)
         while group := list(islice(lines, _GROUP)):
@@ -169,7 +177,8 @@ class _Applying:
             else:
                 reports.append(PhotoReport(line.file, "failed", line.result, error=found))
         photos = {task.photo.path: line for line, task in tasks if task.photo.path}
-        steps = carry_out([task for _, task in tasks], _as_planned(self.writers.beside, photos), self.journal)
+        writers = _as_planned(self.writers.beside, photos)
+        steps = carry_out([task for _, task in tasks], writers, self.journal, self.plan.album)
         with self.ledger.transaction():
             for line, task in tasks:
                 self._put_down(line, task)
@@ -181,6 +190,8 @@ class _Applying:
     def _found(self, line: PlannedPhoto) -> Path | str:
         """The photograph of a line, under its new name if an earlier go gave it that; or why it is left."""
         path = self.plan.album / line.file
+        if not lies_in(path.parent, self.plan.album):
+            return "a link leads from there out of the album"
         try:
             if self._is_as_planned(line, path):
                 return path

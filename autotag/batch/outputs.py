@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.batch.writing import reason_of
-from autotag.errors import AutotagError, ConfigError
+from autotag.errors import AutotagError, ConfigError, FileChangedError
 from autotag.file_changes import OutputChange, digest_of
-from autotag.metadata.safe_files import part_path
+from autotag.metadata.safe_files import PartFile, is_there, lies_in, numbered, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +25,26 @@ if TYPE_CHECKING:
     Rows = Callable[[Output], Iterator[tuple[str, Result]]]
 
 
-def check_outputs(outputs: Sequence[Output], ledger: Ledger) -> None:
-    """Refuses to replace a file that is not as autotag left it.
+def check_outputs(outputs: Sequence[Output], ledger: Ledger, *, root: Path, state: Path) -> None:
+    """Refuse files of results that would replace what is not ours, or that could not be taken back.
+
+    Args:
+        outputs: the files.
+        ledger: knows what autotag left.
+        root: the album's folder.
+        state: where its state is. A state inside the album may be anybody's and holds no files outside.
 
     Raises:
         ConfigError: there is one.
     """
     for output in outputs:
-        found = digest_of(output.path) if output.path.exists() else ""
-        if found and found != ledger.output_digest(output.path.resolve()):
+        path = output.path.resolve()
+        if lies_in(state, root) and not lies_in(path, root):
+            raise ConfigError(
+                f"{str(output.path)!r} is outside of the album, whose state is in its folder {state.name!r}; "
+                "name a file in the album, or keep the state elsewhere with --state."
+            )
+        if is_there(path) and not _is_ours(path, ledger):
             raise ConfigError(
                 f"{str(output.path)!r} is there already and not as autotag left it; move it away, "
                 f"or name another file: {output.name}=FILE."
@@ -48,9 +60,10 @@ def write_outputs(
     journal: Journal,
     summary: AlbumSummary,
 ) -> None:
-    """Writes each file of results beside its place and puts it there if it says something else than before.
+    """Write each file of results beside its place and put it there if it says something else than before.
 
-    A file that cannot be written is one failure in the summary; the others are written.
+    A file that cannot be written is one failure in the summary; the others are written. What somebody else
+    put there during the run is left as it is: then the results go beside it, under a name with a number.
 
     Args:
         outputs: the files.
@@ -64,32 +77,57 @@ def write_outputs(
         path = output.path.resolve()
         try:
             ledger.keep_output(path, ledger.output_digest(path))  # so that a kill leaves nothing unknown
-            digest = _written(output, path, rows, root)
-            if digest != digest_of(path):
-                steps = journal.begin([change := OutputChange(path, digest)])
-                change.apply()
-                ledger.keep_output(path, digest)
-                journal.done(steps)
-                summary.outputs.append(str(output.path))
-            ledger.keep_output(path, digest)
+            with PartFile(path) as part:
+                digest = _written(output, part, rows, root)
+                if digest == digest_of(path):
+                    ledger.keep_output(path, digest)
+                else:
+                    placed = _place(part, digest, ledger, journal)
+                    summary.outputs.append(str(output.path if placed == path else placed))
+                    if placed != path:
+                        summary.notes.append(
+                            f"{path}: it is not as autotag left it and stays as it is; the results are in "
+                            f"{placed.name}."
+                        )
         except (AutotagError, OSError) as error:
             summary.failed += 1
             summary.output_errors.append((str(output.path), reason_of(error)))
-        finally:
-            part_path(path).unlink(missing_ok=True)
 
 
-def _written(output: Output, path: Path, rows: Rows, root: Path) -> str:
+def _place(part: PartFile, digest: str, ledger: Ledger, journal: Journal) -> Path:
+    """Put a file of results in its place, or beside what somebody else put there, and say where it is."""
+    for path in chain([part.target], numbered(part.target)):
+        state = state_of(path)
+        if is_there(path) and not _is_ours(path, ledger):
+            continue
+        change = OutputChange(path, digest, ledger.output_digest(path) if state else "", part, state)
+        steps = journal.begin([change])
+        try:
+            change.apply()
+        except FileChangedError:
+            journal.failed(steps)
+            continue
+        ledger.keep_output(path, digest)
+        journal.done(steps)
+        return path
+    raise AssertionError("numbers do not end")  # pragma: no cover
+
+
+def _is_ours(path: Path, ledger: Ledger) -> bool:
+    """Whether a file of results is as autotag left it."""
+    known = ledger.output_digest(path)
+    return bool(known) and path.is_file() and digest_of(path) == known
+
+
+def _written(output: Output, part: PartFile, rows: Rows, root: Path) -> str:
     """Digest of what was written to the hidden file, which is on the disk."""
-    part = part_path(path)
-    text = {} if output.binary else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with part.open("wb" if output.binary else "w", **text) as stream:  # type: ignore[call-overload]
+    with part.stream(binary=output.binary) as stream:
         writer = output.make(stream)
-        here = os.path.relpath(root.resolve(), path.parent)
+        here = os.path.relpath(root.resolve(), part.target.parent)
         prefix = "" if here == "." else Path(here).as_posix() + "/"
         for name, result in rows(output):
             writer.write(replace(result, source=prefix + name))
         writer.close()
         stream.flush()
-        os.fsync(stream.fileno())
-    return digest_of(part)
+        part.sync()
+    return digest_of(part.path)

@@ -3,45 +3,99 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.file_changes import OutputChange, RenameChange, clear_leftovers, digest_of
-from autotag.metadata.safe_files import part_path
+from autotag.batch.writing import reason_of
+from autotag.errors import AutotagError
+from autotag.file_changes import OutputChange, RenameChange, digest_of
+from autotag.journal import LostStep
+from autotag.metadata.safe_files import clear_leftovers
+from autotag.protocols import KnowsContents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from autotag.album_state import Ledger
     from autotag.journal import Journal
+    from autotag.protocols import FileChange
 
 
-def recover(journal: Journal, ledger: Ledger, root: Path) -> None:
-    """Ends the steps that a killed run left half done, and removes its hidden files.
+def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
+    """End the steps that a killed run left half done, and remove its hidden files.
 
     Files that were about to get new names get them, if one of them has its own already: a photograph and its
-    sidecars stay together. Other steps are either done or not; writers look and do what is missing.
+    sidecars stay together. Where that is impossible, they go back; where that is impossible too, undo tries
+    it again. Other steps are either done or not; writers look and do what is missing. Nothing here keeps a
+    run from going on.
 
-    Raises:
-        FileChangedError: a name was taken by another file meanwhile.
-        OSError: a file cannot be moved.
+    Returns:
+        What the user should know, as whole sentences.
     """
-    clear_unfinished_outputs(ledger)
+    notes = [*journal.problems, *clear_unfinished_outputs(ledger)]
     pending = journal.pending()
-    for _, change in pending:
-        clear_leftovers(change)
-        if isinstance(change, RenameChange) and change.has_begun():
-            change.apply()
-            rename_in_ledger(ledger, root, *change.moves[0])
-        elif isinstance(change, OutputChange) and digest_of(change.path) == change.after:
+    changes = [change for _, change in pending if not isinstance(change, LostStep)]
+    notes += clear_leftovers(contents_of(changes))
+    never_taken: list[int] = []
+    for number, change in pending:
+        if isinstance(change, LostStep):
+            notes.append(f"a step of a run that was killed is skipped: {change.reason}.")
+        elif isinstance(change, RenameChange):
+            is_taken, said = _renamed(change, ledger, root)
+            notes += said
+            never_taken += [] if is_taken else [number]
+        elif isinstance(change, OutputChange) and _is_placed(change):
             ledger.keep_output(change.path, change.after)
-    journal.done(number for number, _ in pending)
+    journal.failed(never_taken)
+    journal.done({number for number, _ in pending}.difference(never_taken))
+    return notes
 
 
-def clear_unfinished_outputs(ledger: Ledger) -> None:
-    """Removes files of results that a killed run had not put in their places yet."""
-    for path in ledger.outputs():
-        with suppress(OSError):
-            part_path(path).unlink(missing_ok=True)
+def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, list[str]]:
+    """Give files the rest of their new names, or their old ones back; whether undo has to look at them."""
+    try:
+        if not change.has_begun():
+            return False, []
+        change.apply()
+    except (AutotagError, OSError) as error:
+        return _renamed_back(change, reason_of(error))
+    rename_in_ledger(ledger, root, *change.moves[0])
+    return True, []
+
+
+def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
+    photo = change.paths[0].name
+    try:
+        change.undo()
+    except (AutotagError, OSError) as error:
+        return True, [
+            f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
+        ]
+    return False, [f"{photo}: a run was killed while it was renamed; it keeps its name: {why}."]
+
+
+def _is_placed(change: OutputChange) -> bool:
+    try:
+        return digest_of(change.path) == change.after
+    except OSError:
+        return False
+
+
+def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
+    """The files of changes, each with the digests of what it was and is to be, as far as they are known."""
+    found: dict[Path, set[str]] = {}
+    for change in changes:
+        for path in change.paths:
+            found.setdefault(path, set())
+        if isinstance(change, KnowsContents):
+            for path, digests in change.digests.items():
+                found.setdefault(path, set()).update(digests)
+    return found
+
+
+def clear_unfinished_outputs(ledger: Ledger) -> tuple[str, ...]:
+    """Remove files of results that a killed run had not put in their places yet."""
+    return clear_leftovers({path: {ledger.output_digest(path)} for path in ledger.outputs()})
 
 
 def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:

@@ -70,6 +70,7 @@ class AlbumSummary:
         errors: photograph and reason of each failure.
         output_errors: file of results and reason of each failure; they count as failed too.
         outputs: files of results that were made or changed, or would be if they would say something new.
+        notes: what the user should know about the run as a whole, as whole sentences.
         stopped: why the run ended before its end, or empty.
     """
 
@@ -81,6 +82,7 @@ class AlbumSummary:
     errors: list[tuple[str, str]] = field(default_factory=list)
     output_errors: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     stopped: str = ""
 
     def count(self, report: PhotoReport) -> None:

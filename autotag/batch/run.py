@@ -10,18 +10,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from autotag.album_identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.album_plan import PlanWriter
 from autotag.album_rules import AlbumRules, own_spellings
-from autotag.album_state import Entry, Ledger, fingerprint, locked, state_folder
+from autotag.album_state import Entry, Ledger, locked, state_folder
 from autotag.batch.outputs import check_outputs, write_outputs
 from autotag.batch.recovery import recover
 from autotag.batch.reports import AlbumSummary, PhotoReport, Silent
+from autotag.batch.settings import settings_of
 from autotag.batch.writers import make_writers
 from autotag.batch.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError
 from autotag.journal import Journal
 from autotag.metadata import read_existing, read_packet, sidecars_of
 from autotag.pixel_digest import pixel_digest
+from autotag.protocols import WritesSometimes
 from autotag.sources import Photo, find_album
 
 if TYPE_CHECKING:
@@ -37,19 +40,9 @@ if TYPE_CHECKING:
 
 _GROUP = 16  # photographs that are journalled and written together
 _LONGEST_WAIT = 2.0  # seconds after which fewer are written
-_HOW = frozenset(
-    (
-        "allow_urls", "batch_size", "decode_ahead", "decode_threads", "device", "dtype", "plain",
-        "stage_batch_sizes",
-    )
-)  # fmt: skip
-"""Settings of a pipeline that change how it works, not what it finds."""
-
-
-LEDGER, JOURNAL = "ledger.sqlite", "journal.jsonl"
 DISK_FULL = "the disk is full"
 """Why a run stopped."""
-_UNCHANGED, _TO_TAG, _TO_WRITE = 0, 1, 2
+_UNCHANGED, _TO_TAG, _TO_WRITE, _TO_SKIP = 0, 1, 2, 3
 
 
 def tag_folder(
@@ -65,10 +58,11 @@ def tag_folder(
     redo: bool = False,
     dry_run: bool = False,
     plan_file: str | PathLike[str] | None = None,
+    adopt: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> AlbumSummary:
-    """Tags every photograph of an album and writes what was found.
+    """Tag every photograph of an album and write what was found.
 
     A run that was interrupted, by whatever, goes on where it stopped when it is started again. Photographs
     that are as an earlier run left them are not looked at again; what the models found is kept, so that other
@@ -81,16 +75,18 @@ def tag_folder(
         rules: what is done to the tags before they are written.
         include: glob patterns, of which a photograph has to match one.
         exclude: glob patterns of what to leave out.
-        state: folder for ledger and journal; see ``autotag.album_state.state_folder``.
+        state: where ledger and journal are kept; see ``autotag.album_state.state_folder``.
         model: put down with each tag as what found it.
         redo: look at every photograph again.
         dry_run: report what would be done, and do nothing.
         plan_file: write what would be done into this file, for ``apply_plan``; change nothing else.
+        adopt: use a state that is of another place, or that another machine or user wrote.
         listener: is told how it goes.
         stop: asked after each photograph; True ends the run once the group in hand is written.
 
     Raises:
-        ConfigError: it cannot run: a bad option, another run at work, a file of results that is not ours.
+        ConfigError: it cannot run: a bad option, another run at work, a file of results that is not ours, a
+            state of another album or by somebody else.
         ImageReadError: the source does not exist.
         StageBrokenError: a stage fails on every photograph. What was done before is safe.
         OSError: the journal or ledger cannot be written. What was done before is safe.
@@ -102,19 +98,26 @@ def tag_folder(
     writes = not dry_run and plan_file is None
     with ExitStack() as stack:
         stack.callback(chosen.close)
+        check_state(folder, album.key, adopt=adopt)
         if not dry_run:
             stack.enter_context(locked(album.root, folder))
+            claim_state(folder, album.key)
         is_known = (folder / LEDGER).exists()
         ledger = stack.enter_context(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
         journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root)) if writes else None
+        check_outputs(chosen.outputs, ledger, root=album.root, state=folder)
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
-        if journal is not None:
-            recover(journal, ledger, album.root)
-        check_outputs(chosen.outputs, ledger)
         run = _Run(album, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo)
-        return run.go(listener or Silent(), stop)
+        if journal is not None:
+            run.summary.notes += recover(journal, ledger, album.root)
+        summary = run.go(listener or Silent(), stop)
+    if planned is not None and planned.path != Path(plan_file or ""):
+        summary.notes.append(
+            f"{plan_file}: it appeared during the run and stays as it is; the plan is in {planned.path}."
+        )
+    return summary
 
 
 @dataclass(slots=True)
@@ -139,14 +142,20 @@ class _Run:
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
         """The whole run, from the list of photographs to the files of results."""
-        self.settings = _settings_of(self.pipeline)
+        self.settings, unseen = settings_of(self.pipeline)
+        self.summary.notes += [
+            f"every photograph is looked at, because it cannot be told whether the pipeline is as before: "
+            f"{why}."
+            for why in unseen
+        ]
         self.mine = self._own_spellings() if self.rules.prefer_my_keywords else {}
         self.wanted = self.writers.fingerprint({"rules": self.rules.to_dict(), "mine": self.mine})
         with self.ledger.transaction():
             self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
         self.summary.unchanged = self.ledger.counted(_UNCHANGED)
+        self.summary.nothing_to_do = self.ledger.counted(_TO_SKIP)
         due = self.ledger.counted(_TO_TAG) + self.ledger.counted(_TO_WRITE)
-        self.summary.photos = self.summary.unchanged + due
+        self.summary.photos = self.summary.unchanged + self.summary.nothing_to_do + due
         if not self.summary.photos:
             raise ConfigError(f"no image found in {str(self.album.key)!r}.")
         if self.planned is not None:
@@ -210,15 +219,25 @@ class _Run:
     def _state(self, photo: Photo) -> int:
         """Whether a photograph is as an earlier run left it, has to be tagged, or only to be written for."""
         known, now = self.ledger.entry(photo.name), self._entry(photo)
+        to_tag = _TO_TAG if self._is_written_for(photo) else _TO_SKIP
         if known is None or now is None or self.redo or known.settings != self.settings:
-            return _TO_TAG
+            return to_tag
         if _differ(known, now):
             pixels = self._pixels(photo)
             if not pixels or pixels != known.pixels:
-                return _TO_TAG
+                return to_tag
             self.ledger.keep(photo.name, replace(known, size=now.size, mtime_ns=now.mtime_ns))
         is_done = known.written == self.wanted and not self._is_to_list
         return _UNCHANGED if is_done else _TO_WRITE
+
+    def _is_written_for(self, photo: Photo) -> bool:
+        """Whether a writer may write something for it; what none would write is not looked for."""
+        if self.writers.outputs or photo.path is None:
+            return True
+        return any(
+            not isinstance(writer, WritesSometimes) or writer.would_write(photo.path)
+            for writer in self.writers.beside.values()
+        )
 
     @property
     def _is_to_list(self) -> bool:
@@ -256,7 +275,7 @@ class _Run:
             self.ledger.keep(task.photo.name, now, result)
         by_writer = {}
         for name, writer in self.writers.beside.items():
-            plan(task, {name: writer})
+            plan(task, {name: writer}, self.album.root)
             by_writer[name], task.planned = task.planned, []
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
         if self.planned is not None and (task.changes or self.writers.outputs):
@@ -270,7 +289,7 @@ class _Run:
         group, self.group, self.since = self.group, [], time.monotonic()
         if not group or self.journal is None:
             return
-        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal)
+        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.album.root)
         with self.ledger.transaction():
             for task, now, result in group:
                 self._put_down(task, now, result)
@@ -319,15 +338,3 @@ def _keywords_of_people(path: Path) -> set[str]:
 
 def _differ(now: Entry, before: Entry) -> bool:
     return (now.size, now.mtime_ns) != (before.size, before.mtime_ns)
-
-
-def _settings_of(pipeline: Pipeline) -> str:
-    """A fingerprint of what a pipeline finds.
-
-    A pipeline of parts that cannot be named, such as models given as objects, is known by its description.
-    """
-    try:
-        found: Any = {key: value for key, value in pipeline.to_config().items() if key not in _HOW}
-    except ConfigError:
-        found = pipeline.describe()
-    return fingerprint(found)

@@ -10,6 +10,7 @@ from autotag import options, registry
 from autotag.album_state import fingerprint
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.writers.rename_writer import RenameWriter
+from autotag.writers.xmp_writer import XmpWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,6 +124,8 @@ def make_writers(
     for writer in beside.values():
         if isinstance(writer, RenameWriter):
             writer.linked = album.linked()
+        if isinstance(writer, XmpWriter):
+            writer.root = album.root
     return Writers(
         dict(sorted(beside.items(), key=lambda item: isinstance(item[1], RenameWriter))), tuple(outputs)
     )

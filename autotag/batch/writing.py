@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.batch.reports import PhotoReport
-from autotag.errors import AutotagError
-from autotag.file_changes import RenameChange
+from autotag.errors import AutotagError, MetadataError
+from autotag.file_changes import RenameChange, check_kind, leads_out
 from autotag.writers.rename_writer import RenameWriter
 
 if TYPE_CHECKING:
@@ -62,18 +62,39 @@ class Task:
         )
 
 
-def plan(task: Task, writers: Mapping[str, AlbumWriter]) -> None:
-    """Asks each writer what is to be done; a writer that cannot say leaves its reason in ``task.errors``."""
+def plan(task: Task, writers: Mapping[str, AlbumWriter], root: Path) -> None:
+    """Ask each writer what is to be done; a writer that cannot say leaves its reason in ``task.errors``.
+
+    Args:
+        task: the photograph.
+        writers: by name.
+        root: the album's folder, in which everything has to be that is written.
+    """
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():
         try:
-            task.planned += writer.changes(task.path, task.result)
+            changes = writer.changes(task.path, task.result)
+            for change in changes:
+                _check(change, root)
+            task.planned += changes
         except (AutotagError, OSError) as error:
             task.errors.append(f"{name}: {reason_of(error)}")
 
 
-def carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal) -> list[int]:
-    """Writes for some photographs: what goes beside or into them first, then new names.
+def _check(change: FileChange, root: Path) -> None:
+    """Refuse a change that could not be taken back."""
+    check_kind(change)
+    outside = leads_out(change, root)
+    if outside is not None:
+        raise MetadataError(
+            str(outside), "it is outside of the album, or a link leads there; nothing is written"
+        )
+
+
+def carry_out(
+    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, root: Path
+) -> list[int]:
+    """Write for some photographs: what goes beside or into them first, then new names.
 
     What is planned for one batch of photographs is journalled together. A file that two of them share is
     planned for the second one after it was written for the first.
@@ -87,10 +108,12 @@ def carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal
     renaming = {name: writer for name, writer in writers.items() if isinstance(writer, RenameWriter)}
     others = {name: writer for name, writer in writers.items() if name not in renaming}
     turns = [turn for turn in (others, renaming) if turn]
-    return [step for turn in turns for step in _carry_out(tasks, turn, journal)]
+    return [step for turn in turns for step in _carry_out(tasks, turn, journal, root)]
 
 
-def _carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal) -> list[int]:
+def _carry_out(
+    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, root: Path
+) -> list[int]:
     steps: list[int] = []
     batch: list[Task] = []
     busy: set[str] = set()
@@ -98,14 +121,14 @@ def _carry_out(tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journa
         if task.errors and any(isinstance(writer, RenameWriter) for writer in writers.values()):
             continue  # it keeps its name until all that goes with it is there
         errors = len(task.errors)
-        plan(task, writers)
+        plan(task, writers, root)
         paths = {os.path.realpath(path) for change in task.planned for path in change.paths}
         if paths & busy:
             steps += _flush(batch, journal)
             batch, busy = [], set()
             task.planned.clear()
             del task.errors[errors:]
-            plan(task, writers)
+            plan(task, writers, root)
         batch.append(task)
         busy |= paths
     return steps + _flush(batch, journal)
@@ -142,7 +165,7 @@ def _apply(task: Task, change: FileChange) -> bool:
         is_bare = isinstance(error, OSError) and not error.filename
         task.errors.append(f"{change.paths[0].name}: {reason}" if is_bare else reason)
         task.disk_full |= isinstance(error, OSError) and error.errno in _NO_ROOM
-        return not isinstance(error, AutotagError) or len(change.paths) > 1  # undo looks what happened
+        return _may_have_begun(change, error)
     task.warnings += said
     task.changes.append(change.describe())
     if isinstance(change, RenameChange):
@@ -150,6 +173,16 @@ def _apply(task: Task, change: FileChange) -> bool:
     elif task.path is not None:
         task.is_touched |= os.path.realpath(task.path) in map(str, change.paths)
     return True
+
+
+def _may_have_begun(change: FileChange, error: Exception) -> bool:
+    """Whether something may have happened nevertheless, so that undo has to look."""
+    if isinstance(change, RenameChange):
+        try:
+            return change.has_begun()
+        except OSError:
+            return True
+    return not isinstance(error, AutotagError) or len(change.paths) > 1
 
 
 def reason_of(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import SOME_FAILED, adopt_option, device_option, quiet_option, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +64,10 @@ Exit codes:
     "--state",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where to keep what was done and the journal for `autotag undo`; "
+    help="Where to keep what was done and the journal for `autotag undo`, in a folder for each album; "
     "by default in the user's state folder, or in the album if it has a folder .autotag.",
 )
+@adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
 @quiet_option
 @click.pass_context
@@ -88,6 +89,7 @@ def album(
     plan_file: Path | None,
     redo: bool,
     state: Path | None,
+    adopt: bool,
     ndjson: bool,
     quiet: bool,
 ) -> None:
@@ -124,6 +126,7 @@ def album(
                 redo=redo,
                 dry_run=dry_run,
                 plan_file=plan_file,
+                adopt=adopt,
                 listener=listener,
                 stop=stop,
             )

@@ -108,6 +108,8 @@ def bookkeeping() -> Iterator[None]:
 
 def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool = False) -> None:
     """The last lines on stderr."""
+    for note in summary.notes:
+        reporter.complain(note)
     for file, reason in summary.output_errors:
         reporter.complain(f"{file}: {reason}")
     word = "to write" if planned else "written"

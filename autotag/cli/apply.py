@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from autotag.cli.options import quiet_option
+from autotag.cli.options import adopt_option, quiet_option
 
 
 @click.command(
@@ -21,10 +21,13 @@ Exit codes:
 @click.option(
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
 )
+@adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
 @quiet_option
 @click.pass_context
-def apply(ctx: click.Context, plan: Path, *, state: Path | None, ndjson: bool, quiet: bool) -> None:
+def apply(
+    ctx: click.Context, plan: Path, *, state: Path | None, adopt: bool, ndjson: bool, quiet: bool
+) -> None:
     """Carry out a plan that `autotag album --plan` wrote and that you may have edited.
 
     In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
@@ -38,6 +41,6 @@ def apply(ctx: click.Context, plan: Path, *, state: Path | None, ndjson: bool, q
     reporter = Reporter(quiet=quiet)
     listener = AlbumListener(reporter, ndjson=ndjson, show=False)
     with stoppable() as stop, listener.counting(), bookkeeping():
-        summary = apply_plan(plan, state=state, listener=listener, stop=stop)
+        summary = apply_plan(plan, state=state, adopt=adopt, listener=listener, stop=stop)
     report_summary(summary, reporter)
     ctx.exit(exit_code(summary.stopped, summary.failed))

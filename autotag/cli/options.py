@@ -69,3 +69,11 @@ def quiet_option(command: Command) -> Command:
     """``--quiet``."""
     words = "Neither progress nor information on stderr; errors stay."
     return click.option("--quiet", "-q", is_flag=True, help=words)(command)
+
+
+adopt_option = click.option(
+    "--adopt",
+    is_flag=True,
+    help="Use the state although it is of another place, or was written on another machine or by another "
+    "user.",
+)

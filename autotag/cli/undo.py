@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED
+from autotag.cli.options import SOME_FAILED, adopt_option
 
 if TYPE_CHECKING:
     from autotag.protocols import FileChange
@@ -26,15 +26,27 @@ Exit codes:
 @click.option(
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
 )
+@adopt_option
+@click.option("--forget-missing", is_flag=True, help="End the steps in folders that are gone for good.")
 @click.option("--quiet", "-q", is_flag=True, help="No information on stderr; errors stay.")
 @click.pass_context
 def undo(
-    ctx: click.Context, folder: str, *, last: bool, dry_run: bool, state: Path | None, quiet: bool
+    ctx: click.Context,
+    folder: str,
+    *,
+    last: bool,
+    dry_run: bool,
+    state: Path | None,
+    adopt: bool,
+    forget_missing: bool,
+    quiet: bool,
 ) -> None:
     """Take back everything that autotag wrote in an album: tags, files and names.
 
-    FOLDER is what was tagged. Files are brought back byte for byte; where somebody edited one since, only the
-    machine's tags are removed, and a line says so. It works after a run that was killed, too.
+    FOLDER is what was tagged, or a folder around it. Files are brought back byte for byte; where somebody
+    edited one since, only the machine's tags are removed, and a line says so. It works after a run that was
+    killed, too. What cannot be taken back now, such as files on a disk that is away, is listed, and left for
+    the next undo.
     """
     from autotag.batch import undo_album
     from autotag.cli.album_progress import bookkeeping
@@ -48,7 +60,15 @@ def undo(
             click.echo(one_line(f"takes back: {change.describe()}"))
 
     with bookkeeping():
-        summary = undo_album(folder, state=state, last=last, dry_run=dry_run, listener=show)
+        summary = undo_album(
+            folder,
+            state=state,
+            last=last,
+            dry_run=dry_run,
+            adopt=adopt,
+            forget_missing=forget_missing,
+            listener=show,
+        )
     for note in summary.notes:
         reporter.complain(note)
     for file, reason in summary.errors:

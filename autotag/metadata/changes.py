@@ -551,11 +551,14 @@ class _Undo:
     def _replace(self, content: bytes, state: FileState | None) -> list[str]:
         if self._one.sha256_before is not None and sha256(content) != self._one.sha256_before:
             raise MetadataError(str(self._path), "its former content cannot be rebuilt")
-        return self._written(content, state)
+        before = None if self._one.before is None else self._one.before.mtime_ns
+        return self._written(content, state, mtime_ns=before)
 
-    def _written(self, content: bytes, state: FileState | None) -> list[str]:
+    def _written(self, content: bytes, state: FileState | None, *, mtime_ns: int | None = None) -> list[str]:
         touch = self._path != self._photograph
-        said = replace_file(self._path, content, expected=state, touch=touch, calls=self._calls)
+        said = replace_file(
+            self._path, content, expected=state, touch=touch, mtime_ns=mtime_ns, calls=self._calls
+        )
         return [f"{self._path}: {warning}." for warning in said]
 
     def _remove_tags(self, content: bytes, state: FileState) -> list[str]:
@@ -564,10 +567,13 @@ class _Undo:
             after = self._without_tags(content)
         except ValueError as error:
             raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
+        if after == content:
+            why = "it was edited since, and holds no record of machine tags"
+            return [f"{self._path}: {why}; it is left as it is."]
         notes = [f"{self._path}: it was edited since; only the machine's tags are removed."]
         if after is None:
             remove_file(self._path, expected=state, calls=self._calls)
-        elif after != content:
+        else:
             notes += self._written(after, state)
         return notes
 

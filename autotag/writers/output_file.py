@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
+from autotag.metadata.safe_files import PartFile, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,23 +26,35 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
 
     Raises:
         ConfigError: the file cannot be opened for writing.
+        FileChangedError: another program wrote it in the moment of replacing; it is left as it is.
     """
     if streams or (path.exists() and not path.is_file()):
         with _opened(path, binary=binary) as stream:
             yield stream
         return
     target = path.resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with _part_of(target) as part:
+        try:
+            with part.stream(binary=binary) as stream:
+                yield stream
+        except BaseException:
+            if part.path.stat().st_size:
+                _place(part)
+            raise
+        _place(part)
+
+
+def _part_of(target: Path) -> PartFile:
     try:
-        with _opened(part, binary=binary) as stream:
-            yield stream
-    except BaseException:
-        if part.exists() and part.stat().st_size:
-            part.replace(target)
-        else:
-            part.unlink(missing_ok=True)
-        raise
-    part.replace(target)
+        return PartFile(target)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(target)!r}: {error.strerror}.") from error
+
+
+def _place(part: PartFile) -> None:
+    """Put what was written in the place of what is there now."""
+    part.sync()
+    part.place(state_of(part.target))
 
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:

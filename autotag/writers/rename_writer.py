@@ -67,15 +67,18 @@ class RenameWriter:
         """The change that gives a photograph just this name, with what belongs to it.
 
         Raises:
-            MetadataError: a link in the album leads to it, or the name is taken.
+            MetadataError: a link in the album leads to it, or a name is taken.
         """
         if name == photo.name:
             return []
         self._check(photo)
         target = photo.with_name(name)
-        if name in os.listdir(photo.parent):  # noqa: PTH208 - as it is written there; also a link to the same
-            raise MetadataError(str(photo), f"another file is called {name}")
-        return [RenameChange(self._moves(photo, target.stem, target.suffix))]
+        moves = self._moves(photo, target.stem, target.suffix)
+        there = set(os.listdir(photo.parent))  # noqa: PTH208 - as it is written there; also a link to the same
+        taken = [new.name for _, new in moves if new.name in there]
+        if taken:
+            raise MetadataError(str(photo), f"another file is called {taken[0]}")
+        return [RenameChange(moves)]
 
     def _check(self, photo: Path) -> None:
         if self.linked and os.path.realpath(photo) in self.linked and not photo.is_symlink():
@@ -93,12 +96,20 @@ class RenameWriter:
         return RenameChange(moves)
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:
-        """The photograph first, then what belongs to it."""
+        """The photograph first, then what belongs to it.
+
+        Raises:
+            MetadataError: two of them would get one name.
+        """
         moves = [(photo, photo.with_name(stem + suffix))]
         for name in self._names.companions(photo):
-            whole = name.casefold().startswith(photo.name.casefold() + ".")
+            whole = name[: len(photo.name) + 1].casefold() == f"{photo.name}.".casefold()
             rest = suffix + name[len(photo.name) :] if whole else name[len(photo.stem) :]
             moves.append((photo.with_name(name), photo.with_name(stem + rest)))
+        targets = [target.name for _, target in moves]
+        twice = next((name for name in targets if targets.count(name) > 1), None)
+        if twice is not None:
+            raise MetadataError(str(photo), f"two files would be called {twice}")
         return tuple(moves)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from autotag.errors import ConfigError, MetadataError, suggestion
 from autotag.file_changes import TextChange, read_if_there
-from autotag.folder_names import FolderNames
+from autotag.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES, FolderNames
+from autotag.metadata.safe_files import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Mode = Literal["skip", "append", "prepend", "overwrite"]
 Content = Literal["tags", "caption", "prompt", "caption_and_tags"]
 _BOM = "\ufeff"
+_NOT_TEXT = PICTURE_SUFFIXES | FILM_SUFFIXES | {".xmp", ".aae", ".thm"}
 
 
 @dataclass
@@ -53,7 +56,13 @@ class TextWriter:
             if value not in words:
                 raise ConfigError(f"txt: unknown {name} {value!r}. {suggestion(value, words)}")
         if not self.suffix.startswith(".") or set(self.suffix) & set('/\\:*?"<>|'):
-            raise ConfigError(f"txt: suffix = {self.suffix!r} is no extension such as '.txt'.")
+            raise ConfigError(f"txt: suffix = {self.suffix!r} is not an extension such as '.txt'.")
+        if f".{self.suffix.lower().rpartition('.')[2]}" in _NOT_TEXT:
+            raise ConfigError(
+                f"txt: suffix = {self.suffix!r} is that of photographs, films or their sidecars, which "
+                f"would be "
+                "written over; choose another, such as '.txt'."
+            )
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[TextChange]:
         """The file, unless it says all already.
@@ -72,6 +81,14 @@ class TextWriter:
         if before is not None and before[0] == content:
             return []
         return [TextChange.planned(path, content, before=before)]
+
+    def would_write(self, photo: Path, /) -> bool:
+        """Whether it may write; not where it skips a file that is there."""
+        if self.mode != "skip":
+            return True
+        with suppress(MetadataError):  # it is said when there is something to write
+            return not is_there(self._path(photo))
+        return True
 
     def _path(self, photo: Path) -> Path:
         if self.naming == "full":

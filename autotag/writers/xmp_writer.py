@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, suggestion
 from autotag.metadata import Exiftool, MachineTag, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata.safe_files import lies_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,13 @@ class XmpChange:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(Path(one.path) for one in self.change.files)
+
+    @property
+    def digests(self) -> Mapping[Path, frozenset[str]]:
+        return {
+            Path(one.path): frozenset(filter(None, (one.sha256_before, one.sha256_after)))
+            for one in self.change.files
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {"touch": self.touch, "change": self.change.to_dict()}
@@ -77,6 +85,8 @@ class XmpWriter:
         description: what is written as the description where people wrote none.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: put down with each tag as what found it; by default the preset's name.
+        root: the album's folder; photographs that are links to others outside of it get sidecars. A run sets
+            it.
     """
 
     _: KW_ONLY
@@ -85,6 +95,7 @@ class XmpWriter:
     description: Literal["caption", "prompt"] | None = "caption"
     touch: bool = False
     model: str = ""
+    root: Path | None = field(init=False, repr=False, default=None)
     _exiftool: Exiftool | None = field(init=False, repr=False, default=None)
     _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
 
@@ -100,14 +111,19 @@ class XmpWriter:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
             OSError: a file cannot be read.
         """
+        leads_out = self.embed and self.root is not None and not lies_in(photo, self.root)
         change = plan_tags(
             photo,
             self._tags(result),
             self._description(result),
-            embed=self.embed,
+            embed=self.embed and not leads_out,
             naming=self.naming,
             exiftool=self._exiftool,
         )
+        if leads_out:
+            why = "it is a link to a file outside of the album"
+            warning = f"{photo}: not embedded but written to a sidecar: {why}."
+            change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
 
     def close(self) -> None:

@@ -301,10 +301,16 @@ def test_links_are_followed_and_stay_links(tagged, photos, tmp_path, tree):
     make_image("red").save(tmp_path / "elsewhere.jpg")
     (photos / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     os.link(photos / "d.jpg", photos / "hard.jpg")
-    before = tree(photos)
+    (photos / "inside.jpg").symlink_to("b.jpg")
+    before, outside = tree(photos), (tmp_path / "elsewhere.jpg").read_bytes()
     log = Log()
     tagged(photos, EMBED, listener=log)
     assert (photos / "link.jpg").is_symlink()
+    assert (photos / "inside.jpg").is_symlink()
+    assert "picture" in read_existing((photos / "b.jpg").read_bytes()).keywords.flat
+    assert (tmp_path / "elsewhere.jpg").read_bytes() == outside
+    assert "picture" in keywords(photos / "link.jpg.xmp")
+    assert any("outside of the album" in warning for report in log.reports for warning in report.warnings)
     assert any("hard links" in warning for report in log.reports for warning in report.warnings)
     undo_album(photos)
     assert tree(photos) == before

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -7,7 +8,18 @@ import time
 import pytest
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
-from autotag.metadata.safe_files import SystemCalls, part_path, remove_file, replace_file, state_of
+from autotag.metadata import safe_files
+from autotag.metadata.safe_files import (
+    PartFile,
+    SystemCalls,
+    clear_leftovers,
+    is_there,
+    read_with_state,
+    remove_file,
+    replace_file,
+    sha256,
+    state_of,
+)
 
 
 @pytest.fixture
@@ -138,21 +150,181 @@ def test_a_read_only_folder_is_an_error(old, tmp_path):
         tmp_path.chmod(0o755)
 
 
-def test_what_a_killed_run_left_behind_is_taken_over(old, tmp_path):
-    part_path(old).write_bytes(b"left behind, and longer")
-    replace_file(old, b"new", expected=state_of(old))
-    assert old.read_bytes() == b"new"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="two files are exchanged on Linux only")
+
+
+class EditedInTheLastMoment(SystemCalls):
+    """Another program writes a file between the last look at it and its replacement."""
+
+    def __init__(self, edit, *, at):
+        own = getattr(SystemCalls, at)
+        self.edits = [edit]
+
+        def late(source, target):
+            if self.edits and not source.name.endswith("part"):
+                self.edits.pop()()
+            return own(self, source, target)
+
+        setattr(self, at, late)
+
+
+def edit_in_place(path):
+    path.write_bytes(b"edited")
+
+
+def edit_by_renaming(path):
+    path.with_name("by the editor").write_bytes(b"edited")
+    path.with_name("by the editor").rename(path)
+
+
+@LINUX
+@pytest.mark.parametrize("edit", [edit_in_place, edit_by_renaming])
+def test_an_edit_in_the_last_moment_before_replacing_survives(old, tmp_path, edit):
+    calls = EditedInTheLastMoment(lambda: edit(old), at="exchange")
+    with pytest.raises(FileChangedError, match="changed since it was read"):
+        replace_file(old, b"new", expected=state_of(old), calls=calls)
+    assert calls.edits == []
+    assert old.read_bytes() == b"edited"
     assert names(tmp_path) == ["a.jpg"]
 
 
-def test_a_link_in_the_place_of_the_hidden_file_is_not_followed(old, tmp_path):
-    other = tmp_path / "other"
-    other.write_bytes(b"other")
-    part_path(old).symlink_to(other)
-    with pytest.raises(OSError, match="symbolic link|exists"):
-        replace_file(old, b"new", expected=state_of(old))
-    assert other.read_bytes() == b"other"
-    assert old.read_bytes() == b"old"
+@pytest.mark.parametrize("edit", [edit_in_place, edit_by_renaming])
+def test_an_edit_in_the_last_moment_before_removing_survives(old, tmp_path, edit):
+    calls = EditedInTheLastMoment(lambda: edit(old), at="rename_new")
+    with pytest.raises(FileChangedError, match="changed since it was read"):
+        remove_file(old, expected=state_of(old), calls=calls)
+    assert calls.edits == []
+    assert old.read_bytes() == b"edited"
+    assert names(tmp_path) == ["a.jpg"]
+
+
+def test_a_file_that_goes_in_the_last_moment_is_not_made_again(old, tmp_path):
+    calls = EditedInTheLastMoment(old.unlink, at="exchange")
+    with pytest.raises(FileChangedError, match="gone"):
+        replace_file(old, b"new", expected=state_of(old), calls=calls)
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_appears_in_the_last_moment_is_not_replaced(tmp_path):
+    class Appears(SystemCalls):
+        def rename_new(self, source, target):
+            target.write_bytes(b"somebody's")
+            super().rename_new(source, target)
+
+    with pytest.raises(FileChangedError, match="appeared"):
+        replace_file(tmp_path / "a.txt", b"new", expected=None, calls=Appears())
+    assert (tmp_path / "a.txt").read_bytes() == b"somebody's"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_without_an_exchange_a_file_is_replaced_after_a_last_look(old, tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_files, "_linux_renameat2", lambda: None)
+    replace_file(old, b"new", expected=state_of(old))
+    replace_file(tmp_path / "b.jpg", b"new", expected=None)
+    assert old.read_bytes() == (tmp_path / "b.jpg").read_bytes() == b"new"
+    remove_file(old, expected=state_of(old))
+    assert names(tmp_path) == ["b.jpg"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
+@pytest.mark.parametrize("linux", [True, False], ids=["renameat2", "no renameat2"])
+def test_a_name_that_is_taken_is_never_taken_again(tmp_path, monkeypatch, linux, links):
+    if not linux:
+        monkeypatch.setattr(safe_files, "_linux_renameat2", lambda: None)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: fail(errno.EPERM))
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        SystemCalls().rename_new(tmp_path / "a", tmp_path / "b")
+    SystemCalls().rename_new(tmp_path / "a", tmp_path / "c")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "b", "c": "a"}
+
+
+def fail(number):
+    raise OSError(number, os.strerror(number))
+
+
+def test_hidden_files_have_names_that_nobody_can_guess_and_follow_no_link(tmp_path):
+    opened = []
+
+    class Watched(SystemCalls):
+        def open(self, path, flags, mode):
+            opened.append((path, flags))
+            return super().open(path, flags, mode)
+
+    for name in ("a", "b"):
+        replace_file(tmp_path / name, b"new", expected=None, calls=Watched())
+    (first, flags), (second, _) = opened
+    assert first.parent == tmp_path
+    assert first.name.removeprefix(".a.") != second.name.removeprefix(".b.")
+    assert flags & os.O_EXCL
+    assert flags & os.O_NOFOLLOW
+
+
+def test_a_link_to_nothing_is_not_written_through(tmp_path):
+    link = tmp_path / "a.xmp"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MetadataError, match="link to a file that is not there"):
+        replace_file(link, b"new", expected=None)
+    assert names(tmp_path) == ["a.xmp"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(MetadataError, match="not a regular file"):
+        read_with_state(tmp_path / "a.jpg")
+
+
+def test_the_time_of_change_can_be_given(old):
+    replace_file(old, b"new", expected=state_of(old), mtime_ns=10**18 + 11)
+    assert old.stat().st_mtime_ns == 10**18 + 11
+
+
+def test_a_broken_disk_is_not_an_absent_file(tmp_path, monkeypatch):
+    assert not is_there(tmp_path / "a")
+    assert not is_there(tmp_path / "a" / "b")
+    monkeypatch.setattr(os, "lstat", lambda _: fail(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        is_there(tmp_path / "a")
+
+
+def left_behind(path, kind, content):
+    """A hidden file as a killed run leaves it."""
+    part = PartFile(path)
+    part.write(content)
+    os.close(part.descriptor)
+    hidden = part.path.with_name(part.path.name.removesuffix("part") + kind)
+    part.path.rename(hidden)
+    return hidden
+
+
+def test_what_killed_runs_left_behind_goes(old, tmp_path):
+    left_behind(old, "part", b"half of")
+    left_behind(old, "swap", b"old")
+    left_behind(tmp_path / ("n" * 250), "part", b"")
+    assert clear_leftovers({old: {sha256(b"old")}, tmp_path / ("n" * 250): ()}) == ()
+    assert names(tmp_path) == ["a.jpg"]
+
+
+def test_what_another_program_wrote_in_the_moment_of_the_kill_is_made_visible(old, tmp_path):
+    left_behind(old, "swap", b"edited")
+    [note] = clear_leftovers({old: {sha256(b"old"), sha256(b"new")}})
+    assert "a (2).jpg" in note
+    assert (tmp_path / "a (2).jpg").read_bytes() == b"edited"
+    left_behind(tmp_path / "b.txt", "swap", b"edited")
+    clear_leftovers({tmp_path / "b.txt": ()})
+    assert (tmp_path / "b.txt").read_bytes() == b"edited"
+
+
+def test_hidden_files_that_are_not_ours_stay(old, tmp_path):
+    hidden = left_behind(tmp_path / "other.jpg", "part", b"")
+    (tmp_path / ".a.jpg.autotag-part").write_bytes(b"named alike")
+    (tmp_path / (hidden.name.replace("other", "a"))).symlink_to(old)
+    before = names(tmp_path)
+    clear_leftovers({old: ()})
+    assert names(tmp_path) == before
 
 
 def test_long_names_have_a_hidden_file_too(tmp_path):
@@ -212,6 +384,6 @@ def test_kill_9_at_any_moment_leaves_a_whole_file(old, tmp_path):
             process.kill()
         content = old.read_bytes()
         assert content == b"old" or (len(content) == 200_000 and len(set(content)) == 1)
-        assert set(names(tmp_path)) <= {"a.jpg", part_path(old).name}
-    replace_file(old, b"new", expected=state_of(old))
+        assert all(name.endswith(("-part", "-swap")) for name in names(tmp_path) if name != "a.jpg")
+    clear_leftovers({old: {sha256(letter * 200_000) for letter in (b"x", b"y")} | {sha256(b"old")}})
     assert names(tmp_path) == ["a.jpg"]
