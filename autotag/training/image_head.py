@@ -257,7 +257,9 @@ class ImageHeadTrainer:
         self.scales = Scales()
         self._random = torch.Generator()
         seen = torch.cat([torch.from_numpy(each.features[:, 0]).float() for each in self.sets])
-        sample = seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(self.plan.seed))[:8000]]
+        sample = seen[
+            torch.randperm(len(seen), generator=torch.Generator().manual_seed(self.plan.seed))[:8000]
+        ]
         self._deviation = sample.std(dim=0)
         self._synthetic = SyntheticFeatures(sample, self.classes.weight)
 
@@ -293,7 +295,10 @@ class ImageHeadTrainer:
         features = torch.cat([real, self._synthetic(real, plan.synthetic_per_step, self._random)])
         vectors = F.normalize(self.head(features), dim=-1)
         mapped = self.text_map(self.texts.vectors)
-        counts = [torch.full((len(mixed.own),), each.classes_count) for each, mixed in zip(self.sets, rows, strict=True)]
+        counts = [
+            torch.full((len(mixed.own),), each.classes_count)
+            for each, mixed in zip(self.sets, rows, strict=True)
+        ]
         counting = torch.cat([*counts, torch.ones(plan.synthetic_per_step, dtype=torch.bool)])
         targets = self.classes.probabilities(features[counting])
         losses = {
@@ -336,9 +341,12 @@ class ImageHeadTrainer:
         ]
         cosines = vectors @ mapped[named].T
         logits = cosines * self.scales.classes.exp().clamp(max=100)
-        each = F.binary_cross_entropy_with_logits(self.scales.sigmoid_logits(cosines), targets, reduction="sum")
+        each = F.binary_cross_entropy_with_logits(
+            self.scales.sigmoid_logits(cosines), targets, reduction="sum"
+        )
         return {
-            "classes": self.plan.class_weight * F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean"),
+            "classes": self.plan.class_weight
+            * F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean"),
             "each_class": self.plan.each_class_weight * each / len(vectors),
         }
 

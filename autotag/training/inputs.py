@@ -52,7 +52,9 @@ class PixelInputs:
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Return (B, 3, size, size) float32."""
-        views = random_views(self._pixels[rows], size=self._size, smallest=self._smallest, generator=generator)
+        views = random_views(
+            self._pixels[rows], size=self._size, smallest=self._smallest, generator=generator
+        )
         return normalized(views, self._mean, self._std)
 
 

@@ -317,7 +317,9 @@ def make_captioner(
     tokenizer = caption_tokenizer(
         (text for texts in photos.flickr.captions for text in texts),
         least=4,
-        besides=(text for name, texts in said.items() if name != "flickr8k" for each in texts for text in each),
+        besides=(
+            text for name, texts in said.items() if name != "flickr8k" for each in texts for text in each
+        ),
     )
     torch.manual_seed(plans.captions.seed)
     model = HybridBlip(captioner_config(tokenizer))
@@ -501,7 +503,9 @@ def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder:
     file = folder / f"{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}.npy"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        encoded = teacher.encode(list(texts), batch_size=256, show_progress_bar=False, normalize_embeddings=True)
+        encoded = teacher.encode(
+            list(texts), batch_size=256, show_progress_bar=False, normalize_embeddings=True
+        )
         part = file.with_suffix(".part")
         with part.open("wb") as stream:
             np.save(stream, np.asarray(encoded, dtype=np.float16))

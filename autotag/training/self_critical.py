@@ -18,7 +18,13 @@ from transformers import BertTokenizer, BlipForConditionalGeneration, DynamicCac
 from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
 from autotag.evaluation.captions import CiderD
-from autotag.training.captioner import CaptionedInputs, caption_ids, caption_logits, caption_loss, vision_states
+from autotag.training.captioner import (
+    CaptionedInputs,
+    caption_ids,
+    caption_logits,
+    caption_loss,
+    vision_states,
+)
 from autotag.training.checkpoints import Checkpoint, seeded
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
@@ -113,7 +119,9 @@ class SelfCriticalTrainer:
         scores = self._scores(rows, ids)
         others = (scores.sum(dim=1, keepdim=True) - scores) / (plan.captions_per_photo - 1)
         advantage = (scores - others).flatten()
-        chosen = caption_logits(self.model, states, ids).log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        chosen = (
+            caption_logits(self.model, states, ids).log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        )
         written = (ids[:, 1:] != 0).float()
         loss = -(advantage[:, None] * chosen * written).sum() / written.sum()
         return loss, scores.mean().item()

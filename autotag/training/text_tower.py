@@ -103,7 +103,9 @@ class TextTowerTrainer:
         names = torch.randint(len(self.names.texts), (named,), generator=random).tolist()
         sentences = torch.randint(len(self.sentences.texts), (count - named,), generator=random).tolist()
         picks = torch.randint(len(TEMPLATES), (named,), generator=random).tolist()
-        texts = [TEMPLATES[pick].format(self.names.texts[row]) for pick, row in zip(picks, names, strict=True)]
+        texts = [
+            TEMPLATES[pick].format(self.names.texts[row]) for pick, row in zip(picks, names, strict=True)
+        ]
         texts += [self.sentences.texts[row] for row in sentences]
         targets = torch.cat([self.names.vectors[names], self.sentences.vectors[sentences]]).float()
         return texts, F.normalize(targets, dim=-1)
@@ -112,6 +114,10 @@ class TextTowerTrainer:
 def text_side(model: open_clip.CLIP) -> nn.Module:
     """Return what of a CLIP reads texts, as one module that shares its parameters."""
     side = nn.Module()
-    side.token_embedding, side.transformer, side.ln_final = model.token_embedding, model.transformer, model.ln_final
+    side.token_embedding, side.transformer, side.ln_final = (
+        model.token_embedding,
+        model.transformer,
+        model.ln_final,
+    )
     side.positional_embedding, side.text_projection = model.positional_embedding, model.text_projection
     return side
