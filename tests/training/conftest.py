@@ -131,13 +131,13 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransforme
     """A sentence transformer of the teacher's kind with random weights and a small vocabulary."""
     folder = tmp_path_factory.mktemp("teacher")
     letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
-    pairs = [first + second for first in "abcdefghij" for second in "abcdefghij"]
+    pairs = [first + second for first in "abcdefghijklmnop" for second in "abcdefghijklmnop"]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *pairs, *" ".join(NAMES).split()]
     tokenizer = transformers.BertTokenizer(vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))})
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
+        hidden_size=256,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +12,110 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from transformers import BlipForConditionalGeneration
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.models.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
-from autotag.training import mini
-from autotag.training.captioner import CaptionPlan, DistillationPlan
-from autotag.training.data import CaptionedPhotos, LabelledPhotos
-from autotag.training.encoder import EncoderPlan, ImageTowerPlan
+from autotag.training import backbone, mini
+from autotag.training.backbone import imagenet_classes
+from autotag.training.captioner import CaptionPlan
+from autotag.training.data import CaptionedPhotos, LabelledPhotos, TaggedPhotos
+from autotag.training.features import Features
+from autotag.training.image_head import HeadPlan
+from autotag.training.progress import OnStep
+from autotag.training.self_critical import SelfCriticalPlan
+from autotag.training.text_tower import TextPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
+from autotag.vocabulary import Vocabulary
 
-FEW_STEPS = EncoderPlan(
-    steps=1, size=32, classes_per_step=4, captioned_per_step=4, words_per_step=4, smallest_crop=0.9
+FEW_HEAD_STEPS = HeadPlan(steps=2, photos_per_step=4, synthetic_per_step=4)
+ENCODER_PLANS = mini.EncoderPlans(
+    head=FEW_HEAD_STEPS, text=TextPlan(steps=2, texts_per_step=8), last=FEW_HEAD_STEPS
+)
+CAPTIONER_PLANS = mini.CaptionerPlans(
+    captions=CaptionPlan(steps=2, photos_per_step=4),
+    scores=SelfCriticalPlan(
+        steps=2, photos_per_step=2, captions_per_photo=2, taught_per_step=2, max_tokens=5
+    ),
 )
 
-ONE_TOWER_STEP = ImageTowerPlan(steps=1, size=32, classes_per_step=4, captioned_per_step=4)
+
+@pytest.fixture(scope="module")
+def photos(captioned: CaptionedPhotos, labelled: LabelledPhotos) -> mini.Photos:
+    """Drawings that stand for the four data sets."""
+    here = torch.arange(len(labelled.classes)) % 2 == 0
+    present = torch.stack([here, ~here], dim=1)
+    return mini.Photos(
+        flickr=captioned,
+        coco=TaggedPhotos(captioned.pixels, present, ["cat", "dog"]),
+        scenes=TaggedPhotos(captioned.pixels, present, ["forest", "sea"]),
+        tiny=labelled,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def few_texts() -> Iterator[None]:
+    """Few nouns beyond those that are learned: thousands would take the tiny teacher half a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini, "_nouns", lambda: ["otter", "walnut"])
+        patch.setattr(mini, "_other_texts", lambda things: ["oil painting", "tabby cat"])
+        patch.setattr(mini, "BLANK_PICTURES", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def features(photos: mini.Photos, work: Path) -> dict[str, Features]:
+    return mini.make_all_features(photos, work, workers=1)
 
 
 @pytest.fixture(scope="module")
 def encoder_folder(
     tiny_teacher: SentenceTransformer,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
+    photos: mini.Photos,
+    features: dict[str, Features],
+    work: Path,
+    few_texts: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A ``clip-mini`` after three plans of one step each."""
+    """A ``clip-mini`` after two steps of each kind."""
     folder = tmp_path_factory.mktemp("made") / "clip-mini"
-    steps: list[int] = []
-    mini.make_encoder(
-        tiny_teacher,
-        captioned,
-        labelled,
-        folder,
-        plans=[FEW_STEPS, ONE_TOWER_STEP, FEW_STEPS],
-        on_step=lambda step, losses: steps.append(step),
-        workers=1,
-    )
-    assert steps == [1, 1, 1]
+    told = Told()
+    mini.make_encoder(tiny_teacher, photos, features, work, folder, plans=ENCODER_PLANS, on_step=told)
+    head = {"classes", "each_class", "broader", "labels", "captions"}
+    assert told.losses == {"encoder head": head, "encoder text": {"own", "others"}, "encoder last": head}
     return folder
 
 
 @pytest.fixture(scope="module")
-def captioner_folder(encoder_folder: Path, captioned: CaptionedPhotos, labelled: LabelledPhotos) -> Path:
-    """A ``blip-mini`` after one step of each kind."""
+def captioner_folder(
+    photos: mini.Photos, features: dict[str, Features], work: Path, encoder_folder: Path
+) -> Path:
+    """A ``blip-mini`` after two steps of each kind."""
     folder = encoder_folder.with_name("blip-mini")
-    losses: list[set[str]] = []
-    mini.make_captioner(
-        encoder_folder,
-        captioned,
-        labelled,
-        folder,
-        distillation=DistillationPlan(steps=1, labelled_per_step=2, captioned_per_step=2),
-        plan=CaptionPlan(steps=1, photos_per_step=2),
-        on_step=lambda step, each: losses.append(set(each)),
-        workers=1,
-    )
-    assert losses == [
-        {"features", "vector", "words", "classes"},
-        {"captions", "words"},
-    ]
+    told = Told()
+    mini.make_captioner(photos, features, work, folder, plans=CAPTIONER_PLANS, on_step=told)
+    assert told.losses == {
+        "captioner captions": {"captions", "words"},
+        "captioner scores": {"reward", "captions"},
+    }
     return folder
+
+
+class Told:
+    """Remembers which losses each step of the recipe told."""
+
+    def __init__(self) -> None:
+        self.losses: dict[str, set[str]] = {}
+
+    def __call__(self, name: str) -> OnStep:
+        return lambda step, losses: self.losses.setdefault(name, set()).update(losses)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +133,7 @@ def test_weights_are_in_half_precision_on_disk(
     encoder_folder: Path, captioner_folder: Path, sentence_folder: Path
 ) -> None:
     assert kinds_of_numbers(encoder_folder / "open_clip_model.safetensors") <= {torch.float16, torch.int64}
-    assert kinds_of_numbers(captioner_folder / "model.safetensors") == {torch.float16}
+    assert kinds_of_numbers(captioner_folder / "model.safetensors") <= {torch.float16, torch.int64}
     assert kinds_of_numbers(sentence_folder / "model.safetensors") == {torch.float16}
 
 
@@ -107,13 +149,13 @@ def test_the_three_folders_are_a_preset_of_their_own(
     with autotag.load("mini", device="cpu", **options) as tagger:
         [result] = tagger.stream([folder_of_drawings / "red square.png"])
     assert result.error is None
-    assert len(result.captions) == 20, "as preset mini asks for"
+    assert result.captions
     assert all(-1 <= tag.score <= 1 for tag in result.tags)
 
 
 def test_a_saved_encoder_embeds_as_the_model_did(tmp_path: Path, drawn: Callable[..., Image.Image]) -> None:
     tokenizer = contrastive_tokenizer(["a", "red", "ring"])
-    config = mini.encoder_config(len(tokenizer), image_size=64)
+    config = mini.encoder_config(len(tokenizer))
     torch.manual_seed(0)
     model = open_clip.CLIP(**config).eval()
     mini.save_encoder(model, config, tokenizer, tmp_path)
@@ -125,7 +167,7 @@ def test_a_saved_encoder_embeds_as_the_model_did(tmp_path: Path, drawn: Callable
     with torch.no_grad():
         vectors = torch.nn.functional.normalize(model.encode_text(ids), dim=-1)
     np.testing.assert_allclose(encoder.embed_texts(["A red ring", "ring"]), vectors, atol=2e-3)
-    assert encoder.embed_images([drawn("red square", 0)]).shape == (1, 256)
+    assert encoder.embed_images([drawn("red square", 0)]).shape == (1, 512)
     preprocessing = json.loads((tmp_path / "open_clip_config.json").read_text())["preprocess_cfg"]
     assert preprocessing["resize_mode"] == "squash"
 
@@ -133,7 +175,7 @@ def test_a_saved_encoder_embeds_as_the_model_did(tmp_path: Path, drawn: Callable
 def test_a_saved_captioner_says_what_the_model_did(tmp_path: Path, drawn: Callable[..., Image.Image]) -> None:
     tokenizer = caption_tokenizer(["a red ring on a blue square"], least=1)
     torch.manual_seed(0)
-    model = BlipForConditionalGeneration(mini.captioner_config(tokenizer)).eval()
+    model = HybridBlip(mini.captioner_config(tokenizer)).eval()
     mini.save_captioner(model, tokenizer, tmp_path)
     assert next(model.parameters()).dtype == torch.float32
 
@@ -141,31 +183,56 @@ def test_a_saved_captioner_says_what_the_model_did(tmp_path: Path, drawn: Callab
     image = drawn("red square", 0)
     [[caption]] = captioner.caption([image], options=CaptionOptions(max_new_tokens=5, num_beams=1))
     pixels = torch.from_numpy(
-        np.array(image.resize((128, 128), Image.Resampling.BICUBIC), dtype=np.float32)
+        np.array(image.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float32)
     ).permute(2, 0, 1)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (mini.MEAN, mini.STD))
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (backbone.MEAN, backbone.STD))
     ids = model.generate(pixel_values=((pixels / 255 - mean) / std)[None], max_new_tokens=5)
     assert caption.text == tokenizer.decode(ids[0], skip_special_tokens=True)
 
 
-def test_making_an_encoder_twice_gives_the_same_weights(
+def test_a_run_that_was_killed_makes_the_same_weights(
     encoder_folder: Path,
     tiny_teacher: SentenceTransformer,
-    captioned: CaptionedPhotos,
-    labelled: LabelledPhotos,
+    photos: mini.Photos,
+    features: dict[str, Features],
     tmp_path: Path,
+    few_texts: None,
 ) -> None:
-    mini.make_encoder(
-        tiny_teacher,
-        captioned,
-        labelled,
-        tmp_path,
-        plans=[FEW_STEPS, ONE_TOWER_STEP, FEW_STEPS],
-        on_step=lambda step, losses: None,
-        workers=1,
-    )
-    one, two = (load_file(str(each / "open_clip_model.safetensors")) for each in (encoder_folder, tmp_path))
+    """The second of the three steps of the encoder is stopped after its first batch."""
+
+    class Killed(Exception):
+        pass
+
+    def dying(name: str) -> OnStep:
+        def step(number: int, losses: dict[str, float]) -> None:
+            if name == "encoder text" and number == 1:
+                raise Killed
+
+        return step
+
+    def make(told: Callable[[str], OnStep]) -> None:
+        mini.make_encoder(
+            tiny_teacher, photos, features, tmp_path, tmp_path / "made", plans=ENCODER_PLANS, on_step=told
+        )
+
+    with pytest.raises(Killed):
+        make(dying)
+    assert not (tmp_path / "made").exists()
+    told = Told()
+    make(told)
+    assert "encoder head" not in told.losses, "it was done before"
+    file = "open_clip_model.safetensors"
+    one, two = (load_file(str(each / file)) for each in (encoder_folder, tmp_path / "made"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_backbone_is_the_same_in_both_models(encoder_folder: Path, captioner_folder: Path) -> None:
+    clip = load_file(str(encoder_folder / "open_clip_model.safetensors"))
+    blip = load_file(str(captioner_folder / "model.safetensors"))
+    ours, theirs = "visual.trunk.", "vision_model.embeddings.patch_embedding.trunk."
+    names = [name.removeprefix(ours) for name in clip if name.startswith(ours)]
+    assert len(names) > 200
+    assert all(torch.equal(clip[ours + name], blip[theirs + name]) for name in names)
 
 
 def test_the_encoders_words_begin_with_the_teachers_vectors(
@@ -180,33 +247,36 @@ def test_the_encoders_words_begin_with_the_teachers_vectors(
     torch.testing.assert_close(found @ found.T, wanted @ wanted.T, atol=0.1, rtol=0)
 
 
-def test_a_captioner_without_an_encoder_to_learn_from_is_refused(
-    captioned: CaptionedPhotos, labelled: LabelledPhotos, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="make the part 'encoder' first"):
-        mini.make_captioner(
-            tmp_path / "clip-mini",
-            captioned,
-            labelled,
-            tmp_path / "blip-mini",
-            distillation=DistillationPlan(),
-            plan=CaptionPlan(),
-            on_step=lambda step, losses: None,
-            workers=1,
-        )
-
-
-@pytest.mark.parametrize(
-    ("present", "missing"),
-    [
-        ("tiny-imagenet-train-0.parquet", "flickr8k-train.parquet"),
-        ("flickr8k-train.parquet", "tiny-imagenet-train"),
-    ],
+DATA = (
+    "flickr8k-train.parquet",
+    "coco-train.parquet",
+    "scenes-train.parquet",
+    "tiny-imagenet-train-0.parquet",
 )
-def test_missing_data_is_named(tmp_path: Path, present: str, missing: str) -> None:
-    (tmp_path / present).touch()
-    with pytest.raises(ConfigError, match=f"no {missing}"):
+
+
+@pytest.mark.parametrize("missing", DATA)
+def test_missing_data_is_named(tmp_path: Path, missing: str) -> None:
+    for name in set(DATA) - {missing}:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=f"holds no {missing[:12]}"):
         mini.read_data(tmp_path)
+
+
+def test_broader_terms_are_learned_where_enough_is_known_below() -> None:
+    things = Vocabulary.bundled("things")
+    below = mini._classes_below(imagenet_classes(), things)
+    dogs = {imagenet_classes().names[number][0] for number in below["dog"]}
+    assert {"beagle", "Samoyed"} <= dogs
+    assert "tabby" not in dogs
+    assert below["dog"] < below["animal"]
+    assert "object" not in below
+    assert "giraffe" not in below
+
+
+def test_pictures_of_nothing_may_show_a_colour(work: Path) -> None:
+    row = {"cat": 0, "red": 1, "red car": 2, "tree": 3}
+    assert mini._blank_set(work, list(row), row).labels.tolist() == [0, 3]
 
 
 def test_a_teacher_is_read_from_a_folder(minilm: Path) -> None:
