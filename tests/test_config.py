@@ -14,7 +14,10 @@ from autotag.pipeline import Pipeline
 from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, MergeTags
 from autotag.testing import FakeCaptioner, FakeEncoder, FakeExtractor, make_image
 
-FIVE = ["caption_images", "extract_keyphrases", "merge_tags", "filter_tags", "assemble_prompt"]
+SIX = [
+    "caption_images", "extract_keyphrases", "match_vocabulary",
+    "merge_tags", "filter_tags", "assemble_prompt",
+]  # fmt: skip
 CAPTION = {"stage": "caption_images"}
 
 
@@ -34,14 +37,15 @@ class TestPresets:
             ("large", "blip-large", "minilm", "clip-vit-l-14"),
         ],
     )
-    def test_each_is_the_five_stages_with_its_models(
+    def test_each_is_the_six_stages_with_its_models(
         self, preset: str, captioner: str, extractor: str, encoder: str
     ) -> None:
         pipeline = load(preset)
-        assert [stage.name for stage in pipeline.stages] == FIVE
+        assert [stage.name for stage in pipeline.stages] == SIX
         assert option(pipeline, "caption_images", "model") == captioner
         assert option(pipeline, "extract_keyphrases", "model") == extractor
         assert pipeline.encoder == encoder
+        assert option(pipeline, "match_vocabulary", "vocabulary") == "things"
 
     def test_base_is_the_default(self) -> None:
         assert to_config(load()) == to_config(load("base"))

@@ -326,7 +326,8 @@ def test_the_readme_says_what_each_preset_needs() -> None:
         cards = [card for card in catalog.cards() if card.name in models]
         size = sum(card.download_size for card in cards)
         assert cells[3] == (size_in_words(size) if size else "nothing")
-        tagging = ["caption_images", "extract_keyphrases", "merge_tags", "filter_tags", "assemble_prompt"]
+        labels = ["match_vocabulary", "merge_tags", "filter_tags", "assemble_prompt"]
+        tagging = ["caption_images", "extract_keyphrases", *labels]
         prompting = ["caption_images", "rank_labels", "assemble_prompt"]
         stages = [stage.name for stage in pipeline.stages]
         assert stages == (prompting if preset == "artwork" else tagging)

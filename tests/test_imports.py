@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 LAYERS = [
     {"errors", "protocols", "records"},
     {
-        "background", "batch_sizes", "broader_terms", "clip_interrogator_lists", "colours", "data", "decoding",
-        "embeddings", "english", "fast_paths", "fetching", "function_stage", "http_exchange", "images", "label_matrix",
-        "mining", "options", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat",
-        "ranges", "raw_files", "reading_ahead", "registry", "sample_views", "scores", "stream_stats",
-        "templates", "tiff_directory", "toml_text", "vocabulary", "vocabulary_files", "wiring",
+        "background", "batch_sizes", "broader_terms", "clip_interrogator_lists", "colours", "data",
+        "decoding", "embeddings", "english", "fast_paths", "fetching", "function_stage", "http_exchange",
+        "images", "label_matrix", "mining", "options", "orientation", "phrases", "prompt_phrases",
+        "prompting", "prompting_compat", "ranges", "raw_files", "reading_ahead", "registry",
+        "sample_views", "scores", "stream_stats", "templates", "tiff_directory", "toml_text",
+        "vocabulary", "vocabulary_files", "wiring",
     },
     {"models", "stages"},
     {"engine", "pipeline", "streaming"},
