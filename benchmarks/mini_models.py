@@ -3,13 +3,15 @@
     python benchmarks/mini_models.py --data DIR
 
 DIR holds ``flickr8k-val.parquet`` (columns ``image``, ``captions``), ``coco-train.parquet`` and
-``scenes-train.parquet`` (``file_name``, ``image``, ``labels``), of which only what training holds out is used, and
-``photos/`` with photographs whose names begin with the WordNet id of an ImageNet class. None of these photographs
-is trained on. Needs the extra ``autotag[train]``.
+``scenes-train.parquet`` (``file_name``, ``image``, ``labels``), of which only what training holds out is
+used, and ``photos/`` with photographs whose names begin with the WordNet id of an ImageNet class. None of
+these photographs is trained on. Needs the extra ``autotag[train]``.
 
 - COCO: mean average precision of ``match_vocabulary`` over the names of 80 objects, ranking the photographs.
-- scenes, ImageNet: the label of ``match_vocabulary`` over six scenes, and over the first names of 1,000 classes.
-- right name among five: the class, a synonym or a broader term of ``things`` among the five best tags of the preset.
+- scenes, ImageNet: the label of ``match_vocabulary`` over six scenes, and over the first names of 1,000
+  classes.
+- right name among five: the class, a synonym or a broader term of ``things`` among the five best tags of the
+  preset.
 - R@5: share of Flickr8k photographs with one of their own captions among the five nearest of all captions.
 - CIDEr-D: the pipeline's captions against the five human captions (1.0 is often written as 100).
 - tags: a tag counts as right if all its words are content words of one human caption of its photograph, after
@@ -67,8 +69,12 @@ def main() -> None:
         of_classes = list(tagger.stream(photos))
     references = [row["captions"] for row in flickr]
     figures = {
-        "mAP over 80 objects, COCO held out": object_precision(encoder, held_out(given.data / "coco-train.parquet")),
-        "top-1 over 6 scenes, held out": scene_accuracy(encoder, held_out(given.data / "scenes-train.parquet")),
+        "mAP over 80 objects, COCO held out": object_precision(
+            encoder, held_out(given.data / "coco-train.parquet")
+        ),
+        "top-1 over 6 scenes, held out": scene_accuracy(
+            encoder, held_out(given.data / "scenes-train.parquet")
+        ),
         **class_figures(encoder, photos),
         "right name among five tags, ImageNet": right_names(of_classes),
         "image-to-text R@5, Flickr8k": recall_at_5(encoder, flickr),

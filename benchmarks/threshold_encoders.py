@@ -22,7 +22,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 import torch
@@ -31,22 +31,122 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from autotag.models.catalog import BUNDLED
+from autotag.training.augmentation import normalized, random_views, resized
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
-from autotag.training.encoder import (
-    EncoderPlan,
-    EncoderTrainer,
-    ImageTowerPlan,
-    ImageTowerTrainer,
-    count_words,
-)
+from autotag.training.encoder import MEAN, STD, EncoderPlan, EncoderTrainer
 from autotag.training.mini import read_data, save_encoder
+from autotag.training.progress import OnStep, say_nothing
+from autotag.training.schedule import one_cycle, set_learning_rate
 from autotag.training.text_vocabulary import contrastive_tokenizer, words_in
-
-if TYPE_CHECKING:
-    from autotag.training.progress import OnStep
+from autotag.training.words import WordTable, count_words, word_loss
 
 SIDE = 64
 CONTEXT = 32
+
+
+@dataclass(frozen=True)
+class ImageTowerPlan:
+    """How to train the image tower alone, as a classifier, by SGD: what convolutions learn fastest by.
+
+    Attributes:
+        steps: number of batches.
+        size: side of the views in pixels.
+        small_steps: batches at the beginning whose views have only two thirds of that side: more than twice
+            as fast, and most of what they teach is kept.
+        learning_rate: peak.
+        momentum: Nesterov's.
+        weight_decay: of every parameter.
+        classes_per_step: labelled photographs a step.
+        captioned_per_step: captioned photographs a step.
+        smallest_crop: least share of the side that a crop keeps.
+        seed: of every random choice.
+    """
+
+    steps: int
+    size: int = 64
+    small_steps: int = 0
+    learning_rate: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    classes_per_step: int = 224
+    captioned_per_step: int = 48
+    smallest_crop: float = 0.75
+    seed: int = 3
+
+
+class ImageTowerTrainer:
+    """Teaches the convolutional part of an image tower classes and words, by linear heads to drop after.
+
+    Args:
+        trunk: a timm network that gives pooled features, trained in place.
+        captioned: photographs with captions.
+        labelled: photographs with classes.
+        words: which words describe the captioned photographs.
+        plan: how to train.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        captioned: CaptionedPhotos,
+        labelled: LabelledPhotos,
+        words: WordTable,
+        plan: ImageTowerPlan,
+    ) -> None:
+        self.trunk = trunk
+        self.pixels = resized(captioned.pixels, plan.size * 3 // 2)
+        self.labelled = labelled
+        self.words = words
+        self.plan = plan
+        self.random = torch.Generator().manual_seed(plan.seed)
+        width: int = trunk.num_features  # type: ignore[assignment]
+        self.to_classes = nn.Linear(width, len(labelled.names))
+        self.to_words = nn.Linear(width, len(words.words))
+        nn.init.zeros_(self.to_classes.weight)
+        nn.init.zeros_(self.to_words.weight)
+        nn.init.constant_(self.to_words.bias, -4.0)
+
+    def run(self, on_step: OnStep = say_nothing) -> None:
+        """Trains as planned; ``on_step`` is told the losses."""
+        plan = self.plan
+        modules = [self.trunk, self.to_classes, self.to_words]
+        parameters = [weight for module in modules for weight in module.parameters()]
+        optimizer = torch.optim.SGD(
+            parameters, lr=0.0, momentum=plan.momentum, nesterov=True, weight_decay=plan.weight_decay
+        )
+        self.trunk.train()
+        for step in range(plan.steps):
+            set_learning_rate(optimizer, plan.learning_rate * one_cycle(step, plan.steps))
+            losses = self._losses(plan.size * 2 // 3 if step < plan.small_steps else plan.size)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            optimizer.step()
+            on_step(step + 1, {name: loss.item() for name, loss in losses.items()})
+        self.trunk.eval()
+
+    def _losses(self, size: int) -> dict[str, Tensor]:
+        plan = self.plan
+        picked = self._pick(len(self.labelled.pixels), plan.classes_per_step)
+        rows = self._pick(len(self.pixels), plan.captioned_per_step)
+        labelled = self._views(self.labelled.pixels[picked], size)
+        views = torch.cat([labelled, self._views(self.pixels[rows], size)])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = self.trunk(normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last))
+        classes, words = features[: len(picked)].float(), features[len(picked) :].float()
+        return {
+            "classes": F.cross_entropy(
+                self.to_classes(classes), self.labelled.classes[picked], label_smoothing=0.1
+            ),
+            "words": word_loss(self.to_words(words), self.words.present[rows]),
+        }
+
+    def _views(self, pixels: Tensor, size: int) -> Tensor:
+        return random_views(
+            pixels, size=size, smallest=self.plan.smallest_crop, generator=self.random, jitter=0.1
+        )
+
+    def _pick(self, total: int, count: int) -> Tensor:
+        return torch.randint(total, (count,), generator=self.random)
 
 
 @dataclass(frozen=True)
@@ -161,7 +261,8 @@ def main() -> None:
     options.add_argument("--output", type=Path, required=True)
     options.add_argument("--only", choices=[recipe.name for recipe in RECIPES])
     given = options.parse_args()
-    captioned, labelled = read_data(given.data)
+    photos = read_data(given.data)
+    captioned, labelled = photos.flickr, photos.tiny
     for recipe in RECIPES:
         if given.only in {None, recipe.name}:
             train(recipe, captioned, labelled, given.output / recipe.name)
@@ -191,13 +292,13 @@ def train(recipe: Recipe, captioned: CaptionedPhotos, labelled: LabelledPhotos, 
         return ids
 
     trunk = model.visual.trunk if "timm_model_name" in recipe.vision else PooledStages(model.visual)
-    words = count_words(captioned, least=recipe.plan.least_word_count)
+    words = count_words(captioned.captions, least=recipe.plan.least_word_count)
     tower = ImageTowerTrainer(trunk, captioned, labelled, words, recipe.tower_plan)
     tower.run(printer(f"{recipe.name} tower"))
     torch.manual_seed(recipe.plan.seed)
     trainer = recipe.trainer(model, tokenize, captioned, labelled, recipe.plan)
     trainer.run(printer(recipe.name))
-    save_encoder(model, config, tokenizer, output)
+    save_encoder(model, config, tokenizer, output, mean=MEAN, std=STD)
 
 
 def printer(name: str) -> OnStep:

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from autotag.label_matrix import SHIPPED, cache_folder, label_matrix, matrix_key, write_matrix
+from autotag.label_matrix import NOT_SHIPPED, SHIPPED, cache_folder, label_matrix, matrix_key, write_matrix
 from autotag.models.pool import ModelPool
 from autotag.testing import FakeEncoder
 from autotag.vocabulary import BUNDLED, Vocabulary
@@ -160,17 +160,18 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "autotag" / "labels"
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", [name for name in BUNDLED if name not in NOT_SHIPPED])
 def test_the_vectors_of_bundled_vocabularies_come_with_autotag(name, clip_mini, tmp_path, monkeypatch):
     vocabulary = Vocabulary.bundled(name)
     names, template = vocabulary.all_names(), vocabulary.template
     computed = np.load(write_matrix(clip_mini, names, tmp_path, template=template))
     monkeypatch.setattr(clip_mini, "embed_texts", lambda _: pytest.fail("it embeds what is there"))
     found = label_matrix(clip_mini, names, template=template, folder=tmp_path / "cache")
-    np.testing.assert_allclose(found.vectors, computed, atol=1e-5)
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_allclose(found.vectors, computed, atol=1e-3)
 
 
 def test_nothing_else_is_shipped(clip_mini):
-    bundled = [Vocabulary.bundled(name) for name in BUNDLED]
+    bundled = [Vocabulary.bundled(name) for name in BUNDLED if name not in NOT_SHIPPED]
     keys = {matrix_key(clip_mini.id, one.all_names(), one.template) for one in bundled}
     assert {path.stem for path in SHIPPED.glob("*.npy")} == keys

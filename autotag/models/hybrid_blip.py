@@ -1,7 +1,7 @@
-"""A BLIP that looks through a convolutional network: a hybrid ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
+"""A BLIP that looks through a convolutional network: a hybrid ViT (Dosovitskiy et al. 2021).
 
-The last feature map of a timm network stands where ``BlipVisionModel`` has its patch embedding. Everything after
-it is BLIP's own code. A configuration names the network as ``vision_config["backbone"]``.
+The last feature map of a timm network stands where ``BlipVisionModel`` has its patch embedding. Everything
+after it is BLIP's own code. A configuration names the network as ``vision_config["backbone"]``.
 """
 
 from __future__ import annotations

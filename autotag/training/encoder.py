@@ -82,6 +82,8 @@ class EncoderTrainer:
         captioned: photographs with captions.
         labelled: photographs with classes, or None when there are none.
         plan: how to train.
+        mean: of each channel of pixels in [0, 1], as the model wants them normalised.
+        std: of each channel.
     """
 
     def __init__(
@@ -91,8 +93,12 @@ class EncoderTrainer:
         captioned: CaptionedPhotos,
         labelled: LabelledPhotos | None,
         plan: EncoderPlan,
+        *,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
     ) -> None:
         self.model = model
+        self.mean, self.std = mean, std
         self.tokenize = tokenize
         self.captioned = captioned
         self.labelled = labelled
@@ -161,7 +167,7 @@ class EncoderTrainer:
         return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / (10 * len(rows))
 
     def _encode_images(self, views: Tensor) -> Tensor:
-        pixels = normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last)
+        pixels = normalized(views, self.mean, self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             vectors: Tensor = self.model.encode_image(pixels)
         return vectors.float()
@@ -208,7 +214,7 @@ def _trunk(model: open_clip.CLIP) -> nn.Module:
 
 
 def embed_tokens(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """Return (T, D) float32 unit rows with gradients for (T, context) tokens, texts of like length together."""
+    """Return (T, D) float32 unit rows with gradients for (T, context) tokens; like lengths go together."""
     lengths = tokens.argmax(dim=1) + 1
     order = lengths.argsort(stable=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,7 +1,7 @@
 """What the frozen backbone sees in many views of every photograph, computed once and kept on disk.
 
-Features are written in chunks, each aside and then renamed, so that a run that is killed goes on where it was.
-The views of a chunk depend on its number only, not on the run or the number of workers.
+Features are written in chunks, each aside and then renamed, so that a run that is killed goes on where it
+was. The views of a chunk depend on its number only, not on the run or the number of workers.
 """
 
 from __future__ import annotations

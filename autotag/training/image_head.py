@@ -5,9 +5,10 @@ the vectors of a large sentence encoder, mapped by a small network that learns b
 never taught lie near those that are (the idea of DeViSE, Frome et al. 2013). The losses:
 
 - classes: the head repeats the backbone's own distribution over the 1,000 classes of ImageNet, by their names
-  (distillation, Hinton et al. 2015, arXiv:1503.02531), on photographs of every kind and on synthetic features;
-- labels: a sigmoid loss (as in SigLIP, Zhai et al. 2023, arXiv:2303.15343) over labels that are known to be there
-  or not, and over broader terms of the classes that the backbone sees;
+  (distillation, Hinton et al. 2015, arXiv:1503.02531), on photographs of every kind and on synthetic
+  features;
+- labels: a sigmoid loss (as in SigLIP, Zhai et al. 2023, arXiv:2303.15343) over labels that are known to be
+  there or not, and over broader terms of the classes that the backbone sees;
 - captions: the symmetric contrastive loss of CLIP (Radford et al. 2021, arXiv:2103.00020) within a batch.
 """
 
@@ -121,7 +122,7 @@ class HeadTexts:
 
 
 class TextMap(nn.Module):
-    """Maps vectors of a sentence encoder to those of the CLIP: a turn, and a small correction that is learned.
+    """Maps vectors of a sentence encoder to those of the CLIP: a turn and a small learned correction.
 
     Args:
         width: length of the sentence encoder's vectors.
@@ -162,8 +163,8 @@ class Scales(nn.Module):
 def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None:
     """Let the hidden units of a head begin as the classifier, and its output as the vectors of the classes.
 
-    So the head begins near ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph lies between the names of
-    the classes that the classifier sees in it.
+    So the head begins near ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph lies between the names
+    of the classes that the classifier sees in it.
 
     Args:
         head: ``mlp`` of an open_clip image tower, with at least as many hidden units as there are classes.
@@ -180,15 +181,17 @@ def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None
 def class_shifts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of features, and how far from it those of each class lie.
 
-    Where classes are Gaussian with one covariance S, the best linear classifier has the weights S^-1 m for a class
-    whose mean lies m from that of all (Fisher 1936). So S w points from the mean of all to that of the class.
+    Where classes are Gaussian with one covariance S, the best linear classifier has the weights S^-1 m for a
+    class whose mean lies m from that of all (Fisher 1936). So S w points from the mean of all to that of the
+    class.
 
     Args:
         features: (N, F) float32 of photographs of many kinds.
         weight: (C, F) float32 of a linear classifier.
 
     Returns:
-        (F,) and (C, F) float32. One unit of a shift adds 1 to the logit of its class, relative to the mean logit.
+        (F,) and (C, F) float32. One unit of a shift adds 1 to the logit of its class, relative to the mean
+        logit.
     """
     weight = weight.detach()
     centred = weight - weight.mean(dim=0)
@@ -333,7 +336,7 @@ class ImageHeadTrainer:
         return torch.from_numpy(photos.features[rows.numpy(), views.numpy()]).float()
 
     def _class_losses(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> dict[str, Tensor]:
-        """By a softmax, which tells classes apart, and by a sigmoid, which puts them on the scale of labels."""
+        """By a softmax, which tells classes apart, and a sigmoid, which puts them on the scale of labels."""
         picks = 2 * torch.rand(len(self.classes.names), generator=self._random) - 1  # half the time the first
         named = [
             names[int(max(0.0, pick) * len(names))]

@@ -1,7 +1,7 @@
 """Captions made from labels, for photographs that no person described.
 
-They say less than a person would; "on a table" is a guess. A captioner that learns them beside human captions has
-words for things that the described photographs do not show.
+They say less than a person would; "on a table" is a guess. A captioner that learns them beside human
+captions has words for things that the described photographs do not show.
 """
 
 from __future__ import annotations

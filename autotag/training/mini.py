@@ -5,8 +5,8 @@
 3. encoder: an open_clip CLIP on that backbone: its head, then its text tower, then the head again.
 4. captioner: a BLIP on the same backbone.
 
-Everything on the way is kept in the work folder: a part that is killed goes on where it was. Deterministic by seed
-on one machine; parts 3 and 4 need part 2, and not one another.
+Everything on the way is kept in the work folder: a part that is killed goes on where it was. Deterministic
+by seed on one machine; parts 3 and 4 need part 2, and not one another.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -277,13 +278,28 @@ def encoder_config(vocabulary: int) -> dict[str, object]:
 
 
 def save_encoder(
-    model: open_clip.CLIP, config: dict[str, object], tokenizer: PreTrainedTokenizerFast, output: Path
+    model: open_clip.CLIP,
+    config: dict[str, object],
+    tokenizer: PreTrainedTokenizerFast,
+    output: Path,
+    *,
+    mean: tuple[float, ...] = backbone.MEAN,
+    std: tuple[float, ...] = backbone.STD,
 ) -> None:
-    """Write ``open_clip_config.json``, the weights in half precision, and the tokenizer."""
+    """Write ``open_clip_config.json``, the weights in half precision, and the tokenizer.
+
+    Args:
+        model: the CLIP.
+        config: its ``model_cfg``.
+        tokenizer: its tokenizer.
+        output: the folder to make.
+        mean: of each channel of pixels in [0, 1], as the model wants them normalised.
+        std: of each channel.
+    """
     output.mkdir(parents=True, exist_ok=True)
     preprocess = {
-        "mean": backbone.MEAN,
-        "std": backbone.STD,
+        "mean": mean,
+        "std": std,
         "interpolation": "bicubic",
         "resize_mode": "squash",
     }
@@ -382,7 +398,7 @@ def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) ->
 
 
 def _names(photos: Photos, things: Vocabulary, classes: ImageNetClasses) -> list[str]:
-    """Every name that the image head learns by: of classes, broader terms, objects, scenes, words of captions."""
+    """The names that the head learns by: of classes, broader terms, objects, scenes, words of captions."""
     words = count_words(photos.flickr.captions, least=LEAST_WORDS).words
     of_classes = (name for names in classes.names for name in names)
     broader = (*_classes_below(classes, things), *_labels_below(photos.coco.labels, things))
@@ -407,7 +423,7 @@ def _known_classes(
 
 def _classes_below(classes: ImageNetClasses, things: Vocabulary) -> dict[str, set[int]]:
     """Broader terms -> the classes below, where they are so many that a photograph of the term shows one."""
-    below = _below([names for names in classes.names], things)
+    below = _below(classes.names, things)
     return {term: numbers for term, numbers in below.items() if len(numbers) >= _FEWEST_CLASSES}
 
 
@@ -456,7 +472,7 @@ def _labelled_sets(
             torch.tensor([row[word] for word in words.words]),
             words.present.to(torch.uint8),
             weight=0.07,
-            captions=[list(range(start, end)) for start, end in zip(starts[:-1], starts[1:], strict=True)],
+            captions=[list(range(start, end)) for start, end in pairwise(starts)],
         ),
         LabelledFeatures(
             features["tiny-imagenet"].pooled,
@@ -493,7 +509,7 @@ def _nouns() -> list[str]:
 
 
 def _other_texts(things: Vocabulary) -> list[str]:
-    """The names of things, the labels of other vocabularies, and the words that scores are standardised by."""
+    """The names of things, labels of other vocabularies, and the words that scores are standardised by."""
     labels = (label for name in BUNDLED if name != "things" for label in Vocabulary.bundled(name).labels)
     return [*(name for label in things for name in things.names(label)), *labels, *background_labels()]
 

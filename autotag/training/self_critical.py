@@ -1,9 +1,9 @@
 """Training a captioner on the score that its captions get: self-critical sequence training.
 
 Captions are sampled, and each becomes more or less likely by how far its CIDEr-D lies above or below the mean
-of the other captions of the same photograph (Rennie et al. 2017, arXiv:1612.00563; the mean as the baseline is
-that of Luo 2020, arXiv:2003.09971). Cross-entropy with the human captions goes on beside it, so that what is
-said stays English.
+of the other captions of the same photograph (Rennie et al. 2017, arXiv:1612.00563; the mean as the baseline
+is that of Luo 2020, arXiv:2003.09971). Cross-entropy with the human captions goes on beside it, so that what
+is said stays English.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SelfCriticalPlan:
         seed: of every random choice.
     """
 
-    steps: int = 1200
+    steps: int = 500
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
     photos_per_step: int = 24

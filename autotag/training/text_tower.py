@@ -1,7 +1,8 @@
 """Teaching a small text tower the vectors of a large sentence encoder.
 
-The tower learns the place of each text among all others: the cosine to its own target, and the similarities to
-the other texts of the batch (as in similarity-preserving distillation, Tung and Mori 2019, arXiv:1907.09682).
+The tower learns the place of each text among all others: the cosine to its own target, and the similarities
+to the other texts of the batch (as in similarity-preserving distillation, Tung and Mori 2019,
+arXiv:1907.09682).
 """
 
 from __future__ import annotations

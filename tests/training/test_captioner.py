@@ -115,14 +115,14 @@ def test_photographs_are_drawn_by_their_weights() -> None:
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     tiny_blip: MakeBlip, tokenizer: BertTokenizer, photos: CaptionedInputs, words: WordTable, tmp_path: Path
 ) -> None:
-    """Killed after two of four steps: the file is of the second step, the plan is the whole one."""
+    """KilledError after two of four steps: the file is of the second step, the plan is the whole one."""
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(step: int, losses: dict[str, float]) -> None:
         if step == 3:
-            raise Killed
+            raise KilledError
 
     plan = replace(PLAN, steps=4)
     whole, parted = tiny_blip(tokenizer), tiny_blip(tokenizer)
@@ -133,7 +133,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
 
     trainer(whole, Checkpoint(None)).run()
     file = tmp_path / "captions.pt"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trainer(parted, Checkpoint(file, every=0)).run(kill)
     again = tiny_blip(tokenizer)
     steps: list[int] = []

@@ -3,8 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import open_clip
-import pytest
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 

@@ -17,7 +17,10 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_CHUNK", 2)
 
 
-def made(folder: Path, plan: ViewPlan = ViewPlan(3, 2)) -> Features:
+PLAN = ViewPlan(3, 2)
+
+
+def made(folder: Path, plan: ViewPlan = PLAN) -> Features:
     return make_features("few", PIXELS, plan, folder, workers=1)
 
 

@@ -26,7 +26,7 @@ PLAN = HeadPlan(steps=150, learning_rate=1e-2, photos_per_step=32, synthetic_per
 
 
 def known() -> Classes:
-    """Four classes, each of which three features vote for; text rows 0 to 3 name them, row 4 the first two."""
+    """Four classes, each of which three features vote for; texts 0 to 3 name them, 4 the first two."""
     weight = torch.eye(CLASSES).repeat_interleave(3, dim=1) * 4
     below = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
     return Classes(weight, torch.zeros(CLASSES), [[0], [1], [2], [3]], torch.tensor([4]), below)

@@ -200,13 +200,13 @@ def test_a_run_that_was_killed_makes_the_same_weights(
 ) -> None:
     """The second of the three steps of the encoder is stopped after its first batch."""
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def dying(name: str) -> OnStep:
         def step(number: int, losses: dict[str, float]) -> None:
             if name == "encoder text" and number == 1:
-                raise Killed
+                raise KilledError
 
         return step
 
@@ -215,7 +215,7 @@ def test_a_run_that_was_killed_makes_the_same_weights(
             tiny_teacher, photos, features, tmp_path, tmp_path / "made", plans=ENCODER_PLANS, on_step=told
         )
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         make(dying)
     assert not (tmp_path / "made").exists()
     told = Told()
