@@ -27,8 +27,9 @@ class BackbonePatches(nn.Module):
 
     def __init__(self, name: str, width: int) -> None:
         super().__init__()
-        self.trunk: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
-        self.projection = nn.Conv2d(self.trunk.num_features, width, kernel_size=1)
+        trunk: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        self.trunk = trunk
+        self.projection = nn.Conv2d(trunk.num_features, width, kernel_size=1)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -41,7 +42,7 @@ class BackbonePatches(nn.Module):
         return patches
 
 
-class HybridBlip(BlipForConditionalGeneration):
+class HybridBlip(BlipForConditionalGeneration):  # type: ignore[no-untyped-call]
     """Is a ``BlipForConditionalGeneration`` whose patches come from a backbone.
 
     Args:
@@ -52,4 +53,5 @@ class HybridBlip(BlipForConditionalGeneration):
     def __init__(self, config: BlipConfig) -> None:
         super().__init__(config)
         vision: Any = config.vision_config
-        self.vision_model.embeddings.patch_embedding = BackbonePatches(vision.backbone, vision.hidden_size)
+        embeddings: Any = self.vision_model.embeddings
+        embeddings.patch_embedding = BackbonePatches(vision.backbone, vision.hidden_size)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,7 +135,7 @@ def labels(encoder: Path, output: Path) -> None:
         old.unlink()
 
 
-def _side_by_side(makers: list[Callable[[], None]], workers: int) -> None:
+def _side_by_side(makers: Sequence[Callable[[], None]], workers: int) -> None:
     """Call each in a process of its own with its share of the cores, where there are several."""
     from autotag.training.workers import run_each
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
@@ -112,7 +112,8 @@ def imagenet_classes() -> ImageNetClasses:
     Raises:
         ConfigError: the installed timm has no such tables.
     """
-    wnids = list(ImageNetInfo("imagenet-1k").label_names())
+    info: Any = ImageNetInfo("imagenet-1k")
+    wnids = list(info.label_names())
     if len(wnids) != 1000:
         raise ConfigError(f"timm {timm.__version__} lists {len(wnids)} classes of ImageNet-1k, not 1,000")
     names = imagenet_names()
@@ -122,7 +123,7 @@ def imagenet_classes() -> ImageNetClasses:
 @cache
 def imagenet_names() -> dict[str, list[str]]:
     """Return the WordNet lemmas of all 21,843 synsets of ImageNet, by their WordNet ids."""
-    info = ImageNetInfo("imagenet-22k-ms")
+    info: Any = ImageNetInfo("imagenet-22k-ms")
     return {
         wnid: [lemma.strip() for lemma in info.label_name_to_description(wnid, detailed=False).split(",")]
         for wnid in info.label_names()

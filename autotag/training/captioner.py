@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipForConditionalGeneration
 
-from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.inputs import Inputs
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
@@ -103,7 +103,12 @@ class CaptionTrainer:
         seeing = [self.model.vision_model, self._to_words]
         slow = adamw(seeing, learning_rate=0.0, weight_decay=plan.weight_decay)
         fast = adamw([self.model.text_decoder], learning_rate=0.0, weight_decay=plan.weight_decay)
-        parts = {"model": self.model, "to_words": self._to_words, "slow": slow, "fast": fast}
+        parts: dict[str, Stateful] = {
+            "model": self.model,
+            "to_words": self._to_words,
+            "slow": slow,
+            "fast": fast,
+        }
         self.model.train()
         keep_statistics(self.model)
         for step in range(self.checkpoint.resume(parts), plan.steps):

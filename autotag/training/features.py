@@ -112,7 +112,8 @@ def _make_chunks(  # noqa: PLR0917  (workers are given positions)
 def _seen(
     model: FeatureMaps, pixels: Tensor, plan: ViewPlan, generator: torch.Generator
 ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    pooled, maps = [], []
+    pooled: list[Tensor] = []
+    maps: list[Tensor] = []
     for number in range(plan.views):
         views = _views(pixels, number, plan, generator)
         seen = torch.cat([model(batch) for batch in torch.split(views, _BATCH)])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
@@ -160,7 +160,7 @@ class Scales(nn.Module):
 
 
 @torch.no_grad()
-def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None:
+def start_head(head: Any, classes: Classes, class_vectors: Tensor) -> None:
     """Let the hidden units of a head begin as the classifier, and its output as the vectors of the classes.
 
     So the head begins near ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph lies between the names
@@ -172,10 +172,10 @@ def start_head(head: nn.Module, classes: Classes, class_vectors: Tensor) -> None
         class_vectors: (C, D) unit rows.
     """
     count = len(classes.bias)
-    head.fc1.weight[:count] = classes.weight * 0.5  # type: ignore[union-attr,operator,index]
-    head.fc1.bias[:count] = classes.bias * 0.5 - 1.0  # type: ignore[union-attr,operator,index]
-    head.fc2.weight[:, :count] = class_vectors.T * 0.3  # type: ignore[union-attr,index]
-    head.fc2.weight[:, count:] *= 0.1  # type: ignore[union-attr,index]
+    head.fc1.weight[:count] = classes.weight * 0.5
+    head.fc1.bias[:count] = classes.bias * 0.5 - 1.0
+    head.fc2.weight[:, :count] = class_vectors.T * 0.3
+    head.fc2.weight[:, count:] *= 0.1
 
 
 def class_shifts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,7 +271,7 @@ class ImageHeadTrainer:
         plan = self.plan
         modules = [self.head, self.text_map, self.scales]
         optimizer = adamw(modules, learning_rate=0.0, weight_decay=plan.weight_decay)
-        parts = {
+        parts: dict[str, Stateful] = {
             "head": self.head,
             "text_map": self.text_map,
             "scales": self.scales,
@@ -308,7 +308,7 @@ class ImageHeadTrainer:
             **self._class_losses(vectors[counting], targets, mapped),
             "broader": plan.broader_weight * self._broader_loss(vectors[counting], targets, mapped),
         }
-        own = vectors[: len(real)].split([len(mixed.own) for mixed in rows])
+        own = torch.split(vectors[: len(real)], [len(mixed.own) for mixed in rows])
         labels = [self._label_loss(*each, mapped) for each in zip(self.sets, own, rows, strict=True)]
         losses["labels"] = torch.stack(labels).sum()
         captions = [

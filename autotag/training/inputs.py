@@ -139,7 +139,7 @@ class ChainedInputs:
 def _square(maps: Tensor) -> Tensor:
     """(B, C, S, S) of (B, S * S, C)."""
     side = int(maps.shape[1] ** 0.5)
-    return maps.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    return maps.view(len(maps), side, side, -1).permute(0, 3, 1, 2)
 
 
 def _rectangles(count: int, side: int, generator: torch.Generator) -> Tensor:

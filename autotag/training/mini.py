@@ -580,7 +580,8 @@ def _taught(
     """All photographs with captions, and synthetic maps of the classes, each set drawn by its share."""
     shares = {name: share * (1 - class_share) for name, share in _SHARES.items()}
     parts: list[Inputs] = [MapInputs(features[name].maps) for name in shares]
-    mean, shifts = class_shifts(_sample(features), network.classifier.weight)  # type: ignore[arg-type]
+    classifier: Any = network.classifier
+    mean, shifts = class_shifts(_sample(features), classifier.weight)
     parts.append(ClassMapInputs(features["coco"].maps, mean, shifts))
     shares["classes"] = class_share
     weights = [torch.tensor([float(bool(texts)) for texts in said[name]]) for name in shares]

@@ -25,7 +25,7 @@ from autotag.training.captioner import (
     caption_loss,
     vision_states,
 )
-from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
@@ -95,7 +95,7 @@ class SelfCriticalTrainer:
         """Train the model in place, without dropout: captions are sampled from what is trained."""
         plan = self.plan
         optimizer = adamw([self.model], learning_rate=0.0, weight_decay=plan.weight_decay)
-        parts = {"model": self.model, "optimizer": optimizer}
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": optimizer}
         self.model.eval()  # type: ignore[no-untyped-call]
         for step in range(self.checkpoint.resume(parts), plan.steps):
             seeded(self._random, seed=plan.seed, step=step)

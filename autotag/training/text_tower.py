@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 from torch import Tensor, nn
 
-from autotag.training.checkpoints import Checkpoint, seeded
+from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.encoder import TEMPLATES, Tokenize, embed_tokens
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
@@ -82,7 +82,7 @@ class TextTowerTrainer:
         random = torch.Generator()
         tower = text_side(self.model)
         optimizer = adamw([tower], learning_rate=0.0, weight_decay=plan.weight_decay)
-        parts = {"tower": tower, "optimizer": optimizer}
+        parts: dict[str, Stateful] = {"tower": tower, "optimizer": optimizer}
         self.model.train()
         for step in range(self.checkpoint.resume(parts), plan.steps):
             seeded(random, seed=plan.seed, step=step)
