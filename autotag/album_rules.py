@@ -178,7 +178,7 @@ def _path_of_things(text: str) -> str:
     """The path of a tag that names a label of the vocabulary and has a broader term, else an empty text."""
     things = Vocabulary.bundled(THINGS)
     label = things.label_of(text)
-    return "|".join((*things.path(label)[:-1], text)) if label in things.broader else ""
+    return "|".join((*things.path(label)[:-1], text)) if label and label in things.broader else ""
 
 
 def _each_once(tags: Iterable[Tag]) -> list[Tag]:
