@@ -27,7 +27,7 @@ from autotag.metadata.safe_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from autotag.protocols import FileChange
 
@@ -130,24 +130,42 @@ class RenameChange:
 
     Attributes:
         moves: old and new path of each; the photograph is the first.
+        inodes: of each file on its device, by which one that was never moved is known.
         calls: the operating system.
     """
 
     moves: tuple[tuple[Path, Path], ...]
+    inodes: tuple[int, ...]
     calls: SystemCalls = field(default=SYSTEM, repr=False, compare=False)
 
     kind = "rename"
+
+    @classmethod
+    def planned(cls, moves: Sequence[tuple[Path, Path]]) -> RenameChange:
+        """Plan to give files that are there new names.
+
+        Raises:
+            MetadataError: two of them would get one name.
+            OSError: one of them is gone.
+        """
+        targets = [target for _, target in moves]
+        for source, target in moves:
+            if targets.count(target) > 1:
+                raise MetadataError(str(source), f"another file would be called {target.name}, too")
+        return cls(tuple(moves), tuple(source.lstat().st_ino for source, _ in moves))
 
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for move in self.moves for path in move)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"moves": [[os.fspath(source), os.fspath(target)] for source, target in self.moves]}
+        moves = [[os.fspath(source), os.fspath(target)] for source, target in self.moves]
+        return {"moves": moves, "inodes": list(self.inodes)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
-        return cls(tuple((Path(source), Path(target)) for source, target in record["moves"]))
+        moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
+        return cls(moves, tuple(map(int, record["inodes"])))
 
     def describe(self) -> str:
         (source, target), *others = self.moves
@@ -180,7 +198,7 @@ class RenameChange:
             FileChangedError: a former name was taken by another file.
             OSError: the system refused.
         """
-        back = [(target, source) for source, target in reversed(self.moves) if is_there(target)]
+        back = [(target, source) for source, target in reversed(self._moved())]
         _check_names(back)
         for target, source in back:
             move(target, source, calls=self.calls)
@@ -193,10 +211,15 @@ class RenameChange:
         A file that has both names, as a kill between two steps leaves it, counts; another file that has the
         new name does not.
         """
-        return any(
-            is_there(target) and (not is_there(source) or same_entry(source, target))
-            for source, target in self.moves
-        )
+        return bool(self._moved())
+
+    def _moved(self) -> list[tuple[Path, Path]]:
+        """The moves that were made, as far as the new names are still there."""
+        return [
+            (source, target)
+            for (source, target), inode in zip(self.moves, self.inodes, strict=True)
+            if is_there(target) and not _was_never_moved(source, target, inode)
+        ]
 
     def _synced(self) -> tuple[str, ...]:
         try:
@@ -204,6 +227,11 @@ class RenameChange:
         except OSError as error:
             return (f"its folder could not be synced ({error.strerror}); after a power cut it may be old",)
         return ()
+
+
+def _was_never_moved(source: Path, target: Path, inode: int) -> bool:
+    """Whether a file has its old name still, and another one has the new name."""
+    return is_there(source) and not same_entry(source, target) and source.lstat().st_ino == inode
 
 
 def _check_names(moves: Iterable[tuple[Path, Path]]) -> None:

@@ -85,7 +85,7 @@ def test_an_edited_text_file_is_left_as_it_is(tmp_path):
 
 def rename(folder: Path) -> RenameChange:
     pairs = [("a.jpg", "b.jpg"), ("a.jpg.xmp", "b.jpg.xmp"), ("a.txt", "b.txt")]
-    return RenameChange(tuple((folder / old, folder / new) for old, new in pairs))
+    return RenameChange.planned([(folder / old, folder / new) for old, new in pairs])
 
 
 @pytest.fixture
@@ -181,10 +181,25 @@ def test_a_renaming_that_fails_half_way_puts_everything_back(folder, number):
 
 
 def test_a_strangers_file_under_the_new_name_is_not_a_renaming_that_has_begun(folder):
+    change = rename(folder)
     (folder / "b.jpg").write_text("another")
-    assert not rename(folder).has_begun()
+    assert not change.has_begun()
     (folder / "a.jpg").unlink()
-    assert rename(folder).has_begun()
+    assert change.has_begun()
+
+
+def test_files_that_were_never_renamed_are_left_beside_those_that_took_their_new_names(folder):
+    before = content(folder)
+    change = rename(folder)
+    move(*change.moves[0])
+    (folder / "b.txt").write_text("another")
+    RenameChange.from_dict(change.to_dict()).undo()
+    assert content(folder) == {**before, "b.txt": "another"}
+
+
+def test_two_files_that_would_get_one_name_are_refused_when_that_is_planned(folder):
+    with pytest.raises(MetadataError, match="another file would be called c, too"):
+        RenameChange.planned([(folder / "a.jpg", folder / "c"), (folder / "a.txt", folder / "c")])
 
 
 def output(path, before=""):
@@ -243,10 +258,10 @@ def test_a_change_may_not_lead_out_of_its_album(tmp_path):
     (album / "link").symlink_to(outside)
     (album / "link.txt").symlink_to(outside / "a.txt")
     assert leads_out(text(album / "a.txt"), album) is None
-    assert leads_out(RenameChange(((album / "link.txt", album / "b.txt"),)), album) is None
+    assert leads_out(RenameChange(((album / "link.txt", album / "b.txt"),), (1,)), album) is None
     for path in (outside / "a", album / ".." / "outside" / "a", album / "link" / "a", album / "link.txt"):
         assert leads_out(text(path), album) == path
-    assert leads_out(RenameChange(((album / "a", album / "link" / "a"),)), album)
+    assert leads_out(RenameChange(((album / "a", album / "link" / "a"),), (1,)), album)
     assert leads_out(text(Path("album/a")), album)
 
 

@@ -138,7 +138,7 @@ def test_steps_about_files_outside_of_the_album_are_lost(tmp_path, inside):
     steps = [
         TextChange.planned(tmp_path / "a", b"new", before=None),
         TextChange.planned(album / "link" / "a", b"new", before=None),
-        RenameChange(((tmp_path / "a", album / "a"),)),
+        RenameChange(((tmp_path / "a", album / "a"),), (7,)),
         OutputChange(tmp_path / "tags.csv", "digest"),
     ]
     path = (album / ".autotag" if inside else tmp_path) / "j"
@@ -159,7 +159,7 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(tmp_path):
 def test_changes_survive_the_way_through_json(tmp_path):
     steps = [
         TextChange(Path("/album/a.txt"), b"\xff old", "digest", mtime_ns=7),
-        RenameChange(((Path("/album/a.jpg"), Path("/album/b.jpg")),)),
+        RenameChange(((Path("/album/a.jpg"), Path("/album/b.jpg")),), (7,)),
     ]
     with Journal(tmp_path / "j", album=ALBUM) as journal:
         journal.begin(steps)

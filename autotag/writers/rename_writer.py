@@ -54,7 +54,7 @@ class RenameWriter:
         """The new names of the photograph and of what belongs to it; none if it has such a name already.
 
         Raises:
-            MetadataError: a link in the album leads to it.
+            MetadataError: a link in the album leads to it, or two files would get one name.
         """
         text = (result.prompt if self.by == "prompt" else "") or result.caption
         wanted = safe_name(text, self.max_length)
@@ -78,7 +78,7 @@ class RenameWriter:
         taken = [new.name for _, new in moves if new.name in there]
         if taken:
             raise MetadataError(str(photo), f"another file is called {taken[0]}")
-        return [RenameChange(moves)]
+        return [RenameChange.planned(moves)]
 
     def _check(self, photo: Path) -> None:
         if self.linked and os.path.realpath(photo) in self.linked and not photo.is_symlink():
@@ -93,23 +93,15 @@ class RenameWriter:
             number += 1
         for _, target in moves:
             self._names.take(photo.parent, target.name)
-        return RenameChange(moves)
+        return RenameChange.planned(moves)
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:
-        """The photograph first, then what belongs to it.
-
-        Raises:
-            MetadataError: two of them would get one name.
-        """
+        """The photograph first, then what belongs to it."""
         moves = [(photo, photo.with_name(stem + suffix))]
         for name in self._names.companions(photo):
             whole = name[: len(photo.name) + 1].casefold() == f"{photo.name}.".casefold()
             rest = suffix + name[len(photo.name) :] if whole else name[len(photo.stem) :]
             moves.append((photo.with_name(name), photo.with_name(stem + rest)))
-        targets = [target.name for _, target in moves]
-        twice = next((name for name in targets if targets.count(name) > 1), None)
-        if twice is not None:
-            raise MetadataError(str(photo), f"two files would be called {twice}")
         return tuple(moves)
 
 

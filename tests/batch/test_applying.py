@@ -251,3 +251,50 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path):
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(ConfigError, match="is no plan"):
         read_plan(tmp_path / "other.jsonl")
+
+
+@pytest.mark.parametrize("by", ["album", "apply"])
+def test_a_plan_holds_files_of_results_in_the_album_or_beside_it_only(photos, tagged, tmp_path, by):
+    (tmp_path / "plans").mkdir()
+    plan = tmp_path / "plans" / "plan.jsonl"
+    outside = WriterChoice("csv", file=tmp_path / "tags.csv")
+    if by == "album":
+        with pytest.raises(ConfigError, match="neither in the album nor beside the plan"):
+            tagged(photos, outside, plan_file=plan)
+        assert list(plan.parent.iterdir()) == []
+        return
+    tagged(photos, WriterChoice("csv", file=tmp_path / "plans" / "tags.csv"), plan_file=plan)
+    header, *rows = lines(plan)
+    header["outputs"]["csv"]["file"] = str(tmp_path / "tags.csv")
+    put(plan, [header, *rows])
+    with pytest.raises(ConfigError, match="line 1, field 'outputs'"):
+        apply_plan(plan)
+    assert not (tmp_path / "tags.csv").exists()
+
+
+def test_a_plan_does_not_lead_out_of_its_album_by_links(photos, plan, tmp_path):
+    (photos / "away").symlink_to(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    make_image("blue").save(tmp_path / "other" / "x.jpg")
+    header, *rows = lines(plan)
+    put(plan, [header, rows[0] | {"file": "away/x.jpg", "rename_to": None}])
+    assert apply_plan(plan).errors == [("away/x.jpg", "a link leads from there out of the album")]
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["x.jpg"]
+
+
+def test_names_that_others_have_are_refused_also_for_what_goes_along(photos, plan, tree):
+    (photos / "new.txt").write_text("another")
+    header, *rows = lines(plan)
+    [row] = [row for row in rows if row["file"] == "b.jpg"]
+    put(plan, [header, row | {"rename_to": "new.jpg", "write": ["rename"]}])
+    before = tree(photos)
+    summary = apply_plan(plan)
+    assert "another file is called new.txt" in summary.errors[0][1]
+    assert tree(photos) == before
+
+
+def test_the_album_of_a_plan_is_a_whole_path(plan):
+    header, *rows = lines(plan)
+    put(plan, [header | {"album": "photos"}, *rows])
+    with pytest.raises(ConfigError, match="line 1, field 'album'"):
+        read_plan(plan)

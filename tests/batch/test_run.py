@@ -397,3 +397,83 @@ def test_a_picture_of_a_list_that_is_gone_costs_one_error(tagged, photos):
     assert (summary.written, [file for file, _ in summary.errors]) == (2, ["gone.jpg"])
     with pytest.raises(ImageReadError, match="no such file"):
         tagged([photos / "gone.jpg", photos / "gone too.jpg"])
+
+
+def test_what_no_writer_would_write_is_not_looked_for(tagged, photos):
+    for name in ("d.jpg", "c.webp"):
+        (photos / f"{name}.txt").write_text("mine")
+    log, txt = Log(), WriterChoice("txt", options={"naming": "full"})
+    summary = tagged(photos, txt, listener=log)
+    assert log.counts == [(5, 0)]
+    assert {report.file for report in log.reports}.isdisjoint({"d.jpg", "c.webp"})
+    assert (summary.photos, summary.written, summary.nothing_to_do) == (7, 5, 2)
+    log = Log()
+    tagged(photos, txt, listener=log, redo=True)
+    assert log.counts == [(0, 0)]
+    tagged(photos, WriterChoice("txt", options={"naming": "full", "mode": "append"}), "csv", listener=log)
+    assert log.counts[-1] == (7, 0)
+
+
+def test_options_are_seen_beside_a_stage_that_is_made_in_a_script(photos, tmp_path):
+    import colour_stages
+
+    import autotag
+    from autotag.batch import tag_folder
+
+    @autotag.stage(requires={"tags"}, provides={"tags"})
+    def nothing_more(sample):
+        pass
+
+    def run(top_k):
+        stages = [colour_stages.NameColours(top_k=top_k), nothing_more]
+        with autotag.Pipeline(stages, encoder=None) as pipeline:
+            return tag_folder(photos, pipeline=pipeline)
+
+    assert (run(3).written, run(3).unchanged, run(1).written) == (7, 7, 7)
+    assert keywords(photos / "b.jpg.xmp") == {"blue"}
+
+
+def test_what_cannot_be_seen_of_a_pipeline_is_looked_at_again_and_a_line_says_why(photos):
+    import autotag
+    from autotag.batch import tag_folder
+    from autotag.stages import CaptionImages
+    from autotag.testing import FakeCaptioner
+
+    for _ in range(2):
+        with autotag.Pipeline([CaptionImages(FakeCaptioner())], encoder=None) as pipeline:
+            summary = tag_folder(photos, pipeline=pipeline)
+        assert summary.unchanged == 0
+        [note] = summary.notes
+        assert "FakeCaptioner was given as an object that has no id" in note
+
+
+@pytest.mark.parametrize("call", ["claim", "ledger", "journal"])
+def test_a_state_that_cannot_be_written_is_a_documented_error_and_changes_nothing(
+    tagged, photos, tree, monkeypatch, call
+):
+    from autotag.album_state import Ledger
+
+    before, keep = tree(photos), Ledger.keep
+
+    def keep_read_only(self, *arguments):
+        self._rows("PRAGMA query_only = ON", ())
+        keep(self, *arguments)
+
+    if call == "ledger":
+        monkeypatch.setattr(Ledger, "keep", keep_read_only)
+    elif call == "journal":
+        monkeypatch.setattr("autotag.journal.SYSTEM.fsync", lambda _: fail_with(errno.ENOSPC))
+    else:
+        monkeypatch.setattr("autotag.metadata.safe_files.SYSTEM.write", lambda *_: fail_with(errno.EROFS))
+    with pytest.raises(OSError, match="readonly database|No space|Read-only"):
+        tagged(photos)
+    monkeypatch.undo()
+    monkeypatch.setenv("AUTOTAG_STATE", str(photos.parent / "state"))
+    if call == "ledger":
+        undo_album(photos)  # what was written before the ledger failed is in the journal
+    assert tree(photos) == before
+    assert tagged(photos).failed == 0
+
+
+def fail_with(number):
+    raise OSError(number, os.strerror(number))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import random
 import re
 import shutil
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 
 import pytest
 
@@ -223,3 +227,175 @@ def test_of_an_album_that_was_moved_the_old_state_is_named_and_does_it(photos, t
     state = re.search("--state '(.*?)'", str(refused.value))[1]
     undo_album(now, state=state)
     assert tree(now) == before
+
+
+@pytest.mark.parametrize("how", ["folder gone", "folder empty"])
+def test_what_is_away_is_listed_and_taken_back_when_it_is_there_again(photos, tagged, tree, tmp_path, how):
+    before = tree(photos)
+    tagged(photos, EMBED, WriterChoice("txt", options={"naming": "full"}), "rename")
+    (photos / "more").rename(tmp_path / "unplugged")
+    if how == "folder empty":
+        (photos / "more").mkdir()  # the place where a disk is mounted
+    here = {name: digest for name, digest in before.items() if not name.startswith("more/")}
+    summary = undo_album(photos)
+    assert [(file, reason[:36]) for file, reason in summary.errors] == [
+        (str(photos / "more"), "it is not there, or empty; 3 steps i")
+    ]
+    assert tree(photos) == here
+    assert undo_album(photos).steps == 0
+    if how == "folder empty":
+        (photos / "more").rmdir()
+    (tmp_path / "unplugged").rename(photos / "more")
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_what_is_gone_for_good_can_be_forgotten(photos, tagged):
+    tagged(photos, EMBED, "rename")
+    shutil.rmtree(photos / "more")
+    summary = undo_album(photos, forget_missing=True)
+    assert summary.errors == []
+    assert [note for note in summary.notes if "2 steps in it are forgotten" in note]
+    assert undo_album(photos).errors == []
+
+
+def test_a_share_that_does_not_answer_is_not_taken_for_an_empty_one(photos, tagged, tree, monkeypatch):
+    before = tree(photos)
+    tagged(photos, "rename")
+    lstat = os.lstat
+
+    def stale(path, *more, **others):
+        if "more" in str(path):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return lstat(path, *more, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", stale)
+        assert [reason for _, reason in undo_album(photos).errors] == ["Stale file handle"]
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_files_of_results_in_a_folder_of_their_own_are_taken_back_run_by_run(photos, tagged, tmp_path):
+    (tmp_path / "tables").mkdir()
+    table = WriterChoice("csv", file=tmp_path / "tables" / "tags.csv")
+    tagged(photos, table)
+    tagged(photos, table, options={"top_k": 1})
+    assert [undo_album(photos, last=True).errors for _ in range(2)] == [[], []]
+    assert list((tmp_path / "tables").iterdir()) == []
+
+
+def test_a_file_of_results_that_somebody_edited_is_left_listed_and_not_counted(photos, tagged):
+    tagged(photos, "csv")
+    (photos / "tags.csv").write_text("edited")
+    summary = undo_album(photos)
+    assert (summary.steps, (photos / "tags.csv").read_text()) == (0, "edited")
+    assert [reason for _, reason in summary.errors if "tags.csv" in reason and "left as it is" in reason]
+
+
+def test_a_sidecar_that_lost_its_record_is_left_and_nobody_says_that_tags_were_removed(photos, tagged):
+    from autotag.metadata import without_machine_tags
+
+    tagged(photos, "xmp")
+    sidecar = photos / "c.webp.xmp"
+    sidecar.write_bytes(sidecar.read_bytes().replace(b"autotag", b"nobody"))
+    content = sidecar.read_bytes()
+    assert without_machine_tags(content) == content
+    summary = undo_album(photos)
+    assert sidecar.read_bytes() == content
+    [note] = [note for note in summary.notes if "c.webp.xmp" in note]
+    assert "holds no record" in note
+    assert "removed" not in note
+
+
+def test_undo_brings_the_times_of_files_back(photos, tagged):
+    (photos / "d.jpg.txt").write_text("mine")
+    tagged(photos, "xmp")
+    for path in photos.rglob("*.xmp"):
+        os.utime(path, ns=(10**18, 10**18 + 7))
+    times = {path: path.stat().st_mtime_ns for path in photos.rglob("*") if path.is_file()}
+    embed = WriterChoice("xmp", options={"embed": True, "touch": True})
+    tagged(
+        photos, embed, WriterChoice("txt", options={"naming": "full", "mode": "append"}), options={"top_k": 1}
+    )
+    undo_album(photos, last=True)
+    assert {path: path.stat().st_mtime_ns for path in photos.rglob("*") if path.is_file()} == times
+
+
+def test_undo_of_a_folder_around_takes_back_the_runs_inside_it_newest_first(photos, tagged, tree, tmp_path):
+    before = tree(tmp_path)
+    (photos / "more" / ".autotag").mkdir()
+    tagged(photos / "more", "xmp")
+    tagged(photos, EMBED, options={"top_k": 1})
+    tagged(photos / "more", "xmp", "txt", options={"top_k": 2})
+    summary = undo_album(tmp_path)
+    assert summary.errors == []
+    now = {name: digest for name, digest in tree(tmp_path).items() if ".autotag" not in name}
+    assert {name: digest for name, digest in now.items() if not name.startswith("state/")} == before
+
+
+def test_undo_of_a_folder_inside_names_the_run_around_it(photos, tagged):
+    tagged(photos, "xmp")
+    with pytest.raises(ConfigError, match=f"taken back as a whole: '{photos}'"):
+        undo_album(photos / "more")
+
+
+def test_tags_of_runs_that_are_not_known_are_named(photos, tagged, tmp_path, monkeypatch):
+    tagged(photos / "more", "xmp", state=tmp_path / "lost")
+    shutil.rmtree(tmp_path / "lost")
+    tagged(photos, "csv")
+    [note] = undo_album(photos).notes
+    assert note.startswith(str(photos / "more" / "f.jpg.xmp"))
+
+
+def test_the_state_of_another_album_is_refused(photos, tagged, tree, tmp_path):
+    tagged(photos, "xmp")
+    shutil.copytree(photos, tmp_path / "copy")
+    before = tree(tmp_path)
+    [state] = (tmp_path / "state").iterdir()
+    with pytest.raises(ConfigError, match="is of another album"):
+        undo_album(tmp_path / "copy", state=state)
+    with pytest.raises(ConfigError, match="is of another album"):
+        tagged(tmp_path / "copy", "xmp", state=state)
+    assert tree(tmp_path) == before
+
+
+def test_one_folder_keeps_the_states_of_several_albums(photos, tagged, tree, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    before, states = tree(photos), tmp_path / "states"
+    for folder in (photos, other):
+        assert tagged(folder, "xmp", state=states).written == 7
+    left = tree(other)
+    undo_album(photos, state=states)
+    assert (tree(photos), tree(other)) == (before, left)
+
+
+@pytest.mark.parametrize("by", ["a run", "undo"])
+def test_the_journal_of_a_stranger_is_refused_and_never_acts_outside(photos, tagged, tree, tmp_path, by):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "tax.ods").write_text("precious")
+    digest = sha256(b"precious").hexdigest()
+    steps = [
+        {"kind": "output", "path": str(home / "tax.ods"), "after": digest, "before": ""},
+        {"kind": "text", "path": str(home / "tax.ods"), "after": digest, "before": None, "mtime_ns": None},
+        {
+            "kind": "rename",
+            "inodes": [1, 2],
+            "moves": [[str(home / "tax.ods"), str(home / "gone")], [str(home / "a"), str(home)]],
+        },
+    ]
+    rows = [{"run": 1, "at": 1, "album": "/else", "real": "/else"}]
+    rows += [{"id": number, "do": step} for number, step in enumerate(steps, 1)]
+    (photos / ".autotag").mkdir()
+    (photos / ".autotag" / "journal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = tree(tmp_path)
+
+    def act(**options):
+        return tagged(photos, "xmp", **options) if by == "a run" else undo_album(photos, **options)
+
+    with pytest.raises(ConfigError, match="does not say whose it is.*--adopt"):
+        act()
+    assert tree(tmp_path) == before
+    summary = act(adopt=True)
+    assert (home / "tax.ods").read_text() == "precious"
+    assert len([note for note in summary.notes if "not a file of the album" in note]) == 3

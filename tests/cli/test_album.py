@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import zipfile
 
@@ -185,3 +186,44 @@ def test_ctrl_c_stops_after_what_is_in_hand_and_the_next_run_goes_on(start, run,
     result = run("album", folder, "--preset", preset, "--batch-size", "2", "--set", "name_colours.pause=0.0")
     assert result.exit_code == 0
     assert len(list(folder.glob("*.xmp"))) == 60
+
+
+def test_what_is_left_and_what_is_away_is_said_and_exits_with_one(run, preset, photos, tmp_path):
+    run("album", photos, "--preset", preset, "--write", "csv", "--write", "xmp")
+    (photos / "tags.csv").write_text("edited")
+    result = run("undo", photos)
+    assert result.exit_code == 1
+    assert "tags.csv: somebody changed it since; it is left as it is" in result.stderr
+    assert "3 steps taken back" in result.stderr
+    (photos / "tags.csv").unlink()
+    assert run("undo", photos).exit_code == 0
+
+
+def test_a_state_of_another_album_is_refused_and_adopted(run, preset, photos, tmp_path):
+    run("album", photos, "--preset", preset)
+    [state] = (tmp_path / "state").iterdir()
+    shutil.copytree(photos, tmp_path / "copy")
+    result = run("undo", tmp_path / "copy", "--state", state)
+    assert result.exit_code == 2
+    assert "--adopt" in result.stderr
+    assert run("undo", tmp_path / "copy", "--state", state, "--adopt").exit_code == 0
+    assert not list((tmp_path / "copy").rglob("*.xmp"))
+    assert list(photos.rglob("*.xmp"))
+
+
+def test_what_somebody_wrote_during_a_run_is_said(run, preset, photos, monkeypatch):
+    from autotag.batch import outputs
+
+    own = outputs.digest_of
+
+    def late(path):
+        if path.name.startswith(".tags.csv") and not (photos / "tags.csv").exists():
+            (photos / "tags.csv").write_text("mine")
+        return own(path)
+
+    monkeypatch.setattr(outputs, "digest_of", late)
+    result = run("album", photos, "--preset", preset, "--write", "csv")
+    assert result.exit_code == 0
+    assert "tags.csv: it is not as autotag left it and stays as it is" in result.stderr
+    assert f"wrote {photos / 'tags (2).csv'}" in result.stderr
+    assert (photos / "tags.csv").read_text() == "mine"

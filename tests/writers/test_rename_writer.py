@@ -127,3 +127,15 @@ def test_a_photograph_that_a_link_leads_to_keeps_its_name(tmp_path):
     with pytest.raises(MetadataError, match="a link in the album leads to it"):
         writer.changes(tmp_path / "a.jpg", result("dog"))
     assert new_names(writer, tmp_path / "link.jpg", result("dog")) == ["dog.jpg"]
+
+
+def test_pictures_whose_names_differ_in_case_only_take_their_own_sidecars_along(tmp_path):
+    for name in ("IMG.jpg", "img.JPG", "img.JPG.xmp"):
+        (tmp_path / name).write_text(name)
+    if (tmp_path / "img.jpg").exists():
+        pytest.skip("this file system does not tell letter case apart")
+    writer = RenameWriter()
+    [first] = writer.changes(tmp_path / "IMG.jpg", result("a cat"))
+    [second] = writer.changes(tmp_path / "img.JPG", result("a tower"))
+    assert [target.name for _, target in first.moves] == ["a cat.jpg"]
+    assert [target.name for _, target in second.moves] == ["a tower.JPG", "a tower.JPG.xmp"]

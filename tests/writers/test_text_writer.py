@@ -102,3 +102,13 @@ def test_nothing_is_added_to_what_is_not_utf_8(tmp_path):
 def test_wrong_options_are_refused(options, said):
     with pytest.raises(ConfigError, match=said):
         TextWriter(**options)
+
+
+def test_it_knows_beforehand_where_it_writes_nothing(tmp_path):
+    photo = tmp_path / "a.jpg"
+    assert TextWriter().would_write(photo)
+    (tmp_path / "a.txt").write_text("mine")
+    assert not TextWriter().would_write(photo)
+    assert TextWriter(mode="append").would_write(photo)
+    (tmp_path / "a.png").touch()
+    assert TextWriter().would_write(photo)  # and says that two pictures would share the file
