@@ -10,7 +10,7 @@ from autotag.batch.writing import reason_of
 from autotag.errors import AutotagError
 from autotag.file_changes import OutputChange, RenameChange, digest_of
 from autotag.journal import LostStep
-from autotag.metadata.safe_files import clear_leftovers
+from autotag.metadata.safe_files import clear_leftovers, is_there
 from autotag.protocols import KnowsContents
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
 def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, list[str]]:
     """Give files the rest of their new names, or their old ones back; whether undo has to look at them."""
     try:
+        if is_away(change.paths[0].parent):
+            return True, []
         if not change.has_begun():
             return False, []
         change.apply()
@@ -79,6 +81,18 @@ def _is_placed(change: OutputChange) -> bool:
         return digest_of(change.path) == change.after
     except OSError:
         return False
+
+
+def is_away(folder: Path) -> bool:
+    """Whether a folder of photographs is not there, or holds nothing, as when a disk is not mounted.
+
+    Raises:
+        OSError: that cannot be known.
+    """
+    if not is_there(folder):
+        return True
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:

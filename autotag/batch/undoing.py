@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from autotag.album_identity import IN_ALBUM, JOURNAL, LEDGER, album_of, check_state, claim_state
 from autotag.album_state import Ledger, locked, state_folder, state_folders
-from autotag.batch.recovery import contents_of, recover, rename_in_ledger
+from autotag.batch.recovery import contents_of, is_away, recover, rename_in_ledger
 from autotag.batch.writing import reason_of
 from autotag.errors import AutotagError, ConfigError, MetadataError
 from autotag.file_changes import OutputChange, RenameChange
@@ -272,18 +272,14 @@ class _Undo:
         self.summary.errors.append((str(paths[0]) if paths else "journal", reason))
 
     def _is_away(self, folder: Path, change: FileChange) -> bool:
-        """Whether a folder is not there, or holds nothing, as when a disk is not mounted.
-
-        A folder that held a file of results alone is empty after that was taken back.
-        """
-        if folder not in self.present:
-            if not is_there(folder):
-                return True
-            if not isinstance(change, OutputChange):
-                with os.scandir(folder) as entries:
-                    if next(entries, None) is None:
-                        return True
-            self.present.add(folder)
+        """Whether the files of a change cannot be reached; a folder that held results alone may be empty."""
+        if folder in self.present:
+            return False
+        if isinstance(change, OutputChange):
+            return not is_there(folder)
+        if is_away(folder):
+            return True
+        self.present.add(folder)
         return False
 
     def _report_away(self) -> None:
