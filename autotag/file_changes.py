@@ -165,7 +165,10 @@ class RenameChange:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
         moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
-        return cls(moves, tuple(map(int, record["inodes"])))
+        inodes = tuple(map(int, record["inodes"]))
+        if not moves or len(moves) != len(inodes):
+            raise ValueError("files and their numbers do not go together")
+        return cls(moves, inodes)
 
     def describe(self) -> str:
         (source, target), *others = self.moves

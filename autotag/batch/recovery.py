@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.batch.writing import reason_of
+from autotag.batch.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError
 from autotag.file_changes import OutputChange, RenameChange, digest_of
 from autotag.journal import LostStep
@@ -59,7 +59,7 @@ def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, li
         if not change.has_begun():
             return False, []
         change.apply()
-    except (AutotagError, OSError) as error:
+    except (AutotagError, OSError, *DAMAGED) as error:
         return _renamed_back(change, reason_of(error))
     rename_in_ledger(ledger, root, *change.moves[0])
     return True, []
@@ -69,7 +69,7 @@ def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
     photo = change.paths[0].name
     try:
         change.undo()
-    except (AutotagError, OSError) as error:
+    except (AutotagError, OSError, *DAMAGED) as error:
         return True, [
             f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
         ]
