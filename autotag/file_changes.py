@@ -297,6 +297,7 @@ class OutputChange:
         if digest_of(self.part.path) != self.after:
             raise MetadataError(str(self.path), "what was written does not read back the same")
         self.part.place(self.state, self.path)
+        self.part.discard()  # here, so that what it replaced is gone before the step counts as taken
         with suppress(OSError):
             self.calls.sync_folder(self.path.parent)
         return ()

@@ -32,10 +32,11 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     Returns:
         What the user should know, as whole sentences.
     """
-    notes = [*journal.problems, *clear_unfinished_outputs(ledger)]
     pending = journal.pending()
-    changes = [change for _, change in pending if not isinstance(change, LostStep)]
-    notes += clear_leftovers(contents_of(changes))
+    contents = contents_of(change for _, change in pending if not isinstance(change, LostStep))
+    for path in ledger.outputs():  # whose hidden files are begun before they are in the journal
+        contents.setdefault(path, set()).add(ledger.output_digest(path))
+    notes = [*journal.problems, *clear_leftovers(contents)]
     never_taken: list[int] = []
     for number, change in pending:
         if isinstance(change, LostStep):
@@ -105,11 +106,6 @@ def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
             for path, digests in change.digests.items():
                 found.setdefault(path, set()).update(digests)
     return found
-
-
-def clear_unfinished_outputs(ledger: Ledger) -> tuple[str, ...]:
-    """Remove files of results that a killed run had not put in their places yet."""
-    return clear_leftovers({path: {ledger.output_digest(path)} for path in ledger.outputs()})
 
 
 def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:
