@@ -43,6 +43,8 @@ class MatchVocabulary:
         threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
             ``"cosine"`` is from -1 to 1 and belongs to one encoder.
         score: what a label is scored by and ``threshold`` is compared with, see ``autotag.scores``.
+        top_terms: whether labels at the top of a hierarchy are proposed, such as "animal". They say little
+            beside a "dog", and score high.
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
             "a photo of {}" unless it says otherwise.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
@@ -57,6 +59,7 @@ class MatchVocabulary:
     top_k: int = 10
     threshold: float | None = None
     score: Score = "cosine"
+    top_terms: bool = True
     template: str | None = None
     encoder: str | ImageTextEncoder | None = None
     name: str = "match_vocabulary"
@@ -64,6 +67,7 @@ class MatchVocabulary:
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _background: Background | None = field(init=False, repr=False, compare=False)
     _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
+    _left_out: list[int] = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
@@ -76,6 +80,7 @@ class MatchVocabulary:
         if self.encoder is not None:
             check_model(self.encoder, "encoder")
         self._labels = _read(self.vocabulary, self.name)
+        self._left_out = [] if self.top_terms else _top_terms(self._labels)
 
     def setup(self, models: Models, /) -> None:
         """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
@@ -96,6 +101,7 @@ class MatchVocabulary:
         vectors = image_vectors(samples, self._encoder)
         levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
         cosines = self._matrix.similarities(vectors)
+        cosines[:, self._left_out] = -np.inf
         for sample, row, level in zip(samples, cosines, levels, strict=True):
             sample.tags.extend(self._best(row, level))
 
@@ -103,7 +109,8 @@ class MatchVocabulary:
         """The labels to propose for one image, from the cosines of all, (L,)."""
         order = np.argsort(-cosines, kind="stable")[: self.top_k]
         lowest = -np.inf if self.threshold is None else self.threshold
-        tags = (self._proposed(self._labels.labels[index], float(cosines[index]), level) for index in order)
+        scored = ((self._labels.labels[index], float(cosines[index])) for index in order)
+        tags = (self._proposed(label, cosine, level) for label, cosine in scored if cosine > -np.inf)
         return [tag for tag in tags if tag.score >= lowest]
 
     def _proposed(self, label: str, cosine: float, level: NDArray[np.float32] | None) -> Tag:
@@ -120,3 +127,10 @@ def _read(
     if isinstance(vocabulary, str | Path | Vocabulary):
         return read_vocabulary(f"{name}.vocabulary", vocabulary)
     return Vocabulary(vocabulary, name=name)
+
+
+def _top_terms(vocabulary: Vocabulary) -> list[int]:
+    """The places of labels that others are below and that are below none."""
+    broader = {term for terms in vocabulary.broader.values() for term in terms}
+    top = broader - set(vocabulary.broader)
+    return [place for place, label in enumerate(vocabulary.labels) if label in top]

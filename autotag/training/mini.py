@@ -32,6 +32,7 @@ from autotag.background import background_labels
 from autotag.errors import ConfigError
 from autotag.models.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
+from autotag.templates import PHOTO, filled
 from autotag.training import backbone
 from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
 from autotag.training.blank import COLOUR_WORDS, blank_pictures
@@ -110,7 +111,9 @@ class EncoderPlans:
 
     head: HeadPlan = field(default_factory=HeadPlan)
     text: TextPlan = field(default_factory=TextPlan)
-    last: HeadPlan = field(default_factory=lambda: HeadPlan(steps=250, learning_rate=3e-4, seed=6))
+    last: HeadPlan = field(
+        default_factory=lambda: HeadPlan(steps=800, learning_rate=7e-4, class_weight=6.0, seed=6)
+    )
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,8 @@ def make_encoder(
     checkpoint = Checkpoint(work / "encoder-text.pt")
     TextTowerTrainer(model, tokenize, named, sentences, plans.text, checkpoint).run(on_step("encoder text"))
 
-    final = HeadTexts(_tower_vectors(model, tokenize, names), _tower_vectors(model, tokenize, flat).half())
+    asked = [filled(PHOTO, name) for name in names]
+    final = HeadTexts(_tower_vectors(model, tokenize, asked), _tower_vectors(model, tokenize, flat).half())
     last = ImageHeadTrainer(
         head, nn.Identity(), sets, known, final, plans.last, Checkpoint(work / "encoder-last.pt")
     )
@@ -533,7 +537,7 @@ def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder:
 def _tower_vectors(
     model: open_clip.CLIP, tokenize: Callable[[list[str]], Tensor], texts: list[str]
 ) -> Tensor:
-    """(T, D) float32 unit rows by the trained text tower, names as they stand in a prompt and alone."""
+    """(T, D) float32 unit rows by the trained text tower."""
     batches = [texts[at : at + 1024] for at in range(0, len(texts), 1024)]
     return torch.cat([embed_tokens(model, tokenize(batch)) for batch in batches])
 
