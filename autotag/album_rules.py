@@ -61,6 +61,7 @@ class AlbumRules:
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        options.convert_options(self, where="album rules")
         for word in self.deny:
             if not clean(word):
                 raise ConfigError("album rules: deny holds an empty word.")

@@ -22,7 +22,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import options
+from autotag import options, stage_tables
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.pipeline import Pipeline
 
@@ -131,7 +131,7 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
         config = read_preset(config)
     settings = {name: value for name, value in config.items() if name != "stages"}
     checked = options.checked(Pipeline, settings, where="the pipeline")
-    return Pipeline([options.stage_from_table(table) for table in _tables(config)], **checked)
+    return Pipeline([stage_tables.stage_from_table(table) for table in _tables(config)], **checked)
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, obje
         ConfigError: the config has no stages, or the changes are no table.
     """
     tables = _tables(config)
-    names = [options.table_name(table) for table in tables]
+    names = [stage_tables.table_name(table) for table in tables]
     for name, changes in overrides.items():
         if name not in names:
             raise UnknownNameError("stage of this preset:", name, names)

@@ -148,7 +148,7 @@ def find_images(
         raw: whether cameras' RAW files count as images too; reading them needs ``autotag[raw]``.
 
     Raises:
-        ConfigError: no path is given.
+        ConfigError: no path is given, or patterns are one text.
         ImageReadError: a path does not exist or cannot be looked at. Raised by the call, before the first
             image.
     """
@@ -156,12 +156,23 @@ def find_images(
         raise ConfigError("find_images needs a file or a folder to look in")
     roots = [Path(path) for path in paths]
     folders = [_is_folder(root) for root in roots]
-    search = _Search(tuple(map(str.lower, include)), tuple(map(str.lower, exclude)), follow_symlinks, raw)
+    search = _Search(_patterns("include", include), _patterns("exclude", exclude), follow_symlinks, raw)
     return (
         found
         for root, is_folder in zip(roots, folders, strict=True)
         for found in (search.below(root) if is_folder else iter((root,)))
     )
+
+
+def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return glob patterns in lower case.
+
+    Raises:
+        ConfigError: one text is given in place of a list, and each of its letters would be a pattern.
+    """
+    if isinstance(given, str):
+        raise ConfigError(f"{option} is the text {given!r}; write a list of patterns: [{given!r}]")
+    return tuple(map(str.lower, given))
 
 
 @dataclass(frozen=True, slots=True)

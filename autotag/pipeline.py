@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 import numpy as np
 from PIL import Image
 
-from autotag import options, wiring
+from autotag import options, stage_tables, wiring
 from autotag.decoding import MAX_PIXELS
 from autotag.engine import Engine, Run
 from autotag.errors import (
@@ -216,17 +216,15 @@ class Pipeline:
         Raises:
             ConfigError: a stage cannot be found again by name, or a model was given as an object.
         """
-        stages = [options.table_from_stage(stage) for stage in self.stages]
+        stages = [stage_tables.table_from_stage(stage) for stage in self.stages]
         return {**options.written(self, where="the pipeline"), "stages": stages}
 
     def _check_settings(self) -> None:
-        settings = {name: getattr(self, name) for name in options.option_fields(type(self))}
-        fit = options.checked(type(self), settings, where="the pipeline")
-        for name, value in settings.items():
+        options.convert_options(self, where="the pipeline")
+        for name in options.option_fields(type(self)):
+            value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ConfigError(f"the pipeline: {name} = {value} is too small; the least is 1.")
-        for name in settings.keys() & {"plain", "stage_batch_sizes"}:
-            object.__setattr__(self, name, fit[name])
         self._check_stage_batch_sizes()
         check_plain(self.plain)
         if self.decode == "exact" and isinstance(self.decode_size, int):

@@ -66,10 +66,12 @@ def analyze(
 
 def _analyzer(preset: str, device: str | None, settings: Sequence[str]) -> Pipeline:
     """The ``rank_labels`` stages of a preset, or one of its own, with the preset's encoder."""
-    from autotag import config, options
+    from autotag import config, stage_tables
 
     table = {**config.read_preset(preset), **({} if device is None else {"device": device})}
-    stages = [stage for stage in table.get("stages", ()) if options.stage_reference(stage) == "rank_labels"]
+    stages = [
+        stage for stage in table.get("stages", ()) if stage_tables.stage_reference(stage) == "rank_labels"
+    ]
     table["stages"] = stages or [{"stage": "rank_labels"}]
     return config.from_config(config.overridden(table, config.parse_overrides(settings)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from autotag.embeddings import image_vectors
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.prompt_phrases import (
     PARTS,
     PromptPhrases,
@@ -109,6 +110,7 @@ class AssemblePrompt:
     provides: ClassVar[frozenset[str]] = frozenset({"prompt"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         self._check()
         self.requires = frozenset(_NEEDS.get(self.mode, {"captions"}))
         if self.mode in _WITHOUT_ENCODER:
@@ -150,7 +152,6 @@ class AssemblePrompt:
                 sample.prompt = prompt
 
     def _check(self) -> None:
-        check_choice(f"{self.name}.mode", self.mode, get_args(Mode))
         for option in ("max_tags", "max_flavors"):
             value = getattr(self, option)
             if value is not None:
@@ -158,7 +159,6 @@ class AssemblePrompt:
         check_count(f"{self.name}.min_flavors", self.min_flavors, least=0)
         check_count(f"{self.name}.candidates", self.candidates)
         if self.compat is not None:
-            check_choice(f"{self.name}.compat", self.compat, get_args(Compat))
             modes = [mode for mode in get_args(Mode) if mode not in _WITHOUT_ENCODER]
             check_choice(f"{self.name}.mode, with compat,", self.mode, modes)
         if self.encoder is not None:

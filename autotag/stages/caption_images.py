@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model, parse_name
+from autotag.options import convert_options
 from autotag.protocols import CaptionOptions
-from autotag.ranges import check_choice, check_count, check_number
+from autotag.ranges import check_count, check_number
 from autotag.sample_views import views_of
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class CaptionImages:
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         if self.num_captions is not None:
             self.candidates, self.num_captions = self.num_captions, None
         check_count(f"{self.name}.max_new_tokens", self.max_new_tokens)
@@ -97,14 +99,11 @@ class CaptionImages:
         check_number(f"{self.name}.repetition_penalty", self.repetition_penalty, least=0, above=True)
         check_count(f"{self.name}.min_new_tokens", self.min_new_tokens, least=0, most=self.max_new_tokens)
         self._check_sampling()
-        check_choice(f"{self.name}.beam_scores", self.beam_scores, ("log_probabilities", "logits"))
         if self.beam_scores == "logits" and self._beams == 1:
             raise ConfigError(f"{self.name}.beam_scores is for several beams; set num_beams, or leave it out")
         self._check_models()
 
     def _check_models(self) -> None:
-        if isinstance(self.model, list | tuple):
-            self.model = tuple(self.model)
         if not self._models:
             raise ConfigError(f"{self.name}.model is empty; name at least one captioner")
         known: set[object] = set()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from autotag.embeddings import TextVectors, image_vectors
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.templates import SLOT, check_template, filled
 
@@ -51,6 +52,7 @@ class ChooseCaption:
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)

@@ -12,6 +12,7 @@ import numpy as np
 from autotag.background import Background
 from autotag.embeddings import image_vectors
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.records import Tag
 from autotag.scores import Score, check_cut
@@ -69,6 +70,7 @@ class MatchVocabulary:
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         check_count(f"{self.name}.top_k", self.top_k)
         check_cut(self.name, self.threshold, self.score)
         if self.template is not None:

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from autotag.english import singular
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,9 @@ class MergeTags:
 
     requires: ClassVar[frozenset[str]] = frozenset({"tags"})
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         for sample in samples:

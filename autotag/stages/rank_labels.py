@@ -12,6 +12,7 @@ from autotag.embeddings import image_vectors
 from autotag.errors import ConfigError
 from autotag.label_matrix import LabelMatrix, label_matrix
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.prompt_phrases import read_vocabulary
 from autotag.prompting import top
 from autotag.ranges import check_count
@@ -62,6 +63,7 @@ class RankLabels:
     provides: ClassVar[frozenset[str]] = frozenset({"rankings"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         check_count(f"{self.name}.top_k", self.top_k)
         if self.encoder is not None:
             check_model(self.encoder, "encoder")

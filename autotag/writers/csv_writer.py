@@ -6,7 +6,7 @@ import csv
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from autotag.errors import ConfigError, suggestion
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from autotag.records import Result
@@ -37,8 +37,7 @@ class CsvWriter:
     streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.layout not in _LAYOUTS:
-            raise ConfigError(f"csv: unknown layout {self.layout!r}. {suggestion(self.layout, _LAYOUTS)}")
+        convert_options(self, where="csv")
         self._rows = csv.writer(self.stream, lineterminator="\n")
         self._rows.writerow(_LAYOUTS[self.layout])
 
