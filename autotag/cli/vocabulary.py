@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     """
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     for label in found:
-        click.echo(" | ".join(found.names(label)))
+        click.echo(_shown(" | ".join(found.names(label))))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
     click.echo(f"{len(found):,} labels{left_out}", err=True)
 
@@ -121,11 +122,18 @@ def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path) -
     from autotag.errors import ConfigError
     from autotag.writers.output_file import open_output
 
-    text = "".join(f"{phrase.text}\n" for phrase in phrases)
     if output is None:
-        click.echo(text, nl=False)
+        for phrase in phrases:
+            click.echo(_shown(phrase.text))
         return
     if output.exists() and output.samefile(prompts):
         raise ConfigError(f"{output} holds the prompts; write the vocabulary to another file")
     with open_output(output, streams=False) as stream:
-        stream.write(text)
+        stream.writelines(f"{phrase.text}\n" for phrase in phrases)
+
+
+def _shown(text: str) -> str:
+    """Return a line as it is for a file, and fit for a terminal where it goes to one."""
+    from autotag.writers.one_line import one_line
+
+    return one_line(text) if sys.stdout.isatty() else text
