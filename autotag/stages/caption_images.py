@@ -30,6 +30,9 @@ _EXTRA = (
     "beam_scores",
 )
 """Options that not every captioner heeds."""
+_MOST_TOKENS = 100_000
+_MOST_BEAMS = 1_000
+_LARGEST_SEED = 2**63 - 1
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
@@ -91,10 +94,10 @@ class CaptionImages:
         convert_options(self, where=self.name)
         if self.num_captions is not None:
             self.candidates, self.num_captions = self.num_captions, None
-        check_count(f"{self.name}.max_new_tokens", self.max_new_tokens)
+        check_count(f"{self.name}.max_new_tokens", self.max_new_tokens, most=_MOST_TOKENS)
         if self.num_beams is not None:
-            check_count(f"{self.name}.num_beams", self.num_beams)
-        most = None if self.do_sample else self.num_beams
+            check_count(f"{self.name}.num_beams", self.num_beams, most=_MOST_BEAMS)
+        most = _MOST_BEAMS if self.do_sample or self.num_beams is None else self.num_beams
         check_count(f"{self.name}.candidates", self.candidates, most=most)
         check_number(f"{self.name}.repetition_penalty", self.repetition_penalty, least=0, above=True)
         check_count(f"{self.name}.min_new_tokens", self.min_new_tokens, least=0, most=self.max_new_tokens)
@@ -126,7 +129,7 @@ class CaptionImages:
 
     def _check_sampling(self) -> None:
         check_number(f"{self.name}.temperature", self.temperature, least=0, above=True)
-        check_count(f"{self.name}.seed", self.seed, least=0)
+        check_count(f"{self.name}.seed", self.seed, least=0, most=_LARGEST_SEED)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         if self.top_p is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from autotag.background import Background
 from autotag.embeddings import image_vectors
 from autotag.models.catalog import check_model
+from autotag.models.text_reader import say_what_is_cut
 from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.records import Tag
@@ -86,6 +87,7 @@ class MatchVocabulary:
         standardises = self.score == "standardised"
         self._background = Background(self._encoder, template) if standardises else None
         texts = [filled(template, name) for label in self._labels for name in self._labels.names(label)]
+        say_what_is_cut(texts, self._encoder, self.name)
         batches = [texts[at : at + _TEXTS_AT_ONCE] for at in range(0, len(texts), _TEXTS_AT_ONCE)]
         self._names = np.concatenate([self._encoder.embed_texts(batch) for batch in batches])
 

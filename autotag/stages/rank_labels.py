@@ -12,11 +12,13 @@ from autotag.embeddings import image_vectors
 from autotag.errors import ConfigError
 from autotag.label_matrix import LabelMatrix, label_matrix
 from autotag.models.catalog import check_model
+from autotag.models.text_reader import say_what_is_cut
 from autotag.options import convert_options
 from autotag.prompt_phrases import read_vocabulary
 from autotag.prompting import top
 from autotag.ranges import check_count
 from autotag.records import Tag
+from autotag.templates import filled
 from autotag.vocabulary import Vocabulary  # noqa: TC001 - a config is converted by the annotations
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ class RankLabels:
 
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
+        for vocabulary in self._read.values():
+            texts = (filled(vocabulary.template, name) for name in _names(vocabulary))
+            say_what_is_cut(texts, self._encoder, f"{self.name}, {vocabulary.name}")
         self._matrices = {
             name: label_matrix(self._encoder, _names(vocabulary), template=vocabulary.template, name=name)
             for name, vocabulary in self._read.items()
