@@ -2,7 +2,9 @@
 
 One TOML file::
 
+    always = ["autotag"]
     deny = ["picture", "*photo*"]
+    parent = "AI"
     prefer_my_keywords = true
     hierarchy = ["animal|dog", "animal|dog|poodle"]
 
@@ -13,29 +15,30 @@ One TOML file::
     dog = ["hound"]
 
 Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
-person's own spelling; the deny list; synonyms; the hierarchy. A tag that comes twice keeps its best place.
+person's own spelling; the deny list; synonyms; what is always there, in front; the hierarchy; the parent. A
+tag that comes twice keeps its best place.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotag import options
 from autotag.english import singular
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import clean, fold
+from autotag.records import Tag
+from autotag.toml_files import read_toml
 from autotag.writers.xmp_writer import TAG_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
 
-    from autotag.records import Result, Tag
+    from autotag.records import Result
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class AlbumRules:
         hierarchy: what tags belong to, outermost first: ``"animal|dog"``.
         replacements: tag -> the tag that is written instead.
         synonyms: tag -> tags that are written besides, with its score.
+        always: tags that every photograph gets, before all others, such as a trigger word; their score is 1.
+        parent: what all other tags belong to, above the hierarchy: ``"AI"`` makes ``AI|animal|dog``.
 
     Raises:
         ConfigError: a rule says nothing, or contradicts another.
@@ -59,12 +64,18 @@ class AlbumRules:
     hierarchy: tuple[str, ...] = ()
     replacements: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         options.convert_options(self, where="album rules")
-        for word in self.deny:
-            if not clean(word):
-                raise ConfigError("album rules: deny holds an empty word.")
+        for rule in ("always", "deny"):
+            if not all(map(clean, getattr(self, rule))):
+                raise ConfigError(f"album rules: {rule} holds an empty word.")
+        if self.parent is not None and not all(map(clean, self.parent.split("|"))):
+            raise ConfigError(
+                f"album rules: parent = {self.parent!r}; write it like 'AI' or 'found|by machine'."
+            )
         for word, instead in self.replacements.items():
             if not clean(word) or not clean(instead):
                 raise ConfigError(
@@ -91,15 +102,10 @@ class AlbumRules:
         """The rules in a TOML file.
 
         Raises:
-            ConfigError: it cannot be read, is no TOML, or a rule is wrong; says which.
+            ConfigError: it cannot be read, is not TOML, or a rule is wrong; says which.
             UnknownNameError: there is no such rule; the near miss is suggested.
         """
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the album rules {str(path)!r}: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{str(path)!r} is no TOML file: {error}.") from error
+        table = read_toml(path, what="album rules")
         return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,11 +121,18 @@ class AlbumRules:
         """
         if self == AlbumRules():
             return result
-        tags = _each_once(self._tags(result.tags, mine or {}))
-        paths = _paths(self.hierarchy)
-        belongs = {tag.text: paths[fold(tag.text)] for tag in tags if fold(tag.text) in paths}
+        always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in self.always]
+        tags = _each_once((*always, *self._tags(result.tags, mine or {})))
+        belongs = {tag.text: path for tag in tags if (path := self._path(tag.text))}
         extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
         return replace(result, tags=tuple(tags), extras=extras)
+
+    def _path(self, word: str) -> str | None:
+        """Return a tag with what it belongs to, outermost first; None for nothing."""
+        own = _paths(self.hierarchy).get(fold(word))
+        if self.parent is None or "|" in word or fold(word) in map(fold, self.always):
+            return own
+        return "|".join((*map(clean, self.parent.split("|")), own or word))
 
     def _tags(self, tags: Iterable[Tag], mine: Mapping[str, str]) -> Iterator[Tag]:
         instead = {fold(word): clean(other) for word, other in self.replacements.items()}

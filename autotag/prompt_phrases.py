@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from autotag.bounded_files import named_path
 from autotag.clip_interrogator_lists import clip_interrogator_labels
 from autotag.errors import ConfigError, suggestion
 from autotag.label_matrix import LabelMatrix, label_matrix
@@ -46,10 +48,11 @@ def read_vocabulary(option: str, given: str | Path | Vocabulary, *, living_artis
         return given
     if given in BUNDLED:
         return Vocabulary.bundled(given, living_artists=living_artists)
-    if not Path(given).expanduser().exists():
+    path = named_path(given)
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that no file can have
         near = suggestion(str(given), BUNDLED)
         raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
-    return Vocabulary.from_file(Path(given).expanduser(), template=SLOT)
+    return Vocabulary.from_file(path, template=SLOT)
 
 
 def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[str, ...]:

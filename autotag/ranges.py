@@ -18,7 +18,7 @@ def shown(value: object) -> str:
     try:
         written = repr(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
-        return f"a number of about {cast('int', value).bit_length() * 3 // 10} digits"
+        return f"a number of about {cast('int', value).bit_length() * 3 // 10:,} digits"
     return written if len(written) <= _MOST_SHOWN else f"{written[:_MOST_SHOWN]}..."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+from autotag.bounded_files import read_bounded
 from autotag.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_MOST_BYTES = 256 * 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -27,7 +29,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         ConfigError: the file cannot be read, or a line is not UTF-8.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, most=_MOST_BYTES)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     for number, line in enumerate(content.removeprefix(_BOM).splitlines(), 1):
