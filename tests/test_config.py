@@ -64,7 +64,7 @@ class TestPresets:
     @pytest.mark.parametrize("content", [b"encoder = ", b"\xff\xfe"])
     def test_a_file_that_is_no_toml_is_named(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "bad.toml").write_bytes(content)
-        with pytest.raises(ConfigError, match=r"bad\.toml' is no TOML file"):
+        with pytest.raises(ConfigError, match=r"bad\.toml' is not a TOML file"):
             load(tmp_path / "bad.toml")
 
 
@@ -89,6 +89,9 @@ class TestOverrides:
             ("decode_ahead", 4),
             ("allow_urls", True),
             ("max_pixels", 1000),
+            ("max_pixels", "auto"),
+            ("allow_truncated", True),
+            ("deterministic", True),
         ],
     )
     def test_every_setting_of_a_pipeline_can_be_given(self, setting: str, value: Any) -> None:

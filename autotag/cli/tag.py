@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    deterministic_option,
+    device_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +77,7 @@ Exit codes:
     help="Write results to a file instead of stdout: jsonl line by line, others when all is done. "
     "With --shard, the folder of all shards.",
 )
+@overwrite_option
 @click.option(
     "--shard",
     metavar="I/N",
@@ -79,6 +88,8 @@ Exit codes:
     "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@reading_options
+@deterministic_option
 @click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
 @quiet_option
 @click.pass_context
@@ -92,9 +103,13 @@ def tag(
     batch_size: int | None,
     format_name: str | None,
     output: Path | None,
+    overwrite: bool,
     shard: str | None,
     retry_errors: bool,
     allow_urls: bool,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
+    deterministic: bool | None,
     stats: bool,
     quiet: bool,
 ) -> None:
@@ -112,7 +127,14 @@ def tag(
     reporter = Reporter(quiet=quiet)
     make_writer = _writer_factory(format_name, output)
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
-    changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
+    changes = {
+        "device": device,
+        "batch_size": batch_size,
+        "allow_urls": allow_urls or None,
+        "allow_truncated": allow_truncated,
+        "max_pixels": max_pixels,
+        "deterministic": deterministic,
+    }
     with (
         pipeline_of(preset, changes, settings) as pipeline,
         reporter.passing_on_warnings(),
@@ -124,7 +146,7 @@ def tag(
             failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
         else:
             if output:
-                _check_output(output, images)
+                _check_output(output, images, overwrite=overwrite)
             with reporter.loading():
                 pipeline.load()
             with _stream(output, make_writer) as stream:
@@ -241,10 +263,11 @@ def _allowed(url: str, *, allow_urls: bool) -> str:
     return url
 
 
-def _check_output(output: Path, images: Sequence[Image]) -> None:
-    """Refuses, before the models are loaded, an output that cannot be or that would destroy an image."""
+def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
+    """Refuse, before the models are loaded, an output that cannot be or that would destroy a file."""
     from autotag.errors import ConfigError
     from autotag.images import IMAGE_SUFFIXES
+    from autotag.writers.output_file import check_replaceable
 
     if output.is_dir():
         raise ConfigError(f"--output {str(output)!r} is a folder; name a file.")
@@ -255,6 +278,7 @@ def _check_output(output: Path, images: Sequence[Image]) -> None:
     is_input = any(isinstance(image, Path) and image.exists() and image.samefile(output) for image in images)
     if is_input or output.suffix.lower() in IMAGE_SUFFIXES:
         raise ConfigError(f"--output {str(output)!r} is an image, which would be overwritten.")
+    check_replaceable(output, overwrite=overwrite)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.options import overwrite_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,6 +61,7 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write here instead of to stdout."
 )
+@overwrite_option
 @click.option(
     "--least-count",
     metavar="N",
@@ -76,6 +79,7 @@ def build(
     *,
     column: str | None,
     output: Path | None,
+    overwrite: bool,
     least_count: int,
     most: int | None,
     no_subjects: bool,
@@ -95,7 +99,7 @@ def build(
             f"no phrase is in at least {least_count} of the {len(found):,} prompts of {prompts}; "
             "choose a smaller --least-count"
         )
-    _write(phrases, output, prompts)
+    _write(phrases, output, prompts, overwrite=overwrite)
     click.echo(f"{len(phrases):,} phrases from {len(found):,} prompts", err=True)
 
 
@@ -117,10 +121,10 @@ def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Voc
     return Vocabulary.from_file(source, column=column)
 
 
-def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path) -> None:
+def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path, *, overwrite: bool) -> None:
     """Writes the phrases, to a file only if it is not the one they came from."""
     from autotag.errors import ConfigError
-    from autotag.writers.output_file import open_output
+    from autotag.writers.output_file import check_replaceable, open_output
 
     if output is None:
         for phrase in phrases:
@@ -128,6 +132,7 @@ def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path) -
         return
     if output.exists() and output.samefile(prompts):
         raise ConfigError(f"{output} holds the prompts; write the vocabulary to another file")
+    check_replaceable(output, overwrite=overwrite)
     with open_output(output, streams=False) as stream:
         stream.writelines(f"{phrase.text}\n" for phrase in phrases)
 

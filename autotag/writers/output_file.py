@@ -1,12 +1,14 @@
-"""A file of results that is whole or not there."""
+"""A file of results that is whole or not there, and whether a file is one that autotag left."""
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import file_digest, sha256
 from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
+from autotag.user_cache import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +30,12 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
         ConfigError: the file cannot be opened for writing.
     """
     if streams or (path.exists() and not path.is_file()):
-        with _opened(path, binary=binary) as stream:
-            yield stream
+        stream = _opened(path, binary=binary)
+        try:
+            with stream:
+                yield stream
+        finally:
+            _remember(path)
         return
     target = path.resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -39,10 +45,53 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
     except BaseException:
         if part.exists() and part.stat().st_size:
             part.replace(target)
+            _remember(target)
         else:
             part.unlink(missing_ok=True)
         raise
     part.replace(target)
+    _remember(target)
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file that somebody else wrote or changed, unless that is asked for.
+
+    Raises:
+        ConfigError: the file is there, and not as ``open_output`` left it.
+    """
+    if not overwrite and not _is_as_left(path):
+        raise ConfigError(
+            f"{str(path)!r} is there already and not as autotag left it; "
+            "name another --output, or say --overwrite."
+        )
+
+
+def _is_as_left(path: Path) -> bool:
+    """Return whether a file is as ``open_output`` left it, or holds nothing, as a pipe or device does."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return True
+    with suppress(OSError):
+        return _record(path).read_text(encoding="utf-8") == _digest(path)
+    return False
+
+
+def _remember(path: Path) -> None:
+    """Put down how a file is left; where that cannot be done, the file counts as somebody else's."""
+    if path.is_file():
+        with suppress(OSError):
+            record = _record(path)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(_digest(path), encoding="utf-8")
+
+
+def _record(path: Path) -> Path:
+    """Return the file that holds the digest of an output."""
+    return user_cache() / "outputs" / sha256(os.fsencode(path.resolve())).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:
