@@ -155,7 +155,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     The value is read as a TOML value; a bare word is text. Ready for ``load(preset, **overrides)``.
 
     Raises:
-        ConfigError: not of the form ``stage.option=value``, or the value is a broken TOML value.
+        ConfigError: not of the form ``stage.option=value``, or the value is not a TOML value.
     """
     overrides: dict[str, dict[str, Any]] = {}
     for setting in settings:
@@ -195,7 +195,7 @@ def _parsed(value: str, setting: str) -> Any:
     except ValueError as error:
         if value.startswith(("[", "{", '"', "'")):
             hint = ' Texts in an array stand in quotes: ["one", "two"].' if value.startswith("[") else ""
-            raise ConfigError(f"{shown(setting)}: the value is no TOML value: {error}.{hint}") from error
+            raise ConfigError(f"{shown(setting)}: the value is not a TOML value: {error}.{hint}") from error
         return value
     return parsed["value"] if len(parsed) == 1 else value
 

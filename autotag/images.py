@@ -213,7 +213,7 @@ class _Search:
             return False
         if entry.is_symlink() and not self.follow_symlinks:
             _logger.warning(
-                "left out %s: a link to a folder; follow_symlinks=True (--follow-symlinks) enters it",
+                "left out %s: a link to a folder; name it, or say follow_symlinks=True (--follow-symlinks)",
                 entry.path,
             )
             return False

@@ -177,7 +177,7 @@ class TestParsing:
         parsed = parse_overrides(['caption_images.model=["blip-mini", "git-base"]'])
         pipeline = load("mini", **parsed)
         assert option(pipeline, "caption_images", "model") == ("blip-mini", "git-base")
-        with pytest.raises(ConfigError, match=r"is no TOML value.*stand in quotes"):
+        with pytest.raises(ConfigError, match=r"is not a TOML value.*stand in quotes"):
             parse_overrides(["caption_images.model=[blip-mini, git-base]"])
 
     @pytest.mark.parametrize("text", ["", "threshold=1", "filter_tags.threshold", ".a=1", "a.=1", "=1"])
@@ -187,7 +187,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("text", ["[1, 2", '"open', "{a = }"])
     def test_a_broken_toml_value_is_refused(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="is no TOML value"):
+        with pytest.raises(ConfigError, match="is not a TOML value"):
             parse_overrides([f"a.b={text}"])
 
 

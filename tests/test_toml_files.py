@@ -40,7 +40,7 @@ def test_what_is_nested_too_deeply_is_refused_wherever_it_is_read(tmp_path: Path
 
 
 def test_overrides_are_bounded_as_well() -> None:
-    with pytest.raises(ConfigError, match="is no TOML value") as caught:
+    with pytest.raises(ConfigError, match="is not a TOML value") as caught:
         parse_overrides([f"filter_tags.top_k={'[' * 5000}{']' * 5000}"])
     assert len(str(caught.value)) < 500
 

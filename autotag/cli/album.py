@@ -13,6 +13,7 @@ from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
     device_option,
+    follow_symlinks_option,
     quiet_option,
     reading_options,
     set_option,
@@ -60,11 +61,7 @@ Exit codes:
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
 @reading_options
 @deterministic_option
-@click.option(
-    "--follow-symlinks",
-    is_flag=True,
-    help="Enter folders that links lead to; else they are named and left out.",
-)
+@follow_symlinks_option
 @click.option("--dry-run", is_flag=True, help="Say on stdout what would be done, and do nothing.")
 @click.option(
     "--plan",

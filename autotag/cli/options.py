@@ -73,6 +73,12 @@ def reading_options(command: Command) -> Command:
     return click.option("--allow-truncated", is_flag=True, default=None, help=truncated)(command)
 
 
+def follow_symlinks_option(command: Command) -> Command:
+    """``--follow-symlinks``."""
+    words = "Enter folders that links lead to; else they are named and left out."
+    return click.option("--follow-symlinks", is_flag=True, help=words)(command)
+
+
 def overwrite_option(command: Command) -> Command:
     """``--overwrite``."""
     words = "Replace a file --output also where it is not as autotag left it."

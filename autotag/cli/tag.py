@@ -18,6 +18,7 @@ from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
     device_option,
+    follow_symlinks_option,
     overwrite_option,
     quiet_option,
     reading_options,
@@ -88,6 +89,7 @@ Exit codes:
     "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@follow_symlinks_option
 @reading_options
 @deterministic_option
 @click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
@@ -107,6 +109,7 @@ def tag(
     shard: str | None,
     retry_errors: bool,
     allow_urls: bool,
+    follow_symlinks: bool,
     allow_truncated: bool | None,
     max_pixels: int | None,
     deterministic: bool | None,
@@ -140,7 +143,7 @@ def tag(
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = find(paths, allow_urls=pipeline.allow_urls)
+        images = find(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
             failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
@@ -217,8 +220,13 @@ def _complete(
     return _write(pipeline, missing, writer, reporter)
 
 
-def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
+def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
     """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
+
+    Args:
+        paths: files, folders, URLs and ``-``.
+        allow_urls: whether URLs are allowed.
+        follow_symlinks: whether to enter folders that links in folders lead to.
 
     Raises:
         UsageError: a URL, and URLs are not allowed.
@@ -235,7 +243,7 @@ def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
             images.append(_allowed(path, allow_urls=allow_urls))
             continue
         try:
-            images.extend(find_images(path))
+            images.extend(find_images(path, follow_symlinks=follow_symlinks))
         except ImageReadError as error:
             images.append(Path(path))
             refusals.append(error)

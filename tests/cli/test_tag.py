@@ -244,6 +244,20 @@ def test_a_file_that_ends_too_early_is_read_on_request_and_its_result_says_so(ru
     assert (row["error"], row["extras"]["truncated"]) == (None, True)
 
 
+def test_a_link_to_a_folder_is_named_or_followed(run, preset, photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    command = ("tag", photos, "--preset", preset, "--format", "jsonl")
+    left_out = run(*command)
+    assert f"left out {photos / 'link'}: a link to a folder" in left_out.stderr
+    assert len(_rows(left_out.stdout)) == 3
+    followed = run(*command, "--follow-symlinks")
+    assert "a link to a folder" not in followed.stderr
+    assert len(_rows(followed.stdout)) == 4
+
+
 def test_max_pixels_are_as_the_command_line_says(run, preset, photos):
     command = ("tag", photos / "blue.png", "--preset", preset, "-q")
     refused = run(*command, "--max-pixels", 100)
