@@ -2,7 +2,9 @@
 
 One TOML file::
 
+    always = ["autotag"]
     deny = ["picture", "*photo*"]
+    parent = "AI"
     prefer_my_keywords = true
     hierarchy = ["things", "pet|Bella"]
 
@@ -13,22 +15,23 @@ One TOML file::
     dog = ["hound"]
 
 Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
-person's own spelling; the deny list; synonyms; the hierarchy. A tag that comes twice keeps its best place.
+person's own spelling; the deny list; synonyms; what is always there, in front; the hierarchy; the parent. A
+tag that comes twice keeps its best place.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autotag import options
 from autotag.english import singular
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import clean, fold
+from autotag.records import Tag
+from autotag.toml_files import read_toml
 from autotag.vocabulary import Vocabulary
 from autotag.writers.xmp_writer import TAG_PATHS
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
 
-    from autotag.records import Result, Tag
+    from autotag.records import Result
 
 THINGS: Literal["things"] = "things"
 """In a hierarchy: every label of the bundled vocabulary below its broader terms."""
@@ -54,6 +57,8 @@ class AlbumRules:
             stands for the broader terms of the bundled vocabulary; a path of one's own comes before those.
         replacements: tag -> the tag that is written instead.
         synonyms: tag -> tags that are written besides, with its score.
+        always: tags that every photograph gets, before all others, such as a trigger word; their score is 1.
+        parent: what all other tags belong to, above the hierarchy: ``"AI"`` makes ``AI|animal|dog``.
 
     Raises:
         ConfigError: a rule says nothing, or contradicts another.
@@ -64,11 +69,18 @@ class AlbumRules:
     hierarchy: tuple[str, ...] | Literal["things"] = ()
     replacements: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
+    parent: str | None = None
 
     def __post_init__(self) -> None:
-        for word in self.deny:
-            if not clean(word):
-                raise ConfigError("album rules: deny holds an empty word.")
+        options.convert_options(self, where="album rules")
+        for rule in ("always", "deny"):
+            if not all(map(clean, getattr(self, rule))):
+                raise ConfigError(f"album rules: {rule} holds an empty word.")
+        if self.parent is not None and not all(map(clean, self.parent.split("|"))):
+            raise ConfigError(
+                f"album rules: parent = {self.parent!r}; write it like 'AI' or 'found|by machine'."
+            )
         for word, instead in self.replacements.items():
             if not clean(word) or not clean(instead):
                 raise ConfigError(
@@ -97,15 +109,10 @@ class AlbumRules:
         """The rules in a TOML file.
 
         Raises:
-            ConfigError: it cannot be read, is no TOML, or a rule is wrong; says which.
+            ConfigError: it cannot be read, is not TOML, or a rule is wrong; says which.
             UnknownNameError: there is no such rule; the near miss is suggested.
         """
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the album rules {str(path)!r}: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{str(path)!r} is no TOML file: {error}.") from error
+        table = read_toml(path, what="album rules")
         return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +128,8 @@ class AlbumRules:
         """
         if self == AlbumRules():
             return result
-        tags = _each_once(self._tags(result.tags, mine or {}))
+        always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in self.always]
+        tags = _each_once((*always, *self._tags(result.tags, mine or {})))
         belongs = {tag.text: path for tag in tags if (path := self._path(tag.text))}
         extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
         return replace(result, tags=tuple(tags), extras=extras)
@@ -141,7 +149,13 @@ class AlbumRules:
         return () if self.hierarchy == THINGS else tuple(path for path in self.hierarchy if path != THINGS)
 
     def _path(self, text: str) -> str:
-        """What a tag belongs to and the tag itself, as a path; empty for nothing."""
+        """Return a tag with what it belongs to, outermost first; empty for nothing."""
+        own = self._path_in_hierarchy(text)
+        if self.parent is None or "|" in text or fold(text) in map(fold, self.always):
+            return own
+        return "|".join((*map(clean, self.parent.split("|")), own or text))
+
+    def _path_in_hierarchy(self, text: str) -> str:
         own = _paths(self._own_paths()).get(fold(text), "")
         return own or (_path_of_things(text) if THINGS in self.hierarchy else "")
 

@@ -7,6 +7,7 @@ import os
 import zipfile
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import has_magic, iglob
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -98,7 +99,11 @@ class ZipImage:
 
 
 def find_album(
-    sources: Sequence[str | os.PathLike[str]], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
 ) -> Album:
     """The album that a user means.
 
@@ -108,6 +113,7 @@ def find_album(
         include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
             match one.
         exclude: likewise of what to leave out.
+        follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:
         ConfigError: sources that do not go together, an archive that is none, or nothing found.
@@ -119,16 +125,21 @@ def find_album(
     if len(paths) == 1 and paths[0].suffix.lower() == ".zip" and paths[0].is_file():
         return _zip_album(paths[0], include, exclude)
     if len(paths) == 1 and paths[0].is_dir():
-        return _folder_album(paths[0], include, exclude)
-    return _listed_album(paths, include, exclude)
+        return _folder_album(paths[0], include, exclude, follow_symlinks=follow_symlinks)
+    return _listed_album(paths, include, exclude, follow_symlinks=follow_symlinks)
 
 
-def _folder_album(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+def _folder_album(
+    folder: Path, include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - what is journalled holds in any working folder
     start = len(os.path.join(folder, ""))  # noqa: PTH118
 
     def find() -> Iterator[Photo]:
-        for path in _with_readable_raw(find_images(folder, include=include, exclude=exclude, raw=True)):
+        found = find_images(
+            folder, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+        )
+        for path in _with_readable_raw(found):
             yield Photo(path.as_posix()[start:], path, path)
 
     return Album(folder, folder.resolve(), False, find)
@@ -146,9 +157,12 @@ def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
             _logger.warning("RAW files such as %s are left out; they need: pip install 'autotag[raw]'", path)
 
 
-def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Album:
+def _listed_album(
+    paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
     is_list = any(map(os.path.lexists, paths)) and len(paths) > 1
-    found = ([path] if is_list and _is_gone(path) else _files(path, include, exclude) for path in paths)
+    pictures = partial(_files, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    found = ([path] if is_list and _is_gone(path) else pictures(path) for path in paths)
     files = list(dict.fromkeys(chain.from_iterable(found)))
     if not files:
         raise ConfigError(f"no image found in {', '.join(map(str, paths))}.")
@@ -168,7 +182,9 @@ def _is_gone(path: Path) -> bool:
     return is_picture and not os.path.lexists(path)
 
 
-def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Path]:
+def _files(
+    path: Path, *, include: Sequence[str], exclude: Sequence[str], follow_symlinks: bool
+) -> Iterator[Path]:
     """The pictures that one of several sources stands for."""
     if path.suffix.lower() == ".zip" and path.is_file():
         raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
@@ -179,7 +195,10 @@ def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterat
         if not pictures:
             raise ImageReadError(str(path), "no picture fits this pattern")
         return iter(pictures)
-    return _with_readable_raw(find_images(path, include=include, exclude=exclude, raw=True))
+    found_here = find_images(
+        path, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+    )
+    return _with_readable_raw(found_here)
 
 
 def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:

@@ -64,6 +64,20 @@ def test_my_own_paths_come_before_those_of_things(tmp_path):
     assert read(tmp_path, 'hierarchy = "things"') == AlbumRules(hierarchy="things")
 
 
+def test_what_is_always_there_comes_first_once_and_is_not_denied():
+    rules = AlbumRules(always=("autotag", "Cat"), deny=("auto*",))
+    assert texts(rules, "cat", "autobahn", "dog") == ["autotag", "Cat", "dog"]
+    assert texts(rules) == ["autotag", "Cat"]
+
+
+def test_the_parent_stands_above_the_hierarchy_and_above_tags_without_one():
+    rules = AlbumRules(hierarchy=("animal|dog",), parent="found|AI", always=("autotag",))
+    result = Result("a.jpg", (1, 1), tags=tuple(Tag.proposed(tag, 0.5, "test") for tag in ("dog", "lake")))
+    assert rules.applied(result).extras == {
+        "tag_paths": {"dog": "found|AI|animal|dog", "lake": "found|AI|lake"}
+    }
+
+
 def test_no_rules_change_nothing():
     result = Result("a.jpg", (1, 1), tags=(Tag.proposed("dog", 0.5, "test"),))
     assert AlbumRules().applied(result) is result
@@ -89,11 +103,13 @@ def test_an_unknown_rule_is_refused_with_the_near_miss(tmp_path):
     [
         ('deny = "picture"', "deny = 'picture' does not fit"),
         ('deny = [" "]', "deny holds an empty word"),
+        ('always = [""]', "always holds an empty word"),
+        ('parent = "AI|"', "write it like 'AI'"),
         ('hierarchy = ["dog"]', "hierarchy holds 'dog'; write it like 'animal|dog', or 'things'"),
         ('hierarchy = "animals"', "hierarchy = 'animals' does not fit"),
         ('hierarchy = ["animal|dog", "pet|Dog"]', "in two places: 'animal|dog' and 'pet|Dog'"),
         ('[replacements]\na = ""', "to drop a tag, put it into deny"),
-        ("deny = [", "is no TOML file"),
+        ("deny = [", "is not a TOML file"),
     ],
 )
 def test_a_wrong_rule_is_named(tmp_path, text, said):

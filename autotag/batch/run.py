@@ -53,6 +53,7 @@ def tag_folder(
     rules: AlbumRules | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
     state: str | PathLike[str] | None = None,
     model: str = "",
     redo: bool = False,
@@ -75,6 +76,7 @@ def tag_folder(
         rules: what is done to the tags before they are written.
         include: glob patterns, of which a photograph has to match one.
         exclude: glob patterns of what to leave out.
+        follow_symlinks: whether to enter folders that links in the album lead to.
         state: where ledger and journal are kept; see ``autotag.album_state.state_folder``.
         model: put down with each tag as what found it.
         redo: look at every photograph again.
@@ -92,7 +94,7 @@ def tag_folder(
         OSError: the journal or ledger cannot be written. What was done before is safe.
     """
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    album = find_album(sources, include=include, exclude=exclude)
+    album = find_album(sources, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
     chosen = make_writers(writers, album, model=model)
     folder = state_folder(album.key, Path(state) if state else None)
     writes = not dry_run and plan_file is None

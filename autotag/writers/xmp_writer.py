@@ -8,16 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.errors import ConfigError, suggestion
 from autotag.metadata import Exiftool, MachineTag, MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.safe_files import lies_in
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autotag.records import Result
 
-_NAMINGS = ("auto", "ext", "adobe")
 TAG_PATHS = "tag_paths"
 """The key in a result's extras that says what tags belong to: ``{"dog": "animal|dog"}``."""
 
@@ -100,8 +99,7 @@ class XmpWriter:
     _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
 
     def __post_init__(self) -> None:
-        if self.naming not in _NAMINGS:
-            raise ConfigError(f"xmp: unknown naming {self.naming!r}. {suggestion(self.naming, _NAMINGS)}")
+        convert_options(self, where="xmp")
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
