@@ -9,6 +9,7 @@ may be None the word ``"none"`` stands for it.
 from __future__ import annotations
 
 import builtins
+import inspect
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -148,9 +149,16 @@ def written(thing: object, *, where: str) -> dict[str, Any]:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass; what exists for type checkers only stands for some class."""
-    names = _Names(vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {})
-    return get_type_hints(kind, localns=names)
+    """The annotations of a dataclass and of what it inherits, each read with the names of its own module.
+
+    What exists for type checkers only stands for some class.
+    """
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        annotations = {"__annotations__": inspect.get_annotations(base), "__module__": base.__module__}
+        names = _Names(vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {})
+        hints |= get_type_hints(type(base.__name__, (), annotations), localns=names)
+    return hints
 
 
 def _is_default(field: Field[Any], value: object) -> bool:

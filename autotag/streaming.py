@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from autotag.images import ImageInput
     from autotag.records import Result, Sample
 
+BATCH_BYTES = BYTES_AHEAD // 4
+"""Bytes of pixels at which a batch is full; three batches are there at once at most."""
+
 _IN_FLIGHT = 2  # batches, where the head has a thread of its own
 
 Outcome = tuple[tuple[int, int], "Result | ImageReadError | StageError"]
@@ -175,7 +178,7 @@ class _Stream:
         return batch
 
     def _is_full(self) -> bool:
-        return len(self._collecting.reads) >= self._run.batch_size or self._collecting.size >= BYTES_AHEAD
+        return len(self._collecting.reads) >= self._run.batch_size or self._collecting.size >= BATCH_BYTES
 
     def _look(self) -> None:
         """Counts what waits in front of the readers and of the models."""

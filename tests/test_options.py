@@ -10,6 +10,7 @@ import pytest
 
 from autotag import options
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.stages import ExtractKeyphrases
 from autotag.testing import FakeCaptioner
 
 if TYPE_CHECKING:
@@ -114,6 +115,19 @@ def test_a_value_of_the_wrong_type_is_refused_saying_what_fits(name: str, given:
 def test_an_object_fits_where_a_model_does() -> None:
     captioner = FakeCaptioner()
     assert options.checked(Everything, {"model": captioner}, where="everything")["model"] is captioner
+
+
+def test_what_is_inherited_is_read_with_the_names_of_its_own_module() -> None:
+    """``ExtractKeyphrases`` says ``Candidates``, which this module does not know."""
+
+    @dataclass
+    class Own(ExtractKeyphrases):
+        weight: float = 1.0
+
+    made = Own(candidates="ngrams", stop_words=["der"], weight=2)  # type: ignore[arg-type]
+    assert (made.candidates, made.stop_words, made.weight) == ("ngrams", ("der",), 2.0)
+    with pytest.raises(ConfigError, match="candidates = 'words' does not fit; it takes one of 'phrases'"):
+        Own(candidates="words")  # type: ignore[arg-type]
 
 
 def test_an_unknown_option_is_refused_with_the_near_miss() -> None:

@@ -133,7 +133,7 @@ class TestOverlap:
         stream.close()  # type: ignore[attr-defined]
 
     def test_large_images_make_smaller_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(streaming, "BYTES_AHEAD", 8_000)
+        monkeypatch.setattr(streaming, "BATCH_BYTES", 8_000)
         sizes: list[int] = []
         pipeline = Pipeline([Scene(lambda samples: sizes.append(len(samples)))], batch_size=8)
         images = [make_image(size=(40, 25)) for _ in range(6)]
