@@ -24,6 +24,7 @@ FAST_PATHS = {
     "packed_linears": "linear layers on a CPU in oneDNN's own layout, where a trial at load shows a gain",
     "packed_attention": "attention of and to images on a CPU by oneDNN's products, where a trial shows gain",
     "folded_norms": "batch norms of convolutional towers folded into their convolutions",
+    "shared_backbone": "one pass through a convolutional backbone for all models that bring the same",
     "in_place": "activations of BLIP and CLIP that overwrite what they read, the widest of all tensors",
     "keyphrase_vectors": "sentence embeddings once per text over all batches, without padding",
     "causal_text": "CLIP texts cut at their end token, and what they begin with read once",

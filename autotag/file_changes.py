@@ -165,7 +165,10 @@ class RenameChange:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
         moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
-        return cls(moves, tuple(map(int, record["inodes"])))
+        inodes = tuple(map(int, record["inodes"]))
+        if not moves or len(moves) != len(inodes):
+            raise ValueError("files and their numbers do not go together")
+        return cls(moves, inodes)
 
     def describe(self) -> str:
         (source, target), *others = self.moves
@@ -294,6 +297,7 @@ class OutputChange:
         if digest_of(self.part.path) != self.after:
             raise MetadataError(str(self.path), "what was written does not read back the same")
         self.part.place(self.state, self.path)
+        self.part.discard()  # here, so that what it replaced is gone before the step counts as taken
         with suppress(OSError):
             self.calls.sync_folder(self.path.parent)
         return ()

@@ -383,13 +383,13 @@ def test_the_sheet_shows_each_photograph_with_its_words() -> None:
         for source in sources
     ]
     sheet, other = make.contact_sheet(tagged), make.contact_sheet(silent)
-    assert sheet.size == (3 * make.CELL[0], 2 * make.CELL[1])
+    assert sheet.size == (3 * make.CELL[0], -(-len(sources) // 3) * make.CELL[1])
     for cell in range(len(sources)):
         left, top = cell % 3 * make.CELL[0], cell // 3 * make.CELL[1]
         below = (left, top + make.PHOTO[1] + make.MARGIN, left + make.CELL[0], top + make.CELL[1])
         assert sheet.crop(below).tobytes() != other.crop(below).tobytes()
         photo = (left + make.MARGIN, top + make.MARGIN, left + make.PHOTO[0], top + make.PHOTO[1])
-        assert len(sheet.crop(photo).getcolors(1_000_000) or []) > 1000
+        assert len(sheet.crop(photo).getcolors(1_000_000) or []) > 100  # some are grey
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -72,10 +72,10 @@ def apply_plan(
         claim_state(folder, checked.album)
         ledger = stack.enter_context(closing(Ledger(folder / LEDGER, album=checked.album)))
         journal = stack.enter_context(Journal(folder / JOURNAL, album=checked.album))
+        summary = AlbumSummary(notes=recover(journal, ledger, checked.album))
         made = _writers(checked)
         stack.callback(made.close)
         check_outputs(made.outputs, ledger, root=checked.album, state=folder)
-        summary = AlbumSummary(notes=recover(journal, ledger, checked.album))
         return _Applying(checked, ledger, journal, made, summary).go(listener or Silent(), stop)
 
 

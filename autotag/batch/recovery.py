@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.batch.writing import reason_of
+from autotag.batch.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError
 from autotag.file_changes import OutputChange, RenameChange, digest_of
 from autotag.journal import LostStep
-from autotag.metadata.safe_files import clear_leftovers
+from autotag.metadata.safe_files import clear_leftovers, is_there
 from autotag.protocols import KnowsContents
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     Returns:
         What the user should know, as whole sentences.
     """
-    notes = [*journal.problems, *clear_unfinished_outputs(ledger)]
     pending = journal.pending()
-    changes = [change for _, change in pending if not isinstance(change, LostStep)]
-    notes += clear_leftovers(contents_of(changes))
+    contents = contents_of(change for _, change in pending if not isinstance(change, LostStep))
+    for path in ledger.outputs():  # whose hidden files are begun before they are in the journal
+        contents.setdefault(path, set()).add(ledger.output_digest(path))
+    notes = [*journal.problems, *clear_leftovers(contents)]
     never_taken: list[int] = []
     for number, change in pending:
         if isinstance(change, LostStep):
@@ -54,10 +55,12 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
 def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, list[str]]:
     """Give files the rest of their new names, or their old ones back; whether undo has to look at them."""
     try:
+        if is_away(change.paths[0].parent):
+            return True, []
         if not change.has_begun():
             return False, []
         change.apply()
-    except (AutotagError, OSError) as error:
+    except (AutotagError, OSError, *DAMAGED) as error:
         return _renamed_back(change, reason_of(error))
     rename_in_ledger(ledger, root, *change.moves[0])
     return True, []
@@ -67,7 +70,7 @@ def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
     photo = change.paths[0].name
     try:
         change.undo()
-    except (AutotagError, OSError) as error:
+    except (AutotagError, OSError, *DAMAGED) as error:
         return True, [
             f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
         ]
@@ -81,6 +84,18 @@ def _is_placed(change: OutputChange) -> bool:
         return False
 
 
+def is_away(folder: Path) -> bool:
+    """Whether a folder of photographs is not there, or holds nothing, as when a disk is not mounted.
+
+    Raises:
+        OSError: that cannot be known.
+    """
+    if not is_there(folder):
+        return True
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
 def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
     """The files of changes, each with the digests of what it was and is to be, as far as they are known."""
     found: dict[Path, set[str]] = {}
@@ -91,11 +106,6 @@ def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
             for path, digests in change.digests.items():
                 found.setdefault(path, set()).update(digests)
     return found
-
-
-def clear_unfinished_outputs(ledger: Ledger) -> tuple[str, ...]:
-    """Remove files of results that a killed run had not put in their places yet."""
-    return clear_leftovers({path: {ledger.output_digest(path)} for path in ledger.outputs()})
 
 
 def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:

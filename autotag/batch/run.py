@@ -109,11 +109,11 @@ def tag_folder(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
         journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root)) if writes else None
+        notes = recover(journal, ledger, album.root) if journal is not None else []
         check_outputs(chosen.outputs, ledger, root=album.root, state=folder)
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
         run = _Run(album, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo)
-        if journal is not None:
-            run.summary.notes += recover(journal, ledger, album.root)
+        run.summary.notes += notes
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
         summary.notes.append(

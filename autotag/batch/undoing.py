@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from autotag.album_identity import IN_ALBUM, JOURNAL, LEDGER, album_of, check_state, claim_state
 from autotag.album_state import Ledger, locked, state_folder, state_folders
-from autotag.batch.recovery import contents_of, recover, rename_in_ledger
-from autotag.batch.writing import reason_of
+from autotag.batch.recovery import contents_of, is_away, recover, rename_in_ledger
+from autotag.batch.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError, ConfigError, MetadataError
 from autotag.file_changes import OutputChange, RenameChange
 from autotag.journal import Journal, LostStep
@@ -25,6 +25,7 @@ from autotag.sources import album_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from autotag.journal import Run
     from autotag.protocols import FileChange
 
 _MARKED_TOGETHER = 64
@@ -176,6 +177,21 @@ def _hint(key: Path, chosen: Path | None) -> str:
     return f" If it was moved since, name the state of its old place: {ways}." if ways else ""
 
 
+def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
+    """The runs that can be taken back, each with the place of its album.
+
+    Those of one album are in the order of its journal, also where a clock was set back between them.
+    """
+    found: list[tuple[int, int, Run]] = []
+    for place, album in enumerate(albums):
+        latest = 0
+        for run in album.journal.open_runs():
+            latest = max(latest, run.at)
+            found.append((latest, place, run))
+    found.sort(key=lambda one: (one[0], one[1], one[2].first), reverse=True)
+    return [(place, run) for _, place, run in found]
+
+
 def _records_left(root: Path) -> list[str]:
     """Says which sidecars still hold machine tags: of runs that are not known here, or of steps that wait."""
     found = list(_with_records(root))
@@ -210,13 +226,8 @@ class _Undo:
             for album in albums:
                 self.summary.notes += recover(album.journal, album.ledger, album.root)
                 album.ledger.forget_writing()  # first: a run after a crash in here looks at every file again
-        runs = [
-            (run.at, run.first, place)
-            for place, album in enumerate(albums)
-            for run in album.journal.open_runs()
-        ]
-        for _, first, place in sorted(runs, reverse=True)[: 1 if last_run else None]:
-            self._take_back_run(albums[place], first)
+        for place, run in _newest_first(albums)[: 1 if last_run else None]:
+            self._take_back_run(albums[place], run.first)
         self._report_away()
 
     def _take_back_run(self, album: _Album, first: int) -> None:
@@ -257,7 +268,7 @@ class _Undo:
             for path, digests in contents_of([change]).items():
                 self.contents.setdefault(path, set()).update(digests)
             self.summary.notes += change.undo()
-        except (AutotagError, OSError) as error:
+        except (AutotagError, OSError, *DAMAGED) as error:
             self._leave(change.paths, reason_of(error))
             return False
         if isinstance(change, RenameChange):
@@ -272,18 +283,14 @@ class _Undo:
         self.summary.errors.append((str(paths[0]) if paths else "journal", reason))
 
     def _is_away(self, folder: Path, change: FileChange) -> bool:
-        """Whether a folder is not there, or holds nothing, as when a disk is not mounted.
-
-        A folder that held a file of results alone is empty after that was taken back.
-        """
-        if folder not in self.present:
-            if not is_there(folder):
-                return True
-            if not isinstance(change, OutputChange):
-                with os.scandir(folder) as entries:
-                    if next(entries, None) is None:
-                        return True
-            self.present.add(folder)
+        """Whether the files of a change cannot be reached; a folder that held results alone may be empty."""
+        if folder in self.present:
+            return False
+        if isinstance(change, OutputChange):
+            return not is_there(folder)
+        if is_away(folder):
+            return True
+        self.present.add(folder)
         return False
 
     def _report_away(self) -> None:

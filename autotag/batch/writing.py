@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from autotag.records import Result
     from autotag.sources import Photo
 
+DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What changes raise, besides their own errors, that come from a journal that somebody edited."""
 _THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -187,6 +189,8 @@ def _may_have_begun(change: FileChange, error: Exception) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """An error on one line, with the file where the system names it."""
+    if isinstance(error, DAMAGED) and not isinstance(error, AutotagError):
+        return f"its step in the journal is damaged: {error!r}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -21,7 +21,7 @@ def fold_norms(module: nn.Module) -> int:
     count = 0
     before: tuple[str, nn.Module] | None = None
     for name, child in list(module.named_children()):
-        if before and isinstance(before[1], nn.Conv2d) and _fits(before[1], child):
+        if before and isinstance(before[1], nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
             setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
             setattr(module, name, getattr(child, "act", nn.Identity()))
             count += 1
@@ -29,7 +29,3 @@ def fold_norms(module: nn.Module) -> int:
             count += fold_norms(child)
         before = (name, child)
     return count
-
-
-def _fits(convolution: nn.Conv2d, child: nn.Module) -> bool:
-    return isinstance(child, nn.BatchNorm2d) and child.num_features == convolution.out_channels

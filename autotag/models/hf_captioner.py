@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from autotag.models.generation import captions_of, check_beams, generation_optio
 from autotag.models.hybrid_blip import HybridBlip
 from autotag.models.in_place import activations_in_place
 from autotag.models.packed_linears import pack_linears
+from autotag.models.shared_backbone import SharedBackbone, shared_backbone
 from autotag.models.transformers_loading import load_pretrained, square_side
 from autotag.models.views import SquareView, view_of
 
@@ -49,6 +51,7 @@ class HfCaptioner:
         name: what captions call their source.
         generator: writes a BLIP's captions where it ``fits``; None for the model's own ``generate`` always.
         square_view: what the processor makes of an image; None for the processor itself.
+        backbone: what a ``HybridBlip`` looks at views through; None for its own.
     """
 
     extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
@@ -61,12 +64,14 @@ class HfCaptioner:
         *,
         generator: BlipGenerator | None = None,
         square_view: SquareView | None = None,
+        backbone: SharedBackbone | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.name = name
         self._generator = generator
         self._square_view = square_view
+        self._backbone = backbone
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfCaptioner:
@@ -80,7 +85,12 @@ class HfCaptioner:
         model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
         generator = _hastened(model, request.plain) if model.config.model_type == "blip" else None
         square_view = None if "views" in request.plain else view_of(processor.image_processor)
-        return cls(model, processor, request.name, generator=generator, square_view=square_view)
+        backbone = None
+        if isinstance(model, HybridBlip) and "shared_backbone" not in request.plain:
+            backbone = shared_backbone(model.vision_model.embeddings.patch_embedding.trunk)
+        return cls(
+            model, processor, request.name, generator=generator, square_view=square_view, backbone=backbone
+        )
 
     @property
     def image_size(self) -> int | None:
@@ -157,7 +167,8 @@ class HfCaptioner:
         """The same; the processor, which may prepare a text for its image, sees one blank image."""
         if self._square_view is None:
             raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
-        pixels = self._square_view.normalised(views, self.model.device, self.model.dtype)
+        normalised = partial(self._square_view.normalised, device=self.model.device, dtype=self.model.dtype)
+        pixels = normalised(views) if self._backbone is None else self._backbone.maps(views, normalised)
         if prompt is None and not self._answers:
             return {"pixel_values": pixels}
         inputs = self._inputs([Image.new("RGB", (32, 32))], prompt)

@@ -36,9 +36,10 @@ class BackbonePatches(nn.Module):
         """The weight that ``BlipVisionEmbeddings`` asks for its dtype."""
         return self.projection.weight
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return (B, width, H, W) for normalised pixels (B, 3, S, S)."""
-        patches: torch.Tensor = self.projection(self.trunk(pixel_values))
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return (B, width, H, W) for normalised pixels (B, 3, S, S), or for the backbone's maps of them."""
+        is_map = seen.shape[1] == self.projection.in_channels
+        patches: torch.Tensor = self.projection(seen if is_map else self.trunk.forward_features(seen))
         return patches
 
 

@@ -20,6 +20,7 @@ from autotag.models.folded_norms import fold_norms
 from autotag.models.in_place import activations_in_place
 from autotag.models.openclip_loading import load_open_clip
 from autotag.models.packed_linears import pack_linears
+from autotag.models.shared_backbone import SharedBackbone, has_backbone, shared_backbone
 from autotag.models.split_attention import split_attention
 from autotag.models.views import view_of_open_clip
 
@@ -59,8 +60,10 @@ class OpenClipEncoder:
         dtype: str,
         default_thresholds: Mapping[str, float],
         plain: AbstractSet[str] = frozenset(),
+        backbone: SharedBackbone | None = None,
     ) -> None:
         self.model = model
+        self._backbone = backbone
         cfg = PreprocessCfg(**model.visual.preprocess_cfg)
         self.preprocess = image_transform_v2(cfg, is_train=False)
         self.tokenizer = tokenizer
@@ -95,6 +98,9 @@ class OpenClipEncoder:
         if "packed_linears" not in request.plain:
             split_attention(loaded.model)
             pack_linears(loaded.model, besides=_READ_WEIGHTS)
+        backbone = None
+        if "shared_backbone" not in request.plain and has_backbone(loaded.model.visual):
+            backbone = shared_backbone(loaded.model.visual.trunk)
         return cls(
             loaded.model,
             loaded.tokenizer,
@@ -102,6 +108,7 @@ class OpenClipEncoder:
             dtype=request.dtype,
             default_thresholds=dict(request.default_thresholds),
             plain=request.plain,
+            backbone=backbone,
         )
 
     @property
@@ -132,12 +139,25 @@ class OpenClipEncoder:
 
     def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
         """(B, D) float32, unit rows, of what ``view`` made of the images."""
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
         rows = []
         for start in range(0, len(views), _CHUNK):
-            pixels = self._view.normalised(views[start : start + _CHUNK], self._device, self._dtype)
-            rows.append(self._unit_rows(self.model.encode_image, pixels))
+            some = views[start : start + _CHUNK]
+            if self._backbone is None:
+                rows.append(self._unit_rows(self.model.encode_image, self._normalised(some)))
+            else:
+                maps = self._backbone.maps(some, self._normalised)
+                rows.append(self._unit_rows(self._embed_maps, maps))
         return np.concatenate(rows) if rows else self._none()
+
+    def _normalised(self, views: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.normalised(views, self._device, self._dtype)
+
+    def _embed_maps(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, D): what the image tower makes of (B, C, H, W) maps of its backbone."""
+        visual = self.model.visual
+        vectors: torch.Tensor = visual.head(visual.trunk.forward_head(maps, pre_logits=True))
+        return vectors
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """(T, D) float32, unit rows; texts are cut at what the model can read."""

@@ -60,7 +60,7 @@ def _plain(size: int, random: torch.Generator) -> Tensor:
 def _gradient(size: int, random: torch.Generator) -> Tensor:
     ramp = torch.linspace(0, 1, size).expand(size, size)
     ramp = ramp.T if torch.rand((), generator=random) < 0.5 else ramp
-    return torch.lerp(*torch.broadcast_tensors(_colour(random), _colour(random), ramp))
+    return torch.lerp(_colour(random), _colour(random), ramp)
 
 
 def _stripes(size: int, random: torch.Generator) -> Tensor:
@@ -68,7 +68,7 @@ def _stripes(size: int, random: torch.Generator) -> Tensor:
     width = 4 + 40 * torch.rand((), generator=random)
     slant = torch.rand((), generator=random) * 2
     wave = ((places[:, None] + slant * places[None]) % (2 * width) < width).float()
-    return torch.lerp(*torch.broadcast_tensors(_colour(random), _colour(random), wave))
+    return torch.lerp(_colour(random), _colour(random), wave)
 
 
 def _noise(size: int, random: torch.Generator) -> Tensor:

@@ -107,3 +107,45 @@ def test_a_file_of_results_over_a_photograph_is_refused(photos, tagged):
     with pytest.raises(ConfigError, match="not as autotag left it"):
         tagged(photos, WriterChoice("csv", file=photos / "b.jpg"))
     assert (photos / "b.jpg").read_bytes() == before
+
+
+class Killed(BaseException):
+    """What a kill -9 is to a program: nothing runs after it."""
+
+
+@pytest.mark.parametrize("call", ["rename_new", "exchange", "unlink"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_while_a_file_of_results_is_replaced_leaves_nothing_of_ours(
+    photos, tagged, tree, monkeypatch, call, after
+):
+    before = tree(photos)
+    tagged(photos, "csv")
+    is_dead: list[bool] = []
+
+    def dying(name):
+        own = getattr(SystemCalls, name)
+
+        def call_or_die(self, *arguments):
+            if is_dead:
+                raise Killed
+            is_dying = name == call and ".tags.csv." in arguments[0].name
+            found = own(self, *arguments) if after or not is_dying else None
+            if is_dying:
+                is_dead.append(True)
+                raise Killed
+            return found
+
+        return call_or_die
+
+    with monkeypatch.context() as patch:
+        for name in ("rename_new", "exchange", "replace", "unlink", "lstat", "close"):
+            patch.setattr(SystemCalls, name, dying(name))
+        with pytest.raises(Killed):
+            tagged(photos, "csv", options={"top_k": 1})
+    if not (call == "unlink" and after):
+        assert [name for name in tree(photos) if name.startswith(".tags.csv.")]
+    summary = tagged(photos, "csv", options={"top_k": 1})
+    assert (summary.notes, summary.failed) == ([], 0)
+    assert set(tree(photos)) == {*before, "tags.csv"}
+    undo_album(photos)
+    assert tree(photos) == before

@@ -99,6 +99,18 @@ def test_a_renaming_that_can_neither_be_ended_nor_go_back_is_left_to_undo_and_th
     assert tree(photos) == before
 
 
+def test_a_renaming_on_a_disk_that_is_away_waits_for_it(photos, tagged, journal_of, tree, tmp_path):
+    before = tree(photos)
+    inside = photos / "more"
+    moves = [(inside / "f.jpg", inside / "sea.jpg")]
+    begun(journal_of, RenameChange.planned(moves), 1)
+    inside.rename(tmp_path / "unplugged")
+    assert tagged(photos, "csv").notes == []
+    (tmp_path / "unplugged").rename(inside)
+    assert undo_album(photos).errors == []
+    assert tree(photos) == before
+
+
 def strange(photos, record):
     """Adds a step to the journal that this version of autotag cannot load."""
     with (state_folder(photos) / "journal.jsonl").open("a") as file:

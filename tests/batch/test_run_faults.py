@@ -107,9 +107,10 @@ def test_a_run_stopped_at_any_call_loses_nothing_and_is_taken_back(
     stopped_run, album, tree, fault, first, step
 ):
     before = tree(album)
-    trace = stopped_run(-2, fault)
-    undo_album(album)
-    assert tree(album) == before
+    for _ in range(2):  # the first run makes a state for the album, too
+        trace = stopped_run(-2, fault)
+        undo_album(album)
+        assert tree(album) == before
     assert set(trace) >= {"write", "fsync", "exchange", "rename_new", "unlink"}
     assert len(trace) > 100
     points = range(first, len(trace), step)

@@ -399,3 +399,50 @@ def test_the_journal_of_a_stranger_is_refused_and_never_acts_outside(photos, tag
     summary = act(adopt=True)
     assert (home / "tax.ods").read_text() == "precious"
     assert len([note for note in summary.notes if "not a file of the album" in note]) == 3
+
+
+def test_runs_are_taken_back_in_the_order_of_the_journal_also_if_the_clock_was_set_back(
+    photos, tagged, tree, monkeypatch
+):
+    before, now = tree(photos), iter([3_000, 2_000, 1_000])
+    for top_k in (1, 2, 3):
+        at = next(now)
+        monkeypatch.setattr(time, "time_ns", lambda at=at: at)
+        tagged(photos, EMBED, options={"top_k": top_k})
+    monkeypatch.undo()
+    monkeypatch.setenv("AUTOTAG_STATE", str(photos.parent / "state"))
+    summary = undo_album(photos)
+    assert (summary.notes, summary.errors, tree(photos)) == ([], [], before)
+
+
+def test_steps_that_somebody_damaged_in_the_journal_are_listed_and_the_others_taken_back(
+    photos, tagged, tree
+):
+    tagged(photos, "xmp", WriterChoice("txt", options={"naming": "full"}))
+    [state] = (photos.parent / "state").iterdir()
+    path = state / "journal.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    steps = [row["do"] for row in rows if "do" in row]
+    for step in steps:
+        if "d.jpg" in json.dumps(step) and step["kind"] == "text":
+            step["before"], step["after"] = "bWluZQ==", 7
+        elif "d.jpg" in json.dumps(step):
+            step["change"]["files"][0] |= {"undo": [[1, 2, 3], "!"], "sha256_before": 5}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = undo_album(photos)
+    assert len(summary.errors) == 2
+    assert {name for name in tree(photos) if name.endswith((".xmp", ".jpg.txt"))} == {
+        "d.jpg.txt",
+        "d.jpg.xmp",
+    }
+
+
+@pytest.mark.parametrize("moves", [[], [["a", "b"]]])
+def test_a_renaming_whose_files_and_numbers_do_not_go_together_is_listed(photos, tagged, moves):
+    tagged(photos, "csv")
+    [state] = (photos.parent / "state").iterdir()
+    moves = [[str(photos / name) for name in move] for move in moves]
+    with (state / "journal.jsonl").open("a") as file:
+        file.write(json.dumps({"id": 99, "do": {"kind": "rename", "moves": moves, "inodes": []}}) + "\n")
+    [(_, reason)] = undo_album(photos).errors
+    assert "do not go together" in reason
