@@ -13,7 +13,8 @@ One TOML file::
     dog = ["hound"]
 
 Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
-person's own spelling; the deny list; synonyms; the hierarchy. A tag that comes twice keeps its best place.
+person's own spelling; the deny list; synonyms; the hierarchy, then a person's own tree. A tag that comes
+twice keeps its best place.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
 
+    from autotag.metadata.keywords import KeywordPath
     from autotag.records import Result, Tag
 
 
@@ -45,7 +47,8 @@ class AlbumRules:
     Attributes:
         deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
         prefer_my_keywords: a tag that a person uses as a keyword anywhere in the album, but for case,
-            hyphens, spaces and plural, is spelt as the person spells it.
+            hyphens, spaces and plural, is spelt as the person spells it, and belongs to what it belongs to in
+            the person's tree.
         hierarchy: what tags belong to, outermost first: ``"animal|dog"``.
         replacements: tag -> the tag that is written instead.
         synonyms: tag -> tags that are written besides, with its score.
@@ -105,18 +108,26 @@ class AlbumRules:
         """Plain data, to tell rules apart by."""
         return options.written(self, where="the album rules")
 
-    def applied(self, result: Result, mine: Mapping[str, str] | None = None) -> Result:
+    def applied(
+        self,
+        result: Result,
+        mine: Mapping[str, str] | None = None,
+        my_paths: Mapping[str, str] | None = None,
+    ) -> Result:
         """The result with the tags that the rules leave, and what they belong to in its extras.
 
         Args:
             result: what the models found.
             mine: from ``own_spellings``, for ``prefer_my_keywords``.
+            my_paths: from ``own_paths``, likewise.
         """
         if self == AlbumRules():
             return result
         tags = _each_once(self._tags(result.tags, mine or {}))
         paths = _paths(self.hierarchy)
-        belongs = {tag.text: paths[fold(tag.text)] for tag in tags if fold(tag.text) in paths}
+        tree = (my_paths or {}) if self.prefer_my_keywords else {}
+        places = {tag.text: paths.get(fold(tag.text)) or tree.get(loose(tag.text)) for tag in tags}
+        belongs = {text: path for text, path in places.items() if path}
         extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
         return replace(result, tags=tuple(tags), extras=extras)
 
@@ -141,11 +152,30 @@ def own_spellings(keywords: Iterable[tuple[str, int]]) -> dict[str, str]:
     Args:
         keywords: a person's keywords, each with how often it is used.
     """
+    return _most_used((loose(word), word, count) for word, count in keywords)
+
+
+def own_paths(paths: Iterable[tuple[KeywordPath, int]]) -> dict[str, str]:
+    """Return loose form of each keyword -> where it is most often in a person's tree: ``"Animals|Dog"``.
+
+    Args:
+        paths: a person's keywords with what they belong to, outermost first, each with how often it is used.
+            One with a bar inside a name cannot be written as such a path and is left out.
+    """
+    return _most_used(
+        (loose(path[-1]), "|".join(path), count)
+        for path, count in paths
+        if len(path) > 1 and not any("|" in part for part in path)
+    )
+
+
+def _most_used(found: Iterable[tuple[str, str, int]]) -> dict[str, str]:
+    """Return key -> its text with the highest count, of equals the first in the alphabet."""
     best: dict[str, tuple[int, str]] = {}
-    for word, count in keywords:
-        rank = (-count, word)
-        best[loose(word)] = min(best.get(loose(word), rank), rank)
-    return {key: word for key, (_, word) in best.items()}
+    for key, text, count in found:
+        rank = (-count, text)
+        best[key] = min(best.get(key, rank), rank)
+    return {key: text for key, (_, text) in best.items()}
 
 
 def loose(word: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag.album_rules import AlbumRules, own_spellings
+from autotag.album_rules import AlbumRules, own_paths, own_spellings
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.records import Result, Tag
 
@@ -38,6 +38,21 @@ def test_synonyms_are_written_besides():
 def test_my_spelling_is_the_one_i_use_most():
     mine = own_spellings([("Golden-Retrievers", 3), ("golden retriever", 2)])
     assert texts(AlbumRules(prefer_my_keywords=True), "golden retriever", mine=mine) == ["Golden-Retrievers"]
+
+
+def test_a_tag_goes_to_where_it_is_most_often_in_my_tree():
+    tree = own_paths([(("Animals", "Dogs"), 3), (("Pets", "Dog"), 1), (("a|b", "sea"), 9), (("sky",), 9)])
+    assert tree == {"dog": "Animals|Dogs"}
+    result = Result(
+        "a.jpg", (1, 1), tags=(Tag.proposed("dog", 0.5, "test"), Tag.proposed("sky", 0.5, "test"))
+    )
+    mine = own_spellings([("Dogs", 3)])
+    assert AlbumRules(prefer_my_keywords=True).applied(result, mine, tree).extras == {
+        "tag_paths": {"Dogs": "Animals|Dogs"}
+    }
+    ruled = AlbumRules(prefer_my_keywords=True, hierarchy=("beast|dogs",)).applied(result, mine, tree)
+    assert ruled.extras == {"tag_paths": {"Dogs": "beast|dogs"}}
+    assert AlbumRules(deny=("x",)).applied(result, mine, tree).extras == {}
 
 
 def test_the_hierarchy_is_in_the_extras_for_every_writer():

@@ -40,7 +40,15 @@ from autotag.metadata.safe_files import (
 )
 from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
-from autotag.metadata.xmp import MachineTag, Packet, read_packet, with_machine_tags, without_machine_tags
+from autotag.metadata.xmp import (
+    KEYWORD_FIELDS,
+    KeywordField,
+    MachineTag,
+    Packet,
+    read_packet,
+    with_machine_tags,
+    without_machine_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,6 +119,7 @@ class MetadataChange:
         warnings: whole sentences for the user: why not embedded, what is shared, what is left out.
         embed: as planned for.
         naming: as planned for.
+        fields: as planned for.
         date: that new records carry, ISO 8601.
     """
 
@@ -126,13 +135,14 @@ class MetadataChange:
     embed: bool = False
     naming: SidecarNaming = "auto"
     date: str = ""
+    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; the new content of the files is left out."""
         plain = {
             name: getattr(self, name) for name in ("path", "kind", "description", "embed", "naming", "date")
         }
-        lists = ("added", "keywords_before", "keywords_after", "warnings")
+        lists = ("added", "keywords_before", "keywords_after", "warnings", "fields")
         return {
             **plain,
             **{name: list(getattr(self, name)) for name in lists},
@@ -154,6 +164,7 @@ class MetadataChange:
             embed=row["embed"],
             naming=row["naming"],
             date=row["date"],
+            fields=tuple(row.get("fields", KEYWORD_FIELDS)),
             tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
         )
@@ -166,6 +177,7 @@ def plan_tags(
     *,
     embed: bool = False,
     naming: SidecarNaming = "auto",
+    fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     exiftool: Exiftool | None = None,
     date: str | None = None,
     calls: SystemCalls = SYSTEM,
@@ -180,6 +192,7 @@ def plan_tags(
         description: written where people wrote none, in any field.
         embed: into the photograph itself where that can be done without loss, else beside it.
         naming: of new sidecars, see ``sidecars_of``.
+        fields: the keyword fields of XMP that are written; what people wrote stays in the others.
         exiftool: for what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: ISO 8601 for new records; now by default.
         calls: the operating system.
@@ -189,7 +202,9 @@ def plan_tags(
         OSError: a file cannot be read.
     """
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    request = _Request(Path(path), tuple(tags), description, embed, naming, exiftool, date, calls)
+    request = _Request(
+        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls
+    )
     return _Plan(request).change()
 
 
@@ -270,6 +285,7 @@ class _Request:
     description: str
     embed: bool
     naming: SidecarNaming
+    fields: tuple[KeywordField, ...]
     exiftool: Exiftool | None
     date: str
     calls: SystemCalls
@@ -288,9 +304,10 @@ class _Plan:
         self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
         self._shared = [read_packet(content) for content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
-        self._by_people = self._existing.by_people
+        self._by_people, self._refusals = self._existing.by_people, self._existing.refusals
         for packet in (*self._packets, *self._shared):
-            self._by_people |= packet.by_people
+            self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
+            self._refusals |= packet.refusals
 
     def change(self) -> MetadataChange:
         """The whole plan: the photograph, its sidecars, and what both will say."""
@@ -312,6 +329,7 @@ class _Plan:
             warnings=tuple(self._warnings),
             embed=self._request.embed,
             naming=self._request.naming,
+            fields=self._request.fields,
             date=self._request.date,
         )
 
@@ -350,6 +368,8 @@ class _Plan:
             self._marked_for_iptc() if for_iptc else self._request.tags,
             description="" if people_described else self._request.description,
             elsewhere=self._by_people,
+            refusals=self._refusals,
+            fields=self._request.fields,
             date=self._request.date,
             sidecar_for=sidecar_for,
             wrapped=wrapped,
@@ -436,7 +456,12 @@ class _Plan:
         long = [tag.text for tag in self._request.tags if not fits_iptc(tag.text)]
         if long:
             self._warnings.append(f"{self._path}: too long for IPTC, in XMP only: {', '.join(long)}.")
-        return tuple(replace(tag, in_iptc=fits_iptc(tag.text)) for tag in self._request.tags)
+        ours = {fold(tag.text) for tag in self._existing.machine_tags if tag.in_iptc}
+        others = {fold(word) for word in self._existing.iptc.keywords} - ours
+        return tuple(
+            replace(tag, in_iptc=fits_iptc(tag.text) and fold(tag.text) not in others)
+            for tag in self._request.tags
+        )
 
     def _checked(self, after: bytes) -> FileChange | None:
         change = _file_change(self._photograph, self._state, self._content, after)
@@ -493,6 +518,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         change.description,
         embed=change.embed,
         naming=change.naming,
+        fields=change.fields,
         exiftool=exiftool,
         date=change.date,
         calls=calls,
@@ -573,11 +599,11 @@ class _Undo:
 
     def _without_tags(self, content: bytes) -> bytes | None:
         if self._path != self._photograph:
-            return without_machine_tags(content, self._people_in_photograph())
+            return without_machine_tags(content, keep_copies=not self._originals_are_read())
         existing = read_existing(content)
         if existing.packet is None:
             return content
-        packet = without_machine_tags(existing.packet)
+        packet = without_machine_tags(existing.packet, keep_copies=bool(existing.damage))
         in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
         if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
@@ -585,8 +611,8 @@ class _Undo:
             raise ValueError("this needs exiftool, which is not there")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
-    def _people_in_photograph(self) -> Keywords:
-        """What people wrote into the photograph itself, whose copies in a sidecar may go."""
+    def _originals_are_read(self) -> bool:
+        """Whether the photograph, where the originals of copies may be, is there and can be read whole."""
         if state_of(self._photograph, calls=self._calls) is None:
-            return Keywords()
-        return read_existing(self._calls.read(self._photograph)).by_people
+            return False
+        return not read_existing(self._calls.read(self._photograph)).damage

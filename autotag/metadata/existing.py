@@ -11,7 +11,7 @@ from autotag.metadata import exif, jpeg_file, png_file, webp_file
 from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
 from autotag.metadata.keywords import Keywords, clean, fold
 from autotag.metadata.kinds import FileKind, kind_of
-from autotag.metadata.xmp import MachineTag, Packet, read_packet
+from autotag.metadata.xmp import MachineTag, Packet, Refusals, read_packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +31,11 @@ class Existing:
     Attributes:
         kind: of file, by its content.
         keywords: every keyword, whoever gave it.
-        by_people: the keywords without those that autotag wrote.
+        by_people: the keywords without those that autotag added or copied. Copies count where a part of the
+            metadata could not be read, which may hold the originals.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
+        refusals: what another program took out of what autotag wrote.
         iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
@@ -45,6 +47,7 @@ class Existing:
     by_people: Keywords = field(default_factory=Keywords)
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
+    refusals: Refusals = field(default_factory=Refusals)
     iptc: Iptc = field(default_factory=Iptc)
     packet: bytes | None = None
     simple_xmp: bool = True
@@ -82,22 +85,32 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
     packets = list(_readable(found))
     iptc = read_iptc(found.iptc)
     machine_tags = tuple(tag for packet in packets for tag in packet.machine_tags)
-    in_xmp, in_xmp_by_people = Keywords(), Keywords()
+    refusals = Refusals(_taken_out(machine_tags, iptc))
+    others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
+    in_xmp, by_people, echoes = Keywords(), Keywords(), set[str]()
     for packet in packets:
         in_xmp |= packet.keywords
-        in_xmp_by_people |= packet.by_people
-    others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
+        by_people |= packet.by_people_or_copied if found.damage else packet.by_people
+        refusals |= packet.refusals
+        echoes |= packet.echoes()
     return Existing(
         kind=kind,
         keywords=in_xmp | others,
-        by_people=in_xmp_by_people | others.without(fold(tag.text) for tag in machine_tags),
+        by_people=by_people | others.without(echoes),
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
+        refusals=refusals,
         iptc=iptc,
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
         damage=found.damage,
     )
+
+
+def _taken_out(tags: Sequence[MachineTag], iptc: Iptc) -> tuple[str, ...]:
+    """Return the machine tags that another program took out of the IPTC keywords, which it kept."""
+    there = {fold(word) for word in iptc.keywords}
+    return tuple(tag.text for tag in tags if tag.in_iptc and there and fold(tag.text) not in there)
 
 
 def _description(packets: Sequence[Packet], iptc: Iptc, tags: dict[int, bytes], found: _Found) -> str:

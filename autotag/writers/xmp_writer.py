@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, suggestion
-from autotag.metadata import Exiftool, MachineTag, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata import (
+    KEYWORD_FIELDS,
+    Exiftool,
+    KeywordField,
+    MachineTag,
+    MetadataChange,
+    apply_change,
+    plan_tags,
+    undo_change,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +84,7 @@ class XmpWriter:
         naming: of new sidecars: ``"auto"`` is ``x.jpg.xmp``, and ``x.xmp`` for RAW files; ``"ext"`` and
             ``"adobe"`` always the one or the other.
         description: what is written as the description where people wrote none.
+        fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: put down with each tag as what found it; by default the preset's name.
     """
@@ -83,6 +93,7 @@ class XmpWriter:
     embed: bool = False
     naming: Literal["auto", "ext", "adobe"] = "auto"
     description: Literal["caption", "prompt"] | None = "caption"
+    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
     touch: bool = False
     model: str = ""
     _exiftool: Exiftool | None = field(init=False, repr=False, default=None)
@@ -91,7 +102,19 @@ class XmpWriter:
     def __post_init__(self) -> None:
         if self.naming not in _NAMINGS:
             raise ConfigError(f"xmp: unknown naming {self.naming!r}. {suggestion(self.naming, _NAMINGS)}")
+        self._check_fields()
         self._exiftool = Exiftool.if_installed() if self.embed else None
+
+    def _check_fields(self) -> None:
+        given: object = self.fields
+        if isinstance(given, str):
+            raise ConfigError(f"xmp: fields = {self.fields!r} is one text; it takes a list of field names.")
+        self.fields = tuple(self.fields)
+        for name in self.fields:
+            if name not in KEYWORD_FIELDS:
+                raise ConfigError(f"xmp: unknown field {name!r}. {suggestion(name, KEYWORD_FIELDS)}")
+        if not self.fields:
+            raise ConfigError(f"xmp: fields is empty; choose from {', '.join(KEYWORD_FIELDS)}.")
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
         """The sidecar, the photograph, or both, unless they say all already.
@@ -106,6 +129,7 @@ class XmpWriter:
             self._description(result),
             embed=self.embed,
             naming=self.naming,
+            fields=self.fields,
             exiftool=self._exiftool,
         )
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
