@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from autotag.metadata.exiftool import Exiftool
 
 ChangeKind = Literal["sidecar", "embedded", "unchanged"]
+_MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
 _LARGEST_UNDO = 4 * 2**20  # bytes
 
 
@@ -198,7 +199,8 @@ def plan_tags(
         calls: the operating system.
 
     Raises:
-        MetadataError: a sidecar is damaged or would be shared, or a file changed while it was read.
+        MetadataError: a sidecar is damaged or would be shared, a file changed while it was read, or there are
+            more than 2,000 keywords.
         OSError: a file cannot be read.
     """
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -308,6 +310,10 @@ class _Plan:
         for packet in (*self._packets, *self._shared):
             self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
             self._refusals |= packet.refusals
+        if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
+            raise MetadataError(
+                str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords and is left as it is"
+            )
 
     def change(self) -> MetadataChange:
         """The whole plan: the photograph, its sidecars, and what both will say."""
@@ -359,11 +365,15 @@ class _Plan:
     def _packet(
         self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
     ) -> bytes | None:
-        """The packet with the tags; a person's description anywhere keeps the machine's out."""
+        """The packet with the tags; a person's description anywhere keeps the machine's out.
+
+        Raises:
+            ValueError: the packet is not XMP, or would hold more than is read.
+        """
         people_described = self._existing.description or any(
             one.description_by_people for one in (*self._packets, *self._shared)
         )
-        return with_machine_tags(
+        after = with_machine_tags(
             packet,
             self._marked_for_iptc() if for_iptc else self._request.tags,
             description="" if people_described else self._request.description,
@@ -374,6 +384,9 @@ class _Plan:
             sidecar_for=sidecar_for,
             wrapped=wrapped,
         )
+        if after is not None:
+            read_packet(after)
+        return after
 
     def _beside(self) -> list[FileChange | None]:
         """The sidecars; those that exist are updated, else there is a new one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import Budget
 from autotag.metadata.keywords import clean
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
 _FROM_CAMERAS = ("digital camera", "sony dsc", "exif_jpeg_picture", "dcim\\")
 
 
-def metadata_tags(tiff: bytes) -> dict[int, bytes]:
+def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]:
     """Tag -> raw value, for the tags named above, in the first directory.
 
     Raises:
-        ValueError: there is no whole directory.
+        ValueError: there is no whole directory, or the values are over the budget (a new one by default).
     """
+    budget = budget or Budget()
     order = "<" if tiff[:2] == b"II" else ">"
     large = 43 in tiff[2:4]
     pointer, entry = ("Q", struct.Struct(f"{order}HHQ8s")) if large else ("L", struct.Struct(f"{order}HHL4s"))
@@ -35,8 +37,10 @@ def metadata_tags(tiff: bytes) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
         for number in range(min(count, 65535)):
             tag, kind, values, field = entry.unpack_from(tiff, start + counter.size + number * entry.size)
-            if tag in _WANTED:
-                found.setdefault(tag, _value(tiff, order + pointer, values * _SIZES.get(kind, 0), field))
+            if tag in _WANTED and tag not in found:
+                found[tag] = _value(tiff, order + pointer, values * _SIZES.get(kind, 0), field)
+                budget.take_bytes(len(found[tag]))
+                budget.take_parts(found[tag].count(b";"))
     except (struct.error, OverflowError) as error:
         raise ValueError("its TIFF directory is cut short") from error
     return found

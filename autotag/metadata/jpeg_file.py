@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import check_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,6 +18,7 @@ EXTENDED_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
 EXIF_HEADER = b"Exif\0"
 PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
 _MPF_HEADER = b"MPF\0"
+_ID_LENGTH = 32
 _LONGEST = 65533  # bytes of one segment, without its two bytes of length
 
 _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
@@ -48,7 +51,7 @@ def segments(content: bytes) -> list[Segment]:
     """The segments before the first scan, in order.
 
     Raises:
-        ValueError: the file is cut short or damaged there.
+        ValueError: the file is cut short or damaged there, or has far too many.
     """
     found: list[Segment] = []
     position = 2
@@ -69,6 +72,7 @@ def segments(content: bytes) -> list[Segment]:
         size = int.from_bytes(content[position : position + 2])
         if size < 2 or position + size > len(content):
             raise ValueError("its JPEG segments are damaged")
+        check_blocks(len(found), len(content))
         found.append(Segment(marker, start, position + size, content[position + 2 : position + size]))
         position += size
 
@@ -80,11 +84,12 @@ def packets_in(parts: Sequence[Segment]) -> list[bytes]:
 
 def extended_packet(parts: Sequence[Segment], identifier: str) -> bytes:
     """The extended XMP with this id, put together in the order of its offsets."""
+    header = EXTENDED_HEADER + identifier.encode()
     pieces = {}
     for part in parts:
-        body = part.payload[len(EXTENDED_HEADER) :]
-        if part.holds(_APP1, EXTENDED_HEADER) and body[:32] == identifier.encode():
-            pieces[int.from_bytes(body[36:40])] = body[40:]
+        if len(identifier) == _ID_LENGTH and part.holds(_APP1, header):
+            body = part.payload[len(header) :]
+            pieces[int.from_bytes(body[4:8])] = body[8:]
     return b"".join(piece for _, piece in sorted(pieces.items()))
 
 

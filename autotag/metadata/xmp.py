@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from xml.sax.saxutils import escape, quoteattr
 
+from autotag.metadata.budget import Budget
 from autotag.metadata.keywords import (
     KeywordPath,
     Keywords,
@@ -203,13 +204,17 @@ class Packet:
         return {fold(tag.text) for tag in self.machine_tags} | set(map(fold, self.refusals.tags))
 
 
-def read_packet(packet: bytes) -> Packet:
+def read_packet(packet: bytes, budget: Budget | None = None) -> Packet:
     """What a packet says.
 
     Raises:
-        ValueError: it is not XMP: not well-formed, with a document type, or without RDF.
+        ValueError: it is not XMP: not well-formed, with a document type, or without RDF; or it is over the
+            budget, a new one by default.
     """
-    return _Reading(parse(packet)).summary()
+    budget = budget or Budget()
+    reading = _Reading(parse(packet, budget))
+    budget.take_parts(reading.separators())
+    return reading.summary()
 
 
 def with_machine_tags(
@@ -247,19 +252,25 @@ def with_machine_tags(
     Raises:
         ValueError: the packet is not XMP, or keeps its keywords in a form that XMP does not have.
     """
-    before = read_packet(packet) if packet is not None else Packet()
-    base = without_machine_tags(packet) if packet is not None else None
+    reading = _Reading(parse(packet)) if packet is not None else None
+    before = reading.summary() if reading is not None else Packet()
+    base = _Removal(reading, keep_copies=False).packet() if reading is not None else None
     by_people = before.by_people | (elsewhere or Keywords())
     own = (before.refusals | Refusals(_adopted(before.machine_tags, by_people))).for_keywords(by_people)
     refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
     wanted = _new_tags(writable, by_people.leaves() | set(map(fold, refused.tags)), before, date)
-    writing = _Writing(base if base is not None else _empty_packet(sidecar_for, wrapped=wrapped), fields)
+    if base is None or reading is None:
+        begun = _Reading(parse(_empty_packet(sidecar_for, wrapped=wrapped)))
+    else:
+        begun = reading if base == packet else _Reading(parse(base))
+    writing = _Writing(begun, fields)
     caption = "" if refused.descriptions or writing.is_described else clean(description)
     if not wanted and not caption and not own:
         return base
     after = writing.add(wanted, caption, by_people, refused)
-    return packet if packet is not None and _same_but_dates(packet, after) else after
+    is_same = reading is not None and _state(reading) == _state(_Reading(parse(after)))
+    return packet if is_same else after
 
 
 def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes | None:
@@ -323,13 +334,8 @@ def _undated(tag: MachineTag) -> MachineTag:
     return replace(tag, date="")
 
 
-def _same_but_dates(one: bytes, other: bytes) -> bool:
-    return _state(one) == _state(other)
-
-
-def _state(packet: bytes) -> object:
+def _state(reading: _Reading) -> object:
     """Return all that this module reads or writes, dates and the order of entries left out."""
-    reading = _Reading(parse(packet))
     fields = [sorted(reading.values(one.name)) for one in _WRITTEN]
     lists = [f"{one.label}{kind}" for one in _WRITTEN for kind in _KINDS]
     records = [sorted(reading.ours(label)) for label in (*lists, "DescriptionAdded", *_REFUSALS)]
@@ -371,6 +377,15 @@ class _Reading:
 
     def ours(self, label: str) -> list[str]:
         return self.values(f"{{{NAMESPACE}}}{label}")
+
+    def separators(self) -> int:
+        """How many separators there are inside keywords."""
+        return sum(
+            value.count(one.separator)
+            for one in (*_WRITTEN, *_READ_ONLY)
+            if one.separator
+            for value in self.values(one.name)
+        )
 
     def is_there(self, one: _Field) -> bool:
         """Whether the packet has the field, be it an empty one."""
@@ -607,9 +622,9 @@ class _Removal:
 class _Writing:
     """Adds to a packet that holds nothing of ours."""
 
-    def __init__(self, packet: bytes, fields: Sequence[KeywordField]) -> None:
-        self._document = parse(packet)
-        self._reading = _Reading(self._document)
+    def __init__(self, reading: _Reading, fields: Sequence[KeywordField]) -> None:
+        self._reading = reading
+        self._document = reading.document
         self._fields = [_FIELDS[name] for name in KEYWORD_FIELDS if name in fields]
         self._edits: list[Edit] = []
         self._properties: list[str] = []  # for the new block
@@ -714,7 +729,8 @@ class _Writing:
         in_force = self._reading.rdf.prefix_of(namespace) or self._declared.get(namespace)
         if in_force:
             return in_force
-        elsewhere = (node.prefix_of(namespace) for node in self._reading.rdf.walk())
+        nodes = {id(node.scope): node for node in self._reading.rdf.walk()}
+        elsewhere = (node.prefix_of(namespace) for node in nodes.values())
         prefix = next(filter(None, elsewhere), _PREFERRED_PREFIXES[namespace])
         while prefix in self._reading.rdf.scope:
             prefix += "1"
