@@ -432,13 +432,20 @@ class _Plan:
     def _objection(self) -> str | None:
         if is_raw(self._path):
             return "RAW files are never written into"
+        if self._is_signed():
+            return "it has Content Credentials, whose signature would no longer hold"
         return objection_to_writing(self._photograph) or objection_to_splicing(self._content, self._existing)
+
+    def _is_signed(self) -> bool:
+        """Whether there are Content Credentials, in the photograph or beside it."""
+        return self._existing.is_signed or self._photograph.with_suffix(".c2pa").exists()
 
     def _exiftool_can(self) -> bool:
         return (
             can_embed(self._content)
             and self._existing.simple_xmp
             and not self._existing.damage
+            and not self._is_signed()
             and not is_raw(self._path)
             and objection_to_writing(self._photograph) is None
         )

@@ -12,7 +12,7 @@ from autotag.metadata.budget import Budget
 from autotag.metadata.keywords import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
 _WANTED = frozenset((IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
@@ -27,6 +27,26 @@ def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]
         ValueError: there is no whole directory, or the values are over the budget (a new one by default).
     """
     budget = budget or Budget()
+    found: dict[int, bytes] = {}
+    for tag, start, size in _entries(tiff):
+        if tag in _WANTED and tag not in found:
+            found[tag] = tiff[start : start + size]
+            budget.take_bytes(len(found[tag]))
+            budget.take_parts(found[tag].count(b";"))
+    return found
+
+
+def has_tag(tiff: bytes, number: int) -> bool:
+    """Whether the first directory has a tag.
+
+    Raises:
+        ValueError: there is no whole directory.
+    """
+    return any(tag == number for tag, _, _ in _entries(tiff))
+
+
+def _entries(tiff: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield tag, offset and size in bytes of each value in the first directory."""
     order = "<" if tiff[:2] == b"II" else ">"
     large = 43 in tiff[2:4]
     pointer, entry = ("Q", struct.Struct(f"{order}HHQ8s")) if large else ("L", struct.Struct(f"{order}HHL4s"))
@@ -34,23 +54,15 @@ def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]
     try:
         (start,) = struct.unpack_from(order + pointer, tiff, 8 if large else 4)
         (count,) = counter.unpack_from(tiff, start)
-        found: dict[int, bytes] = {}
         for number in range(min(count, 65535)):
-            tag, kind, values, field = entry.unpack_from(tiff, start + counter.size + number * entry.size)
-            if tag in _WANTED and tag not in found:
-                found[tag] = _value(tiff, order + pointer, values * _SIZES.get(kind, 0), field)
-                budget.take_bytes(len(found[tag]))
-                budget.take_parts(found[tag].count(b";"))
+            place = start + counter.size + number * entry.size
+            tag, kind, values, field = entry.unpack_from(tiff, place)
+            size = values * _SIZES.get(kind, 0)
+            is_inside = size <= len(field)
+            where = place + entry.size - len(field)
+            yield tag, where if is_inside else struct.unpack(order + pointer, field)[0], size
     except (struct.error, OverflowError) as error:
         raise ValueError("its TIFF directory is cut short") from error
-    return found
-
-
-def _value(tiff: bytes, pointer: str, size: int, field: bytes) -> bytes:
-    if size <= len(field):
-        return field[:size]
-    (offset,) = struct.unpack(pointer, field)
-    return tiff[offset : offset + size]
 
 
 def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autotag.metadata import exif, jpeg_file, png_file, webp_file
 from autotag.metadata.budget import Budget
+from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
 from autotag.metadata.keywords import Keywords, clean, fold
 from autotag.metadata.kinds import FileKind, kind_of
@@ -41,6 +42,7 @@ class Existing:
         iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
+        is_signed: whether it carries Content Credentials, or names some that lie elsewhere.
         damage: why a part of the metadata could not be read, as the end of a sentence; empty when all could.
     """
 
@@ -53,6 +55,7 @@ class Existing:
     iptc: Iptc = field(default_factory=Iptc)
     packet: bytes | None = None
     simple_xmp: bool = True
+    is_signed: bool = False
     damage: str = ""
 
 
@@ -66,13 +69,14 @@ class _Found:
     exif: bytes = b""
     iptc: bytes = b""
     description: str = ""
+    is_signed: bool = False
     damage: str = ""
 
 
 def read_existing(content: bytes) -> Existing:
     """What a whole file says; damaged parts are left out and named in ``Existing.damage``."""
     kind = kind_of(content)
-    found = _Found()
+    found = _Found(is_signed=has_content_credentials(content, kind))
     try:
         _READERS.get(kind, _scan)(content, found)
     except ValueError as error:
@@ -106,6 +110,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
         iptc=iptc,
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
+        is_signed=found.is_signed or any(packet.provenance for packet in packets),
         damage=found.damage,
     )
 

@@ -66,6 +66,7 @@ _PREFERRED_PREFIXES = {
 
 _DESCRIPTION = f"{{{_DC}}}description"
 _SIDECAR_FOR = f"{{{_PHOTOSHOP}}}SidecarForExtension"
+_PROVENANCE = "{http://purl.org/dc/terms/}provenance"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _TOOLKIT = "{adobe:ns:meta/}xmptk"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -182,6 +183,7 @@ class Packet:
         refusals: what another program took out, since the last run or before.
         sidecar_for: the extension that it belongs to, as ``photoshop:SidecarForExtension`` says.
         extended: the id of the extended XMP that belongs to it, or empty.
+        provenance: where Content Credentials of the file lie, or empty.
     """
 
     keywords: Keywords = field(default_factory=Keywords)
@@ -193,6 +195,7 @@ class Packet:
     refusals: Refusals = field(default_factory=Refusals)
     sidecar_for: str = ""
     extended: str = ""
+    provenance: str = ""
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -474,6 +477,7 @@ class _Reading:
             refusals=self.refusals(),
             sidecar_for=self.simple(_SIDECAR_FOR),
             extended=self.simple(_EXTENDED),
+            provenance=self.simple(_PROVENANCE),
         )
         others = self.read_only().without(packet.echoes())
         return replace(
