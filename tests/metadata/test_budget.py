@@ -117,7 +117,7 @@ def mutant(chance: random.Random, content: bytes) -> bytes:
     """The file with bytes changed, a piece cut out, doubled or repeated, or its end missing."""
     piece = bytearray(content)
     for _ in range(chance.randint(1, 6)):
-        start = chance.randrange(len(piece))
+        start = chance.randrange(len(piece) or 1)
         length = chance.choice((1, 2, 4, 16, 200))
         what = chance.randrange(5)
         if what == 0:
