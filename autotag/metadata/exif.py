@@ -14,10 +14,10 @@ from autotag.metadata.keywords import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+MAKE, MODEL = 0x010F, 0x0110
 IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
-_WANTED = frozenset((IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_WANTED = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
-_FROM_CAMERAS = ("digital camera", "sony dsc", "exif_jpeg_picture", "dcim\\")
 
 
 def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]:
@@ -70,11 +70,10 @@ def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:
     return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").split("\0")[0].split(";")
 
 
-def description(tags: Mapping[int, bytes]) -> str:
-    """ImageDescription; empty for what cameras put there by themselves."""
-    value = tags.get(IMAGE_DESCRIPTION, b"").split(b"\0")[0]
+def text(tags: Mapping[int, bytes], number: int) -> str:
+    """Return a tag that is a text, on one line; empty when it is not there."""
+    value = tags.get(number, b"").split(b"\0")[0]
     try:
-        text = clean(value.decode())
+        return clean(value.decode())
     except UnicodeDecodeError:
-        text = clean(value.decode("latin-1"))
-    return "" if any(phrase in text.lower() for phrase in _FROM_CAMERAS) else text
+        return clean(value.decode("latin-1"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autotag.metadata import exif, jpeg_file, png_file, webp_file
 from autotag.metadata.budget import Budget
+from autotag.metadata.camera_descriptions import is_from_camera
 from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
 from autotag.metadata.keywords import Keywords, clean, fold
@@ -126,10 +127,12 @@ def _description(packets: Sequence[Packet], iptc: Iptc, tags: dict[int, bytes], 
     candidates = (
         *(packet.description for packet in packets if packet.description_by_people),
         clean(iptc.caption),
-        exif.description(tags),
+        exif.text(tags, exif.IMAGE_DESCRIPTION),
         clean(found.description),
     )
-    return next((text for text in candidates if text and text not in by_machine), "")
+    make, model = exif.text(tags, exif.MAKE), exif.text(tags, exif.MODEL)
+    by_people = (text for text in candidates if text and not is_from_camera(text, make=make, model=model))
+    return next((text for text in by_people if text not in by_machine), "")
 
 
 def _readable(found: _Found) -> Iterator[Packet]:
