@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autotag.foreign_names import TAKEOUT_LENGTH, foreign_names
 from autotag.images import IMAGE_SUFFIXES
 from autotag.raw_files import RAW_SUFFIXES, is_raw
 
@@ -33,6 +34,10 @@ class _Listing:
         if folded not in self.names:
             self.names[folded] = name
             self.by_stem.setdefault(_stem(folded), []).append(name)
+
+    def has(self, name: str) -> bool:
+        """Whether a file of just this name is there."""
+        return self.names.get(name.casefold()) == name
 
 
 class FolderNames:
@@ -62,7 +67,7 @@ class FolderNames:
 
         Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there.
         The film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp``
-        when it is the only one.
+        when it is the only one. What Google Takeout and darktable call differently goes along, too.
         """
         others = self.same_stem(picture)
         suffixes = [suffix for small in _BESIDE for suffix in (small, small.upper())]
@@ -73,7 +78,26 @@ class FolderNames:
             names += [picture.stem + suffix for suffix in (*suffixes, *films)]
         elif is_raw(picture.name) and not any(map(is_raw, others)):
             names += [picture.stem + ".xmp", picture.stem + ".XMP"]
-        return _there(picture.parent, names)
+        return _there(picture.parent, [*names, *self._foreign(picture)])
+
+    def _foreign(self, picture: Path) -> list[str]:
+        """Companions there that have names of other programs' making."""
+        listing = self._listing(picture.parent)
+        return [
+            one.name
+            for one in foreign_names(picture.name)
+            if listing.has(one.name)
+            and not listing.has(one.owner)
+            and not (one.is_cut and self._shares_beginning(picture))
+        ]
+
+    def _shares_beginning(self, picture: Path) -> bool:
+        """Whether another picture there has a name that Takeout cuts to the same."""
+        beginning = picture.name[:TAKEOUT_LENGTH].casefold()
+        alike = [
+            name for name in self._listing(picture.parent).names if name.casefold().startswith(beginning)
+        ]
+        return sum(_suffix(name) in PICTURE_SUFFIXES for name in alike) > 1
 
     def _listing(self, folder: Path) -> _Listing:
         if folder not in self._listings:

@@ -26,7 +26,7 @@ LAYERS = [
     {"config"},
     {
         "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger", "evaluation",
-        "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest",
+        "file_changes", "folder_names", "foreign_names", "inventory", "journal", "metadata", "pixel_digest",
         "search", "sharding", "sources", "testing", "training", "writers",
     },
     {"cli", "integrations", "server", "ui"},
