@@ -185,9 +185,11 @@ def _fitting(value: object, hint: Any, where: str) -> Any:
 
 
 def _near_miss(value: object, hint: Any) -> str:
-    """The choice that a text was meant to be, if the option takes choices."""
+    """The choice that a text, or one among many, was meant to be, if the option takes choices."""
     choices = [choice for choice in _choices(hint) if isinstance(choice, str)]
-    near = suggestion(value, choices) if isinstance(value, str) and choices else ""
+    given = _entries(value) if _is_many(value) else [value]
+    wrong = [entry for entry in given if isinstance(entry, str) and entry not in choices]
+    near = suggestion(wrong[0], choices) if wrong and choices else ""
     return f" {near}" if near.startswith("Did") else ""
 
 

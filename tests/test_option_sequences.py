@@ -50,6 +50,7 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("MatchVocabulary", "vocabulary"): ("cat", "dog"),
     ("Pipeline", "plain"): ("in_place", "views"),
     ("RankLabels", "vocabularies"): ("mediums", "flavors"),
+    ("XmpWriter", "fields"): ("dc:subject", "digiKam:TagsList"),
 }
 """By class and option, a value of several things."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotag.album_identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.album_plan import PlanWriter
-from autotag.album_rules import AlbumRules, own_spellings
+from autotag.album_rules import AlbumRules, own_paths, own_spellings
 from autotag.album_state import Entry, Ledger, locked, state_folder
 from autotag.batch.outputs import check_outputs, write_outputs
 from autotag.batch.recovery import recover
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from autotag.batch.reports import Listener
     from autotag.batch.writers import Output, WriterChoice, Writers
+    from autotag.metadata.keywords import KeywordPath, Keywords
     from autotag.pipeline import Pipeline
     from autotag.protocols import AlbumWriter
     from autotag.records import Result
@@ -138,6 +139,7 @@ class _Run:
     settings: str = ""
     wanted: str = ""
     mine: dict[str, str] = field(default_factory=dict)
+    my_paths: dict[str, str] = field(default_factory=dict)
     summary: AlbumSummary = field(default_factory=AlbumSummary)
     group: list[tuple[Task, Entry, Result]] = field(default_factory=list)
     since: float = 0.0
@@ -150,8 +152,10 @@ class _Run:
             f"{why}."
             for why in unseen
         ]
-        self.mine = self._own_spellings() if self.rules.prefer_my_keywords else {}
-        self.wanted = self.writers.fingerprint({"rules": self.rules.to_dict(), "mine": self.mine})
+        if self.rules.prefer_my_keywords:
+            self._read_own_keywords()
+        facts = {"rules": self.rules.to_dict(), "mine": self.mine, "my_paths": self.my_paths}
+        self.wanted = self.writers.fingerprint(facts)
         with self.ledger.transaction():
             self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
         self.summary.unchanged = self.ledger.counted(_UNCHANGED)
@@ -262,7 +266,7 @@ class _Run:
         if error is not None or now is None:
             self._report(PhotoReport(photo.name, "failed", error=error), listener)
             return
-        task = Task(photo, self.rules.applied(result, self.mine), path=photo.path)
+        task = Task(photo, self.rules.applied(result, self.mine, self.my_paths), path=photo.path)
         if self.journal is None:
             self._look(task, now, result, listener)
             return
@@ -319,22 +323,25 @@ class _Run:
     def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
         """Name and result, after the rules, of every photograph that has one, in the order of the album."""
         for name, result in self.ledger.results(self.settings):
-            yield name, self.rules.applied(result, self.mine)
+            yield name, self.rules.applied(result, self.mine, self.my_paths)
 
-    def _own_spellings(self) -> dict[str, str]:
-        """How a person spells the keywords of this album."""
-        counts: Counter[str] = Counter()
+    def _read_own_keywords(self) -> None:
+        """Learns how a person spells the keywords of this album, and where they are in the person's tree."""
+        words: Counter[str] = Counter()
+        paths: Counter[KeywordPath] = Counter()
         for photo in self.album.photos():
             if photo.path is not None:
                 with suppress(AutotagError, OSError, ValueError):  # its writer will say what is wrong with it
-                    counts.update(_keywords_of_people(photo.path))
-        return own_spellings(counts.items())
+                    found = _keywords_of_people(photo.path)
+                    words.update(found.flat)
+                    paths.update(found.paths)
+        self.mine, self.my_paths = own_spellings(words.items()), own_paths(paths.items())
 
 
-def _keywords_of_people(path: Path) -> set[str]:
-    found = set(read_existing(path.read_bytes()).by_people.flat)
+def _keywords_of_people(path: Path) -> Keywords:
+    found = read_existing(path.read_bytes()).by_people
     for _, content in sidecars_of(path).existing:
-        found |= set(read_packet(content).by_people.flat)
+        found |= read_packet(content).by_people
     return found
 
 

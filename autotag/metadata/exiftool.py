@@ -1,6 +1,7 @@
 """Embedding through exiftool, where it is installed: formats and files that are not spliced.
 
-exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder.
+exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder. A
+keeper between the two ends it when this program ends (``exiftool_keeper``).
 The XMP packet goes in whole; IPTC keywords are added only where a file already has some, as UTF-8, and the
 digest that tells readers that both agree is renewed (Metadata Working Group, Guidelines 2.0, section 3).
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from autotag.errors import ImageReadError
 from autotag.images import read_image
+from autotag.metadata import exiftool_keeper
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import LONGEST_KEYWORD
 from autotag.metadata.kinds import FileKind, kind_of
@@ -160,8 +163,9 @@ class Exiftool:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
+            keeper = [sys.executable, "-I", "-S", exiftool_keeper.__file__]
             self._process = subprocess.Popen(  # noqa: S603 - a program from the PATH, as the user wants
-                [self._program, "-config", "", "-stay_open", "True", "-@", "-"],
+                [*keeper, self._program, "-config", "", "-stay_open", "True", "-@", "-"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

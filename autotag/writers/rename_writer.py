@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from autotag.errors import ConfigError, MetadataError
 from autotag.file_changes import RenameChange
 from autotag.folder_names import FolderNames
+from autotag.foreign_names import foreign_names
 from autotag.options import convert_options
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class RenameWriter:
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:
         """The photograph first, then what belongs to it."""
-        moves = [(photo, photo.with_name(stem + suffix))]
+        moves = {photo.with_name(stem + suffix): photo}
+        foreign = {one.name: one.renamed(stem, suffix) for one in foreign_names(photo.name)}
         for name in self._names.companions(photo):
             whole = name[: len(photo.name) + 1].casefold() == f"{photo.name}.".casefold()
             rest = suffix + name[len(photo.name) :] if whole else name[len(photo.stem) :]
-            moves.append((photo.with_name(name), photo.with_name(stem + rest)))
-        return tuple(moves)
+            moves.setdefault(photo.with_name(foreign.get(name, stem + rest)), photo.with_name(name))
+        return tuple((old, new) for new, old in moves.items())
 
 
 def safe_name(text: str, max_length: int = 128) -> str:
