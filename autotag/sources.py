@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images import IMAGE_SUFFIXES, find_images, is_hidden
+from autotag.metadata.safe_files import lies_in
 from autotag.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Album:
         """Real paths of the files that links among the photographs lead to."""
         files = (photo.path for photo in self.photos() if photo.path is not None)
         return frozenset(os.path.realpath(path) for path in files if path.is_symlink())
+
+    def linked_folders(self) -> tuple[Path, ...]:
+        """Return the folders of photographs that only links lead to, resolved, as they are outside."""
+        folders = {photo.path.parent for photo in self.photos() if photo.path is not None}
+        real = sorted({Path(os.path.realpath(folder)) for folder in folders})
+        return tuple(folder for folder in real if not lies_in(folder, self.root))
 
     def photo(self, name: str) -> Photo:
         """A photograph by its name."""

@@ -23,6 +23,7 @@ from autotag.batch.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError
 from autotag.journal import Journal
 from autotag.metadata import read_existing, read_packet, sidecars_of
+from autotag.metadata.safe_files import lies_in
 from autotag.pixel_digest import pixel_digest
 from autotag.protocols import WritesSometimes
 from autotag.sources import Photo, find_album
@@ -77,7 +78,8 @@ def tag_folder(
         rules: what is done to the tags before they are written.
         include: glob patterns, of which a photograph has to match one.
         exclude: glob patterns of what to leave out.
-        follow_symlinks: whether to enter folders that links in the album lead to.
+        follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
+            a plan, or a state inside the album, nothing is written outside of the album.
         state: where ledger and journal are kept; see ``autotag.album_state.state_folder``.
         model: put down with each tag as what found it.
         redo: look at every photograph again.
@@ -109,11 +111,19 @@ def tag_folder(
         ledger = stack.enter_context(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
-        journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root)) if writes else None
+        # what a journal inside the album says of places outside is not believed, and could not be taken back
+        may_leave = follow_symlinks and plan_file is None and not lies_in(folder, album.root)
+        linked = album.linked_folders() if may_leave else ()
+        journal = None
+        if writes:
+            journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root, linked=linked))
         notes = recover(journal, ledger, album.root) if journal is not None else []
         check_outputs(chosen.outputs, ledger, root=album.root, state=folder)
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
-        run = _Run(album, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo)
+        places = (album.root, *linked)
+        run = _Run(
+            album, places, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo
+        )
         run.summary.notes += notes
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
@@ -128,6 +138,7 @@ class _Run:
     """The parts of ``tag_folder``, which share what was opened."""
 
     album: Album
+    places: tuple[Path, ...]
     pipeline: Pipeline
     writers: Writers
     rules: AlbumRules
@@ -281,7 +292,7 @@ class _Run:
             self.ledger.keep(task.photo.name, now, result)
         by_writer = {}
         for name, writer in self.writers.beside.items():
-            plan(task, {name: writer}, self.album.root)
+            plan(task, {name: writer}, self.places)
             by_writer[name], task.planned = task.planned, []
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
         if self.planned is not None and (task.changes or self.writers.outputs):
@@ -295,7 +306,7 @@ class _Run:
         group, self.group, self.since = self.group, [], time.monotonic()
         if not group or self.journal is None:
             return
-        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.album.root)
+        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.places)
         with self.ledger.transaction():
             for task, now, result in group:
                 self._put_down(task, now, result)

@@ -95,7 +95,7 @@ class XmpWriter:
         fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: put down with each tag as what found it; by default the preset's name.
-        root: the album's folder; photographs that are links to others outside of it get sidecars. A run sets
+        root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
             it.
     """
 
@@ -134,7 +134,7 @@ class XmpWriter:
             exiftool=self._exiftool,
         )
         if leads_out:
-            why = "it is a link to a file outside of the album"
+            why = "it is outside of the album, and a link leads to it"
             warning = f"{photo}: not embedded but written to a sidecar: {why}."
             change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []

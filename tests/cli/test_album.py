@@ -248,6 +248,34 @@ def test_links_to_folders_are_named_once_or_followed(run, preset, photos, tmp_pa
     assert "link/far.png" in result.stdout
 
 
+def test_what_is_written_where_links_lead_is_taken_back_from_there(run, preset, photos, tmp_path, files):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    before = files()
+    assert run("album", photos, "--preset", preset, "--follow-symlinks").exit_code == 0
+    assert (elsewhere / "far.png.xmp").exists()
+    assert run("undo", photos).exit_code == 0
+    assert files() == before
+    assert [path.name for path in elsewhere.iterdir()] == ["far.png"]
+
+
+@pytest.mark.parametrize("inside", [["--state", ".autotag"], ["--plan", "plan.jsonl"]])
+def test_what_others_may_have_written_leads_nowhere_out_of_the_album(
+    run, preset, photos, tmp_path, monkeypatch, inside
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    monkeypatch.chdir(photos)
+    result = run("album", photos, "--preset", preset, "--follow-symlinks", *inside)
+    assert result.exit_code == 1
+    assert "outside of the album, or a link leads there; nothing is written" in result.stderr
+    assert [path.name for path in elsewhere.iterdir()] == ["far.png"]
+
+
 def test_files_that_end_too_early_are_read_on_request(run, preset, photos):
     file = photos / "blue.png"
     make_image("blue", (640, 480)).save(file.with_suffix(".jpg"))
