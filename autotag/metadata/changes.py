@@ -438,7 +438,8 @@ class _Plan:
 
     def _is_signed(self) -> bool:
         """Whether there are Content Credentials, in the photograph or beside it."""
-        return self._existing.is_signed or self._photograph.with_suffix(".c2pa").exists()
+        beside = self._photograph.with_suffix(".c2pa")
+        return self._existing.is_signed or os.path.isfile(beside)  # noqa: PTH113 - False for a name too long
 
     def _exiftool_can(self) -> bool:
         return (
