@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from autotag.images import ImageInput
 
 _ZIP_FILE_BYTES = 2**31
+_ZIP_ANY_RATIO = 2**26  # bytes up to which a file in an archive may be packed as well as it likes
+_ZIP_RATIO = 100  # pictures are packed already; a plain BMP of one colour is not worth gigabytes of memory
 _logger = logging.getLogger("autotag")
 
 
@@ -96,13 +98,23 @@ class ZipImage:
         """The whole file, or its first ``size`` bytes.
 
         Raises:
-            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack.
+            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack; or the
+                file unpacks to far more than pictures do.
         """
         try:
             with zipfile.ZipFile(self._archive) as archive, archive.open(self._inner) as file:
+                _check_ratio(archive.getinfo(self._inner))
                 return file.read(size if size >= 0 else _ZIP_FILE_BYTES)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, KeyError) as error:
             raise OSError(f"the archive cannot be read: {error}") from error
+
+
+def _check_ratio(packed: zipfile.ZipInfo) -> None:
+    """Refuse a file that is tiny in the archive and large outside; no more than it says is ever unpacked."""
+    if packed.file_size > max(_ZIP_ANY_RATIO, _ZIP_RATIO * packed.compress_size):
+        raise OSError(
+            f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, which no picture does"
+        )
 
 
 def find_album(

@@ -15,6 +15,8 @@ MOST_PARTS = 20_000
 """Elements, attributes, records and parts of keywords."""
 DEEPEST = 100
 """Elements inside each other."""
+LONGEST_TEXT = 2**16
+"""Characters of a keyword or description."""
 MOST_SECONDS = 0.5
 """Processor time of the thread that reads."""
 _BLOCKS, _BYTES_PER_BLOCK = 10_000, 2048  # of a container; a PNG of 1 GiB has 131,072 blocks of pixels
@@ -98,3 +100,13 @@ def check_blocks(count: int, size: int) -> None:
     """
     if count > _BLOCKS + size // _BYTES_PER_BLOCK:
         raise ValueError("it has too many blocks for its size")
+
+
+def check_text(text: str | bytes) -> None:
+    """Refuse a keyword or description that nobody wrote; to take it apart into words would cost memory.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"it has a keyword or description of more than {LONGEST_TEXT:,} characters")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from autotag.metadata.budget import Budget
+from autotag.metadata.budget import Budget, check_text
 from autotag.metadata.keywords import clean
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAKE, MODEL = 0x010F, 0x0110
 IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
 _WANTED = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_TEXTS = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XP_KEYWORDS))
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
 
 
@@ -32,6 +33,8 @@ def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]
         if tag in _WANTED and tag not in found:
             found[tag] = tiff[start : start + size]
             budget.take_bytes(len(found[tag]))
+            if tag in _TEXTS:
+                check_text(found[tag])
             budget.take_parts(found[tag].count(b";"))
     return found
 
@@ -67,12 +70,12 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, int, int]]:
 
 def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:
     """Windows' keywords: UTF-16, separated by semicolons."""
-    return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").split("\0")[0].split(";")
+    return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").partition("\0")[0].split(";")
 
 
 def text(tags: Mapping[int, bytes], number: int) -> str:
     """Return a tag that is a text, on one line; empty when it is not there."""
-    value = tags.get(number, b"").split(b"\0")[0]
+    value = tags.get(number, b"").partition(b"\0")[0]
     try:
         return clean(value.decode())
     except UnicodeDecodeError:

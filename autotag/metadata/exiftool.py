@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -42,6 +43,7 @@ _SUFFIX_OF: dict[FileKind, str] = {
     "heif": ".heic",
     "avif": ".avif",
 }
+_LONGEST_RUN = 60.0  # seconds for one command
 _FRAMES = 8  # of an animation, compared before and after
 
 
@@ -130,25 +132,20 @@ class Exiftool:
         """What exiftool prints, errors included, for one command: its arguments, each without a line break.
 
         Raises:
-            ValueError: it ended.
+            ValueError: it ended, or took more than a minute.
         """
         process = self._started()
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
-        lines = "\n".join((*arguments, "-charset", "filename=utf8", "-execute\n"))
+        too_late = threading.Timer(_LONGEST_RUN, process.terminate)
+        too_late.daemon = True
+        too_late.start()
         try:
-            process.stdin.write(lines.encode())
-            process.stdin.flush()
-        except OSError as error:
-            raise ValueError("exiftool ended unexpectedly") from error
-        said = bytearray()
-        while not said.rstrip().endswith(b"{ready}"):
-            line = process.stdout.readline()
-            if not line:
-                self.close()
-                raise ValueError(f"exiftool ended unexpectedly: {bytes(said).decode(errors='replace')}")
-            said += line
-        return bytes(said).decode(errors="replace").rstrip().removesuffix("{ready}")
+            return _answer(process, arguments)
+        except (OSError, EOFError) as error:
+            self.close()
+            why = "ended unexpectedly" if too_late.is_alive() else f"took more than {_LONGEST_RUN:g} s"
+            raise ValueError(f"exiftool {why}: {error}") from error
+        finally:
+            too_late.cancel()
 
     def close(self) -> None:
         """Ends the process."""
@@ -171,6 +168,27 @@ class Exiftool:
                 stderr=subprocess.STDOUT,
             )
         return self._process
+
+
+def _answer(process: subprocess.Popen[bytes], arguments: Sequence[str]) -> str:
+    """Return what it prints for one command.
+
+    Raises:
+        OSError: it does not take the command.
+        EOFError: it ended; with what it printed.
+    """
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    lines = "\n".join((*arguments, "-charset", "filename=utf8", "-execute\n"))
+    process.stdin.write(lines.encode())
+    process.stdin.flush()
+    said = bytearray()
+    while not said.rstrip().endswith(b"{ready}"):
+        line = process.stdout.readline()
+        if not line:
+            raise EOFError(bytes(said).decode(errors="replace"))
+        said += line
+    return bytes(said).decode(errors="replace").rstrip().removesuffix("{ready}")
 
 
 def _in_short(said: str, copy: Path) -> str:

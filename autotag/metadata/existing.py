@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.metadata import exif, jpeg_file, png_file, webp_file
-from autotag.metadata.budget import Budget
+from autotag.metadata.budget import Budget, check_text
 from autotag.metadata.camera_descriptions import is_from_camera
 from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
@@ -182,6 +182,7 @@ def _read_png(content: bytes, found: _Found) -> None:
     found.exif = next((part.payload for part in parts if part.kind == b"eXIf"), b"")
     for keyword, text in png_file.plain_texts(parts, _PNG_TEXTS, found.budget):
         if keyword == b"Description":
+            check_text(text)
             found.description = text.decode("latin-1")
         elif keyword == b"Raw profile type iptc":
             profile = _raw_profile(text)

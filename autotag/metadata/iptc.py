@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autotag.metadata.budget import Budget
+from autotag.metadata.budget import Budget, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,10 @@ def _datasets(records: bytes, budget: Budget) -> Iterator[tuple[tuple[int, int],
             position += digits
         if position + size > len(records):
             return
-        yield where, records[position : position + size]
+        value = records[position : position + size]
+        if where in (_KEYWORD, _CAPTION):
+            check_text(value)
+        yield where, value
         position += size
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from xml.sax.saxutils import escape, quoteattr
 
-from autotag.metadata.budget import Budget
+from autotag.metadata.budget import Budget, check_text
 from autotag.metadata.keywords import (
     KeywordPath,
     Keywords,
@@ -374,8 +374,8 @@ class _Reading:
     def values(self, name: str) -> list[str]:
         """The values of a property that is a list; a lone value counts as a list of one."""
         found = [value_of(item) for node in self.all_of(name) for item in items_of(node)]
-        bare = [node.text.strip() for node in self.all_of(name) if container_of(node) is None]
-        attributes = [block.attributes.get(name, "").strip() for block in self.rdf.children]
+        bare = [_checked(node.text.strip()) for node in self.all_of(name) if container_of(node) is None]
+        attributes = [_checked(block.attributes.get(name, "").strip()) for block in self.rdf.children]
         return [value for value in (*found, *bare, *attributes) if value]
 
     def ours(self, label: str) -> list[str]:
@@ -528,7 +528,12 @@ def items_of(node: Node) -> list[Node]:
 def value_of(item: Node) -> str:
     """The text of an entry, also of one with qualifiers."""
     inside = next((node.text for node in item.walk() if node.name == f"{{{_RDF}}}value"), item.text)
-    return inside.strip()
+    return _checked(inside.strip())
+
+
+def _checked(text: str) -> str:
+    check_text(text)
+    return text
 
 
 def _machine_tag(item: Node) -> MachineTag:
@@ -538,6 +543,8 @@ def _machine_tag(item: Node) -> MachineTag:
         found |= {_local(name): value for name, value in node.attributes.items() if _is_ours(name)}
         if _is_ours(node.name):
             found[_local(node.name)] = node.text.strip()
+    for value in found.values():
+        check_text(value)
     try:
         score = float(found.get("score", "0"))
     except ValueError:

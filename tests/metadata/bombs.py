@@ -115,6 +115,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "many paths": lambda: plain(hierarchy(many(b"<rdf:li>a%d|b|c</rdf:li>", 6_000))),
     "many keywords": lambda: plain(xmp(b"<dc:subject><rdf:Bag>" + many(b"<rdf:li>k%d</rdf:li>", 9_000)
                                        + b"</rdf:Bag></dc:subject>")),
+    "words": lambda: compressed(xmp(b"<dc:subject><rdf:Bag><rdf:li>" + b"ab " * 5_000_000
+                                    + b"</rdf:li></rdf:Bag></dc:subject>")),
+    "words of a description": lambda: compressed(xmp(b"", attributes=b" dc:description='" + b"ab " * 5_000_000
+                                                     + b"'")),
+    "words of a record": lambda: compressed(
+        xmp(b"<a:Tags xmlns:a='https://github.com/autotag/autotag/xmp/1.0/'><rdf:Bag>"
+            b"<rdf:li a:tag='x' a:path='" + b"ab|" * 5_000_000 + b"'/></rdf:Bag></a:Tags>")),
+    "png description": lambda: png((b"zTXt", b"Description\0\0" + zlib.compress(b"ab " * 5_000_000))),
+    "tiff description": lambda: tiff(0x010E, b"\0" * 15_000_000),
+    "tiff one keyword": lambda: tiff(0x9C9E, b"a\0 \0" * 3_000_000),
     "spaces": lambda: plain(xmp((b"<dc:subject/>" + b" " * 1_000) * 9_000)),
     "deep": lambda: plain(b"<a>" * 100_000 + b"</a>" * 100_000),
     "quadratic encoding": lambda: plain(b'<?xml version="1.0" encoding="punycode"?>' + b"a-" * 500_000),

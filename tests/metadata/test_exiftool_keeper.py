@@ -117,6 +117,19 @@ def test_an_exiftool_that_dies_is_noticed_at_once(stand_in, tmp_path):
         exiftool.run(["-ver"])
 
 
+def test_one_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    from autotag.metadata import Exiftool, exiftool
+
+    silent = tmp_path / "silent"
+    silent.write_text('#!/bin/sh\necho $$ > "$STARTED"\nwhile :; do sleep 0.05; done\n')
+    silent.chmod(0o755)
+    monkeypatch.setenv("STARTED", str(tmp_path / "pid"))
+    monkeypatch.setattr(exiftool, "_LONGEST_RUN", 2.0)
+    with Exiftool(str(silent)) as never, pytest.raises(ValueError, match="took more than 2 s"):
+        never.run(["-ver"])
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_real_one_ends_too(number):

@@ -93,3 +93,13 @@ def test_a_kind_is_told_by_the_content(photograph):
     assert kind_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "heif"
     assert kind_of(b"\0\0\0\x1cftypmif1\0\0\0\0avifmif1") == "avif"
     assert kind_of(b"no picture") == "other"
+
+
+def test_a_tag_that_is_gone_from_the_iptc_keywords_is_deleted(photograph):
+    from autotag.metadata.splicing import spliced
+
+    packet = with_machine_tags(
+        None, [MachineTag("dog", 0.5, in_iptc=True), MachineTag("sea", 0.4)], date="2026"
+    )
+    assert read_existing(spliced(photograph("jpeg_iptc"), packet)).refusals.tags == ("dog",)
+    assert read_existing(spliced(photograph("jpeg"), packet)).refusals.tags == ()

@@ -16,7 +16,7 @@ from autotag.metadata.changes import apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
 from autotag.metadata.keywords import fold
 from autotag.metadata.splicing import spliced
-from autotag.metadata.xmp import MachineTag
+from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags
 
 TAGS = [
     MachineTag("dog", 0.9, "clip", "1", path=("Animal", "dog")),
@@ -110,6 +110,25 @@ def test_a_second_run_changes_no_byte_for_what_programs_leave(tmp_path, photogra
     path.write_bytes(spliced(photograph("jpeg"), SHAPES[shape]))
     change = check(path, embed=embed)
     assert "\u2215" not in "".join(change.keywords_after)
+
+
+@pytest.mark.parametrize("shape", ["Windows", "digiKam alone", "leaf-only hierarchies"])
+def test_hierarchies_of_programs_are_read_as_such(shape):
+    assert read_packet(SHAPES[shape]).by_people.paths == (PARIS,)
+    assert read_packet(SHAPES["ACDSee"]).by_people.paths == (("Places", "Paris"),)
+
+
+def test_look_alikes_of_earlier_runs_are_taken_out_again():
+    record = "".join(
+        f"<a:{label} xmlns:a='https://github.com/autotag/autotag/xmp/1.0/'><rdf:Bag>"
+        f"<rdf:li>AC\u2215DC</rdf:li></rdf:Bag></a:{label}>"
+        for label in ("SubjectCopied", "TagsListCopied")
+    )
+    before = packet({"dc:subject": ["AC/DC", "AC\u2215DC"], "digiKam:TagsList": ["AC\u2215DC"]}, record)
+    after = with_machine_tags(before, TAGS, date="2026")
+    assert after is not None
+    assert "\u2215" not in after.decode()
+    assert read_packet(after).by_people.flat == ("AC/DC",)
 
 
 @pytest.mark.parametrize(
