@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from autotag.config import load
+from autotag.forked_process import check_not_forked
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from autotag.pipeline import Pipeline
     from autotag.records import Result
 
-_pipelines: dict[tuple[str, str | None, bool], Pipeline] = {}
+_pipelines: dict[tuple[str, str | None, bool, bool], Pipeline] = {}
 _lock = Lock()
 
 
@@ -25,11 +26,12 @@ def tag(
     preset: str | PathLike[str] = "base",
     device: str | None = None,
     allow_urls: bool = False,
+    allow_truncated: bool = False,
 ) -> Result:
     """Tags one image: caption, tags (best first) and prompt.
 
-    The models are loaded by the first call and kept for the next ones, for each choice of preset, device
-    and ``allow_urls`` apart, until the program ends. For many images, other options, or to free the
+    The models are loaded by the first call and kept for the next ones, for each choice of options
+    apart, until the program ends. For many images, other options, or to free the
     models, use ``load``. May be called from several threads.
 
     Args:
@@ -37,19 +39,24 @@ def tag(
         preset: a preset's name, or the path of a TOML file.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``; None for the preset's own.
         allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
+        allow_truncated: whether what can be read of an image file that ends too early is kept.
 
     Raises:
         ImageReadError: the image cannot be read.
         ModelUnavailableError: weights are neither on this machine nor to be had.
         ConfigError: no such preset or device.
         StageError: a stage failed on the image.
+        ForkedProcessError: models were used before this process was forked.
     """
-    return _kept(fspath(preset), device, allow_urls)(image)
+    return _kept(fspath(preset), device, allow_urls, allow_truncated)(image)
 
 
-def _kept(preset: str, device: str | None, allow_urls: bool) -> Pipeline:
-    key = (preset, device, allow_urls)
+def _kept(preset: str, device: str | None, allow_urls: bool, allow_truncated: bool) -> Pipeline:
+    key = (preset, device, allow_urls, allow_truncated)
+    check_not_forked()  # the lock may be one that a thread of the other process holds
     with _lock:
         if key not in _pipelines:
-            _pipelines[key] = load(preset, device=device, allow_urls=allow_urls)
+            _pipelines[key] = load(
+                preset, device=device, allow_urls=allow_urls, allow_truncated=allow_truncated
+            )
         return _pipelines[key]

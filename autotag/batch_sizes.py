@@ -22,11 +22,12 @@ class BatchSize:
 
     Args:
         fixed: images at once, at least 1; None to find out.
+        searches: whether to find out by trial; else whole batches go through at once.
     """
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, *, searches: bool = True) -> None:
         self._size = fixed
-        self._searching = fixed is None
+        self._searching = fixed is None and searches
         self._warm = False
         self._best: tuple[float, int | None] = (0.0, None)
         self._ceiling: int | None = None

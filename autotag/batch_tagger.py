@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.config import from_config
 from autotag.errors import ConfigError
+from autotag.forked_process import check_not_forked
 from autotag.writers.arrow_rows import to_table
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class BatchTagger:
 
     def _pipeline(self) -> Pipeline:
         key = json.dumps(self._config, sort_keys=True)
+        check_not_forked()  # the lock may be one that a thread of the other process holds
         with _lock:
             if key not in _loaded:
                 pipeline = from_config(self._config)

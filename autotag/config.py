@@ -16,15 +16,17 @@ code to import: treat one from a stranger as you would treat a program.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import options
+from autotag import options, stage_tables
+from autotag.bounded_files import is_file
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.pipeline import Pipeline
+from autotag.ranges import shown
+from autotag.toml_files import check_depth, parse_toml, read_toml
 
 if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
@@ -45,15 +47,9 @@ def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
 
     Raises:
         UnknownNameError: neither a preset nor a file.
-        ConfigError: the file cannot be read or is no TOML; says where.
+        ConfigError: the file cannot be read, or is not TOML; says where.
     """
-    path = _preset_path(preset)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the preset {str(path)!r}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(path)!r} is no TOML file: {error}.") from error
+    return read_toml(_preset_path(preset), what="preset")
 
 
 def load(
@@ -69,8 +65,10 @@ def load(
     decode_threads: int | Literal["auto"] | None = None,
     decode_ahead: int | Literal["auto"] | None = None,
     allow_urls: bool | None = None,
-    max_pixels: int | None = None,
+    allow_truncated: bool | None = None,
+    max_pixels: int | Literal["auto"] | None = None,
     plain: Sequence[str] | None = None,
+    deterministic: bool | None = None,
     **stages: Mapping[str, object],
 ) -> Pipeline:
     """The pipeline of a preset or a TOML file, with changes. No weights are loaded yet.
@@ -91,8 +89,10 @@ def load(
         decode_threads: threads that read images.
         decode_ahead: images read beyond the batch in hand.
         allow_urls: whether http(s) inputs are fetched.
+        allow_truncated: whether what can be read of an image file that ends too early is kept.
         max_pixels: larger pictures are refused.
         plain: names of fast paths to switch off, or ``"all"``.
+        deterministic: whether nothing is chosen by trial, so that the same images give the same results.
         **stages: by stage name, the options to change.
 
     Raises:
@@ -110,8 +110,10 @@ def load(
         "decode_threads": decode_threads,
         "decode_ahead": decode_ahead,
         "allow_urls": allow_urls,
+        "allow_truncated": allow_truncated,
         "max_pixels": max_pixels,
         "plain": plain,
+        "deterministic": deterministic,
     }
     changes = {name: value for name, value in settings.items() if value is not None}
     return from_config(overridden({**read_preset(preset), **changes}, stages))
@@ -129,9 +131,13 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
     """
     if isinstance(config, str | PathLike):
         config = read_preset(config)
+    try:
+        check_depth(config)
+    except ValueError as error:
+        raise ConfigError(f"the config cannot be used: {error}.") from error
     settings = {name: value for name, value in config.items() if name != "stages"}
     checked = options.checked(Pipeline, settings, where="the pipeline")
-    return Pipeline([options.stage_from_table(table) for table in _tables(config)], **checked)
+    return Pipeline([stage_tables.stage_from_table(table) for table in _tables(config)], **checked)
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     The value is read as a TOML value; a bare word is text. Ready for ``load(preset, **overrides)``.
 
     Raises:
-        ConfigError: not of the form ``stage.option=value``, or the value is a broken TOML value.
+        ConfigError: not of the form ``stage.option=value``, or the value is not a TOML value.
     """
     overrides: dict[str, dict[str, Any]] = {}
     for setting in settings:
@@ -173,7 +179,7 @@ def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, obje
         ConfigError: the config has no stages, or the changes are no table.
     """
     tables = _tables(config)
-    names = [options.table_name(table) for table in tables]
+    names = [stage_tables.table_name(table) for table in tables]
     for name, changes in overrides.items():
         if name not in names:
             raise UnknownNameError("stage of this preset:", name, names)
@@ -185,11 +191,11 @@ def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, obje
 
 def _parsed(value: str, setting: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError as error:
+        parsed = parse_toml(f"value = {value}")
+    except ValueError as error:
         if value.startswith(("[", "{", '"', "'")):
             hint = ' Texts in an array stand in quotes: ["one", "two"].' if value.startswith("[") else ""
-            raise ConfigError(f"{setting!r}: {value} is no TOML value: {error}.{hint}") from error
+            raise ConfigError(f"{shown(setting)}: the value is not a TOML value: {error}.{hint}") from error
         return value
     return parsed["value"] if len(parsed) == 1 else value
 
@@ -198,7 +204,7 @@ def _preset_path(preset: str | PathLike[str]) -> Path:
     if preset in preset_names():
         return _PRESETS / f"{fspath(preset)}.toml"
     path = Path(preset)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or is_file(path):
         return path
     raise UnknownNameError("preset", fspath(preset), [*preset_names(), "<path>.toml"])
 

@@ -10,12 +10,13 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from PIL import (  # those unused here register their decoders in Image.OPEN
     AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
     Image,
+    ImageChops,
     ImageFile,
     PngImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
@@ -25,23 +26,21 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from autotag.colours import to_rgb
+from autotag.decode_memory import RAW_BYTES, MaxPixels, bytes_to_decode, check_size, most_pixels, peak_bytes
 from autotag.errors import ImageReadError
+from autotag.jpeg_scans import all_scans_begun
 from autotag.orientation import orientation, upright, upright_size
 from autotag.raw_files import decode_raw, is_raw
-from autotag.tiff_directory import first_page
+from autotag.tiff_directory import PixelsCutShortError, first_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_PIXELS = 178_956_970
-"""Pictures of more pixels are refused: twice ``Image.MAX_IMAGE_PIXELS``, where Pillow itself gives up."""
-
-MAX_ASPECT = 500
-"""Longest side over shortest side. A model that scales the shortest side up would make millions of pixels
-out of a thinner strip."""
-
 _MAX_FRAMES = 500
 _BLANK_RANGE = 8  # grey levels
+_JPEG_END = b"\xff\xd9"
+_LEAST_ENDING = 64
+_LONGEST_ENDING = 2**20
 _PILLOW_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: there if the user registered one
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _OTHER_KINDS = {
@@ -83,21 +82,36 @@ class DecodeLimits:
     Attributes:
         target_size: shortest side in pixels that is needed, or None for all there is. What is decoded has
             a shortest side of at least twice this, as far as the file goes.
-        max_pixels: pictures of more pixels (width x height) are refused.
+        max_pixels: pictures of more pixels (width x height) are refused; see ``most_pixels``.
         allow_truncated: keep what can be read of a file that ends too early.
-        reserve: called, with the number of pixels, before they are decoded; it may wait for room.
+        reserve: called, with the bytes that decoding takes, before it begins; it may wait for room.
     """
 
     target_size: int | None = None
-    max_pixels: int = MAX_PIXELS
+    max_pixels: MaxPixels = "auto"
     allow_truncated: bool = False
     reserve: Callable[[int], None] | None = None
 
 
-def decode(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Image, tuple[int, int]]:
-    """Upright RGB pixels, and the width and height of the upright original.
+class Decoded(NamedTuple):
+    """A picture.
 
-    Of an animation one frame is taken: the middle one, or the next that is not blank.
+    Attributes:
+        image: upright RGB pixels.
+        size: width and height of the upright original.
+        truncated: whether the file ends too early, so that some of the pixels are not its own.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    truncated: bool
+
+
+def decode(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
+    """Return upright RGB pixels, and what else there is to say about them.
+
+    Of an animation one frame is taken: the middle one, or the next that is not blank. A file that lacks its
+    last bytes, but none that its pixels need, is read like a whole one.
 
     Raises:
         ImageReadError: with ``source`` and what is wrong.
@@ -107,35 +121,83 @@ def decode(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Ima
     if is_raw(source):
         return _decode_raw(encoded, source, limits)
     try:
-        file, turned = _open(encoded, limits)
-        if file is None:
-            raise ImageReadError(source, _not_an_image(encoded))
-        with file:
-            check_size(file.size, source, limits.max_pixels)
-            size = file.size
-            pixels = _pixels(file, encoded, limits)
-            turned = turned or orientation(file.info)  # a PNG may keep its EXIF behind the pixels
-            return upright(pixels, turned), upright_size(size, turned)
+        return _decoded(encoded, source, replace(limits, allow_truncated=False))
     except DECODER_ERRORS as error:
-        raise ImageReadError(source, _damage(error, limits)) from error
+        found = _decoded_without_end(encoded, source, limits, error)
+        if found is None:
+            raise ImageReadError(source, _damage(error, encoded, limits)) from error
+        return found
 
 
-def check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
-    """Refuses what would take too much memory, before any pixel is decoded.
+def _decoded(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
+    """Return the picture in a file, which may end too early only if ``limits`` allow it."""
+    file, turned = _open(encoded, limits)
+    if file is None:
+        raise ImageReadError(source, _not_an_image(encoded))
+    with file:
+        check_size(file.size, source, limits.max_pixels, _peak_if_whole(file))
+        size = file.size
+        pixels = _pixels(file, encoded, limits)
+        turned = turned or orientation(file.info)  # a PNG may keep its EXIF behind the pixels
+        return Decoded(upright(pixels, turned), upright_size(size, turned), limits.allow_truncated)
 
-    Raises:
-        ImageReadError: more than ``max_pixels``, or longer than ``MAX_ASPECT`` times its width.
+
+def _peak_if_whole(file: ImageFile.ImageFile) -> int | None:
+    """Return the bytes per pixel of a file that cannot be decoded smaller; None of a JPEG, which can."""
+    return None if isinstance(file, _Jpeg) else peak_bytes(file)
+
+
+def _decoded_without_end(
+    encoded: bytes, source: str, limits: DecodeLimits, error: Exception
+) -> Decoded | None:
+    """Return what is in a file that ends too early: all pixels, or, if that will do, those that are there.
+
+    All are there if they come out the same whatever stands behind the end of the file. None: they do not, or
+    something else is wrong with the file.
     """
-    width, height = size
-    if min(size) < 1:
-        raise ImageReadError(source, f"it has no pixels ({width} x {height})")
-    if width * height > max_pixels:
-        raise ImageReadError(
-            source,
-            f"{width} x {height} pixels are more than max_pixels={max_pixels}: possibly a decompression bomb",
-        )
-    if max(size) > MAX_ASPECT * min(size):
-        raise ImageReadError(source, f"{width} x {height} pixels are a strip too thin to look at")
+    if _is_jpeg(encoded):
+        encoded = encoded.rstrip(b"\xff")  # half an end mark would make a mark of what is put behind it
+    if _is_cut_short(error, encoded):
+        whole = replace(limits, allow_truncated=False)
+        missing = error.missing if isinstance(error, PixelsCutShortError) else 0
+        try:
+            endings = _endings(min(max(missing, _LEAST_ENDING), _LONGEST_ENDING))
+            first, *others = (_decoded(encoded + ending, source, whole) for ending in endings)
+            if all(_are_same(first.image, other.image) for other in others) and _announces_all(encoded):
+                return first
+        except DECODER_ERRORS:
+            pass  # then pixels are missing
+    if not limits.allow_truncated:
+        return None
+    try:
+        return _decoded(encoded + _JPEG_END if _is_jpeg(encoded) else encoded, source, limits)
+    except DECODER_ERRORS:
+        return None
+
+
+def _endings(size: int) -> Iterator[bytes]:
+    """Yield things that might stand behind the end of a file: the first says that there is nothing more."""
+    for filling in (_JPEG_END, b"\x55\xaa", b"\xaa\x55"):
+        yield filling * ((size + 1) // 2) + _JPEG_END
+
+
+def _are_same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+
+
+def _announces_all(encoded: bytes) -> bool:
+    """Whether a file names all its pixels; a progressive JPEG may end behind a pass that is not the last."""
+    return not _is_jpeg(encoded) or all_scans_begun(encoded)
+
+
+def _is_jpeg(encoded: bytes) -> bool:
+    return encoded.startswith(b"\xff\xd8\xff")
+
+
+def _is_cut_short(error: Exception, encoded: bytes) -> bool:
+    """Whether a decoder gave up because the file ends too early, as far as it says so."""
+    webp = encoded[:4] == b"RIFF" and int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
+    return webp or isinstance(error, PixelsCutShortError) or "truncated" in str(error).lower()
 
 
 def shrink(image: Image.Image, target_size: int | None) -> Image.Image:
@@ -147,15 +209,9 @@ def shrink(image: Image.Image, target_size: int | None) -> Image.Image:
 class _Jpeg(JpegImageFile):
     """The first picture of a JPEG, an MPO or a motion photo."""
 
-    allow_truncated = False
-
     def _open(self) -> None:
         self.info["dpi"] = (72, 72)  # so that no EXIF is parsed to find it
         super()._open()
-
-    def load_read(self, read_bytes: int) -> bytes:
-        """The next bytes; an end-of-image marker after the last, so that what came before is shown."""
-        return super().load_read(read_bytes) or (b"\xff\xd9" if self.allow_truncated else b"")
 
 
 class _Tiff(TiffImageFile):
@@ -171,12 +227,10 @@ def _open(encoded: bytes, limits: DecodeLimits) -> tuple[ImageFile.ImageFile | N
 
     None in place of the file: no decoder knows these bytes. The content decides, never a file's name.
     """
-    if encoded.startswith(b"\xff\xd8\xff"):
-        jpeg = _Jpeg(io.BytesIO(encoded))
-        jpeg.allow_truncated = limits.allow_truncated
-        return jpeg, 0
+    if _is_jpeg(encoded):
+        return _Jpeg(io.BytesIO(encoded)), 0
     if encoded[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        page, turned = first_page(encoded)
+        page, turned = first_page(encoded, allow_truncated=limits.allow_truncated)
         return _Tiff(io.BytesIO(page)), turned
     for name in _PILLOW_FORMATS:
         opener, accepts = Image.OPEN.get(name, (None, None))
@@ -199,36 +253,39 @@ def _open_heif(encoded: bytes) -> ImageFile.ImageFile | None:
     return file
 
 
-def _decode_raw(encoded: bytes, source: str, limits: DecodeLimits) -> tuple[Image.Image, tuple[int, int]]:
+def _decode_raw(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
+    truncated = False
+
     def check(size: tuple[int, int]) -> None:
         check_size(size, source, limits.max_pixels)
         if limits.reserve:
-            limits.reserve(size[0] * size[1])
+            limits.reserve(size[0] * size[1] * RAW_BYTES)
 
-    preview = replace(limits, reserve=None)
-    pixels, size = decode_raw(
-        encoded,
-        source,
-        decode_jpeg=lambda jpeg: decode(jpeg, f"{source} (preview)", preview),
-        check_size=check,
-    )
-    return shrink(pixels, limits.target_size), size
+    def decode_preview(jpeg: bytes) -> Image.Image:
+        nonlocal truncated
+        found = decode(jpeg, f"{source} (preview)", replace(limits, reserve=None))
+        truncated = found.truncated
+        return found.image
+
+    pixels, size = decode_raw(encoded, source, decode_jpeg=decode_preview, check_size=check)
+    return Decoded(shrink(pixels, limits.target_size), size, truncated)
 
 
 def _pixels(file: ImageFile.ImageFile, encoded: bytes, limits: DecodeLimits) -> Image.Image:
     """One frame in RGB, not turned upright yet, decoded and averaged down as far as ``limits`` allow."""
+    full_size = file.size
     if isinstance(file, _Jpeg) and limits.target_size:
         file.draft(None, (2 * limits.target_size, 2 * limits.target_size))
     if limits.reserve:
-        limits.reserve(file.size[0] * file.size[1])
+        limits.reserve(bytes_to_decode(file, full_size))
     if isinstance(file, GifImageFile):
-        count = _gif_frames(encoded, file.size, limits)
+        count = _gif_frames(encoded, file, limits)
     elif isinstance(file, (_Jpeg, _Tiff)) or file.format == "HEIF":
         count = 1  # further pages and depth maps are other pictures, not moments of this one
     else:
         count = getattr(file, "n_frames", 1)
     # Frames build on each other: all up to the chosen one are decoded.
-    affordable = min(limits.max_pixels, MAX_PIXELS) // (file.size[0] * file.size[1])
+    affordable = most_pixels(limits.max_pixels, _peak_if_whole(file)) // (file.size[0] * file.size[1])
     return _representative(file, max(1, min(count, affordable, _MAX_FRAMES)), limits)
 
 
@@ -254,7 +311,7 @@ def _frames(file: ImageFile.ImageFile, start: int, stop: int, limits: DecodeLimi
         try:
             if file.tell() != index:
                 file.seek(index)
-            _load(file, limits)
+            load_pixels(file, limits)
             frame = shrink(to_rgb(file), limits.target_size)
         except DECODER_ERRORS:
             if index == 0:
@@ -263,17 +320,23 @@ def _frames(file: ImageFile.ImageFile, start: int, stop: int, limits: DecodeLimi
         yield frame
 
 
-def _load(file: ImageFile.ImageFile, limits: DecodeLimits) -> None:
-    """Decodes the pixels; of a file that ends too early those that are there, if that is allowed."""
+def load_pixels(image: Image.Image, limits: DecodeLimits) -> bool:
+    """Decode the pixels; of a file that ends too early those that are there, if that is allowed.
+
+    Returns:
+        Whether pixels are missing.
+    """
     try:
-        file.load()
+        image.load()
     except DECODER_ERRORS:
-        if not limits.allow_truncated:
+        if not (limits.allow_truncated and isinstance(image, ImageFile.ImageFile)):
             raise
-        file.tile = []  # nothing more to decode: what the decoder has written so far stays
-        file.load()
-        if file.getbbox(alpha_only=False) is None:
+        image.tile = []  # nothing more to decode: what the decoder has written so far stays
+        image.load()
+        if image.getbbox(alpha_only=False) is None:
             raise
+        return True
+    return False
 
 
 def _is_blank(image: Image.Image) -> bool:
@@ -282,7 +345,7 @@ def _is_blank(image: Image.Image) -> bool:
     return all(high - low <= _BLANK_RANGE for low, high in bands)
 
 
-def _gif_frames(encoded: bytes, canvas: tuple[int, int], limits: DecodeLimits) -> int:
+def _gif_frames(encoded: bytes, file: GifImageFile, limits: DecodeLimits) -> int:
     """How many frames a GIF has, at most ``_MAX_FRAMES``.
 
     Pillow's own count takes a second for every 50,000 frames, which fit into a megabyte.
@@ -290,7 +353,7 @@ def _gif_frames(encoded: bytes, canvas: tuple[int, int], limits: DecodeLimits) -
     Raises:
         ValueError: canvas and frames together are so large that Pillow would warn.
     """
-    width, height = canvas
+    width, height = file.size
     count, position = 0, 13 + _gif_palette_size(encoded[10])
     try:
         while count < _MAX_FRAMES and encoded[position] in b"!,":
@@ -303,7 +366,8 @@ def _gif_frames(encoded: bytes, canvas: tuple[int, int], limits: DecodeLimits) -
             count += 1
     except (IndexError, struct.error):
         pass  # it ends too early: the frames so far count, and decoding them shows whether they are whole
-    if width * height > min(limits.max_pixels, Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
+    most = most_pixels(limits.max_pixels, peak_bytes(file))
+    if width * height > min(most, Image.MAX_IMAGE_PIXELS or most):
         raise ValueError(f"a GIF of {width} x {height} pixels, possibly a decompression bomb")
     return count
 
@@ -335,14 +399,15 @@ def without_broken_animation(png: bytes) -> bytes:
     return b"".join((*kept, png[position:])) if headers else png
 
 
-def _damage(error: Exception, limits: DecodeLimits) -> str:
+def _damage(error: Exception, encoded: bytes, limits: DecodeLimits) -> str:
     """What is wrong with a file whose decoder gave up, in words."""
     said = str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"possibly a decompression bomb: {said}"
-    if "truncated" not in said.lower():
+    if not _is_cut_short(error, encoded):
         return f"the file is damaged or of an unsupported kind ({said})"
-    hint = "" if limits.allow_truncated else "; allow_truncated=True keeps what can be read"
+    way_out = "allow_truncated=True (--allow-truncated on the command line) keeps what can be read"
+    hint = "" if limits.allow_truncated else f"; {way_out}"
     return f"the file is cut short ({said}){hint}"
 
 

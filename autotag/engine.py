@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 from threading import Event, RLock
 from typing import TYPE_CHECKING, cast
 
-from autotag.batch_sizes import BatchSize
 from autotag.errors import PipelineClosedError, StageError
+from autotag.forked_process import check_not_forked, is_forked, note_use
 from autotag.protocols import NeedsModels, PreparesSamples, Stage
-from autotag.records import Result, Sample
+from autotag.records import TRUNCATED, Result, Sample
 from autotag.stream_stats import CONSUMER, READ, Meter
 from autotag.wiring import ALWAYS_THERE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from autotag.batch_sizes import BatchSize
     from autotag.images import ReadImage
     from autotag.models.pool import ModelPool
     from autotag.protocols import (
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
     Start = Callable[[Sequence[ReadImage]], Callable[[], list[Sample]]]
     """Starts the head on images; what it gives waits for the samples."""
+
+    SizeOf = Callable[[str], BatchSize]
+    """Makes the batch size of the stage of a name, for each of its steps anew."""
 
 
 class RanOutError(Exception):
@@ -79,20 +83,26 @@ class Engine:
         self._loaded = self._closed = False
         self._replaces_pixels = False
 
-    def load(
-        self, stages: Sequence[Stage], sizes: Mapping[str, int], make_pool: Callable[[], ModelPool]
-    ) -> None:
-        """Borrows the models, unless that is done; ``sizes`` are batch sizes by name of a stage."""
+    def load(self, stages: Sequence[Stage], size_of: SizeOf, make_pool: Callable[[], ModelPool]) -> None:
+        """Borrows the models, unless that is done; ``size_of`` makes the batch size of a stage."""
+        self.check_open()
         with self._loading:
             self.check_open()
             if not self._loaded:
-                self._set_up(stages, sizes, make_pool)
+                self._set_up(stages, size_of, make_pool)
                 self._loaded = True
 
     def check_open(self) -> None:
-        """Raises ``PipelineClosedError`` after ``close()``."""
+        """Refuse to go on after ``close()``, and with models in a forked copy of a process that used some.
+
+        Raises:
+            PipelineClosedError: it was closed.
+            ForkedProcessError: see ``autotag.forked_process``.
+        """
         if self._closed:
             raise PipelineClosedError("this pipeline was closed; build or load another one.")
+        if self._pool is not None:
+            check_not_forked()
 
     @property
     def image_size(self) -> int | None:
@@ -161,8 +171,10 @@ class Engine:
             yield from self.outcomes(reads[len(reads) // 2 :], run, start)
 
     def close(self) -> None:
-        """Lets go of the models, once the batches in hand are done."""
+        """Let go of the models, once the batches in hand are done; in a forked copy no batch will ever be."""
         self._closed = True
+        if is_forked():
+            return
         with self._loading, self._head.lock, self._tail.lock:
             self._head.steps = self._tail.steps = ()
             if self._pool:
@@ -188,17 +200,20 @@ class Engine:
 
     def _sample(self, read: ReadImage) -> Sample:
         image = read.image.copy() if self._replaces_pixels else read.image
-        return Sample(read.source, image, read.size, views=dict(read.views))
+        extras = {TRUNCATED: True} if read.truncated else {}
+        return Sample(read.source, image, read.size, views=dict(read.views), extras=extras)
 
-    def _set_up(
-        self, stages: Sequence[Stage], sizes: Mapping[str, int], make_pool: Callable[[], ModelPool]
-    ) -> None:
+    def _set_up(self, stages: Sequence[Stage], size_of: SizeOf, make_pool: Callable[[], ModelPool]) -> None:
         """The stages, each borrower a copy of its own that holds this pipeline's models.
 
         Copies, because one stage object may be in two pipelines with two encoders, and because what
         holds the models must go when the pipeline is closed.
         """
-        pool = make_pool() if any(isinstance(stage, NeedsModels) for stage in stages) else None
+        borrows = any(isinstance(stage, NeedsModels) for stage in stages)
+        if borrows:
+            check_not_forked()
+            note_use()
+        pool = make_pool() if borrows else None
         try:
             ready = [_ready(stage, pool) for stage in stages]
         except BaseException:
@@ -206,9 +221,9 @@ class Engine:
                 pool.close()
             raise
         cut = _cut(ready)
-        head = [Step.of(own.stage, sizes) for own in ready[:cut]]
-        tail = [Step.of(own.stage, sizes) for own in ready[cut:]]
-        ahead = [Step.preparing(own.stage, sizes) for own in ready[cut:] if _prepares(own.stage)]
+        head = [Step.of(own.stage, size_of) for own in ready[:cut]]
+        tail = [Step.of(own.stage, size_of) for own in ready[cut:]]
+        ahead = [Step.preparing(own.stage, size_of) for own in ready[cut:] if _prepares(own.stage)]
         self._head.steps, self._tail.steps = (*head, *ahead), tuple(tail)
         self._replaces_pixels = any("image" in stage.provides for stage in stages)
         self._pool = pool
@@ -239,15 +254,15 @@ class Step:
     size: BatchSize
 
     @classmethod
-    def of(cls, stage: Stage, sizes: Mapping[str, int]) -> Step:
+    def of(cls, stage: Stage, size_of: SizeOf) -> Step:
         """The stage itself."""
-        return cls(stage.name, stage.name, stage, BatchSize(sizes.get(stage.name)))
+        return cls(stage.name, stage.name, stage, size_of(stage.name))
 
     @classmethod
-    def preparing(cls, stage: Stage, sizes: Mapping[str, int]) -> Step:
+    def preparing(cls, stage: Stage, size_of: SizeOf) -> Step:
         """What the stage prepares."""
         prepare = cast("PreparesSamples", stage).prepare
-        return cls(f"{stage.name}.prepare", stage.name, prepare, BatchSize(sizes.get(stage.name)))
+        return cls(f"{stage.name}.prepare", stage.name, prepare, size_of(stage.name))
 
     def __call__(self, samples: Sequence[Sample], run: Run) -> None:
         """All samples, in place.

@@ -15,6 +15,7 @@
     |-- StageError                   a stage failed: ``stage``, ``source``
     |   `-- StageBrokenError         a stage failed on many images in a row
     |-- PipelineClosedError          a closed pipeline was used
+    |-- ForkedProcessError           models were used, and then the process was forked
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -174,6 +175,22 @@ class StageBrokenError(StageError):
 
 class PipelineClosedError(AutotagError):
     """A pipeline was used after ``close()``."""
+
+
+class ForkedProcessError(AutotagError):
+    """Models are asked for in a forked copy of a process that had used models already.
+
+    The copy has the locks of the threads that it does not have, so it would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process was forked from one that had used models, and they hang in a copy of it. Start "
+            "processes by multiprocessing.get_context('spawn'), or fork before models are first used."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
 
 
 class MetadataError(AutotagError):

@@ -27,7 +27,7 @@ from autotag.metadata.safe_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from autotag.protocols import FileChange
 
@@ -383,19 +383,22 @@ def files_of(record: Mapping[str, Any]) -> list[Path]:
     return found
 
 
-def leads_out(change: FileChange, album: Path, named: Iterable[Path] = ()) -> Path | None:
-    """A file of a change that does not lie in the album once links are resolved; None when all do.
+def leads_out(change: FileChange, places: Collection[Path], named: Iterable[Path] = ()) -> Path | None:
+    """Return a file of a change that lies in no place once links are resolved; None when all do.
 
     Args:
         change: planned, or from a journal.
-        album: the album's folder.
+        places: the album's folder, and those outside of it that the user let a run enter.
         named: more files that the change names and does not write; a link among them may lead anywhere, and
             so may one that is renamed.
     """
     written = [] if isinstance(change, RenameChange) else change.paths
-    places = [*((path, path) for path in written), *((path, path.parent) for path in (*change.paths, *named))]
-    for path, place in places:
-        if not path.is_absolute() or ".." in path.parts or not lies_in(place, album):
+    looked_at = [
+        *((path, path) for path in written),
+        *((path, path.parent) for path in (*change.paths, *named)),
+    ]
+    for path, found in looked_at:
+        if not path.is_absolute() or ".." in path.parts or not any(lies_in(found, one) for one in places):
             return path
     return None
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autotag.foreign_names import TAKEOUT_LENGTH, foreign_names
 from autotag.images import IMAGE_SUFFIXES
 from autotag.metadata.safe_files import is_there
 from autotag.raw_files import RAW_SUFFIXES, is_raw
@@ -45,6 +46,10 @@ class _Listing:
         """What names that are one to the file system have in common."""
         return name.casefold() if self.folds else name
 
+    def has(self, name: str) -> bool:
+        """Whether a file is there that the file system finds under this name."""
+        return name.casefold() in self.folded if self.folds else name in self.names
+
 
 class FolderNames:
     """Listings of the folders looked at last.
@@ -75,7 +80,7 @@ class FolderNames:
 
         Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there.
         The film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp``
-        when it is the only one.
+        when it is the only one. What Google Takeout and darktable call differently goes along, too.
         """
         listing, others = self._listing(picture.parent), self.same_stem(picture)
         suffixes = _spelt(_BESIDE)
@@ -85,7 +90,26 @@ class FolderNames:
             names += [picture.stem + suffix for suffix in (*suffixes, *_spelt(FILM_SUFFIXES))]
         elif is_raw(picture.name) and not any(map(is_raw, others)):
             names += [picture.stem + suffix for suffix in _spelt((".xmp",))]
+        names += self._foreign(picture)
         return _there(picture.parent, names, folds=listing.folds)
+
+    def _foreign(self, picture: Path) -> list[str]:
+        """Companions there that have names of other programs' making."""
+        listing = self._listing(picture.parent)
+        return [
+            one.name
+            for one in foreign_names(picture.name)
+            if listing.has(one.name)
+            and not listing.has(one.owner)
+            and not (one.is_cut and self._shares_beginning(picture))
+        ]
+
+    def _shares_beginning(self, picture: Path) -> bool:
+        """Whether another picture there has a name that Takeout cuts to the same."""
+        listing = self._listing(picture.parent)
+        beginning = listing.key(picture.name[:TAKEOUT_LENGTH])
+        alike = [name for name in listing.names if listing.key(name[:TAKEOUT_LENGTH]) == beginning]
+        return sum(_suffix(name) in PICTURE_SUFFIXES for name in alike) > 1
 
     def _listing(self, folder: Path) -> _Listing:
         if folder not in self._listings:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from autotag.colours import eight_bits, to_rgb
-from autotag.decoding import DECODER_ERRORS, MAX_PIXELS, DecodeLimits, check_size, decode, shrink
+from autotag.decode_memory import KEPT_BYTES, check_size, peak_bytes
+from autotag.decoding import DECODER_ERRORS, DecodeLimits, decode, load_pixels, shrink
 from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.fetching import decode_data_uri, fetch, shown_url
 from autotag.orientation import orientation, upright, upright_size
@@ -29,6 +30,8 @@ from autotag.raw_files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from autotag.decode_memory import MaxPixels
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path, an http(s) URL, a data URI, the bytes of an image file, an open binary file, a Pillow image, or an
@@ -61,12 +64,14 @@ class ReadImage:
         source: path, URL or id.
         image: upright 8-bit RGB without metadata, possibly smaller than the original.
         size: width, height of the upright original in pixels.
+        truncated: whether the file ends too early, so that some of the pixels are not its own.
         views: see ``Sample.views``; ``read_image`` makes none.
     """
 
     source: str
     image: Image.Image
     size: tuple[int, int]
+    truncated: bool = False
     views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
@@ -76,7 +81,7 @@ def read_image(
     target_size: int | None = None,
     allow_urls: bool = False,
     allow_truncated: bool = False,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: MaxPixels = "auto",
     source: str | None = None,
     reserve: Callable[[int], None] | None = None,
 ) -> ReadImage:
@@ -92,10 +97,12 @@ def read_image(
             below twice this, so that resampling to it differs by no more than about a grey level. None: the
             whole image.
         allow_urls: whether http(s) URLs are fetched (see ``autotag.fetching``). Data URIs always are.
-        allow_truncated: keep what can be read of a file that ends too early.
-        max_pixels: images of more pixels are refused before they are decoded.
+        allow_truncated: keep what can be read of a file that ends too early, and say so. One that lacks its
+            last bytes, but none that its pixels need, is read in any case.
+        max_pixels: images of more pixels are refused before they are decoded. ``"auto"``: 178,956,970, and of
+            files that cannot be decoded smaller what takes a gigabyte, such as 67 million of a WebP.
         source: what to call the image; by default its path or URL, else the kind of object it is.
-        reserve: called, with the number of pixels, before they are decoded; it may wait for room.
+        reserve: called, with the bytes that decoding takes, before it begins; it may wait for room.
 
     Raises:
         ImageReadError: it cannot be read; the reason says why.
@@ -108,8 +115,8 @@ def read_image(
         image = _from_array(image, name)
     if isinstance(image, Image.Image):
         return _read_pillow(image, name, limits)
-    pixels, size = decode(_encoded(image, name, allow_urls=allow_urls), name, limits)
-    return ReadImage(name, pixels, size)
+    found = decode(_encoded(image, name, allow_urls=allow_urls), name, limits)
+    return ReadImage(name, found.image, found.size, found.truncated)
 
 
 def source_of(image: object) -> str:
@@ -143,12 +150,12 @@ def find_images(
         include: glob patterns, of which a file has to match one, by its name or its path below the folder,
             whatever the case.
         exclude: glob patterns of files and folders to leave out, matched likewise.
-        follow_symlinks: whether to enter folders through symbolic links, each folder once. Links to files
-            count as files in any case.
+        follow_symlinks: whether to enter folders through symbolic links, each folder once; else a warning
+            names each link. Links to files count as files in any case.
         raw: whether cameras' RAW files count as images too; reading them needs ``autotag[raw]``.
 
     Raises:
-        ConfigError: no path is given.
+        ConfigError: no path is given, or patterns are one text.
         ImageReadError: a path does not exist or cannot be looked at. Raised by the call, before the first
             image.
     """
@@ -156,12 +163,23 @@ def find_images(
         raise ConfigError("find_images needs a file or a folder to look in")
     roots = [Path(path) for path in paths]
     folders = [_is_folder(root) for root in roots]
-    search = _Search(tuple(map(str.lower, include)), tuple(map(str.lower, exclude)), follow_symlinks, raw)
+    search = _Search(_patterns("include", include), _patterns("exclude", exclude), follow_symlinks, raw)
     return (
         found
         for root, is_folder in zip(roots, folders, strict=True)
         for found in (search.below(root) if is_folder else iter((root,)))
     )
+
+
+def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return glob patterns in lower case.
+
+    Raises:
+        ConfigError: one text is given in place of a list, and each of its letters would be a pattern.
+    """
+    if isinstance(given, str):
+        raise ConfigError(f"{option} is the text {given!r}; write a list of patterns: [{given!r}]")
+    return tuple(map(str.lower, given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +206,18 @@ class _Search:
 
     def _is_wanted_folder(self, entry: os.DirEntry[str], root: Path) -> bool:
         try:
-            is_folder = entry.is_dir(follow_symlinks=self.follow_symlinks)
+            is_folder = entry.is_dir()
         except OSError:
             return False  # it is reported as a file
-        return is_folder and not _matches(entry, root, self.exclude)
+        if not is_folder or _matches(entry, root, self.exclude):
+            return False
+        if entry.is_symlink() and not self.follow_symlinks:
+            _logger.warning(
+                "left out %s: a link to a folder; name it, or say follow_symlinks=True (--follow-symlinks)",
+                entry.path,
+            )
+            return False
+        return True
 
     def _is_wanted_file(self, entry: os.DirEntry[str], root: Path) -> bool:
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - no Path per file
@@ -250,14 +276,16 @@ def _is_folder(path: Path) -> bool:
 
 def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadImage:
     """A user's Pillow image, at the frame where it stands; it is loaded, and otherwise left alone."""
-    check_size(image.size, source, limits.max_pixels)
+    peak = peak_bytes(image) if isinstance(image, ImageFile.ImageFile) else None
+    check_size(image.size, source, limits.max_pixels, peak)
     if limits.reserve:
-        limits.reserve(image.width * image.height)
+        limits.reserve(image.width * image.height * (peak or KEPT_BYTES))
     try:
-        image.load()  # which turns a TIFF upright, and says so in its metadata
+        truncated = load_pixels(image, limits)  # which turns a TIFF upright, and says so in its metadata
         turned = orientation(image.info)
         size = upright_size(image.size, turned)
-        return ReadImage(source, upright(shrink(to_rgb(image), limits.target_size), turned), size)
+        pixels = upright(shrink(to_rgb(image), limits.target_size), turned)
+        return ReadImage(source, pixels, size, truncated)
     except DECODER_ERRORS as error:
         raise ImageReadError(source, f"the Pillow image cannot be read ({error})") from error
 

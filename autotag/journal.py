@@ -42,12 +42,14 @@ class Run:
         at: when it began, nanoseconds since 1970.
         album: the album's folder then, as it was named.
         real: the same with links resolved.
+        linked: folders outside of it that the user let the run enter, links resolved.
     """
 
     first: int
     at: int
     album: str
     real: str
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Journal:
     Args:
         path: the file; its folder exists.
         album: the album's folder.
+        linked: folders outside of it that the user lets this run enter, links resolved.
         calls: the operating system.
 
     Attributes:
@@ -80,8 +83,11 @@ class Journal:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, album: Path, calls: SystemCalls = SYSTEM) -> None:
+    def __init__(
+        self, path: Path, *, album: Path, linked: Sequence[Path] = (), calls: SystemCalls = SYSTEM
+    ) -> None:
         self.problems: list[str] = []
+        self._linked = tuple(map(str, linked))
         self._path, self._calls = path, calls
         self._album, self._real = os.path.abspath(album), os.path.realpath(album)  # noqa: PTH100
         self._is_inside = lies_in(path, album)
@@ -115,12 +121,8 @@ class Journal:
             for number, change in zip(ids, changes, strict=True)
         ]
         self._next += len(changes)
-        run = Run(ids[0], time.time_ns(), self._album, self._real)
-        heading = (
-            []
-            if self._has_begun
-            else [_line({"run": run.first, "at": run.at, "album": run.album, "real": run.real})]
-        )
+        run = Run(ids[0], time.time_ns(), self._album, self._real, self._linked)
+        heading = [] if self._has_begun else [_heading(run)]
         start = self._end + sum(map(len, heading))
         self._append([*heading, *lines])
         if heading:
@@ -212,7 +214,7 @@ class Journal:
             record = relocated(json.loads(line)["do"], self._moves(number))
             files = tuple(files_of(record))
             change = from_record(record)
-            outside = self._outside(change, files)
+            outside = self._outside(change, files, self._run_of(number))
         except ConfigError as error:
             return LostStep(str(error).removesuffix("."), files)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -223,14 +225,16 @@ class Journal:
             )
         return change
 
-    def _outside(self, change: FileChange, files: Sequence[Path]) -> Path | None:
-        """A file of a change that does not lie in the album, or in the journal's own folder.
+    def _outside(self, change: FileChange, files: Sequence[Path], run: Run) -> Path | None:
+        """Return a file of a change that does not lie in the album, or lies in the journal's own folder.
 
-        Files of results may be elsewhere, if the journal is too: then the user named them.
+        Files of results, and photographs that links lead to, may be elsewhere if the journal is too: then the
+        user named them, or let the run follow the links.
         """
         if isinstance(change, OutputChange) and not self._is_inside:
             return None
-        out = leads_out(change, Path(self._real), files)
+        linked = [] if self._is_inside else map(Path, run.linked)
+        out = leads_out(change, (Path(self._real), *linked), files)
         if out is None and self._is_inside:
             return next((path for path in files if lies_in(path, self._path.parent)), None)
         return out
@@ -270,7 +274,8 @@ class Journal:
     def _take_in(self, record: dict[str, Any], offset: int) -> None:
         if "run" in record:
             first, at = int(record["run"]), int(record["at"])
-            self._runs.append(Run(first, at, str(record["album"]), str(record["real"])))
+            linked = tuple(map(str, record.get("linked", ())))
+            self._runs.append(Run(first, at, str(record["album"]), str(record["real"]), linked))
         elif "id" in record:
             number = int(record["id"])
             self._starts[number] = offset
@@ -279,6 +284,11 @@ class Journal:
             [(what, number)] = record.items()
             _ENDS.index(what)
             self._note(what, number)
+
+
+def _heading(run: Run) -> bytes:
+    linked = {"linked": run.linked} if run.linked else {}
+    return _line({"run": run.first, "at": run.at, "album": run.album, "real": run.real, **linked})
 
 
 def _line(record: dict[str, Any]) -> bytes:

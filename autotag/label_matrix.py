@@ -9,7 +9,6 @@ vocabularies by the bundled encoder come with autotag.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.templates import SLOT, filled
+from autotag.user_cache import FOLDER_VARIABLE, user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from autotag.protocols import ImageTextEncoder
     from autotag.vocabulary import Vocabulary
-
-FOLDER_VARIABLE = "AUTOTAG_CACHE"
-"""Environment variable that names the folder of the cache."""
 
 SHIPPED = Path(__file__).resolve().parent / "data" / "label_vectors"
 """Matrices that come with autotag: those of clip-mini, in half precision."""
@@ -161,12 +158,8 @@ def write_matrix(
 
 
 def cache_folder() -> Path:
-    """Where matrices are kept: ``labels`` in ``$AUTOTAG_CACHE``, else in the user's cache folder."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named).expanduser() / "labels"
-    user = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user) if user else Path("~/.cache").expanduser()) / "autotag" / "labels"
+    """Where matrices are kept: ``labels`` in the user's cache."""
+    return user_cache() / "labels"
 
 
 def matrix_key(encoder_id: str, labels: Sequence[str], template: str, *, dtype: str = "float32") -> str:

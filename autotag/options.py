@@ -14,15 +14,15 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from autotag import registry
-from autotag.errors import ConfigError, UnknownNameError
-from autotag.function_stage import FunctionStage
-from autotag.protocols import Stage
+from autotag.errors import ConfigError, UnknownNameError, suggestion
+from autotag.ranges import shown
 
 NONE = "none"
 
@@ -36,7 +36,9 @@ _MAKERS: dict[Any, Any] = {
     Collection: tuple,
     Iterable: tuple,
 }
-_SCALARS = frozenset({str, int, float, bool, NoneType})
+_NUMBERS: dict[Any, Any] = {int: Integral, float: Real}
+_SCALARS = frozenset({str, bool, NoneType})
+_TEXTS = (str, bytes, bytearray, memoryview)
 _WORDS: dict[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -101,17 +103,32 @@ def checked(kind: type, options: Mapping[str, object], *, where: str) -> dict[st
         ConfigError: a value is of the wrong type.
     """
     known = option_fields(kind)
-    hints = _hints(kind)
-    fit: dict[str, Any] = {}
-    for name, value in options.items():
+    for name in options:
         if name not in known:
             raise UnknownNameError(f"option of {where}:", name, known)
-        hint = hints.get(name, Any)
-        try:
-            fit[name] = _converted(value, hint)
-        except _Mismatch:
-            raise ConfigError(f"{where}: {name} = {value!r} does not fit; it takes {_words(hint)}.") from None
-    return fit
+    hints = _hints(kind)
+    return {name: _fitting(value, hints[name], f"{where}: {name}") for name, value in options.items()}
+
+
+def convert_options(thing: object, *, where: str) -> None:
+    """Converts the options of a dataclass instance in place to what its annotations say.
+
+    Whoever builds it may thus give any sequence where a tuple is meant, and numbers of NumPy. For
+    ``__post_init__``, before anything else. The text ``"none"`` stays a text: Python has None.
+
+    Args:
+        thing: the instance; it may be frozen.
+        where: what the options are of, for messages.
+
+    Raises:
+        ConfigError: a value is of the wrong type.
+    """
+    kind: type = type(thing)
+    hints = _hints(kind)
+    for name in option_fields(kind):
+        value = getattr(thing, name)
+        if not (isinstance(value, str) and value == NONE):
+            object.__setattr__(thing, name, _fitting(value, hints[name], f"{where}: {name}"))
 
 
 def written(thing: object, *, where: str) -> dict[str, Any]:
@@ -120,127 +137,28 @@ def written(thing: object, *, where: str) -> dict[str, Any]:
     Raises:
         ConfigError: a value is an object that plain data cannot hold.
     """
-    hints = _hints(type(thing))
+    kind: type = type(thing)
+    hints = _hints(kind)
     rows: dict[str, Any] = {}
-    for name, field in option_fields(type(thing)).items():
+    for name, field in option_fields(kind).items():
         value = _canonical(getattr(thing, name), hints.get(name, Any), f"{where}: {name}")
         if not _is_default(field, value):
             rows[name] = _plain(value, f"{where}: {name}")
     return rows
 
 
-def stage_from_table(table: Mapping[str, object]) -> Stage:
-    """The stage that a config table describes: ``stage`` names it, the rest are its options.
-
-    ``stage`` is a registered name, or ``"package.module:attribute"`` of a stage class or of a function
-    decorated with ``@stage``. Naming an attribute imports its module: a config is code to be trusted.
-
-    Raises:
-        ConfigError: the name, an option, or a value is wrong.
-    """
-    reference = stage_reference(table)
-    found = _found(reference)
-    options = {name: value for name, value in table.items() if name != "stage"}
-    where = str(options.get("name", reference))
-    if not isinstance(found, type):
-        return _ready_made(found, options, reference)
-    if options and not is_dataclass(found):
-        raise ConfigError(
-            f"stage {reference!r} is no dataclass, so a config cannot give it {', '.join(options)}."
-        )
-    made = _constructed(found, checked(found, options, where=where), where)
-    if not isinstance(made, Stage):
-        raise ConfigError(f"{reference!r} makes {made!r}, which is no stage.")
-    return made
-
-
-def stage_reference(table: Mapping[str, object]) -> str:
-    """The ``stage`` entry of a config table.
-
-    Raises:
-        ConfigError: there is none, or it is no text.
-    """
-    reference = table.get("stage")
-    if not isinstance(reference, str):
-        raise ConfigError(f'a [[stages]] table needs stage = "<name>"; this one has {sorted(table)}.')
-    return reference
-
-
-def table_name(table: Mapping[str, object]) -> str:
-    """What the stage of a config table will be called in its pipeline."""
-    if "name" in table:
-        return str(table["name"])
-    reference = stage_reference(table)
-    if ":" not in reference:
-        return reference
-    found = _found(reference)
-    default = option_fields(found).get("name") if isinstance(found, type) else None
-    return str(default.default if default else getattr(found, "name", reference))
-
-
-def table_from_stage(stage: Stage) -> dict[str, Any]:
-    """The inverse of ``stage_from_table``, with the options that differ from their defaults.
-
-    Raises:
-        ConfigError: the stage cannot be found again by name, or holds an object.
-    """
-    if isinstance(stage, FunctionStage):
-        return {"stage": _reference(stage, stage.import_string, stage.name)}
-    kind = type(stage)
-    if not is_dataclass(kind) and inspect.signature(kind).parameters:
-        raise ConfigError(
-            f"stage {stage.name!r} cannot be written to a config: {kind.__name__} is no dataclass, "
-            "so its options are not known. Make it one."
-        )
-    reference = _reference(kind, f"{kind.__module__}:{kind.__qualname__}", stage.name)
-    return {"stage": reference, **written(stage, where=stage.name)}
-
-
-def _found(reference: str) -> Any:
-    """What a registered name or an import string stands for."""
-    if ":" in reference:
-        return registry.load(reference, what="a stage given")
-    return registry.resolve("stage", reference)
-
-
-def _ready_made(found: object, options: Mapping[str, object], reference: str) -> Stage:
-    if not isinstance(found, Stage):
-        raise ConfigError(
-            f"{reference!r} is {found!r}, which is no stage. Functions need @autotag.stage(...)."
-        )
-    if options:
-        raise ConfigError(
-            f"stage {reference!r} is ready made and takes no options, not {', '.join(options)}."
-        )
-    return found
-
-
-def _constructed(kind: type, options: Mapping[str, object], where: str) -> object:
-    try:
-        return kind(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _reference(target: object, import_string: str, name: str) -> str:
-    """The registered name of a stage's class or function, else its import string."""
-    for registered in registry.names("stage"):
-        if registry.import_string("stage", registered) == import_string:
-            return registered
-    module, _, attribute = import_string.partition(":")
-    if module == "__main__" or getattr(sys.modules.get(module), attribute, None) is not target:
-        raise ConfigError(
-            f"stage {name!r} cannot be written to a config: {import_string} cannot be imported elsewhere. "
-            "Put it at the top level of a module, where a config names it as "
-            'stage = "package.module:attribute", or register it as an entry point in "autotag.stages".'
-        )
-    return import_string
-
-
+@cache
 def _hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass; what exists for type checkers only stands for some class."""
-    names = _Names(vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {})
-    return get_type_hints(kind, localns=names)
+    """The annotations of a dataclass and of what it inherits, each read with the names of its own module.
+
+    What exists for type checkers only stands for some class.
+    """
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        annotations = {"__annotations__": inspect.get_annotations(base), "__module__": base.__module__}
+        names = _Names(vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {})
+        hints |= get_type_hints(type(base.__name__, (), annotations), localns=names)
+    return hints
 
 
 def _is_default(field: Field[Any], value: object) -> bool:
@@ -251,6 +169,36 @@ def _is_default(field: Field[Any], value: object) -> bool:
     else:
         return False
     return type(default) is type(value) and bool(default == value)
+
+
+def _fitting(value: object, hint: Any, where: str) -> Any:
+    """The value as the hinted type.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    try:
+        return _converted(value, hint)
+    except _Mismatch:
+        near = _near_miss(value, hint)
+        raise ConfigError(f"{where} = {shown(value)} does not fit; it takes {_words(hint)}.{near}") from None
+
+
+def _near_miss(value: object, hint: Any) -> str:
+    """The choice that a text, or one among many, was meant to be, if the option takes choices."""
+    choices = [choice for choice in _choices(hint) if isinstance(choice, str)]
+    given = _entries(value) if _is_many(value) else [value]
+    wrong = [entry for entry in given if isinstance(entry, str) and entry not in choices]
+    near = suggestion(wrong[0], choices) if wrong and choices else ""
+    return f" {near}" if near.startswith("Did") else ""
+
+
+def _choices(hint: Any) -> list[Any]:
+    """What the ``Literal`` parts of an annotation name."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return list(arguments)
+    return [choice for argument in arguments for choice in _choices(argument)]
 
 
 def _converted(value: object, hint: Any) -> Any:
@@ -272,13 +220,20 @@ def _single(value: object, kind: Any, arguments: Sequence[Any]) -> Any:
     """One value that is neither a union nor a container."""
     if kind in {Path, PathLike}:
         return Path(_required(value, isinstance(value, str | PathLike)))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind in _NUMBERS:
+        return _number(value, kind)
     if kind in _SCALARS:
-        return _required(value, isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+        return _required(value, isinstance(value, kind))
     if kind is Literal:
         return _required(value, value in [choice for choice in arguments if type(choice) is type(value)])
     return _required(value, kind in {Any, object} or not _is_plain(value))
+
+
+def _number(value: object, kind: Any) -> Any:
+    try:
+        return kind(_required(value, isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool)))
+    except OverflowError:  # a whole number that no float is near to
+        raise _Mismatch from None
 
 
 def _required(value: object, fits: bool) -> Any:
@@ -288,7 +243,7 @@ def _required(value: object, fits: bool) -> Any:
 
 
 def _one_of(value: object, hints: Sequence[Any]) -> Any:
-    if NoneType in hints and (value is None or value == NONE):
+    if NoneType in hints and (value is None or (isinstance(value, str) and value == NONE)):
         return None
     for hint in hints:
         try:
@@ -306,26 +261,38 @@ def _mapping(value: object, arguments: Sequence[Any]) -> dict[Any, Any]:
 
 
 def _tuple(value: object, arguments: Sequence[Any]) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise _Mismatch
+    entries = _entries(value)
     if not arguments or arguments[-1] is Ellipsis:
-        hints: Sequence[Any] = [arguments[0] if arguments else Any] * len(value)
+        hints: Sequence[Any] = [arguments[0] if arguments else Any] * len(entries)
     else:
         hints = arguments
-    if len(hints) != len(value):
-        raise _Mismatch
-    return tuple(_converted(entry, hint) for entry, hint in zip(value, hints, strict=True))
+    if len(hints) != len(entries) or (hints is arguments and isinstance(value, AbstractSet)):
+        raise _Mismatch  # each place has a meaning, and a set has no places
+    return tuple(_converted(entry, hint) for entry, hint in zip(entries, hints, strict=True))
 
 
 def _collection(value: object, kind: type, arguments: Sequence[Any]) -> Any:
-    if not isinstance(value, list | tuple | set | frozenset):
+    entry_hint = arguments[0] if arguments else Any
+    return _MAKERS[kind](_converted(entry, entry_hint) for entry in _entries(value))
+
+
+def _entries(value: object) -> list[Any]:
+    """What a sequence holds, in order; what a set holds, sorted, so that its order is always the same."""
+    if not _is_many(value):
         raise _Mismatch
-    return _MAKERS[kind](_converted(entry, arguments[0] if arguments else Any) for entry in value)
+    listed: list[Any] = value.tolist() if hasattr(value, "tolist") else list(cast("Iterable[Any]", value))
+    return sorted(listed, key=str) if isinstance(value, set | frozenset) else listed
+
+
+def _is_many(value: object) -> bool:
+    """Whether it is a sequence or a set: of Python, or an array or column of NumPy or pandas."""
+    of_python = isinstance(value, Sequence | AbstractSet) and not isinstance(value, _TEXTS)
+    return of_python or (hasattr(value, "tolist") and len(getattr(value, "shape", ())) == 1)
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is of a type that TOML or JSON has, so that it cannot stand for an object."""
-    return value is None or isinstance(value, str | int | float | list | tuple | Mapping)
+    """Whether it is plain data, so that it cannot stand for an object."""
+    return value is None or isinstance(value, (*_TEXTS, Real, Mapping)) or _is_many(value)
 
 
 def _canonical(value: object, hint: Any, where: str) -> Any:

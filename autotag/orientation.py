@@ -45,8 +45,10 @@ def orientation(info: Mapping[Any, Any]) -> int:
 
 def exif_orientation(exif: bytes) -> int | None:
     """The orientation, 1 to 8, in an EXIF block (a TIFF directory), or None."""
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
+    start = 0
+    while exif.startswith(b"Exif\0\0", start):
+        start += 6
+    exif = exif[start:]
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return None

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 import numpy as np
 from PIL import Image
 
-from autotag import options, wiring
-from autotag.decoding import MAX_PIXELS
+from autotag import options, stage_tables, wiring
+from autotag.batch_sizes import BatchSize
+from autotag.decode_memory import KEPT_BYTES
 from autotag.engine import Engine, Run
 from autotag.errors import (
     ConfigError,
@@ -26,10 +27,11 @@ from autotag.errors import (
     WiringError,
     suggestion,
 )
-from autotag.fast_paths import check_plain
+from autotag.fast_paths import BY_TRIAL, check_plain
 from autotag.images import ReadImage, read_image, source_of
 from autotag.models.catalog import check_model
 from autotag.models.device import check_placement, choose_device
+from autotag.ranges import check_count
 from autotag.records import Result
 from autotag.sample_views import make_views
 from autotag.stream_stats import READ, Meter, StreamStats
@@ -51,6 +53,14 @@ BROKEN_AFTER = 8
 _BATCH_ON_CPU = 16
 _BATCH_ON_GPU = 64
 _MOST_DECODE_THREADS = 16
+_MOST = {
+    "batch_size": 65_536,
+    "decode_ahead": 1_000_000,
+    "decode_size": 65_536,
+    "decode_threads": 512,
+    "max_pixels": 2**40,
+}
+"""Settings that are numbers, and the largest that a machine can be expected to work with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +89,14 @@ class Pipeline:
         decode_threads: threads that read images; ``"auto"`` is one per core, at most 16.
         decode_ahead: images read beyond the batch in hand; ``"auto"`` is one batch.
         allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
-        max_pixels: larger pictures are refused.
+        allow_truncated: whether what can be read of an image file that ends too early is kept; its result
+            then is ``truncated``.
+        max_pixels: larger pictures are refused; ``"auto"`` is what ``autotag.images.read_image`` says.
         plain: names of fast paths to switch off, or ``"all"``; see ``autotag.fast_paths``.
+        deterministic: whether nothing is chosen by trial, neither batch sizes nor layouts of weights, so that
+            the same images in the same order give the same results to the last digit, on one machine with
+            the same versions and as many threads. It costs what the trials would have gained. A stage that
+            runs out of memory still gets fewer images at once.
 
     Raises:
         WiringError: the stages do not fit together in this order, or need an encoder that is not there.
@@ -100,8 +116,10 @@ class Pipeline:
     decode_threads: int | Literal["auto"] = "auto"
     decode_ahead: int | Literal["auto"] = "auto"
     allow_urls: bool = False
-    max_pixels: int = MAX_PIXELS
+    allow_truncated: bool = False
+    max_pixels: int | Literal["auto"] = "auto"
     plain: tuple[str, ...] = ()
+    deterministic: bool = False
     _engine: Engine = field(init=False, repr=False, default_factory=Engine)
 
     def __post_init__(self) -> None:
@@ -123,10 +141,11 @@ class Pipeline:
             StageError: a stage failed on it.
             ModelUnavailableError: on first use, weights are missing.
             PipelineClosedError: after ``close()``.
+            ForkedProcessError: models were used before this process was forked.
         """
         self.load()
         run = Run(self._batch_size(), self._engine.meter(readers=1, overlapping=False))
-        read = self._reader(run.meter)(image, lambda _pixels: None)
+        read = self._reader(run.meter)(image, lambda _size: None)
         start = partial(partial, self._engine.start, run=run)
         outcome = next(self._engine.outcomes([read], run, start))
         if isinstance(outcome, StageError):
@@ -157,7 +176,8 @@ class Pipeline:
                 that is slow to read holds up no other.
 
         Raises:
-            ConfigError: ``on_error`` or ``images`` is neither of these; raised here, not on iteration.
+            ConfigError: ``on_error`` or ``images`` is neither of these, or a deterministic pipeline is to
+                give results out of order; raised here, not on iteration.
             ImageReadError: while iterating under ``"raise"``: an image cannot be read.
             StageError: while iterating under ``"raise"``: a stage failed on an image.
             StageBrokenError: while iterating under ``"record"``: a stage failed on 8 images in a row,
@@ -168,6 +188,8 @@ class Pipeline:
             raise ConfigError(
                 f"unknown on_error {on_error!r}. {suggestion(str(on_error), ['raise', 'record'])}"
             )
+        if self.deterministic and not ordered:
+            raise ConfigError("a deterministic pipeline gives results in order; leave ordered=False out.")
         self._engine.check_open()
         outcomes = self._stream(_several(images), ordered=ordered)
         return _recorded(outcomes) if on_error == "record" else _raising(outcomes)
@@ -183,9 +205,9 @@ class Pipeline:
             ModelUnavailableError: weights are neither on this machine nor to be had.
             ModelLoadError: weights are there but do not load.
             PipelineClosedError: after ``close()``.
+            ForkedProcessError: models were used before this process was forked.
         """
-        sizes = dict(self.stage_batch_sizes)
-        self._engine.load(self.stages, sizes, self._make_pool)
+        self._engine.load(self.stages, self._size_of, self._make_pool)
 
     def close(self) -> None:
         """Frees the models, once the batch in hand is done. A closed pipeline stays closed."""
@@ -216,17 +238,14 @@ class Pipeline:
         Raises:
             ConfigError: a stage cannot be found again by name, or a model was given as an object.
         """
-        stages = [options.table_from_stage(stage) for stage in self.stages]
+        stages = [stage_tables.table_from_stage(stage) for stage in self.stages]
         return {**options.written(self, where="the pipeline"), "stages": stages}
 
     def _check_settings(self) -> None:
-        settings = {name: getattr(self, name) for name in options.option_fields(type(self))}
-        fit = options.checked(type(self), settings, where="the pipeline")
-        for name, value in settings.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ConfigError(f"the pipeline: {name} = {value} is too small; the least is 1.")
-        for name in settings.keys() & {"plain", "stage_batch_sizes"}:
-            object.__setattr__(self, name, fit[name])
+        options.convert_options(self, where="the pipeline")
+        for name, most in _MOST.items():
+            if isinstance(value := getattr(self, name), int):
+                check_count(f"the pipeline: {name}", value, most=most)
         self._check_stage_batch_sizes()
         check_plain(self.plain)
         if self.decode == "exact" and isinstance(self.decode_size, int):
@@ -245,10 +264,10 @@ class Pipeline:
         for name, size in self.stage_batch_sizes.items():
             if name not in names:
                 raise UnknownNameError("stage of this pipeline:", name, names)
-            if size < 1:
-                raise ConfigError(
-                    f"the pipeline: stage_batch_sizes.{name} = {size} is too small; the least is 1."
-                )
+            check_count(f"the pipeline: stage_batch_sizes.{name}", size, most=_MOST["batch_size"])
+
+    def _size_of(self, stage: str) -> BatchSize:
+        return BatchSize(self.stage_batch_sizes.get(stage), searches=not self.deterministic)
 
     def _make_pool(self) -> ModelPool:
         from autotag.models.pool import ModelPool
@@ -260,7 +279,8 @@ class Pipeline:
     def _switched_off(self) -> frozenset[str]:
         """The fast paths that are not used."""
         exact = ("views",) if self.decode == "exact" else ()
-        return check_plain((*self.plain, *exact))
+        by_trial = BY_TRIAL if self.deterministic else ()
+        return check_plain((*self.plain, *exact, *by_trial))
 
     def _stream(self, images: Iterable[ImageInput], *, ordered: bool) -> Iterator[Outcome]:
         """Per image its size in pixels and what became of it."""
@@ -278,6 +298,7 @@ class Pipeline:
             read_image,
             target_size=self._target_size(),
             allow_urls=self.allow_urls,
+            allow_truncated=self.allow_truncated,
             max_pixels=self.max_pixels,
         )
         makers = {} if "views" in self._switched_off() else self._engine.view_makers
@@ -381,10 +402,10 @@ def _read(
     """
     waited = 0.0
 
-    def reserve_timed(pixels: int) -> None:
+    def reserve_timed(size: int) -> None:
         nonlocal waited
         before = time.perf_counter()
-        reserve(pixels)
+        reserve(size)
         waited += time.perf_counter() - before
 
     started = time.perf_counter()
@@ -395,7 +416,7 @@ def _read(
         raise ImageReadError(source_of(image), "there is too little memory for it") from error
     finally:
         meter.add(READ, 1, time.perf_counter() - started - waited)
-    reserve(found.image.width * found.image.height)
+    reserve(found.image.width * found.image.height * KEPT_BYTES + sum(view.nbytes for view in views.values()))
     return replace(found, views=views) if views else found
 
 

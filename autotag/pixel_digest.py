@@ -40,8 +40,9 @@ def pixel_digest(content: bytes) -> str:
 def _jpeg(content: bytes) -> Iterator[bytes | memoryview]:
     found = jpeg_file.segments(content)
     yield _orientation(jpeg_file.exif_in(found))
+    index = jpeg_file.multi_picture_index(found)  # holds the size of the whole picture, metadata included
     for part in found:
-        if part.marker not in _JPEG_METADATA:
+        if part.marker not in _JPEG_METADATA and part is not index:
             yield content[part.start : part.end]
     yield memoryview(content)[found[-1].end if found else 2 :]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from autotag.options import convert_options
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -103,6 +105,9 @@ class CaptionOptions:
     seed: int = 0
     beam_scores: Literal["log_probabilities", "logits"] = "log_probabilities"
 
+    def __post_init__(self) -> None:
+        convert_options(self, where="CaptionOptions")
+
 
 @dataclass(frozen=True, slots=True)
 class KeyphraseOptions:
@@ -122,6 +127,9 @@ class KeyphraseOptions:
     top_n: int = 5
     diversity: float | None = None
     stop_words: str | tuple[str, ...] | None = "english"
+
+    def __post_init__(self) -> None:
+        convert_options(self, where="KeyphraseOptions")
 
 
 @runtime_checkable

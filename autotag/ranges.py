@@ -1,13 +1,25 @@
-"""Checks of option values, made when a thing is built."""
+"""Checks of option values, made when a thing is built, and how messages show such values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from autotag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_MOST_SHOWN = 200  # characters
+
+
+def shown(value: object) -> str:
+    """Return the value as Python writes it, cut short where that would fill the screen."""
+    try:
+        written = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return f"a number of about {cast('int', value).bit_length() * 3 // 10:,} digits"
+    return written if len(written) <= _MOST_SHOWN else f"{written[:_MOST_SHOWN]}..."
 
 
 def check_count(option: str, value: object, *, least: int = 1, most: int | None = None) -> None:
@@ -19,7 +31,7 @@ def check_count(option: str, value: object, *, least: int = 1, most: int | None 
     allowed = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
-        raise ConfigError(f"{option} is {value!r}; allowed: {allowed}")
+        raise ConfigError(f"{option} is {shown(value)}; allowed: {allowed}")
 
 
 def check_number(
@@ -36,7 +48,7 @@ def check_number(
         bound = f"a number {'above' if above else 'from'} {least:g}" + (
             "" if most is None else f" to {most:g}"
         )
-        raise ConfigError(f"{option} is {value!r}; allowed: {bound}")
+        raise ConfigError(f"{option} is {shown(value)}; allowed: {bound}")
 
 
 def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
@@ -46,4 +58,4 @@ def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
         ConfigError: naming the option, the value and the choices.
     """
     if value not in choices:
-        raise ConfigError(f"{option} is {value!r}; allowed: {', '.join(map(repr, choices))}")
+        raise ConfigError(f"{option} is {shown(value)}; allowed: {', '.join(map(repr, choices))}")

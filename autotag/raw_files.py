@@ -30,8 +30,6 @@ RAW_SUFFIXES = frozenset(
 _LEAST_PREVIEW = 448  # pixels of the shortest side; smaller ones are made for a camera's own screen
 _TURNED = {3: 3, 5: 8, 6: 6}  # LibRaw's way to say how a camera was held -> that of EXIF
 
-Decoded = tuple[Image.Image, tuple[int, int]]
-
 
 def is_raw(name: str) -> bool:
     """Whether a file's extension is that of a RAW format."""
@@ -47,9 +45,9 @@ def decode_raw(
     encoded: bytes,
     source: str,
     *,
-    decode_jpeg: Callable[[bytes], Decoded],
+    decode_jpeg: Callable[[bytes], Image.Image],
     check_size: Callable[[tuple[int, int]], None],
-) -> Decoded:
+) -> tuple[Image.Image, tuple[int, int]]:
     """Upright RGB pixels, and the width and height of the upright photograph.
 
     The embedded JPEG preview is taken if it is large enough, for it is what the camera made of the scene;
@@ -75,8 +73,7 @@ def decode_raw(
             check_size(size)
             preview = _preview(raw)
             if preview is not None:
-                pixels, _ = decode_jpeg(preview)
-                return _as_held(pixels, size, turned), size
+                return _as_held(decode_jpeg(preview), size, turned), size
             developed = raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
             return Image.fromarray(developed), size
     except rawpy.LibRawError as error:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Input = TypeVar("Input")
 Read = TypeVar("Read")
 
-PIXELS_AHEAD = 256_000_000
-"""Pixels of images that wait to be taken: about a gigabyte, as Pillow keeps four bytes for each."""
+BYTES_AHEAD = 2**30
+"""Bytes of images that are decoded or wait to be taken, with what their codecs keep meanwhile."""
 
 _LOOK_UP = 0.1  # seconds after which an idle thread looks whether the consumer's thread is still there
 
@@ -31,7 +31,7 @@ class _Slot(Generic[Input, Read]):
     """One input on its way."""
 
     taken: Input | None
-    pixels: int = 0
+    size: int = 0
     done: bool = False
     outcome: Read | ImageReadError | None = None
     failure: BaseException | None = None
@@ -50,12 +50,12 @@ class ReadAhead(Generic[Input, Read]):
 
     Args:
         inputs: may be endless.
-        read: called in a thread with an input and a function that it tells how many pixels it is about to
-            decode, which waits until there is room, and in the end how many it keeps. The next image in
+        read: called in a thread with an input and a function that it tells how many bytes it is about to
+            take, which waits until there is room, and in the end how many it keeps. The next image in
             line never waits, so one that is larger than all the room is read too.
         workers: threads, at least 1.
         ahead: inputs taken beyond what was taken out, at least 1.
-        pixels: room for decoded pixels that wait to be taken out.
+        room: bytes for reads under way and for those that wait to be taken out.
         ordered: whether reads come out in the order of the inputs, or as they are done.
 
     Attributes:
@@ -69,7 +69,7 @@ class ReadAhead(Generic[Input, Read]):
         *,
         workers: int,
         ahead: int,
-        pixels: int = PIXELS_AHEAD,
+        room: int = BYTES_AHEAD,
         ordered: bool = True,
     ) -> None:
         self.error: Exception | None = None
@@ -77,7 +77,7 @@ class ReadAhead(Generic[Input, Read]):
         self._read = read
         self._workers = workers
         self._ahead = ahead
-        self._pixels = pixels
+        self._most_bytes = room
         self._ordered = ordered
         self._ended = self._closed = False
         self._held = 0
@@ -99,7 +99,7 @@ class ReadAhead(Generic[Input, Read]):
             if slot is None:
                 return None
             self._slots.remove(slot)
-            self._held -= slot.pixels
+            self._held -= slot.size
             self._room.notify_all()
         if slot.failure is not None:
             raise slot.failure
@@ -201,19 +201,21 @@ class ReadAhead(Generic[Input, Read]):
                 self._idle -= 1
             return self._unread.popleft()
 
-    def _reserve(self, slot: _Slot[Input, Read], pixels: int) -> None:
+    def _reserve(self, slot: _Slot[Input, Read], size: int) -> None:
         with self._room:
-            while not (pixels <= slot.pixels or self._has_room(slot, pixels)):
+            while not (size <= slot.size or self._has_room(slot, size)):
                 if self._closed or not self._consumer.is_alive():
                     raise _DroppedError
                 self._room.wait(_LOOK_UP)
-            self._held += pixels - slot.pixels
-            slot.pixels = pixels
+            self._held += size - slot.size
+            slot.size = size
             self._room.notify_all()
 
-    def _has_room(self, slot: _Slot[Input, Read], pixels: int) -> bool:
-        others = self._held - slot.pixels
-        return not others or others + pixels <= self._pixels or (bool(self._slots) and slot is self._slots[0])
+    def _has_room(self, slot: _Slot[Input, Read], size: int) -> bool:
+        others = self._held - slot.size
+        return (
+            not others or others + size <= self._most_bytes or (bool(self._slots) and slot is self._slots[0])
+        )
 
 
 def _one_by_one(inputs: Iterable[Input]) -> Generator[Input, None, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
+
+_DECIMALS = 6
+
+TRUNCATED = "truncated"
+"""The key in a result's extras under which True says that the image file ends too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,9 @@ class Tag:
         return replace(self, score=score, scores={**self.scores, by: score})
 
 
+Scored = TypeVar("Scored", Caption, Tag)
+
+
 @dataclass(slots=True)
 class Sample:
     """One image on its way through the stages: a workbench that stages write in place.
@@ -141,16 +149,26 @@ class Result:
         """The best caption, or an empty string when there is none."""
         return self.captions[0].text if self.captions else ""
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the image file ends too early, so that the models saw only a part of the picture."""
+        return self.extras.get(TRUNCATED) is True
+
     @classmethod
     def from_sample(cls, sample: Sample) -> Result:
-        """The plain data of a sample that went through every stage."""
+        """The plain data of a sample that went through every stage; scores keep six decimals.
+
+        Further digits are noise of float32, which differs with the batch.
+        """
         return cls(
             source=sample.source,
             size=sample.size,
-            captions=tuple(sample.captions),
-            detections=tuple(sample.detections),
-            tags=tuple(sample.tags),
-            rankings={name: tuple(tags) for name, tags in sample.rankings.items()},
+            captions=tuple(map(_rounded, sample.captions)),
+            detections=tuple(
+                replace(found, score=round(float(found.score), _DECIMALS)) for found in sample.detections
+            ),
+            tags=tuple(map(_rounded, sample.tags)),
+            rankings={name: tuple(map(_rounded, tags)) for name, tags in sample.rankings.items()},
             prompt=sample.prompt,
             extras=dict(sample.extras),
         )
@@ -191,3 +209,10 @@ class Result:
             "extras": dict(self.extras),
             "error": self.error,
         }
+
+
+def _rounded(scored: Scored) -> Scored:
+    """The caption or tag with scores of six decimals."""
+    score = None if scored.score is None else round(float(scored.score), _DECIMALS)
+    scores = {stage: round(float(one), _DECIMALS) for stage, one in scored.scores.items()}
+    return replace(scored, score=score, scores=scores)

@@ -7,6 +7,7 @@ import os
 import zipfile
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import has_magic, iglob
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images import IMAGE_SUFFIXES, find_images, is_hidden
+from autotag.metadata.safe_files import lies_in
 from autotag.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from autotag.images import ImageInput
 
 _ZIP_FILE_BYTES = 2**31
+_ZIP_ANY_RATIO = 2**26  # bytes up to which a file in an archive may be packed as well as it likes
+_ZIP_RATIO = 100  # pictures are packed already; a plain BMP of one colour is not worth gigabytes of memory
 _logger = logging.getLogger("autotag")
 
 
@@ -64,6 +68,12 @@ class Album:
         files = (photo.path for photo in self.photos() if photo.path is not None)
         return frozenset(os.path.realpath(path) for path in files if path.is_symlink())
 
+    def linked_folders(self) -> tuple[Path, ...]:
+        """Return the folders of photographs that only links lead to, resolved, as they are outside."""
+        folders = {photo.path.parent for photo in self.photos() if photo.path is not None}
+        real = sorted({Path(os.path.realpath(folder)) for folder in folders})
+        return tuple(folder for folder in real if not lies_in(folder, self.root))
+
     def photo(self, name: str) -> Photo:
         """A photograph by its name."""
         if self.is_archive:
@@ -88,17 +98,31 @@ class ZipImage:
         """The whole file, or its first ``size`` bytes.
 
         Raises:
-            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack.
+            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack; or the
+                file unpacks to far more than pictures do.
         """
         try:
             with zipfile.ZipFile(self._archive) as archive, archive.open(self._inner) as file:
+                _check_ratio(archive.getinfo(self._inner))
                 return file.read(size if size >= 0 else _ZIP_FILE_BYTES)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, KeyError) as error:
             raise OSError(f"the archive cannot be read: {error}") from error
 
 
+def _check_ratio(packed: zipfile.ZipInfo) -> None:
+    """Refuse a file that is tiny in the archive and large outside; no more than it says is ever unpacked."""
+    if packed.file_size > max(_ZIP_ANY_RATIO, _ZIP_RATIO * packed.compress_size):
+        raise OSError(
+            f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, which no picture does"
+        )
+
+
 def find_album(
-    sources: Sequence[str | os.PathLike[str]], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
 ) -> Album:
     """The album that a user means.
 
@@ -108,6 +132,7 @@ def find_album(
         include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
             match one.
         exclude: likewise of what to leave out.
+        follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:
         ConfigError: sources that do not go together, an archive that is none, or nothing found.
@@ -119,16 +144,21 @@ def find_album(
     if len(paths) == 1 and paths[0].suffix.lower() == ".zip" and paths[0].is_file():
         return _zip_album(paths[0], include, exclude)
     if len(paths) == 1 and paths[0].is_dir():
-        return _folder_album(paths[0], include, exclude)
-    return _listed_album(paths, include, exclude)
+        return _folder_album(paths[0], include, exclude, follow_symlinks=follow_symlinks)
+    return _listed_album(paths, include, exclude, follow_symlinks=follow_symlinks)
 
 
-def _folder_album(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+def _folder_album(
+    folder: Path, include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - what is journalled holds in any working folder
     start = len(os.path.join(folder, ""))  # noqa: PTH118
 
     def find() -> Iterator[Photo]:
-        for path in _with_readable_raw(find_images(folder, include=include, exclude=exclude, raw=True)):
+        found = find_images(
+            folder, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+        )
+        for path in _with_readable_raw(found):
             yield Photo(path.as_posix()[start:], path, path)
 
     return Album(folder, folder.resolve(), False, find)
@@ -146,9 +176,12 @@ def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
             _logger.warning("RAW files such as %s are left out; they need: pip install 'autotag[raw]'", path)
 
 
-def _listed_album(paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Album:
+def _listed_album(
+    paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
     is_list = any(map(os.path.lexists, paths)) and len(paths) > 1
-    found = ([path] if is_list and _is_gone(path) else _files(path, include, exclude) for path in paths)
+    pictures = partial(_files, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    found = ([path] if is_list and _is_gone(path) else pictures(path) for path in paths)
     files = list(dict.fromkeys(chain.from_iterable(found)))
     if not files:
         raise ConfigError(f"no image found in {', '.join(map(str, paths))}.")
@@ -168,7 +201,9 @@ def _is_gone(path: Path) -> bool:
     return is_picture and not os.path.lexists(path)
 
 
-def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Path]:
+def _files(
+    path: Path, *, include: Sequence[str], exclude: Sequence[str], follow_symlinks: bool
+) -> Iterator[Path]:
     """The pictures that one of several sources stands for."""
     if path.suffix.lower() == ".zip" and path.is_file():
         raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
@@ -179,7 +214,10 @@ def _files(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterat
         if not pictures:
             raise ImageReadError(str(path), "no picture fits this pattern")
         return iter(pictures)
-    return _with_readable_raw(find_images(path, include=include, exclude=exclude, raw=True))
+    found_here = find_images(
+        path, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+    )
+    return _with_readable_raw(found_here)
 
 
 def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:

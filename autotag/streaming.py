@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autotag.errors import ImageReadError, StageError
+from autotag.decode_memory import KEPT_BYTES
+from autotag.errors import ForkedProcessError, ImageReadError, StageError
 from autotag.images import ReadImage
-from autotag.reading_ahead import PIXELS_AHEAD, ReadAhead
+from autotag.reading_ahead import BYTES_AHEAD, ReadAhead
 from autotag.stream_stats import CONSUMER, READ
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from autotag.engine import Engine, Run
     from autotag.images import ImageInput
     from autotag.records import Result, Sample
+
+BATCH_BYTES = BYTES_AHEAD // 4
+"""Bytes of pixels at which a batch is full; three batches are there at once at most."""
 
 _IN_FLIGHT = 2  # batches, where the head has a thread of its own
 
@@ -50,7 +55,7 @@ class _Batch:
     """Images that go through the stages together, and those among them that could not be read."""
 
     reads: list[ReadImage | ImageReadError] = field(default_factory=list)
-    pixels: int = 0
+    size: int = 0
     head: Future[list[Sample]] | None = None
 
     @property
@@ -60,14 +65,18 @@ class _Batch:
     def add(self, read: ReadImage | ImageReadError) -> None:
         self.reads.append(read)
         if isinstance(read, ReadImage):
-            self.pixels += read.image.width * read.image.height
+            self.size += read.image.width * read.image.height * KEPT_BYTES
 
 
 def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Reading) -> Iterator[Outcome]:
     """Per image what became of it; what ``inputs`` raises comes last.
 
     However it ends, no thread is left.
+
+    Raises:
+        ForkedProcessError: it is gone on with in a forked copy of the process, which has none of its threads.
     """
+    process = os.getpid()
     run.meter.start()
     reads = ReadAhead(
         inputs, reading.read, workers=reading.workers, ahead=reading.ahead, ordered=reading.ordered
@@ -79,8 +88,9 @@ def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Read
             finally:
                 run.stopped.set()
     finally:
-        reads.close()
-        run.meter.end()
+        if os.getpid() == process:
+            reads.close()
+            run.meter.end()
     if reads.error is not None:
         raise reads.error
 
@@ -92,11 +102,13 @@ def _head_thread(engine: Engine) -> Iterator[ThreadPoolExecutor | None]:
         yield None
         return
     executor = ThreadPoolExecutor(1, thread_name_prefix="autotag-models")
+    process = os.getpid()
     try:
         yield executor
     finally:
         own = threading.current_thread().name.startswith("autotag-models")  # by the garbage collector
-        executor.shutdown(wait=not own, cancel_futures=True)
+        if os.getpid() == process:
+            executor.shutdown(wait=not own, cancel_futures=True)
 
 
 class _Stream:
@@ -116,6 +128,7 @@ class _Stream:
         self._run = run
         self._head_thread = head_thread
         self._ordered = ordered
+        self._process = os.getpid()
         self._collecting = _Batch()
         self._in_flight: deque[_Batch] = deque()
         self._first_of_head, self._first_of_tail = engine.first_steps()
@@ -165,7 +178,7 @@ class _Stream:
         return batch
 
     def _is_full(self) -> bool:
-        return len(self._collecting.reads) >= self._run.batch_size or self._collecting.pixels >= PIXELS_AHEAD
+        return len(self._collecting.reads) >= self._run.batch_size or self._collecting.size >= BATCH_BYTES
 
     def _look(self) -> None:
         """Counts what waits in front of the readers and of the models."""
@@ -204,4 +217,6 @@ class _Stream:
             self._run.meter.count(failed=isinstance(outcome, ImageReadError | StageError))
             before = time.perf_counter()
             yield size, outcome
+            if os.getpid() != self._process:
+                raise ForkedProcessError
             self._run.meter.add(CONSUMER, 1, time.perf_counter() - before)

@@ -31,6 +31,8 @@ _TYPE_SIZES = {
     18: 8,
 }
 _ORIENTATION = 274
+_PLACES = ((273, 279), (324, 325))  # offsets and sizes of strips, and of tiles
+_MOST_FILLING = 2**20
 _SINGLE_VALUE_TAGS = frozenset(
     (256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332, 512, 513, 514, 515, 531)
 )
@@ -64,12 +66,30 @@ class _Layout:
         return struct.pack(self.order + self.pointer, value)
 
 
-def first_page(tiff: bytes) -> tuple[bytes, int]:
+class PixelsCutShortError(ValueError):
+    """A TIFF says that its pixels lie behind its end.
+
+    Attributes:
+        missing: bytes from its end to theirs.
+    """
+
+    def __init__(self, missing: int) -> None:
+        self.missing = missing
+        super().__init__(f"truncated: pixels lie up to {missing} bytes behind the end")
+
+
+def first_page(tiff: bytes, *, allow_truncated: bool = False) -> tuple[bytes, int]:
     """The file with a directory of its first page only, and that page's orientation, 1 to 8.
 
     The orientation tag itself is left out, so the pixels decode as they are stored.
 
+    Args:
+        tiff: the file.
+        allow_truncated: put zeros, up to a megabyte, where pixels lie behind the end of the file. What is put
+            behind them, the directory, would be taken for pixels otherwise.
+
     Raises:
+        PixelsCutShortError: pixels lie behind the end of the file.
         ValueError: there is no whole directory.
     """
     layout = _layout(tiff)
@@ -80,7 +100,11 @@ def first_page(tiff: bytes) -> tuple[bytes, int]:
     except (struct.error, OverflowError) as error:
         raise ValueError("the TIFF directory is cut short") from error
     turned = _orientation(entries.pop(_ORIENTATION, None), layout)
-    padding = bytes(len(tiff) % 2)
+    missing = _end_of_pixels(tiff, entries, layout) - len(tiff)
+    if missing > 0 and not allow_truncated:
+        raise PixelsCutShortError(missing)
+    filling = min(max(missing, 0), _MOST_FILLING)
+    padding = bytes(filling + (len(tiff) + filling) % 2)
     directory = [
         layout.count.pack(len(entries)),
         *(entries[tag] for tag in sorted(entries)),
@@ -88,6 +112,29 @@ def first_page(tiff: bytes) -> tuple[bytes, int]:
     ]
     pointer = layout.number(len(tiff) + len(padding))
     return b"".join((tiff[:where], pointer, tiff[2 * where :], padding, *directory)), turned
+
+
+def _end_of_pixels(tiff: bytes, entries: dict[int, bytes], layout: _Layout) -> int:
+    """Where the last of the pixels ends, as offsets and sizes of strips or tiles say; 0 without them."""
+    ends = [0]
+    for offsets, sizes in _PLACES:
+        if offsets in entries and sizes in entries:
+            places = (_whole_numbers(tiff, entries[tag], layout) for tag in (offsets, sizes))
+            ends += [offset + size for offset, size in zip(*places, strict=False)]
+    return max(ends)
+
+
+def _whole_numbers(tiff: bytes, entry: bytes, layout: _Layout) -> tuple[int, ...]:
+    """The values of a packed directory entry; none if it holds something else."""
+    _, kind, count, field = layout.entry.unpack(entry)
+    letter = {3: "H", 4: "L", 16: "Q"}.get(kind)
+    if letter is None:
+        return ()
+    numbers = struct.Struct(f"{layout.order}{count}{letter}")
+    if numbers.size <= layout.pointer_size:
+        return numbers.unpack_from(field)
+    (offset,) = struct.unpack(layout.order + layout.pointer, field)
+    return numbers.unpack_from(tiff, offset)
 
 
 def _layout(tiff: bytes) -> _Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -10,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from autotag.bounded_files import named_path
 from autotag.broader_terms import broader_terms
 from autotag.clip_interrogator_lists import Part, clip_interrogator_labels
 from autotag.english import singular
@@ -235,10 +237,11 @@ def read_vocabulary(
         return given
     if isinstance(given, str) and given in BUNDLED:
         return Vocabulary.bundled(given, living_artists=living_artists)
-    if not Path(given).expanduser().exists():
+    path = named_path(given)
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that no file can have
         near = suggestion(str(given), BUNDLED)
         raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
-    return Vocabulary.from_file(Path(given).expanduser(), template=template)
+    return Vocabulary.from_file(path, template=template)
 
 
 @cache

@@ -6,6 +6,7 @@ import csv
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from autotag.bounded_files import read_bounded
 from autotag.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_MOST_BYTES = 256 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _BROADER = re.compile(r"(?:^|\s)<(?:\s|$)")
 
@@ -43,7 +45,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         ConfigError: the file cannot be read, or a line is not UTF-8.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, most=_MOST_BYTES)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     for number, line in enumerate(content.removeprefix(_BOM).splitlines(), 1):

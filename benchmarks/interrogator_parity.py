@@ -39,11 +39,12 @@ from safetensors.numpy import save_file
 
 import autotag
 from autotag.clip_interrogator_lists import PARTS, clip_interrogator_labels
-from autotag.label_matrix import FOLDER_VARIABLE, label_matrix
+from autotag.label_matrix import label_matrix
 from autotag.models.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool
 from autotag.records import Caption, Sample
 from autotag.stages import AssemblePrompt
+from autotag.user_cache import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     import argparse

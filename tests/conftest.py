@@ -20,14 +20,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SKIPPED = {
+    "weights": "needs full-size weights from the model hub; run with: pytest -m weights",
+    "slow": "takes minutes; run with: pytest -m slow",
+}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of full-size weights are skipped, and say how to run them, unless ``-m`` asks for them."""
-    if "weights" in config.getoption("-m"):
-        return
-    reason = "needs full-size weights from the model hub; run with: pytest -m weights"
-    for item in items:
-        if item.get_closest_marker("weights"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+    """Tests with these marks are skipped, and say how to run them, unless ``-m`` asks for them."""
+    for mark, reason in SKIPPED.items():
+        for item in items:
+            if mark not in config.getoption("-m") and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

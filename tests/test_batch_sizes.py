@@ -26,6 +26,11 @@ def test_a_batch_is_never_exceeded() -> None:
     assert BatchSize(64).of(8) == 8
 
 
+def test_without_a_search_whole_batches_go_through_whatever_the_time() -> None:
+    size = BatchSize(searches=False)
+    assert tried(size, lambda at_once: at_once, batches=6, count=16) == [16] * 6
+
+
 def test_the_fastest_size_is_found_and_kept() -> None:
     """Best at 4, as of a captioner on a CPU whose caches overflow."""
     seconds = {16: 1.5, 8: 1.3, 4: 1.0, 2: 1.05, 1: 2.0}

@@ -68,7 +68,7 @@ class TestPresets:
     @pytest.mark.parametrize("content", [b"encoder = ", b"\xff\xfe"])
     def test_a_file_that_is_no_toml_is_named(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "bad.toml").write_bytes(content)
-        with pytest.raises(ConfigError, match=r"bad\.toml' is no TOML file"):
+        with pytest.raises(ConfigError, match=r"bad\.toml' is not a TOML file"):
             load(tmp_path / "bad.toml")
 
 
@@ -93,6 +93,9 @@ class TestOverrides:
             ("decode_ahead", 4),
             ("allow_urls", True),
             ("max_pixels", 1000),
+            ("max_pixels", "auto"),
+            ("allow_truncated", True),
+            ("deterministic", True),
         ],
     )
     def test_every_setting_of_a_pipeline_can_be_given(self, setting: str, value: Any) -> None:
@@ -178,7 +181,7 @@ class TestParsing:
         parsed = parse_overrides(['caption_images.model=["blip-mini", "git-base"]'])
         pipeline = load("mini", **parsed)
         assert option(pipeline, "caption_images", "model") == ("blip-mini", "git-base")
-        with pytest.raises(ConfigError, match=r"is no TOML value.*stand in quotes"):
+        with pytest.raises(ConfigError, match=r"is not a TOML value.*stand in quotes"):
             parse_overrides(["caption_images.model=[blip-mini, git-base]"])
 
     @pytest.mark.parametrize("text", ["", "threshold=1", "filter_tags.threshold", ".a=1", "a.=1", "=1"])
@@ -188,7 +191,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("text", ["[1, 2", '"open', "{a = }"])
     def test_a_broken_toml_value_is_refused(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="is no TOML value"):
+        with pytest.raises(ConfigError, match="is not a TOML value"):
             parse_overrides([f"a.b={text}"])
 
 

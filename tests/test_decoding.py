@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from autotag.decoding import MAX_PIXELS, DecodeLimits, decode, without_broken_animation
+from autotag.decode_memory import MAX_PIXELS
+from autotag.decoding import DecodeLimits, decode, without_broken_animation
 from autotag.errors import ImageReadError
 
 NO_LIMITS = DecodeLimits()
@@ -56,7 +57,7 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "MPO"])
 def test_every_promised_format_is_read(kind: str) -> None:
-    image, size = decode(encoded(photograph(), kind), "photo", NO_LIMITS)
+    image, size, _ = decode(encoded(photograph(), kind), "photo", NO_LIMITS)
     assert image.mode == "RGB"
     assert image.size == size == (160, 120)
     assert difference(image, photograph()) < 10  # a GIF has 256 colours
@@ -79,7 +80,7 @@ def test_orientation_is_undone_in_pixels_and_size(kind: str, turned: int) -> Non
     exif = Image.Exif()
     exif[0x0112] = turned
     options: dict[str, Any] = {"tiffinfo": {274: turned}} if kind == "TIFF" else {"exif": exif}
-    image, size = decode(encoded(stored, kind, **options), "photo", NO_LIMITS)
+    image, size, _ = decode(encoded(stored, kind, **options), "photo", NO_LIMITS)
     assert image.size == size == (96, 64)
     assert difference(image, upright) < 6
 
@@ -89,7 +90,7 @@ def test_orientation_is_undone_in_pixels_and_size(kind: str, turned: int) -> Non
 def test_the_shortest_side_stays_at_least_twice_the_target_and_size_is_the_originals(
     kind: str, target: int
 ) -> None:
-    image, size = decode(encoded(photograph(1203, 801), kind), "photo", DecodeLimits(target_size=target))
+    image, size, _ = decode(encoded(photograph(1203, 801), kind), "photo", DecodeLimits(target_size=target))
     assert size == (1203, 801)
     assert min(image.size) >= min(2 * target, 801)
     assert image.size == size or min(image.size) <= 4 * target + 8
@@ -98,8 +99,8 @@ def test_the_shortest_side_stays_at_least_twice_the_target_and_size_is_the_origi
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_resampling_after_a_reduced_decode_differs_by_less_than_a_grey_level(kind: str) -> None:
     content = encoded(photograph(1600, 1200), kind, quality=90)
-    whole, _ = decode(content, "photo", NO_LIMITS)
-    reduced, _ = decode(content, "photo", DecodeLimits(target_size=96))
+    whole, *_ = decode(content, "photo", NO_LIMITS)
+    reduced, *_ = decode(content, "photo", DecodeLimits(target_size=96))
     assert reduced.width < whole.width / 2
     side = (128, 96)
     assert difference(whole.resize(side, 3), reduced.resize(side, 3)) < 1
@@ -109,7 +110,7 @@ def test_a_turned_jpeg_is_decoded_small_and_its_size_is_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(photograph(800, 400), "JPEG", exif=exif)
-    image, size = decode(content, "photo", DecodeLimits(target_size=50))
+    image, size, _ = decode(content, "photo", DecodeLimits(target_size=50))
     assert size == (400, 800)
     assert image.size == (100, 200)
 
@@ -147,7 +148,7 @@ ANIMATED = pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
 @ANIMATED
 def test_the_middle_frame_stands_for_an_animation(kind: str) -> None:
     frames = [two_colours(RED, BLUE), two_colours(GREEN, BLUE), two_colours(BLUE, RED)]
-    image, size = decode(animated(frames, kind), "loop", NO_LIMITS)
+    image, size, _ = decode(animated(frames, kind), "loop", NO_LIMITS)
     assert size == (16, 16)
     assert near(image, GREEN)
 
@@ -284,12 +285,74 @@ def test_what_is_there_of_a_file_that_ends_too_early_is_kept_on_request(
     original = photograph(320, 240)
     content = encoded(original, kind, **(options if kind == "JPEG" else {}))
     cut = content[: int(len(content) * 0.7)]
-    assert "allow_truncated=True" in reason(cut)
-    image, size = decode(cut, "photo", DecodeLimits(allow_truncated=True))
+    assert "allow_truncated=True (--allow-truncated" in reason(cut)
+    image, size, truncated = decode(cut, "photo", DecodeLimits(allow_truncated=True))
     assert size == (320, 240)
+    assert truncated
     box = (0, 180, 320, 240) if kind == "BMP" else (0, 0, 320, 60)  # a BMP begins with its last row
     assert difference(image.crop(box), original.crop(box)) < 20
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+@pytest.mark.parametrize("target", [None, 40])
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_blocks": 1}],
+    ids=["baseline", "progressive", "with restarts"],
+)
+def test_a_jpeg_that_lacks_only_its_end_mark_is_read_like_a_whole_one(
+    options: dict[str, Any], lost: int, target: int | None
+) -> None:
+    content = encoded(photograph(323, 241), "JPEG", **options)
+    limits = DecodeLimits(target_size=target)
+    whole, cut = decode(content, "photo", limits), decode(content[:-lost], "photo", limits)
+    assert cut.image == whole.image
+    assert not cut.truncated
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.99])
+def test_a_jpeg_that_lacks_pixels_is_refused_unless_that_is_allowed(part: float, progressive: bool) -> None:
+    content = encoded(photograph(320, 240), "JPEG", progressive=progressive)
+    cut = content[: int(part * len(content))]
+    assert "cut short" in reason(cut)
+    assert decode(cut, "photo", DecodeLimits(allow_truncated=True)).truncated
+
+
+def test_a_progressive_jpeg_that_ends_between_two_passes_is_cut_short() -> None:
+    content = encoded(photograph(320, 240), "JPEG", progressive=True)
+    last_pass = content.rfind(b"\xff\xda")
+    tables = content.rfind(b"\xff\xc4", 0, last_pass)
+    assert "cut short" in reason(content[:tables])
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("PNG", 12), ("GIF", 1), ("JPEG", 2), ("WEBP", 1)])
+def test_other_kinds_that_lack_bytes_without_pixels_are_read(kind: str, lost: int) -> None:
+    content = encoded(photograph(), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    if kind == "WEBP":  # a RIFF chunk of odd length is filled up with one byte
+        content = next(
+            found
+            for width in range(160, 260)
+            if int.from_bytes((found := encoded(photograph(width), kind, lossless=True))[16:20], "little") % 2
+        )
+    found = decode(content[:-lost], "photo", NO_LIMITS)
+    assert found.image == decode(content, "photo", NO_LIMITS).image
+    assert not found.truncated
+
+
+@pytest.mark.parametrize("lost", [1, 30, 5000])
+def test_a_tiff_whose_pixels_end_behind_it_is_cut_short(lost: int) -> None:
+    """What is put behind the file to read it must not come out as pixels."""
+    original = photograph()
+    content = encoded(original, "TIFF")
+    assert decode(content, "scan", NO_LIMITS).image == original
+    assert "cut short" in reason(content[:-lost])
+    found = decode(content[:-lost], "scan", DecodeLimits(allow_truncated=True))
+    assert found.truncated
+    pixels = np.asarray(found.image).reshape(-1)
+    assert np.array_equal(pixels[:-lost], np.asarray(original).reshape(-1)[:-lost])
+    assert not pixels[-lost:].any()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF"])
@@ -376,6 +439,44 @@ def test_a_bomb_is_refused_by_its_header_before_memory_is_taken(kind: str) -> No
     assert peak < 10_000_000
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_what_would_take_more_than_a_gigabyte_is_refused_unless_max_pixels_says_otherwise(kind: str) -> None:
+    """A solid picture of 144 million pixels is a WebP of 38 bytes or a PNG of 150 KB."""
+    mode = {"WEBP": "RGB", "PNG": "RGBA"}[kind]
+    content = _solid(kind, 12_001, mode)
+    said = reason(content, DecodeLimits(target_size=224))
+    assert "12001 x 12001 pixels" in said
+    assert "decoded whole" in said
+    assert "--max-pixels" in said
+
+
+def test_a_jpeg_may_be_larger_because_it_is_decoded_smaller() -> None:
+    assert decode(_solid("JPEG", 9_500, "L"), "photo", DecodeLimits(target_size=224)).size == (9_500, 9_500)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is asked of Linux")
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "JPEG", "AVIF", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_decoding_takes_no_more_memory_than_is_reserved(kind: str, mode: str) -> None:
+    """In a process of its own, because only there the peak of memory outside Python's heap is known."""
+    script = (
+        "import re, sys; from autotag.decoding import *\n"
+        "def kilobytes(name):\n"
+        "    return int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "content = sys.stdin.buffer.read()\n"
+        "reserved = []\n"
+        "before = kilobytes('VmRSS'); open('/proc/self/clear_refs', 'w').write('5')\n"
+        "decode(content, 'photo', DecodeLimits(reserve=reserved.append))\n"
+        "print(1024 * (kilobytes('VmHWM') - before), max(reserved))\n"
+    )
+    modes = {"JPEG": "RGB", "BMP": "RGB", "GIF": "P"}
+    content = _solid(kind, 2_500, modes.get(kind, mode))
+    ran = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
+    taken, reserved = map(int, ran.stdout.split())
+    assert taken < 1.1 * reserved + 3_000_000
+    assert reserved < 3 * taken + 3_000_000
+
+
 def test_max_pixels_is_obeyed_and_named() -> None:
     content = encoded(Image.new("RGB", (101, 100)), "PNG")
     assert "max_pixels=10000" in reason(content, DecodeLimits(max_pixels=10_000))
@@ -405,6 +506,16 @@ def test_compressed_text_that_blows_up_is_refused() -> None:
     assert reason(png[:33] + chunk + png[33:])
 
 
+def _solid(kind: str, side: int, mode: str) -> bytes:
+    """A square of one colour, encoded fast."""
+    options: dict[str, dict[str, Any]] = {
+        "WEBP": {"lossless": True, "method": 0},
+        "PNG": {"compress_level": 1},
+        "AVIF": {"speed": 10},
+    }
+    return encoded(Image.new(mode, (side, side)), kind, **options.get(kind, {}))
+
+
 # --- many at once
 
 
@@ -415,7 +526,7 @@ def test_a_pool_of_threads_reads_the_same_pixels() -> None:
 
     def outcome(content: bytes) -> tuple[bytes, tuple[int, int]] | str:
         try:
-            image, size = decode(content, "photo", limits)
+            image, size, _ = decode(content, "photo", limits)
         except ImageReadError as error:
             return error.reason
         return image.tobytes(), size

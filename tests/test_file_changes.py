@@ -257,12 +257,12 @@ def test_a_change_may_not_lead_out_of_its_album(tmp_path):
     outside.mkdir()
     (album / "link").symlink_to(outside)
     (album / "link.txt").symlink_to(outside / "a.txt")
-    assert leads_out(text(album / "a.txt"), album) is None
-    assert leads_out(RenameChange(((album / "link.txt", album / "b.txt"),), (1,)), album) is None
+    assert leads_out(text(album / "a.txt"), [album]) is None
+    assert leads_out(RenameChange(((album / "link.txt", album / "b.txt"),), (1,)), [album]) is None
     for path in (outside / "a", album / ".." / "outside" / "a", album / "link" / "a", album / "link.txt"):
-        assert leads_out(text(path), album) == path
-    assert leads_out(RenameChange(((album / "a", album / "link" / "a"),), (1,)), album)
-    assert leads_out(text(Path("album/a")), album)
+        assert leads_out(text(path), [album]) == path
+    assert leads_out(RenameChange(((album / "a", album / "link" / "a"),), (1,)), [album])
+    assert leads_out(text(Path("album/a")), [album])
 
 
 def test_a_kind_that_nobody_registered_is_refused_before_it_is_written_down(tmp_path):

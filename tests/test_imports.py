@@ -13,22 +13,23 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 
 LAYERS = [
-    {"errors", "protocols", "records"},
+    {"errors", "options", "protocols", "ranges", "records"},
     {
-        "background", "batch_sizes", "broader_terms", "clip_interrogator_lists", "colours", "data",
-        "decoding", "embeddings", "english", "fast_paths", "fetching", "function_stage", "http_exchange",
-        "images", "label_matrix", "mining", "options", "orientation", "phrases", "prompt_phrases",
-        "prompting", "prompting_compat", "ranges", "raw_files", "reading_ahead", "registry",
-        "sample_views", "scores", "stream_stats", "templates", "tiff_directory", "toml_text",
-        "vocabulary", "vocabulary_files", "wiring",
+        "background", "batch_sizes", "bounded_files", "broader_terms", "clip_interrogator_lists", "colours",
+        "data", "decode_memory", "decoding", "embeddings", "english", "fast_paths", "fetching",
+        "forked_process", "function_stage", "http_exchange", "images", "jpeg_scans", "label_matrix",
+        "mining", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat", "raw_files",
+        "reading_ahead", "registry", "sample_views", "scores", "stage_tables", "stream_stats", "templates",
+        "tiff_directory", "toml_files", "toml_text", "user_cache", "vocabulary", "vocabulary_files",
+        "wiring",
     },
     {"models", "stages"},
     {"engine", "pipeline", "streaming"},
     {"config"},
     {
         "album_identity", "album_plan", "album_rules", "album_state", "api", "batch", "batch_tagger",
-        "evaluation", "file_changes", "folder_names", "inventory", "journal", "metadata", "pixel_digest",
-        "search", "sharding", "sources", "testing", "training", "writers",
+        "evaluation", "file_changes", "folder_names", "foreign_names", "inventory", "journal", "metadata",
+        "pixel_digest", "search", "sharding", "sources", "testing", "training", "writers",
     },
     {"cli", "integrations", "server", "ui"},
 ]  # fmt: skip

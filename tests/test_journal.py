@@ -189,3 +189,20 @@ def test_steps_follow_an_album_to_its_new_place(tmp_path):
     with Journal(tmp_path / "j", album=tmp_path / "newer") as journal:
         found = [step.paths[0] for _, step in journal.newest_first()]
     assert found == [tmp_path / "newer" / "b", tmp_path / "newer" / "a"]
+
+
+def test_where_a_run_was_let_out_of_its_album_its_steps_are_known_there_only(tmp_path):
+    album, linked = tmp_path / "album", tmp_path / "linked"
+    album.mkdir()
+    step = TextChange.planned(linked / "a.txt", b"words", before=None)
+    for place in (tmp_path / "j", album / "j"):
+        with Journal(place, album=album, linked=[linked]) as journal:
+            journal.begin([step])
+    with Journal(tmp_path / "j", album=album) as journal:
+        assert [isinstance(found, LostStep) for _, found in journal.newest_first()] == [False]
+        journal.begin([step])
+    with Journal(tmp_path / "j", album=album) as journal:
+        assert [isinstance(found, LostStep) for _, found in journal.newest_first()] == [True, False]
+    with Journal(album / "j", album=album) as journal:
+        [(_, lost)] = journal.newest_first()
+        assert isinstance(lost, LostStep)

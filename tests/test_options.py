@@ -10,7 +10,7 @@ import pytest
 
 from autotag import options
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.function_stage import stage
+from autotag.stages import ExtractKeyphrases
 from autotag.testing import FakeCaptioner
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from autotag.records import Sample
 
     class OnlyForTypeCheckers(Protocol): ...
 
@@ -52,40 +50,6 @@ class Everything:
 class WithArrays:
     threshold: float = 0.5
     _rows: NDArray[np.float32] = field(init=False)
-
-
-@stage(provides={"prompt"})
-def module_level(sample: Sample) -> None:
-    sample.prompt = "module level"
-
-
-@dataclass
-class Plain:
-    number: int = 1
-    name: str = "plain"
-    requires: frozenset[str] = field(default=frozenset(), init=False)
-    provides: frozenset[str] = field(default=frozenset(), init=False)
-
-    def __post_init__(self) -> None:
-        if self.number < 0:
-            raise ValueError("number must not be negative")
-
-    def __call__(self, samples: Sequence[Sample], /) -> None:
-        """Nothing to do."""
-
-
-class NoDataclass:
-    name = "no_dataclass"
-    requires: frozenset[str] = frozenset()
-    provides: frozenset[str] = frozenset()
-
-    def __call__(self, samples: Sequence[Sample], /) -> None:
-        """Nothing to do."""
-
-
-class WithHiddenOptions(NoDataclass):
-    def __init__(self, size: int) -> None:
-        self.size = size
 
 
 GOOD: list[tuple[str, Any, Any]] = [
@@ -153,6 +117,19 @@ def test_an_object_fits_where_a_model_does() -> None:
     assert options.checked(Everything, {"model": captioner}, where="everything")["model"] is captioner
 
 
+def test_what_is_inherited_is_read_with_the_names_of_its_own_module() -> None:
+    """``ExtractKeyphrases`` says ``Candidates``, which this module does not know."""
+
+    @dataclass
+    class Own(ExtractKeyphrases):
+        weight: float = 1.0
+
+    made = Own(candidates="ngrams", stop_words=["der"], weight=2)  # type: ignore[arg-type]
+    assert (made.candidates, made.stop_words, made.weight) == ("ngrams", ("der",), 2.0)
+    with pytest.raises(ConfigError, match="candidates = 'words' does not fit; it takes one of 'phrases'"):
+        Own(candidates="words")  # type: ignore[arg-type]
+
+
 def test_an_unknown_option_is_refused_with_the_near_miss() -> None:
     with pytest.raises(UnknownNameError, match=r"option of everything: 'nmber'\. Did you mean 'number'\?"):
         options.checked(Everything, {"nmber": 1}, where="everything")
@@ -196,67 +173,3 @@ def test_the_text_none_is_not_written_where_it_would_mean_none() -> None:
 def test_annotations_that_exist_only_for_type_checkers_do_no_harm() -> None:
     with pytest.raises(ConfigError, match="a number"):
         options.checked(WithArrays, {"threshold": "high"}, where="stage")
-
-
-def test_a_registered_stage_is_found_by_name_and_written_by_name() -> None:
-    table = {"stage": "filter_tags", "threshold": 0.3, "score": "cosine", "name": "second"}
-    made = options.stage_from_table(table)
-    assert made.name == "second"
-    assert options.table_from_stage(made) == table
-
-
-def test_a_stage_is_found_by_import_string_and_written_by_it() -> None:
-    table = {"stage": f"{__name__}:Plain", "number": 4}
-    assert options.table_from_stage(options.stage_from_table(table)) == table
-    table = {"stage": f"{__name__}:module_level"}
-    assert options.stage_from_table(table) is module_level
-    assert options.table_from_stage(module_level) == table
-    table = {"stage": f"{__name__}:NoDataclass"}
-    assert options.table_from_stage(options.stage_from_table(table)) == table
-
-
-def test_the_name_of_a_table_is_known_before_it_is_built() -> None:
-    assert options.table_name({"stage": "filter_tags"}) == "filter_tags"
-    assert options.table_name({"stage": "filter_tags", "name": "second"}) == "second"
-    assert options.table_name({"stage": f"{__name__}:Plain"}) == "plain"
-    assert options.table_name({"stage": f"{__name__}:module_level"}) == "module_level"
-    assert options.table_name({"stage": f"{__name__}:NoDataclass"}) == "no_dataclass"
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({}, 'needs stage = "<name>"'),
-        ({"stage": 3}, 'needs stage = "<name>"'),
-        ({"stage": "filter_tag"}, "Did you mean 'filter_tags'"),
-        ({"stage": "no_such_module_at_all:x"}, "cannot be imported"),
-        ({"stage": "json:loads"}, "no stage. Functions need @autotag.stage"),
-        ({"stage": "json:JSONDecoder"}, "which is no stage"),
-        ({"stage": f"{__name__}:module_level", "size": 3}, "takes no options, not size"),
-        ({"stage": f"{__name__}:NoDataclass", "size": 3}, "is no dataclass"),
-        ({"stage": f"{__name__}:WithHiddenOptions"}, "missing 1 required positional argument"),
-        (
-            {"stage": f"{__name__}:Plain", "number": -1},
-            "Plain: number must not be negative",
-        ),
-        ({"stage": "filter_tags", "treshold": 0.3}, r"Did you mean 'threshold'\?"),
-        ({"stage": "filter_tags", "threshold": "high"}, "filter_tags: threshold = .high. does not fit"),
-    ],
-)
-def test_a_table_that_describes_no_stage_is_refused(table: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        options.stage_from_table(table)
-
-
-def test_a_stage_that_cannot_be_imported_elsewhere_is_not_written() -> None:
-    @stage()
-    def local(sample: Sample) -> None:
-        """Nothing to do."""
-
-    with pytest.raises(ConfigError, match=r"'local' cannot be written.*package\.module:attribute"):
-        options.table_from_stage(local)
-
-
-def test_a_stage_with_options_that_are_not_known_is_not_written() -> None:
-    with pytest.raises(ConfigError, match="WithHiddenOptions is no dataclass"):
-        options.table_from_stage(WithHiddenOptions(3))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from autotag.errors import (
     UrlRefusedError,
     WiringError,
 )
+from autotag.fast_paths import BY_TRIAL
 from autotag.function_stage import stage
 from autotag.pipeline import BROKEN_AFTER, Pipeline
 from autotag.protocols import Captioner, CaptionOptions, Models
@@ -118,13 +120,19 @@ class TestConstruction:
     @pytest.mark.parametrize(
         ("setting", "value", "message"),
         [
-            ("batch_size", 0, "the least is 1"),
+            ("batch_size", 0, "a whole number of at least 1"),
             ("batch_size", "8", "whole number or one of 'auto'"),
             ("batch_size", True, "does not fit"),
-            ("decode_size", -1, "the least is 1"),
-            ("decode_threads", 0, "the least is 1"),
+            ("decode_size", -1, "a whole number of at least 1"),
+            ("decode_threads", 0, "a whole number of at least 1"),
             ("decode_ahead", 1.5, "does not fit"),
-            ("max_pixels", 0, "the least is 1"),
+            ("max_pixels", 0, "a whole number of at least 1"),
+            ("max_pixels", 10**30, "at most 1099511627776"),
+            ("batch_size", 10**23, "at most 65536"),
+            ("decode_threads", 1_000_000, "at most 512"),
+            ("decode_ahead", 10**23, "at most 1000000"),
+            ("decode_size", 10**23, "at most 65536"),
+            ("stage_batch_sizes", {"width": 10**23}, "at most 65536"),
             ("allow_urls", "yes", "true or false"),
             ("device", "gpu", "unknown device 'gpu'"),
             ("dtype", "fp16", "unknown dtype 'fp16'"),
@@ -134,6 +142,10 @@ class TestConstruction:
     def test_a_wrong_setting_is_refused(self, setting: str, value: Any, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             Pipeline([Width()], **{setting: value})
+
+    def test_a_number_too_long_to_be_written_is_refused_in_words(self) -> None:
+        with pytest.raises(ConfigError, match=r"batch_size is a number of about 4,\d\d\d digits"):
+            Pipeline([Width()], batch_size=10**5000)
 
     def test_it_cannot_be_changed_afterwards(self) -> None:
         with pytest.raises(AttributeError):
@@ -511,6 +523,39 @@ class TestLifetime:
         pipeline.close()
         gc.collect()
         assert gone() is None
+
+    def test_a_deterministic_pipeline_chooses_nothing_by_trial(self) -> None:
+        """A stage that is slower for many images at once gets them at once all the same."""
+        sizes: list[int] = []
+
+        @dataclass
+        class Slow(Width):
+            def __call__(self, samples: Sequence[Sample], /) -> None:
+                sizes.append(len(samples))
+                time.sleep(0.004 * len(samples) ** 2)
+                super().__call__(samples)
+
+        images = pictures(*range(1, 25))
+        with Pipeline([Slow()], batch_size=4, deterministic=True) as pipeline:
+            assert len(list(pipeline.stream(images))) == 24
+            assert pipeline._switched_off() >= BY_TRIAL
+            with pytest.raises(ConfigError, match="in order"):
+                pipeline.stream(images, ordered=False)
+        assert sizes == [4] * 6
+
+    def test_a_truncated_file_is_read_where_that_is_allowed_and_its_result_says_so(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "cut.png"
+        np_image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(np_image).save(file)
+        file.write_bytes(file.read_bytes()[:8000])
+        with pytest.raises(ImageReadError, match="--allow-truncated"):
+            Pipeline([Width()])(file)
+        result = Pipeline([Width()], allow_truncated=True)(file)
+        assert result.truncated
+        assert result.to_dict()["extras"] == {"truncated": True}
+        assert not Pipeline([Width()], allow_truncated=True)(make_image()).truncated
 
     def test_a_closed_pipeline_says_so(self) -> None:
         with Pipeline([Width()]) as pipeline:

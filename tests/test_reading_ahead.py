@@ -197,7 +197,7 @@ class Decoding:
 
 def test_pixels_that_wait_are_bounded() -> None:
     decoding = Decoding()
-    reads = ReadAhead([40] * 30, decoding.read, workers=8, ahead=20, pixels=100)
+    reads = ReadAhead([40] * 30, decoding.read, workers=8, ahead=20, room=100)
     for pixels in outcomes(reads):
         decoding.take(pixels)
     # The next in line never waits, so one more may be held; and one that is out may not be counted yet.
@@ -208,7 +208,7 @@ def test_pixels_that_wait_are_bounded() -> None:
 def test_an_image_larger_than_all_the_room_goes_when_it_is_the_next(ordered: bool) -> None:
     sizes = [10, 500, 10, 700, 700, 10]
     decoding = Decoding()
-    reads = ReadAhead(sizes, decoding.read, workers=4, ahead=6, pixels=100, ordered=ordered)
+    reads = ReadAhead(sizes, decoding.read, workers=4, ahead=6, room=100, ordered=ordered)
     assert sorted(outcomes(reads)) == sorted(sizes)
 
 
@@ -222,11 +222,11 @@ def test_a_read_that_waits_for_room_goes_on_when_it_shrank() -> None:
         together.wait()  # all three are held at once
         return number
 
-    assert list(outcomes(ReadAhead(range(3), read, workers=3, ahead=3, pixels=110))) == [0, 1, 2]
+    assert list(outcomes(ReadAhead(range(3), read, workers=3, ahead=3, room=110))) == [0, 1, 2]
 
 
 def test_reads_that_wait_for_room_end_when_the_consumer_stops() -> None:
-    found: Any = outcomes(ReadAhead([80] * 9, Decoding().read, workers=4, ahead=8, pixels=100))
+    found: Any = outcomes(ReadAhead([80] * 9, Decoding().read, workers=4, ahead=8, room=100))
     assert next(found) == 80
     found.close()
 
@@ -236,7 +236,7 @@ def test_the_interpreter_ends_although_a_stream_was_left_open() -> None:
         "import itertools, time\n"
         "from autotag.reading_ahead import ReadAhead\n"
         "def read(number, reserve):\n    reserve(80); time.sleep(0.02); return number\n"
-        "reads = ReadAhead(itertools.count(1), read, workers=3, ahead=8, pixels=100)\n"
+        "reads = ReadAhead(itertools.count(1), read, workers=3, ahead=8, room=100)\n"
         "while (first := reads.ready()) is None: reads.wait()\n"
         "print(first)\n"
     )

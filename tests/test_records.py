@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import pickle
 
+import pytest
+
 from autotag.records import Caption, Detection, Result, Tag
 from autotag.testing import make_sample
 
@@ -79,3 +81,24 @@ def test_the_caption_is_the_best_one_or_empty() -> None:
 def test_an_error_result_has_no_size() -> None:
     result = Result("a.jpg", (0, 0), error="it is empty")
     assert Result.from_dict(result.to_dict()) == result
+
+
+@pytest.mark.parametrize("noise", [9e-8, -9e-8])
+def test_scores_keep_six_decimals(noise: float) -> None:
+    """What comes after is noise that differs with the batch, and would change every file of results."""
+
+    def result(noise: float) -> Result:
+        sample = make_sample(tags=[Tag.proposed("dog", 0.125 + noise, "test")])
+        sample.captions.append(Caption("a dog", "blip", 0.25 + noise, {"blip": 0.5 + noise}))
+        sample.detections.append(Detection("dog", 0.75 + noise, (0, 0, 1, 1)))
+        sample.rankings["mediums"] = [Tag.proposed("oil", 0.0625 + noise, "test")]
+        return Result.from_sample(sample)
+
+    assert result(noise) == result(0)
+    assert result(noise).tags[0].scores == {"test": 0.125}
+
+
+def test_a_caption_without_a_score_has_none_afterwards() -> None:
+    sample = make_sample()
+    sample.captions.append(Caption("a dog", "git"))
+    assert Result.from_sample(sample).captions[-1].score is None

@@ -44,6 +44,18 @@ def test_globs_and_files_share_the_folder_around_them(folder):
     assert find_album([folder / "b" / "d.jpg", folder / "a.png"]).root == folder
 
 
+def test_a_bomb_in_a_zip_archive_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "album.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.bmp", "w") as file:
+            for _ in range(80):
+                file.write(bytes(2**20))
+        archive.writestr("b.bmp", bytes(2**20))
+    photos = list(find_album([tmp_path / "album.zip"]).photos())
+    with pytest.raises(ImageReadError, match=r"a\.bmp.*unpacks from"):
+        read_image(photos[0].image)
+    assert photos[1].image.read() == bytes(2**20)
+
+
 def test_a_zip_archive_gives_pictures_that_can_be_read(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
         for name in ("a.png", "b/c.png", "@eaDir/e.png", "notes.txt"):

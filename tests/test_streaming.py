@@ -133,7 +133,7 @@ class TestOverlap:
         stream.close()  # type: ignore[attr-defined]
 
     def test_large_images_make_smaller_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(streaming, "PIXELS_AHEAD", 2_000)
+        monkeypatch.setattr(streaming, "BATCH_BYTES", 8_000)
         sizes: list[int] = []
         pipeline = Pipeline([Scene(lambda samples: sizes.append(len(samples)))], batch_size=8)
         images = [make_image(size=(40, 25)) for _ in range(6)]
@@ -436,7 +436,7 @@ class TestSettings:
             ({"plain": ["view"]}, "Did you mean 'views'"),
             ({"plain": "views"}, "an array"),
             ({"stage_batch_sizes": {"scenes": 2}}, "Did you mean 'scene'"),
-            ({"stage_batch_sizes": {"scene": 0}}, "the least is 1"),
+            ({"stage_batch_sizes": {"scene": 0}}, "a whole number of at least 1"),
             ({"stage_batch_sizes": {"scene": "two"}}, "does not fit"),
         ],
     )

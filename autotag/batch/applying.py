@@ -178,7 +178,7 @@ class _Applying:
                 reports.append(PhotoReport(line.file, "failed", line.result, error=found))
         photos = {task.photo.path: line for line, task in tasks if task.photo.path}
         writers = _as_planned(self.writers.beside, photos)
-        steps = carry_out([task for _, task in tasks], writers, self.journal, self.plan.album)
+        steps = carry_out([task for _, task in tasks], writers, self.journal, (self.plan.album,))
         with self.ledger.transaction():
             for line, task in tasks:
                 self._put_down(line, task)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotag.album_identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.album_plan import PlanWriter
-from autotag.album_rules import AlbumRules, own_spellings
+from autotag.album_rules import AlbumRules, own_paths, own_spellings
 from autotag.album_state import Entry, Ledger, locked, state_folder
 from autotag.batch.outputs import check_outputs, write_outputs
 from autotag.batch.recovery import recover
@@ -23,6 +23,7 @@ from autotag.batch.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError
 from autotag.journal import Journal
 from autotag.metadata import read_existing, read_packet, sidecars_of
+from autotag.metadata.safe_files import lies_in
 from autotag.pixel_digest import pixel_digest
 from autotag.protocols import WritesSometimes
 from autotag.sources import Photo, find_album
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from autotag.batch.reports import Listener
     from autotag.batch.writers import Output, WriterChoice, Writers
+    from autotag.metadata.keywords import KeywordPath, Keywords
     from autotag.pipeline import Pipeline
     from autotag.protocols import AlbumWriter
     from autotag.records import Result
@@ -53,6 +55,7 @@ def tag_folder(
     rules: AlbumRules | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
     state: str | PathLike[str] | None = None,
     model: str = "",
     redo: bool = False,
@@ -75,6 +78,8 @@ def tag_folder(
         rules: what is done to the tags before they are written.
         include: glob patterns, of which a photograph has to match one.
         exclude: glob patterns of what to leave out.
+        follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
+            a plan, or a state inside the album, nothing is written outside of the album.
         state: where ledger and journal are kept; see ``autotag.album_state.state_folder``.
         model: put down with each tag as what found it.
         redo: look at every photograph again.
@@ -92,7 +97,7 @@ def tag_folder(
         OSError: the journal or ledger cannot be written. What was done before is safe.
     """
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    album = find_album(sources, include=include, exclude=exclude)
+    album = find_album(sources, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
     chosen = make_writers(writers, album, model=model)
     folder = state_folder(album.key, Path(state) if state else None)
     writes = not dry_run and plan_file is None
@@ -106,11 +111,19 @@ def tag_folder(
         ledger = stack.enter_context(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
-        journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root)) if writes else None
+        # what a journal inside the album says of places outside is not believed, and could not be taken back
+        may_leave = follow_symlinks and plan_file is None and not lies_in(folder, album.root)
+        linked = album.linked_folders() if may_leave else ()
+        journal = None
+        if writes:
+            journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root, linked=linked))
         notes = recover(journal, ledger, album.root) if journal is not None else []
         check_outputs(chosen.outputs, ledger, root=album.root, state=folder)
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
-        run = _Run(album, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo)
+        places = (album.root, *linked)
+        run = _Run(
+            album, places, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo
+        )
         run.summary.notes += notes
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
@@ -125,6 +138,7 @@ class _Run:
     """The parts of ``tag_folder``, which share what was opened."""
 
     album: Album
+    places: tuple[Path, ...]
     pipeline: Pipeline
     writers: Writers
     rules: AlbumRules
@@ -136,6 +150,7 @@ class _Run:
     settings: str = ""
     wanted: str = ""
     mine: dict[str, str] = field(default_factory=dict)
+    my_paths: dict[str, str] = field(default_factory=dict)
     summary: AlbumSummary = field(default_factory=AlbumSummary)
     group: list[tuple[Task, Entry, Result]] = field(default_factory=list)
     since: float = 0.0
@@ -148,8 +163,10 @@ class _Run:
             f"{why}."
             for why in unseen
         ]
-        self.mine = self._own_spellings() if self.rules.prefer_my_keywords else {}
-        self.wanted = self.writers.fingerprint({"rules": self.rules.to_dict(), "mine": self.mine})
+        if self.rules.prefer_my_keywords:
+            self._read_own_keywords()
+        facts = {"rules": self.rules.to_dict(), "mine": self.mine, "my_paths": self.my_paths}
+        self.wanted = self.writers.fingerprint(facts)
         with self.ledger.transaction():
             self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
         self.summary.unchanged = self.ledger.counted(_UNCHANGED)
@@ -260,7 +277,7 @@ class _Run:
         if error is not None or now is None:
             self._report(PhotoReport(photo.name, "failed", error=error), listener)
             return
-        task = Task(photo, self.rules.applied(result, self.mine), path=photo.path)
+        task = Task(photo, self.rules.applied(result, self.mine, self.my_paths), path=photo.path)
         if self.journal is None:
             self._look(task, now, result, listener)
             return
@@ -275,7 +292,7 @@ class _Run:
             self.ledger.keep(task.photo.name, now, result)
         by_writer = {}
         for name, writer in self.writers.beside.items():
-            plan(task, {name: writer}, self.album.root)
+            plan(task, {name: writer}, self.places)
             by_writer[name], task.planned = task.planned, []
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
         if self.planned is not None and (task.changes or self.writers.outputs):
@@ -289,7 +306,7 @@ class _Run:
         group, self.group, self.since = self.group, [], time.monotonic()
         if not group or self.journal is None:
             return
-        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.album.root)
+        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.places)
         with self.ledger.transaction():
             for task, now, result in group:
                 self._put_down(task, now, result)
@@ -317,22 +334,25 @@ class _Run:
     def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
         """Name and result, after the rules, of every photograph that has one, in the order of the album."""
         for name, result in self.ledger.results(self.settings):
-            yield name, self.rules.applied(result, self.mine)
+            yield name, self.rules.applied(result, self.mine, self.my_paths)
 
-    def _own_spellings(self) -> dict[str, str]:
-        """How a person spells the keywords of this album."""
-        counts: Counter[str] = Counter()
+    def _read_own_keywords(self) -> None:
+        """Learns how a person spells the keywords of this album, and where they are in the person's tree."""
+        words: Counter[str] = Counter()
+        paths: Counter[KeywordPath] = Counter()
         for photo in self.album.photos():
             if photo.path is not None:
                 with suppress(AutotagError, OSError, ValueError):  # its writer will say what is wrong with it
-                    counts.update(_keywords_of_people(photo.path))
-        return own_spellings(counts.items())
+                    found = _keywords_of_people(photo.path)
+                    words.update(found.flat)
+                    paths.update(found.paths)
+        self.mine, self.my_paths = own_spellings(words.items()), own_paths(paths.items())
 
 
-def _keywords_of_people(path: Path) -> set[str]:
-    found = set(read_existing(path.read_bytes()).by_people.flat)
+def _keywords_of_people(path: Path) -> Keywords:
+    found = read_existing(path.read_bytes()).by_people
     for _, content in sidecars_of(path).existing:
-        found |= set(read_packet(content).by_people.flat)
+        found |= read_packet(content).by_people
     return found
 
 

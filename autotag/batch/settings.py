@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _HOW = frozenset(
     (
-        "allow_urls", "batch_size", "decode_ahead", "decode_threads", "device", "dtype", "plain",
-        "stage_batch_sizes",
+        "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
+        "device", "dtype", "plain", "stage_batch_sizes",
     )
 )  # fmt: skip
 """Settings of a pipeline that change how it works, not what it finds."""

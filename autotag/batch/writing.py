@@ -14,7 +14,7 @@ from autotag.file_changes import RenameChange, check_kind, leads_out
 from autotag.writers.rename_writer import RenameWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from autotag.batch.reports import Status
@@ -64,29 +64,29 @@ class Task:
         )
 
 
-def plan(task: Task, writers: Mapping[str, AlbumWriter], root: Path) -> None:
+def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path]) -> None:
     """Ask each writer what is to be done; a writer that cannot say leaves its reason in ``task.errors``.
 
     Args:
         task: the photograph.
         writers: by name.
-        root: the album's folder, in which everything has to be that is written.
+        places: the album's folder, and those that links lead to; everything that is written has to be there.
     """
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():
         try:
             changes = writer.changes(task.path, task.result)
             for change in changes:
-                _check(change, root)
+                _check(change, places)
             task.planned += changes
         except (AutotagError, OSError) as error:
             task.errors.append(f"{name}: {reason_of(error)}")
 
 
-def _check(change: FileChange, root: Path) -> None:
+def _check(change: FileChange, places: Collection[Path]) -> None:
     """Refuse a change that could not be taken back."""
     check_kind(change)
-    outside = leads_out(change, root)
+    outside = leads_out(change, places)
     if outside is not None:
         raise MetadataError(
             str(outside), "it is outside of the album, or a link leads there; nothing is written"
@@ -94,7 +94,7 @@ def _check(change: FileChange, root: Path) -> None:
 
 
 def carry_out(
-    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, root: Path
+    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, places: Collection[Path]
 ) -> list[int]:
     """Write for some photographs: what goes beside or into them first, then new names.
 
@@ -110,11 +110,11 @@ def carry_out(
     renaming = {name: writer for name, writer in writers.items() if isinstance(writer, RenameWriter)}
     others = {name: writer for name, writer in writers.items() if name not in renaming}
     turns = [turn for turn in (others, renaming) if turn]
-    return [step for turn in turns for step in _carry_out(tasks, turn, journal, root)]
+    return [step for turn in turns for step in _carry_out(tasks, turn, journal, places)]
 
 
 def _carry_out(
-    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, root: Path
+    tasks: Sequence[Task], writers: Mapping[str, AlbumWriter], journal: Journal, places: Collection[Path]
 ) -> list[int]:
     steps: list[int] = []
     batch: list[Task] = []
@@ -123,14 +123,14 @@ def _carry_out(
         if task.errors and any(isinstance(writer, RenameWriter) for writer in writers.values()):
             continue  # it keeps its name until all that goes with it is there
         errors = len(task.errors)
-        plan(task, writers, root)
+        plan(task, writers, places)
         paths = {os.path.realpath(path) for change in task.planned for path in change.paths}
         if paths & busy:
             steps += _flush(batch, journal)
             batch, busy = [], set()
             task.planned.clear()
             del task.errors[errors:]
-            plan(task, writers, root)
+            plan(task, writers, places)
         batch.append(task)
         busy |= paths
     return steps + _flush(batch, journal)

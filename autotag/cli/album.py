@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autotag.cli.options import SOME_FAILED, adopt_option, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    adopt_option,
+    deterministic_option,
+    device_option,
+    follow_symlinks_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +60,9 @@ Exit codes:
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
+@reading_options
+@deterministic_option
+@follow_symlinks_option
 @click.option("--dry-run", is_flag=True, help="Say on stdout what would be done, and do nothing.")
 @click.option(
     "--plan",
@@ -85,6 +97,10 @@ def album(
     batch_size: int | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    allow_truncated: bool | None,
+    max_pixels: int | None,
+    deterministic: bool | None,
+    follow_symlinks: bool,
     dry_run: bool,
     plan_file: Path | None,
     redo: bool,
@@ -111,7 +127,13 @@ def album(
     choices = writer_choices(writers or ("xmp",), writer_settings, embed=embed)
     album_rules = AlbumRules.read(rules) if rules else None
     listener = AlbumListener(reporter, ndjson=ndjson, show=dry_run)
-    changes = {"device": device, "batch_size": batch_size}
+    changes = {
+        "device": device,
+        "batch_size": batch_size,
+        "allow_truncated": allow_truncated,
+        "max_pixels": max_pixels,
+        "deterministic": deterministic,
+    }
     with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         with stoppable() as stop, listener.counting(), bookkeeping():
             summary = tag_folder(
@@ -121,6 +143,7 @@ def album(
                 rules=album_rules,
                 include=include,
                 exclude=exclude,
+                follow_symlinks=follow_symlinks,
                 state=state,
                 model=Path(preset).stem,
                 redo=redo,

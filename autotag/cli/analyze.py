@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autotag.pipeline import Pipeline
     from autotag.records import Result
@@ -35,6 +34,7 @@ Exit codes:
 @set_option("Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.")
 @click.option("--top", metavar="N", type=click.IntRange(min=1), help="Labels per vocabulary; by default 5.")
 @device_option
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of text for people.")
 @quiet_option
 @click.pass_context
@@ -46,6 +46,8 @@ def analyze(
     settings: tuple[str, ...],
     top: int | None,
     device: str | None,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -59,28 +61,34 @@ def analyze(
 
     reporter = Reporter(quiet=quiet)
     settings = settings if top is None else (*settings, f"rank_labels.top_k={top}")
-    with _analyzer(preset, device, settings) as pipeline, reporter.passing_on_warnings():
+    changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
+    with _analyzer(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         failures = write_lines(pipeline, paths, reporter, _json if as_json else _text)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-def _analyzer(preset: str, device: str | None, settings: Sequence[str]) -> Pipeline:
+def _analyzer(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
     """The ``rank_labels`` stages of a preset, or one of its own, with the preset's encoder."""
-    from autotag import config, options
+    from autotag import config, stage_tables
 
-    table = {**config.read_preset(preset), **({} if device is None else {"device": device})}
-    stages = [stage for stage in table.get("stages", ()) if options.stage_reference(stage) == "rank_labels"]
+    given = {name: value for name, value in changes.items() if value is not None}
+    table = {**config.read_preset(preset), **given}
+    stages = [
+        stage for stage in table.get("stages", ()) if stage_tables.stage_reference(stage) == "rank_labels"
+    ]
     table["stages"] = stages or [{"stage": "rank_labels"}]
     return config.from_config(config.overridden(table, config.parse_overrides(settings)))
 
 
 def _json(result: Result) -> str:
+    from autotag.writers.json_text import plain_json
+
     rankings = {
         name: [{"label": tag.text, "score": round(tag.score, 4)} for tag in tags]
         for name, tags in result.rankings.items()
     }
     row = {"source": result.source, "rankings": rankings, "error": result.error}
-    return json.dumps(row, ensure_ascii=False)
+    return plain_json(row)
 
 
 def _text(result: Result) -> str:

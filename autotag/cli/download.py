@@ -23,15 +23,17 @@ def download(names: tuple[str, ...]) -> None:
     goes to stderr.
     """
     from autotag import inventory
+    from autotag.writers.one_line import one_line
 
     addresses = [address for name in names for address in inventory.find_models(name)]
     for address in {address.key: address for address in addresses}.values():
-        click.echo(_downloaded(address))
+        click.echo(one_line(_downloaded(address)))
 
 
 def _downloaded(address: ModelAddress) -> str:
     """Sees to it that a model is on this machine, and says what was to be done."""
     from autotag import inventory
+    from autotag.writers.one_line import one_line
 
     bundled = address.card is not None and address.card.bundled
     if bundled:
@@ -42,6 +44,6 @@ def _downloaded(address: ModelAddress) -> str:
     if inventory.is_present(address):
         return f"{address.name}: already on this machine"
     size = f" ({size_in_words(address.card.download_size)})" if address.card else ""
-    click.echo(f"autotag: downloading {address.name}{size}", err=True)
+    click.echo(f"autotag: downloading {one_line(address.name)}{size}", err=True)
     inventory.fetch(address)
     return f"{address.name}: downloaded"

@@ -65,6 +65,32 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{value!r}: write numbers with commas, such as 0.6,0.4.") from error
 
 
+def reading_options(command: Command) -> Command:
+    """``--allow-truncated`` and ``--max-pixels``, each None unless given."""
+    truncated = "Keep what can be read of image files that end too early; their results say so."
+    largest = "Refuse larger pictures; by default 178956970, fewer of kinds that cannot be decoded smaller."
+    command = click.option("--max-pixels", metavar="N", type=click.IntRange(min=1), help=largest)(command)
+    return click.option("--allow-truncated", is_flag=True, default=None, help=truncated)(command)
+
+
+def follow_symlinks_option(command: Command) -> Command:
+    """``--follow-symlinks``."""
+    words = "Enter folders that links lead to; else they are named and left out."
+    return click.option("--follow-symlinks", is_flag=True, help=words)(command)
+
+
+def overwrite_option(command: Command) -> Command:
+    """``--overwrite``."""
+    words = "Replace a file --output also where it is not as autotag left it."
+    return click.option("--overwrite", is_flag=True, help=words)(command)
+
+
+def deterministic_option(command: Command) -> Command:
+    """``--deterministic``, None unless given."""
+    words = "Choose nothing by trial: the same images give the same results, byte for byte, and more slowly."
+    return click.option("--deterministic", is_flag=True, default=None, help=words)(command)
+
+
 def quiet_option(command: Command) -> Command:
     """``--quiet``."""
     words = "Neither progress nor information on stderr; errors stay."

@@ -131,6 +131,10 @@ class _Complaints(logging.Handler):
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(level=logging.WARNING)
         self._reporter = reporter
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._reporter.complain(f"{record.levelname.lower()}: {record.getMessage()}")
+        message = f"{record.levelname.lower()}: {record.getMessage()}"
+        if message not in self._said:  # an album is listed more than once
+            self._said.add(message)
+            self._reporter.complain(message)

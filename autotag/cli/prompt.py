@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autotag.pipeline import Pipeline
     from autotag.protocols import Stage
@@ -41,6 +41,7 @@ Exit codes:
 )
 @set_option("Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.")
 @device_option
+@reading_options
 @quiet_option
 @click.pass_context
 def prompt(
@@ -51,6 +52,8 @@ def prompt(
     preset: str,
     settings: tuple[str, ...],
     device: str | None,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
     quiet: bool,
 ) -> None:
     """Write the prompt behind each image.
@@ -66,7 +69,8 @@ def prompt(
 
     reporter = Reporter(quiet=quiet)
     settings = settings if mode is None else (*settings, f"assemble_prompt.mode={mode}")
-    with _prompter(preset, device, settings) as pipeline, reporter.passing_on_warnings():
+    changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
+    with _prompter(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         failures = write_lines(pipeline, paths, reporter, lambda result: one_line(result.prompt))
     ctx.exit(SOME_FAILED if failures else 0)
 
@@ -82,7 +86,7 @@ def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
     return needed
 
 
-def _prompter(preset: str, device: str | None, settings: Sequence[str]) -> Pipeline:
+def _prompter(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
     """The pipeline of a preset, as far as it makes the prompt.
 
     Raises:
@@ -91,7 +95,7 @@ def _prompter(preset: str, device: str | None, settings: Sequence[str]) -> Pipel
     from autotag.cli.pipelines import pipeline_of
     from autotag.errors import ConfigError
 
-    pipeline = pipeline_of(preset, {"device": device}, settings)
+    pipeline = pipeline_of(preset, changes, settings)
     stages = needed_for("prompt", pipeline.stages)
     if not stages:
         raise ConfigError(f"preset {preset!r} has no stage that makes a prompt; add assemble_prompt.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import device_option, quiet_option, weights_option
+from autotag.cli.options import device_option, overwrite_option, quiet_option, weights_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,7 @@ Exit codes:
     show_default=True,
     help="The file to write.",
 )
+@overwrite_option
 @click.option(
     "--similarity-model",
     metavar="NAME|FOLDER",
@@ -68,6 +69,7 @@ def submission(
     weights: tuple[float, ...] | None,
     text: Literal["caption", "prompt"],
     output: Path,
+    overwrite: bool,
     similarity_model: str,
     device: str | None,
     batch_size: int | None,
@@ -87,8 +89,11 @@ def submission(
     from autotag.evaluation.model_runs import check_text, pipelines_of
     from autotag.evaluation.sentence_encoder import load_sentence_encoder
     from autotag.evaluation.submission import check_ids, image_id, submitted_vectors, write_submission
+    from autotag.writers.one_line import one_line
+    from autotag.writers.output_file import check_replaceable
 
     reporter = Reporter(quiet=quiet)
+    check_replaceable(output, overwrite=overwrite)
     pipelines = pipelines_of(models, device=device, batch_size=batch_size)
     shares = shares_of(weights, len(pipelines))
     field: TextField = text
@@ -106,7 +111,7 @@ def submission(
     for run in runs:
         if run.empty:
             reporter.inform(f"{run.name} wrote nothing about {run.empty} images")
-    click.echo(f"{output}: {len(ids)} images, {vectors.size} rows, read back and equal")
+    click.echo(f"{one_line(str(output))}: {len(ids)} images, {vectors.size} rows, read back and equal")
 
 
 def _runs(

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    deterministic_option,
+    device_option,
+    follow_symlinks_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +78,7 @@ Exit codes:
     help="Write results to a file instead of stdout: jsonl line by line, others when all is done. "
     "With --shard, the folder of all shards.",
 )
+@overwrite_option
 @click.option(
     "--shard",
     metavar="I/N",
@@ -79,6 +89,9 @@ Exit codes:
     "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@follow_symlinks_option
+@reading_options
+@deterministic_option
 @click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
 @quiet_option
 @click.pass_context
@@ -92,9 +105,14 @@ def tag(
     batch_size: int | None,
     format_name: str | None,
     output: Path | None,
+    overwrite: bool,
     shard: str | None,
     retry_errors: bool,
     allow_urls: bool,
+    follow_symlinks: bool,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
+    deterministic: bool | None,
     stats: bool,
     quiet: bool,
 ) -> None:
@@ -112,19 +130,26 @@ def tag(
     reporter = Reporter(quiet=quiet)
     make_writer = _writer_factory(format_name, output)
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
-    changes = {"device": device, "batch_size": batch_size, "allow_urls": allow_urls or None}
+    changes = {
+        "device": device,
+        "batch_size": batch_size,
+        "allow_urls": allow_urls or None,
+        "allow_truncated": allow_truncated,
+        "max_pixels": max_pixels,
+        "deterministic": deterministic,
+    }
     with (
         pipeline_of(preset, changes, settings) as pipeline,
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = find(paths, allow_urls=pipeline.allow_urls)
+        images = find(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
             failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
         else:
             if output:
-                _check_output(output, images)
+                _check_output(output, images, overwrite=overwrite)
             with reporter.loading():
                 pipeline.load()
             with _stream(output, make_writer) as stream:
@@ -195,8 +220,13 @@ def _complete(
     return _write(pipeline, missing, writer, reporter)
 
 
-def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
+def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
     """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
+
+    Args:
+        paths: files, folders, URLs and ``-``.
+        allow_urls: whether URLs are allowed.
+        follow_symlinks: whether to enter folders that links in folders lead to.
 
     Raises:
         UsageError: a URL, and URLs are not allowed.
@@ -213,7 +243,7 @@ def find(paths: Sequence[str], *, allow_urls: bool) -> list[Image]:
             images.append(_allowed(path, allow_urls=allow_urls))
             continue
         try:
-            images.extend(find_images(path))
+            images.extend(find_images(path, follow_symlinks=follow_symlinks))
         except ImageReadError as error:
             images.append(Path(path))
             refusals.append(error)
@@ -241,10 +271,11 @@ def _allowed(url: str, *, allow_urls: bool) -> str:
     return url
 
 
-def _check_output(output: Path, images: Sequence[Image]) -> None:
-    """Refuses, before the models are loaded, an output that cannot be or that would destroy an image."""
+def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
+    """Refuse, before the models are loaded, an output that cannot be or that would destroy a file."""
     from autotag.errors import ConfigError
     from autotag.images import IMAGE_SUFFIXES
+    from autotag.writers.output_file import check_replaceable
 
     if output.is_dir():
         raise ConfigError(f"--output {str(output)!r} is a folder; name a file.")
@@ -255,6 +286,7 @@ def _check_output(output: Path, images: Sequence[Image]) -> None:
     is_input = any(isinstance(image, Path) and image.exists() and image.samefile(output) for image in images)
     if is_input or output.suffix.lower() in IMAGE_SUFFIXES:
         raise ConfigError(f"--output {str(output)!r} is an image, which would be overwritten.")
+    check_replaceable(output, overwrite=overwrite)
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import device_option, set_option
+from autotag.cli.options import device_option, reading_options, set_option
 
 if TYPE_CHECKING:
     from autotag.batch.thresholds import Thresholds
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
+@reading_options
 @click.option(
     "--format",
     "format_name",
@@ -51,6 +51,8 @@ def thresholds(
     thresholds: tuple[float, ...],
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    allow_truncated: bool | None,
+    max_pixels: int | None,
     format_name: Literal["table", "json"],
 ) -> None:
     """Show how many tags and photographs each cut of the scores would leave, on a sample of an album.
@@ -61,11 +63,13 @@ def thresholds(
     from autotag.cli.album import given
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
+    from autotag.writers.json_text import plain_json
 
     open_cut = _without_cut(preset, settings)
     reporter = Reporter(quiet=False)
+    changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
     with (
-        pipeline_of(preset, {"device": device}, [*open_cut, *settings]) as pipeline,
+        pipeline_of(preset, changes, [*open_cut, *settings]) as pipeline,
         reporter.passing_on_warnings(),
     ):
         found = try_thresholds(
@@ -77,7 +81,7 @@ def thresholds(
             exclude=exclude,
         )
     if format_name == "json":
-        click.echo(json.dumps(asdict(found), ensure_ascii=False, indent=2))
+        click.echo(plain_json(asdict(found), indent=2))
     else:
         _show(found)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from autotag.cli.options import overwrite_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +46,8 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     for label in found:
         broader = found.broader.get(label, ())
-        click.echo(" | ".join(found.names(label)) + (f" < {' | '.join(broader)}" if broader else ""))
+        names = " | ".join(found.names(label))
+        click.echo(_shown(f"{names} < {' | '.join(broader)}" if broader else names))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
     click.echo(f"{len(found):,} labels{left_out}", err=True)
 
@@ -59,6 +63,7 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write here instead of to stdout."
 )
+@overwrite_option
 @click.option(
     "--least-count",
     metavar="N",
@@ -76,6 +81,7 @@ def build(
     *,
     column: str | None,
     output: Path | None,
+    overwrite: bool,
     least_count: int,
     most: int | None,
     no_subjects: bool,
@@ -95,7 +101,7 @@ def build(
             f"no phrase is in at least {least_count} of the {len(found):,} prompts of {prompts}; "
             "choose a smaller --least-count"
         )
-    _write(phrases, output, prompts)
+    _write(phrases, output, prompts, overwrite=overwrite)
     click.echo(f"{len(phrases):,} phrases from {len(found):,} prompts", err=True)
 
 
@@ -117,16 +123,24 @@ def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Voc
     return Vocabulary.from_file(source, column=column)
 
 
-def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path) -> None:
+def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path, *, overwrite: bool) -> None:
     """Writes the phrases, to a file only if it is not the one they came from."""
     from autotag.errors import ConfigError
-    from autotag.writers.output_file import open_output
+    from autotag.writers.output_file import check_replaceable, open_output
 
-    text = "".join(f"{phrase.text}\n" for phrase in phrases)
     if output is None:
-        click.echo(text, nl=False)
+        for phrase in phrases:
+            click.echo(_shown(phrase.text))
         return
     if output.exists() and output.samefile(prompts):
         raise ConfigError(f"{output} holds the prompts; write the vocabulary to another file")
+    check_replaceable(output, overwrite=overwrite)
     with open_output(output, streams=False) as stream:
-        stream.write(text)
+        stream.writelines(f"{phrase.text}\n" for phrase in phrases)
+
+
+def _shown(text: str) -> str:
+    """Return a line as it is for a file, and fit for a terminal where it goes to one."""
+    from autotag.writers.one_line import one_line
+
+    return one_line(text) if sys.stdout.isatty() else text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag import config, options
+from autotag import config, stage_tables
 from autotag.errors import ConfigError
 from autotag.evaluation.caption_words import content_words, is_said
 from autotag.evaluation.measures import Interval, Measure, bootstrap_interval, mean_measure, sum_measure
@@ -208,18 +208,18 @@ def _lowest_with(wanted: float, precisions: NDArray[np.float64], kept: NDArray[n
 
 def _filter_of(table: Mapping[str, Any]) -> tuple[str, Any]:
     """The name of a config's only ``filter_tags`` stage, and the stage itself."""
-    stages = [one for one in table.get("stages", ()) if options.stage_reference(one) == _FILTER]
+    stages = [one for one in table.get("stages", ()) if stage_tables.stage_reference(one) == _FILTER]
     if len(stages) != 1:
         raise ConfigError(
             f"a cut is fitted to a pipeline with one stage filter_tags; this has {len(stages)}."
         )
-    return options.table_name(stages[0]), options.stage_from_table(stages[0])
+    return stage_tables.table_name(stages[0]), stage_tables.stage_from_table(stages[0])
 
 
 def _proposing(dataset: EvaluationSet, table: Mapping[str, Any]) -> dict[str, Any]:
     """The config up to its filter, and for a data set of tags one that proposes the labels of the set."""
     tables = list(table["stages"])
-    place = next(index for index, one in enumerate(tables) if options.stage_reference(one) == _FILTER)
+    place = next(index for index, one in enumerate(tables) if stage_tables.stage_reference(one) == _FILTER)
     stages = tables[: place + 1]
     if dataset.labels:
         encoder = {"encoder": tables[place]["encoder"]} if "encoder" in tables[place] else {}

@@ -9,17 +9,29 @@ from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
 from autotag.metadata.safe_files import FileState, SystemCalls, remove_file, replace_file, state_of
 from autotag.metadata.sidecars import SidecarNaming, sidecars_of
-from autotag.metadata.xmp import MachineTag, Packet, read_packet, with_machine_tags, without_machine_tags
+from autotag.metadata.xmp import (
+    KEYWORD_FIELDS,
+    KeywordField,
+    MachineTag,
+    Packet,
+    Refusals,
+    read_packet,
+    with_machine_tags,
+    without_machine_tags,
+)
 
 __all__ = [
+    "KEYWORD_FIELDS",
     "Exiftool",
     "Existing",
     "FileChange",
     "FileState",
+    "KeywordField",
     "Keywords",
     "MachineTag",
     "MetadataChange",
     "Packet",
+    "Refusals",
     "SidecarNaming",
     "SystemCalls",
     "apply_change",

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from autotag.bounded_files import is_file
 from autotag.errors import FileChangedError, MetadataError
 from autotag.metadata.deltas import (
     Delta,
@@ -40,7 +41,15 @@ from autotag.metadata.safe_files import (
 )
 from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
-from autotag.metadata.xmp import MachineTag, Packet, read_packet, with_machine_tags, without_machine_tags
+from autotag.metadata.xmp import (
+    KEYWORD_FIELDS,
+    KeywordField,
+    MachineTag,
+    Packet,
+    read_packet,
+    with_machine_tags,
+    without_machine_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
     from autotag.metadata.exiftool import Exiftool
 
 ChangeKind = Literal["sidecar", "embedded", "unchanged"]
+_MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
 _LARGEST_UNDO = 4 * 2**20  # bytes
 
 
@@ -111,6 +121,7 @@ class MetadataChange:
         warnings: whole sentences for the user: why not embedded, what is shared, what is left out.
         embed: as planned for.
         naming: as planned for.
+        fields: as planned for.
         date: that new records carry, ISO 8601.
     """
 
@@ -126,13 +137,14 @@ class MetadataChange:
     embed: bool = False
     naming: SidecarNaming = "auto"
     date: str = ""
+    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of JSON types; the new content of the files is left out."""
         plain = {
             name: getattr(self, name) for name in ("path", "kind", "description", "embed", "naming", "date")
         }
-        lists = ("added", "keywords_before", "keywords_after", "warnings")
+        lists = ("added", "keywords_before", "keywords_after", "warnings", "fields")
         return {
             **plain,
             **{name: list(getattr(self, name)) for name in lists},
@@ -154,6 +166,7 @@ class MetadataChange:
             embed=row["embed"],
             naming=row["naming"],
             date=row["date"],
+            fields=tuple(row.get("fields", KEYWORD_FIELDS)),
             tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
         )
@@ -166,6 +179,7 @@ def plan_tags(
     *,
     embed: bool = False,
     naming: SidecarNaming = "auto",
+    fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     exiftool: Exiftool | None = None,
     date: str | None = None,
     calls: SystemCalls = SYSTEM,
@@ -180,16 +194,20 @@ def plan_tags(
         description: written where people wrote none, in any field.
         embed: into the photograph itself where that can be done without loss, else beside it.
         naming: of new sidecars, see ``sidecars_of``.
+        fields: the keyword fields of XMP that are written; what people wrote stays in the others.
         exiftool: for what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: ISO 8601 for new records; now by default.
         calls: the operating system.
 
     Raises:
-        MetadataError: a sidecar is damaged or would be shared, or a file changed while it was read.
+        MetadataError: a sidecar is damaged or would be shared, a file changed while it was read, or there are
+            more than 2,000 keywords.
         OSError: a file cannot be read.
     """
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    request = _Request(Path(path), tuple(tags), description, embed, naming, exiftool, date, calls)
+    request = _Request(
+        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls
+    )
     return _Plan(request).change()
 
 
@@ -270,6 +288,7 @@ class _Request:
     description: str
     embed: bool
     naming: SidecarNaming
+    fields: tuple[KeywordField, ...]
     exiftool: Exiftool | None
     date: str
     calls: SystemCalls
@@ -288,9 +307,14 @@ class _Plan:
         self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
         self._shared = [read_packet(content) for content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
-        self._by_people = self._existing.by_people
+        self._by_people, self._refusals = self._existing.by_people, self._existing.refusals
         for packet in (*self._packets, *self._shared):
-            self._by_people |= packet.by_people
+            self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
+            self._refusals |= packet.refusals
+        if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
+            raise MetadataError(
+                str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords and is left as it is"
+            )
 
     def change(self) -> MetadataChange:
         """The whole plan: the photograph, its sidecars, and what both will say."""
@@ -312,6 +336,7 @@ class _Plan:
             warnings=tuple(self._warnings),
             embed=self._request.embed,
             naming=self._request.naming,
+            fields=self._request.fields,
             date=self._request.date,
         )
 
@@ -341,19 +366,28 @@ class _Plan:
     def _packet(
         self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
     ) -> bytes | None:
-        """The packet with the tags; a person's description anywhere keeps the machine's out."""
+        """The packet with the tags; a person's description anywhere keeps the machine's out.
+
+        Raises:
+            ValueError: the packet is not XMP, or would hold more than is read.
+        """
         people_described = self._existing.description or any(
             one.description_by_people for one in (*self._packets, *self._shared)
         )
-        return with_machine_tags(
+        after = with_machine_tags(
             packet,
             self._marked_for_iptc() if for_iptc else self._request.tags,
             description="" if people_described else self._request.description,
             elsewhere=self._by_people,
+            refusals=self._refusals,
+            fields=self._request.fields,
             date=self._request.date,
             sidecar_for=sidecar_for,
             wrapped=wrapped,
         )
+        if after is not None:
+            read_packet(after)
+        return after
 
     def _beside(self) -> list[FileChange | None]:
         """The sidecars; those that exist are updated, else there is a new one."""
@@ -399,13 +433,20 @@ class _Plan:
     def _objection(self) -> str | None:
         if is_raw(self._path):
             return "RAW files are never written into"
+        if self._is_signed():
+            return "it has Content Credentials, whose signature would no longer hold"
         return objection_to_writing(self._photograph) or objection_to_splicing(self._content, self._existing)
+
+    def _is_signed(self) -> bool:
+        """Whether there are Content Credentials, in the photograph or beside it."""
+        return self._existing.is_signed or is_file(self._photograph.with_suffix(".c2pa"))
 
     def _exiftool_can(self) -> bool:
         return (
             can_embed(self._content)
             and self._existing.simple_xmp
             and not self._existing.damage
+            and not self._is_signed()
             and not is_raw(self._path)
             and objection_to_writing(self._photograph) is None
         )
@@ -436,7 +477,12 @@ class _Plan:
         long = [tag.text for tag in self._request.tags if not fits_iptc(tag.text)]
         if long:
             self._warnings.append(f"{self._path}: too long for IPTC, in XMP only: {', '.join(long)}.")
-        return tuple(replace(tag, in_iptc=fits_iptc(tag.text)) for tag in self._request.tags)
+        ours = {fold(tag.text) for tag in self._existing.machine_tags if tag.in_iptc}
+        others = {fold(word) for word in self._existing.iptc.keywords} - ours
+        return tuple(
+            replace(tag, in_iptc=fits_iptc(tag.text) and fold(tag.text) not in others)
+            for tag in self._request.tags
+        )
 
     def _checked(self, after: bytes) -> FileChange | None:
         change = _file_change(self._photograph, self._state, self._content, after)
@@ -493,6 +539,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         change.description,
         embed=change.embed,
         naming=change.naming,
+        fields=change.fields,
         exiftool=exiftool,
         date=change.date,
         calls=calls,
@@ -579,11 +626,11 @@ class _Undo:
 
     def _without_tags(self, content: bytes) -> bytes | None:
         if self._path != self._photograph:
-            return without_machine_tags(content, self._people_in_photograph())
+            return without_machine_tags(content, keep_copies=not self._originals_are_read())
         existing = read_existing(content)
         if existing.packet is None:
             return content
-        packet = without_machine_tags(existing.packet)
+        packet = without_machine_tags(existing.packet, keep_copies=bool(existing.damage))
         in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
         if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
@@ -591,8 +638,8 @@ class _Undo:
             raise ValueError("this needs exiftool, which is not there")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
-    def _people_in_photograph(self) -> Keywords:
-        """What people wrote into the photograph itself, whose copies in a sidecar may go."""
+    def _originals_are_read(self) -> bool:
+        """Whether the photograph, where the originals of copies may be, is there and can be read whole."""
         if state_of(self._photograph, calls=self._calls) is None:
-            return Keywords()
-        return read_existing(self._calls.read(self._photograph)).by_people
+            return False
+        return not read_existing(self._calls.read(self._photograph)).damage

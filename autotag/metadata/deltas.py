@@ -18,6 +18,7 @@ Delta = tuple[Step, ...]
 
 _PROBE = 256  # bytes that must agree before a run counts as moved
 _MOST_PROBES = 4000
+_MOST_SEARCHED = 2**30  # bytes looked through for runs that are not there
 
 
 def delta_between(later: bytes, earlier: bytes) -> Delta:
@@ -76,14 +77,27 @@ def _common_suffix(one: bytes, other: bytes) -> int:
 def _moved(later: bytes, wanted: bytes) -> list[Step]:
     """Steps for a part that is not at its old place: runs found in ``later``, else the bytes themselves."""
     steps: list[Step] = []
-    done = position = probes = 0
-    while position + _PROBE <= len(wanted) and probes < _MOST_PROBES:
+    done = position = probes = searched = 0
+    while position + _PROBE <= len(wanted) and probes < _MOST_PROBES and searched < _MOST_SEARCHED:
         probes += 1
         found = later.find(wanted[position : position + _PROBE])
         if found < 0:
+            searched += len(later)
             position += _PROBE
             continue
-        length = _common_prefix(later[found:], wanted[position:])
+        length = _common_run(later, found, wanted, position)
         steps += [wanted[done:position], (found, length)]
         done = position = position + length
     return [*steps, wanted[done:]]
+
+
+def _common_run(one: bytes, start: int, other: bytes, begin: int) -> int:
+    """Return how many bytes they share from these places on: longer and longer steps, then shorter ones."""
+    length, step, is_growing = 0, _PROBE, True
+    while step:
+        piece = one[start + length : start + length + step]
+        is_same = len(piece) == step and piece == other[begin + length : begin + length + step]
+        length += step if is_same else 0
+        is_growing = is_growing and is_same
+        step = step * 2 if is_growing else step // 2
+    return length

@@ -8,23 +8,48 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import Budget, check_text
 from autotag.metadata.keywords import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+MAKE, MODEL = 0x010F, 0x0110
 IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
-_WANTED = frozenset((IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_WANTED = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_TEXTS = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XP_KEYWORDS))
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
-_FROM_CAMERAS = ("digital camera", "sony dsc", "exif_jpeg_picture", "dcim\\")
 
 
-def metadata_tags(tiff: bytes) -> dict[int, bytes]:
+def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]:
     """Tag -> raw value, for the tags named above, in the first directory.
+
+    Raises:
+        ValueError: there is no whole directory, or the values are over the budget (a new one by default).
+    """
+    budget = budget or Budget()
+    found: dict[int, bytes] = {}
+    for tag, start, size in _entries(tiff):
+        if tag in _WANTED and tag not in found:
+            found[tag] = tiff[start : start + size]
+            budget.take_bytes(len(found[tag]))
+            if tag in _TEXTS:
+                check_text(found[tag])
+            budget.take_parts(found[tag].count(b";"))
+    return found
+
+
+def has_tag(tiff: bytes, number: int) -> bool:
+    """Whether the first directory has a tag.
 
     Raises:
         ValueError: there is no whole directory.
     """
+    return any(tag == number for tag, _, _ in _entries(tiff))
+
+
+def _entries(tiff: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield tag, offset and size in bytes of each value in the first directory."""
     order = "<" if tiff[:2] == b"II" else ">"
     large = 43 in tiff[2:4]
     pointer, entry = ("Q", struct.Struct(f"{order}HHQ8s")) if large else ("L", struct.Struct(f"{order}HHL4s"))
@@ -32,33 +57,26 @@ def metadata_tags(tiff: bytes) -> dict[int, bytes]:
     try:
         (start,) = struct.unpack_from(order + pointer, tiff, 8 if large else 4)
         (count,) = counter.unpack_from(tiff, start)
-        found: dict[int, bytes] = {}
         for number in range(min(count, 65535)):
-            tag, kind, values, field = entry.unpack_from(tiff, start + counter.size + number * entry.size)
-            if tag in _WANTED:
-                found.setdefault(tag, _value(tiff, order + pointer, values * _SIZES.get(kind, 0), field))
+            place = start + counter.size + number * entry.size
+            tag, kind, values, field = entry.unpack_from(tiff, place)
+            size = values * _SIZES.get(kind, 0)
+            is_inside = size <= len(field)
+            where = place + entry.size - len(field)
+            yield tag, where if is_inside else struct.unpack(order + pointer, field)[0], size
     except (struct.error, OverflowError) as error:
         raise ValueError("its TIFF directory is cut short") from error
-    return found
-
-
-def _value(tiff: bytes, pointer: str, size: int, field: bytes) -> bytes:
-    if size <= len(field):
-        return field[:size]
-    (offset,) = struct.unpack(pointer, field)
-    return tiff[offset : offset + size]
 
 
 def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:
     """Windows' keywords: UTF-16, separated by semicolons."""
-    return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").split("\0")[0].split(";")
+    return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").partition("\0")[0].split(";")
 
 
-def description(tags: Mapping[int, bytes]) -> str:
-    """ImageDescription; empty for what cameras put there by themselves."""
-    value = tags.get(IMAGE_DESCRIPTION, b"").split(b"\0")[0]
+def text(tags: Mapping[int, bytes], number: int) -> str:
+    """Return a tag that is a text, on one line; empty when it is not there."""
+    value = tags.get(number, b"").partition(b"\0")[0]
     try:
-        text = clean(value.decode())
+        return clean(value.decode())
     except UnicodeDecodeError:
-        text = clean(value.decode("latin-1"))
-    return "" if any(phrase in text.lower() for phrase in _FROM_CAMERAS) else text
+        return clean(value.decode("latin-1"))

@@ -1,6 +1,7 @@
 """Embedding through exiftool, where it is installed: formats and files that are not spliced.
 
-exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder.
+exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder. A
+keeper between the two ends it when this program ends (``exiftool_keeper``).
 The XMP packet goes in whole; IPTC keywords are added only where a file already has some, as UTF-8, and the
 digest that tells readers that both agree is renewed (Metadata Working Group, Guidelines 2.0, section 3).
 """
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from autotag.errors import ImageReadError
 from autotag.images import read_image
+from autotag.metadata import exiftool_keeper
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import LONGEST_KEYWORD
 from autotag.metadata.kinds import FileKind, kind_of
@@ -39,6 +43,7 @@ _SUFFIX_OF: dict[FileKind, str] = {
     "heif": ".heic",
     "avif": ".avif",
 }
+_LONGEST_RUN = 60.0  # seconds for one command
 _FRAMES = 8  # of an animation, compared before and after
 
 
@@ -127,25 +132,20 @@ class Exiftool:
         """What exiftool prints, errors included, for one command: its arguments, each without a line break.
 
         Raises:
-            ValueError: it ended.
+            ValueError: it ended, or took more than a minute.
         """
         process = self._started()
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
-        lines = "\n".join((*arguments, "-charset", "filename=utf8", "-execute\n"))
+        too_late = threading.Timer(_LONGEST_RUN, process.terminate)
+        too_late.daemon = True
+        too_late.start()
         try:
-            process.stdin.write(lines.encode())
-            process.stdin.flush()
-        except OSError as error:
-            raise ValueError("exiftool ended unexpectedly") from error
-        said = bytearray()
-        while not said.rstrip().endswith(b"{ready}"):
-            line = process.stdout.readline()
-            if not line:
-                self.close()
-                raise ValueError(f"exiftool ended unexpectedly: {bytes(said).decode(errors='replace')}")
-            said += line
-        return bytes(said).decode(errors="replace").rstrip().removesuffix("{ready}")
+            return _answer(process, arguments)
+        except (OSError, EOFError) as error:
+            self.close()
+            why = "ended unexpectedly" if too_late.is_alive() else f"took more than {_LONGEST_RUN:g} s"
+            raise ValueError(f"exiftool {why}: {error}") from error
+        finally:
+            too_late.cancel()
 
     def close(self) -> None:
         """Ends the process."""
@@ -160,13 +160,35 @@ class Exiftool:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
+            keeper = [sys.executable, "-I", "-S", exiftool_keeper.__file__]
             self._process = subprocess.Popen(  # noqa: S603 - a program from the PATH, as the user wants
-                [self._program, "-config", "", "-stay_open", "True", "-@", "-"],
+                [*keeper, self._program, "-config", "", "-stay_open", "True", "-@", "-"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
         return self._process
+
+
+def _answer(process: subprocess.Popen[bytes], arguments: Sequence[str]) -> str:
+    """Return what it prints for one command.
+
+    Raises:
+        OSError: it does not take the command.
+        EOFError: it ended; with what it printed.
+    """
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    lines = "\n".join((*arguments, "-charset", "filename=utf8", "-execute\n"))
+    process.stdin.write(lines.encode())
+    process.stdin.flush()
+    said = bytearray()
+    while not said.rstrip().endswith(b"{ready}"):
+        line = process.stdout.readline()
+        if not line:
+            raise EOFError(bytes(said).decode(errors="replace"))
+        said += line
+    return bytes(said).decode(errors="replace").rstrip().removesuffix("{ready}")
 
 
 def _in_short(said: str, copy: Path) -> str:

@@ -8,19 +8,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.metadata import exif, jpeg_file, png_file, webp_file
+from autotag.metadata.budget import Budget, check_text
+from autotag.metadata.camera_descriptions import is_from_camera
+from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.iptc import Iptc, iptc_in_resources, read_iptc
 from autotag.metadata.keywords import Keywords, clean, fold
 from autotag.metadata.kinds import FileKind, kind_of
-from autotag.metadata.xmp import MachineTag, Packet, read_packet
+from autotag.metadata.xmp import MachineTag, Packet, Refusals, read_packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PACKET = re.compile(
-    rb"(?:<\?xpacket begin=[^>]*\?>\s*)?<(x:xmpmeta|x:xapmeta|rdf:RDF)\b.*?</\1>"
-    rb"(?:\s*<\?xpacket end=[^>]*\?>)?",
-    re.DOTALL,
-)
+_ROOTS = (b"x:xmpmeta", b"x:xapmeta", b"rdf:RDF")
+_WRAPPER_START = re.compile(rb"<\?xpacket begin=[^>]*\?>\s*\Z")
+_WRAPPER_END = re.compile(rb"\s*+<\?xpacket end=[^>]{0,20}\?>")
+_LONGEST_WRAPPER = 200
+_COST_OF_PACKET = 100  # parts: what a parser costs however small the packet is
+_PNG_TEXTS = (b"Description", b"Raw profile type iptc", b"Raw profile type xmp")
 _EXIF_BLOCK = re.compile(rb"(?:Exif\0\0|\0\0\0\0)(?=II\*\0|MM\0\*)")
 
 
@@ -31,12 +35,15 @@ class Existing:
     Attributes:
         kind: of file, by its content.
         keywords: every keyword, whoever gave it.
-        by_people: the keywords without those that autotag wrote.
+        by_people: the keywords without those that autotag added or copied. Copies count where a part of the
+            metadata could not be read, which may hold the originals.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
+        refusals: what another program took out of what autotag wrote.
         iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
+        is_signed: whether it carries Content Credentials, or names some that lie elsewhere.
         damage: why a part of the metadata could not be read, as the end of a sentence; empty when all could.
     """
 
@@ -45,28 +52,32 @@ class Existing:
     by_people: Keywords = field(default_factory=Keywords)
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
+    refusals: Refusals = field(default_factory=Refusals)
     iptc: Iptc = field(default_factory=Iptc)
     packet: bytes | None = None
     simple_xmp: bool = True
+    is_signed: bool = False
     damage: str = ""
 
 
 @dataclass(slots=True)
 class _Found:
-    """Metadata blocks as they come out of the container."""
+    """Metadata blocks as they come out of the container, and what reading them may still cost."""
 
+    budget: Budget = field(default_factory=Budget)
     packets: list[bytes] = field(default_factory=list)
     extended: bytes = b""
     exif: bytes = b""
     iptc: bytes = b""
     description: str = ""
+    is_signed: bool = False
     damage: str = ""
 
 
 def read_existing(content: bytes) -> Existing:
     """What a whole file says; damaged parts are left out and named in ``Existing.damage``."""
     kind = kind_of(content)
-    found = _Found()
+    found = _Found(is_signed=has_content_credentials(content, kind))
     try:
         _READERS.get(kind, _scan)(content, found)
     except ValueError as error:
@@ -80,24 +91,35 @@ def read_existing(content: bytes) -> Existing:
 
 def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing:
     packets = list(_readable(found))
-    iptc = read_iptc(found.iptc)
+    iptc = _iptc(found)
     machine_tags = tuple(tag for packet in packets for tag in packet.machine_tags)
-    in_xmp, in_xmp_by_people = Keywords(), Keywords()
+    refusals = Refusals(_taken_out(machine_tags, iptc))
+    others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
+    in_xmp, by_people, echoes = Keywords(), Keywords(), set[str]()
     for packet in packets:
         in_xmp |= packet.keywords
-        in_xmp_by_people |= packet.by_people
-    others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
+        by_people |= packet.by_people_or_copied if found.damage else packet.by_people
+        refusals |= packet.refusals
+        echoes |= packet.echoes()
     return Existing(
         kind=kind,
         keywords=in_xmp | others,
-        by_people=in_xmp_by_people | others.without(fold(tag.text) for tag in machine_tags),
+        by_people=by_people | others.without(echoes),
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
+        refusals=refusals,
         iptc=iptc,
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
+        is_signed=found.is_signed or any(packet.provenance for packet in packets),
         damage=found.damage,
     )
+
+
+def _taken_out(tags: Sequence[MachineTag], iptc: Iptc) -> tuple[str, ...]:
+    """Return the machine tags that another program took out of the IPTC keywords, which it kept."""
+    there = {fold(word) for word in iptc.keywords}
+    return tuple(tag.text for tag in tags if tag.in_iptc and there and fold(tag.text) not in there)
 
 
 def _description(packets: Sequence[Packet], iptc: Iptc, tags: dict[int, bytes], found: _Found) -> str:
@@ -105,25 +127,36 @@ def _description(packets: Sequence[Packet], iptc: Iptc, tags: dict[int, bytes], 
     candidates = (
         *(packet.description for packet in packets if packet.description_by_people),
         clean(iptc.caption),
-        exif.description(tags),
+        exif.text(tags, exif.IMAGE_DESCRIPTION),
         clean(found.description),
     )
-    return next((text for text in candidates if text and text not in by_machine), "")
+    make, model = exif.text(tags, exif.MAKE), exif.text(tags, exif.MODEL)
+    by_people = (text for text in candidates if text and not is_from_camera(text, make=make, model=model))
+    return next((text for text in by_people if text not in by_machine), "")
 
 
 def _readable(found: _Found) -> Iterator[Packet]:
     for packet in (*found.packets, *([found.extended] if found.extended else [])):
         try:
-            yield read_packet(packet)
+            found.budget.take_parts(_COST_OF_PACKET)
+            yield read_packet(packet, found.budget)
         except ValueError as error:
             found.damage = found.damage or f"its XMP cannot be read: {error}"
+
+
+def _iptc(found: _Found) -> Iptc:
+    try:
+        return read_iptc(found.iptc, found.budget)
+    except ValueError as error:
+        found.damage = found.damage or str(error)
+        return Iptc()
 
 
 def _exif_tags(found: _Found) -> dict[int, bytes]:
     if not found.exif:
         return {}
     try:
-        return exif.metadata_tags(found.exif)
+        return exif.metadata_tags(found.exif, found.budget)
     except ValueError as error:
         found.damage = found.damage or str(error)
         return {}
@@ -134,28 +167,35 @@ def _read_jpeg(content: bytes, found: _Found) -> None:
     found.packets = jpeg_file.packets_in(parts)
     found.exif = jpeg_file.exif_in(parts)
     found.iptc = iptc_in_resources(jpeg_file.photoshop_in(parts))
-    for packet in found.packets:
-        with suppress(ValueError):  # _readable says so
-            found.extended = found.extended or jpeg_file.extended_packet(parts, read_packet(packet).extended)
+    found.extended = jpeg_file.extended_packet(parts, _extended_id(found.packets))
+
+
+def _extended_id(packets: Sequence[bytes]) -> str:
+    """Return the id of the extended XMP that the first packet names; empty when there is none."""
+    with suppress(ValueError):  # _readable says so
+        return next((read_packet(packet).extended for packet in packets), "")
+    return ""
 
 
 def _read_png(content: bytes, found: _Found) -> None:
     parts = png_file.chunks(content)
     found.exif = next((part.payload for part in parts if part.kind == b"eXIf"), b"")
-    for keyword, text in png_file.plain_texts(parts):
+    for keyword, text in png_file.plain_texts(parts, _PNG_TEXTS, found.budget):
         if keyword == b"Description":
+            check_text(text)
             found.description = text.decode("latin-1")
         elif keyword == b"Raw profile type iptc":
             profile = _raw_profile(text)
             found.iptc = iptc_in_resources(profile) or profile
-        elif keyword == b"Raw profile type xmp":
+        else:
             found.packets.append(_raw_profile(text))
-    found.packets[:0] = png_file.packets_in(parts)
+    found.packets[:0] = png_file.packets_in(parts, found.budget)
 
 
 def _raw_profile(text: bytes) -> bytes:
     """ImageMagick's way to put a block into a text: name, length and hexadecimal digits on lines."""
-    return bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+    digits = b"".join(text.split(b"\n", 3)[3:]).replace(b"\n", b"")
+    return bytes.fromhex(digits.decode("latin-1"))
 
 
 def _read_webp(content: bytes, found: _Found) -> None:
@@ -170,9 +210,31 @@ def _read_tiff(content: bytes, found: _Found) -> None:
 
 def _scan(content: bytes, found: _Found) -> None:
     """Other formats keep XMP and EXIF whole, so that a search finds them, as XMP intends."""
-    found.packets = [match[0] for match in _PACKET.finditer(content)]
+    found.packets = list(_packets(content, found.budget))
     block = _EXIF_BLOCK.search(content)
     found.exif = content[block.end() :] if block else b""
+
+
+def _packets(content: bytes, budget: Budget) -> Iterator[bytes]:
+    """Yield the XMP packets in a file, each with its wrapper, in time linear in the size of the file."""
+    at = {name: content.find(b"<" + name) for name in _ROOTS}
+    while any(start >= 0 for start in at.values()):
+        budget.take_parts()
+        start, name = min((start, name) for name, start in at.items() if start >= 0)
+        end = content.find(b"</" + name + b">", start)
+        if end < 0:
+            at[name] = -1  # nor has any that begins later an end
+            continue
+        begun = _WRAPPER_START.search(content, max(0, start - _LONGEST_WRAPPER), start)
+        ended = _WRAPPER_END.match(content, end + len(name) + 3)
+        done = ended.end() if ended else end + len(name) + 3
+        yield content[begun.start() if begun else start : done]
+        at = {name: _next(content, name, start, done) for name, start in at.items()}
+
+
+def _next(content: bytes, name: bytes, start: int, done: int) -> int:
+    """Return where an element begins next, if not before ``done``; -1 when none does."""
+    return start if start < 0 or start >= done else content.find(b"<" + name, done)
 
 
 _READERS = {"jpeg": _read_jpeg, "png": _read_png, "webp": _read_webp, "tiff": _read_tiff}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import Budget, check_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,9 +37,15 @@ class Iptc:
     is_utf8: bool = True
 
 
-def read_iptc(records: bytes) -> Iptc:
-    """What IIM records say. Without 1:90, text that is UTF-8 is taken for that, else for Latin-1."""
-    found = list(_datasets(records))
+def read_iptc(records: bytes, budget: Budget | None = None) -> Iptc:
+    """What IIM records say. Without 1:90, text that is UTF-8 is taken for that, else for Latin-1.
+
+    Raises:
+        ValueError: they are over the budget, a new one by default.
+    """
+    budget = budget or Budget()
+    budget.take_bytes(len(records))
+    found = list(_datasets(records, budget))
     utf8 = any(where == _CHARACTER_SET and value == _UTF8 for where, value in found)
     captions = [_text(value) for where, value in found if where == _CAPTION]
     return Iptc(
@@ -62,10 +70,11 @@ def iptc_in_resources(resources: bytes) -> bytes:
     return b""
 
 
-def _datasets(records: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
+def _datasets(records: bytes, budget: Budget) -> Iterator[tuple[tuple[int, int], bytes]]:
     """((record, number), value) of each; ends where the records are damaged."""
     position = 0
     while position + 5 <= len(records) and records[position] == 0x1C:
+        budget.take_parts()
         where = (records[position + 1], records[position + 2])
         size = int.from_bytes(records[position + 3 : position + 5])
         position += 5
@@ -75,7 +84,10 @@ def _datasets(records: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
             position += digits
         if position + size > len(records):
             return
-        yield where, records[position : position + size]
+        value = records[position : position + size]
+        if where in (_KEYWORD, _CAPTION):
+            check_text(value)
+        yield where, value
         position += size
 
 

@@ -1,12 +1,17 @@
 """JPEG files as a list of segments, and where XMP goes among them.
 
-Sources: ITU-T T.81, annex B; XMP Specification Part 3 (Adobe, 2016), section 1.1.3.
+Sources: ITU-T T.81, annex B; XMP Specification Part 3 (Adobe, 2016), section 1.1.3; CIPA DC-007
+(Multi-Picture Format).
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from autotag.metadata.budget import check_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,13 +20,18 @@ XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
 EXIF_HEADER = b"Exif\0"
 PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
-_MPF_HEADER = b"MPF\0"
+MPF_HEADER = b"MPF\0"
+_ID_LENGTH = 32
 _LONGEST = 65533  # bytes of one segment, without its two bytes of length
 
 _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
-_PREVIEW_AFTER_END = b"\xff\xd9\xff\xd8\xff"
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in the pixels: others are part of them
+_PICTURE = re.compile(rb"\xff\xd8\xff[\xc4\xdb\xe0-\xef\xfe]")
+_MOST_PICTURES = 100  # places that look like the beginning of one
+_LONGEST_START = 2**20  # bytes before the pixels of a preview
+_MP_ENTRIES = 0xB002
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ def segments(content: bytes) -> list[Segment]:
     """The segments before the first scan, in order.
 
     Raises:
-        ValueError: the file is cut short or damaged there.
+        ValueError: the file is cut short or damaged there, or has far too many.
     """
     found: list[Segment] = []
     position = 2
@@ -69,6 +79,7 @@ def segments(content: bytes) -> list[Segment]:
         size = int.from_bytes(content[position : position + 2])
         if size < 2 or position + size > len(content):
             raise ValueError("its JPEG segments are damaged")
+        check_blocks(len(found), len(content))
         found.append(Segment(marker, start, position + size, content[position + 2 : position + size]))
         position += size
 
@@ -80,11 +91,12 @@ def packets_in(parts: Sequence[Segment]) -> list[bytes]:
 
 def extended_packet(parts: Sequence[Segment], identifier: str) -> bytes:
     """The extended XMP with this id, put together in the order of its offsets."""
+    header = EXTENDED_HEADER + identifier.encode()
     pieces = {}
     for part in parts:
-        body = part.payload[len(EXTENDED_HEADER) :]
-        if part.holds(_APP1, EXTENDED_HEADER) and body[:32] == identifier.encode():
-            pieces[int.from_bytes(body[36:40])] = body[40:]
+        if len(identifier) == _ID_LENGTH and part.holds(_APP1, header):
+            body = part.payload[len(header) :]
+            pieces[int.from_bytes(body[4:8])] = body[8:]
     return b"".join(piece for _, piece in sorted(pieces.items()))
 
 
@@ -109,22 +121,91 @@ def objection(content: bytes) -> str | None:
         return "it has two XMP packets"
     if any(part.holds(_APP1, EXTENDED_HEADER) for part in parts):
         return "it has extended XMP"
-    index = next((part for part in parts if part.holds(_APP2, _MPF_HEADER)), None)
-    if index is not None and _place(parts)[0] > index.start:
+    index = multi_picture_index(parts)
+    if index is None:
+        is_alone = not _has_picture_behind(content, parts)
+        return None if is_alone else "a preview picture follows it whose position a maker note may hold"
+    if _place(parts)[0] > index.start:
         return "its XMP comes after the index of its pictures, whose positions would no longer hold"
-    if index is None and _PREVIEW_AFTER_END in content:
-        return "a preview picture follows it whose position a maker note may hold"
+    _first_size_place(index)
     return None
 
 
+def multi_picture_index(parts: Sequence[Segment]) -> Segment | None:
+    """The segment that says where further pictures are in the file, or None."""
+    return next((part for part in parts if part.holds(_APP2, MPF_HEADER)), None)
+
+
+def _has_picture_behind(content: bytes, parts: Sequence[Segment]) -> bool:
+    """Whether a JPEG follows the end of this one, at once or after other bytes."""
+    candidates = _PICTURE.finditer(content, _end_of_image(content, parts))
+    for number, match in enumerate(candidates):
+        try:
+            segments(content[match.start() : match.start() + _LONGEST_START])
+        except ValueError:
+            if number < _MOST_PICTURES:
+                continue
+        return True
+    return False
+
+
+def _end_of_image(content: bytes, parts: Sequence[Segment]) -> int:
+    """Where the end mark of the first picture ends; the end of the file if it has none."""
+    position = parts[-1].end if parts else 2
+    count = 0
+    while (match := _MARKER.search(content, position)) is not None:
+        if match[1][0] == _END_OF_IMAGE:
+            return match.end()
+        position = match.end() + max(2, int.from_bytes(content[match.end() : match.end() + 2]))
+        count += 1
+        check_blocks(count, len(content))
+    return len(content)
+
+
 def with_packet(content: bytes, packet: bytes | None) -> bytes:
-    """The file with this XMP packet in place of the one it has, or without; no other byte differs.
+    """The file with this XMP packet in place of the one it has, or without.
+
+    No other byte differs but the size of the first picture in an index of pictures.
 
     Raises:
         ValueError: the packet does not fit into one segment, or the file is damaged.
     """
-    start, end = _place(segments(content))
-    return content[:start] + _segment(packet) + content[end:]
+    parts = segments(content)
+    start, end = _place(parts)
+    new = _segment(packet)
+    grown = len(new) - (end - start)
+    index = multi_picture_index(parts)
+    rest = content[end:] if index is None else _with_first_size(content, index, grown)[end:]
+    return content[:start] + new + rest
+
+
+def _with_first_size(content: bytes, index: Segment, grown: int) -> bytes:
+    """The file with another size of its first picture; its place in the file is always 0."""
+    place, order = _first_size_place(index)
+    (size,) = struct.unpack_from(order + "L", content, place)
+    size = size + grown if size else 0
+    return content[:place] + struct.pack(order + "L", size) + content[place + 4 :]
+
+
+def _first_size_place(index: Segment) -> tuple[int, str]:
+    """Where in the file the size of the first picture is, and the byte order.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
+    tiff = index.payload[len(MPF_HEADER) :]
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(order + "L", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        entries = (
+            struct.unpack_from(order + "HHLL", tiff, start + 2 + 12 * number) for number in range(count)
+        )
+        first = next(offset for tag, _, _, offset in entries if tag == _MP_ENTRIES)
+        struct.unpack_from(order + "LLLHH", tiff, first)
+    except (struct.error, StopIteration) as error:
+        raise ValueError("its index of pictures is damaged") from error
+    return index.end - len(tiff) + first + 4, order
 
 
 def _segment(packet: bytes | None) -> bytes:

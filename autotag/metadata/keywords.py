@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 KeywordPath = tuple[str, ...]
 
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LOOK_ALIKES = str.maketrans("\u2215\u2223", "/|")
+_SEPARATORS = ("/", "|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,44 +22,70 @@ class Keywords:
     """The keywords of a file, as far as one or several of its fields say.
 
     Attributes:
-        flat: keywords by themselves, in the order of the file, none twice; the leaves of ``paths`` included.
-        paths: keywords with what they belong to, outermost first: ``("animal", "bird", "duck")``.
+        single: keywords that stand by themselves, in the order of the file, none twice.
+        paths: keywords with what they belong to, outermost first: ``("animal", "bird", "duck")``. A path that
+            only leads to a longer one (``animal``) is not among them: it is not a keyword by itself.
     """
 
-    flat: tuple[str, ...] = ()
+    single: tuple[str, ...] = ()
     paths: tuple[KeywordPath, ...] = ()
 
     @classmethod
-    def of(cls, flat: Iterable[str], paths: Iterable[KeywordPath] = ()) -> Keywords:
-        """Cleaned, each once, leaves of paths after the flat ones.
+    def of(cls, single: Iterable[str], paths: Iterable[KeywordPath] = ()) -> Keywords:
+        """Return them cleaned, each once. A path of one part is a keyword by itself."""
+        kept = _longest(_paths_once(paths))
+        alone = (path[0] for path in kept if len(path) == 1)
+        return cls(each_once((*single, *alone)), tuple(path for path in kept if len(path) > 1))
 
-        A path that only leads to a longer one (``animal`` beside ``animal|bird``) is no keyword by itself.
+    @property
+    def flat(self) -> tuple[str, ...]:
+        """Every keyword by itself: those that stand alone, then the last parts of the paths.
+
+        A keyword like ``animal/duck`` that spells a whole path stands for its last part.
         """
-        kept = _paths_once(paths)
-        within = {_folded(path[:length]) for path in kept for length in range(1, len(path))}
-        leaves = (path[-1] for path in kept if _folded(path) not in within)
-        return cls(each_once((*flat, *leaves)), kept)
+        spelt = {fold(word) for word in self.single}
+        return each_once((*self.single, *(path[-1] for path in self.paths if not spelt & spellings(path))))
 
     def __or__(self, other: Keywords) -> Keywords:
-        """The union: these first, then what the other adds; the first spelling wins."""
-        return Keywords(each_once((*self.flat, *other.flat)), _paths_once((*self.paths, *other.paths)))
+        """Return the union: these first, then what the other adds; the first spelling wins."""
+        return Keywords.of((*self.single, *other.single), (*self.paths, *other.paths))
 
     def without(self, folded: Iterable[str]) -> Keywords:
-        """These without the keywords whose ``folded`` form is listed, wherever they stand last."""
+        """Return these without the keywords whose ``fold`` is listed, wherever they stand last."""
         gone = set(folded)
         return Keywords(
-            tuple(word for word in self.flat if fold(word) not in gone),
+            tuple(word for word in self.single if fold(word) not in gone),
             tuple(path for path in self.paths if fold(path[-1]) not in gone),
         )
 
-    def folded(self) -> set[str]:
-        """The ``fold`` of every flat keyword and of every part of a path."""
-        return {fold(word) for word in self.flat} | {fold(part) for path in self.paths for part in path}
+    def leaves(self) -> set[str]:
+        """Return the ``fold`` of every keyword, of a path that of its last part."""
+        return {fold(word) for word in self.single} | {fold(path[-1]) for path in self.paths}
+
+
+def spellings(path: KeywordPath) -> set[str]:
+    """Return the ``fold`` of a path of several parts as programs write it into one flat keyword."""
+    return {fold(separator.join(path)) for separator in _SEPARATORS} if len(path) > 1 else set()
 
 
 def fold(keyword: str) -> str:
-    """The form in which two keywords are the same: without case, and whatever composes their accents."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", clean(keyword)).casefold())
+    """Return the form in which two keywords are the same.
+
+    Case, the composition of accents, and the look-alikes of slash and bar that some programs write in their
+    place make no difference.
+    """
+    plain = clean(keyword).translate(_LOOK_ALIKES)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
+
+
+def folded_path(path: KeywordPath) -> KeywordPath:
+    """Return the form in which two paths are the same; empty parts do not count."""
+    return tuple(part for part in map(fold, path) if part)
+
+
+def same_text(value: str) -> str:
+    """Return the form of a text that other programs may bring it into when they save it: NFC, on one line."""
+    return unicodedata.normalize("NFC", clean(value))
 
 
 def clean(text: str) -> str:
@@ -74,14 +102,17 @@ def each_once(keywords: Iterable[str]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def _paths_once(paths: Iterable[KeywordPath]) -> tuple[KeywordPath, ...]:
+def _paths_once(paths: Iterable[KeywordPath]) -> dict[KeywordPath, KeywordPath]:
+    """Return the cleaned paths by their folded form; the first spelling wins."""
     found: dict[KeywordPath, KeywordPath] = {}
     for path in paths:
         parts = tuple(part for part in map(clean, path) if part)
         if parts:
-            found.setdefault(_folded(parts), parts)
-    return tuple(found.values())
+            found.setdefault(folded_path(parts), parts)
+    return found
 
 
-def _folded(path: KeywordPath) -> KeywordPath:
-    return tuple(map(fold, path))
+def _longest(paths: dict[KeywordPath, KeywordPath]) -> list[KeywordPath]:
+    """Return the paths that do not lead to a longer one."""
+    leading = {folded[:length] for folded in paths for length in range(1, len(folded))}
+    return [path for folded, path in paths.items() if folded not in leading]

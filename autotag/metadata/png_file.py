@@ -9,11 +9,12 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import Budget, check_blocks
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 XMP_KEYWORD = b"XML:com.adobe.xmp"
-_LONGEST_TEXT = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ def chunks(content: bytes) -> list[Chunk]:
     """The chunks up to IEND, in order.
 
     Raises:
-        ValueError: the file is cut short.
+        ValueError: the file is cut short, or has far too many.
     """
-    found = []
+    found: list[Chunk] = []
     position = 8
     while position + 12 <= len(content):
         size = int.from_bytes(content[position : position + 4])
@@ -41,6 +42,7 @@ def chunks(content: bytes) -> list[Chunk]:
         if end > len(content):
             break
         payload = b"" if kind == b"IDAT" else content[position + 8 : end - 4]
+        check_blocks(len(found), len(content))
         found.append(Chunk(kind, position, end, payload))
         if kind == b"IEND":
             return found
@@ -48,49 +50,43 @@ def chunks(content: bytes) -> list[Chunk]:
     raise ValueError("it is cut short")
 
 
-def packets_in(parts: Sequence[Chunk]) -> list[bytes]:
-    """The XMP packets; rightly there is one at most."""
-    return [text for keyword, text in international_texts(parts) if keyword == XMP_KEYWORD]
-
-
-def international_texts(parts: Sequence[Chunk]) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and text (UTF-8) of every iTXt chunk.
+def packets_in(parts: Sequence[Chunk], budget: Budget | None = None) -> list[bytes]:
+    """The XMP packets; rightly there is one at most.
 
     Raises:
-        ValueError: a compressed one is damaged.
+        ValueError: a compressed one is damaged, or over the budget (a new one by default).
     """
-    for part in parts:
-        if part.kind == b"iTXt":
-            keyword, _, rest = part.payload.partition(b"\0")
-            _, _, text = rest[2:].partition(b"\0")
-            _, _, text = text.partition(b"\0")
-            yield keyword, inflated(text) if rest[:1] == b"\1" else text
+    budget = budget or Budget()
+    return [_international_text(part.payload, budget) for part in parts if _is_xmp(part)]
 
 
-def plain_texts(parts: Sequence[Chunk]) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and text (Latin-1) of every tEXt and zTXt chunk.
+def _is_xmp(part: Chunk) -> bool:
+    return part.kind == b"iTXt" and part.payload.startswith(XMP_KEYWORD + b"\0")
+
+
+def _international_text(payload: bytes, budget: Budget) -> bytes:
+    """The text (UTF-8) of an iTXt chunk, after keyword, flags, language and translated keyword."""
+    _, _, rest = payload.partition(b"\0")
+    _, _, text = rest[2:].partition(b"\0")
+    _, _, text = text.partition(b"\0")
+    return budget.inflated(text) if rest[:1] == b"\1" else text
+
+
+def plain_texts(
+    parts: Sequence[Chunk], keywords: Collection[bytes], budget: Budget
+) -> Iterator[tuple[bytes, bytes]]:
+    """Keyword and text (Latin-1) of every tEXt and zTXt chunk with one of these keywords.
 
     Raises:
-        ValueError: a compressed one is damaged.
+        ValueError: a compressed one is damaged, or over the budget.
     """
     for part in parts:
         keyword, _, text = part.payload.partition(b"\0")
-        if part.kind == b"tEXt":
+        if keyword in keywords and part.kind == b"tEXt":
+            budget.take_bytes(len(text))
             yield keyword, text
-        elif part.kind == b"zTXt":
-            yield keyword, inflated(text[1:])
-
-
-def inflated(deflated: bytes) -> bytes:
-    """Up to 64 MiB of it.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return zlib.decompressobj().decompress(deflated, _LONGEST_TEXT)
-    except zlib.error as error:
-        raise ValueError(f"a compressed text in it is damaged: {error}") from error
+        elif keyword in keywords and part.kind == b"zTXt":
+            yield keyword, budget.inflated(text[1:])
 
 
 def objection(content: bytes) -> str | None:
@@ -98,7 +94,9 @@ def objection(content: bytes) -> str | None:
     parts = chunks(content)
     if len(packets_in(parts)) > 1:
         return "it has two XMP packets"
-    if any(keyword.startswith(b"Raw profile type") for keyword, _ in plain_texts(parts)):
+    if any(
+        part.kind in (b"tEXt", b"zTXt") and part.payload.startswith(b"Raw profile type") for part in parts
+    ):
         return "it keeps metadata in raw profiles, as ImageMagick writes them"
     if not any(part.kind == b"IDAT" for part in parts):
         return "it has no pixels"
@@ -122,7 +120,7 @@ def _chunk(packet: bytes | None) -> bytes:
 def _place(parts: Sequence[Chunk]) -> tuple[int, int]:
     """Where the XMP chunk is, or would be: before the pixels."""
     for part in parts:
-        if part.kind == b"iTXt" and part.payload.partition(b"\0")[0] == XMP_KEYWORD:
+        if _is_xmp(part):
             return part.start, part.end
     start = next(part.start for part in parts if part.kind == b"IDAT")
     return start, start

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from autotag.errors import MetadataError
+from autotag.metadata.budget import MOST_BYTES
 from autotag.metadata.xmp import read_packet
 from autotag.raw_files import RAW_SUFFIXES
 
@@ -70,15 +71,15 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
 
     Raises:
         MetadataError: ``naming="adobe"``, and another photograph would share the sidecar; or a sidecar is
-            damaged.
+            damaged or larger than 16 MiB.
         OSError: a sidecar cannot be read.
     """
     others = _same_stem(path)
-    existing = [(sidecar, sidecar.read_bytes()) for sidecar in _present(path)]
+    existing = [(sidecar, _content(sidecar)) for sidecar in _present(path)]
     seeds: list[bytes] = []
     warnings: list[str] = []
     for sidecar in _present(path.with_suffix("")):
-        content = sidecar.read_bytes()
+        content = _content(sidecar)
         owner = _owner(path, others, _named_owner(sidecar, content))
         if owner == "mine":
             existing.append((sidecar, content))
@@ -89,6 +90,13 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
             )
     new, sidecar_for = _new_name(path, others, naming, taken=bool(existing))
     return Sidecars(tuple(existing), tuple(seeds), new, sidecar_for, tuple(warnings))
+
+
+def _content(sidecar: Path) -> bytes:
+    if sidecar.stat().st_size > MOST_BYTES:
+        reason = f"the sidecar is left as it is: it is larger than {MOST_BYTES // 2**20} MiB"
+        raise MetadataError(str(sidecar), reason)
+    return sidecar.read_bytes()
 
 
 def _present(base: Path) -> list[Path]:

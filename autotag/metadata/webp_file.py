@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autotag.metadata.budget import check_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,12 +31,12 @@ def chunks(content: bytes) -> list[Chunk]:
     """The chunks of the file, in order; what follows the RIFF container is not among them.
 
     Raises:
-        ValueError: the file is cut short or damaged.
+        ValueError: the file is cut short or damaged, or has far too many.
     """
     container_end = 8 + int.from_bytes(content[4:8], "little")
     if container_end > len(content):
         raise ValueError("it is cut short")
-    found = []
+    found: list[Chunk] = []
     position = 12
     while position < container_end:
         size = int.from_bytes(content[position + 4 : position + 8], "little")
@@ -42,6 +44,7 @@ def chunks(content: bytes) -> list[Chunk]:
         if position + 8 > container_end or end > container_end:
             raise ValueError("its WebP chunks are damaged")
         kind = content[position : position + 4]
+        check_blocks(len(found), len(content))
         found.append(Chunk(kind, position, end, content[position + 8 : position + 8 + size]))
         position = end
     return found

@@ -5,15 +5,18 @@ A document type is refused, and with it every entity, so nothing is expanded or 
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 from xml.parsers import expat
 
+from autotag.metadata.budget import Budget, check_depth
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_START_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
+_START_TAG = re.compile(rb"<(?:[^>\"']++|\"[^\"]*+\"|'[^']*+')*+>")
 _DECLARED_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 _BYTE_ORDER_MARKS = (
     (b"\xff\xfe\0\0", "utf-32-le"),
@@ -23,7 +26,9 @@ _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
 )
 _XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace"
-_DEEPEST = 100
+_MOST_NAMESPACES = 100  # in force at one place; each element that declares one copies those around it
+_ENCODINGS = ("utf-", "iso8859-", "cp125", "ascii")  # codecs of other names can take quadratic time
+_SPACE = b" \t\r\n"
 
 Edit = tuple[int, int, bytes]  # start, end and what goes there instead
 
@@ -65,9 +70,11 @@ class Node:
 
     def walk(self) -> Iterator[Node]:
         """This element and all inside, in document order."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += reversed(node.children)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +106,44 @@ class Document:
 
     def space_before(self, node: Node) -> bytes:
         """The white space that ends where the element starts."""
-        before = self.body[: node.start]
-        return before[len(before.rstrip(b" \t\r\n")) :]
+        length = 64
+        while True:
+            before = self.body[max(0, node.start - length) : node.start]
+            kept = before.rstrip(_SPACE)
+            if kept or len(before) < length:
+                return before[len(kept) :]
+            length *= 4
 
 
-def parse(xml: bytes) -> Document:
+def parse(xml: bytes, budget: Budget | None = None) -> Document:
     """The document with the place of each element.
 
     Raises:
-        ValueError: it is not well-formed XML, has a document type, is nested more than 100 deep, or its
-            encoding is unknown.
+        ValueError: it is not well-formed XML, has a document type, is over the budget (a new one by default),
+            or its encoding is unknown.
     """
+    budget = budget or Budget()
+    budget.take_xml(xml)
     head, content, encoding, tail = _split(xml)
     try:
-        body = content.decode(encoding).encode()
+        body = content.decode(_text_encoding(encoding)).encode()
     except (LookupError, UnicodeError) as error:
         raise ValueError(f"it is not text in {encoding}") from error
-    builder = _Builder(body)
+    builder = _Builder(body, budget)
     builder.parse()
     return Document(body, builder.root, encoding, head, tail)
+
+
+def _text_encoding(name: str) -> str:
+    """Return the name of an encoding that XML is written in.
+
+    Raises:
+        LookupError: it is another codec of Python's.
+    """
+    found = codecs.lookup(name).name
+    if not found.startswith(_ENCODINGS):
+        raise LookupError(f"{name} is not an encoding of XML")
+    return found
 
 
 def _split(xml: bytes) -> tuple[bytes, bytes, str, bytes]:
@@ -134,10 +160,12 @@ def _split(xml: bytes) -> tuple[bytes, bytes, str, bytes]:
 class _Builder:
     """Collects what expat reports into nodes."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, budget: Budget) -> None:
         self._body = body
+        self._budget = budget
         self._open: list[Node] = []
         self._roots: list[Node] = []
+        self._texts: list[list[str]] = []  # of each open element
         self._parser = expat.ParserCreate("utf-8")
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
@@ -156,8 +184,8 @@ class _Builder:
             raise ValueError(f"it is not well-formed XML: {error}") from error
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        self._budget.take_parts(1 + len(attributes))
+        check_depth(len(self._open) + 1)
         scope = _scope(attributes, self._open[-1].scope if self._open else {"xml": _XML_NAMESPACE})
         start = self._parser.CurrentByteIndex
         tag = _START_TAG.match(self._body, start)
@@ -171,9 +199,11 @@ class _Builder:
         node = Node(_resolved(name, scope, default=True), named, scope, start, tag.end())
         (self._open[-1].children if self._open else self._roots).append(node)
         self._open.append(node)
+        self._texts.append([])
 
     def _end(self, _name: str) -> None:
         node = self._open.pop()
+        node.text = "".join(self._texts.pop())
         if self._body[node.inner - 2 : node.inner] == b"/>":
             node.inner_end = node.end = node.inner
         else:
@@ -181,7 +211,7 @@ class _Builder:
             node.end = self._body.index(b">", node.inner_end) + 1
 
     def _text(self, text: str) -> None:
-        self._open[-1].text += text
+        self._texts[-1].append(text)
 
 
 def _refuse_doctype(*_: object) -> NoReturn:
@@ -192,6 +222,8 @@ def _scope(attributes: dict[str, str], outer: dict[str, str]) -> dict[str, str]:
     declared = {key[6:]: uri for key, uri in attributes.items() if key.startswith("xmlns:")}
     if "xmlns" in attributes:
         declared[""] = attributes["xmlns"]
+    if len(outer) + len(declared) > _MOST_NAMESPACES:
+        raise ValueError(f"it declares more than {_MOST_NAMESPACES} namespaces at one place")
     return {**outer, **declared} if declared else outer
 
 

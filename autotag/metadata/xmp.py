@@ -7,32 +7,53 @@ A packet is edited by position: what is not ours keeps every byte, prefixes, ord
 - ``Tags``: each machine tag with score, model, version and date;
 - ``SubjectAdded``, ``HierarchyAdded``, ``TagsListAdded``, ``DescriptionAdded``: the entries of the fields of
   these names that the machine added;
-- ``HierarchyCopied``, ``...``: a person's keywords that were copied there from another field, because readers
-  look at one field only;
-- ``Refused``: machine tags that a person deleted; they are not added again.
+- ``SubjectCopied``, ``HierarchyCopied``, ``TagsListCopied``: a person's keywords that were copied there from
+  another field or file, because readers look at one field only. A copy is not a person's: it goes with its
+  original;
+- ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
+  program took out of a field; they are not added again.
+
+A keyword that holds the separator of a field is left out of that field; ``dc:subject`` has every keyword.
 
 Sources: XMP Specification Part 1 (ISO 16684-1) and Part 2 (Adobe, 2016); ``lr:hierarchicalSubject`` as
-Lightroom writes it (every prefix), ``digiKam:TagsList`` as digiKam does (whole paths).
+Lightroom writes it (every prefix), ``digiKam:TagsList`` as digiKam does (whole paths); tables ``Microsoft``
+and ``XMP2`` of exiftool for fields of Windows, ACDSee and iView.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from xml.sax.saxutils import escape, quoteattr
 
-from autotag.metadata.keywords import KeywordPath, Keywords, clean, each_once, fold
+from autotag.metadata.budget import Budget, check_text
+from autotag.metadata.keywords import (
+    KeywordPath,
+    Keywords,
+    clean,
+    each_once,
+    fold,
+    folded_path,
+    same_text,
+    spellings,
+)
 from autotag.metadata.xml_nodes import Document, Edit, Node, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+KeywordField = Literal["dc:subject", "lr:hierarchicalSubject", "digiKam:TagsList"]
+_Kind = Literal["Added", "Copied"]
+KEYWORD_FIELDS: tuple[KeywordField, ...] = ("dc:subject", "lr:hierarchicalSubject", "digiKam:TagsList")
+"""The fields that keywords are written to."""
 
 NAMESPACE = "https://github.com/autotag/autotag/xmp/1.0/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _LR = "http://ns.adobe.com/lightroom/1.0/"
 _DIGIKAM = "http://www.digikam.org/ns/1.0/"
+_ACDSEE = "http://ns.acdsee.com/iptc/1.0/"
 _PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
 _PREFERRED_PREFIXES = {
     _RDF: "rdf",
@@ -45,6 +66,7 @@ _PREFERRED_PREFIXES = {
 
 _DESCRIPTION = f"{{{_DC}}}description"
 _SIDECAR_FOR = f"{{{_PHOTOSHOP}}}SidecarForExtension"
+_PROVENANCE = "{http://purl.org/dc/terms/}provenance"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _TOOLKIT = "{adobe:ns:meta/}xmptk"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -54,37 +76,40 @@ _LI = f"{{{_RDF}}}li"
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of keywords: its name, what separates the parts of a path, and what is written per keyword."""
+    """A field of keywords: name, the label of our lists for it, and what separates the parts of a path."""
 
     name: str
     label: str
     container: str
     separator: str = ""
-    in_a_name: str = ""  # what stands for the separator inside a keyword
     every_prefix: bool = False
 
     def path(self, value: str) -> KeywordPath:
         return tuple(value.split(self.separator)) if self.separator else (value,)
 
-    def values(self, path: KeywordPath) -> list[str]:
-        """The entries that stand for a path."""
+    def entry(self, path: KeywordPath) -> str | None:
+        """Return the entry that stands for a path; None where the field cannot hold it."""
         if not self.separator:
-            return [path[-1]]
-        parts = [part.replace(self.separator, self.in_a_name) for part in path]
-        lengths = range(1, len(parts) + 1) if self.every_prefix else (len(parts),)
-        return [self.separator.join(parts[:length]) for length in lengths]
+            return path[-1]
+        return None if any(self.separator in part for part in path) else self.separator.join(path)
 
 
 _SUBJECT = _Field(f"{{{_DC}}}subject", "Subject", "Bag")
-_HIERARCHY = _Field(f"{{{_LR}}}hierarchicalSubject", "Hierarchy", "Bag", "|", "∣", every_prefix=True)
-_TAGS_LIST = _Field(f"{{{_DIGIKAM}}}TagsList", "TagsList", "Seq", "/", "∕")
+_HIERARCHY = _Field(f"{{{_LR}}}hierarchicalSubject", "Hierarchy", "Bag", "|", every_prefix=True)
+_TAGS_LIST = _Field(f"{{{_DIGIKAM}}}TagsList", "TagsList", "Seq", "/")
 _WRITTEN = (_SUBJECT, _HIERARCHY, _TAGS_LIST)
+_FIELDS = dict(zip(KEYWORD_FIELDS, _WRITTEN, strict=True))
 _READ_ONLY = (
     _Field("{http://ns.microsoft.com/photo/1.0}LastKeywordXMP", "", "Bag", "/"),
     _Field("{http://ns.microsoft.com/photo/1.0/}LastKeywordXMP", "", "Bag", "/"),
+    _Field("{http://ns.microsoft.com/photo/1.0}LastKeywordIPTC", "", "Bag", "/"),
+    _Field("{http://ns.microsoft.com/photo/1.0/}LastKeywordIPTC", "", "Bag", "/"),
     _Field("{http://ns.iview-multimedia.com/mediapro/1.0/}CatalogSets", "", "Bag", "|"),
+    _Field(f"{{{_ACDSEE}}}keywords", "", "Bag"),
 )
-_DESCRIPTION_LABEL = "Description"
+_KINDS: tuple[_Kind, ...] = ("Added", "Copied")
+_REFUSALS = ("Refused", "CopiesRefused", "DescriptionRefused")
+_CATEGORIES = f"{{{_ACDSEE}}}categories"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +140,84 @@ class MachineTag:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """What autotag wrote and another program took out again; it is not written once more.
+
+    Attributes:
+        tags: machine tags.
+        copies: people's keywords whose copies went; the originals are where they were.
+        descriptions: the machine's descriptions.
+    """
+
+    tags: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = ()
+
+    def __or__(self, other: Refusals) -> Refusals:
+        return Refusals(
+            each_once((*self.tags, *other.tags)),
+            each_once((*self.copies, *other.copies)),
+            each_once((*self.descriptions, *other.descriptions)),
+        )
+
+    def for_keywords(self, by_people: Keywords) -> Refusals:
+        """Return these without refused copies of keywords that people do not have any more."""
+        there = by_people.leaves()
+        return replace(self, copies=tuple(word for word in self.copies if fold(word) in there))
+
+    def __bool__(self) -> bool:
+        return bool(self.tags or self.copies or self.descriptions)
+
+
+@dataclass(frozen=True, slots=True)
 class Packet:
     """What a packet says.
 
     Attributes:
         keywords: every keyword in it.
-        by_people: the keywords without those that the machine added.
+        by_people: the keywords without those that the machine added or copied.
+        by_people_or_copied: the keywords without those that the machine added.
         description: the default one; empty when there is none.
         description_by_people: False when the machine wrote it, and it is as it was written.
         machine_tags: the machine's record, in the order of writing.
-        refused: machine tags that a person deleted.
+        refusals: what another program took out, since the last run or before.
         sidecar_for: the extension that it belongs to, as ``photoshop:SidecarForExtension`` says.
         extended: the id of the extended XMP that belongs to it, or empty.
+        provenance: where Content Credentials of the file lie, or empty.
     """
 
     keywords: Keywords = field(default_factory=Keywords)
     by_people: Keywords = field(default_factory=Keywords)
+    by_people_or_copied: Keywords = field(default_factory=Keywords)
     description: str = ""
     description_by_people: bool = False
     machine_tags: tuple[MachineTag, ...] = ()
-    refused: tuple[str, ...] = ()
+    refusals: Refusals = field(default_factory=Refusals)
     sidecar_for: str = ""
     extended: str = ""
+    provenance: str = ""
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The machine tags that a person deleted."""
+        return self.refusals.tags
+
+    def echoes(self) -> set[str]:
+        """Return the ``fold`` of machine tags, which other programs may have put into more fields."""
+        return {fold(tag.text) for tag in self.machine_tags} | set(map(fold, self.refusals.tags))
 
 
-def read_packet(packet: bytes) -> Packet:
+def read_packet(packet: bytes, budget: Budget | None = None) -> Packet:
     """What a packet says.
 
     Raises:
-        ValueError: it is no XMP: not well-formed, with a document type, or without RDF.
+        ValueError: it is not XMP: not well-formed, with a document type, or without RDF; or it is over the
+            budget, a new one by default.
     """
-    return _Reading(parse(packet)).summary()
+    budget = budget or Budget()
+    reading = _Reading(parse(packet, budget))
+    budget.take_parts(reading.separators())
+    return reading.summary()
 
 
 def with_machine_tags(
@@ -154,21 +226,25 @@ def with_machine_tags(
     *,
     description: str = "",
     elsewhere: Keywords | None = None,
+    refusals: Refusals | None = None,
+    fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     date: str = "",
     sidecar_for: str = "",
     wrapped: bool = False,
 ) -> bytes | None:
-    """The packet with these machine tags in place of the machine tags it had.
+    """Return the packet with these machine tags in place of the machine tags it had.
 
     A tag that a person gave, here or ``elsewhere``, is not recorded as the machine's; nor is one that a
-    person deleted here (``Packet.refused``) added again. Where nothing but dates would change, the packet
-    comes back as it was.
+    person deleted added again. Copies of people's keywords are made anew from their originals. Where nothing
+    but dates would change, the packet comes back as it was.
 
     Args:
         packet: the packet so far, or None to begin one.
         tags: best first; the first spelling of each counts.
         description: goes to ``dc:description`` if that is empty or the machine's.
-        elsewhere: what people wrote in other places of the same file; missing here, it is copied here.
+        elsewhere: what people wrote in other places of the same photograph; missing here, it is copied here.
+        refusals: what was taken out in other places of the same photograph.
+        fields: the fields that tags and copies are written to.
         date: ISO 8601, for tags that have none and did not have these values before.
         sidecar_for: extension for ``photoshop:SidecarForExtension`` of a packet begun here.
         wrapped: whether a packet begun here gets an ``xpacket`` wrapper, as embedded ones have.
@@ -177,46 +253,65 @@ def with_machine_tags(
         The packet; None when there is nothing to write and nothing was there.
 
     Raises:
-        ValueError: the packet is no XMP, or keeps its keywords in a form that XMP does not have.
+        ValueError: the packet is not XMP, or keeps its keywords in a form that XMP does not have.
     """
-    elsewhere = elsewhere or Keywords()
-    before = read_packet(packet) if packet is not None else Packet()
-    refused = _refused(before)
-    base = without_machine_tags(packet, elsewhere) if packet is not None else None
-    people = read_packet(base) if base is not None else Packet()
-    taken = {fold(word) for word in (*people.keywords.flat, *elsewhere.flat, *refused)}
-    wanted = _new_tags(tags, taken, before, date)
-    caption = "" if people.description else clean(description)
-    if not wanted and not caption and not refused:
+    reading = _Reading(parse(packet)) if packet is not None else None
+    before = reading.summary() if reading is not None else Packet()
+    base = _Removal(reading, keep_copies=False).packet() if reading is not None else None
+    by_people = before.by_people | (elsewhere or Keywords())
+    own = (before.refusals | Refusals(_adopted(before.machine_tags, by_people))).for_keywords(by_people)
+    refused = own | (refusals or Refusals()).for_keywords(by_people)
+    writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
+    wanted = _new_tags(writable, by_people.leaves() | set(map(fold, refused.tags)), before, date)
+    if base is None or reading is None:
+        begun = _Reading(parse(_empty_packet(sidecar_for, wrapped=wrapped)))
+    else:
+        begun = reading if base == packet else _Reading(parse(base))
+    writing = _Writing(begun, fields)
+    caption = "" if refused.descriptions or writing.is_described else clean(description)
+    if not wanted and not caption and not own:
         return base
-    begun = base if base is not None else _empty_packet(sidecar_for, wrapped=wrapped)
-    after = _Writing(parse(begun)).add(wanted, caption, elsewhere, refused)
-    return packet if packet is not None and _same_but_dates(packet, after) else after
+    after = writing.add(wanted, caption, by_people, refused)
+    is_same = reading is not None and _state(reading) == _state(_Reading(parse(after)))
+    return packet if is_same else after
 
 
-def without_machine_tags(packet: bytes, elsewhere: Keywords | None = None) -> bytes | None:
-    """The packet without what the machine wrote: tags, their record, an unchanged description.
+def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes | None:
+    """Return the packet without what the machine wrote: tags, copies, their record, an unchanged description.
 
-    A copy of a person's keyword goes only where the original is still there, in another field of the packet
-    or ``elsewhere``. None when nothing is left of a packet that autotag began.
+    None when nothing is left of a packet that autotag began.
+
+    Args:
+        packet: the packet.
+        keep_copies: whether copies of people's keywords stay, because their originals cannot be read.
 
     Raises:
-        ValueError: it is no XMP.
+        ValueError: it is not XMP.
     """
-    return _Removal(_Reading(parse(packet)), elsewhere or Keywords()).packet()
+    return _Removal(_Reading(parse(packet)), keep_copies=keep_copies).packet()
 
 
-def _refused(before: Packet) -> tuple[str, ...]:
-    present = {fold(word) for word in before.keywords.flat}
-    deleted = [tag.text for tag in before.machine_tags if fold(tag.text) not in present]
-    return each_once((*before.refused, *deleted))
+def _can_hold(fields: Iterable[KeywordField], tag: MachineTag) -> bool:
+    """Whether one of the fields can hold a tag."""
+    return any(_FIELDS[name].entry(_path_in(_FIELDS[name], tag)) is not None for name in fields)
+
+
+def _path_in(one: _Field, tag: MachineTag) -> KeywordPath:
+    """Return the path that stands for a tag in a field."""
+    return tag.whole_path if one.separator else (tag.text,)
+
+
+def _adopted(tags: Iterable[MachineTag], by_people: Keywords) -> tuple[str, ...]:
+    """Return the machine tags that a person made theirs: once deleted, they do not come back."""
+    theirs = by_people.leaves()
+    return tuple(tag.text for tag in tags if fold(tag.text) in theirs)
 
 
 def _new_tags(tags: Iterable[MachineTag], taken: set[str], before: Packet, date: str) -> list[MachineTag]:
-    """The tags that are not ``taken``, each once, with the dates they had."""
+    """Return the tags that are not ``taken``, each once, with the dates they had."""
     dates = {_undated(tag): tag.date for tag in before.machine_tags}
     kept = []
-    for tag in map(_cleaned, tags):
+    for tag in tags:
         if tag.text and fold(tag.text) not in taken:
             taken.add(fold(tag.text))
             kept.append(replace(tag, date=dates.get(_undated(tag)) or tag.date or date))
@@ -242,18 +337,13 @@ def _undated(tag: MachineTag) -> MachineTag:
     return replace(tag, date="")
 
 
-def _same_but_dates(one: bytes, other: bytes) -> bool:
-    return _state(one) == _state(other)
-
-
-def _state(packet: bytes) -> object:
-    """All that this module reads or writes, dates and the order of entries left out."""
-    reading = _Reading(parse(packet))
-    said = reading.summary()
+def _state(reading: _Reading) -> object:
+    """Return all that this module reads or writes, dates and the order of entries left out."""
     fields = [sorted(reading.values(one.name)) for one in _WRITTEN]
-    records = [sorted(reading.ours(f"{one.label}{kind}")) for one in _WRITTEN for kind in ("Added", "Copied")]
-    tags = sorted(map(repr, map(_undated, said.machine_tags)))
-    return fields, records, tags, said.description, reading.ours("DescriptionAdded"), sorted(said.refused)
+    lists = [f"{one.label}{kind}" for one in _WRITTEN for kind in _KINDS]
+    records = [sorted(reading.ours(label)) for label in (*lists, "DescriptionAdded", *_REFUSALS)]
+    tags = sorted(map(repr, map(_undated, reading.machine_tags())))
+    return fields, records, tags, reading.description()
 
 
 class _Reading:
@@ -265,10 +355,14 @@ class _Reading:
         if rdf is None:
             raise ValueError("it has no RDF inside")
         self.rdf = rdf
+        self._by_name: dict[str, list[Node]] = {}
+        for block in rdf.children:
+            for node in block.children:
+                self._by_name.setdefault(node.name, []).append(node)
 
     def all_of(self, name: str) -> list[Node]:
         """The property, wherever it stands; rightly it stands once."""
-        return [node for block in self.rdf.children for node in block.children if node.name == name]
+        return self._by_name.get(name, [])
 
     def simple(self, name: str) -> str:
         """A property with one value, written as an attribute or an element."""
@@ -280,25 +374,85 @@ class _Reading:
     def values(self, name: str) -> list[str]:
         """The values of a property that is a list; a lone value counts as a list of one."""
         found = [value_of(item) for node in self.all_of(name) for item in items_of(node)]
-        bare = [node.text.strip() for node in self.all_of(name) if container_of(node) is None]
-        attributes = [block.attributes.get(name, "").strip() for block in self.rdf.children]
+        bare = [_checked(node.text.strip()) for node in self.all_of(name) if container_of(node) is None]
+        attributes = [_checked(block.attributes.get(name, "").strip()) for block in self.rdf.children]
         return [value for value in (*found, *bare, *attributes) if value]
 
     def ours(self, label: str) -> list[str]:
         return self.values(f"{{{NAMESPACE}}}{label}")
 
-    def keywords(self, *, leave_out: Sequence[str] = ()) -> Keywords:
-        """Every keyword, without the entries in our lists of these kinds (``"Added"``, ``"Copied"``)."""
-        flat: list[str] = []
+    def separators(self) -> int:
+        """How many separators there are inside keywords."""
+        return sum(
+            value.count(one.separator)
+            for one in (*_WRITTEN, *_READ_ONLY)
+            if one.separator
+            for value in self.values(one.name)
+        )
+
+    def is_there(self, one: _Field) -> bool:
+        """Whether the packet has the field, be it an empty one."""
+        return bool(self.all_of(one.name)) or any(one.name in block.attributes for block in self.rdf.children)
+
+    def entries(self, one: _Field, *, leave_out: Sequence[_Kind] = ()) -> list[str]:
+        """The entries of a field, without those in our lists of these kinds."""
+        listed = Counter(
+            same_text(value) for kind in leave_out for value in self.ours(f"{one.label}{kind}") if one.label
+        )
+        left = []
+        for value in self.values(one.name):
+            listed[same_text(value)] -= 1
+            if listed[same_text(value)] < 0:
+                left.append(value)
+        return left
+
+    def keywords(self, fields: Iterable[_Field] = _WRITTEN, *, leave_out: Sequence[_Kind] = ()) -> Keywords:
+        """The keywords in these fields, without the entries in our lists of these kinds."""
+        single: list[str] = []
         paths: list[KeywordPath] = []
-        for one in (*_WRITTEN, *_READ_ONLY):
-            listed = [value for kind in leave_out for value in self.ours(one.label + kind) if one.label]
-            values = (Counter(self.values(one.name)) - Counter(listed)).elements()
+        for one in fields:
+            values = self.entries(one, leave_out=leave_out)
             if one.separator:
-                paths += [one.path(value) for value in values]
+                paths += map(one.path, values)
             else:
-                flat += values
-        return Keywords.of(flat, paths)
+                single += values
+        return Keywords.of(single, paths)
+
+    def read_only(self) -> Keywords:
+        """The keywords in fields that autotag does not write."""
+        categories = (path for value in self.values(_CATEGORIES) for path in _categories(value))
+        return self.keywords(_READ_ONLY) | Keywords.of((), categories)
+
+    def taken_out(self, kind: _Kind) -> tuple[str, ...]:
+        """The keywords that we added or copied and another program took out of a field that it keeps.
+
+        A field that is gone as a whole, while ``dc:subject`` still has the keyword, is one that the other
+        program does not know.
+        """
+        in_subject = {fold(value) for value in self.values(_SUBJECT.name)}
+        gone: list[str] = []
+        for one in _WRITTEN:
+            there = {fold(one.path(value)[-1]) for value in self.values(one.name)}
+            there |= set() if self.is_there(one) else in_subject
+            ours = Keywords.of((), map(one.path, self.ours(f"{one.label}{kind}")))
+            gone += (word for word in ours.flat if fold(word) not in there)
+        return each_once(gone)
+
+    def refusals(self) -> Refusals:
+        """What was refused before or since."""
+        taken_out, present = set(map(fold, self.taken_out("Added"))), self.keywords().leaves()
+        tags = (
+            tag.text
+            for tag in self.machine_tags()
+            if fold(tag.text) in taken_out or fold(tag.text) not in present
+        )
+        written = self.ours("DescriptionAdded")
+        is_as_written = same_text(self.description()) in map(same_text, written)
+        return Refusals(
+            each_once((*self.ours("Refused"), *tags)),
+            each_once((*self.ours("CopiesRefused"), *self.taken_out("Copied"))),
+            each_once((*self.ours("DescriptionRefused"), *([] if is_as_written else written))),
+        )
 
     def description(self) -> str:
         nodes = [item for node in self.all_of(_DESCRIPTION) for item in items_of(node)]
@@ -313,16 +467,46 @@ class _Reading:
     def summary(self) -> Packet:
         """What the packet says, in our terms."""
         description = self.description()
-        return Packet(
-            keywords=self.keywords(),
-            by_people=self.keywords(leave_out=("Added",)),
+        originals = self.keywords(leave_out=("Added", "Copied"))
+        packet = Packet(
+            keywords=self.keywords() | self.read_only(),
             description=description,
-            description_by_people=bool(description) and description not in self.ours("DescriptionAdded"),
+            description_by_people=bool(description)
+            and same_text(description) not in map(same_text, self.ours("DescriptionAdded")),
             machine_tags=self.machine_tags(),
-            refused=tuple(self.ours("Refused")),
+            refusals=self.refusals(),
             sidecar_for=self.simple(_SIDECAR_FOR),
             extended=self.simple(_EXTENDED),
+            provenance=self.simple(_PROVENANCE),
         )
+        others = self.read_only().without(packet.echoes())
+        return replace(
+            packet,
+            by_people=originals | others,
+            by_people_or_copied=self.keywords(leave_out=("Added",)) | others,
+        )
+
+
+def _categories(xml: str) -> list[KeywordPath]:
+    """Return the paths in ACDSee's categories, which are XML in a text; none where that is damaged."""
+    try:
+        root = parse(xml.encode()).root
+    except ValueError:
+        return []
+    return [
+        path
+        for category in root.children
+        for path, is_assigned in _category_paths(category, ())
+        if is_assigned
+    ]
+
+
+def _category_paths(category: Node, above: KeywordPath) -> Iterator[tuple[KeywordPath, bool]]:
+    """Yield the path of a category and of each inside it, and whether it is assigned."""
+    path = (*above, category.text)
+    yield path, category.attributes.get("Assigned") == "1"
+    for inner in category.children:
+        yield from _category_paths(inner, path)
 
 
 def container_of(node: Node) -> Node | None:
@@ -344,7 +528,12 @@ def items_of(node: Node) -> list[Node]:
 def value_of(item: Node) -> str:
     """The text of an entry, also of one with qualifiers."""
     inside = next((node.text for node in item.walk() if node.name == f"{{{_RDF}}}value"), item.text)
-    return inside.strip()
+    return _checked(inside.strip())
+
+
+def _checked(text: str) -> str:
+    check_text(text)
+    return text
 
 
 def _machine_tag(item: Node) -> MachineTag:
@@ -354,6 +543,8 @@ def _machine_tag(item: Node) -> MachineTag:
         found |= {_local(name): value for name, value in node.attributes.items() if _is_ours(name)}
         if _is_ours(node.name):
             found[_local(node.name)] = node.text.strip()
+    for value in found.values():
+        check_text(value)
     try:
         score = float(found.get("score", "0"))
     except ValueError:
@@ -380,17 +571,17 @@ def _local(name: str) -> str:
 class _Removal:
     """Takes what the machine wrote out of a packet."""
 
-    def __init__(self, reading: _Reading, elsewhere: Keywords) -> None:
+    def __init__(self, reading: _Reading, *, keep_copies: bool) -> None:
         self._reading = reading
-        self._originals = (reading.keywords(leave_out=("Added", "Copied")) | elsewhere).folded()
+        self._kinds: Sequence[_Kind] = ("Added",) if keep_copies else ("Added", "Copied")
         self._gone: set[int] = set()  # starts of elements that go
 
     def packet(self) -> bytes | None:
         """The packet without what is ours; None when nothing is left of a packet that is all ours."""
         reading = self._reading
         for one in _WRITTEN:
-            self._take(one.name, self._entries_to_take(one))
-        self._take(_DESCRIPTION, Counter(reading.ours("DescriptionAdded")))
+            self._take(one.name, [value for kind in self._kinds for value in reading.ours(one.label + kind)])
+        self._take(_DESCRIPTION, reading.ours("DescriptionAdded"))
         for block in reading.rdf.children:
             self._gone |= {node.start for node in block.children if _is_ours(node.name)}
             self._take_if_empty(block)
@@ -399,20 +590,14 @@ class _Removal:
         document = reading.document
         return document.edited(self._edits(reading.rdf)) if self._gone else document.edited([])
 
-    def _entries_to_take(self, one: _Field) -> Counter[str]:
-        copies = [
-            value
-            for value in self._reading.ours(f"{one.label}Copied")
-            if fold(one.path(value)[-1].replace(one.in_a_name or "\0", one.separator)) in self._originals
-        ]
-        return Counter(self._reading.ours(f"{one.label}Added")) + Counter(copies)
-
-    def _take(self, name: str, values: Counter[str]) -> None:
+    def _take(self, name: str, written: Iterable[str]) -> None:
+        values = Counter(map(same_text, written))
         for node in self._reading.all_of(name):
             entries = items_of(node)
             for item in entries:
-                if values[value_of(item)] > 0:
-                    values[value_of(item)] -= 1
+                value = same_text(value_of(item))
+                if values[value] > 0:
+                    values[value] -= 1
                     self._gone.add(item.start)
             if entries and all(item.start in self._gone for item in entries):
                 self._gone.add(node.start)
@@ -448,27 +633,33 @@ class _Removal:
 class _Writing:
     """Adds to a packet that holds nothing of ours."""
 
-    def __init__(self, document: Document) -> None:
-        self._reading = _Reading(document)
-        self._document = document
+    def __init__(self, reading: _Reading, fields: Sequence[KeywordField]) -> None:
+        self._reading = reading
+        self._document = reading.document
+        self._fields = [_FIELDS[name] for name in KEYWORD_FIELDS if name in fields]
         self._edits: list[Edit] = []
         self._properties: list[str] = []  # for the new block
         self._declared: dict[str, str] = {}  # namespace -> prefix, declared on the new block
 
-    def add(
-        self, tags: Sequence[MachineTag], caption: str, elsewhere: Keywords, refused: Sequence[str]
-    ) -> bytes:
-        """The packet with tags, caption and their record, and with people's keywords from ``elsewhere``."""
-        by_people = self._reading.keywords() | elsewhere
-        records: dict[str, list[str]] = {}
-        for one in _WRITTEN:
-            copied, added = _missing(one, self._reading.values(one.name), by_people, tags)
-            self._add_values(one, [*copied, *added])
-            records |= {f"{one.label}Added": added, f"{one.label}Copied": copied}
+    @property
+    def is_described(self) -> bool:
+        """Whether there is a description already."""
+        return bool(self._reading.description())
+
+    def add(self, tags: Sequence[MachineTag], caption: str, by_people: Keywords, refused: Refusals) -> bytes:
+        """The packet with tags, caption and their record, and with copies of people's keywords."""
+        copied = by_people.without(map(fold, refused.copies))
+        records: dict[str, Sequence[str]] = {}
+        for one in self._fields:
+            entries = _NewEntries(one, self._reading.values(one.name))
+            records[f"{one.label}Copied"] = entries.added(entries.to_copy(copied))
+            records[f"{one.label}Added"] = entries.added(_path_in(one, tag) for tag in tags)
+            self._add_values(one, [*records[f"{one.label}Copied"], *records[f"{one.label}Added"]])
         if caption:
             self._add_caption(caption)
             records["DescriptionAdded"] = [caption]
-        self._add_records(tags, {**records, "Refused": list(refused)})
+        lists = (refused.tags, refused.copies, refused.descriptions)
+        self._add_records(tags, {**records, **dict(zip(_REFUSALS, lists, strict=True))})
         self._add_block()
         return self._document.edited(self._edits)
 
@@ -515,7 +706,7 @@ class _Writing:
             self._listed(_DESCRIPTION, "Alt", [escape(caption)], attributes=' xml:lang="x-default"')
         )
 
-    def _add_records(self, tags: Iterable[MachineTag], lists: dict[str, list[str]]) -> None:
+    def _add_records(self, tags: Iterable[MachineTag], lists: Mapping[str, Sequence[str]]) -> None:
         ours = self._prefix(NAMESPACE)
         rdf = _rdf_prefix(self._reading.rdf)
         structures = [f"    <{rdf}:li{_record(tag, ours)}/>" for tag in tags]
@@ -549,7 +740,8 @@ class _Writing:
         in_force = self._reading.rdf.prefix_of(namespace) or self._declared.get(namespace)
         if in_force:
             return in_force
-        elsewhere = (node.prefix_of(namespace) for node in self._reading.rdf.walk())
+        nodes = {id(node.scope): node for node in self._reading.rdf.walk()}
+        elsewhere = (node.prefix_of(namespace) for node in nodes.values())
         prefix = next(filter(None, elsewhere), _PREFERRED_PREFIXES[namespace])
         while prefix in self._reading.rdf.scope:
             prefix += "1"
@@ -596,35 +788,48 @@ def _record(tag: MachineTag, prefix: str) -> str:
     return "".join(f" {prefix}:{name}={quoteattr(value)}" for name, value in facts.items() if value)
 
 
-def _missing(
-    one: _Field, present: Collection[str], by_people: Keywords, tags: Iterable[MachineTag]
-) -> tuple[list[str], list[str]]:
-    """The entries that a field lacks: copies of people's keywords, and the machine's."""
-    there = {fold(value) for value in present}
-    copied: list[str] = []
-    for path in _to_copy(one, present, by_people):
-        copied += _not_there(one.values(path), there)
-    added: list[str] = []
-    for tag in tags:
-        path = tag.whole_path if one.separator else (tag.text,)
-        added += _not_there(one.values(path), there)
-    return copied, added
+class _NewEntries:
+    """What a field lacks, next to the entries that it has by people."""
 
+    def __init__(self, one: _Field, present: Iterable[str]) -> None:
+        self._field = one
+        self._there = {folded_path(one.path(value)) for value in present}
+        nested = [path for path in self._there if len(path) > 1]
+        self._with_prefixes = one.every_prefix and all(path[:-1] in self._there for path in nested)
 
-def _not_there(values: Iterable[str], there: set[str]) -> list[str]:
-    """The values that are not ``there``, which they are added to."""
-    new = [value for value in values if fold(value) not in there]
-    there |= {fold(value) for value in new}
-    return new
+    def added(self, paths: Iterable[KeywordPath]) -> list[str]:
+        """Return the entries for paths that are not there yet, which they are from now on.
 
+        Where the convention is to write every prefix, they come too; not into a field in which people's
+        programs leave them out.
+        """
+        new = []
+        for path in paths:
+            lengths = range(1, len(path) + 1) if self._with_prefixes else (len(path),)
+            for part in (path[:length] for length in lengths):
+                entry = self._field.entry(part)
+                if entry is not None and self._field.entry(path) is not None and self._is_new(part):
+                    new.append(entry)
+        return new
 
-def _to_copy(one: _Field, present: Collection[str], by_people: Keywords) -> list[KeywordPath]:
-    """People's keywords as a field should have them; one that is part of a path needs no entry of its own."""
-    if not one.separator:
-        return [(word,) for word in by_people.flat]
-    paths = [*by_people.paths, *(one.path(value) for value in present)]
-    in_paths = {fold(part) for path in paths for part in path}
-    return [*by_people.paths, *((word,) for word in by_people.flat if fold(word) not in in_paths)]
+    def _is_new(self, path: KeywordPath) -> bool:
+        """Whether a path is not there; from now on it is."""
+        key = folded_path(path)
+        is_new = key not in self._there
+        self._there.add(key)
+        return is_new
+
+    def to_copy(self, by_people: Keywords) -> list[KeywordPath]:
+        """Return people's keywords as the field should have them.
+
+        A keyword that is part of a path there needs no entry of its own.
+        """
+        if not self._field.separator:
+            return [(word,) for word in by_people.flat]
+        paths = [path for path in by_people.paths if self._field.entry(path) is not None]
+        known = {part for path in (*map(folded_path, paths), *self._there) for part in path}
+        known |= {spelt for path in by_people.paths for spelt in spellings(path)}
+        return [*paths, *((word,) for word in by_people.flat if fold(word) not in known)]
 
 
 def _empty_packet(sidecar_for: str, *, wrapped: bool) -> bytes:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag import protocols, registry
+from autotag.bounded_files import is_folder, named_path
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.protocols import ModelKind, ModelRequest
 from autotag.scores import STANDARDISED_CUT
@@ -394,8 +395,8 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
     card = find_card(name, kind)
     if card is not None:
         return ModelAddress(name, kind, card.factory, card.location, card.revision, card)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
+    folder = named_path(name)
+    if name and is_folder(folder):
         return _located(name, kind, _folder_factory(name, kind, folder), name)
     factory, colon, location = name.partition(":")
     if colon and factory in registry.names(kind):
@@ -459,8 +460,8 @@ def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAd
     if not location:
         what = "URL" if factory == "remote" else "hub id or folder"
         raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<{what}>'")
-    folder = Path(location.removeprefix("local-dir:")).expanduser()
-    if folder.is_dir():
+    folder = named_path(location.removeprefix("local-dir:"))
+    if is_folder(folder):
         return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
     if factory in _OWN_FACTORIES and looks_like_folder(location):
         raise ModelUnavailableError(name, f"{kind} {name!r}: there is no folder {folder}", looked_in=folder)
@@ -517,7 +518,7 @@ def _refusal(name: str, kind: ModelKind) -> Exception:
     if colon and _FACTORY_NAME.fullmatch(factory):
         return UnknownNameError(f"{kind} factory", factory, registry.names(kind))
     if "/" in name or looks_like_folder(name):
-        folder = Path(name).expanduser()
+        folder = named_path(name)
         hint = "" if looks_like_folder(name) else f"; for a model of the hub write 'hf:{name}'"
         return ModelUnavailableError(
             name, f"{kind} {name!r}: there is no folder {folder}{hint}", looked_in=folder

@@ -101,10 +101,10 @@ class RemoteCaptioner:
             raise ConfigError(f"remote captioner {self.shown_url}: {refusal}") from refusal
         if "#" in self.url:
             raise ConfigError(f"remote captioner {self.shown_url}: a URL to post to has no '#'")
-        check_number("remote captioner: timeout", self.timeout, least=0, above=True)
-        check_count("remote captioner: retries", self.retries, least=0)
-        check_count("remote captioner: concurrency", self.concurrency)
-        check_count("remote captioner: max_side", self.max_side)
+        check_number("remote captioner: timeout", self.timeout, least=0, most=86_400, above=True)
+        check_count("remote captioner: retries", self.retries, least=0, most=1_000)
+        check_count("remote captioner: concurrency", self.concurrency, most=1_000)
+        check_count("remote captioner: max_side", self.max_side, most=65_535)
         if not self.header.replace("-", "").isalnum() or not self.header.isascii():
             raise ConfigError(f"remote captioner: header is {self.header!r}, which is no name of a header")
 

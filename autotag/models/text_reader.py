@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from autotag.protocols import ImageTextEncoder
+
+_logger = logging.getLogger("autotag")
+_said: set[tuple[str, str]] = set()
+_LONGEST_SHOWN = 60  # characters
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,33 @@ def text_reader(encoder: ImageTextEncoder) -> TextReader:
     if is_kind(encoder, "hf_encoder", "HfEncoder"):
         return _hf_reader(encoder)
     return TextReader()
+
+
+def say_what_is_cut(texts: Iterable[str], encoder: ImageTextEncoder, where: str) -> None:
+    """Log a warning about texts of which an encoder does not read the end, once for each encoder and place.
+
+    Args:
+        texts: as the encoder gets them.
+        encoder: reads them.
+        where: what they are of, such as a stage's name.
+    """
+    reader = text_reader(encoder)
+    most = reader.context_length
+    if most is None or (encoder.id, where) in _said:
+        return
+    # A token is a byte at least, and two are marks: what is shorter needs no tokenizer.
+    cut = [text for text in texts if len(text.encode(errors="replace")) + 2 > most and not reader.fits(text)]
+    if cut:
+        _said.add((encoder.id, where))
+        shown = cut[0] if len(cut[0]) <= _LONGEST_SHOWN else f"{cut[0][:_LONGEST_SHOWN]}..."
+        _logger.warning(
+            "%s: encoder %r reads %d tokens of a text, and not the end of %r%s",
+            where,
+            encoder.id,
+            most,
+            shown,
+            f" and {len(cut) - 1} others" if len(cut) > 1 else "",
+        )
 
 
 def is_kind(encoder: object, module: str, kind: str) -> bool:

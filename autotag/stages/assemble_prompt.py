@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from autotag.embeddings import image_vectors
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.prompt_phrases import (
     PARTS,
     PromptPhrases,
@@ -44,6 +45,7 @@ Mode = Literal["plain", "caption", "best", "fast", "classic", "negative"]
 Compat = Literal["clip-interrogator"]
 
 _NEEDS = {"plain": {"tags"}, "negative": set[str]()}
+_MOST = 1_000_000  # phrases; no vocabulary has more
 _WITHOUT_ENCODER = ("plain", "caption")
 
 
@@ -109,6 +111,7 @@ class AssemblePrompt:
     provides: ClassVar[frozenset[str]] = frozenset({"prompt"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         self._check()
         self.requires = frozenset(_NEEDS.get(self.mode, {"captions"}))
         if self.mode in _WITHOUT_ENCODER:
@@ -126,10 +129,12 @@ class AssemblePrompt:
         """Borrows the encoder and finds or embeds the phrases, in modes that compare."""
         if self.mode in _WITHOUT_ENCODER:
             return
-        from autotag.models.text_reader import text_reader
+        from autotag.models.text_reader import say_what_is_cut, text_reader
 
         self._encoder = models.encoder(self.encoder)
         self._reader = text_reader(self._encoder)
+        for part, phrases in self._read.items():
+            say_what_is_cut(phrases, self._encoder, f"{self.name}, {part}")
         self._phrases = PromptPhrases.embedded(self._read, self._encoder, compat=self.compat is not None)
         if self.mode in {"best", "negative"}:
             from autotag.models.prompt_chain import prompt_scorer
@@ -150,15 +155,13 @@ class AssemblePrompt:
                 sample.prompt = prompt
 
     def _check(self) -> None:
-        check_choice(f"{self.name}.mode", self.mode, get_args(Mode))
         for option in ("max_tags", "max_flavors"):
             value = getattr(self, option)
             if value is not None:
-                check_count(f"{self.name}.{option}", value, least=int(option == "max_flavors"))
-        check_count(f"{self.name}.min_flavors", self.min_flavors, least=0)
-        check_count(f"{self.name}.candidates", self.candidates)
+                check_count(f"{self.name}.{option}", value, least=int(option == "max_flavors"), most=_MOST)
+        check_count(f"{self.name}.min_flavors", self.min_flavors, least=0, most=_MOST)
+        check_count(f"{self.name}.candidates", self.candidates, most=_MOST)
         if self.compat is not None:
-            check_choice(f"{self.name}.compat", self.compat, get_args(Compat))
             modes = [mode for mode in get_args(Mode) if mode not in _WITHOUT_ENCODER]
             check_choice(f"{self.name}.mode, with compat,", self.mode, modes)
         if self.encoder is not None:

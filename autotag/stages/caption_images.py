@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model, parse_name
+from autotag.options import convert_options
 from autotag.protocols import CaptionOptions
-from autotag.ranges import check_choice, check_count, check_number
+from autotag.ranges import check_count, check_number
 from autotag.sample_views import views_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _EXTRA = (
     "beam_scores",
 )
 """Options that not every captioner heeds."""
+_MOST_TOKENS = 100_000
+_MOST_BEAMS = 1_000
+_LARGEST_SEED = 2**63 - 1
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 
@@ -87,24 +91,22 @@ class CaptionImages:
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         if self.num_captions is not None:
             self.candidates, self.num_captions = self.num_captions, None
-        check_count(f"{self.name}.max_new_tokens", self.max_new_tokens)
+        check_count(f"{self.name}.max_new_tokens", self.max_new_tokens, most=_MOST_TOKENS)
         if self.num_beams is not None:
-            check_count(f"{self.name}.num_beams", self.num_beams)
-        most = None if self.do_sample else self.num_beams
+            check_count(f"{self.name}.num_beams", self.num_beams, most=_MOST_BEAMS)
+        most = _MOST_BEAMS if self.do_sample or self.num_beams is None else self.num_beams
         check_count(f"{self.name}.candidates", self.candidates, most=most)
         check_number(f"{self.name}.repetition_penalty", self.repetition_penalty, least=0, above=True)
         check_count(f"{self.name}.min_new_tokens", self.min_new_tokens, least=0, most=self.max_new_tokens)
         self._check_sampling()
-        check_choice(f"{self.name}.beam_scores", self.beam_scores, ("log_probabilities", "logits"))
         if self.beam_scores == "logits" and self._beams == 1:
             raise ConfigError(f"{self.name}.beam_scores is for several beams; set num_beams, or leave it out")
         self._check_models()
 
     def _check_models(self) -> None:
-        if isinstance(self.model, list | tuple):
-            self.model = tuple(self.model)
         if not self._models:
             raise ConfigError(f"{self.name}.model is empty; name at least one captioner")
         known: set[object] = set()
@@ -127,7 +129,7 @@ class CaptionImages:
 
     def _check_sampling(self) -> None:
         check_number(f"{self.name}.temperature", self.temperature, least=0, above=True)
-        check_count(f"{self.name}.seed", self.seed, least=0)
+        check_count(f"{self.name}.seed", self.seed, least=0, most=_LARGEST_SEED)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         if self.top_p is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from autotag.embeddings import TextVectors, image_vectors
 from autotag.models.catalog import check_model
+from autotag.models.text_reader import say_what_is_cut
+from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.templates import SLOT, check_template, filled
 
@@ -51,6 +53,7 @@ class ChooseCaption:
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
@@ -73,7 +76,9 @@ class ChooseCaption:
         if not told:
             return
         texts = list(dict.fromkeys(caption.text for sample in told for caption in sample.captions))
-        rows = self._texts([filled(self.template, text) for text in texts])
+        whole = [filled(self.template, text) for text in texts]
+        say_what_is_cut(whole, self._encoder, self.name)
+        rows = self._texts(whole)
         text_vectors = dict(zip(texts, rows, strict=True))
         for sample, image_vector in zip(told, image_vectors(told, self._encoder), strict=True):
             sample.captions = self._best(

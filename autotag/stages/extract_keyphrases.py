@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.phrases import check_options
 from autotag.protocols import KeyphraseOptions
-from autotag.ranges import check_choice, check_count, check_number
+from autotag.ranges import check_count, check_number
 from autotag.records import Tag
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ExtractKeyphrases:
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
-        check_choice(f"{self.name}.candidates", self.candidates, get_args(Candidates))
+        convert_options(self, where=self.name)
         check_count(f"{self.name}.top_n", self.top_n)
         if self.diversity is not None:
             check_number(f"{self.name}.diversity", self.diversity, least=0, most=1)

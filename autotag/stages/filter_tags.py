@@ -9,6 +9,7 @@ from autotag.background import Background
 from autotag.embeddings import TextVectors, image_vectors
 from autotag.errors import ConfigError
 from autotag.models.catalog import check_model
+from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.scores import STANDARDISED_CUT, Score, check_cut, score_for
 from autotag.templates import PHOTO, check_template, filled
@@ -64,6 +65,7 @@ class FilterTags:
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         check_cut(self.name, self.threshold, self.score)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)

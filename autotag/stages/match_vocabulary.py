@@ -13,10 +13,12 @@ from autotag.background import Background
 from autotag.embeddings import image_vectors
 from autotag.label_matrix import VocabularyMatrix
 from autotag.models.catalog import check_model
+from autotag.models.text_reader import say_what_is_cut
+from autotag.options import convert_options
 from autotag.ranges import check_count
 from autotag.records import Tag
 from autotag.scores import Score, check_cut
-from autotag.templates import check_template
+from autotag.templates import check_template, filled
 from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class MatchVocabulary:
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         check_count(f"{self.name}.top_k", self.top_k)
         check_cut(self.name, self.threshold, self.score)
         if self.template is not None:
@@ -88,6 +91,8 @@ class MatchVocabulary:
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
         self._background = Background(self._encoder, template) if standardises else None
+        texts = (filled(template, name) for name in self._labels.all_names())
+        say_what_is_cut(texts, self._encoder, self.name)
         self._matrix = VocabularyMatrix.embedded(self._labels, self._encoder, template=template)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from autotag.english import singular
 from autotag.errors import ConfigError
+from autotag.options import convert_options
 from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ class MergeTags:
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     def __post_init__(self) -> None:
-        if self.broader not in get_args(Broader):
-            allowed = ", ".join(map(repr, get_args(Broader)))
-            raise ConfigError(f"{self.name}.broader is {self.broader!r}; allowed: {allowed}")
+        convert_options(self, where=self.name)
         if self.vocabulary is not None:
             self._labels = read_vocabulary(f"{self.name}.vocabulary", self.vocabulary)
         if self.broader != "keep" and not (self._labels and self._labels.broader):

@@ -10,10 +10,12 @@ from autotag.embeddings import image_vectors
 from autotag.errors import ConfigError
 from autotag.label_matrix import VocabularyMatrix
 from autotag.models.catalog import check_model
+from autotag.models.text_reader import say_what_is_cut
+from autotag.options import convert_options
 from autotag.prompting import top
 from autotag.ranges import check_count
 from autotag.records import Tag
-from autotag.templates import SLOT
+from autotag.templates import SLOT, filled
 from autotag.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class RankLabels:
     provides: ClassVar[frozenset[str]] = frozenset({"rankings"})
 
     def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
         check_count(f"{self.name}.top_k", self.top_k)
         if self.encoder is not None:
             check_model(self.encoder, "encoder")
@@ -72,6 +75,9 @@ class RankLabels:
 
     def setup(self, models: Models, /) -> None:
         self._encoder = models.encoder(self.encoder)
+        for vocabulary in self._read.values():
+            texts = (filled(vocabulary.template, name) for name in vocabulary.all_names())
+            say_what_is_cut(texts, self._encoder, f"{self.name}, {vocabulary.name}")
         self._matrices = {
             name: VocabularyMatrix.embedded(vocabulary, self._encoder)
             for name, vocabulary in self._read.items()

@@ -6,13 +6,11 @@ import json
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TextIO
 
-from autotag.errors import ConfigError, suggestion
+from autotag.options import convert_options
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:
     from autotag.records import Result
-
-_TEXTS = ("caption", "prompt", "tags")
 
 
 @dataclass
@@ -35,8 +33,7 @@ class JsonlWriter:
     streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.text is not None and self.text not in _TEXTS:
-            raise ConfigError(f"jsonl: unknown text {self.text!r}. {suggestion(self.text, _TEXTS)}")
+        convert_options(self, where="jsonl")
 
     def write(self, result: Result, /) -> None:
         self.stream.write(f"{self._line(result)}\n")

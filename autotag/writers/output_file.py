@@ -1,12 +1,16 @@
-"""A file of results that is whole or not there."""
+"""A file of results that is whole or not there, and whether a file is one that autotag left."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
+from autotag.file_changes import digest_of
 from autotag.metadata.safe_files import PartFile, state_of
+from autotag.user_cache import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +33,12 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
         FileChangedError: another program wrote it in the moment of replacing; it is left as it is.
     """
     if streams or (path.exists() and not path.is_file()):
-        with _opened(path, binary=binary) as stream:
-            yield stream
+        stream = _opened(path, binary=binary)
+        try:
+            with stream:
+                yield stream
+        finally:
+            _remember(path)
         return
     target = path.resolve()
     with _part_of(target) as part:
@@ -52,9 +60,46 @@ def _part_of(target: Path) -> PartFile:
 
 
 def _place(part: PartFile) -> None:
-    """Put what was written in the place of what is there now."""
+    """Put what was written in the place of what is there now, and remember it."""
     part.sync()
     part.place(state_of(part.target))
+    _remember(part.target)
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file that somebody else wrote or changed, unless that is asked for.
+
+    Raises:
+        ConfigError: the file is there, and not as ``open_output`` left it.
+    """
+    if not overwrite and not _is_as_left(path):
+        raise ConfigError(
+            f"{str(path)!r} is there already and not as autotag left it; "
+            "name another --output, or say --overwrite."
+        )
+
+
+def _is_as_left(path: Path) -> bool:
+    """Return whether a file is as ``open_output`` left it, or holds nothing, as a pipe or device does."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return True
+    with suppress(OSError):
+        return _record(path).read_text(encoding="utf-8") == digest_of(path)
+    return False
+
+
+def _remember(path: Path) -> None:
+    """Put down how a file is left; where that cannot be done, the file counts as somebody else's."""
+    if path.is_file():
+        with suppress(OSError):
+            record = _record(path)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(digest_of(path), encoding="utf-8")
+
+
+def _record(path: Path) -> Path:
+    """Return the file that holds the digest of an output."""
+    return user_cache() / "outputs" / sha256(os.fsencode(path.resolve())).hexdigest()
 
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:

@@ -8,9 +8,11 @@ import unicodedata
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from autotag.errors import ConfigError, MetadataError, suggestion
+from autotag.errors import ConfigError, MetadataError
 from autotag.file_changes import RenameChange
 from autotag.folder_names import FolderNames
+from autotag.foreign_names import foreign_names
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from autotag.records import Result
 
-_SOURCES = ("prompt", "caption")
 _MOST_BYTES = 200  # of a name, so that there is room for extensions on file systems that count bytes
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*%\x00-\x1f\x7f]')
 _WINDOWS_DEVICES = re.compile(
@@ -45,8 +46,7 @@ class RenameWriter:
     _names: FolderNames = field(init=False, repr=False, default_factory=FolderNames)
 
     def __post_init__(self) -> None:
-        if self.by not in _SOURCES:
-            raise ConfigError(f"rename: unknown by {self.by!r}. {suggestion(self.by, _SOURCES)}")
+        convert_options(self, where="rename")
         if not 8 <= self.max_length <= 128:
             raise ConfigError(f"rename: max_length = {self.max_length} is not from 8 to 128.")
 
@@ -97,12 +97,13 @@ class RenameWriter:
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:
         """The photograph first, then what belongs to it."""
-        moves = [(photo, photo.with_name(stem + suffix))]
+        moves = {photo.with_name(stem + suffix): photo}
+        foreign = {one.name: one.renamed(stem, suffix) for one in foreign_names(photo.name)}
         for name in self._names.companions(photo):
             whole = name[: len(photo.name) + 1].casefold() == f"{photo.name}.".casefold()
             rest = suffix + name[len(photo.name) :] if whole else name[len(photo.stem) :]
-            moves.append((photo.with_name(name), photo.with_name(stem + rest)))
-        return tuple(moves)
+            moves.setdefault(photo.with_name(foreign.get(name, stem + rest)), photo.with_name(name))
+        return tuple((old, new) for new, old in moves.items())
 
 
 def safe_name(text: str, max_length: int = 128) -> str:

@@ -66,6 +66,8 @@ def _heading(result: Result) -> Text:
     heading = Text.assemble((one_line(result.source), "bold"))
     if result.size != (0, 0):
         heading.append(f"  {result.size[0]} x {result.size[1]}", style="dim")
+    if result.truncated:
+        heading.append("  the file is cut short", style="yellow")
     return heading
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from autotag.errors import ConfigError, MetadataError, suggestion
+from autotag.errors import ConfigError, MetadataError
 from autotag.file_changes import TextChange, read_if_there
 from autotag.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES, FolderNames
 from autotag.metadata.safe_files import is_there
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,14 +48,7 @@ class TextWriter:
     _names: FolderNames = field(init=False, repr=False, default_factory=FolderNames)
 
     def __post_init__(self) -> None:
-        for name, known in (("content", Content), ("mode", Mode)):
-            value = getattr(self, name)
-            if value not in get_args(known):
-                raise ConfigError(f"txt: unknown {name} {value!r}. {suggestion(value, get_args(known))}")
-        for name, words in (("separator", ("comma", "newline")), ("naming", ("stem", "full"))):
-            value = getattr(self, name)
-            if value not in words:
-                raise ConfigError(f"txt: unknown {name} {value!r}. {suggestion(value, words)}")
+        convert_options(self, where="txt")
         if not self.suffix.startswith(".") or set(self.suffix) & set('/\\:*?"<>|'):
             raise ConfigError(f"txt: suffix = {self.suffix!r} is not an extension such as '.txt'.")
         if f".{self.suffix.lower().rpartition('.')[2]}" in _NOT_TEXT:

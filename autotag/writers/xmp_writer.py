@@ -8,16 +8,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.errors import ConfigError, suggestion
-from autotag.metadata import Exiftool, MachineTag, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.errors import ConfigError
+from autotag.metadata import (
+    KEYWORD_FIELDS,
+    Exiftool,
+    KeywordField,
+    MachineTag,
+    MetadataChange,
+    apply_change,
+    plan_tags,
+    undo_change,
+)
 from autotag.metadata.safe_files import lies_in
+from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autotag.records import Result
 
-_NAMINGS = ("auto", "ext", "adobe")
 TAG_PATHS = "tag_paths"
 """The key in a result's extras that says what tags belong to: ``{"dog": "animal|dog"}``."""
 
@@ -83,9 +92,10 @@ class XmpWriter:
         naming: of new sidecars: ``"auto"`` is ``x.jpg.xmp``, and ``x.xmp`` for RAW files; ``"ext"`` and
             ``"adobe"`` always the one or the other.
         description: what is written as the description where people wrote none.
+        fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: put down with each tag as what found it; by default the preset's name.
-        root: the album's folder; photographs that are links to others outside of it get sidecars. A run sets
+        root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
             it.
     """
 
@@ -93,6 +103,7 @@ class XmpWriter:
     embed: bool = False
     naming: Literal["auto", "ext", "adobe"] = "auto"
     description: Literal["caption", "prompt"] | None = "caption"
+    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
     touch: bool = False
     model: str = ""
     root: Path | None = field(init=False, repr=False, default=None)
@@ -100,8 +111,9 @@ class XmpWriter:
     _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
 
     def __post_init__(self) -> None:
-        if self.naming not in _NAMINGS:
-            raise ConfigError(f"xmp: unknown naming {self.naming!r}. {suggestion(self.naming, _NAMINGS)}")
+        convert_options(self, where="xmp")
+        if not self.fields:
+            raise ConfigError(f"xmp: fields is empty; choose from {', '.join(KEYWORD_FIELDS)}.")
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
@@ -118,10 +130,11 @@ class XmpWriter:
             self._description(result),
             embed=self.embed and not leads_out,
             naming=self.naming,
+            fields=self.fields,
             exiftool=self._exiftool,
         )
         if leads_out:
-            why = "it is a link to a file outside of the album"
+            why = "it is outside of the album, and a link leads to it"
             warning = f"{photo}: not embedded but written to a sidecar: {why}."
             change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []

@@ -370,6 +370,19 @@ def test_my_own_spelling_is_used_in_the_whole_album(tagged, photos):
     assert "blue" not in keywords(photos / "b.jpg.xmp")
 
 
+def test_a_tag_goes_to_its_place_in_my_tree(tagged, photos):
+    sidecar = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:lr="http://ns.adobe.com/lightroom/1.0/"><lr:hierarchicalSubject>'
+        "<rdf:Bag><rdf:li>Colours</rdf:li><rdf:li>Colours|Blue</rdf:li></rdf:Bag></lr:hierarchicalSubject>"
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    (photos / "c.webp.xmp").write_text(sidecar)
+    tagged(photos, rules=AlbumRules(prefer_my_keywords=True))
+    assert "<rdf:li>Colours|Blue</rdf:li>" in (photos / "b.jpg.xmp").read_text(encoding="utf-8")
+    assert tagged(photos, rules=AlbumRules(prefer_my_keywords=True)).written == 0
+
+
 def test_an_unknown_writer_and_option_are_refused_with_the_near_miss(tagged, photos):
     with pytest.raises(UnknownNameError, match="Did you mean 'xmp'"):
         tagged(photos, "xnp")

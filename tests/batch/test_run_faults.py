@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from autotag.batch import WriterChoice, undo_album, writing
+from autotag.batch import WriterChoice, run, undo_album, writing
 from autotag.errors import AutotagError
 from autotag.metadata.safe_files import SystemCalls
 from autotag.testing import make_image
@@ -60,6 +61,7 @@ def stopped_run(tagged, album, monkeypatch) -> Callable[[int, str], list[str]]:
     """Runs in a process of its own, with a fault at the n-th call; the calls up to there."""
     monkeypatch.setenv("PATH", "")  # no exiftool
     monkeypatch.setattr(writing, "_THREADS", 1)  # so that the n-th call is the same one every time
+    monkeypatch.setattr(run, "_LONGEST_WAIT", math.inf)  # also where the machine is busy
 
     def stopped_run(where: int, fault: str) -> list[str]:
         read, write = os.pipe()

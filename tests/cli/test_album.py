@@ -227,3 +227,71 @@ def test_what_somebody_wrote_during_a_run_is_said(run, preset, photos, monkeypat
     assert "tags.csv: it is not as autotag left it and stays as it is" in result.stderr
     assert f"wrote {photos / 'tags (2).csv'}" in result.stderr
     assert (photos / "tags.csv").read_text() == "mine"
+
+
+def test_links_to_folders_are_named_once_or_followed(run, preset, photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    rules = tmp_path / "rules.toml"
+    rules.write_text("prefer_my_keywords = true\n")  # for which the album is listed once more
+    result = run("album", photos, "--preset", preset, "--rules", rules)
+    named = [line for line in result.stderr.splitlines() if "a link to a folder" in line]
+    assert len(named) == 1
+    assert str(photos / "link") in named[0]
+    assert "--follow-symlinks" in named[0]
+    assert not list(elsewhere.glob("*.xmp"))
+    result = run("album", photos, "--preset", preset, "--rules", rules, "--follow-symlinks", "--dry-run")
+    assert result.exit_code == 0
+    assert "a link to a folder" not in result.stderr
+    assert "link/far.png" in result.stdout
+
+
+def test_what_is_written_where_links_lead_is_taken_back_from_there(run, preset, photos, tmp_path, files):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    before = files()
+    assert run("album", photos, "--preset", preset, "--follow-symlinks").exit_code == 0
+    assert (elsewhere / "far.png.xmp").exists()
+    assert run("undo", photos).exit_code == 0
+    assert files() == before
+    assert [path.name for path in elsewhere.iterdir()] == ["far.png"]
+
+
+@pytest.mark.parametrize("inside", [["--state", ".autotag"], ["--plan", "plan.jsonl"]])
+def test_what_others_may_have_written_leads_nowhere_out_of_the_album(
+    run, preset, photos, tmp_path, monkeypatch, inside
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    monkeypatch.chdir(photos)
+    result = run("album", photos, "--preset", preset, "--follow-symlinks", *inside)
+    assert result.exit_code == 1
+    assert "outside of the album, or a link leads there; nothing is written" in result.stderr
+    assert [path.name for path in elsewhere.iterdir()] == ["far.png"]
+
+
+def test_files_that_end_too_early_are_read_on_request(run, preset, photos):
+    file = photos / "blue.png"
+    make_image("blue", (640, 480)).save(file.with_suffix(".jpg"))
+    cut = file.with_suffix(".jpg")
+    cut.write_bytes(cut.read_bytes()[:-200])
+    assert run("album", photos, "--preset", preset).exit_code == 1
+    result = run("album", photos, "--preset", preset, "--allow-truncated")
+    assert result.exit_code == 0
+    assert "1 photograph to do, 3 unchanged" in result.stderr
+    assert cut.with_name("blue.jpg.xmp").exists()
+
+
+def test_rules_add_a_keyword_and_a_parent(run, preset, photos, tmp_path):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('always = ["autotag"]\nparent = "AI"\n')
+    assert run("album", photos, "--preset", preset, "--rules", rules).exit_code == 0
+    packet = read_packet((photos / "blue.png.xmp").read_bytes())
+    assert {"autotag", "blue", "picture"} <= set(packet.keywords.flat)
+    assert ("AI", "blue") in packet.keywords.paths

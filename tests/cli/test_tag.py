@@ -216,6 +216,67 @@ def test_output_takes_its_format_from_the_suffix(run, preset, photos, tmp_path):
     assert len(_rows((tmp_path / "out.json").read_text())) == 3
 
 
+def test_a_file_that_autotag_did_not_write_is_replaced_only_with_overwrite(run, preset, photos, tmp_path):
+    output = tmp_path / "out.jsonl"
+    command = ("tag", photos, "--preset", preset, "--output", output)
+    output.write_text("somebody's notes")
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "is there already and not as autotag left it" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert output.read_text() == "somebody's notes"
+    assert run(*command, "--overwrite").exit_code == 0
+    assert run(*command).exit_code == 0, "a file as autotag left it is autotag's"
+    output.write_text(output.read_text() + "a line of mine\n")
+    assert run(*command).exit_code == 2
+    assert output.read_text().endswith("a line of mine\n")
+
+
+def test_a_file_that_ends_too_early_is_read_on_request_and_its_result_says_so(run, preset, tmp_path):
+    file = tmp_path / "cut.jpg"
+    make_image("red", (640, 480)).save(file)
+    file.write_bytes(file.read_bytes()[:-200])
+    command = ("tag", file, "--preset", preset, "--format", "jsonl", "-q")
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "--allow-truncated" in refused.stderr
+    [row] = _rows(run(*command, "--allow-truncated").stdout)
+    assert (row["error"], row["extras"]["truncated"]) == (None, True)
+
+
+def test_a_link_to_a_folder_is_named_or_followed(run, preset, photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make_image("green").save(elsewhere / "far.png")
+    (photos / "link").symlink_to(elsewhere)
+    command = ("tag", photos, "--preset", preset, "--format", "jsonl")
+    left_out = run(*command)
+    assert f"left out {photos / 'link'}: a link to a folder" in left_out.stderr
+    assert len(_rows(left_out.stdout)) == 3
+    followed = run(*command, "--follow-symlinks")
+    assert "a link to a folder" not in followed.stderr
+    assert len(_rows(followed.stdout)) == 4
+
+
+def test_max_pixels_are_as_the_command_line_says(run, preset, photos):
+    command = ("tag", photos / "blue.png", "--preset", preset, "-q")
+    refused = run(*command, "--max-pixels", 100)
+    assert refused.exit_code == 1
+    assert "48 x 32 pixels are more than max_pixels=100" in refused.stderr
+    assert run(*command, "--max-pixels", 48 * 32).exit_code == 0
+
+
+def test_a_name_that_turns_the_direction_of_text_reaches_the_terminal_as_an_escape(run, preset, tmp_path):
+    name = "photo\u202egpj.exe.png"
+    (tmp_path / name).write_bytes(b"nothing")
+    make_image("red").save(tmp_path / "\u2066red.png")
+    for format_name in ("table", "jsonl", "json"):
+        result = run("tag", tmp_path, "--preset", preset, "--format", format_name)
+        assert "\u202e" not in result.output
+        assert "\u2066" not in result.output
+        assert r"photo\u202egpj.exe" in result.stderr
+
+
 def test_a_run_that_cannot_start_leaves_the_former_output_alone(run, preset, photos, tmp_path, monkeypatch):
     for name in ("out.json", "out.jsonl"):
         (tmp_path / name).write_text("former")

@@ -122,6 +122,7 @@ BUILDERS: dict[str, Callable[[], bytes]] = {
     "jpeg_iptc_utf8": lambda: after_start(
         saved("JPEG"), (0xED, iptc("Köln".encode(), utf8=True, caption=b"by hand"))
     ),
+    "jpeg_iptc_bar": lambda: after_start(saved("JPEG"), (0xED, iptc(b"Orte|Paris"))),
     "jpeg_iptc_unsaid": lambda: after_start(saved("JPEG"), (0xED, iptc("Köln".encode()))),
     "jpeg_extended": extended_xmp,
     "jpeg_preview": lambda: saved("JPEG", exif=exif()) + saved("JPEG"),

@@ -250,7 +250,11 @@ def test_both_sidecars_are_updated_and_get_each_other_s_keywords(put, human_pack
     two.write_bytes(human_packet.replace(b"Old One", b"Second"))
     tag(path)
     for sidecar in (one, two):
-        assert set(read_packet(sidecar.read_bytes()).by_people.flat) == {"Old One", "New York, NY", "Second"}
+        assert set(read_packet(sidecar.read_bytes()).by_people_or_copied.flat) == {
+            "Old One",
+            "New York, NY",
+            "Second",
+        }
 
 
 def test_same_stems_do_not_share_tags(put, tmp_path, human_packet):
@@ -263,7 +267,7 @@ def test_same_stems_do_not_share_tags(put, tmp_path, human_packet):
     for number, sidecar in enumerate(("a.jpg.xmp", "a.png.xmp", "a.xmp")):
         packet = read_packet((tmp_path / sidecar).read_bytes())
         assert [tag.text for tag in packet.machine_tags] == [f"tag{number}"]
-        assert packet.by_people.flat == ("Old One", "New York, NY")
+        assert packet.by_people_or_copied.flat == ("Old One", "New York, NY")
 
 
 def test_raw_files_are_never_written_into(put):

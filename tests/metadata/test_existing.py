@@ -48,9 +48,16 @@ def test_a_person_s_description_is_found_and_a_camera_s_is_none(photograph):
     assert read_existing(photograph("jpeg_iptc_utf8")).description == "by hand"
     from PIL import Image
 
-    for text, expected in {"Our garden": "Our garden", "OLYMPUS DIGITAL CAMERA         ": ""}.items():
+    for text, expected in {
+        "Our garden": "Our garden",
+        "My first digital camera, a present": "My first digital camera, a present",
+        "OLYMPUS DIGITAL CAMERA         ": "",
+        "Maker": "",
+        "cof": "",
+    }.items():
         tags = Image.Exif()
         tags[0x010E] = text
+        tags[0x010F] = "MAKER"
         jpeg = photograph("jpeg")
         body = tags.tobytes()
         segment = b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body
@@ -86,3 +93,13 @@ def test_a_kind_is_told_by_the_content(photograph):
     assert kind_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "heif"
     assert kind_of(b"\0\0\0\x1cftypmif1\0\0\0\0avifmif1") == "avif"
     assert kind_of(b"no picture") == "other"
+
+
+def test_a_tag_that_is_gone_from_the_iptc_keywords_is_deleted(photograph):
+    from autotag.metadata.splicing import spliced
+
+    packet = with_machine_tags(
+        None, [MachineTag("dog", 0.5, in_iptc=True), MachineTag("sea", 0.4)], date="2026"
+    )
+    assert read_existing(spliced(photograph("jpeg_iptc"), packet)).refusals.tags == ("dog",)
+    assert read_existing(spliced(photograph("jpeg"), packet)).refusals.tags == ()

@@ -97,15 +97,21 @@ def test_accents_written_in_two_ways_are_the_same_keyword():
     assert with_machine_tags(None, [MachineTag("cafe\u0301", 1)], elsewhere=Keywords.of(["CAFÉ"])) is None
 
 
-def test_keywords_from_elsewhere_are_copied_and_stay_when_their_original_is_gone():
+def test_keywords_from_elsewhere_are_copied_and_a_copy_goes_with_its_original():
     elsewhere = Keywords.of(["Oma"], [("Ort", "Köln")])
     after = written(None, TREE, elsewhere=elsewhere)
-    assert read_packet(after).by_people.flat == ("Oma", "Köln")
+    assert read_packet(after).keywords.flat == ("Oma", "Köln", "tree")
+    assert read_packet(after).by_people == Keywords()
+    assert read_packet(after).by_people_or_copied.flat == ("Oma", "Köln")
     assert b"<rdf:li>Ort|K\xc3\xb6ln</rdf:li>" in after
-    assert without_machine_tags(after, elsewhere) is None
-    left = without_machine_tags(after)
+    assert read_packet(written(after, TREE, elsewhere=Keywords.of(["Oma"]))).keywords.flat == ("Oma", "tree")
+    assert without_machine_tags(after) is None
+
+
+def test_copies_stay_where_their_originals_cannot_be_read():
+    left = without_machine_tags(written(None, TREE, elsewhere=Keywords.of(["Oma"])), keep_copies=True)
     assert left is not None
-    assert read_packet(left).keywords.flat == ("Oma", "Köln")
+    assert read_packet(left).keywords.flat == ("Oma",)
     assert read_packet(left).machine_tags == ()
 
 

@@ -50,12 +50,15 @@ def test_without_captions_the_tags_make_it():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "fastest"}, r"assemble_prompt\.mode is 'fastest'; allowed: 'plain', 'caption'"),
+        (
+            {"mode": "fastest"},
+            r"mode = 'fastest' does not fit; it takes one of 'plain', .*Did you mean 'fast'",
+        ),
         ({"max_tags": -1}, r"assemble_prompt\.max_tags is -1"),
         ({"max_flavors": 0}, r"assemble_prompt\.max_flavors is 0"),
         ({"min_flavors": -1}, r"assemble_prompt\.min_flavors is -1"),
         ({"candidates": 0}, r"assemble_prompt\.candidates is 0"),
-        ({"compat": "clip"}, r"assemble_prompt\.compat is 'clip'"),
+        ({"compat": "clip"}, r"assemble_prompt: compat = 'clip' does not fit"),
         ({"compat": "clip-interrogator"}, r"mode, with compat, is 'plain'; allowed: 'best'"),
         ({"mode": "fast", "flavors": "flavor"}, r"assemble_prompt\.flavors is 'flavor'.*mean 'flavors'"),
         ({"mode": "fast", "flavors": ("blue <end_of_text>",)}, r"<end_of_text>"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotag import Pipeline, options
+from autotag import Pipeline, stage_tables
 from autotag.config import from_config, load, to_config
 from autotag.errors import ConfigError, StageError, UnknownNameError
 from autotag.models.pool import ModelPool
@@ -113,7 +113,7 @@ def test_captions_of_other_stages_stay_in_front():
         ({"do_sample": True, "num_beams": 2}, r"do_sample goes with one beam, and num_beams is 2"),
         ({"top_k": 5}, r"caption_images\.top_k is for sampling; set do_sample"),
         ({"beam_scores": "logits"}, r"caption_images\.beam_scores is for several beams"),
-        ({"num_beams": 2, "beam_scores": "logit"}, r"beam_scores is 'logit'; allowed: 'log_probabilities'"),
+        ({"num_beams": 2, "beam_scores": "logit"}, r"beam_scores = 'logit' does not fit; it takes"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -171,7 +171,8 @@ def test_the_former_name_of_candidates_still_counts():
     assert old == CaptionImages("blip-mini", candidates=2)
     table = {"stage": "caption_images", "num_beams": 3, "num_captions": 2}
     [stage] = from_config({"stages": [table]}).stages
-    assert options.table_from_stage(stage) == {"stage": "caption_images", "num_beams": 3, "candidates": 2}
+    written = {"stage": "caption_images", "num_beams": 3, "candidates": 2}
+    assert stage_tables.table_from_stage(stage) == written
     stage = load("mini", caption_images={"num_captions": 4}).stages[0]
     assert (stage.candidates, stage.num_beams) == (4, 20)
 

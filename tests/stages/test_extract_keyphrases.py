@@ -78,7 +78,7 @@ def test_without_captions_the_extractor_is_left_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"candidates": "words"}, r"extract_keyphrases\.candidates is 'words'; allowed: 'phrases', 'ngrams'"),
+        ({"candidates": "words"}, r"candidates = 'words' does not fit; it takes one of 'phrases', 'ngrams'"),
         ({"ngram_range": (2, 1)}, r"extract_keyphrases\.ngram_range is \(2, 1\)"),
         ({"top_n": 0}, r"extract_keyphrases\.top_n is 0"),
         ({"diversity": 1.5}, r"extract_keyphrases\.diversity is 1\.5; allowed: a number from 0 to 1"),

@@ -123,10 +123,10 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
         ),
         (
             {"threshold": 101, "score": "standardised"},
-            r"filter_tags\.threshold is 101; allowed: a number from -100 to 100",
+            r"filter_tags\.threshold is 101\.0; allowed: a number from -100 to 100",
         ),
         ({"threshold": 1.5}, r"filter_tags\.threshold = 1\.5 is no cosine; .*filter_tags\.score"),
-        ({"score": "sigmoid"}, r"filter_tags\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
+        ({"score": "sigmoid"}, r"filter_tags: score = 'sigmoid' does not fit; it takes one of 'cosine'"),
         ({"top_k": 0}, r"filter_tags\.top_k is 0"),
         ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),
         ({"encoder": "clip-minni"}, "clip-mini"),

@@ -108,12 +108,12 @@ def test_the_image_vector_is_left_for_the_next_stage():
     ("options", "message"),
     [
         ({"top_k": 0}, r"match_vocabulary\.top_k is 0"),
-        ({"threshold": 2}, r"match_vocabulary\.threshold is 2; allowed: a number from -1 to 1"),
+        ({"threshold": 2}, r"match_vocabulary\.threshold is 2\.0; allowed: a number from -1 to 1"),
         (
             {"threshold": 101, "score": "standardised"},
-            r"match_vocabulary\.threshold is 101; allowed: a number from -100 to 100",
+            r"match_vocabulary\.threshold is 101\.0; allowed: a number from -100 to 100",
         ),
-        ({"score": "sigmoid"}, r"match_vocabulary\.score is 'sigmoid'; allowed: 'cosine', 'standardised'"),
+        ({"score": "sigmoid"}, r"match_vocabulary: score = 'sigmoid' does not fit; it takes one of 'cosine'"),
         ({"template": "a photo"}, r"match_vocabulary\.template is 'a photo'"),
         (
             {"vocabulary": "/nowhere/rooms.txt"},

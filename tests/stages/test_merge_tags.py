@@ -224,7 +224,10 @@ def test_by_default_broader_terms_are_those_of_things():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"broader": "more"}, r"merge_tags\.broader is 'more'; allowed: 'keep', 'add', 'drop'"),
+        (
+            {"broader": "more"},
+            r"merge_tags: broader = 'more' does not fit; it takes one of 'keep', 'add', 'drop'",
+        ),
         ({"broader": "add", "vocabulary": None}, "merge_tags.vocabulary has no broader terms; take 'things'"),
         ({"broader": "drop", "vocabulary": "mediums"}, "has no broader terms"),
         ({"vocabulary": "thing"}, "neither a bundled vocabulary nor a file. Did you mean 'things'"),

@@ -23,6 +23,13 @@ def test_text_stays_readable_and_on_one_line():
     assert len(text.splitlines()) == 1
 
 
+@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u200f", "\x9b", "\x7f", "\u2028"])
+def test_nothing_turns_or_colours_a_terminal_and_all_comes_back(character):
+    text = json_text(Result(f"photo{character}gpj.exe", (1, 1)))
+    assert character not in text
+    assert json.loads(text)["source"] == f"photo{character}gpj.exe"
+
+
 def test_a_name_that_is_no_utf8_can_be_encoded_and_comes_back_the_same():
     source = os.fsdecode(b"caf\xe9.jpg")
     encoded = json_text(Result(source, (1, 1))).encode("utf-8")

@@ -18,6 +18,8 @@ def test_text_that_fits_a_line_is_left_as_it_is(text):
         ("a\u2028b", r"a\u2028b"),
         (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
         ("\ud800", r"\ud800"),
+        ("photo\u202egpj.exe", r"photo\u202egpj.exe"),
+        ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
     ],
 )
 def test_controls_breaks_and_broken_text_are_escaped(text, shown):

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from autotag.errors import ConfigError
-from autotag.writers.output_file import open_output
+from autotag.writers.output_file import check_replaceable, open_output
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -94,3 +94,37 @@ def test_bytes_end_up_in_the_file_as_they_are(tmp_path):
         stream.write(b"\xff\r\n")
         assert path.read_bytes() == b"former"
     assert path.read_bytes() == b"\xff\r\n"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_file_may_be_replaced_while_it_is_as_autotag_left_it(tmp_path, streams):
+    path = tmp_path / "out.json"
+    check_replaceable(path, overwrite=False)
+    path.write_text("somebody's")
+    with pytest.raises(ConfigError, match="not as autotag left it.*--overwrite"):
+        check_replaceable(path, overwrite=False)
+    check_replaceable(path, overwrite=True)
+    with open_output(path, streams=streams) as stream:
+        stream.write("ours")
+    check_replaceable(path, overwrite=False)
+    path.write_text("ours, and a word of mine")
+    with pytest.raises(ConfigError):
+        check_replaceable(path, overwrite=False)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_an_interrupted_run_left_is_autotags_too(tmp_path, streams):
+    path = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt), open_output(path, streams=streams) as stream:
+        _write_half(stream)
+    assert path.read_text() == "half"
+    check_replaceable(path, overwrite=False)
+
+
+def test_a_file_that_cannot_be_opened_stays_somebody_elses(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    with pytest.raises(ConfigError), open_output(path, streams=True):
+        raise AssertionError
+    (tmp_path / "empty").touch()
+    check_replaceable(tmp_path / "empty", overwrite=False)

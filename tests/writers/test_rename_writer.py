@@ -139,3 +139,75 @@ def test_pictures_whose_names_differ_in_case_only_take_their_own_sidecars_along(
     [second] = writer.changes(tmp_path / "img.JPG", result("a tower"))
     assert [target.name for _, target in first.moves] == ["a cat.jpg"]
     assert [target.name for _, target in second.moves] == ["a tower.JPG", "a tower.JPG.xmp"]
+
+
+TAKEOUT = (
+    ".supplemental-metadata.json", ".supplemental-metadat.json", ".supplemental-meta.json", ".suppl.json",
+    ".s.json", "..json", ".json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", TAKEOUT)
+def test_what_google_takeout_puts_beside_it_moves_along(tmp_path, ending):
+    for name in (
+        "IMG_1.jpg",
+        "IMG_1.jpg" + ending,
+        "IMG_11.jpg" + ending,
+        "IMG_1.jpg.supplemental-metadata(1).json",
+    ):
+        (tmp_path / name).write_text("x")
+    found = new_names(RenameWriter(), tmp_path / "IMG_1.jpg", result("dog"))
+    assert sorted(found) == sorted(["dog.jpg", "dog.jpg" + ending])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("IMG_1.jpg.supplemental-metadata(2).json", "dog.jpg.supplemental-metadata.json"),
+        ("IMG_1.jpg.supplemental-me(2).json", "dog.jpg.supplemental-me.json"),
+        ("IMG_1.jpg(2).json", "dog.jpg.json"),
+        ("IMG_1(2).jpg.supplemental-metadata.json", "dog.jpg.supplemental-metadata.json"),
+    ],
+)
+def test_a_numbered_photograph_of_takeout_takes_its_own_file_along(tmp_path, old, new):
+    for name in ("IMG_1(2).jpg", "IMG_1.jpg", "IMG_1.jpg.supplemental-metadata.json", old):
+        (tmp_path / name).write_text("x")
+    assert new_names(RenameWriter(), tmp_path / "IMG_1(2).jpg", result("dog")) == ["dog.jpg", new]
+
+
+def test_two_files_of_takeout_for_one_photograph_do_not_get_one_name(tmp_path):
+    for name in (
+        "IMG_1(2).jpg", "IMG_1(2).jpg.supplemental-metadata.json", "IMG_1.jpg.supplemental-metadata(2).json",
+    ):  # fmt: skip
+        (tmp_path / name).write_text("x")
+    [change] = RenameWriter().changes(tmp_path / "IMG_1(2).jpg", result("dog"))
+    targets = [target.name for _, target in change.moves]
+    assert len(set(targets)) == len(targets)
+    assert (tmp_path / "IMG_1(2).jpg.supplemental-metadata.json") in [old for old, _ in change.moves]
+
+
+def test_takeouts_files_of_pictures_whose_names_differ_in_case_only_stay_apart(tmp_path):
+    ending = ".supplemental-metadata.json"
+    for name in ("IMG.jpg", f"IMG.jpg{ending}", "img.jpg", f"img.jpg{ending}"):
+        (tmp_path / name).write_text(name)
+    if len(list(tmp_path.iterdir())) < 4:
+        pytest.skip("this file system does not tell letter case apart")
+    for name in ("IMG", "img"):
+        [change] = RenameWriter().changes(tmp_path / f"{name}.jpg", result("dog"))
+        assert [old.name for old, _ in change.moves] == [f"{name}.jpg", f"{name}.jpg{ending}"]
+
+
+def test_a_name_that_takeout_cut_belongs_to_the_only_photograph_that_begins_so(tmp_path):
+    long = "a" * 50
+    (tmp_path / f"{long}.jpg").write_text("x")
+    (tmp_path / f"{long[:46]}.json").write_text("x")
+    assert new_names(RenameWriter(), tmp_path / f"{long}.jpg", result("dog")) == ["dog.jpg", "dog.jpg.json"]
+    (tmp_path / f"{long}b.jpg").write_text("x")
+    assert new_names(RenameWriter(), tmp_path / f"{long}.jpg", result("dog")) == ["dog.jpg"]
+
+
+def test_duplicates_of_darktable_move_along_unless_they_are_another_photograph_s(tmp_path):
+    for name in ("a.jpg", "a.jpg.xmp", "a_01.jpg.xmp", "a_02.jpg.xmp", "a_02.jpg", "a_03.png.xmp"):
+        (tmp_path / name).write_text("x")
+    found = new_names(RenameWriter(), tmp_path / "a.jpg", result("dog"))
+    assert sorted(found) == ["dog.jpg", "dog.jpg.xmp", "dog_01.jpg.xmp"]

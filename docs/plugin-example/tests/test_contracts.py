@@ -100,8 +100,8 @@ def test_a_least_score_out_of_range_is_refused() -> None:
 
 
 def test_rows_survive_commas_and_line_breaks() -> None:
-    stream = io.StringIO()
+    stream = io.StringIO(newline="")
     writer = CsvWriter(stream)
-    writer.write(Result("a,\nb.jpg", (1, 1), tags=(Tag("red", 0.5, "x"), Tag("dog", 0.4, "x"))))
+    writer.write(Result("a,\r\nb\r.jpg", (1, 1), tags=(Tag("red", 0.5, "x"), Tag("dog", 0.4, "x"))))
     writer.close()
-    assert stream.getvalue() == 'file,caption,tags,error\n"a,\nb.jpg",,red; dog,\n'
+    assert stream.getvalue() == '"file","caption","tags","error"\n"a,\r\nb\r.jpg","","red; dog",""\n'

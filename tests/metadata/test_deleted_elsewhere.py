@@ -1,0 +1,188 @@
+"""What a person deletes in another program does not come back; what a person wrote is never taken away."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from autotag.metadata.changes import apply_change, plan_tags
+from autotag.metadata.existing import read_existing
+from autotag.metadata.splicing import embedded_packet, spliced
+from autotag.metadata.xmp import KEYWORD_FIELDS, MachineTag, read_packet, with_machine_tags
+
+TAGS = [MachineTag("running", 0.5), MachineTag("dog", 0.4, path=("Animal", "dog"))]
+ADOBE = ("dc:subject", "lr:hierarchicalSubject")
+HEAD = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    'xmlns:lr="http://ns.adobe.com/lightroom/1.0/" xmlns:digiKam="http://www.digikam.org/ns/1.0/">'
+)
+
+
+def packet_of(field, *values):
+    """XMP by a person with one field."""
+    container = "Seq" if field == "digiKam:TagsList" else "Bag"
+    entries = "".join(f"<rdf:li>{value}</rdf:li>" for value in values)
+    properties = f"<{field}><rdf:{container}>{entries}</rdf:{container}></{field}>"
+    return f"{HEAD}{properties}</rdf:Description></rdf:RDF></x:xmpmeta>".encode()
+
+
+def written(packet, tags=TAGS, **options):
+    after = with_machine_tags(packet, tags, date="2026", **options)
+    assert after is not None
+    return after
+
+
+def edited(packet, fields, entry, instead=""):
+    """The packet as a program leaves it that knows these fields only: without an entry, or with another."""
+    text = packet.decode()
+    for field in fields:
+        inside = re.search(rf"<{field}>.*?</{field}>", text, re.DOTALL)
+        if inside is not None:
+            new = "".join(f"<rdf:li>{value}</rdf:li>" for value in instead.split(";") if value)
+            changed = inside[0].replace(f"<rdf:li>{entry}</rdf:li>", new)
+            text = text.replace(inside[0], changed)
+    return text.encode()
+
+
+@pytest.mark.parametrize("fields", [KEYWORD_FIELDS, ADOBE, ("dc:subject",), ("digiKam:TagsList",), ADOBE[1:]])
+def test_a_machine_tag_that_is_missing_in_any_field_is_deleted(fields):
+    deleted = edited(written(None), fields, "running")
+    again = written(deleted)
+    assert read_packet(again).keywords.flat == ("dog",)
+    assert read_packet(again).refused == ("running",)
+    assert written(again) == again
+
+
+def test_a_nested_machine_tag_is_deleted_by_its_path():
+    deleted = edited(written(None), ("lr:hierarchicalSubject",), "Animal|dog")
+    assert read_packet(written(deleted)).refused == ("dog",)
+    kept = edited(written(None), ("lr:hierarchicalSubject",), "Animal")
+    assert read_packet(written(kept)).refused == ()
+
+
+def test_a_program_that_does_not_know_a_field_deletes_nothing():
+    text = written(None).decode()
+    dropped = re.sub(r"<digiKam:TagsList>.*?</digiKam:TagsList>", "", text, flags=re.DOTALL).encode()
+    assert read_packet(written(dropped)).keywords.flat == ("running", "dog")
+
+
+def test_a_person_s_keyword_goes_with_its_original():
+    once = written(packet_of("dc:subject", "Anna", "garden"))
+    again = written(edited(once, ADOBE, "Anna"))
+    assert read_packet(again).keywords.flat == ("garden", "running", "dog")
+    assert b"Anna" not in again
+
+
+def test_a_copy_that_a_person_deletes_is_not_made_again_and_the_original_stays():
+    once = written(packet_of("digiKam:TagsList", "People/Anna", "garden"))
+    again = written(edited(edited(once, ADOBE, "Anna"), ADOBE, "People|Anna"))
+    assert again.count(b"People/Anna") == 1
+    assert "Anna" not in again.decode().partition("<dc:subject>")[2].partition("</dc:subject>")[0]
+    assert written(again) == again
+    assert "garden" in again.decode().partition("<dc:subject>")[2].partition("</dc:subject>")[0]
+
+
+def test_a_machine_tag_that_a_person_files_elsewhere_is_theirs():
+    moved = edited(written(None), ("lr:hierarchicalSubject",), "running", "Sports;Sports|running")
+    again = written(moved)
+    assert read_packet(again).by_people.paths == (("Sports", "running"),)
+    assert "running" in read_packet(again).keywords.flat
+    assert [tag.text for tag in read_packet(again).machine_tags] == ["dog"]
+    deleted = edited(again, KEYWORD_FIELDS, "Sports|running")
+    assert "running" not in read_packet(written(edited(deleted, KEYWORD_FIELDS, "running"))).keywords.flat
+
+
+def test_a_machine_tag_in_another_case_is_the_person_s():
+    renamed = edited(written(None), ("dc:subject",), "running", "Running")
+    again = written(renamed)
+    assert read_packet(again).by_people.flat == ("Running",)
+    assert written(again) == again
+
+
+def test_an_echo_of_another_program_does_not_bring_a_deleted_tag_back():
+    echo = (
+        b'<MP:LastKeywordXMP xmlns:MP="http://ns.microsoft.com/photo/1.0/"><rdf:Bag><rdf:li>running</rdf:li>'
+        b"</rdf:Bag></MP:LastKeywordXMP></rdf:Description></rdf:RDF>"
+    )
+    once = written(packet_of("dc:subject", "garden")).replace(b"</rdf:Description></rdf:RDF>", echo)
+    once = once.replace(b"</rdf:Description>\n</rdf:RDF>", echo)
+    assert b"LastKeywordXMP" in once
+    for _ in range(3):
+        once = written(edited(once, ADOBE, "running"))
+        assert b"<rdf:li>running</rdf:li>" not in once.partition(b"<dc:subject>")[2].partition(b"</dc:")[0]
+
+
+def test_a_keyword_deleted_in_the_photograph_goes_from_its_sidecar(tmp_path, photograph):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(spliced(photograph("jpeg"), packet_of("dc:subject", "Anna", "garden")))
+    apply_change(plan_tags(path, TAGS))
+    sidecar = tmp_path / "a.jpg.xmp"
+    assert "Anna" in read_packet(sidecar.read_bytes()).keywords.flat
+    path.write_bytes(spliced(path.read_bytes(), packet_of("dc:subject", "garden")))
+    apply_change(plan_tags(path, TAGS))
+    assert b"Anna" not in sidecar.read_bytes()
+
+
+def test_a_tag_deleted_in_the_photograph_is_not_added_to_its_sidecar(tmp_path, photograph):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photograph("jpeg"))
+    (tmp_path / "a.jpg.xmp").write_bytes(packet_of("dc:subject", "garden"))
+    apply_change(plan_tags(path, TAGS, embed=True))
+    packet = edited(embedded_packet(path.read_bytes()), KEYWORD_FIELDS, "running")
+    path.write_bytes(spliced(path.read_bytes(), packet))
+    for _ in range(2):
+        apply_change(plan_tags(path, TAGS, embed=True))
+        assert "running" not in read_existing(path.read_bytes()).keywords.flat
+        assert "running" not in read_packet((tmp_path / "a.jpg.xmp").read_bytes()).keywords.flat
+
+
+def test_copies_stay_while_the_photograph_cannot_be_read(tmp_path, photograph):
+    path = tmp_path / "a.png"
+    path.write_bytes(spliced(photograph("png"), packet_of("dc:subject", "Anna")))
+    apply_change(plan_tags(path, TAGS))
+    path.write_bytes(path.read_bytes()[:-10])
+    apply_change(plan_tags(path, TAGS[:1]))
+    assert "Anna" in read_packet((tmp_path / "a.png.xmp").read_bytes()).keywords.flat
+
+
+def without_description(packet, instead=""):
+    return re.sub(rb"(<dc:description>.*?)<rdf:li [^>]*>.*?</rdf:li>", rb"\1" + instead.encode(), packet,
+                  flags=re.DOTALL)  # fmt: skip
+
+
+def test_a_deleted_caption_does_not_come_back():
+    deleted = without_description(written(None, description="a rocket"))
+    again = written(deleted, description="a rocket")
+    assert read_packet(again).description == ""
+    assert b"a rocket" in again.partition(b"DescriptionRefused")[2]
+    assert written(again, description="a rocket in the air") == again
+    assert read_packet(written(None, description="a rocket")).description == "a rocket"
+
+
+def test_a_caption_deleted_in_the_photograph_is_not_written_beside_it(tmp_path, photograph):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photograph("jpeg"))
+    apply_change(plan_tags(path, TAGS, "a rocket", embed=True))
+    packet = without_description(embedded_packet(path.read_bytes()))
+    path.write_bytes(spliced(path.read_bytes(), packet))
+    apply_change(plan_tags(path, TAGS, "a rocket"))
+    assert read_packet((tmp_path / "a.jpg.xmp").read_bytes()).description == ""
+
+
+def test_fields_that_are_not_chosen_lose_what_the_machine_wrote_and_keep_what_people_wrote():
+    once = written(packet_of("lr:hierarchicalSubject", "Places|Paris"))
+    again = written(once, fields=("dc:subject",))
+    assert b"TagsList" not in again
+    assert again.count(b"<rdf:li>Places|Paris</rdf:li>") == 1
+    assert b"Animal|dog" not in again.partition(b"<lr:hier")[2].partition(b"</lr:hier")[0]
+    assert set(read_packet(again).keywords.flat) == {"running", "dog", "Paris"}
+    assert written(again, fields=("dc:subject",)) == again
+
+
+def test_a_tag_that_no_chosen_field_can_hold_is_not_recorded():
+    fields = ("lr:hierarchicalSubject",)
+    once = written(None, [MachineTag("a|b", 1), MachineTag("sea", 1)], fields=fields)
+    assert [tag.text for tag in read_packet(once).machine_tags] == ["sea"]
+    assert written(once, [MachineTag("a|b", 1), MachineTag("sea", 1)], fields=fields) == once
