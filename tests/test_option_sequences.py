@@ -47,6 +47,7 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("ExtractKeyphrases", "stop_words"): ("der", "die"),
     ("KeyphraseOptions", "ngram_range"): (1, 3),
     ("KeyphraseOptions", "stop_words"): ("der", "die"),
+    ("MatchVocabulary", "leave_out"): ("cat",),
     ("MatchVocabulary", "vocabulary"): ("cat", "dog"),
     ("Pipeline", "plain"): ("in_place", "views"),
     ("RankLabels", "vocabularies"): ("mediums", "flavors"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from autotag.background import Background
 from autotag.embeddings import image_vectors
+from autotag.errors import ConfigError, suggestion
 from autotag.label_matrix import VocabularyMatrix
 from autotag.models.catalog import check_model
 from autotag.models.text_reader import say_what_is_cut
@@ -45,8 +46,7 @@ class MatchVocabulary:
         threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
             ``"cosine"`` is from -1 to 1 and belongs to one encoder.
         score: what a label is scored by and ``threshold`` is compared with, see ``autotag.scores``.
-        top_terms: whether labels at the top of a hierarchy are proposed, such as "animal". They say little
-            beside a "dog", and score high.
+        leave_out: labels that are not proposed, such as "animal", which says little beside "dog".
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
             "a photo of {}" unless it says otherwise.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
@@ -61,7 +61,7 @@ class MatchVocabulary:
     top_k: int = 10
     threshold: float | None = None
     score: Score = "cosine"
-    top_terms: bool = True
+    leave_out: tuple[str, ...] = ()
     template: str | None = None
     encoder: str | ImageTextEncoder | None = None
     name: str = "match_vocabulary"
@@ -83,7 +83,7 @@ class MatchVocabulary:
         if self.encoder is not None:
             check_model(self.encoder, "encoder")
         self._labels = _read(self.vocabulary, self.name)
-        self._left_out = [] if self.top_terms else _top_terms(self._labels)
+        self._left_out = [_place(label, self._labels, self.name) for label in self.leave_out]
 
     def setup(self, models: Models, /) -> None:
         """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
@@ -134,8 +134,13 @@ def _read(
     return Vocabulary(vocabulary, name=name)
 
 
-def _top_terms(vocabulary: Vocabulary) -> list[int]:
-    """The places of labels that others are below and that are below none."""
-    broader = {term for terms in vocabulary.broader.values() for term in terms}
-    top = broader - set(vocabulary.broader)
-    return [place for place, label in enumerate(vocabulary.labels) if label in top]
+def _place(label: str, vocabulary: Vocabulary, name: str) -> int:
+    """The number of a label.
+
+    Raises:
+        ConfigError: it is not a label.
+    """
+    if label not in vocabulary.labels:
+        near = suggestion(label, vocabulary.labels)
+        raise ConfigError(f"{name}.leave_out holds {label!r}, which is not a label of the vocabulary. {near}")
+    return vocabulary.labels.index(label)

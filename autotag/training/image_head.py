@@ -144,6 +144,23 @@ class TextMap(nn.Module):
         return F.normalize(self.turn(vectors) + self.correction(vectors), dim=-1)
 
 
+class Projection(nn.Module):
+    """Is a linear map of vectors, at first none: what a text tower's own projection can take over.
+
+    Args:
+        dimensions: length of the vectors.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.turn = nn.Linear(dimensions, dimensions, bias=False)
+        nn.init.eye_(self.turn.weight)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return (T, dimensions) unit rows."""
+        return F.normalize(self.turn(vectors), dim=-1)
+
+
 class Scales(nn.Module):
     """Holds what turns cosines into logits: one scale for each softmax, scale and bias for the sigmoid."""
 

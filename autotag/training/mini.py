@@ -54,6 +54,7 @@ from autotag.training.image_head import (
     HeadTexts,
     ImageHeadTrainer,
     LabelledFeatures,
+    Projection,
     TextMap,
     class_shifts,
     start_head,
@@ -106,13 +107,13 @@ class EncoderPlans:
     Attributes:
         head: the image head and the map of texts, at first.
         text: the text tower.
-        last: the image head again, on the vectors that the text tower gives.
+        last: the image head again, and the projection of the text tower, on the vectors that it gives.
     """
 
     head: HeadPlan = field(default_factory=HeadPlan)
     text: TextPlan = field(default_factory=TextPlan)
     last: HeadPlan = field(
-        default_factory=lambda: HeadPlan(steps=800, learning_rate=7e-4, class_weight=6.0, seed=6)
+        default_factory=lambda: HeadPlan(steps=500, learning_rate=5e-4, class_weight=6.0, seed=6)
     )
 
 
@@ -251,11 +252,14 @@ def make_encoder(
 
     asked = [filled(PHOTO, name) for name in names]
     final = HeadTexts(_tower_vectors(model, tokenize, asked), _tower_vectors(model, tokenize, flat).half())
+    projection = Projection(DIMENSIONS)
     last = ImageHeadTrainer(
-        head, nn.Identity(), sets, known, final, plans.last, Checkpoint(work / "encoder-last.pt")
+        head, projection, sets, known, final, plans.last, Checkpoint(work / "encoder-last.pt")
     )
     last.scales.load_state_dict(trainer.scales.state_dict())
     last.run(on_step("encoder last"))
+    with torch.no_grad():
+        model.text_projection.copy_(model.text_projection @ projection.turn.weight.T)
     save_encoder(model, config, tokenizer, output)
 
 

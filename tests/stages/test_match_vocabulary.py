@@ -38,6 +38,13 @@ def test_a_synonym_is_scored_and_the_label_comes_out():
     assert tags[0].score == pytest.approx(0.8, abs=1e-6)
 
 
+def test_labels_that_are_left_out_are_not_proposed():
+    tags = matched(MatchVocabulary(["rug", "sofa", "lamp"], leave_out=["lamp"], top_k=3))
+    assert [tag.text for tag in tags] == ["rug", "sofa"]
+    with pytest.raises(ConfigError, match="leave_out holds 'lmp', which is not a label.*'lamp'"):
+        MatchVocabulary(["rug", "lamp"], leave_out=["lmp"])
+
+
 def test_a_file_is_read(tmp_path):
     path = tmp_path / "rooms.txt"
     path.write_text("lamp\nsofa | couch\n", encoding="utf-8")
