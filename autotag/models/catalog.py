@@ -236,7 +236,7 @@ _CARDS: tuple[ModelCard, ...] = (
         origin="OFA behind a server of your own (Wang et al. 2022, arXiv:2202.03052)",
     ),
     _bundled_card(
-        "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.075
+        "clip-mini", "encoder", "open_clip", "autotag's own small CLIP (autotag.training)", cosine=0.105
     ),
     _hub_card(
         "clip-vit-b-32",

@@ -174,7 +174,7 @@ def test_the_former_name_of_candidates_still_counts():
     written = {"stage": "caption_images", "num_beams": 3, "candidates": 2}
     assert stage_tables.table_from_stage(stage) == written
     stage = load("mini", caption_images={"num_captions": 4}).stages[0]
-    assert (stage.candidates, stage.num_beams) == (4, 20)
+    assert (stage.candidates, stage.num_beams) == (4, 10)
 
 
 def test_every_captioner_writes_its_candidates_in_their_order():
