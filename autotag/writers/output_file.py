@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, FileChangedError
 from autotag.file_changes import digest_of
-from autotag.metadata.safe_files import PartFile, state_of
+from autotag.metadata.safe_files import PartFile, numbered, state_of
 from autotag.user_cache import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from autotag.metadata.safe_files import FileState
+
+_logger = logging.getLogger("autotag")
 
 
 @contextmanager
@@ -28,9 +34,11 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
             ends, also when it ends by an exception after something was written.
         binary: whether the stream takes bytes; else UTF-8 text.
 
+    What another program put there while the block ran is left as it is: the results then go beside it, under
+    a name with a number, and the log ``"autotag"`` says so.
+
     Raises:
         ConfigError: the file cannot be opened for writing.
-        FileChangedError: another program wrote it in the moment of replacing; it is left as it is.
     """
     if streams or (path.exists() and not path.is_file()):
         stream = _opened(path, binary=binary)
@@ -41,15 +49,16 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
             _remember(path)
         return
     target = path.resolve()
+    replaced = state_of(target)
     with _part_of(target) as part:
         try:
             with part.stream(binary=binary) as stream:
                 yield stream
         except BaseException:
             if part.path.stat().st_size:
-                _place(part)
+                _place(part, replaced)
             raise
-        _place(part)
+        _place(part, replaced)
 
 
 def _part_of(target: Path) -> PartFile:
@@ -59,11 +68,22 @@ def _part_of(target: Path) -> PartFile:
         raise ConfigError(f"cannot write {str(target)!r}: {error.strerror}.") from error
 
 
-def _place(part: PartFile) -> None:
-    """Put what was written in the place of what is there now, and remember it."""
+def _place(part: PartFile, replaced: FileState | None) -> None:
+    """Put what was written in the place of the file that was there at first, or beside another, and remember it."""
     part.sync()
-    part.place(state_of(part.target))
-    _remember(part.target)
+    for target in chain([part.target], numbered(part.target)):
+        try:
+            part.place(replaced if target == part.target else None, target)
+        except FileChangedError:
+            continue
+        if target != part.target:
+            _logger.warning(
+                "%s was written by another program meanwhile and stays as it is; the results are in %s",
+                part.target,
+                target.name,
+            )
+        _remember(target)
+        return
 
 
 def check_replaceable(path: Path, *, overwrite: bool) -> None:

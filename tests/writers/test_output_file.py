@@ -27,6 +27,20 @@ def test_the_former_file_stays_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new"
 
 
+@pytest.mark.parametrize("former", [None, "former"])
+def test_what_another_program_writes_meanwhile_stays_and_the_results_go_beside_it(tmp_path, caplog, former):
+    path = tmp_path / "out.json"
+    if former:
+        path.write_text(former)
+    with open_output(path, streams=False) as stream:
+        stream.write("results")
+        path.write_text("by somebody else")
+    assert path.read_text() == "by somebody else"
+    assert (tmp_path / "out (2).json").read_text() == "results"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert "the results are in out (2).json" in caplog.text
+
+
 def test_a_stream_is_in_the_file_at_once(tmp_path):
     path = tmp_path / "out.jsonl"
     with open_output(path, streams=True) as stream:
