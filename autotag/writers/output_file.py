@@ -69,7 +69,7 @@ def _part_of(target: Path) -> PartFile:
 
 
 def _place(part: PartFile, replaced: FileState | None) -> None:
-    """Put what was written in the place of the file that was there at first, or beside another, and remember it."""
+    """Put what was written in the place of what was there at first, or beside another, and remember it."""
     part.sync()
     for target in chain([part.target], numbered(part.target)):
         try:
