@@ -96,7 +96,7 @@ def main() -> None:
 def mini(
     *, data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, ...], workers: int
 ) -> None:
-    """Make the bundled mini models, about two hours on two cores."""
+    """Make the bundled mini models, about an hour and a half on two cores."""
     wanted = parts or get_args(Part)
     work.mkdir(parents=True, exist_ok=True)
     try:
