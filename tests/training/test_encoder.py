@@ -115,7 +115,7 @@ def test_an_image_tower_that_is_not_to_learn_does_not(captioned: CaptionedPhotos
     words = sorted({word for texts in captioned.captions for text in texts for word in text.split()})
     tokenizer = contrastive_tokenizer(words)
     torch.manual_seed(0)
-    model = open_clip.CLIP(**encoder_config(len(tokenizer), image_size=32))
+    model = open_clip.CLIP(**encoder_config(len(tokenizer)))
 
     def tokenize(texts: list[str]) -> torch.Tensor:
         batch = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")

@@ -28,17 +28,15 @@ def test_every_scene_has_captions(scene: str) -> None:
 
 
 def test_objects_are_said_together_and_nothing_else_is() -> None:
-    labels = ["person", "surfboard"]
-    assert captions_of_objects(labels, count=4, seed=0) == ["a person on a surfboard"] * 4
-    for labels in (["cat", "couch"], ["bowl", "broccoli", "orange", "dining table"], ["bed"], ["person"]):
+    assert captions_of_objects(["giraffe"], count=2, seed=0) == ["a giraffe"] * 2
+    for labels in (["cat", "couch"], ["bowl", "broccoli", "orange", "dining table"], ["bed"]):
         words = {word for text in captions_of_objects(labels, count=8, seed=1) for word in text.split()}
         named = {word for label in labels for word in label.split()}
-        joints = {"a", "an", "and", "with", "on", "holding", "plate", "people", "wearing"}
-        assert words <= named | joints
-        assert words & named or labels == ["person"]
+        assert words <= named | {"a", "an", "and", "with", "on", "plate"}
+        assert words & named
 
 
 def test_the_same_seed_says_the_same() -> None:
-    labels = ["dog", "cat", "chair", "person"]
+    labels = ["dog", "cat", "chair", "bird"]
     assert captions_of_objects(labels, count=5, seed=3) == captions_of_objects(labels, count=5, seed=3)
     assert len(set(captions_of_objects(labels, count=20, seed=3))) > 3
