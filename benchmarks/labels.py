@@ -1,4 +1,4 @@
-"""What do labels straight from the image add to preset mini? Prints a table, keeps it in ``results/labels.json``.
+"""What do labels straight from the image add to preset mini? Keeps its table in ``results/labels.json``.
 
     python benchmarks/labels.py --data DIR
 
