@@ -1,10 +1,12 @@
-"""``python -m autotag.training``: makes the bundled mini models."""
+"""Commands of ``python -m autotag.training``.
+
+They are not in ``__main__``: processes that are spawned do not import that of a package.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +183,3 @@ def _make_captioner(data: Path, output: Path, work: Path) -> None:
 def _told(work: Path) -> Callable[[str], OnStep]:
     return lambda name: _TellLosses(name, work / "log.jsonl")
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from autotag.label_matrix import SHIPPED
 from autotag.models.catalog import BUNDLED as BUNDLED_MODELS
-from autotag.training.__main__ import main
+from autotag.training.commands import main
 
 
 def test_it_says_how_to_make_the_mini_models() -> None:
@@ -70,7 +70,7 @@ def test_one_part_can_be_made_alone(tmp_path: Path, tiny_teacher: SentenceTransf
 def test_mean_losses_are_told_and_kept_every_hundred_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from autotag.training.__main__ import _TellLosses
+    from autotag.training.commands import _TellLosses
 
     told = _TellLosses("encoder head", tmp_path / "log.jsonl")
     for step in range(1, 201):
