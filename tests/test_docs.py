@@ -21,10 +21,10 @@ import pytest
 import autotag
 from autotag import errors, options, registry
 from autotag.cli.main import main
-from autotag.config import from_config, preset_names
-from autotag.models import catalog
-from autotag.models.hub import size_in_words
-from autotag.pipeline import Pipeline
+from autotag.models import names as catalog
+from autotag.models.loading.hub import size_in_words
+from autotag.pipeline.pipeline import Pipeline
+from autotag.pipeline.presets import from_config, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -197,7 +197,7 @@ def settings_in_docs() -> list[str]:
 
 @pytest.mark.parametrize("setting", settings_in_docs())
 def test_every_override_fits_the_mini_preset(setting: str) -> None:
-    from autotag.config import parse_overrides
+    from autotag.pipeline.presets import parse_overrides
 
     autotag.load("mini", **parse_overrides([setting]))
 

@@ -130,7 +130,7 @@ def test_heavy_packages_are_imported_in_their_rooms_only(path: Path) -> None:
         "import autotag; autotag.tag, autotag.load, autotag.find_images, autotag.Pipeline, autotag.stage",
         "import autotag; autotag.Vocabulary",
         "import autotag; autotag.load('base')",
-        "import autotag.stages, autotag.testing, autotag.models.catalog",
+        "import autotag.stages, autotag.testing, autotag.models.names",
     ],
 )
 def test_nothing_heavy_is_imported_before_a_model_is_needed(statement: str) -> None:

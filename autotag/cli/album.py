@@ -23,7 +23,7 @@ from autotag.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.batch import WriterChoice
+    from autotag.albums import WriterChoice
 
 INTERRUPTED = 130
 
@@ -115,8 +115,8 @@ def album(
     done and did not change is not done again; an interrupted run goes on where it stopped. `autotag undo`
     takes everything back.
     """
-    from autotag.album_rules import AlbumRules
-    from autotag.batch import tag_folder
+    from autotag.albums import tag_folder
+    from autotag.albums.rules import AlbumRules
     from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
@@ -168,9 +168,9 @@ def writer_choices(
     named: Sequence[str], settings: Sequence[str], *, embed: bool
 ) -> list[str | WriterChoice | Any]:
     """Writers with their options, as the command line gives them."""
-    from autotag import config
-    from autotag.batch import WriterChoice
+    from autotag.albums import WriterChoice
     from autotag.errors import UnknownNameError
+    from autotag.pipeline import presets as config
 
     options: dict[str, dict[str, Any]] = config.parse_overrides(settings)
     files = dict(_name_and_file(one) for one in named)

@@ -79,7 +79,7 @@ def calibrate(
     from autotag.errors import ConfigError
     from autotag.evaluation.calibration import calibrate as fit
     from autotag.evaluation.datasets import read_dataset
-    from autotag.toml_text import toml_text
+    from autotag.files.toml_text import toml_text
     from autotag.writers.one_line import one_line
     from autotag.writers.output_file import open_output
 
@@ -111,7 +111,7 @@ def calibrate(
 
 def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """The preset with what the options change."""
-    from autotag import config
+    from autotag.pipeline import presets as config
 
     changed = {"encoder": _lasting(encoder)} if encoder else {}
     return config.overridden({**config.read_preset(preset), **changed}, config.parse_overrides(settings))
@@ -119,7 +119,7 @@ def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[
 
 def _lasting(encoder: str) -> str:
     """An encoder's name; a folder's from the root, so that the written preset finds it from anywhere."""
-    from autotag.models.catalog import find_card
+    from autotag.models.names import find_card
 
     folder = Path(encoder).expanduser()
     return str(folder.resolve()) if find_card(encoder, "encoder") is None and folder.is_dir() else encoder

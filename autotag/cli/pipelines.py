@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from autotag.cli.progress import Reporter
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
 
 
@@ -25,7 +25,7 @@ def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[s
     Raises:
         ConfigError: an option is wrong.
     """
-    from autotag import config
+    from autotag.pipeline import presets as config
 
     changed = {name: value for name, value in changes.items() if value is not None}
     table = {**config.read_preset(preset), **changed}

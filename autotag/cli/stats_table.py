@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autotag.stream_stats import StageStats, StreamStats
+    from autotag.pipeline.stats import StageStats, StreamStats
 
 _HEADINGS = ("part", "thread", "images", "seconds", "per second", "batch", "waiting")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import EvaluationSet
     from autotag.evaluation.model_runs import ModelRun, TextField
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
 
 
 @click.command(

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from autotag.cli.progress import Reporter
-    from autotag.pipeline import Pipeline
+    from autotag.distributed.shards import ShardWriter
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Writer
-    from autotag.sharding import ShardWriter
 
     Image = str | Path
 
@@ -195,7 +195,7 @@ def _check_shard(
 
 
 def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[str]) -> ShardWriter:
-    from autotag.sharding import Shard, ShardWriter
+    from autotag.distributed.shards import Shard, ShardWriter
 
     return ShardWriter(folder, Shard.parse(shard), config=pipeline.to_config(), paths=paths)
 
@@ -234,7 +234,7 @@ def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = Fals
         ConfigError: there is no image.
     """
     from autotag.errors import ConfigError, ImageReadError
-    from autotag.images import find_images, is_url
+    from autotag.images.reading import find_images, is_url
 
     images: list[Image] = []
     refusals: list[ImageReadError] = []
@@ -274,7 +274,7 @@ def _allowed(url: str, *, allow_urls: bool) -> str:
 def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
     """Refuse, before the models are loaded, an output that cannot be or that would destroy a file."""
     from autotag.errors import ConfigError
-    from autotag.images import IMAGE_SUFFIXES
+    from autotag.images.reading import IMAGE_SUFFIXES
     from autotag.writers.output_file import check_replaceable
 
     if output.is_dir():

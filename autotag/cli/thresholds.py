@@ -11,7 +11,7 @@ import click
 from autotag.cli.options import device_option, reading_options, set_option
 
 if TYPE_CHECKING:
-    from autotag.batch.thresholds import Thresholds
+    from autotag.albums.thresholds import Thresholds
 
 
 @click.command()
@@ -59,7 +59,7 @@ def thresholds(
 
     A preset's filter_tags is let through every tag first, unless --set says otherwise. Nothing is written.
     """
-    from autotag.batch.thresholds import try_thresholds
+    from autotag.albums.thresholds import try_thresholds
     from autotag.cli.album import given
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
@@ -88,8 +88,8 @@ def thresholds(
 
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
-    from autotag import config
-    from autotag.scores import LOWEST, score_for
+    from autotag.pipeline import presets as config
+    from autotag.relevance.scores import LOWEST, score_for
 
     changes = config.parse_overrides(settings).get("filter_tags", {})
     filters = [

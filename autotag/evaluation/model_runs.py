@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import config, registry
+from autotag import registry
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.models import catalog
-from autotag.pipeline import Pipeline
+from autotag.models import names as catalog
+from autotag.pipeline import presets as config
+from autotag.pipeline.pipeline import Pipeline
 from autotag.stages import CaptionImages
 
 if TYPE_CHECKING:

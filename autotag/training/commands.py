@@ -123,9 +123,9 @@ def mini(
 )
 def labels(encoder: Path, output: Path) -> None:
     """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, some seconds."""
-    from autotag.label_matrix import NOT_SHIPPED, write_matrix
     from autotag.models.pool import ModelPool
-    from autotag.vocabulary import BUNDLED, Vocabulary
+    from autotag.relevance.label_matrix import NOT_SHIPPED, write_matrix
+    from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
     try:
         model = ModelPool(device="cpu").encoder(str(encoder))
@@ -182,4 +182,3 @@ def _make_captioner(data: Path, output: Path, work: Path) -> None:
 
 def _told(work: Path) -> Callable[[str], OnStep]:
     return lambda name: _TellLosses(name, work / "log.jsonl")
-

@@ -28,11 +28,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor, PreTrainedTokenizerFast
 
-from autotag.background import background_labels
 from autotag.errors import ConfigError
-from autotag.models.hybrid_blip import HybridBlip
+from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
-from autotag.templates import PHOTO, filled
+from autotag.relevance.unrelated_labels import background_labels
 from autotag.training import backbone
 from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
 from autotag.training.blank import COLOUR_WORDS, blank_pictures
@@ -67,7 +66,8 @@ from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_
 from autotag.training.text_tower import TextPlan, TextTargets, TextTowerTrainer
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
 from autotag.training.words import count_words
-from autotag.vocabulary import BUNDLED, Vocabulary
+from autotag.vocabularies.templates import PHOTO, filled
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 COMMON_TOKENS = 16_000
 SENTENCE_TOKENS = 20_000

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag import config
+from autotag.pipeline import presets as config
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 TAGS = "image,tags\nastronaut,woman|astronaut\ncat,cat\ncoffee,coffee|cup\nrocket,rocket\n"
@@ -41,7 +41,7 @@ def test_the_written_preset_has_the_score_and_the_cut_and_says_where_they_are_fr
 
 
 def test_another_encoder_is_written_too_a_folder_from_the_root(run, tags, tmp_path, monkeypatch):
-    from autotag.models.catalog import BUNDLED
+    from autotag.models.names import BUNDLED
 
     (tmp_path / "my-clip").symlink_to(BUNDLED / "clip-mini")
     monkeypatch.chdir(tmp_path)

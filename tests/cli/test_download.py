@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autotag.models import catalog
+from autotag.models import names as catalog
 
 PARTS = ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "modules.json")
 WEIGHTS = "open_clip_model.safetensors"

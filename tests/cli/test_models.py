@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autotag.models import catalog
+from autotag.models import names as catalog
 
 FACTS = {
     "name", "kind", "source", "revision", "licence", "origin", "size", "bundled", "remote", "present",

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotag import config
 from autotag.errors import ConfigError
 from autotag.evaluation.calibration import Calibration, Proposals, calibrate, fit_cut, held_out
 from autotag.evaluation.datasets import EvaluationSet, Example
+from autotag.pipeline import presets as config
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 SEEN = {

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from autotag.label_matrix import SHIPPED
-from autotag.models.catalog import BUNDLED as BUNDLED_MODELS
+from autotag.models.names import BUNDLED as BUNDLED_MODELS
+from autotag.relevance.label_matrix import SHIPPED
 from autotag.training.commands import main
 
 

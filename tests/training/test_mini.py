@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.models.hybrid_blip import HybridBlip
+from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
 from autotag.training import backbone, mini
@@ -28,7 +28,7 @@ from autotag.training.progress import OnStep
 from autotag.training.self_critical import SelfCriticalPlan
 from autotag.training.text_tower import TextPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 FEW_HEAD_STEPS = HeadPlan(steps=2, photos_per_step=4, synthetic_per_step=4)
 ENCODER_PLANS = mini.EncoderPlans(
