@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.albums.state.changes import OutputChange, digest_of
+from autotag.albums.state.changes import OutputChange
 from autotag.albums.writing import reason_of
 from autotag.errors import AutotagError, ConfigError, FileChangedError
-from autotag.files.replacing import PartFile, is_there, lies_in, numbered, state_of
+from autotag.files.replacing import PartFile, digest_of, is_there, lies_in, numbered, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

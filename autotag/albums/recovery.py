@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.albums.state.changes import OutputChange, RenameChange, digest_of
+from autotag.albums.state.changes import OutputChange, RenameChange
 from autotag.albums.state.journal import LostStep
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError
-from autotag.files.replacing import clear_leftovers, is_there
+from autotag.files.replacing import clear_leftovers, digest_of, is_there
 from autotag.protocols import KnowsContents
 
 if TYPE_CHECKING:

@@ -111,15 +111,15 @@ def calibrate(
 
 def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """The preset with what the options change."""
-    from autotag.pipeline import presets as config
+    from autotag.pipeline import presets
 
     changed = {"encoder": _lasting(encoder)} if encoder else {}
-    return config.overridden({**config.read_preset(preset), **changed}, config.parse_overrides(settings))
+    return presets.overridden({**presets.read_preset(preset), **changed}, presets.parse_overrides(settings))
 
 
 def _lasting(encoder: str) -> str:
     """An encoder's name; a folder's from the root, so that the written preset finds it from anywhere."""
-    from autotag.models.names import find_card
+    from autotag.models.cards import find_card
 
     folder = Path(encoder).expanduser()
     return str(folder.resolve()) if find_card(encoder, "encoder") is None and folder.is_dir() else encoder

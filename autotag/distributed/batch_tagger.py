@@ -36,8 +36,8 @@ class BatchTagger:
     threads, which take turns. Needs the extra ``autotag[parquet]``.
 
     Args:
-        config: a pipeline's, see ``autotag.pipeline.presets.to_config``. Folders named in it have to be wherever the
-            tagger is called.
+        config: a pipeline's, see ``autotag.pipeline.presets.to_config``. Folders that it names have to
+            be wherever the tagger is called.
 
     Raises:
         ConfigError: the config is wrong (also ``UnknownNameError`` and ``WiringError``).

@@ -22,8 +22,7 @@ from autotag.evaluation.metrics.measures import (
     sum_measure,
 )
 from autotag.evaluation.metrics.tag_metrics import f1, precision, recall
-from autotag.pipeline import presets as config
-from autotag.pipeline import stage_tables
+from autotag.pipeline import presets, stage_tables
 from autotag.pipeline.pipeline import DEFAULT_ENCODER
 from autotag.relevance.scores import LOWEST, score_for
 
@@ -135,15 +134,15 @@ def calibrate(
     name, stage = _filter_of(table)
     wanted: Score = score or score_for(stage.score, stage.threshold, {})
     opened = {name: {"score": wanted, "threshold": LOWEST[wanted], "top_k": None}}
-    proposing = _proposing(dataset, config.overridden(dict(table), opened))
-    with config.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:
+    proposing = _proposing(dataset, presets.overridden(dict(table), opened))
+    with presets.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:
         results = _results(pipeline, dataset, on_image)
     encoder = str(stage.encoder or table.get("encoder", DEFAULT_ENCODER))
     done = _proposals(dataset, results)
     fitting, judging = _halves(done, dataset, seed)
     threshold = fit_cut(fitting, top_k=stage.top_k, wanted_precision=wanted_precision)
     figures = held_out(judging, threshold, top_k=stage.top_k, seed=seed)
-    fitted = config.overridden(dict(table), {name: {"score": wanted, "threshold": threshold}})
+    fitted = presets.overridden(dict(table), {name: {"score": wanted, "threshold": threshold}})
     return Calibration(
         wanted, threshold, encoder, len(fitting), len(judging), len(results) - len(done), figures, fitted
     )

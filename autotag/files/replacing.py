@@ -622,3 +622,14 @@ def _copy_extended_attributes(source: Path, descriptor: int) -> None:
 def sha256(content: bytes) -> str:
     """The digest in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, a piece at a time; empty when there is none."""
+    import hashlib
+
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""

@@ -13,11 +13,11 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def toml_text(config: Mapping[str, Any]) -> str:
-    """A config as the text of a TOML file that ``autotag.pipeline.presets.read_preset`` reads back as the same.
+    """Return a config as the text of a TOML file, which ``read_preset`` reads back as the same config.
 
     Args:
-        config: settings and ``stages``, as ``autotag.pipeline.presets.to_config`` gives them. None is written as
-            ``"none"``, which a config takes for None.
+        config: settings and ``stages``, as ``to_config`` gives them. None is written as ``"none"``, which a
+            config takes for None.
 
     Raises:
         ConfigError: it holds an object that no TOML file can hold.

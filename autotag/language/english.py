@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Form = Literal["plain", "third", "ing", "past", "participle"]
 
-_LISTS = Path(__file__).resolve().parent / "data" / "english"
+_LISTS = Path(__file__).resolve().parent.parent / "data" / "english"
 _SIBILANT = ("s", "x", "z", "ch", "sh")
 _VOWEL_GROUP = re.compile(r"[aeiouy]+")
 _DOUBLING = re.compile(r"[^aeiou][aeiou][bdgklmnprt]$|[^aeiou]u[iao][dt]$|^qui[zt]$")

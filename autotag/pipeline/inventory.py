@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from autotag import options
 from autotag.errors import UnknownNameError
-from autotag.models import names as catalog
+from autotag.models import cards, names
 from autotag.models.names import PROTOCOLS
 from autotag.models.pool import ModelPool
 from autotag.pipeline.presets import from_config, preset_names
@@ -19,7 +19,8 @@ from autotag.pipeline.presets import from_config, preset_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from autotag.models.names import ModelAddress, ModelCard
+    from autotag.models.cards import ModelCard
+    from autotag.models.names import ModelAddress
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import ModelKind, Stage
 
@@ -74,11 +75,11 @@ def model_entries(presets: Sequence[PresetEntry]) -> list[ModelEntry]:
     return [
         ModelEntry(
             card=card,
-            present=catalog.is_present(card),
+            present=cards.is_present(card),
             size=_size(card),
             presets=tuple(preset.name for preset in presets if card.name in preset.models),
         )
-        for card in catalog.cards()
+        for card in cards.cards()
     ]
 
 
@@ -103,12 +104,12 @@ def find_models(name: str) -> tuple[ModelAddress, ...]:
         UnknownNameError: neither a preset nor a model.
         ConfigError: the preset is wrong.
     """
-    kinds = [card.kind for card in catalog.cards() if card.name == name]
+    kinds = [card.kind for card in cards.cards() if card.name == name]
     if kinds:
-        return tuple(catalog.parse_name(name, kind) for kind in kinds)
+        return tuple(names.parse_name(name, kind) for kind in kinds)
     if name in preset_names() or name.endswith(".toml"):
         return needed_models(from_config(name))
-    known = [*preset_names(), *(card.name for card in catalog.cards())]
+    known = [*preset_names(), *(card.name for card in cards.cards())]
     raise UnknownNameError("preset or model", name, known)
 
 
@@ -118,7 +119,7 @@ def is_present(address: ModelAddress) -> bool:
     Of a model that is neither in the catalog nor a folder nor behind a server it cannot be told: False.
     """
     if address.card is not None:
-        return catalog.is_present(address.card)
+        return cards.is_present(address.card)
     return address.factory == "remote" or Path(address.location).is_dir()
 
 
@@ -132,7 +133,7 @@ def fetch(address: ModelAddress) -> None:
         ModelLoadError: the weights of a model outside the catalog do not load.
     """
     if address.card is not None:
-        catalog.download(address.card)
+        cards.download(address.card)
         return
     pool = ModelPool(device="cpu")
     lenders: dict[ModelKind, Callable[[str], object]] = {
@@ -176,7 +177,7 @@ def _borrowed(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
             given = pipeline.encoder
         models = given if isinstance(given, list | tuple) else (given,)
         if kind:
-            yield from (catalog.parse_name(model, kind) for model in models if isinstance(model, str))
+            yield from (names.parse_name(model, kind) for model in models if isinstance(model, str))
 
 
 def _model_kind(annotation: str) -> ModelKind | None:

@@ -92,7 +92,7 @@ class Pipeline:
         allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
         allow_truncated: whether what can be read of an image file that ends too early is kept; its result
             then is ``truncated``.
-        max_pixels: larger pictures are refused; ``"auto"`` is what ``autotag.images.reading.read_image`` says.
+        max_pixels: larger pictures are refused; ``"auto"`` is what ``read_image`` says.
         plain: names of fast paths to switch off, or ``"all"``; see ``autotag.models.fast.fast_paths``.
         deterministic: whether nothing is chosen by trial, neither batch sizes nor layouts of weights, so that
             the same images in the same order give the same results to the last digit, on one machine with

@@ -32,7 +32,7 @@ from autotag.pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
 
-_PRESETS = Path(__file__).resolve().parent / "presets"
+_PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
 def preset_names() -> tuple[str, ...]:

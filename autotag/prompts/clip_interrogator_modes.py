@@ -1,7 +1,7 @@
 """The prompts of CLIP Interrogator 0.6.0, its quirks included, for whoever depends on them.
 
 Written from a description of what that release computes (pharmapsychotic/clip-interrogator, MIT); no code of
-it is used. Where it differs from ``autotag.prompts.modes``, the quirk is named. Two things it leaves to chance
+it is used. Where it differs from ``modes``, the quirk is named. Two things it leaves to chance
 are settled: equal scores go to the first phrase (there, to the order of a Python set of texts), and a
 chain that has used up its phrases ends (there, an error).
 """

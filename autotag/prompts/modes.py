@@ -1,7 +1,7 @@
 """Prompts from captions, tags and ranked phrases. Pure text and numpy, no models.
 
 The modes best, fast, classic and negative are those of CLIP Interrogator (pharmapsychotic/clip-interrogator,
-MIT), as it evidently means them; ``autotag.prompts.clip_interrogator_modes`` has them with every quirk of its release 0.6.0.
+MIT), as it evidently means them; ``clip_interrogator_modes`` has them with every quirk of its release 0.6.0.
 What needs similarities is written as a generator: it yields ``Continuations``, is sent their cosines with
 the image, and returns the prompt. ``write_side_by_side`` drives the generators of several images at once.
 """

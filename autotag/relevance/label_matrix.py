@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
     from autotag.vocabularies.vocabulary import Vocabulary
 
-SHIPPED = Path(__file__).resolve().parent / "data" / "label_vectors"
+SHIPPED = Path(__file__).resolve().parent.parent / "data" / "label_vectors"
 """Matrices that come with autotag: those of clip-mini, in half precision."""
 
 NOT_SHIPPED = frozenset({"flavors"})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from autotag.protocols import ImageTextEncoder
 
-_FILE = Path(__file__).resolve().parent / "data" / "english" / "background_labels.txt"
+_FILE = Path(__file__).resolve().parent.parent / "data" / "english" / "background_labels.txt"
 _HIGH = 0.95
 _LEAST_DISTINCT = 0.5
 _LEAST_UNIT = 1e-6

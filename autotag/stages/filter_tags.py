@@ -37,7 +37,7 @@ class FilterTags:
         threshold: the lowest score that is kept: a cosine from -1 to 1, a standardised one from -100 to 100.
             None for the score's default: of cosines the encoder's own, of standardised ones that of every
             encoder.
-        score: what is computed and cut, see ``autotag.relevance.scores``. None for ``"cosine"`` with a ``threshold``,
+        score: what is computed and cut, see ``relevance.scores``. None for ``"cosine"`` with a ``threshold``,
             and with an encoder that brings a default threshold for cosines only; else ``"standardised"``.
         top_k: tags per image at most, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.

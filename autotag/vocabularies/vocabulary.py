@@ -22,7 +22,7 @@ from autotag.vocabularies.templates import PHOTO, SLOT, check_template
 BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives", "things"]
 BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 
-_LISTS = Path(__file__).resolve().parent / "data" / "vocabularies"
+_LISTS = Path(__file__).resolve().parent.parent / "data" / "vocabularies"
 _END_OF_TEXT = ("<|endoftext|>", "<end_of_text>", "</s>", "<eos>")
 
 

@@ -9,9 +9,8 @@ from hashlib import sha256
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
-from autotag.albums.state.changes import digest_of
 from autotag.errors import ConfigError, FileChangedError
-from autotag.files.replacing import PartFile, numbered, state_of
+from autotag.files.replacing import PartFile, digest_of, numbered, state_of
 from autotag.files.user_folders import user_cache
 
 if TYPE_CHECKING:

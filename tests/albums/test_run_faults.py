@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from autotag.albums import run, writing
-from autotag.batch import WriterChoice, undo_album
+from autotag.albums import WriterChoice, run, undo_album, writing
 from autotag.errors import AutotagError
 from autotag.files.replacing import SystemCalls
 from autotag.testing import make_image

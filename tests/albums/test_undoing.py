@@ -129,7 +129,9 @@ def test_runs_killed_one_after_the_other_end_as_one_that_was_not(album, tree, ta
 def test_undo_killed_at_random_moments_goes_on_where_it_stopped(album, tree, tagged):
     before, chance = tree(album), random.Random(9)  # noqa: S311
     tagged(album, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename")
-    program = "import sys, autotag.albums\nprint('begins', flush=True)\nautotag.batch.undo_album(sys.argv[1])"
+    program = (
+        "import sys, autotag.albums\nprint('begins', flush=True)\nautotag.albums.undo_album(sys.argv[1])"
+    )
     for _ in range(4):
         command = [sys.executable, "-c", program, str(album)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:

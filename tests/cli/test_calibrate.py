@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag.pipeline import presets as config
+from autotag.pipeline import presets
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 TAGS = "image,tags\nastronaut,woman|astronaut\ncat,cat\ncoffee,coffee|cup\nrocket,rocket\n"
@@ -34,14 +34,14 @@ def test_the_written_preset_has_the_score_and_the_cut_and_says_where_they_are_fr
     assert f"# {line}" in output.read_text(encoding="utf-8").splitlines()
     assert "on 2 other images" in result.stdout
     assert "device" not in written
-    plain = config.read_preset("mini")
+    plain = presets.read_preset("mini")
     assert [stage["stage"] for stage in plain["stages"]] == list(stages)
     tagged = run("tag", EXAMPLES / "cat.jpg", "--preset", output, "-q")
     assert tagged.exit_code == 0, tagged.output
 
 
 def test_another_encoder_is_written_too_a_folder_from_the_root(run, tags, tmp_path, monkeypatch):
-    from autotag.models.names import BUNDLED
+    from autotag.models.cards import BUNDLED
 
     (tmp_path / "my-clip").symlink_to(BUNDLED / "clip-mini")
     monkeypatch.chdir(tmp_path)

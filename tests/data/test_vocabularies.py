@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from importlib.resources import files
 
 import pytest
-from autotag.vocabulary import BUNDLED, Vocabulary
 from open_clip.tokenizer import SimpleTokenizer
 
 from autotag.training.mini import CLASS_LABELS
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 FOLDER = files("autotag") / "data" / "vocabularies"
 LISTS = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith(".txt"))

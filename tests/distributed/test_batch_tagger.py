@@ -16,7 +16,7 @@ from autotag.errors import ConfigError, UnknownNameError
 from autotag.testing import make_image
 from autotag.writers.arrow_rows import from_table, schema
 
-STAGES = Path(__file__).parent / "cli"
+STAGES = Path(__file__).parents[1] / "cli"
 CONFIG = {"stages": [{"stage": "colour_stages:NameColours", "top_k": 1}]}
 
 

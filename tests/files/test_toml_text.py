@@ -6,12 +6,12 @@ import pytest
 
 from autotag.errors import ConfigError
 from autotag.files.toml_text import toml_text
-from autotag.pipeline import presets as config
+from autotag.pipeline import presets
 
 
-@pytest.mark.parametrize("preset", config.preset_names())
+@pytest.mark.parametrize("preset", presets.preset_names())
 def test_every_preset_comes_back_as_it_was(preset):
-    table = config.read_preset(preset)
+    table = presets.read_preset(preset)
     assert tomllib.loads(toml_text(table)) == table
 
 

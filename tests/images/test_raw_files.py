@@ -15,7 +15,7 @@ from autotag.errors import ImageReadError
 from autotag.images.reading import find_images, read_image
 from autotag.testing import make_image
 
-HEIC = Path(__file__).resolve().parent / "data" / "red_and_blue.heic"
+HEIC = Path(__file__).resolve().parents[1] / "data" / "red_and_blue.heic"
 
 
 def dng(*, preview: bytes = b"", turned: int = 1) -> bytes:

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
-from autotag.images import reading as images
+from autotag.images import reading
 from autotag.images.reading import find_images, read_image, source_of
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def test_the_callers_name_wins_in_results_and_errors() -> None:
 
 @pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
 def test_urls_are_refused_unless_allowed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "fetch", lambda url: png())
+    monkeypatch.setattr(reading, "fetch", lambda url: png())
     with pytest.raises(UrlRefusedError, match="allow_urls=True"):
         read_image(url)
     assert read_image(url, allow_urls=True).source == url

@@ -10,18 +10,19 @@ import pytest
 
 from autotag import registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
-from autotag.models import names as catalog
-from autotag.models.names import cards, check_model, find_card, parse_name
+from autotag.models import cards
+from autotag.models.cards import find_card
+from autotag.models.names import check_model, parse_name
 
 
 def test_names_of_cards_are_unique() -> None:
-    names = [card.name for card in cards()]
+    names = [card.name for card in cards.cards()]
 
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("card", cards(), ids=lambda card: card.name)
-def test_every_card_says_what_users_ask(card: catalog.ModelCard) -> None:
+@pytest.mark.parametrize("card", cards.cards(), ids=lambda card: card.name)
+def test_every_card_says_what_users_ask(card: cards.ModelCard) -> None:
     assert card.licence
     assert card.origin
     assert card.factory in registry.names(card.kind)
@@ -35,7 +36,7 @@ def test_every_captioner_that_studies_compare_has_a_name() -> None:
         "git-base": "hf", "git-large": "hf", "florence-2-base": "hf", "florence-2-large": "hf",
         "vit-gpt2": "hf", "smolvlm": "hf", "qwen2.5-vl-3b": "hf", "coca-l": "open_clip", "ofa": "remote",
     }  # fmt: skip
-    named = {card.name: card.factory for card in cards() if card.kind == "captioner"}
+    named = {card.name: card.factory for card in cards.cards() if card.kind == "captioner"}
 
     assert families.items() <= named.items()
 
@@ -44,9 +45,9 @@ def test_a_model_behind_a_server_is_never_downloaded() -> None:
     card = find_card("ofa", "captioner")
     assert card
 
-    assert (card.remote, card.bundled, catalog.is_present(card)) == (True, False, True)
+    assert (card.remote, card.bundled, cards.is_present(card)) == (True, False, True)
     with pytest.raises(ModelUnavailableError, match="runs behind http"):
-        catalog.download(card)
+        cards.download(card)
 
 
 @pytest.mark.parametrize("name", ["remote", "remote:"])
@@ -55,8 +56,8 @@ def test_a_remote_captioner_needs_its_url(name: str) -> None:
         parse_name(name, "captioner")
 
 
-@pytest.mark.parametrize("card", cards(), ids=lambda card: card.name)
-def test_the_name_of_a_card_is_its_address(card: catalog.ModelCard) -> None:
+@pytest.mark.parametrize("card", cards.cards(), ids=lambda card: card.name)
+def test_the_name_of_a_card_is_its_address(card: cards.ModelCard) -> None:
     address = parse_name(card.name, card.kind)
 
     assert (address.factory, address.location, address.revision) == (
@@ -70,7 +71,7 @@ def test_the_name_of_a_card_is_its_address(card: catalog.ModelCard) -> None:
 def test_open_clip_keeps_the_weights_where_the_cards_say() -> None:
     import open_clip
 
-    for card in cards():
+    for card in cards.cards():
         if card.factory == "open_clip" and not card.bundled:
             architecture, _, tag = card.location.rpartition("/")
             assert open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"] == f"{card.hub_id}/"
@@ -219,33 +220,33 @@ def test_a_bundled_model_is_present_when_its_folder_is_whole(
 ) -> None:
     card = find_card("clip-mini", "encoder")
     assert card
-    moved = catalog.ModelCard(
+    moved = cards.ModelCard(
         **{
             **{name: getattr(card, name) for name in card.__slots__},
             "source": f"open_clip:{tmp_path}",
         }
     )
-    assert not catalog.is_present(moved)
+    assert not cards.is_present(moved)
 
     (tmp_path / "open_clip_model.safetensors").touch()
-    assert catalog.is_present(moved)
-    assert catalog.download(moved) == tmp_path
+    assert cards.is_present(moved)
+    assert cards.download(moved) == tmp_path
 
 
 def test_a_missing_bundled_folder_is_reported_by_download(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
-    card = catalog.ModelCard("gone", "captioner", f"hf:{gone}", None, "none", 0, "nowhere")
+    card = cards.ModelCard("gone", "captioner", f"hf:{gone}", None, "none", 0, "nowhere")
 
     with pytest.raises(ModelUnavailableError, match="Install autotag again"):
-        catalog.download(card)
+        cards.download(card)
 
 
 def test_names_are_looked_at_without_importing_torch() -> None:
     script = (
         "import sys\n"
         "from autotag.models import catalog, device, folders, hub, pool\n"
-        "catalog.parse_name('blip-base', 'captioner')\n"
-        "[catalog.is_present(card) for card in catalog.cards()]\n"
+        "names.parse_name('blip-base', 'captioner')\n"
+        "[cards.is_present(card) for card in cards.cards()]\n"
         "pool.ModelPool(encoder='clip-vit-b-32')\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )

@@ -8,7 +8,7 @@ import torch
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast.text_reader import text_reader
 from autotag.models.pool import ModelPool
-from autotag.prompts import prefix_scorer as prompt_chain
+from autotag.prompts import prefix_scorer
 from autotag.prompts.modes import Continuations, chain, write_side_by_side
 from autotag.prompts.prefix_scorer import ChainScorer, PlainScorer, chain_scorer, prompt_scorer
 from autotag.testing import FakeEncoder
@@ -189,7 +189,7 @@ def test_it_is_switched_off_for_transformers_too(tiny_folder):
 
 def test_where_the_trial_fails_the_plain_way_is_taken_and_one_warning_says_so(monkeypatch, caplog):
     encoder = ModelPool(device="cpu").encoder("clip-mini")
-    monkeypatch.setattr(prompt_chain, "_CLOSE", 0.0)
+    monkeypatch.setattr(prefix_scorer, "_CLOSE", 0.0)
     monkeypatch.setattr("autotag.models.fast.fast_paths._said", set())
     assert isinstance(prompt_scorer(encoder), PlainScorer)
     assert isinstance(prompt_scorer(encoder), PlainScorer)
@@ -238,6 +238,6 @@ def test_a_tower_that_answers_otherwise_than_expected_takes_the_plain_way(monkey
 
 
 def test_only_risky_texts_are_looked_at_twice():
-    assert not prompt_chain._is_risky("a dog, 8k (1920s), wow!!")
+    assert not prefix_scorer._is_risky("a dog, 8k (1920s), wow!!")
     for text in ("café", "AT&T", "<b>", "a\tb", "😀"):
-        assert prompt_chain._is_risky(text)
+        assert prefix_scorer._is_risky(text)

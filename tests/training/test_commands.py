@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from autotag.models.names import BUNDLED as BUNDLED_MODELS
+from autotag.models.cards import BUNDLED as BUNDLED_MODELS
 from autotag.relevance.label_matrix import SHIPPED
 from autotag.training.commands import main
 

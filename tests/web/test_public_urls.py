@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from autotag.errors import ImageReadError, UrlRefusedError
-from autotag.web import public_urls as fetching
+from autotag.web import public_urls
 from autotag.web.public_urls import Fetcher, decode_data_uri, fetch, is_public_address, shown_url
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def local(**options: object) -> Fetcher:
     """A fetcher for which images.test is the local server and public, and nothing else is."""
 
     def resolve(host: str, port: int) -> list[str]:
-        return ["127.0.0.1"] if host == "images.test" else fetching.resolve(host, port)
+        return ["127.0.0.1"] if host == "images.test" else public_urls.resolve(host, port)
 
     settings: dict[str, object] = {
         "timeout": 5.0,

@@ -17,6 +17,7 @@ from autotag.files.replacing import (
     FileState,
     PartFile,
     SystemCalls,
+    digest_of,
     is_there,
     lies_in,
     read_with_state,
@@ -462,14 +463,3 @@ def same_entry(one: Path, other: Path) -> bool:
     """Whether two names lead to one file, links not followed."""
     first, second = one.lstat(), other.lstat()
     return (first.st_ino, first.st_dev) == (second.st_ino, second.st_dev)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content, a piece at a time; empty when there is none."""
-    import hashlib
-
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""

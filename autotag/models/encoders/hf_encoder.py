@@ -19,7 +19,7 @@ from autotag.models.fast.causal_tower import causal_tower
 from autotag.models.fast.in_place import activations_in_place
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.views import view_of
-from autotag.models.loading import model_folders as folders
+from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
@@ -174,5 +174,5 @@ class HfEncoder:
 def _id(request: ModelRequest, folder: Path) -> str:
     """Hub id and commit, or for a folder what is in it."""
     if Path(request.location).is_dir():
-        return f"hf:{folders.fingerprint(folder)}"
+        return f"hf:{model_folders.fingerprint(folder)}"
     return f"hf:{request.location}@{folder.name}"

@@ -13,8 +13,7 @@ from autotag.language import phrases
 from autotag.models.fast.fast_paths import say_not_used
 from autotag.models.fast.keyphrase_vectors import SentenceVectors, sentence_vectors, unit_rows
 from autotag.models.fast.packed_linears import pack_linears
-from autotag.models.loading import hub
-from autotag.models.loading import model_folders as folders
+from autotag.models.loading import hub, model_folders
 from autotag.models.loading.quiet import no_chatter
 from autotag.protocols import KeyphraseOptions
 
@@ -70,7 +69,7 @@ class KeybertExtractor:
             ModelUnavailableError: the weights are not to be had.
             ModelLoadError: they are there but damaged or incomplete.
         """
-        folder = hub.model_folder(request, "extractor", folders.SENTENCE_TRANSFORMERS)
+        folder = hub.model_folder(request, "extractor", model_folders.SENTENCE_TRANSFORMERS)
         try:
             with no_chatter():
                 model = SentenceTransformer(str(folder), device=request.device, local_files_only=True)
@@ -85,9 +84,9 @@ class KeybertExtractor:
         """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none.
 
         Candidates ``"ngrams"`` are KeyBERT's own (Grootendorst 2020), in its order, with its scores to
-        0.0001. ``"phrases"`` are those of ``autotag.language.phrases``, ranked by the same formula, with maximal
-        marginal relevance (Carbonell and Goldstein 1998) as KeyBERT has it when ``options.diversity`` is
-        given.
+        0.0001. ``"phrases"`` are those of ``autotag.language.phrases``, ranked by the same formula, with
+        maximal marginal relevance (Carbonell and Goldstein 1998) as KeyBERT has it when ``options.diversity``
+        is given.
 
         Raises:
             ConfigError: ``options.ngram_range`` or ``options.stop_words`` is out of range.

@@ -14,12 +14,15 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from autotag.errors import ModelUnavailableError
-from autotag.models.loading.model_folders import Needs, check_folder, missing_parts
+from autotag.models.loading.model_folders import Needs, check_folder, looks_like_folder, missing_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autotag.protocols import ModelKind, ModelRequest
+
+HUB_BRANCH = "main"
+"""What is fetched of a hub repository when no revision is named."""
 
 PATIENCE = 6.0
 """Seconds that the hub has for its first answer, including name resolution, which knows no timeout."""
@@ -42,8 +45,6 @@ def model_folder(request: ModelRequest, kind: ModelKind, needs: Needs) -> Path:
         ModelUnavailableError: no such folder, or the hub cannot give it.
         ModelLoadError: the folder lacks a part, or a safetensors file is damaged.
     """
-    from autotag.models.names import looks_like_folder
-
     folder = Path(request.location)
     if not folder.is_dir():
         if looks_like_folder(request.location):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from autotag.errors import ModelLoadError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Needs = Mapping[str, tuple[str, ...]]
 """Part of a model -> file names, one of which must be there."""
@@ -53,6 +51,16 @@ OPEN_CLIP: Needs = {
 }
 TOKENIZER: Needs = {"tokenizer": _TOKENIZER}
 CONFIGURATION: Needs = {"configuration": ("config.json",)}
+
+
+def looks_like_folder(location: str) -> bool:
+    """Whether this can only mean a folder: no hub id or open_clip name is written like it."""
+    return (
+        location.startswith((".", "~", "/", "local-dir:"))
+        or "\\" in location
+        or Path(location).is_absolute()
+        or location.count("/") > 1
+    )
 
 
 def needs_of(factory: str) -> Needs:

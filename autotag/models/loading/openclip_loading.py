@@ -11,10 +11,8 @@ import open_clip
 from open_clip.tokenizer import HFTokenizer
 
 from autotag.errors import ConfigError, ModelLoadError, UnknownNameError
-from autotag.models.loading import hub
-from autotag.models.loading import model_folders as folders
+from autotag.models.loading import hub, model_folders
 from autotag.models.loading.quiet import no_chatter
-from autotag.models.names import HUB_BRANCH
 from autotag.protocols import ModelKind, ModelRequest
 
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
@@ -68,14 +66,14 @@ def _from_folder(request: ModelRequest, kind: ModelKind, check: Check) -> Loaded
     """From a folder, or a hub repository, that holds ``open_clip_config.json``."""
     if Path(request.location).is_dir():
         folder = Path(request.location)
-        folders.check_folder(request.name, folder, folders.OPEN_CLIP)
-        identity = f"open_clip:{folders.fingerprint(folder)}"
+        model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
+        identity = f"open_clip:{model_folders.fingerprint(folder)}"
     else:
         hub_id = request.location.removeprefix("hf-hub:")
-        folder = hub.fetch(request.name, kind, hub_id, request.revision, folders.OPEN_CLIP)
-        folders.check_folder(request.name, folder, folders.OPEN_CLIP)
+        folder = hub.fetch(request.name, kind, hub_id, request.revision, model_folders.OPEN_CLIP)
+        model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
         identity = f"open_clip:{hub_id}@{folder.name}"
-    config = folders.read_json(request.name, folder / "open_clip_config.json").get("model_cfg", {})
+    config = model_folders.read_json(request.name, folder / "open_clip_config.json").get("model_cfg", {})
     check(request, config, f"open_clip_config.json in folder {folder}")
     architecture = f"local-dir:{folder}"
     return _built(
@@ -99,7 +97,7 @@ def _from_tag(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpe
     check(request, config, f"open_clip's architecture {architecture}")
     pretrained = open_clip.get_pretrained_cfg(architecture, tag)
     hub_id, _, file = pretrained["hf_hub"].rpartition("/")
-    needs = {"weights": (file,)} if file else folders.OPEN_CLIP_WEIGHTS
+    needs = {"weights": (file,)} if file else model_folders.OPEN_CLIP_WEIGHTS
     folder = hub.fetch(
         request.name, kind, hub_id, request.revision, needs, download_size=request.download_size
     )
@@ -145,7 +143,7 @@ def _text_tower(
     if folder is not None and (folder / "config.json").is_file():
         place = folder
     else:
-        place = hub.fetch(request.name, kind, name, HUB_BRANCH, folders.CONFIGURATION)
+        place = hub.fetch(request.name, kind, name, hub.HUB_BRANCH, model_folders.CONFIGURATION)
     return {"text_cfg": {**text, "hf_model_name": str(place), "hf_model_pretrained": False}}
 
 
@@ -158,7 +156,7 @@ def _tag_tokenizer(
         return partial(open_clip.get_tokenizer, architecture)
     return partial(
         HFTokenizer,
-        str(hub.fetch(request.name, kind, name, HUB_BRANCH, folders.TOKENIZER)),
+        str(hub.fetch(request.name, kind, name, hub.HUB_BRANCH, model_folders.TOKENIZER)),
         context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
         tokenizer_mode=text.get("tokenizer_mode"),
         **text.get("tokenizer_kwargs", {}),

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from autotag.errors import ModelLoadError
-from autotag.models.loading import hub
-from autotag.models.loading import model_folders as folders
+from autotag.models.loading import hub, model_folders
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.quiet import no_chatter
 
@@ -50,7 +49,7 @@ def load_pretrained(
         ModelUnavailableError: the weights are not to be had.
         ModelLoadError: they are there but damaged, incomplete, or of another class.
     """
-    folder = hub.model_folder(request, kind, folders.TRANSFORMERS)
+    folder = hub.model_folder(request, kind, model_folders.TRANSFORMERS)
     name = _class_name(request, folder, classes, own_classes or {})
     model_class = (own_classes or {}).get(name) or getattr(transformers, name)
     try:
@@ -71,7 +70,7 @@ def _class_name(
     request: ModelRequest, folder: Path, classes: Mapping[str, str], own_classes: Mapping[str, Any]
 ) -> str:
     """The class to load, as the folder's configuration says."""
-    config = folders.read_json(request.name, folder / "config.json")
+    config = model_folders.read_json(request.name, folder / "config.json")
     model_type = str(config.get("model_type"))
     supported = f"Supported: {', '.join(sorted(set(classes.values())))}."
     if model_type not in classes:

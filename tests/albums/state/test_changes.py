@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from autotag.albums.state import changes as file_changes
+from autotag.albums.state import changes
 from autotag.albums.state.changes import (
     OutputChange,
     RenameChange,
     TextChange,
-    digest_of,
     files_of,
     leads_out,
     move,
@@ -25,8 +24,8 @@ from autotag.albums.state.changes import (
     to_record,
 )
 from autotag.errors import ConfigError, FileChangedError, MetadataError
-from autotag.files import replacing as safe_files
-from autotag.files.replacing import PartFile, SystemCalls, sha256, state_of
+from autotag.files import replacing
+from autotag.files.replacing import PartFile, SystemCalls, digest_of, sha256, state_of
 
 CALLS = [
     "open", "lock", "stat", "lstat", "write", "fsync", "read", "copy_attributes", "set_times", "exchange",
@@ -122,7 +121,7 @@ def test_a_file_system_without_hard_links_renames_too(folder, monkeypatch):
         raise OSError(errno.EPERM, "not here")
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(safe_files, "_linux_renameat2", lambda: None)
+    monkeypatch.setattr(replacing, "_linux_renameat2", lambda: None)
     rename(folder).apply()
     assert sorted(content(folder)) == ["b.jpg", "b.jpg.xmp", "b.txt"]
 
@@ -138,8 +137,8 @@ def test_a_name_that_differs_in_letters_only_is_given_where_the_file_system_sees
     tmp_path, monkeypatch
 ):
     (tmp_path / "img.jpg").write_text("a photograph")
-    monkeypatch.setattr(file_changes, "is_there", lambda path: path.name.lower() == "img.jpg")
-    monkeypatch.setattr(file_changes, "same_entry", lambda one, other: True)
+    monkeypatch.setattr(changes, "is_there", lambda path: path.name.lower() == "img.jpg")
+    monkeypatch.setattr(changes, "same_entry", lambda one, other: True)
     assert move(tmp_path / "img.jpg", tmp_path / "IMG.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["IMG.jpg"]
     assert (tmp_path / "IMG.jpg").read_text() == "a photograph"

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from autotag.albums.state import identity as album_identity
+from autotag.albums.state import identity
 from autotag.albums.state.identity import album_of, check_state, claim_state, is_state
 from autotag.errors import ConfigError
 
@@ -88,9 +88,9 @@ def test_what_another_machine_or_user_wrote_is_refused_until_it_is_adopted(album
     folder.mkdir()
     claim_state(folder, album)
     (folder / "journal.jsonl").touch()
-    album_identity.owner.cache_clear()
+    identity.owner.cache_clear()
     if way == "machine":
-        monkeypatch.setattr(album_identity, "_machine", lambda: "another")
+        monkeypatch.setattr(identity, "_machine", lambda: "another")
     else:
         monkeypatch.setattr(os, "getuid", lambda: 12345)
     try:
@@ -100,7 +100,7 @@ def test_what_another_machine_or_user_wrote_is_refused_until_it_is_adopted(album
         claim_state(folder, album)
         check_state(folder, album)
     finally:
-        album_identity.owner.cache_clear()
+        identity.owner.cache_clear()
         monkeypatch.undo()
     check_state(folder, album)  # who owned it before still does
 

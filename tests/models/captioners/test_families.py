@@ -14,7 +14,7 @@ import transformers
 from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError
-from autotag.models.captioners import families as captioner_families
+from autotag.models.captioners import families
 from autotag.models.pool import ModelPool
 from autotag.protocols import Captioner, CaptionOptions
 from autotag.testing import check_captioner
@@ -208,7 +208,7 @@ def test_a_folder_is_served_by_the_captioner_of_its_family(
     served = captioner(family)
 
     assert isinstance(served, Captioner)
-    assert type(served.model).__name__ in captioner_families.CLASSES.values()
+    assert type(served.model).__name__ in families.CLASSES.values()
 
 
 def test_a_type_that_no_family_serves_lists_what_is_supported(tiny_folder: Callable[[str], Path]) -> None:

@@ -23,7 +23,7 @@ from autotag.errors import ConfigError, ModelError, ModelUnavailableError, Stage
 from autotag.models.captioners import remote_captioner
 from autotag.models.captioners.remote_captioner import RemoteCaptioner
 from autotag.models.pool import ModelPool
-from autotag.pipeline import presets as config
+from autotag.pipeline import presets
 from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import Captioner, CaptionOptions
 from autotag.records import Caption
@@ -33,7 +33,7 @@ from autotag.testing import check_captioner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 TOKEN = "a-secret-token"  # noqa: S105 - of a server that the tests start
 
 
@@ -247,11 +247,11 @@ def test_a_pipeline_captions_by_the_name_of_a_url_and_comes_back_from_its_config
     name = f"remote:{serve(token=TOKEN)}#token_env=CAPTION_TOKEN&timeout=5"
     with Pipeline([CaptionImages(name)], encoder=None) as pipeline:
         result = pipeline(_pictures(1)[0])
-        written = config.to_config(pipeline)
+        written = presets.to_config(pipeline)
 
     assert result.caption == "PNG 10x20 (0, 0, 0) 0"
     assert TOKEN not in json.dumps(written)
-    with config.from_config(written) as again:
+    with presets.from_config(written) as again:
         assert again(_pictures(1)[0]).captions == result.captions
 
 

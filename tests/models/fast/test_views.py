@@ -14,7 +14,7 @@ from transformers import BlipImageProcessor, CLIPImageProcessor, SiglipImageProc
 from autotag.models.fast import fast_paths
 from autotag.models.fast.views import SquareView, view_of, view_of_open_clip
 
-PHOTOGRAPHS = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.jpg"))
+PHOTOGRAPHS = sorted((Path(__file__).parents[3] / "docs" / "examples").glob("*.jpg"))
 ODD_SIZES = [(1, 300), (300, 1), (1, 1), (7, 5), (223, 225), (1023, 3), (40, 2000), (801, 600)]
 
 PROCESSORS: dict[str, Any] = {

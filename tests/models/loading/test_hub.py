@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from autotag.errors import ModelLoadError, ModelUnavailableError
-from autotag.models import names as catalog
-from autotag.models.loading import hub
-from autotag.models.loading import model_folders as folders
+from autotag.models import cards
+from autotag.models.loading import hub, model_folders
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
 
@@ -33,7 +32,9 @@ def published(local_hub: Any, tiny_folder: Callable[[str], Path]) -> Any:
 
 
 def _fetch() -> Path:
-    return hub.fetch("mine", "captioner", REPOSITORY, "main", folders.TRANSFORMERS, download_size=990_000_000)
+    return hub.fetch(
+        "mine", "captioner", REPOSITORY, "main", model_folders.TRANSFORMERS, download_size=990_000_000
+    )
 
 
 def test_a_model_of_the_hub_is_downloaded_and_captions(published: Any, images: list[Image.Image]) -> None:
@@ -79,7 +80,7 @@ def test_what_is_in_the_cache_is_used_without_asking_the_hub(published: Any) -> 
 def test_a_download_cut_off_before_the_weights_counts_as_missing(published: Any) -> None:
     (_fetch() / "model.safetensors").unlink()
 
-    assert hub.cached_folder(REPOSITORY, "main", folders.TRANSFORMERS) is None
+    assert hub.cached_folder(REPOSITORY, "main", model_folders.TRANSFORMERS) is None
 
 
 def test_weights_in_shards_count_as_missing_until_each_is_there(published: Any) -> None:
@@ -90,22 +91,22 @@ def test_weights_in_shards_count_as_missing_until_each_is_there(published: Any) 
     )
     files["model-1.safetensors"] = files["model-2.safetensors"] = b"weights"
     folder = _fetch()
-    assert hub.cached_folder(REPOSITORY, "main", folders.TRANSFORMERS) == folder
+    assert hub.cached_folder(REPOSITORY, "main", model_folders.TRANSFORMERS) == folder
 
     (folder / "model-2.safetensors").unlink()
-    assert hub.cached_folder(REPOSITORY, "main", folders.TRANSFORMERS) is None
+    assert hub.cached_folder(REPOSITORY, "main", model_folders.TRANSFORMERS) is None
 
 
 def test_a_catalog_model_is_present_once_it_is_downloaded(published: Any) -> None:
-    card = catalog.find_card("blip-base", "captioner")
+    card = cards.find_card("blip-base", "captioner")
     assert card
     assert card.hub_id
     published.files[card.hub_id] = published.files[REPOSITORY]
-    assert not catalog.is_present(card)
+    assert not cards.is_present(card)
 
-    catalog.download(card)
+    cards.download(card)
 
-    assert catalog.is_present(card)
+    assert cards.is_present(card)
 
 
 def _refused(expected: str) -> ModelUnavailableError:
@@ -167,7 +168,7 @@ def test_the_error_names_model_cache_size_and_the_bundled_alternative(local_hub:
 
 def test_a_name_that_can_be_no_hub_id_is_refused_like_a_missing_model(local_hub: Any) -> None:
     with pytest.raises(ModelUnavailableError, match="no hub id"):
-        hub.fetch("odd", "captioner", "spaces are odd", "main", folders.TRANSFORMERS)
+        hub.fetch("odd", "captioner", "spaces are odd", "main", model_folders.TRANSFORMERS)
     assert local_hub.asked == []
 
 
@@ -184,4 +185,4 @@ def test_a_cached_model_with_damaged_weights_names_folder_and_file(
     published.files[REPOSITORY]["model.safetensors"] = b"damaged"
 
     with pytest.raises(ModelLoadError, match=r"model\.safetensors in folder .*damaged"):
-        hub.model_folder(request_for(REPOSITORY, revision="main"), "captioner", folders.TRANSFORMERS)
+        hub.model_folder(request_for(REPOSITORY, revision="main"), "captioner", model_folders.TRANSFORMERS)
