@@ -212,14 +212,17 @@ class ViewsImages(Protocol):
 
 
 @runtime_checkable
-class PreparesSamples(Protocol):
-    """A stage with a part that needs nothing but the image, such as the image's vector.
+class UsesImageVectors(Protocol):
+    """A stage that reads vectors of images with ``autotag.relevance.embeddings.image_vectors``.
 
-    A stream calls ``prepare`` with the images of the next batch while later stages still work on the texts
-    of this one. ``__call__`` must give the same without it.
+    The engine computes the vectors of the next batch while later stages still work on the texts of this one.
+    A stage that is called without them gets them from ``image_vectors`` all the same.
     """
 
-    def prepare(self, samples: Sequence[Sample], /) -> None: ...
+    @property
+    def image_encoder(self) -> ImageTextEncoder | None:
+        """The encoder that the stage borrowed in ``setup``; None where it needs no vectors of images."""
+        ...
 
 
 @runtime_checkable

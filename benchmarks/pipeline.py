@@ -64,7 +64,8 @@ STAGE_OF = {
     "caption_images": "caption",
     "extract_keyphrases": "keyphrases",
     "filter_tags": "tags",
-    "filter_tags.prepare": "tags",
+    "match_vocabulary.vectors": "tags",
+    "filter_tags.vectors": "tags",
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, RLock
 from typing import TYPE_CHECKING, cast
 
@@ -19,8 +20,9 @@ from autotag.errors import PipelineClosedError, StageError
 from autotag.files.forked_process import check_not_forked, is_forked, note_use
 from autotag.pipeline.stats import CONSUMER, READ, Meter
 from autotag.pipeline.wiring import ALWAYS_THERE
-from autotag.protocols import NeedsModels, PreparesSamples, Stage
+from autotag.protocols import NeedsModels, Stage, UsesImageVectors
 from autotag.records import TRUNCATED, Result, Sample
+from autotag.relevance.embeddings import image_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -223,7 +225,7 @@ class Engine:
         cut = _cut(ready)
         head = [Step.of(own.stage, size_of) for own in ready[:cut]]
         tail = [Step.of(own.stage, size_of) for own in ready[cut:]]
-        ahead = [Step.preparing(own.stage, size_of) for own in ready[cut:] if _prepares(own.stage)]
+        ahead = _vector_steps([own.stage for own in ready[cut:]], size_of)
         self._head.steps, self._tail.steps = (*head, *ahead), tuple(tail)
         self._replaces_pixels = any("image" in stage.provides for stage in stages)
         self._pool = pool
@@ -239,7 +241,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage, or what a later stage prepares, called with as many samples at once as memory allows.
+    """A stage, or the image vectors of a later stage, for as many samples at once as memory allows.
 
     Attributes:
         name: of the row in the statistics.
@@ -250,19 +252,13 @@ class Step:
 
     name: str
     stage: str
-    call: Callable[[Sequence[Sample]], None]
+    call: Callable[[Sequence[Sample]], object]
     size: BatchSize
 
     @classmethod
     def of(cls, stage: Stage, size_of: SizeOf) -> Step:
         """The stage itself."""
         return cls(stage.name, stage.name, stage, size_of(stage.name))
-
-    @classmethod
-    def preparing(cls, stage: Stage, size_of: SizeOf) -> Step:
-        """What the stage prepares."""
-        prepare = cast("PreparesSamples", stage).prepare
-        return cls(f"{stage.name}.prepare", stage.name, prepare, size_of(stage.name))
 
     def __call__(self, samples: Sequence[Sample], run: Run) -> None:
         """All samples, in place.
@@ -359,15 +355,26 @@ def _cut(stages: Sequence[_Ready]) -> int:
     late keeps all in one part: nothing can be prepared before it.
     """
     needy = [at for at, own in enumerate(stages) if own.stage.requires - ALWAYS_THERE]
-    lookers = [at for at, own in enumerate(stages) if own.looks and not _prepares(own.stage)]
+    lookers = [at for at, own in enumerate(stages) if own.looks and not _encoder_of(own.stage)]
     cut = max(needy[0] if needy else len(stages), lookers[-1] + 1 if lookers else 0)
     changes_late = any("image" in own.stage.provides for own in stages[cut:])
     return len(stages) if changes_late else cut
 
 
-def _prepares(stage: Stage) -> bool:
-    """Whether a stage has something to prepare; one that borrows no model in its present mode has not."""
-    return isinstance(stage, PreparesSamples) and bool(getattr(stage, "borrows", True))
+def _encoder_of(stage: Stage) -> ImageTextEncoder | None:
+    """Return the encoder whose image vectors a stage reads, after its setup."""
+    return stage.image_encoder if isinstance(stage, UsesImageVectors) else None
+
+
+def _vector_steps(stages: Sequence[Stage], size_of: SizeOf) -> list[Step]:
+    """Return one step for each encoder that stages of the tail read image vectors of, named by the first."""
+    steps: dict[str, Step] = {}
+    for stage in stages:
+        encoder = _encoder_of(stage)
+        if encoder is not None and encoder.id not in steps:
+            call = partial(image_vectors, encoder=encoder)
+            steps[encoder.id] = Step(f"{stage.name}.vectors", stage.name, call, size_of(stage.name))
+    return list(steps.values())
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -21,7 +21,7 @@ class StageStats:
     """One part of the work.
 
     Attributes:
-        name: a stage's; ``"<stage>.prepare"`` for the part of a later stage that is done with the images;
+        name: a stage's; ``"<stage>.vectors"`` for the vectors of images that a later stage reads;
             ``"read"`` for reading and resizing; ``"consumer"`` for what is done with the results.
         thread: where it runs: ``"reading"`` stands for all reading threads together.
         items: images done.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 from autotag.checks import check_choice, check_count
 from autotag.models.names import check_model
@@ -103,7 +103,7 @@ class AssemblePrompt:
     requires: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset({"tags"}))
     _read: dict[Part, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     _negatives: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     _reader: TextReader = field(init=False, repr=False, compare=False)
     _phrases: PromptPhrases = field(init=False, repr=False, compare=False)
     _scorer: PromptScorer = field(init=False, repr=False, compare=False)
@@ -127,24 +127,20 @@ class AssemblePrompt:
 
     def setup(self, models: Models, /) -> None:
         """Borrows the encoder and finds or embeds the phrases, in modes that compare."""
+        self.image_encoder = None
         if self.mode in _WITHOUT_ENCODER:
             return
         from autotag.models.fast.text_reader import say_what_is_cut, text_reader
 
-        self._encoder = models.encoder(self.encoder)
-        self._reader = text_reader(self._encoder)
+        encoder = self.image_encoder = models.encoder(self.encoder)
+        self._reader = text_reader(encoder)
         for part, phrases in self._read.items():
-            say_what_is_cut(phrases, self._encoder, f"{self.name}, {part}")
-        self._phrases = PromptPhrases.embedded(self._read, self._encoder, compat=self.compat is not None)
+            say_what_is_cut(phrases, encoder, f"{self.name}, {part}")
+        self._phrases = PromptPhrases.embedded(self._read, encoder, compat=self.compat is not None)
         if self.mode in {"best", "negative"}:
             from autotag.prompts.prefix_scorer import prompt_scorer
 
-            self._scorer = prompt_scorer(self._encoder)
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the image's vector on each sample, for the modes that need it."""
-        if self.mode not in _WITHOUT_ENCODER and samples:
-            image_vectors(samples, self._encoder)
+            self._scorer = prompt_scorer(encoder)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if self.mode in _WITHOUT_ENCODER:
@@ -181,7 +177,7 @@ class AssemblePrompt:
         return plain_prompt(caption, tags, separator=self.separator, max_tags=self.max_tags)
 
     def _interrogated(self, samples: Sequence[Sample]) -> list[str]:
-        vectors = image_vectors(samples, self._encoder)
+        vectors = image_vectors(samples, cast("ImageTextEncoder", self.image_encoder))
         captions = [sample.captions[0].text if sample.captions else "" for sample in samples]
         asked = list(zip(captions, self._phrases.ranks(vectors), strict=True))
         if self.mode in {"best", "negative"}:

@@ -46,7 +46,7 @@ class ChooseCaption:
     template: str = SLOT
     encoder: str | ImageTextEncoder | None = None
     name: str = "choose_caption"
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset({"captions"})
@@ -61,13 +61,8 @@ class ChooseCaption:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
-        self._encoder = models.encoder(self.encoder)
-        self._texts = TextVectors(self._encoder)
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the images' vectors on the samples."""
-        if samples:
-            image_vectors(samples, self._encoder)
+        self.image_encoder = models.encoder(self.encoder)
+        self._texts = TextVectors(self.image_encoder)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         for sample in samples:
@@ -77,10 +72,10 @@ class ChooseCaption:
             return
         texts = list(dict.fromkeys(caption.text for sample in told for caption in sample.captions))
         whole = [filled(self.template, text) for text in texts]
-        say_what_is_cut(whole, self._encoder, self.name)
+        say_what_is_cut(whole, self.image_encoder, self.name)
         rows = self._texts(whole)
         text_vectors = dict(zip(texts, rows, strict=True))
-        for sample, image_vector in zip(told, image_vectors(told, self._encoder), strict=True):
+        for sample, image_vector in zip(told, image_vectors(told, self.image_encoder), strict=True):
             sample.captions = self._best(
                 [
                     caption.scored(float(text_vectors[caption.text] @ image_vector), by=self.name)

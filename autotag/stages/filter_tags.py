@@ -56,7 +56,7 @@ class FilterTags:
     template: str = PHOTO
     encoder: str | ImageTextEncoder | None = None
     name: str = "filter_tags"
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
     _background: Background | None = field(init=False, repr=False, compare=False)
     _lowest: float = field(init=False, repr=False, compare=False)
@@ -79,17 +79,12 @@ class FilterTags:
         Raises:
             ConfigError: see the class.
         """
-        self._encoder = models.encoder(self.encoder)
-        self._texts = TextVectors(self._encoder)
-        score = score_for(self.score, self.threshold, self._encoder.default_thresholds)
+        self.image_encoder = models.encoder(self.encoder)
+        self._texts = TextVectors(self.image_encoder)
+        score = score_for(self.score, self.threshold, self.image_encoder.default_thresholds)
         standardises = score == "standardised"
-        self._background = Background(self._encoder, self.template) if standardises else None
-        self._lowest = self._threshold_for(self._encoder, score)
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the images' vectors on the samples."""
-        if samples:
-            image_vectors(samples, self._encoder)
+        self._background = Background(self.image_encoder, self.template) if standardises else None
+        self._lowest = self._threshold_for(self.image_encoder, score)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         tagged = [sample for sample in samples if sample.tags]
@@ -98,7 +93,7 @@ class FilterTags:
         texts = list(dict.fromkeys(tag.text for sample in tagged for tag in sample.tags))
         rows = self._texts([filled(self.template, text) for text in texts])
         text_vectors = dict(zip(texts, rows, strict=True))
-        vectors = image_vectors(tagged, self._encoder)
+        vectors = image_vectors(tagged, self.image_encoder)
         levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
         for sample, vector, level in zip(tagged, vectors, levels, strict=True):
             sample.tags = self._best(

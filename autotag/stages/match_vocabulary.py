@@ -66,7 +66,7 @@ class MatchVocabulary:
     encoder: str | ImageTextEncoder | None = None
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _background: Background | None = field(init=False, repr=False, compare=False)
     _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
     _left_out: list[int] = field(init=False, repr=False, compare=False)
@@ -87,23 +87,18 @@ class MatchVocabulary:
 
     def setup(self, models: Models, /) -> None:
         """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
-        self._encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self.encoder)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
-        self._background = Background(self._encoder, template) if standardises else None
+        self._background = Background(self.image_encoder, template) if standardises else None
         texts = (filled(template, name) for name in self._labels.all_names())
-        say_what_is_cut(texts, self._encoder, self.name)
-        self._matrix = VocabularyMatrix.embedded(self._labels, self._encoder, template=template)
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the images' vectors on the samples."""
-        if samples:
-            image_vectors(samples, self._encoder)
+        say_what_is_cut(texts, self.image_encoder, self.name)
+        self._matrix = VocabularyMatrix.embedded(self._labels, self.image_encoder, template=template)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
-        vectors = image_vectors(samples, self._encoder)
+        vectors = image_vectors(samples, self.image_encoder)
         levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
         cosines = self._matrix.similarities(vectors)
         cosines[:, self._left_out] = -np.inf

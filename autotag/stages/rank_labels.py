@@ -53,7 +53,7 @@ class RankLabels:
     encoder: str | ImageTextEncoder | None = None
     name: str = "rank_labels"
     _read: dict[str, Vocabulary] = field(init=False, repr=False, compare=False)
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _matrices: dict[str, VocabularyMatrix] = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -74,24 +74,19 @@ class RankLabels:
             self._read[vocabulary.name] = vocabulary
 
     def setup(self, models: Models, /) -> None:
-        self._encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self.encoder)
         for vocabulary in self._read.values():
             texts = (filled(vocabulary.template, name) for name in vocabulary.all_names())
-            say_what_is_cut(texts, self._encoder, f"{self.name}, {vocabulary.name}")
+            say_what_is_cut(texts, self.image_encoder, f"{self.name}, {vocabulary.name}")
         self._matrices = {
-            name: VocabularyMatrix.embedded(vocabulary, self._encoder)
+            name: VocabularyMatrix.embedded(vocabulary, self.image_encoder)
             for name, vocabulary in self._read.items()
         }
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the image's vector on each sample."""
-        if samples:
-            image_vectors(samples, self._encoder)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
-        vectors = image_vectors(samples, self._encoder)
+        vectors = image_vectors(samples, self.image_encoder)
         for name, vocabulary in self._read.items():
             scores = self._matrices[name].similarities(vectors)
             for sample, row in zip(samples, scores, strict=True):

@@ -47,18 +47,17 @@ class Scene:
 
 @dataclass
 class Words(Scene):
-    """Writes a tag for each caption; prepares something too."""
+    """Writes a tag for each caption; reads vectors of images too."""
 
     name: str = "words"
-    prepare_fails: Callable[[Sequence[Sample]], None] = lambda samples: None
-    prepared: list[int] = field(default_factory=list)
+    vectors_fail: Callable[[Sequence[Any]], None] = lambda images: None
+    embedded: list[int] = field(default_factory=list)
     requires: ClassVar[frozenset[str]] = frozenset({"captions"})
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
 
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        assert all(not sample.tags for sample in samples)
-        self.prepared.append(len(samples))
-        self.prepare_fails(samples)
+    @property
+    def image_encoder(self) -> Encoder:
+        return Encoder(self)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         self.sizes.append(len(samples))
@@ -66,6 +65,19 @@ class Words(Scene):
         for sample in samples:
             sample.tags.extend(Tag.proposed(caption.text, 1.0, self.name) for caption in sample.captions)
         self.fail(samples)
+
+
+class Encoder(FakeEncoder):
+    """Makes vectors for ``Words``, and fails as it is told to."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__()
+        self.words = words
+
+    def embed_images(self, images: Sequence[Image.Image], /) -> Any:
+        self.words.embedded.append(len(images))
+        self.words.vectors_fail(images)
+        return super().embed_images(images)
 
 
 def memory_for(most: int, error: type[Exception] = MemoryError) -> Callable[[Sequence[Sample]], None]:
@@ -110,7 +122,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 PLACES = {
     "head": lambda fail: [Scene(fail), Words()],
-    "prepare": lambda fail: [Scene(), Words(prepare_fails=fail)],
+    "vectors": lambda fail: [Scene(), Words(vectors_fail=fail)],
     "tail": lambda fail: [Scene(), Words(fail)],
     "one thread": lambda fail: [Scene(), Scene(fail, name="second")],
 }
@@ -255,7 +267,7 @@ class TestCut:
 
         words = Words()
         self.threads([Scene(), Crop(name="crop"), words])
-        assert words.prepared == []
+        assert words.embedded == []
 
     def test_our_stages_embed_each_image_once_and_ahead_of_the_texts(self) -> None:
         encoder = FakeEncoder(default_thresholds={"standardised": -100.0})
@@ -287,4 +299,4 @@ class TestBatchSizes:
         recorded([scene, words], 10, batch_size=4, stage_batch_sizes={"words": 3})
         assert scene.sizes == [4, 4, 2]
         assert words.sizes == [3, 1, 3, 1, 2]
-        assert words.prepared == [3, 1, 3, 1, 2]
+        assert words.embedded == [3, 1, 3, 1, 2]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autotag.errors import ConfigError
+from autotag.relevance.embeddings import image_vectors
 from autotag.stages import AssemblePrompt
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 from autotag.vocabularies.vocabulary import Vocabulary
@@ -81,7 +82,7 @@ def test_plain_and_caption_borrow_no_encoder(mode):
     models = FakeModels()
     stage = AssemblePrompt(mode)
     stage.setup(models)
-    stage.prepare([make_sample(captions=["a dog."])])
+    assert stage.image_encoder is None
     assert models.asked == []
 
 
@@ -176,6 +177,6 @@ def test_the_vector_made_ahead_is_used():
     stage = replace(AssemblePrompt("fast", **SMALL))
     stage.setup(FakeModels(fake_encoder=encoder))
     sample = make_sample(captions=["a dog"])
-    stage.prepare([sample])
+    image_vectors([sample], stage.image_encoder)
     stage([sample])
     assert encoder.image_batches == [1]

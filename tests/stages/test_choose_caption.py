@@ -6,6 +6,7 @@ from autotag import Pipeline
 from autotag.errors import ConfigError, WiringError
 from autotag.pipeline.presets import from_config, to_config
 from autotag.records import Caption
+from autotag.relevance.embeddings import image_vectors
 from autotag.stages import CaptionImages, ChooseCaption, FilterTags
 from autotag.testing import FakeCaptioner, FakeEncoder, FakeModels, check_stage, make_image, make_sample
 
@@ -89,13 +90,12 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
     assert encoder.text_batches == [2]
 
 
-def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
+def test_a_vector_made_ahead_is_used_and_changes_nothing():
     encoder = FakeEncoder(SIMILARITIES)
     stage = ChooseCaption()
     stage.setup(FakeModels(fake_encoder=encoder))
     prepared, plain = (make_sample(captions=["a car", "a dog"]) for _ in range(2))
-    stage.prepare([])
-    stage.prepare([prepared])
+    image_vectors([prepared], stage.image_encoder)
     stage([prepared])
     assert encoder.image_batches == [1]
     stage([plain])

@@ -5,6 +5,7 @@ import pytest
 
 from autotag.errors import ConfigError
 from autotag.records import Tag
+from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.scores import STANDARDISED_CUT
 from autotag.relevance.unrelated_labels import background_labels
 from autotag.stages import FilterTags
@@ -137,13 +138,12 @@ def test_options_out_of_range_are_refused(options, message):
         FilterTags(**options)
 
 
-def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
+def test_a_vector_made_ahead_is_used_and_changes_nothing():
     encoder = FakeEncoder(SIMILARITIES)
     stage = FilterTags()
     stage.setup(FakeModels(fake_encoder=encoder))
     prepared, plain = make_sample(tags=TAGS), make_sample(tags=TAGS)
-    stage.prepare([])
-    stage.prepare([prepared])
+    image_vectors([prepared], stage.image_encoder)
     stage([prepared])
     assert encoder.image_batches == [1]
     stage([plain])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from autotag.errors import ConfigError
+from autotag.relevance.embeddings import image_vectors
 from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 from autotag.vocabularies.vocabulary import Vocabulary
@@ -135,13 +136,12 @@ def test_what_cannot_work_is_refused_when_it_is_built(options, message):
         MatchVocabulary(**{"vocabulary": ("sofa",), **options})
 
 
-def test_what_is_prepared_is_not_embedded_again_and_changes_nothing():
+def test_a_vector_made_ahead_is_used_and_changes_nothing():
     encoder = FakeEncoder(SIMILARITIES)
     stage = MatchVocabulary(("couch", "lamp"))
     stage.setup(FakeModels(fake_encoder=encoder))
     prepared, plain = make_sample(), make_sample()
-    stage.prepare([])
-    stage.prepare([prepared])
+    image_vectors([prepared], stage.image_encoder)
     stage([prepared])
     assert encoder.image_batches == [1]
     stage([plain])
