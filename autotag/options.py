@@ -86,6 +86,15 @@ def option_fields(kind: type) -> dict[str, Field[Any]]:
     return {field.name: field for field in fields(kind) if _is_option(field)}
 
 
+def model_fields(kind: type) -> dict[str, str]:
+    """Return the options of a dataclass that name models, each with its kind: ``metadata={"model": ...}``."""
+    return {
+        name: option.metadata["model"]
+        for name, option in option_fields(kind).items()
+        if "model" in option.metadata
+    }
+
+
 def _is_option(field: Field[Any]) -> bool:
     return field.init and not field.name.startswith("_") and bool(field.metadata.get("option", True))
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from autotag.records import Caption, Detection, Result, Sample
 
+ScoreName = Literal["cosine", "standardised"]
+"""The score that tags are filtered by; see ``autotag.relevance.scores``."""
+
 ModelKind = Literal["captioner", "extractor", "encoder", "detector"]
 
 
@@ -45,8 +48,8 @@ class Stage(Protocol):
 class NeedsModels(Protocol):
     """A stage that borrows models: ``setup`` is called once, before the first batch.
 
-    A stage that borrows a model by one of its options only sometimes has ``borrows`` too: the names of the
-    options whose models it does borrow. What a preset needs is listed by it.
+    A field of a stage that names a model says which kind: ``field(metadata={"model": "encoder"})``. A stage
+    that uses only some of these models is ``BorrowsSome`` too.
 
     A pipeline calls it on its own shallow copy of the stage, so one stage object may be in two pipelines,
     and what it borrowed goes when the pipeline is closed.
@@ -133,15 +136,126 @@ class KeyphraseOptions:
 
 
 @runtime_checkable
+class HasImageSize(Protocol):
+    """A model that says how large it needs images to be."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Side in pixels of the square that the model looks at; None when it needs images in full."""
+        ...
+
+
+def image_size_of(model: object) -> int | None:
+    """Return the side in pixels that a model looks at; None for one that does not say."""
+    return model.image_size if isinstance(model, HasImageSize) else None
+
+
+@runtime_checkable
+class HasDtype(Protocol):
+    """A model that does not calculate in float32."""
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+        ...
+
+
+def dtype_of(model: object) -> str:
+    """Return what a model calculates in; ``"float32"`` for one that does not say."""
+    return model.dtype if isinstance(model, HasDtype) else "float32"
+
+
+@runtime_checkable
+class TakesExtraOptions(Protocol):
+    """A captioner that supports some of the fields of ``CaptionOptions`` from ``min_new_tokens`` on."""
+
+    @property
+    def extra_options(self) -> frozenset[str]:
+        """The names of these fields. ``CaptionImages`` refuses the others."""
+        ...
+
+
+def extra_options_of(captioner: object) -> frozenset[str]:
+    """Return the extra options that a captioner supports; none for one that does not say."""
+    return captioner.extra_options if isinstance(captioner, TakesExtraOptions) else frozenset()
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """A captioner that refuses options which it cannot follow, such as a prompt that it does not know."""
+
+    def check_options(self, options: CaptionOptions, /) -> None:
+        """Refuse options; called once, before the first image.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        ...
+
+
+@runtime_checkable
+class HasDefaultScore(Protocol):
+    """An encoder with a score of its own choice to filter tags by."""
+
+    @property
+    def default_score(self) -> ScoreName:
+        """The score that ``FilterTags`` uses when neither score nor threshold is set."""
+        ...
+
+
+def default_score_of(encoder: object) -> ScoreName:
+    """Return an encoder's default score; ``"standardised"`` for one that does not say."""
+    return encoder.default_score if isinstance(encoder, HasDefaultScore) else "standardised"
+
+
+@runtime_checkable
+class BorrowsSome(Protocol):
+    """A stage that uses only some of the models that its fields name."""
+
+    @property
+    def borrows(self) -> frozenset[str]:
+        """The names of the fields in use."""
+        ...
+
+
+def fields_in_use(stage: object, fields: Collection[str]) -> list[str]:
+    """Return which of the fields that name a model a stage uses; all for one that does not say."""
+    return [name for name in fields if not isinstance(stage, BorrowsSome) or name in stage.borrows]
+
+
+@runtime_checkable
+class WritesBinary(Protocol):
+    """A writer factory that says whether it takes a binary stream, which may not seek."""
+
+    binary: bool
+
+
+@runtime_checkable
+class WritesLines(Protocol):
+    """A writer factory that says whether what it wrote so far is complete at any time, as lines are.
+
+    If so, the command line writes straight to the output file; otherwise to a hidden file that takes its
+    place at the end.
+    """
+
+    streams: bool
+
+
+def is_binary(factory: object) -> bool:
+    """Return whether a writer factory takes a binary stream; text for one that does not say."""
+    return isinstance(factory, WritesBinary) and factory.binary
+
+
+def is_streaming(factory: object) -> bool:
+    """Return whether a writer's output is of use while it is written; not for one that does not say."""
+    return isinstance(factory, WritesLines) and factory.streams
+
+
+@runtime_checkable
 class Captioner(Protocol):
     """Writes captions for images.
 
-    A captioner may also have ``image_size``: the side in pixels of the square that it looks at,
-    so that files are decoded no larger than needed. Without it files are decoded in full. And
-    ``extra_options``: the names of the fields of ``CaptionOptions`` from ``min_new_tokens`` on that it
-    heeds; ``CaptionImages`` refuses the others. Without it, it heeds none of them. And
-    ``check_options(options)``, which raises ``ConfigError`` for options that it cannot do, such as a prompt
-    that is none of its own; it is called once, before the first image.
+    A captioner may also be ``HasImageSize``, ``TakesExtraOptions``, ``ChecksOptions`` and ``ViewsImages``.
     """
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
@@ -162,8 +276,7 @@ class KeyphraseExtractor(Protocol):
 class ImageTextEncoder(Protocol):
     """Embeds images and texts in one space.
 
-    An encoder may also have ``image_size`` (see ``Captioner``); ``dtype``, the name of what it calculates in
-    where that is not ``"float32"``; and ``plain``, the fast paths that are switched off for it.
+    An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore`` and ``ViewsImages``.
     """
 
     @property
@@ -227,7 +340,7 @@ class UsesImageVectors(Protocol):
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds objects. May also have ``image_size`` (see ``Captioner``)."""
+    """Finds objects. May also be ``HasImageSize``."""
 
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
         """Per image its objects, best first, boxes in pixels of the image handed in."""
@@ -238,10 +351,7 @@ class Detector(Protocol):
 class Writer(Protocol):
     """Receives results one by one. A writer factory is called with the text stream to write to.
 
-    A factory may also have ``binary = True``: it is called with a binary stream, which may not seek. Or
-    ``streams = True``: what it wrote so far is of use at any time, as lines are.
-    The command line then writes straight to the output file, otherwise to a hidden one that takes its
-    place at the end.
+    A factory may also be ``WritesBinary`` and ``WritesLines``.
     """
 
     def write(self, result: Result, /) -> None: ...
@@ -261,6 +371,7 @@ class ModelRequest:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         default_thresholds: for encoders, from the model's card; empty when none is known.
+        default_score: for encoders, from the model's card.
         download_size: bytes, from the model's card; None when unknown.
         plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
     """
@@ -273,6 +384,7 @@ class ModelRequest:
     default_thresholds: Mapping[str, float]
     download_size: int | None
     plain: frozenset[str] = frozenset()
+    default_score: ScoreName = "standardised"
 
 
 class FileChange(Protocol):

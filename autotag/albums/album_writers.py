@@ -11,6 +11,7 @@ from autotag.albums.state.ledger import fingerprint
 from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.protocols import is_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -169,4 +170,4 @@ def _output(choice: WriterChoice, album: Album) -> Output:
     path = choice.file or album.root / _FILE_NAMES.get(choice.name, default)
     if not path.parent.is_dir():
         raise ConfigError(f"{choice.name}: there is no folder {str(path.parent)!r}.")
-    return Output(choice.name, path, partial(kind, **given), getattr(kind, "binary", False), plain)
+    return Output(choice.name, path, partial(kind, **given), is_binary(kind), plain)

@@ -241,11 +241,12 @@ def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> 
 @contextmanager
 def _stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
     """Where results go: bytes if the writer wants them, else UTF-8, and never stopped by a character."""
+    from autotag.protocols import is_binary, is_streaming
     from autotag.writers.output_file import open_output
 
-    binary = getattr(make_writer, "binary", False)
+    binary = is_binary(make_writer)
     if output:
-        with open_output(output, streams=getattr(make_writer, "streams", False), binary=binary) as file:
+        with open_output(output, streams=is_streaming(make_writer), binary=binary) as file:
             yield file
     else:
         if isinstance(sys.stdout, TextIOWrapper):

@@ -100,7 +100,7 @@ def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     if not filters or "threshold" in changes:
         return []
     given = {key: value for key, value in filters[0].items() if value != "none"}
-    score = score_for(given.get("score"), given.get("threshold"), {})
+    score = score_for(given.get("score"), given.get("threshold"))
     if score not in LOWEST:
         return []
     return [f"filter_tags.score={score}", f"filter_tags.threshold={LOWEST[score]}"]

@@ -132,7 +132,7 @@ def calibrate(
             f"{dataset.name!r} has one image; a cut takes at least two, one to fit it and one to judge it."
         )
     name, stage = _filter_of(table)
-    wanted: Score = score or score_for(stage.score, stage.threshold, {})
+    wanted: Score = score or score_for(stage.score, stage.threshold)
     opened = {name: {"score": wanted, "threshold": LOWEST[wanted], "top_k": None}}
     proposing = _proposing(dataset, presets.overridden(dict(table), opened))
     with presets.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:

@@ -30,6 +30,7 @@ from autotag.evaluation.metrics.tag_metrics import count_rows, f1, mean_average_
 from autotag.evaluation.metrics.text_similarity import best_matches, unit_rows
 from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model, run_of_ensemble
 from autotag.images.reading import read_image
+from autotag.protocols import image_size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -396,7 +397,7 @@ def _comparisons(judged: Sequence[Judged], deciding: str, seed: int) -> tuple[Co
 
 def _image_vectors(dataset: EvaluationSet, clip: ImageTextEncoder) -> NDArray[np.float32]:
     """(N, D), and zeros for an image that cannot be read."""
-    size: Any = getattr(clip, "image_size", None)
+    size = image_size_of(clip)
     parts: list[NDArray[np.float32]] = []
     for start in range(0, len(dataset.examples), _IMAGES_AT_ONCE):
         pictures: dict[int, Any] = {}

@@ -14,7 +14,7 @@ from autotag.relevance.scores import STANDARDISED_CUT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autotag.protocols import ModelKind
+    from autotag.protocols import ModelKind, ScoreName
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
 
@@ -40,8 +40,8 @@ class ModelCard:
         revision: commit, tag or branch on the hub.
         licence: SPDX id or words.
         download_size: bytes, rounded; 0 for bundled weights and for those behind a server.
-        default_thresholds: score name -> the cut that suits this encoder. A cut for cosines alone is one that
-            was fitted, and is what ``FilterTags`` then uses.
+        default_thresholds: score name -> the threshold that suits this encoder.
+        default_score: the score that ``FilterTags`` uses with this encoder when nothing else is set.
         origin: what it was trained by or on, one line, with its paper.
         hub_id: the hub repository that holds the weights; None for bundled weights and those behind a server.
     """
@@ -55,6 +55,7 @@ class ModelCard:
     origin: str
     default_thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)
     hub_id: str | None = None
+    default_score: ScoreName = "standardised"
 
     @property
     def bundled(self) -> bool:
@@ -121,6 +122,7 @@ def _bundled_card(
         download_size=0,
         origin=origin,
         default_thresholds={} if cosine is None else {"cosine": cosine},
+        default_score="standardised" if cosine is None else "cosine",  # that threshold was fitted
     )
 
 

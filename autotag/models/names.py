@@ -65,6 +65,7 @@ class ModelAddress:
             device=device,
             dtype=dtype,
             default_thresholds=dict(self.card.default_thresholds) if self.card else {},
+            default_score=self.card.default_score if self.card else "standardised",
             download_size=self.card.download_size if self.card else None,
             plain=plain,
         )

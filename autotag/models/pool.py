@@ -12,7 +12,7 @@ from autotag.errors import ConfigError
 from autotag.models.fast.fast_paths import check_plain
 from autotag.models.loading.device import check_placement, choose_device, choose_dtype
 from autotag.models.names import ModelAddress, check_model, parse_name
-from autotag.protocols import ViewsImages
+from autotag.protocols import ViewsImages, image_size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,7 @@ class ModelPool:
         None when none is lent, or as soon as one of them does not say: files are then decoded in full.
         """
         with self._lock:
-            sizes = [getattr(model, "image_size", None) for model in self._lent_image_models.values()]
+            sizes = [image_size_of(model) for model in self._lent_image_models.values()]
         known = [size for size in sizes if size is not None]
         return max(known) if known and len(known) == len(sizes) else None
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from autotag import options
 from autotag.errors import UnknownNameError
 from autotag.models import cards, names
-from autotag.models.names import PROTOCOLS
 from autotag.models.pool import ModelPool
 from autotag.pipeline.presets import from_config, preset_names
+from autotag.protocols import fields_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,19 +167,13 @@ def _size(card: ModelCard) -> int:
 
 def _borrowed(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
     """The models that the options of one stage name."""
-    borrowed = getattr(stage, "borrows", None)
-    for name, option in options.option_fields(type(stage)).items():
-        if borrowed is not None and name not in borrowed:
-            continue
-        kind = _model_kind(str(option.type))
+    kinds = options.model_fields(type(stage))
+    for name in fields_in_use(stage, kinds):
+        kind = kinds[name]
         given = getattr(stage, name)
         if given is None and kind == "encoder":
             given = pipeline.encoder
         models = given if isinstance(given, list | tuple) else (given,)
-        if kind:
-            yield from (names.parse_name(model, kind) for model in models if isinstance(model, str))
-
-
-def _model_kind(annotation: str) -> ModelKind | None:
-    """The kind of model that an option of this type names, if any."""
-    return next((kind for kind, protocol in PROTOCOLS.items() if protocol.__name__ in annotation), None)
+        yield from (
+            names.parse_name(model, cast("ModelKind", kind)) for model in models if isinstance(model, str)
+        )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from autotag import options, registry
 from autotag.errors import ConfigError, WiringError, suggestion
-from autotag.protocols import ImageTextEncoder, Stage
+from autotag.protocols import Stage, fields_in_use
 from autotag.records import Sample
 
 ALWAYS_THERE = frozenset({"source", "image", "size"})
@@ -39,17 +39,16 @@ def check_wiring(stages: Sequence[object]) -> None:
 def check_encoder(stages: Sequence[Stage]) -> None:
     """Refuses stages that borrow the encoder of their pipeline, for a pipeline that has none.
 
-    Told by a stage's options: one that admits an ``ImageTextEncoder`` and is None stands for the pipeline's,
-    unless the stage's ``borrows`` leaves it out.
+    An option with ``metadata={"model": "encoder"}`` that is None stands for the pipeline's, unless the
+    stage's ``borrows`` leaves it out.
 
     Raises:
         WiringError: naming the stage and the ways out.
     """
     for position, stage in enumerate(stages, 1):
-        borrowed = getattr(stage, "borrows", None)
-        for name, option in options.option_fields(type(stage)).items():
-            named = borrowed is None or name in borrowed
-            if named and ImageTextEncoder.__name__ in str(option.type) and getattr(stage, name) is None:
+        kinds = options.model_fields(type(stage))
+        for name in fields_in_use(stage, kinds):
+            if kinds[name] == "encoder" and getattr(stage, name) is None:
                 raise WiringError(
                     f"stage {stage.name!r} (position {position}) needs the pipeline's encoder, and there is "
                     f"none; name one: Pipeline(encoder=...) or {stage.name}.{name}=..."

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.files.user_folders import FOLDER_VARIABLE, user_cache
+from autotag.protocols import dtype_of
 from autotag.vocabularies.templates import SLOT, filled
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def label_matrix(
         name: of the list, for the progress bar.
     """
     labels = tuple(labels)
-    key = matrix_key(encoder.id, labels, template, dtype=getattr(encoder, "dtype", "float32"))
+    key = matrix_key(encoder.id, labels, template, dtype=dtype_of(encoder))
     path = (folder or cache_folder()) / f"{key}.npy"
     vectors = _read(SHIPPED / path.name, len(labels))
     if vectors is None:
@@ -149,7 +150,7 @@ def write_matrix(
     Raises:
         OSError: it cannot be written.
     """
-    key = matrix_key(encoder.id, labels, template, dtype=getattr(encoder, "dtype", "float32"))
+    key = matrix_key(encoder.id, labels, template, dtype=dtype_of(encoder))
     path = folder / f"{key}.npy"
     folder.mkdir(parents=True, exist_ok=True)
     vectors = _computed(encoder, [filled(template, label) for label in labels], "labels")

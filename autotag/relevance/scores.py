@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from autotag.checks import check_choice, check_number
 from autotag.errors import ConfigError
+from autotag.protocols import ScoreName, default_score_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Score = Literal["cosine", "standardised"]
+Score = ScoreName
 """``"cosine"``: of the vectors of image and text, on a scale of each encoder's own. ``"standardised"``: the
 same on a scale on which unrelated labels have a median of 0 and a 95th percentile of 1 on each image."""
-
-DEFAULT_SCORE: Score = "standardised"
-"""What ``FilterTags`` cuts when nothing else is said, see ``score_for``."""
 
 STANDARDISED_CUT = 1.5
 """The default cut of standardised scores, for every encoder.
@@ -28,23 +26,20 @@ LOWEST: Mapping[Score, float] = {"cosine": -1.0, "standardised": -100.0}
 """The cut that nothing falls below; its negative is the highest that may be set."""
 
 
-def score_for(score: Score | None, threshold: float | None, defaults: Mapping[str, float]) -> Score:
-    """The score that is cut where ``score`` may be None.
+def score_for(score: Score | None, threshold: float | None, encoder: object = None) -> Score:
+    """Return the score to filter by where ``score`` may be None.
 
     A threshold without its score is one of cosines, as everywhere else where CLIP filters. Without either,
-    standardised scores are cut, unless the encoder brings a default threshold for cosines and none for them:
-    then somebody has fitted that one to this encoder.
+    the encoder's default score is taken (see ``autotag.protocols.HasDefaultScore``).
 
     Args:
         score: as it was given.
         threshold: as it was given.
-        defaults: of the encoder, by score.
+        encoder: an ``ImageTextEncoder``; None where it is not known yet.
     """
     if score is not None:
         return score
-    if threshold is not None or ("cosine" in defaults and "standardised" not in defaults):
-        return "cosine"
-    return DEFAULT_SCORE
+    return "cosine" if threshold is not None else default_score_of(encoder)
 
 
 def check_cut(stage: str, threshold: float | None, score: str | None) -> None:

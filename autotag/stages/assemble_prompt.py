@@ -98,7 +98,7 @@ class AssemblePrompt:
     negatives: str | Path | tuple[str, ...] | Vocabulary | None = "negatives"
     living_artists: bool = True
     compat: Compat | None = None
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "assemble_prompt"
     requires: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset({"tags"}))
     _read: dict[Part, tuple[str, ...]] = field(init=False, repr=False, compare=False)

@@ -11,7 +11,7 @@ from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
 from autotag.models.names import check_model, parse_name
 from autotag.options import convert_options
-from autotag.protocols import CaptionOptions
+from autotag.protocols import CaptionOptions, ChecksOptions, extra_options_of
 from autotag.relevance.sample_views import views_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class CaptionImages:
             there twice.
     """
 
-    model: str | Captioner | Sequence[str | Captioner] = "blip-base"
+    model: str | Captioner | Sequence[str | Captioner] = field(
+        default="blip-base", metadata={"model": "captioner"}
+    )
     _: KW_ONLY
     prompt: str | None = None
     max_new_tokens: int = 30
@@ -157,14 +159,14 @@ class CaptionImages:
 
     def _borrowed(self, model: str | Captioner, models: Models) -> Captioner:
         captioner = models.captioner(model)
-        heeded: frozenset[str] = getattr(captioner, "extra_options", frozenset())
+        supported = extra_options_of(captioner)
         for option in self._set_extras():
-            if option not in heeded:
+            if option not in supported:
                 raise ConfigError(
                     f"{self.name}.{option}: captioner {_called(model)!r} knows no such option; leave it out, "
                     "or take one that does (open_clip's CoCa, 'coca-l', knows all)"
                 )
-        if hasattr(captioner, "check_options"):
+        if isinstance(captioner, ChecksOptions):
             captioner.check_options(self._options())
         return captioner
 

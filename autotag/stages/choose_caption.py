@@ -44,7 +44,7 @@ class ChooseCaption:
     _: KW_ONLY
     top_k: int | None = None
     template: str = SLOT
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "choose_caption"
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)

@@ -44,7 +44,7 @@ class ExtractKeyphrases:
         ConfigError: an option is out of range, or the model's name is unknown.
     """
 
-    model: str | KeyphraseExtractor = "minilm"
+    model: str | KeyphraseExtractor = field(default="minilm", metadata={"model": "extractor"})
     _: KW_ONLY
     candidates: Candidates = "phrases"
     ngram_range: tuple[int, int] = (1, 2)

@@ -54,7 +54,7 @@ class FilterTags:
     score: Score | None = None
     top_k: int | None = 10
     template: str = PHOTO
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "filter_tags"
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
@@ -81,7 +81,7 @@ class FilterTags:
         """
         self.image_encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self.image_encoder)
-        score = score_for(self.score, self.threshold, self.image_encoder.default_thresholds)
+        score = score_for(self.score, self.threshold, self.image_encoder)
         standardises = score == "standardised"
         self._background = Background(self.image_encoder, self.template) if standardises else None
         self._lowest = self._threshold_for(self.image_encoder, score)

@@ -63,7 +63,7 @@ class MatchVocabulary:
     score: Score = "cosine"
     leave_out: tuple[str, ...] = ()
     template: str | None = None
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)

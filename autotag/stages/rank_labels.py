@@ -50,7 +50,7 @@ class RankLabels:
     _: KW_ONLY
     top_k: int = 5
     living_artists: bool = True
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "rank_labels"
     _read: dict[str, Vocabulary] = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)

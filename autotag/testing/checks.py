@@ -28,6 +28,7 @@ from autotag.protocols import (
     NeedsModels,
     Stage,
     Writer,
+    is_binary,
 )
 from autotag.records import Caption, Detection, Result, Sample, Tag
 from autotag.testing.fakes import FakeModels, make_image, make_samples
@@ -170,7 +171,7 @@ def check_writer(make: Callable[[Any], Writer]) -> None:
     results = [Result.from_sample(sample) for sample in make_samples()]
     results.append(Result("späte\nphotos/été 1.jpg", (0, 0), error="cannot read image: it is empty"))
     for rows in ([], results):
-        stream = io.BytesIO() if getattr(make, "binary", False) else io.StringIO()
+        stream = io.BytesIO() if is_binary(make) else io.StringIO()
         writer = make(stream)
         _check(isinstance(writer, Writer), f"{writer!r} has no write(result) or no close()")
         for result in rows:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ImageTextEncoder,
         KeyphraseExtractor,
         KeyphraseOptions,
+        ScoreName,
     )
 
 _COLOURS = {
@@ -109,7 +110,8 @@ class FakeEncoder:
     Attributes:
         similarities: text -> cosine in [-0.95, 0.95].
         id: names the weights.
-        default_thresholds: score name -> cut.
+        default_thresholds: score name -> threshold.
+        default_score: see ``HasDefaultScore``.
         image_size: see ``ImageTextEncoder``.
         image_batches: how many images each call got.
         text_batches: how many texts each call got.
@@ -118,6 +120,7 @@ class FakeEncoder:
     similarities: Mapping[str, float] = field(default_factory=dict)
     id: str = "fake"
     default_thresholds: Mapping[str, float] = field(default_factory=lambda: {"cosine": 0.2})
+    default_score: ScoreName = "cosine"
     image_size: int | None = None
     image_batches: list[int] = field(default_factory=list)
     text_batches: list[int] = field(default_factory=list)

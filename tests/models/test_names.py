@@ -244,7 +244,8 @@ def test_a_missing_bundled_folder_is_reported_by_download(tmp_path: Path) -> Non
 def test_names_are_looked_at_without_importing_torch() -> None:
     script = (
         "import sys\n"
-        "from autotag.models import catalog, device, folders, hub, pool\n"
+        "from autotag.models import cards, names, pool\n"
+        "from autotag.models.loading import device, hub, model_folders\n"
         "names.parse_name('blip-base', 'captioner')\n"
         "[cards.is_present(card) for card in cards.cards()]\n"
         "pool.ModelPool(encoder='clip-vit-b-32')\n"

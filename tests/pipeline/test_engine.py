@@ -270,7 +270,7 @@ class TestCut:
         assert words.embedded == []
 
     def test_our_stages_embed_each_image_once_and_ahead_of_the_texts(self) -> None:
-        encoder = FakeEncoder(default_thresholds={"standardised": -100.0})
+        encoder = FakeEncoder(default_score="standardised", default_thresholds={"standardised": -100.0})
         seen: set[str] = set()
         plain_embed = encoder.embed_images
 
@@ -279,7 +279,7 @@ class TestCut:
                 seen.add(threading.current_thread().name.rstrip("_0"))
                 return plain_embed(images)
 
-        watched = Watched(default_thresholds={"standardised": -100.0})
+        watched = Watched(default_score="standardised", default_thresholds={"standardised": -100.0})
         stages: list[Any] = [
             CaptionImages(FakeCaptioner()),
             ExtractKeyphrases(FakeExtractor()),
@@ -289,7 +289,10 @@ class TestCut:
         together = recorded(stages, 8, batch_size=4, encoder=watched)
         assert seen == {"autotag-models"}
         assert encoder.image_batches == [4, 4]
-        single = Pipeline(stages, encoder=FakeEncoder(default_thresholds={"standardised": -100.0}))
+        single = Pipeline(
+            stages,
+            encoder=FakeEncoder(default_score="standardised", default_thresholds={"standardised": -100.0}),
+        )
         assert tags(together) == tags([single(picture) for picture in pictures(8)])
 
 

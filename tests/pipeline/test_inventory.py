@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class FindThings:
     """A stranger's stage that borrows a model."""
 
-    model: str | Detector = "mine"
+    model: str | Detector = field(default="mine", metadata={"model": "detector"})
     _: KW_ONLY
     name: str = "find_things"
 

@@ -4,6 +4,7 @@ import pytest
 
 from autotag.errors import ConfigError
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT, check_cut, score_for
+from autotag.testing import FakeEncoder
 
 
 @pytest.mark.parametrize(
@@ -42,19 +43,19 @@ def test_any_other_is_refused(threshold, score, message):
 
 
 @pytest.mark.parametrize(
-    ("score", "threshold", "defaults", "cut"),
+    ("score", "threshold", "encoder", "expected"),
     [
-        (None, None, {}, "standardised"),
-        (None, None, {"standardised": 1.5, "cosine": 0.2}, "standardised"),
-        (None, None, {"cosine": 0.2}, "cosine"),
-        (None, 0.25, {}, "cosine"),
-        (None, 0.25, {"standardised": 1.5}, "cosine"),
-        ("standardised", 0.25, {"cosine": 0.2}, "standardised"),
-        ("cosine", None, {}, "cosine"),
+        (None, None, None, "standardised"),
+        (None, None, object(), "standardised"),
+        (None, None, FakeEncoder(default_score="standardised"), "standardised"),
+        (None, None, FakeEncoder(default_score="cosine"), "cosine"),
+        (None, 0.25, FakeEncoder(default_score="standardised"), "cosine"),
+        ("standardised", 0.25, FakeEncoder(default_score="cosine"), "standardised"),
+        ("cosine", None, None, "cosine"),
     ],
 )
-def test_the_score_that_is_cut_where_none_is_named(score, threshold, defaults, cut):
-    assert score_for(score, threshold, defaults) == cut
+def test_the_score_where_none_is_named_is_the_encoders_default(score, threshold, encoder, expected):
+    assert score_for(score, threshold, encoder) == expected
 
 
 def test_the_default_cut_lies_on_its_scale_above_most_unrelated_labels():

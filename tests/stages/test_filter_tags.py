@@ -200,8 +200,13 @@ def test_the_background_costs_one_call_per_encoder_and_none_per_batch():
 
 def test_what_is_cut_by_default_is_standardised_at_one_cut_for_every_encoder():
     for encoder in (
-        FakeEncoder(SIMILARITIES, id="plain", default_thresholds={}),
-        ShiftedEncoder(SIMILARITIES, id="shifted", default_thresholds={"standardised": 1.5, "cosine": 0.0}),
+        FakeEncoder(SIMILARITIES, id="plain", default_thresholds={}, default_score="standardised"),
+        ShiftedEncoder(
+            SIMILARITIES,
+            id="shifted",
+            default_thresholds={"standardised": 1.5, "cosine": 0.0},
+            default_score="standardised",
+        ),
     ):
         by_default = filtered(FilterTags(), encoder)
         named = FilterTags(score="standardised", threshold=STANDARDISED_CUT)
@@ -221,5 +226,5 @@ def test_a_threshold_without_its_score_is_one_of_cosines():
 
 
 def test_an_encoder_may_bring_a_standardised_cut_of_its_own():
-    lax = FakeEncoder(SIMILARITIES, default_thresholds={"standardised": -100.0})
+    lax = FakeEncoder(SIMILARITIES, default_thresholds={"standardised": -100.0}, default_score="standardised")
     assert [tag.text for tag in filtered(FilterTags(), lax)] == ["dog", "sea", "car"]

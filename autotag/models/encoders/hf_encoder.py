@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from autotag.protocols import ModelRequest
+    from autotag.protocols import ModelRequest, ScoreName
 
 CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
 _CHUNK = 256
@@ -43,7 +43,8 @@ class HfEncoder:
         model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
         processor: its processor.
         id: names the weights.
-        default_thresholds: score name -> cut.
+        default_thresholds: score name -> threshold.
+        default_score: the score that ``FilterTags`` uses when nothing else is set.
         plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
             model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
     """
@@ -55,12 +56,14 @@ class HfEncoder:
         *,
         id: str,  # noqa: A002  the protocol's own name
         default_thresholds: Mapping[str, float],
+        default_score: ScoreName = "standardised",
         plain: AbstractSet[str] = frozenset(),
     ) -> None:
         self.model = model
         self.processor = processor
         self.id = id
         self.default_thresholds = default_thresholds
+        self.default_score = default_score
         self.plain = frozenset(plain)
         self.dtype = str(model.dtype).removeprefix("torch.")
         self._view = None if "views" in plain else view_of(processor.image_processor)
@@ -88,6 +91,7 @@ class HfEncoder:
             processor,
             id=_id(request, folder),
             default_thresholds=dict(request.default_thresholds),
+            default_score=request.default_score,
             plain=request.plain,
         )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from autotag.protocols import ModelRequest
+    from autotag.protocols import ModelRequest, ScoreName
 
 _CHUNK = 256
 _READ_WEIGHTS = (AttentionPool2d, CLIP, EvaAttention, TextTransformer)
@@ -46,7 +46,8 @@ class OpenClipEncoder:
         tokenizer: texts -> (T, L) token ids, cut at what the model can read.
         id: names the weights.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        default_thresholds: score name -> cut.
+        default_thresholds: score name -> threshold.
+        default_score: the score that ``FilterTags`` uses when nothing else is set.
         plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
             model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
     """
@@ -59,6 +60,7 @@ class OpenClipEncoder:
         id: str,  # noqa: A002  the protocol's own name
         dtype: str,
         default_thresholds: Mapping[str, float],
+        default_score: ScoreName = "standardised",
         plain: AbstractSet[str] = frozenset(),
         backbone: SharedBackbone | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class OpenClipEncoder:
         self.tokenizer = tokenizer
         self.id = id
         self.default_thresholds = default_thresholds
+        self.default_score = default_score
         self.plain = frozenset(plain)
         self.dtype = dtype
         self._dtype = torch_dtype(dtype)
@@ -107,6 +110,7 @@ class OpenClipEncoder:
             id=loaded.id,
             dtype=request.dtype,
             default_thresholds=dict(request.default_thresholds),
+            default_score=request.default_score,
             plain=request.plain,
             backbone=backbone,
         )

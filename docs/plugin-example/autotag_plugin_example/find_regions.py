@@ -25,7 +25,7 @@ class FindRegions:
         ConfigError: an option is out of range, or the model's name is unknown.
     """
 
-    model: str | Detector = "bright-region"
+    model: str | Detector = field(default="bright-region", metadata={"model": "detector"})
     _: KW_ONLY
     least_score: float = 0.5
     name: str = "find_regions"
