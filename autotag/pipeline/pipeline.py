@@ -144,14 +144,9 @@ class Pipeline:
             PipelineClosedError: after ``close()``.
             ForkedProcessError: models were used before this process was forked.
         """
-        self.load()
-        run = Run(self._batch_size(), self._engine.meter(readers=1, overlapping=False))
-        read = self._reader(run.meter)(image, lambda _size: None)
-        start = partial(partial, self._engine.start, run=run)
-        outcome = next(self._engine.outcomes([read], run, start))
-        if isinstance(outcome, StageError):
-            raise outcome
-        return outcome
+        self._engine.check_open()
+        (result,) = _raising(self._stream([image], ordered=True, single=True))
+        return result
 
     def stream(
         self,
@@ -285,14 +280,17 @@ class Pipeline:
         by_trial = BY_TRIAL if self.deterministic else ()
         return check_plain((*self.plain, *exact, *by_trial))
 
-    def _stream(self, images: Iterable[ImageInput], *, ordered: bool) -> Iterator[Outcome]:
-        """Per image its size in pixels and what became of it."""
+    def _stream(
+        self, images: Iterable[ImageInput], *, ordered: bool, single: bool = False
+    ) -> Iterator[Outcome]:
+        """Yield for each image its size in pixels and what became of it."""
         self.load()
-        batch_size, workers = self._batch_size(), self._decode_threads()
-        meter = self._engine.meter(readers=workers, overlapping=self._engine.overlaps)
+        batch_size, workers = self._batch_size(), 1 if single else self._decode_threads()
+        overlapping = self._engine.overlaps and not single
+        meter = self._engine.meter(readers=workers, overlapping=overlapping)
         self._engine.last_meter = meter
         ahead = batch_size if self.decode_ahead == "auto" else self.decode_ahead
-        reading = Reading(self._reader(meter), workers, ahead, ordered)
+        reading = Reading(self._reader(meter), workers, ahead, ordered, overlapping)
         yield from stream(self._engine, images, Run(batch_size, meter), reading)
 
     def _reader(self, meter: Meter) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:

@@ -42,12 +42,14 @@ class Reading:
         workers: threads.
         ahead: images beyond the batches in hand.
         ordered: whether results come in the order of the images, or as they are ready.
+        overlapping: whether the models get a thread of their own, beside the one that works on texts.
     """
 
     read: Callable[[ImageInput, Callable[[int], None]], ReadImage]
     workers: int
     ahead: int
     ordered: bool
+    overlapping: bool
 
 
 @dataclass(slots=True)
@@ -82,7 +84,7 @@ def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Read
         inputs, reading.read, workers=reading.workers, ahead=reading.ahead, ordered=reading.ordered
     )
     try:
-        with _head_thread(engine) as head_thread:
+        with _head_thread(overlapping=reading.overlapping) as head_thread:
             try:
                 yield from _Stream(engine, reads, run, head_thread, ordered=reading.ordered)
             finally:
@@ -96,9 +98,9 @@ def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Read
 
 
 @contextmanager
-def _head_thread(engine: Engine) -> Iterator[ThreadPoolExecutor | None]:
+def _head_thread(*, overlapping: bool) -> Iterator[ThreadPoolExecutor | None]:
     """One thread for the models that look at images, if there is other work to do meanwhile."""
-    if not engine.overlaps:
+    if not overlapping:
         yield None
         return
     executor = ThreadPoolExecutor(1, thread_name_prefix="autotag-models")
