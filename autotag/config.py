@@ -26,7 +26,7 @@ from autotag.bounded_files import is_file
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.pipeline import Pipeline
 from autotag.ranges import shown
-from autotag.toml_files import check_depth, parse_toml, read_toml
+from autotag.toml_files import check_depth, parse_toml, read_toml, toml_file_text
 
 if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
@@ -50,6 +50,11 @@ def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not TOML; says where.
     """
     return read_toml(_preset_path(preset), what="preset")
+
+
+def preset_text(preset: str | PathLike[str]) -> str:
+    """Return the text of a preset or a TOML file, comments and all; raises what ``read_preset`` raises."""
+    return toml_file_text(_preset_path(preset), what="preset")
 
 
 def load(

@@ -20,7 +20,7 @@ LAYERS = [
         "forked_process", "function_stage", "http_exchange", "images", "jpeg_scans", "label_matrix",
         "mining", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat", "raw_files",
         "reading_ahead", "registry", "sample_views", "scores", "stage_tables", "stream_stats", "templates",
-        "tiff_directory", "toml_files", "toml_text", "user_cache", "vocabulary", "vocabulary_files",
+        "tiff_directory", "toml_files", "user_cache", "vocabulary", "vocabulary_files",
         "wiring",
     },
     {"models", "stages"},
