@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autotag import errors, records
     from autotag.api import tag
-    from autotag.config import load
-    from autotag.function_stage import stage
-    from autotag.images import find_images
-    from autotag.pipeline import Pipeline
-    from autotag.vocabulary import Vocabulary
+    from autotag.images.reading import find_images
+    from autotag.pipeline.function_stage import stage
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.pipeline.presets import load
+    from autotag.vocabularies.vocabulary import Vocabulary
 
     __version__: str
 
@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Pipeline": "autotag.pipeline",
-    "Vocabulary": "autotag.vocabulary",
-    "find_images": "autotag.images",
-    "load": "autotag.config",
-    "stage": "autotag.function_stage",
+    "Pipeline": "autotag.pipeline.pipeline",
+    "Vocabulary": "autotag.vocabularies.vocabulary",
+    "find_images": "autotag.images.reading",
+    "load": "autotag.pipeline.presets",
+    "stage": "autotag.pipeline.function_stage",
     "tag": "autotag.api",
 }
 

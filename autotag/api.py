@@ -6,14 +6,14 @@ from os import fspath
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from autotag.config import load
-from autotag.forked_process import check_not_forked
+from autotag.files.forked_process import check_not_forked
+from autotag.pipeline.presets import load
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from autotag.images import ImageInput
-    from autotag.pipeline import Pipeline
+    from autotag.images.reading import ImageInput
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
 
 _pipelines: dict[tuple[str, str | None, bool, bool], Pipeline] = {}

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
+from autotag.checks import shown
 from autotag.errors import ConfigError, UnknownNameError, suggestion
-from autotag.ranges import shown
 
 NONE = "none"
 

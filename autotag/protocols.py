@@ -58,7 +58,7 @@ class NeedsModels(Protocol):
 class Models(Protocol):
     """What lends models to stages: the pipeline's ``ModelPool``, or a fake in tests.
 
-    Each method takes a name (see ``autotag.models.catalog``) or an object, which it hands back.
+    Each method takes a name (see ``autotag.models.names``) or an object, which it hands back.
     Two stages that name the same model get the same object.
     """
 
@@ -259,7 +259,7 @@ class ModelRequest:
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         default_thresholds: for encoders, from the model's card; empty when none is known.
         download_size: bytes, from the model's card; None when unknown.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
     """
 
     name: str

@@ -28,14 +28,14 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {
-        "hf": "autotag.models.captioner_families:load",
-        "open_clip": "autotag.models.coca_captioner:CocaCaptioner.load",
-        "remote": "autotag.models.remote_captioner:RemoteCaptioner.load",
+        "hf": "autotag.models.captioners.families:load",
+        "open_clip": "autotag.models.captioners.coca_captioner:CocaCaptioner.load",
+        "remote": "autotag.models.captioners.remote_captioner:RemoteCaptioner.load",
     },
-    "extractor": {"keybert": "autotag.models.keybert_extractor:KeybertExtractor.load"},
+    "extractor": {"keybert": "autotag.models.extractors.keybert_extractor:KeybertExtractor.load"},
     "encoder": {
-        "hf": "autotag.models.hf_encoder:HfEncoder.load",
-        "open_clip": "autotag.models.openclip_encoder:OpenClipEncoder.load",
+        "hf": "autotag.models.encoders.hf_encoder:HfEncoder.load",
+        "open_clip": "autotag.models.encoders.openclip_encoder:OpenClipEncoder.load",
     },
     "detector": {},
     "writer": {
@@ -46,15 +46,15 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "table": "autotag.writers.table_writer:TableWriter",
     },
     "album_writer": {
-        "rename": "autotag.writers.rename_writer:RenameWriter",
-        "txt": "autotag.writers.text_writer:TextWriter",
-        "xmp": "autotag.writers.xmp_writer:XmpWriter",
+        "rename": "autotag.albums.writers.rename_writer:RenameWriter",
+        "txt": "autotag.albums.writers.text_writer:TextWriter",
+        "xmp": "autotag.albums.writers.xmp_writer:XmpWriter",
     },
     "change": {
-        "metadata": "autotag.writers.xmp_writer:XmpChange",
-        "output": "autotag.file_changes:OutputChange",
-        "rename": "autotag.file_changes:RenameChange",
-        "text": "autotag.file_changes:TextChange",
+        "metadata": "autotag.albums.writers.xmp_writer:XmpChange",
+        "output": "autotag.albums.state.changes:OutputChange",
+        "rename": "autotag.albums.state.changes:RenameChange",
+        "text": "autotag.albums.state.changes:TextChange",
     },
 }
 

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import reporting
 
-from autotag.batch import WriterChoice, tag_folder
-from autotag.pipeline import Pipeline
+from autotag.albums import WriterChoice, tag_folder
+from autotag.pipeline.pipeline import Pipeline
 from autotag.records import Caption, Sample, Tag
 from autotag.testing import make_image
 
 if TYPE_CHECKING:
-    from autotag.batch import AlbumSummary
+    from autotag.albums import AlbumSummary
 
 WRITERS = {
     "xmp": ["xmp"],

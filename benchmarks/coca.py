@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from reporting import options, report
 
-from autotag.models.coca_captioner import CocaCaptioner
-from autotag.models.coca_generation import write
-from autotag.models.packed_linears import pack_linears
-from autotag.models.split_attention import split_attention
+from autotag.models.captioners.coca_captioner import CocaCaptioner
+from autotag.models.fast.coca_generation import write
+from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.split_attention import split_attention
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from material import SIZE, add_material_options, photographs
 from PIL import Image
 from reporting import options, report
 
-from autotag.images import read_image
-from autotag.models.views import SquareView, view_of
+from autotag.images.reading import read_image
+from autotag.models.fast.views import SquareView, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

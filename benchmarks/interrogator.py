@@ -18,13 +18,13 @@ import open_clip
 import torch
 from reporting import options, report
 
-from autotag.label_matrix import LabelMatrix
-from autotag.models.openclip_encoder import OpenClipEncoder
-from autotag.models.prompt_chain import ChainScorer, chain_scorer
-from autotag.models.text_reader import text_reader
-from autotag.prompting import Continuations, Scores, top, write_side_by_side
-from autotag.prompting_compat import compat_chain
-from autotag.vocabulary import Vocabulary
+from autotag.models.encoders.openclip_encoder import OpenClipEncoder
+from autotag.models.fast.text_reader import text_reader
+from autotag.prompts.clip_interrogator_modes import compat_chain
+from autotag.prompts.modes import Continuations, Scores, top, write_side_by_side
+from autotag.prompts.prefix_scorer import ChainScorer, chain_scorer
+from autotag.relevance.label_matrix import LabelMatrix
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import argparse

@@ -23,11 +23,11 @@ from material import EXAMPLES
 from PIL import Image
 from reporting import options, report
 
-from autotag.models.openclip_encoder import OpenClipEncoder
+from autotag.files.user_folders import FOLDER_VARIABLE
+from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool
 from autotag.records import Caption, Sample
 from autotag.stages import AssemblePrompt
-from autotag.user_cache import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     import argparse

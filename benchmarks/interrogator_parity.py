@@ -38,19 +38,19 @@ from reporting import options, report
 from safetensors.numpy import save_file
 
 import autotag
-from autotag.clip_interrogator_lists import PARTS, clip_interrogator_labels
-from autotag.label_matrix import label_matrix
-from autotag.models.openclip_encoder import OpenClipEncoder
+from autotag.files.user_folders import FOLDER_VARIABLE
+from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool
 from autotag.records import Caption, Sample
+from autotag.relevance.label_matrix import label_matrix
 from autotag.stages import AssemblePrompt
-from autotag.user_cache import FOLDER_VARIABLE
+from autotag.vocabularies.clip_interrogator_lists import PARTS, clip_interrogator_labels
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from autotag.prompting import Continuations, PromptScorer, Scores
+    from autotag.prompts.modes import Continuations, PromptScorer, Scores
 
 
 PEER = Path(__file__).with_name("interrogator_peer.py")

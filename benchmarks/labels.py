@@ -22,8 +22,8 @@ import pyarrow.parquet
 from mini_models import circumstances, held_out, opened, right_names
 
 import autotag
-from autotag.evaluation.caption_words import content_words, is_said
-from autotag.vocabulary import Vocabulary
+from autotag.evaluation.metrics.caption_words import content_words, is_said
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from autotag.records import Result

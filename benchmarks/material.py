@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from autotag.images import find_images, read_image
+from autotag.images.reading import find_images, read_image
 
 if TYPE_CHECKING:
     import argparse

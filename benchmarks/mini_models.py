@@ -37,13 +37,13 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 import autotag
-from autotag.evaluation.caption_words import content_words, is_said
-from autotag.evaluation.captions import CiderD
+from autotag.evaluation.metrics.caption_words import content_words, is_said
+from autotag.evaluation.metrics.cider import CiderD
 from autotag.models.pool import ModelPool
 from autotag.stages import MatchVocabulary
 from autotag.training.backbone import imagenet_classes
 from autotag.training.data import is_held_out
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -31,8 +31,8 @@ from material import (
 )
 from reporting import options, report
 
-from autotag.images import read_image
-from autotag.models import step_graphs
+from autotag.images.reading import read_image
+from autotag.models.fast import step_graphs
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 

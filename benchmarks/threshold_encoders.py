@@ -30,7 +30,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from autotag.models.catalog import BUNDLED
+from autotag.models.cards import BUNDLED
 from autotag.training.augmentation import normalized, random_views, resized
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
 from autotag.training.encoder import MEAN, STD, EncoderPlan, EncoderTrainer

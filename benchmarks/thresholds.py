@@ -7,7 +7,7 @@ DIR holds ``flickr8k-val.parquet`` and ``tiny-imagenet-val.parquet``, on whose p
 trained. clip-mini is compared with every folder in ENCODERS, on three kinds of tags:
 
 - proposed: what the captions and keyphrases of preset mini propose for each Flickr8k photograph; right is
-  what all words of a human caption bear out (``autotag.evaluation.caption_words``).
+  what all words of a human caption bear out (``autotag.evaluation.metrics.caption_words``).
 - words: every content word that the captions of at least six photographs share, on every photograph; right
   where a caption of the photograph has it.
 - classes: the 200 class names of Tiny ImageNet on every fifth of its photographs; right is its own.
@@ -32,12 +32,12 @@ import pyarrow.parquet
 from mini_models import circumstances, embed, opened
 
 import autotag
-from autotag.background import background_labels
 from autotag.evaluation.calibration import Proposals, fit_cut, held_out
-from autotag.evaluation.caption_words import content_words, is_said
+from autotag.evaluation.metrics.caption_words import content_words, is_said
 from autotag.models.pool import ModelPool
-from autotag.scores import LOWEST, STANDARDISED_CUT
-from autotag.templates import PHOTO, filled
+from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
+from autotag.relevance.unrelated_labels import background_labels
+from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

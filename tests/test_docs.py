@@ -21,10 +21,10 @@ import pytest
 import autotag
 from autotag import errors, options, registry
 from autotag.cli.main import main
-from autotag.config import from_config, preset_names
-from autotag.models import catalog
-from autotag.models.hub import size_in_words
-from autotag.pipeline import Pipeline
+from autotag.models import cards
+from autotag.models.loading.hub import size_in_words
+from autotag.pipeline.pipeline import Pipeline
+from autotag.pipeline.presets import from_config, preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -197,7 +197,7 @@ def settings_in_docs() -> list[str]:
 
 @pytest.mark.parametrize("setting", settings_in_docs())
 def test_every_override_fits_the_mini_preset(setting: str) -> None:
-    from autotag.config import parse_overrides
+    from autotag.pipeline.presets import parse_overrides
 
     autotag.load("mini", **parse_overrides([setting]))
 
@@ -298,8 +298,8 @@ def test_the_index_of_stages_says_what_each_writes() -> None:
         assert writes == ", ".join(f"`{field}`" for field in sorted(found.provides))
 
 
-@pytest.mark.parametrize("card", catalog.cards(), ids=lambda card: card.name)
-def test_every_model_is_in_the_table_with_its_facts(card: catalog.ModelCard) -> None:
+@pytest.mark.parametrize("card", cards.cards(), ids=lambda card: card.name)
+def test_every_model_is_in_the_table_with_its_facts(card: cards.ModelCard) -> None:
     text = (DOCS / "models.md").read_text(encoding="utf-8")
     [row] = re.findall(rf"^\| `{re.escape(card.name)}` \|(.+)\|$", text, re.MULTILINE)
     weights, licence, download, *threshold = (cell.strip() for cell in row.split("|"))
@@ -323,8 +323,7 @@ def test_the_readme_says_what_each_preset_needs() -> None:
         models = [pipeline.stages[0].model, *extractors, pipeline.encoder]
         cells = [cell.strip() for cell in row.split("|")]
         assert [cell for cell in cells[:3] if cell != "none"] == [f"`{model}`" for model in models]
-        cards = [card for card in catalog.cards() if card.name in models]
-        size = sum(card.download_size for card in cards)
+        size = sum(card.download_size for card in cards.cards() if card.name in models)
         assert cells[3] == (size_in_words(size) if size else "nothing")
         labels = ["match_vocabulary", "merge_tags", "filter_tags", "assemble_prompt"]
         tagging = ["caption_images", "extract_keyphrases", *labels]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from autotag import options, registry
-from autotag.album_rules import AlbumRules
+from autotag.albums.rules import AlbumRules
 from autotag.errors import ConfigError
-from autotag.pipeline import Pipeline
+from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.records import Result, Tag
 from autotag.stages import CaptionImages, ExtractKeyphrases, MatchVocabulary

@@ -101,7 +101,7 @@ def test_a_pipeline_takes_the_models_by_name_and_each_stage_says_what_it_did(ins
     program = f"""
 import json
 import autotag
-from autotag.config import from_config, to_config
+from autotag.pipeline.presets import from_config, to_config
 with autotag.load({str(PRESET)!r}) as pipeline:
     result = pipeline({str(EXAMPLES / "rocket.jpg")!r})
 again = to_config(from_config(to_config(pipeline)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from autotag.cli.inputs import given
 from autotag.cli.options import (
     SOME_FAILED,
     adopt_option,
@@ -23,7 +22,7 @@ from autotag.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.batch import WriterChoice
+    from autotag.albums import WriterChoice
 
 INTERRUPTED = 130
 
@@ -115,8 +114,8 @@ def album(
     done and did not change is not done again; an interrupted run goes on where it stopped. `autotag undo`
     takes everything back.
     """
-    from autotag.album_rules import AlbumRules
-    from autotag.batch import tag_folder
+    from autotag.albums import tag_folder
+    from autotag.albums.rules import AlbumRules
     from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
@@ -137,7 +136,7 @@ def album(
     with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         with stoppable() as stop, listener.counting(), bookkeeping():
             summary = tag_folder(
-                given(sources),
+                list(given(sources)),
                 pipeline=pipeline,
                 writers=choices,
                 rules=album_rules,
@@ -168,11 +167,11 @@ def writer_choices(
     named: Sequence[str], settings: Sequence[str], *, embed: bool
 ) -> list[str | WriterChoice | Any]:
     """Writers with their options, as the command line gives them."""
-    from autotag import config
-    from autotag.batch import WriterChoice
+    from autotag.albums import WriterChoice
     from autotag.errors import UnknownNameError
+    from autotag.pipeline import presets
 
-    options: dict[str, dict[str, Any]] = config.parse_overrides(settings)
+    options: dict[str, dict[str, Any]] = presets.parse_overrides(settings)
     files = dict(_name_and_file(one) for one in named)
     if embed:
         if "xmp" not in files:
@@ -189,16 +188,3 @@ def _name_and_file(text: str) -> tuple[str, Path | None]:
     if equals and not file:
         raise click.UsageError(f"--write {text}: after = comes a file.")
     return name, Path(file) if file else None
-
-
-def given(sources: Sequence[str]) -> list[str]:
-    """The sources, with those on stdin, one per line or separated by NUL, in the place of ``-``."""
-    found: list[str] = []
-    for source in sources:
-        if source == "-":
-            listed = sys.stdin.buffer.read()
-            lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
-            found += [os.fsdecode(line) for line in lines if line]
-        else:
-            found.append(source)
-    return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from autotag.batch import AlbumSummary, PhotoReport
+    from autotag.albums import AlbumSummary, PhotoReport
     from autotag.cli.progress import Reporter
 
 

@@ -11,7 +11,7 @@ from autotag.cli.options import SOME_FAILED, device_option, quiet_option, readin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
 
 
@@ -69,15 +69,15 @@ def analyze(
 
 def _analyzer(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
     """The ``rank_labels`` stages of a preset, or one of its own, with the preset's encoder."""
-    from autotag import config, stage_tables
+    from autotag.pipeline import presets, stage_tables
 
     given = {name: value for name, value in changes.items() if value is not None}
-    table = {**config.read_preset(preset), **given}
+    table = {**presets.read_preset(preset), **given}
     stages = [
         stage for stage in table.get("stages", ()) if stage_tables.stage_reference(stage) == "rank_labels"
     ]
     table["stages"] = stages or [{"stage": "rank_labels"}]
-    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+    return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
 
 
 def _json(result: Result) -> str:

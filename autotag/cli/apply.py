@@ -33,7 +33,7 @@ def apply(
     In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
     A photograph that changed since is left as it is and reported. No model is needed.
     """
-    from autotag.batch import apply_plan
+    from autotag.albums import apply_plan
     from autotag.cli.album import exit_code
     from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.progress import Reporter

@@ -79,11 +79,11 @@ def calibrate(
     it, which belong to its encoder; they are used where you name it: autotag tag --preset calibrated.toml.
     """
     from autotag.cli.progress import Reporter
-    from autotag.config import preset_text
     from autotag.errors import ConfigError
     from autotag.evaluation.calibration import calibrate as fit
     from autotag.evaluation.datasets import read_dataset
-    from autotag.toml_files import toml_text
+    from autotag.files.toml_text import toml_text
+    from autotag.pipeline.presets import preset_text
     from autotag.writers.one_line import one_line
     from autotag.writers.output_file import open_output
 
@@ -115,10 +115,10 @@ def calibrate(
 
 def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """The preset with what the options change."""
-    from autotag import config
+    from autotag.pipeline import presets
 
     changed = {"encoder": _lasting(encoder)} if encoder else {}
-    return config.overridden({**config.read_preset(preset), **changed}, config.parse_overrides(settings))
+    return presets.overridden({**presets.read_preset(preset), **changed}, presets.parse_overrides(settings))
 
 
 def _without_header(text: str) -> str:
@@ -131,7 +131,7 @@ def _without_header(text: str) -> str:
 
 def _lasting(encoder: str) -> str:
     """An encoder's name; a folder's from the root, so that the written preset finds it from anywhere."""
-    from autotag.models.catalog import find_card
+    from autotag.models.cards import find_card
 
     folder = Path(encoder).expanduser()
     return str(folder.resolve()) if find_card(encoder, "encoder") is None and folder.is_dir() else encoder

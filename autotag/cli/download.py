@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.models.hub import size_in_words
+from autotag.models.loading.hub import size_in_words
 
 if TYPE_CHECKING:
-    from autotag.models.catalog import ModelAddress
+    from autotag.models.names import ModelAddress
 
 
 @click.command(
@@ -22,7 +22,7 @@ def download(names: tuple[str, ...]) -> None:
     PRESET is the name of a preset or a TOML file, MODEL a name that `autotag models` lists. Progress
     goes to stderr.
     """
-    from autotag import inventory
+    from autotag.pipeline import inventory
     from autotag.writers.one_line import one_line
 
     addresses = [address for name in names for address in inventory.find_models(name)]
@@ -32,7 +32,7 @@ def download(names: tuple[str, ...]) -> None:
 
 def _downloaded(address: ModelAddress) -> str:
     """Sees to it that a model is on this machine, and says what was to be done."""
-    from autotag import inventory
+    from autotag.pipeline import inventory
     from autotag.writers.one_line import one_line
 
     bundled = address.card is not None and address.card.bundled

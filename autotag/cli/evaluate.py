@@ -105,8 +105,8 @@ def evaluate(
     from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.evaluate import evaluate as judge
     from autotag.evaluation.model_runs import check_fits, pipelines_of
-    from autotag.evaluation.report import write_report
-    from autotag.evaluation.report_text import figure_rows, verdicts
+    from autotag.evaluation.report.report import write_report
+    from autotag.evaluation.report.text import figure_rows, verdicts
     from autotag.writers.one_line import one_line
 
     reporter = Reporter(quiet=quiet)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from autotag.cli.tables import terminal_width
-from autotag.models.hub import size_in_words
+from autotag.models.loading.hub import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.inventory import ModelEntry, PresetEntry
+    from autotag.pipeline.inventory import ModelEntry, PresetEntry
 
 BUNDLED_LICENCE = (
     "The weights of blip-mini and clip-mini were trained on data for research use only. The licence of "
@@ -35,7 +35,7 @@ BUNDLED_LICENCE = (
 )
 def models(format_name: Literal["table", "json"]) -> None:
     """List presets and models: size, licence, on this machine or not."""
-    from autotag import inventory
+    from autotag.pipeline import inventory
 
     presets = inventory.preset_entries()
     entries = inventory.model_entries(presets)

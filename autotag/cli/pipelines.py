@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.inputs import find
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from autotag.cli.progress import Reporter
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
 
 
@@ -25,19 +27,17 @@ def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[s
     Raises:
         ConfigError: an option is wrong.
     """
-    from autotag import config
+    from autotag.pipeline import presets
 
     changed = {name: value for name, value in changes.items() if value is not None}
-    table = {**config.read_preset(preset), **changed}
-    return config.from_config(config.overridden(table, config.parse_overrides(settings)))
+    table = {**presets.read_preset(preset), **changed}
+    return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
 
 
 def write_lines(
     pipeline: Pipeline, paths: Sequence[str], reporter: Reporter, line: Callable[[Result], str]
 ) -> int:
     """Writes what ``line`` says about each image to stdout, and answers how many images failed."""
-    from autotag.cli.tag import find
-
     images = find(paths, allow_urls=pipeline.allow_urls)
     with reporter.loading():
         pipeline.load()

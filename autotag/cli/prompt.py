@@ -12,7 +12,7 @@ from autotag.cli.options import SOME_FAILED, device_option, quiet_option, readin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
 
 MODES = ("best", "fast", "classic", "negative", "caption", "plain")

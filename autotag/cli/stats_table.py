@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autotag.writers.text_table import text_table
 
 if TYPE_CHECKING:
-    from autotag.stream_stats import StageStats, StreamStats
+    from autotag.pipeline.stats import StageStats, StreamStats
 
 _HEADINGS = ("part", "thread", "images", "seconds", "per second", "batch", "waiting")
 

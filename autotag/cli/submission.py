@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import EvaluationSet
     from autotag.evaluation.model_runs import ModelRun, TextField
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
 
 
 @click.command(
@@ -82,8 +82,8 @@ def submission(
     or the weighted mean of the embeddings of what several models wrote, of length 1, as float32 with nine
     significant digits. It is read back and compared before this command says so.
     """
+    from autotag.cli.inputs import find
     from autotag.cli.progress import Reporter
-    from autotag.cli.tag import find
     from autotag.evaluation.datasets import EvaluationSet, Example
     from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.model_runs import check_text, pipelines_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.inputs import find
 from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from autotag.cli.progress import Reporter
-    from autotag.pipeline import Pipeline
+    from autotag.distributed.shards import ShardWriter
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Writer
-    from autotag.sharding import ShardWriter
 
     Image = str | Path
 
@@ -195,7 +195,7 @@ def _check_shard(
 
 
 def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[str]) -> ShardWriter:
-    from autotag.sharding import Shard, ShardWriter
+    from autotag.distributed.shards import Shard, ShardWriter
 
     return ShardWriter(folder, Shard.parse(shard), config=pipeline.to_config(), paths=paths)
 
@@ -220,61 +220,10 @@ def _complete(
     return _write(pipeline, missing, writer, reporter)
 
 
-def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
-    """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
-
-    Args:
-        paths: files, folders, URLs and ``-``.
-        allow_urls: whether URLs are allowed.
-        follow_symlinks: whether to enter folders that links in folders lead to.
-
-    Raises:
-        UsageError: a URL, and URLs are not allowed.
-        ImageReadError: none of the paths can be looked at.
-        ConfigError: there is no image.
-    """
-    from autotag.errors import ConfigError, ImageReadError
-    from autotag.images import find_images, is_url
-
-    images: list[Image] = []
-    refusals: list[ImageReadError] = []
-    for path in _given(paths):
-        if is_url(path):
-            images.append(_allowed(path, allow_urls=allow_urls))
-            continue
-        try:
-            images.extend(find_images(path, follow_symlinks=follow_symlinks))
-        except ImageReadError as error:
-            images.append(Path(path))
-            refusals.append(error)
-    if refusals and len(refusals) == len(images):
-        raise refusals[0]
-    if not images:
-        raise ConfigError(f"no image found in {', '.join(paths)}.")
-    return images
-
-
-def _given(paths: Sequence[str]) -> Iterator[str]:
-    """The paths, with those on stdin in the place of ``-``."""
-    for path in paths:
-        if path == "-":
-            listed = sys.stdin.buffer.read()
-            lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
-            yield from (os.fsdecode(line) for line in lines if line)
-        else:
-            yield path
-
-
-def _allowed(url: str, *, allow_urls: bool) -> str:
-    if not allow_urls and not url.lower().startswith("data:"):
-        raise click.UsageError(f"{url!r} is a URL; they are fetched only with --allow-urls.")
-    return url
-
-
 def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
     """Refuse, before the models are loaded, an output that cannot be or that would destroy a file."""
     from autotag.errors import ConfigError
-    from autotag.images import IMAGE_SUFFIXES
+    from autotag.images.reading import IMAGE_SUFFIXES
     from autotag.writers.output_file import check_replaceable
 
     if output.is_dir():

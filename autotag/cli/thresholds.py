@@ -12,7 +12,7 @@ from autotag.cli.options import device_option, reading_options, set_option
 from autotag.cli.tables import echo_table
 
 if TYPE_CHECKING:
-    from autotag.batch.thresholds import Cut, Thresholds
+    from autotag.albums.thresholds import Cut, Thresholds
 
 _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "the lowest that stay")
 
@@ -62,8 +62,8 @@ def thresholds(
 
     A preset's filter_tags is let through every tag first, unless --set says otherwise. Nothing is written.
     """
-    from autotag.batch.thresholds import try_thresholds
-    from autotag.cli.album import given
+    from autotag.albums.thresholds import try_thresholds
+    from autotag.cli.inputs import given
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
     from autotag.writers.json_text import plain_json
@@ -76,7 +76,7 @@ def thresholds(
         reporter.passing_on_warnings(),
     ):
         found = try_thresholds(
-            given(sources),
+            list(given(sources)),
             pipeline=pipeline,
             sample=sample,
             thresholds=thresholds,
@@ -91,13 +91,13 @@ def thresholds(
 
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
     """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
-    from autotag import config
-    from autotag.scores import LOWEST, score_for
+    from autotag.pipeline import presets
+    from autotag.relevance.scores import LOWEST, score_for
 
-    changes = config.parse_overrides(settings).get("filter_tags", {})
+    changes = presets.parse_overrides(settings).get("filter_tags", {})
     filters = [
         {**stage, **changes}
-        for stage in config.read_preset(preset).get("stages", [])
+        for stage in presets.read_preset(preset).get("stages", [])
         if isinstance(stage, dict) and stage.get("stage") == "filter_tags"
     ]
     if not filters or "threshold" in changes:

@@ -48,7 +48,7 @@ def undo(
     killed, too. What cannot be taken back now, such as files on a disk that is away, is listed, and left for
     the next undo.
     """
-    from autotag.batch import undo_album
+    from autotag.albums import undo_album
     from autotag.cli.album_progress import bookkeeping
     from autotag.cli.progress import Reporter
     from autotag.writers.one_line import one_line

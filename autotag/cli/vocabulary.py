@@ -13,8 +13,8 @@ from autotag.cli.options import overwrite_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.mining import PhraseCount
-    from autotag.vocabulary import Vocabulary
+    from autotag.vocabularies.mining import PhraseCount
+    from autotag.vocabularies.vocabulary import Vocabulary
 
 
 @click.group()
@@ -25,7 +25,7 @@ def vocabulary() -> None:
 @vocabulary.command("list")
 def list_bundled() -> None:
     """Name the bundled lists and say how many labels each holds."""
-    from autotag.vocabulary import BUNDLED, Vocabulary
+    from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
     for name in BUNDLED:
         click.echo(f"{name:<12}{len(Vocabulary.bundled(name)):>7,}")
@@ -92,7 +92,7 @@ def build(
     --ar 16:9 and URLs are taken off. Phrases that as many prompts hold stand in the order of the alphabet.
     """
     from autotag.errors import ConfigError
-    from autotag.mining import mine_phrases, read_prompts
+    from autotag.vocabularies.mining import mine_phrases, read_prompts
 
     found = read_prompts(prompts, column=column)
     phrases = mine_phrases(found, least_count=least_count, most=most, subjects=not no_subjects)
@@ -107,7 +107,7 @@ def build(
 
 def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Vocabulary:
     from autotag.errors import ConfigError, UnknownNameError
-    from autotag.vocabulary import BUNDLED, Vocabulary
+    from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
     bundled = next((name for name in BUNDLED if name == source), None)
     if bundled is not None:

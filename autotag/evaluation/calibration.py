@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag import config, stage_tables
 from autotag.errors import ConfigError
-from autotag.evaluation.caption_words import content_words, is_said
-from autotag.evaluation.measures import Interval, Measure, bootstrap_interval, mean_measure, sum_measure
-from autotag.evaluation.tag_metrics import f1, precision, recall
-from autotag.pipeline import DEFAULT_ENCODER
-from autotag.scores import LOWEST, score_for
+from autotag.evaluation.metrics.caption_words import content_words, is_said
+from autotag.evaluation.metrics.measures import (
+    Interval,
+    Measure,
+    bootstrap_interval,
+    mean_measure,
+    sum_measure,
+)
+from autotag.evaluation.metrics.tag_metrics import f1, precision, recall
+from autotag.pipeline import presets, stage_tables
+from autotag.pipeline.pipeline import DEFAULT_ENCODER
+from autotag.relevance.scores import LOWEST, score_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from autotag.evaluation.datasets import EvaluationSet, Example
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
-    from autotag.scores import Score
+    from autotag.relevance.scores import Score
 
 FEWEST_TAGS = 20
 """A cut that keeps fewer tags than this says nothing of its precision."""
@@ -76,7 +82,7 @@ class Calibration:
         failed: images that could not be read or tagged, and are in neither.
         figures: ``"f1"``, ``"precision"`` and ``"recall"`` (of the right tags among those proposed), summed
             over images, and ``"tags_per_image"``.
-        config: the pipeline with this cut, as ``autotag.config`` has it.
+        config: the pipeline with this cut, as ``autotag.pipeline.presets`` has it.
     """
 
     score: Score
@@ -107,7 +113,7 @@ def calibrate(
 
     Args:
         dataset: see ``read_dataset``; at least two images.
-        table: a config, as ``autotag.config.read_preset`` gives it, with one stage ``filter_tags``.
+        table: a config, as ``autotag.pipeline.presets.read_preset`` gives it, with one stage ``filter_tags``.
         score: what to cut; None for what the config's stage has.
         wanted_precision: the cut that keeps most tags while at least this share of them is right; None for
             the cut with the highest F1.
@@ -128,15 +134,15 @@ def calibrate(
     name, stage = _filter_of(table)
     wanted: Score = score or score_for(stage.score, stage.threshold, {})
     opened = {name: {"score": wanted, "threshold": LOWEST[wanted], "top_k": None}}
-    proposing = _proposing(dataset, config.overridden(dict(table), opened))
-    with config.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:
+    proposing = _proposing(dataset, presets.overridden(dict(table), opened))
+    with presets.from_config({**proposing, **({"device": device} if device else {})}) as pipeline:
         results = _results(pipeline, dataset, on_image)
     encoder = str(stage.encoder or table.get("encoder", DEFAULT_ENCODER))
     done = _proposals(dataset, results)
     fitting, judging = _halves(done, dataset, seed)
     threshold = fit_cut(fitting, top_k=stage.top_k, wanted_precision=wanted_precision)
     figures = held_out(judging, threshold, top_k=stage.top_k, seed=seed)
-    fitted = config.overridden(dict(table), {name: {"score": wanted, "threshold": threshold}})
+    fitted = presets.overridden(dict(table), {name: {"score": wanted, "threshold": threshold}})
     return Calibration(
         wanted, threshold, encoder, len(fitting), len(judging), len(results) - len(done), figures, fitted
     )

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.errors import ConfigError
-from autotag.images import IMAGE_SUFFIXES, find_images
+from autotag.images.reading import IMAGE_SUFFIXES, find_images
 
 if TYPE_CHECKING:
     from pathlib import Path

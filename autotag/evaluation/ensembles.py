@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.errors import ConfigError
-from autotag.evaluation.text_similarity import unit_rows
+from autotag.evaluation.metrics.text_similarity import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

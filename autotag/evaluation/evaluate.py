@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.errors import ConfigError, ImageReadError
-from autotag.evaluation.bleu import bleu_4, bleu_rows
-from autotag.evaluation.captions import CiderD
-from autotag.evaluation.clip_scores import CLIP_PREFIX, clip_score, ref_clip_score
 from autotag.evaluation.ensembles import mean_embedding, shares_of
-from autotag.evaluation.measures import (
+from autotag.evaluation.metrics.bleu import bleu_4, bleu_rows
+from autotag.evaluation.metrics.cider import CiderD
+from autotag.evaluation.metrics.clip_scores import CLIP_PREFIX, clip_score, ref_clip_score
+from autotag.evaluation.metrics.measures import (
     Interval,
     Measure,
     bootstrap_interval,
@@ -24,12 +24,12 @@ from autotag.evaluation.measures import (
     paired_test,
     sum_measure,
 )
+from autotag.evaluation.metrics.retrieval import found_at, partner_ranks
+from autotag.evaluation.metrics.rouge import rouge_l
+from autotag.evaluation.metrics.tag_metrics import count_rows, f1, mean_average_precision, precision, recall
+from autotag.evaluation.metrics.text_similarity import best_matches, unit_rows
 from autotag.evaluation.model_runs import ModelRun, TextField, check_fits, run_model, run_of_ensemble
-from autotag.evaluation.retrieval import found_at, partner_ranks
-from autotag.evaluation.rouge import rouge_l
-from autotag.evaluation.tag_metrics import count_rows, f1, mean_average_precision, precision, recall
-from autotag.evaluation.text_similarity import best_matches, unit_rows
-from autotag.images import read_image
+from autotag.images.reading import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from autotag.evaluation.datasets import EvaluationSet
     from autotag.evaluation.sentence_encoder import SentenceEncoder
-    from autotag.pipeline import Pipeline
+    from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import ImageTextEncoder
 
 DECIDING = ("similarity", "cider_d", "rouge_l", "f1_macro")

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import config, registry
+from autotag import registry
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.models import catalog
-from autotag.pipeline import Pipeline
+from autotag.models import cards
+from autotag.pipeline import presets
+from autotag.pipeline.pipeline import Pipeline
 from autotag.stages import CaptionImages
 
 if TYPE_CHECKING:
@@ -184,13 +185,13 @@ def _provides(pipeline: Pipeline, field_name: str) -> bool:
 
 
 def _pipeline(name: str, changes: Mapping[str, Any]) -> Pipeline:
-    if name in config.preset_names() or name.endswith(".toml"):
-        return config.from_config({**config.read_preset(name), **changes})
+    if name in presets.preset_names() or name.endswith(".toml"):
+        return presets.from_config({**presets.read_preset(name), **changes})
     try:
         captioner = CaptionImages(name)
     except UnknownNameError as error:
-        cards = [card.name for card in catalog.cards() if card.kind == "captioner"]
-        known = (*config.preset_names(), *cards, *registry.names("captioner"))
+        captioners = [card.name for card in cards.cards() if card.kind == "captioner"]
+        known = (*presets.preset_names(), *captioners, *registry.names("captioner"))
         raise UnknownNameError("preset or captioner", name, known) from error
     return Pipeline([captioner], encoder=None, **changes)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.models.catalog import check_model
+from autotag.models.names import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,11 +3,11 @@
 ``plan_tags`` says what would change, ``apply_change`` does it, ``undo_change`` takes it back.
 """
 
+from autotag.files.replacing import FileState, SystemCalls, remove_file, replace_file, state_of
 from autotag.metadata.changes import FileChange, MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
-from autotag.metadata.safe_files import FileState, SystemCalls, remove_file, replace_file, state_of
 from autotag.metadata.sidecars import SidecarNaming, sidecars_of
 from autotag.metadata.xmp import (
     KEYWORD_FIELDS,

@@ -14,8 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.bounded_files import is_file
 from autotag.errors import FileChangedError, MetadataError
+from autotag.files.bounded_files import is_file
+from autotag.files.replacing import (
+    SYSTEM,
+    FileState,
+    SystemCalls,
+    objection_to_writing,
+    read_with_state,
+    remove_file,
+    replace_file,
+    sha256,
+    state_of,
+)
 from autotag.metadata.deltas import (
     Delta,
     delta_between,
@@ -28,17 +39,6 @@ from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import Iptc
 from autotag.metadata.keywords import Keywords, fold
-from autotag.metadata.safe_files import (
-    SYSTEM,
-    FileState,
-    SystemCalls,
-    objection_to_writing,
-    read_with_state,
-    remove_file,
-    replace_file,
-    sha256,
-    state_of,
-)
 from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
 from autotag.metadata.xmp import (

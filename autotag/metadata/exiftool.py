@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from autotag.errors import ImageReadError
-from autotag.images import read_image
+from autotag.files.replacing import sha256
+from autotag.images.reading import read_image
 from autotag.metadata import exiftool_keeper
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import LONGEST_KEYWORD
 from autotag.metadata.kinds import FileKind, kind_of
-from autotag.metadata.safe_files import sha256
 from autotag.metadata.xml_nodes import parse
 
 if TYPE_CHECKING:

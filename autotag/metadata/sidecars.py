@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from autotag.errors import MetadataError
+from autotag.images.raw_files import RAW_SUFFIXES
 from autotag.metadata.budget import MOST_BYTES
 from autotag.metadata.xmp import read_packet
-from autotag.raw_files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

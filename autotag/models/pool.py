@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotag import registry
 from autotag.errors import ConfigError
-from autotag.fast_paths import check_plain
-from autotag.models.catalog import ModelAddress, check_model, parse_name
-from autotag.models.device import check_placement, choose_device, choose_dtype
+from autotag.models.fast.fast_paths import check_plain
+from autotag.models.loading.device import check_placement, choose_device, choose_dtype
+from autotag.models.names import ModelAddress, check_model, parse_name
 from autotag.protocols import ViewsImages
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ModelPool:
         encoder: what ``encoder(None)`` lends; None when the pipeline has none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        plain: fast paths that are switched off, see ``autotag.fast_paths``.
+        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
 
     Raises:
         ConfigError: the encoder, device, dtype or a fast path's name cannot be right.

@@ -1,4 +1,8 @@
-"""The stages that come with autotag, one per file."""
+"""The stages that come with autotag, one per file.
+
+They are named in presets and found by ``registry``; no stage imports another. They may import ``pipeline``,
+``prompts``, ``models`` and what is below.
+"""
 
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.caption_images import CaptionImages

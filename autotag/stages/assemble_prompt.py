@@ -6,16 +6,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from autotag.embeddings import image_vectors
-from autotag.models.catalog import check_model
+from autotag.checks import check_choice, check_count
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.prompt_phrases import (
-    PARTS,
-    PromptPhrases,
-    read_compat_phrases,
-    read_phrases,
-)
-from autotag.prompting import (
+from autotag.prompts.clip_interrogator_modes import compat_best, compat_classic, compat_fast, compat_negative
+from autotag.prompts.modes import (
     CLASSIC_FLAVORS,
     MOST_FLAVORS,
     Part,
@@ -30,14 +25,19 @@ from autotag.prompting import (
     plain_prompt,
     write_side_by_side,
 )
-from autotag.prompting_compat import compat_best, compat_classic, compat_fast, compat_negative
-from autotag.ranges import check_choice, check_count
-from autotag.vocabulary import Vocabulary  # noqa: TC001 - the same
+from autotag.prompts.ranked_phrases import (
+    PARTS,
+    PromptPhrases,
+    read_compat_phrases,
+    read_phrases,
+)
+from autotag.relevance.embeddings import image_vectors
+from autotag.vocabularies.vocabulary import Vocabulary  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.models.text_reader import TextReader
+    from autotag.models.fast.text_reader import TextReader
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
 
@@ -129,7 +129,7 @@ class AssemblePrompt:
         """Borrows the encoder and finds or embeds the phrases, in modes that compare."""
         if self.mode in _WITHOUT_ENCODER:
             return
-        from autotag.models.text_reader import say_what_is_cut, text_reader
+        from autotag.models.fast.text_reader import say_what_is_cut, text_reader
 
         self._encoder = models.encoder(self.encoder)
         self._reader = text_reader(self._encoder)
@@ -137,7 +137,7 @@ class AssemblePrompt:
             say_what_is_cut(phrases, self._encoder, f"{self.name}, {part}")
         self._phrases = PromptPhrases.embedded(self._read, self._encoder, compat=self.compat is not None)
         if self.mode in {"best", "negative"}:
-            from autotag.models.prompt_chain import prompt_scorer
+            from autotag.prompts.prefix_scorer import prompt_scorer
 
             self._scorer = prompt_scorer(self._encoder)
 

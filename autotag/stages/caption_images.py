@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
+from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
-from autotag.models.catalog import check_model, parse_name
+from autotag.models.names import check_model, parse_name
 from autotag.options import convert_options
 from autotag.protocols import CaptionOptions
-from autotag.ranges import check_count, check_number
-from autotag.sample_views import views_of
+from autotag.relevance.sample_views import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

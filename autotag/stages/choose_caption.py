@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.embeddings import TextVectors, image_vectors
-from autotag.models.catalog import check_model
-from autotag.models.text_reader import say_what_is_cut
+from autotag.checks import check_count
+from autotag.models.fast.text_reader import say_what_is_cut
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.ranges import check_count
-from autotag.templates import SLOT, check_template, filled
+from autotag.relevance.embeddings import TextVectors, image_vectors
+from autotag.vocabularies.templates import SLOT, check_template, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

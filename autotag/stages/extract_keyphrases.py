@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
-from autotag.models.catalog import check_model
+from autotag.language.phrases import check_options
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.phrases import check_options
 from autotag.protocols import KeyphraseOptions
-from autotag.ranges import check_count, check_number
 from autotag.records import Tag
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ExtractKeyphrases:
 
     Args:
         model: a keyphrase extractor's name or folder, or a ``KeyphraseExtractor``.
-        candidates: ``"phrases"`` proposes only real phrases (see ``autotag.phrases``); ``"ngrams"``
+        candidates: ``"phrases"`` proposes only real phrases (see ``autotag.language.phrases``); ``"ngrams"``
             proposes every n-gram left after stop words are removed, exactly as KeyBERT does.
         ngram_range: fewest and most words of a phrase, at least 1.
         top_n: keyphrases per caption, at least 1.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.background import Background
-from autotag.embeddings import TextVectors, image_vectors
+from autotag.checks import check_count
 from autotag.errors import ConfigError
-from autotag.models.catalog import check_model
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.ranges import check_count
-from autotag.scores import STANDARDISED_CUT, Score, check_cut, score_for
-from autotag.templates import PHOTO, check_template, filled
+from autotag.relevance.embeddings import TextVectors, image_vectors
+from autotag.relevance.scores import STANDARDISED_CUT, Score, check_cut, score_for
+from autotag.relevance.unrelated_labels import Background
+from autotag.vocabularies.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class FilterTags:
         threshold: the lowest score that is kept: a cosine from -1 to 1, a standardised one from -100 to 100.
             None for the score's default: of cosines the encoder's own, of standardised ones that of every
             encoder.
-        score: what is computed and cut, see ``autotag.scores``. None for ``"cosine"`` with a ``threshold``,
+        score: what is computed and cut, see ``relevance.scores``. None for ``"cosine"`` with a ``threshold``,
             and with an encoder that brings a default threshold for cosines only; else ``"standardised"``.
         top_k: tags per image at most, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from autotag.background import Background
-from autotag.embeddings import image_vectors
+from autotag.checks import check_count
 from autotag.errors import ConfigError, suggestion
-from autotag.label_matrix import VocabularyMatrix
-from autotag.models.catalog import check_model
-from autotag.models.text_reader import say_what_is_cut
+from autotag.models.fast.text_reader import say_what_is_cut
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.ranges import check_count
 from autotag.records import Tag
-from autotag.scores import Score, check_cut
-from autotag.templates import check_template, filled
-from autotag.vocabulary import Vocabulary, read_vocabulary
+from autotag.relevance.embeddings import image_vectors
+from autotag.relevance.label_matrix import VocabularyMatrix
+from autotag.relevance.scores import Score, check_cut
+from autotag.relevance.unrelated_labels import Background
+from autotag.vocabularies.templates import check_template, filled
+from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class MatchVocabulary:
         top_k: labels per image, at least 1.
         threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
             ``"cosine"`` is from -1 to 1 and belongs to one encoder.
-        score: what a label is scored by and ``threshold`` is compared with, see ``autotag.scores``.
+        score: what a label is scored by and ``threshold`` is compared with, see ``autotag.relevance.scores``.
         leave_out: labels that are not proposed, such as "animal", which says little beside "dog".
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
             "a photo of {}" unless it says otherwise.

@@ -7,10 +7,10 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from autotag.english import singular
 from autotag.errors import ConfigError
+from autotag.language.english import singular
 from autotag.options import convert_options
-from autotag.vocabulary import Vocabulary, read_vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

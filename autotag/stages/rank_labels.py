@@ -6,17 +6,17 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.embeddings import image_vectors
+from autotag.checks import check_count
 from autotag.errors import ConfigError
-from autotag.label_matrix import VocabularyMatrix
-from autotag.models.catalog import check_model
-from autotag.models.text_reader import say_what_is_cut
+from autotag.models.fast.text_reader import say_what_is_cut
+from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.prompting import top
-from autotag.ranges import check_count
+from autotag.prompts.modes import top
 from autotag.records import Tag
-from autotag.templates import SLOT, filled
-from autotag.vocabulary import Vocabulary, read_vocabulary
+from autotag.relevance.embeddings import image_vectors
+from autotag.relevance.label_matrix import VocabularyMatrix
+from autotag.vocabularies.templates import SLOT, filled
+from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from autotag import options, wiring
+from autotag import options
 from autotag.errors import ConfigError
+from autotag.pipeline import wiring
 from autotag.protocols import (
     Captioner,
     CaptionOptions,

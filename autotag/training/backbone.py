@@ -20,7 +20,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
-from autotag.models.folded_norms import fold_norms
+from autotag.models.fast.folded_norms import fold_norms
 from autotag.training.augmentation import normalized
 
 NAME = "tf_efficientnet_lite0"

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from autotag.errors import ConfigError
-from autotag.images import find_images, read_image
+from autotag.images.reading import find_images, read_image
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class HeadPlan:
     noise: float = 0.15
     class_weight: float = 4.0
     each_class_weight: float = 0.3
-    broader_weight: float = 0.05
+    broader_weight: float = 0.1
     caption_weight: float = 0.25
     seed: int = 3
 

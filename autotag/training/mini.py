@@ -28,11 +28,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor, PreTrainedTokenizerFast
 
-from autotag.background import background_labels
 from autotag.errors import ConfigError
-from autotag.models.hybrid_blip import HybridBlip
+from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
-from autotag.templates import PHOTO, filled
+from autotag.relevance.unrelated_labels import background_labels
 from autotag.training import backbone
 from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
 from autotag.training.blank import COLOUR_WORDS, blank_pictures
@@ -67,7 +66,8 @@ from autotag.training.sentence_encoder import distil_tokens, kept_tokens, train_
 from autotag.training.text_tower import TextPlan, TextTargets, TextTowerTrainer
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer, words_in
 from autotag.training.words import count_words
-from autotag.vocabulary import BUNDLED, Vocabulary
+from autotag.vocabularies.templates import PHOTO, filled
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 COMMON_TOKENS = 16_000
 SENTENCE_TOKENS = 20_000
@@ -240,15 +240,19 @@ def make_encoder(
     )
     trainer.run(on_step("encoder head"))
 
-    extra = sorted({*_nouns(), *_other_texts(things)} - set(names))
+    asked_for = sorted({*names, *_other_texts(things)})
+    nouns = sorted({*_nouns()} - set(asked_for))
     with torch.no_grad():
-        named = TextTargets(
-            [*names, *extra], text_map(torch.cat([vectors, _teacher_vectors(teacher, extra, work / "texts")]))
+        named, others = (
+            TextTargets(each, text_map(_teacher_vectors(teacher, each, work / "texts")))
+            for each in (asked_for, nouns)
         )
         sentences = TextTargets(flat, text_map(texts.captions.float()))
     tokenize = _padded(tokenizer)
     checkpoint = Checkpoint(work / "encoder-text.pt")
-    TextTowerTrainer(model, tokenize, named, sentences, plans.text, checkpoint).run(on_step("encoder text"))
+    TextTowerTrainer(model, tokenize, named, others, sentences, plans.text, checkpoint).run(
+        on_step("encoder text")
+    )
 
     asked = [filled(PHOTO, name) for name in names]
     final = HeadTexts(_tower_vectors(model, tokenize, asked), _tower_vectors(model, tokenize, flat).half())
@@ -408,7 +412,7 @@ def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) ->
 def _names(photos: Photos, things: Vocabulary, classes: ImageNetClasses) -> list[str]:
     """The names that the head learns by: of classes, broader terms, objects, scenes, words of captions."""
     words = count_words(photos.flickr.captions, least=LEAST_WORDS).words
-    of_classes = (name for names in classes.names for name in names)
+    of_classes = (name for names in _class_names(classes, things) for name in names)
     broader = (*_classes_below(classes, things), *_labels_below(photos.coco.labels, things))
     return sorted({*of_classes, *broader, *photos.coco.labels, *photos.scenes.labels, *words})
 
@@ -421,7 +425,7 @@ def _known_classes(
     return Classes(
         weight=classifier.weight.detach().clone(),
         bias=classifier.bias.detach().clone(),
-        names=[[row[name] for name in names] for names in classes.names],
+        names=[[row[name] for name in names] for names in _class_names(classes, things)],
         broader=torch.tensor([row[label] for label in below]),
         below=torch.tensor(
             [[float(number in numbers) for number in range(len(classes.names))] for numbers in below.values()]
@@ -431,13 +435,14 @@ def _known_classes(
 
 def _classes_below(classes: ImageNetClasses, things: Vocabulary) -> dict[str, set[int]]:
     """Broader terms -> the classes below, where they are so many that a photograph of the term shows one."""
-    below = _below(classes.names, things)
+    below = _below(_class_labels(classes, things), things)
     return {term: numbers for term, numbers in below.items() if len(numbers) >= _FEWEST_CLASSES}
 
 
 def _labels_below(labels: list[str], things: Vocabulary) -> dict[str, set[int]]:
     """Broader terms -> the objects below, where they are so many that without any the term is absent."""
-    below = _below([[label] for label in labels], things)
+    label_of = _label_of_name(things)
+    below = _below([{label_of[label]} if label in label_of else set() for label in labels], things)
     return {
         term: numbers
         for term, numbers in below.items()
@@ -445,18 +450,95 @@ def _labels_below(labels: list[str], things: Vocabulary) -> dict[str, set[int]]:
     }
 
 
-def _below(names: list[list[str]], things: Vocabulary) -> dict[str, set[int]]:
+def _below(labels: Sequence[set[str]], things: Vocabulary) -> dict[str, set[int]]:
     """Terms of the vocabulary -> the numbers of what is below; what says too little is left out."""
-    label_of = {name.casefold(): label for label in things for name in things.names(label)}
     below: dict[str, set[int]] = {}
-    for number, own in enumerate(names):
-        labels = {label_of[name.casefold()] for name in own if name.casefold() in label_of}
-        for term in {term for label in labels for term in things.ancestors(label)} - _SAY_LITTLE:
+    for number, own in enumerate(labels):
+        for term in {term for label in own for term in things.ancestors(label)} - _SAY_LITTLE:
             below.setdefault(term, set()).add(number)
     return dict(sorted(below.items()))
 
 
-_FEWEST_CLASSES = 5
+def _class_names(classes: ImageNetClasses, things: Vocabulary) -> list[list[str]]:
+    """Per class its first lemma, the others that name no other thing, and what else its labels are called."""
+    label_of = _label_of_name(things)
+    named = []
+    for (first, *others), labels in zip(classes.names, _class_labels(classes, things), strict=True):
+        own = [name for name in others if label_of.get(name.casefold()) in {None, *labels}]
+        called = [name for label in sorted(labels) for name in things.names(label)]
+        named.append(list(dict.fromkeys([first, *own, *called])))
+    return named
+
+
+def _class_labels(classes: ImageNetClasses, things: Vocabulary) -> list[set[str]]:
+    """Per class the labels of the vocabulary that it is."""
+    label_of = _label_of_name(things)
+    return [
+        {CLASS_LABELS[wnid]}
+        if wnid in CLASS_LABELS
+        else {label_of[name.casefold()] for name in names if name.casefold() in label_of}
+        for wnid, names in zip(classes.wnids, classes.names, strict=True)
+    ]
+
+
+def _label_of_name(things: Vocabulary) -> dict[str, str]:
+    return {name.casefold(): label for label in things for name in things.names(label)}
+
+
+CLASS_LABELS = {  # classes of ImageNet whose lemmas are missing in ``things``, or name something else there
+    "n01496331": "electric ray",
+    "n01514668": "rooster",
+    "n01608432": "red kite",
+    "n01729977": "green snake",
+    "n01797886": "ruffed grouse",
+    "n01872401": "echidna",
+    "n01984695": "spiny lobster",
+    "n02108089": "boxer dog",
+    "n02113186": "cardigan corgi",
+    "n02125311": "cougar",
+    "n02127052": "lynx",
+    "n02128925": "jaguar",
+    "n02231487": "stick insect",
+    "n02268443": "dragonfly",
+    "n02346627": "porcupine",
+    "n02445715": "skunk",
+    "n02509815": "red panda",
+    "n02704792": "amphibious vehicle",
+    "n02786058": "adhesive bandage",
+    "n02808440": "bathtub",
+    "n02892201": "plaque",
+    "n02894605": "breakwater",
+    "n02917067": "high-speed train",
+    "n02966193": "carousel",
+    "n03017168": "wind chime",
+    "n03065424": "coil",
+    "n03126707": "construction crane",
+    "n03133878": "slow cooker",
+    "n03188531": "diaper",
+    "n03457902": "greenhouse",
+    "n03461385": "grocery store",
+    "n03494278": "harmonica",
+    "n03584254": "mp3 player",
+    "n03594734": "jeans",
+    "n03594945": "off-road vehicle",
+    "n03777568": "classic car",
+    "n03791053": "motor scooter",
+    "n03793489": "computer mouse",
+    "n03825788": "baby bottle",
+    "n03832673": "laptop",
+    "n03840681": "ocarina",
+    "n03895866": "passenger car",
+    "n03947888": "pirate ship",
+    "n03954731": "hand plane",
+    "n03976467": "instant camera",
+    "n03991062": "flowerpot",
+    "n04116512": "eraser",
+    "n04548362": "wallet",
+    "n04550184": "wardrobe",
+    "n07615774": "ice lolly",
+    "n13133613": "ear of corn",
+}
+_FEWEST_CLASSES = 3
 _FEWEST_OBJECTS = 3
 _SAY_LITTLE = {"object", "place", "activity", "event", "nature", "body"}
 

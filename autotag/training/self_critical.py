@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipForConditionalGeneration, DynamicCache, EncoderDecoderCache
 from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
-from autotag.evaluation.captions import CiderD
+from autotag.evaluation.metrics.cider import CiderD
 from autotag.training.captioner import (
     CaptionedInputs,
     caption_ids,

@@ -30,15 +30,17 @@ class TextPlan:
         weight_decay: of AdamW.
         texts_per_step: texts a step.
         names_share: share of them that are names, put into a template.
+        others_share: share of them that are other names, put into a template.
         similarity_weight: of the loss on similarities within the batch.
         seed: of every random choice.
     """
 
-    steps: int = 2600
+    steps: int = 3600
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     texts_per_step: int = 256
-    names_share: float = 0.75
+    names_share: float = 0.5
+    others_share: float = 0.25
     similarity_weight: float = 20.0
     seed: int = 4
 
@@ -63,7 +65,8 @@ class TextTowerTrainer:
     Args:
         model: an open_clip ``CLIP``; only its text side is trained.
         tokenize: texts -> (T, context) int64, padded; the highest id ends a text.
-        names: names of things. In whatever template a name stands, its vector is to be the same.
+        names: names that users ask for. In whatever template a name stands, its vector is to be the same.
+        others: names that are learned less often.
         sentences: other texts.
         plan: how to train.
         checkpoint: where to save on the way, and to go on from.
@@ -72,6 +75,7 @@ class TextTowerTrainer:
     model: open_clip.CLIP
     tokenize: Tokenize
     names: TextTargets
+    others: TextTargets
     sentences: TextTargets
     plan: TextPlan
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
@@ -100,16 +104,21 @@ class TextTowerTrainer:
         self.model.eval()
 
     def _batch(self, count: int, random: torch.Generator) -> tuple[list[str], Tensor]:
-        named = round(count * self.plan.names_share)
-        names = torch.randint(len(self.names.texts), (named,), generator=random).tolist()
-        sentences = torch.randint(len(self.sentences.texts), (count - named,), generator=random).tolist()
-        picks = torch.randint(len(TEMPLATES), (named,), generator=random).tolist()
-        texts = [
-            TEMPLATES[pick].format(self.names.texts[row]) for pick, row in zip(picks, names, strict=True)
+        named, others = round(count * self.plan.names_share), round(count * self.plan.others_share)
+        names, names_targets = _drawn(self.names, named, random)
+        other_names, other_targets = _drawn(self.others, others, random)
+        sentences, sentence_targets = _drawn(self.sentences, count - named - others, random)
+        picks = torch.randint(len(TEMPLATES), (named + others,), generator=random).tolist()
+        asked = [
+            TEMPLATES[pick].format(name) for pick, name in zip(picks, [*names, *other_names], strict=True)
         ]
-        texts += [self.sentences.texts[row] for row in sentences]
-        targets = torch.cat([self.names.vectors[names], self.sentences.vectors[sentences]]).float()
-        return texts, F.normalize(targets, dim=-1)
+        targets = torch.cat([names_targets, other_targets, sentence_targets])
+        return [*asked, *sentences], F.normalize(targets.float(), dim=-1)
+
+
+def _drawn(targets: TextTargets, count: int, random: torch.Generator) -> tuple[list[str], Tensor]:
+    rows = torch.randint(len(targets.texts), (count,), generator=random).tolist()
+    return [targets.texts[row] for row in rows], targets.vectors[rows]
 
 
 def text_side(model: open_clip.CLIP) -> nn.Module:

@@ -10,15 +10,14 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError, FileChangedError
-from autotag.file_changes import digest_of
-from autotag.metadata.safe_files import PartFile, numbered, state_of
-from autotag.user_cache import user_cache
+from autotag.files.replacing import PartFile, digest_of, numbered, state_of
+from autotag.files.user_folders import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from autotag.metadata.safe_files import FileState
+    from autotag.files.replacing import FileState
 
 _logger = logging.getLogger("autotag")
 

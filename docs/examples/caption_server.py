@@ -1,8 +1,8 @@
 """A server for autotag's remote captioner. Standard library only, and Python 3.7 is enough.
 
-It speaks the protocol of ``autotag/models/caption_protocol.py``: POST /caption with a JSON object that holds
-an image (PNG in base64) and options, answered by JSON with captions, or with an error. Give it any function
-that captions an image::
+It speaks the protocol of ``autotag/models/captioners/caption_options.py``: POST /caption with a JSON object
+that holds an image (PNG in base64) and options, answered by JSON with captions, or with an error. Give it any
+function that captions an image::
 
     serve(lambda image, options: [{"text": "a cat"}], model="mine")
 

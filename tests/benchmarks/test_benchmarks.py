@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from autotag.images import read_image
+from autotag.images.reading import read_image
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = ("coca", "decode", "import_time", "keyphrases", "operations", "pipeline", "scaling")

@@ -212,7 +212,7 @@ def test_a_state_of_another_album_is_refused_and_adopted(run, preset, photos, tm
 
 
 def test_what_somebody_wrote_during_a_run_is_said(run, preset, photos, monkeypatch):
-    from autotag.batch import outputs
+    from autotag.albums import outputs
 
     own = outputs.digest_of
 

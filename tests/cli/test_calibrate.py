@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag import config
+from autotag.pipeline import presets
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 TAGS = "image,tags\nastronaut,woman|astronaut\ncat,cat\ncoffee,coffee|cup\nrocket,rocket\n"
@@ -34,14 +34,14 @@ def test_the_written_preset_has_the_score_and_the_cut_and_says_where_they_are_fr
     assert f"# {line}" in output.read_text(encoding="utf-8").splitlines()
     assert "on 2 other images" in result.stdout
     assert "device" not in written
-    plain = config.read_preset("mini")
+    plain = presets.read_preset("mini")
     assert [stage["stage"] for stage in plain["stages"]] == list(stages)
     tagged = run("tag", EXAMPLES / "cat.jpg", "--preset", output, "-q")
     assert tagged.exit_code == 0, tagged.output
 
 
 def test_another_encoder_is_written_too_a_folder_from_the_root(run, tags, tmp_path, monkeypatch):
-    from autotag.models.catalog import BUNDLED
+    from autotag.models.cards import BUNDLED
 
     (tmp_path / "my-clip").symlink_to(BUNDLED / "clip-mini")
     monkeypatch.chdir(tmp_path)
@@ -64,7 +64,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(run, tags, tmp_path):
 
 def test_comments_of_the_preset_survive_and_former_figures_do_not(run, tags, tmp_path):
     mine, output = tmp_path / "mine.toml", tmp_path / "own.toml"
-    mine.write_text(f"# My album.\n{config.preset_text('mini')}# That is all.\n", encoding="utf-8")
+    mine.write_text(f"# My album.\n{presets.preset_text('mini')}# That is all.\n", encoding="utf-8")
     given = ("--images", EXAMPLES, "-q", "--overwrite", "--output", output)
     assert run("calibrate", tags, "--preset", mine, *given).exit_code == 0
     first = output.read_text(encoding="utf-8")

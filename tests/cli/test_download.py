@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autotag.models import catalog
+from autotag.models import cards
 
 PARTS = ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "modules.json")
 WEIGHTS = "open_clip_model.safetensors"
@@ -14,7 +14,7 @@ WEIGHTS = "open_clip_model.safetensors"
 def published(local_hub):
     """A hub that has every model of preset base, in name."""
     for name in ("blip-base", "minilm", "clip-vit-b-32"):
-        card = next(card for card in catalog.cards() if card.name == name)
+        card = next(card for card in cards.cards() if card.name == name)
         local_hub.files[card.hub_id] = dict.fromkeys((*PARTS, WEIGHTS), b"weights")
     return local_hub
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autotag.models import catalog
+from autotag.models import cards
 
 FACTS = {
     "name", "kind", "source", "revision", "licence", "origin", "size", "bundled", "remote", "present",
@@ -19,7 +19,7 @@ def listed(run, local_hub):
 
 
 def test_programs_get_every_model_with_its_facts(listed):
-    assert [row["name"] for row in listed["models"]] == [card.name for card in catalog.cards()]
+    assert [row["name"] for row in listed["models"]] == [card.name for card in cards.cards()]
     for row in listed["models"]:
         assert set(row) == FACTS
         assert row["licence"]

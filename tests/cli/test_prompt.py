@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autotag.cli.prompt import MODES, needed_for
-from autotag.config import from_config
+from autotag.pipeline.presets import from_config
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PRESET = """

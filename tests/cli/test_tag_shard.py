@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag.sharding import read_shards
+from autotag.distributed.shards import read_shards
 from autotag.testing import make_image
 from autotag.writers.parquet_writer import read_parquet
 

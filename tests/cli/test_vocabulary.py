@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotag.vocabulary import BUNDLED, Vocabulary
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from importlib.resources import files
 import pytest
 from open_clip.tokenizer import SimpleTokenizer
 
-from autotag.vocabulary import BUNDLED, Vocabulary
+from autotag.training.mini import CLASS_LABELS
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 FOLDER = files("autotag") / "data" / "vocabularies"
 LISTS = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith(".txt"))
@@ -42,20 +43,6 @@ COCO = {
     "scissors", "teddy bear", "hair drier", "toothbrush",
 }  # fmt: skip
 SCENES = {"buildings", "forest", "glacier", "mountain", "sea", "street"}
-CALLED_OTHERWISE = {  # classes of ImageNet whose own names are missing, or are names of something else
-    "n01514668": ("rooster", "its lemma 'cock' is crude"),
-    "n01608432": ("red kite", "'kite' is the toy"),
-    "n02108089": ("boxer dog", "'boxer' is the athlete"),
-    "n02786058": ("adhesive bandage", "its lemma is a brand"),
-    "n03126707": ("construction crane", "'crane' is the bird"),
-    "n03133878": ("slow cooker", "its lemma is a brand"),
-    "n03584254": ("mp3 player", "its lemma is a brand"),
-    "n03594945": ("off-road vehicle", "its lemmas are brands"),
-    "n03777568": ("classic car", "its lemma is a brand"),
-    "n03825788": ("baby bottle", "its lemma 'nipple' is the body part to most people"),
-    "n03976467": ("instant camera", "its lemmas are a brand"),
-    "n13133613": ("ear of corn", "'ear' is the body part"),
-}
 
 
 def labels() -> list[tuple[str, str]]:
@@ -162,8 +149,9 @@ def test_things_know_what_belongs_where():
 def test_every_class_of_imagenet_is_among_the_things():
     lemmas = {synset: {lemma.casefold() for lemma in own} for synset, own in imagenet().items()}
     assert len(lemmas) == 1000
-    assert [s for s in lemmas if s not in CALLED_OTHERWISE and not lemmas[s] & NAMES] == []
-    assert {label for label, _ in CALLED_OTHERWISE.values()} <= set(THINGS.labels)
+    assert [synset for synset in lemmas if synset not in CLASS_LABELS and not lemmas[synset] & NAMES] == []
+    assert set(CLASS_LABELS.values()) <= set(THINGS.labels)
+    assert set(CLASS_LABELS) <= set(lemmas)
 
 
 def test_the_objects_of_coco_and_six_scenes_are_among_the_things():

@@ -11,7 +11,7 @@ import json
 import random
 from pathlib import Path
 
-from autotag.evaluation.captions import caption_tokens
+from autotag.evaluation.metrics.cider import caption_tokens
 
 RECORD = Path(__file__).with_name("reference_scores.json")
 SETS = 500

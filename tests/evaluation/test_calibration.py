@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotag import config
 from autotag.errors import ConfigError
 from autotag.evaluation.calibration import Calibration, Proposals, calibrate, fit_cut, held_out
 from autotag.evaluation.datasets import EvaluationSet, Example
+from autotag.pipeline import presets
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 SEEN = {
@@ -123,7 +123,7 @@ def test_a_cut_is_fitted_to_one_half_and_judged_on_the_other(score):
 
 def test_the_config_keeps_what_the_cut_keeps():
     found = fitted(tagged(), score="standardised")
-    with config.from_config(found.config) as pipeline:
+    with presets.from_config(found.config) as pipeline:
         for image in EXAMPLES.glob("*.jpg"):
             assert all(tag.score >= found.threshold for tag in pipeline(image).tags)
 

@@ -13,7 +13,7 @@ from autotag.evaluation.ensembles import mean_embedding
 from autotag.evaluation.evaluate import Judges, evaluate
 from autotag.evaluation.model_runs import pipelines_of, run_model
 from autotag.evaluation.sentence_encoder import SentenceEncoder
-from autotag.function_stage import stage
+from autotag.pipeline.function_stage import stage
 from autotag.records import Caption, Tag
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeEncoder, make_image

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.evaluation.metrics.text_similarity import matched_similarity
 from autotag.evaluation.sentence_encoder import load_sentence_encoder
-from autotag.evaluation.text_similarity import matched_similarity
 
 
 def test_similar_texts_are_near(minilm) -> None:

@@ -143,7 +143,7 @@ def build(folder: Path) -> None:
 def plan(folder: Path) -> None:
     from autotag.errors import MetadataError
     from autotag.metadata import MachineTag, plan_tags
-    from autotag.pixel_digest import pixel_digest
+    from autotag.metadata.pixel_digest import pixel_digest
 
     def planned(path: Path, *, embed: bool) -> str:
         try:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from autotag.errors import MetadataError
+from autotag.images.orientation import exif_orientation
 from autotag.metadata.budget import MOST_BYTES, MOST_PARTS, Budget
 from autotag.metadata.changes import plan_tags
 from autotag.metadata.existing import read_existing
+from autotag.metadata.pixel_digest import pixel_digest
 from autotag.metadata.xmp import MachineTag, read_packet
-from autotag.orientation import exif_orientation
-from autotag.pixel_digest import pixel_digest
 
 BOMBS = Path(__file__).parent / "bombs.py"
 TAGS = [MachineTag("dog", 0.5)]

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from autotag.errors import FileChangedError, MetadataError
+from autotag.files.replacing import SystemCalls
 from autotag.metadata.changes import MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
-from autotag.metadata.safe_files import SystemCalls
 from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags
 
 TAGS = [MachineTag("dog", 0.5, "clip", "1", path=("Animal", "dog")), MachineTag("Straße", 0.4, "clip", "1")]

@@ -12,9 +12,9 @@ from PIL import Image
 from autotag.metadata.changes import apply_change, plan_tags, undo_change
 from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.kinds import kind_of
+from autotag.metadata.pixel_digest import pixel_digest
 from autotag.metadata.splicing import embedded_packet
 from autotag.metadata.xmp import MachineTag
-from autotag.pixel_digest import pixel_digest
 
 TAGS = [MachineTag("dog", 0.5)]
 BOX = struct.pack(">I4s", 60, b"jumb") + struct.pack(">I4s", 52, b"jumd") + b"c2pa" + bytes(44)

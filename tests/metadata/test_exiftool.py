@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from PIL import Image, ImageSequence
 
-from autotag.images import read_image
+from autotag.images.reading import read_image
 from autotag.metadata.changes import apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import autotag
-from autotag import fast_paths
+from autotag.models.fast import fast_paths
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, RankLabels
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import pytest
 from autotag.errors import ConfigError
 from autotag.stages import AssemblePrompt
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 SMALL = {
     "mediums": ("a photo", "a painting"),
@@ -155,7 +155,7 @@ def test_living_artists_can_be_left_out():
 
 
 def test_without_the_package_compat_says_how_to_get_its_lists(monkeypatch):
-    monkeypatch.setattr("autotag.clip_interrogator_lists.find_spec", lambda name: None)
+    monkeypatch.setattr("autotag.vocabularies.clip_interrogator_lists.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install clip-interrogator"):
         AssemblePrompt("fast", compat="clip-interrogator")
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotag import Pipeline, stage_tables
-from autotag.config import from_config, load, to_config
+from autotag import Pipeline
 from autotag.errors import ConfigError, StageError, UnknownNameError
 from autotag.models.pool import ModelPool
+from autotag.pipeline import stage_tables
+from autotag.pipeline.presets import from_config, load, to_config
 from autotag.protocols import CaptionOptions
 from autotag.records import Caption
 from autotag.stages import CaptionImages, ChooseCaption

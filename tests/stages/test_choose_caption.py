@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from autotag import Pipeline
-from autotag.config import from_config, to_config
 from autotag.errors import ConfigError, WiringError
+from autotag.pipeline.presets import from_config, to_config
 from autotag.records import Caption
 from autotag.stages import CaptionImages, ChooseCaption, FilterTags
 from autotag.testing import FakeCaptioner, FakeEncoder, FakeModels, check_stage, make_image, make_sample

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotag.background import background_labels
 from autotag.errors import ConfigError
 from autotag.records import Tag
-from autotag.scores import STANDARDISED_CUT
+from autotag.relevance.scores import STANDARDISED_CUT
+from autotag.relevance.unrelated_labels import background_labels
 from autotag.stages import FilterTags
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 

@@ -7,7 +7,7 @@ import pytest
 from autotag.errors import ConfigError
 from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 SIMILARITIES = {"sofa": 0.1, "couch": 0.8, "lamp": 0.5, "rug": 0.3}
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from autotag import Pipeline
-from autotag.config import from_config, to_config
 from autotag.errors import ConfigError
+from autotag.pipeline.presets import from_config, to_config
 from autotag.records import Tag
 from autotag.stages import FilterTags, MatchVocabulary, MergeTags
 from autotag.testing import FakeEncoder, check_stage, make_image, make_sample
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 
 def merged(tags, **rules) -> list[Tag]:

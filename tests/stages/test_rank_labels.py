@@ -5,7 +5,7 @@ import pytest
 from autotag.errors import ConfigError
 from autotag.stages import RankLabels
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 PLACES = Vocabulary({"beach": ["seaside"], "city": [], "forest": []}, name="places", template="{}")
 LIGHT = Vocabulary(["soft light", "hard light"], name="light")

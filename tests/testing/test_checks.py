@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autotag.errors import WiringError
-from autotag.function_stage import stage
+from autotag.pipeline.function_stage import stage
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.records import Caption, Detection, Result, Sample, Tag
 from autotag.testing import (

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.models.hybrid_blip import HybridBlip
+from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
 from autotag.training import backbone, mini
@@ -28,7 +28,7 @@ from autotag.training.progress import OnStep
 from autotag.training.self_critical import SelfCriticalPlan
 from autotag.training.text_tower import TextPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
-from autotag.vocabulary import Vocabulary
+from autotag.vocabularies.vocabulary import Vocabulary
 
 FEW_HEAD_STEPS = HeadPlan(steps=2, photos_per_step=4, synthetic_per_step=4)
 ENCODER_PLANS = mini.EncoderPlans(
@@ -286,3 +286,15 @@ def test_a_teacher_is_read_from_a_folder(minilm: Path) -> None:
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailableError, match="nowhere"):
         mini.read_teacher(str(tmp_path / "nowhere"))
+
+
+def test_a_class_has_no_name_of_another_thing() -> None:
+    classes, things = imagenet_classes(), Vocabulary.bundled("things")
+    names = dict(zip(classes.wnids, mini._class_names(classes, things), strict=True))
+    assert "painter" not in names["n02125311"]  # the cougar
+    assert "puma" in names["n02125311"]
+    assert "notebook computer" in names["n03832673"]
+    assert names["n03832673"][0] == "notebook"  # the first lemma stays: it is the class's own name
+    assert set(mini._below(mini._class_labels(classes, things), things)["person"]) == {
+        classes.wnids.index(wnid) for wnid in ("n09835506", "n10148035", "n10565667")
+    }

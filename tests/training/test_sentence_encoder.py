@@ -8,7 +8,7 @@ import torch
 from keybert import KeyBERT
 from sentence_transformers import SentenceTransformer
 
-from autotag.models.keybert_extractor import KeybertExtractor
+from autotag.models.extractors.keybert_extractor import KeybertExtractor
 from autotag.training.sentence_encoder import (
     distil_tokens,
     kept_tokens,

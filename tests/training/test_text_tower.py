@@ -28,8 +28,9 @@ def vectors(clip: Clip, texts: list[str]) -> torch.Tensor:
 
 def test_a_tower_learns_its_targets_in_every_template(clip: Clip) -> None:
     names, sentences = targets(TEXTS), targets(["a red ring on grey", "one blue square"])
+    others = targets(["green", "white ring"])
     losses: list[dict[str, float]] = []
-    TextTowerTrainer(*clip, names, sentences, PLAN).run(lambda step, each: losses.append(each))
+    TextTowerTrainer(*clip, names, others, sentences, PLAN).run(lambda step, each: losses.append(each))
     assert losses[-1]["own"] < 0.3 * losses[0]["own"]
     for template in (TEMPLATES[0], TEMPLATES[1], TEMPLATES[-1]):
         found = vectors(clip, [template.format(name) for name in TEXTS])
@@ -38,7 +39,7 @@ def test_a_tower_learns_its_targets_in_every_template(clip: Clip) -> None:
 
 def test_the_image_tower_stays_as_it_is(clip: Clip) -> None:
     before = {name: weight.clone() for name, weight in clip[0].visual.state_dict().items()}
-    TextTowerTrainer(*clip, targets(TEXTS), targets(["grey"]), replace(PLAN, steps=2)).run()
+    TextTowerTrainer(*clip, targets(TEXTS), targets(["red"]), targets(["grey"]), replace(PLAN, steps=2)).run()
     assert all(torch.equal(weight, before[name]) for name, weight in clip[0].visual.state_dict().items())
 
 
@@ -46,13 +47,15 @@ def test_a_tower_goes_on_from_its_checkpoint(clip: Clip, tmp_path: Path) -> None
     plan = replace(PLAN, steps=3)
     start = {name: weight.clone() for name, weight in clip[0].state_dict().items()}
     checkpoint = tmp_path / "text.pt"
-    TextTowerTrainer(*clip, targets(TEXTS), targets(["grey"]), plan, Checkpoint(checkpoint)).run()
+    TextTowerTrainer(
+        *clip, targets(TEXTS), targets(["red"]), targets(["grey"]), plan, Checkpoint(checkpoint)
+    ).run()
     expected = vectors(clip, TEXTS)
     clip[0].load_state_dict(start)
     steps: list[int] = []
-    TextTowerTrainer(*clip, targets(TEXTS), targets(["grey"]), plan, Checkpoint(checkpoint)).run(
-        lambda step, _: steps.append(step)
-    )
+    TextTowerTrainer(
+        *clip, targets(TEXTS), targets(["red"]), targets(["grey"]), plan, Checkpoint(checkpoint)
+    ).run(lambda step, _: steps.append(step))
     assert steps == []
     torch.testing.assert_close(vectors(clip, TEXTS), expected)
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import autotag
-from autotag.config import from_config, parse_overrides, to_config
-from autotag.function_stage import FunctionStage
+from autotag.pipeline.function_stage import FunctionStage
+from autotag.pipeline.presets import from_config, parse_overrides, to_config
 from autotag.protocols import (
     Captioner,
     Detector,

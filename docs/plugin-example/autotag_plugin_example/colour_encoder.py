@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autotag.phrases import words
+from autotag.language.phrases import words
 from autotag.protocols import ModelRequest
 from autotag_plugin_example.colours import NAMES, colour_shares
 

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import ClassVar
 
 from autotag.errors import ConfigError
-from autotag.models.catalog import check_model
+from autotag.models.names import check_model
 from autotag.protocols import Detector, Models
 from autotag.records import Detection, Sample
 

@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from autotag.english import function_words
 from autotag.errors import ConfigError
-from autotag.phrases import words
+from autotag.language.english import function_words
+from autotag.language.phrases import words
 from autotag.protocols import KeyphraseOptions, ModelRequest
 
 

@@ -1,0 +1,172 @@
+"""The writers of a run: those that write beside each photograph, and files of results of the whole album."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from autotag import options, registry
+from autotag.albums.state.ledger import fingerprint
+from autotag.albums.writers.rename_writer import RenameWriter
+from autotag.albums.writers.xmp_writer import XmpWriter
+from autotag.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from autotag.albums.sources import Album
+    from autotag.protocols import AlbumWriter, Writer
+
+_FILE_NAMES = {"jsonl": "metadata.jsonl", "table": "tags.txt"}
+_OPTIONS: dict[str, dict[str, Any]] = {"jsonl": {"text": "caption"}}  # so that it is a metadata.jsonl
+
+
+@dataclass(frozen=True)
+class WriterChoice:
+    """A writer by name.
+
+    Attributes:
+        name: registered under ``autotag.album_writers`` or ``autotag.writers``.
+        file: where a file of results goes; by default into the album. Other writers have none.
+        options: the writer's own.
+    """
+
+    name: str
+    file: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of results.
+
+    Attributes:
+        name: of its writer.
+        path: where it goes.
+        make: makes the writer, given the stream.
+        binary: whether the stream takes bytes.
+        options: the writer's own, as plain data.
+    """
+
+    name: str
+    path: Path
+    make: Callable[[Any], Writer]
+    binary: bool
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Writers:
+    """What a run writes with.
+
+    Attributes:
+        beside: name -> writer, in the order of writing; ``rename`` is last, for it moves what others made.
+        outputs: files of results.
+    """
+
+    beside: Mapping[str, AlbumWriter]
+    outputs: tuple[Output, ...]
+
+    def fingerprint(self, rules: Mapping[str, Any]) -> str:
+        """Changes when something else would be written beside a photograph.
+
+        Args:
+            rules: the album's rules as plain data.
+        """
+        return fingerprint(self.described(), rules) if self.beside else "nothing beside"
+
+    def described(self) -> dict[str, Any]:
+        """Options of each writer beside the photographs, as plain data."""
+        return {
+            name: options.written(writer, where=name) if is_dataclass(writer) else repr(type(writer))
+            for name, writer in self.beside.items()
+        }
+
+    def close(self) -> None:
+        """Ends what writers may have started."""
+        for writer in self.beside.values():
+            close = getattr(writer, "close", None)
+            if close is not None:
+                close()
+
+
+def make_writers(
+    choices: Sequence[str | WriterChoice | AlbumWriter], album: Album, *, model: str = ""
+) -> Writers:
+    """The writers that a user chose.
+
+    Args:
+        choices: names, names with options, or writers that write beside photographs.
+        album: where they write.
+        model: put down as what found the tags, by writers with an option of this name.
+
+    Raises:
+        UnknownNameError: no such writer or option.
+        ConfigError: none is chosen, one twice, or one that cannot write there.
+    """
+    beside: dict[str, AlbumWriter] = {}
+    outputs: list[Output] = []
+    for choice in choices:
+        if isinstance(choice, (str, WriterChoice)):
+            named = WriterChoice(choice) if isinstance(choice, str) else choice
+            made = _made(named, album, model)
+        else:
+            named, made = WriterChoice(type(choice).__name__), choice
+        if named.name in beside or any(named.name == output.name for output in outputs):
+            raise ConfigError(f"the writer {named.name!r} is chosen twice.")
+        if isinstance(made, Output):
+            outputs.append(made)
+        else:
+            beside[named.name] = made
+    _check(beside, outputs, album)
+    for writer in beside.values():
+        if isinstance(writer, RenameWriter):
+            writer.linked = album.linked()
+        if isinstance(writer, XmpWriter):
+            writer.root = album.root
+    return Writers(
+        dict(sorted(beside.items(), key=lambda item: isinstance(item[1], RenameWriter))), tuple(outputs)
+    )
+
+
+def _check(beside: Mapping[str, AlbumWriter], outputs: Sequence[Output], album: Album) -> None:
+    if not beside and not outputs:
+        raise ConfigError("choose at least one writer, such as xmp or jsonl.")
+    if beside and album.is_archive:
+        raise ConfigError(
+            f"{', '.join(beside)} cannot write into an archive; unpack it, or choose jsonl, csv or parquet."
+        )
+    paths = [output.path.resolve() for output in outputs]
+    if len(set(paths)) < len(paths):
+        raise ConfigError("two writers would write to the same file.")
+
+
+def _made(choice: WriterChoice, album: Album, model: str) -> AlbumWriter | Output:
+    name = choice.name
+    if name in registry.names("album_writer"):
+        if choice.file is not None:
+            raise ConfigError(f"the writer {name!r} writes beside each photograph and takes no file.")
+        kind = registry.resolve("album_writer", name)
+        given = options.checked(kind, choice.options, where=name)
+        if model and "model" in options.option_fields(kind):
+            given = {"model": model, **given}
+        writer: AlbumWriter = kind(**given)
+        return writer
+    if name not in registry.names("writer"):
+        raise UnknownNameError("writer", name, {*registry.names("album_writer"), *registry.names("writer")})
+    return _output(choice, album)
+
+
+def _output(choice: WriterChoice, album: Album) -> Output:
+    kind = registry.resolve("writer", choice.name)
+    if choice.options and not is_dataclass(kind):
+        raise ConfigError(f"the writer {choice.name!r} has no options.")
+    plain = {**_OPTIONS.get(choice.name, {}), **choice.options}
+    given = options.checked(kind, plain, where=choice.name) if plain else {}
+    default = "desc.csv" if plain.get("layout") == "image_prompt" else f"tags.{choice.name}"
+    path = choice.file or album.root / _FILE_NAMES.get(choice.name, default)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{choice.name}: there is no folder {str(path.parent)!r}.")
+    return Output(choice.name, path, partial(kind, **given), getattr(kind, "binary", False), plain)

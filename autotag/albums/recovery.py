@@ -1,0 +1,115 @@
+"""What a run does about an earlier one that was killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotag.albums.state.changes import OutputChange, RenameChange
+from autotag.albums.state.journal import LostStep
+from autotag.albums.writing import DAMAGED, reason_of
+from autotag.errors import AutotagError
+from autotag.files.replacing import clear_leftovers, digest_of, is_there
+from autotag.protocols import KnowsContents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from autotag.albums.state.journal import Journal
+    from autotag.albums.state.ledger import Ledger
+    from autotag.protocols import FileChange
+
+
+def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
+    """End the steps that a killed run left half done, and remove its hidden files.
+
+    Files that were about to get new names get them, if one of them has its own already: a photograph and its
+    sidecars stay together. Where that is impossible, they go back; where that is impossible too, undo tries
+    it again. Other steps are either done or not; writers look and do what is missing. Nothing here keeps a
+    run from going on.
+
+    Returns:
+        What the user should know, as whole sentences.
+    """
+    pending = journal.pending()
+    contents = contents_of(change for _, change in pending if not isinstance(change, LostStep))
+    for path in ledger.outputs():  # whose hidden files are begun before they are in the journal
+        contents.setdefault(path, set()).add(ledger.output_digest(path))
+    notes = [*journal.problems, *clear_leftovers(contents)]
+    never_taken: list[int] = []
+    for number, change in pending:
+        if isinstance(change, LostStep):
+            notes.append(f"a step of a run that was killed is skipped: {change.reason}.")
+        elif isinstance(change, RenameChange):
+            is_taken, said = _renamed(change, ledger, root)
+            notes += said
+            never_taken += [] if is_taken else [number]
+        elif isinstance(change, OutputChange) and _is_placed(change):
+            ledger.keep_output(change.path, change.after)
+    journal.failed(never_taken)
+    journal.done({number for number, _ in pending}.difference(never_taken))
+    return notes
+
+
+def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, list[str]]:
+    """Give files the rest of their new names, or their old ones back; whether undo has to look at them."""
+    try:
+        if is_away(change.paths[0].parent):
+            return True, []
+        if not change.has_begun():
+            return False, []
+        change.apply()
+    except (AutotagError, OSError, *DAMAGED) as error:
+        return _renamed_back(change, reason_of(error))
+    rename_in_ledger(ledger, root, *change.moves[0])
+    return True, []
+
+
+def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
+    photo = change.paths[0].name
+    try:
+        change.undo()
+    except (AutotagError, OSError, *DAMAGED) as error:
+        return True, [
+            f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
+        ]
+    return False, [f"{photo}: a run was killed while it was renamed; it keeps its name: {why}."]
+
+
+def _is_placed(change: OutputChange) -> bool:
+    try:
+        return digest_of(change.path) == change.after
+    except OSError:
+        return False
+
+
+def is_away(folder: Path) -> bool:
+    """Whether a folder of photographs is not there, or holds nothing, as when a disk is not mounted.
+
+    Raises:
+        OSError: that cannot be known.
+    """
+    if not is_there(folder):
+        return True
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
+    """The files of changes, each with the digests of what it was and is to be, as far as they are known."""
+    found: dict[Path, set[str]] = {}
+    for change in changes:
+        for path in change.paths:
+            found.setdefault(path, set())
+        if isinstance(change, KnowsContents):
+            for path, digests in change.digests.items():
+                found.setdefault(path, set()).update(digests)
+    return found
+
+
+def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:
+    """A photograph of the album has a new name."""
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in (old, new)]
+    if ledger.entry(names[0]) is not None:
+        ledger.rename(*names)

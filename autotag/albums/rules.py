@@ -1,0 +1,231 @@
+"""Rules for the tags of an album: words never wanted, other words instead, words besides, a hierarchy.
+
+One TOML file::
+
+    always = ["autotag"]
+    deny = ["picture", "*photo*"]
+    parent = "AI"
+    prefer_my_keywords = true
+    hierarchy = ["things", "pet|Bella"]
+
+    [replacements]
+    automobile = "car"
+
+    [synonyms]
+    dog = ["hound"]
+
+Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
+person's own spelling; the deny list; synonyms; what is always there, in front; the hierarchy, then a person's
+own tree, then that of things; the parent. A tag that comes twice keeps its best place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag import options
+from autotag.albums.writers.xmp_writer import TAG_PATHS
+from autotag.errors import ConfigError
+from autotag.files.toml_files import read_toml
+from autotag.language.english import singular
+from autotag.metadata.keywords import clean, fold
+from autotag.records import Tag
+from autotag.vocabularies.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from os import PathLike
+
+    from autotag.metadata.keywords import KeywordPath
+    from autotag.records import Result
+
+THINGS: Literal["things"] = "things"
+"""In a hierarchy: every label of the bundled vocabulary below its broader terms."""
+
+
+@dataclass(frozen=True)
+class AlbumRules:
+    """What is done to the tags of each photograph before anything is written.
+
+    Attributes:
+        deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
+        prefer_my_keywords: a tag that a person uses as a keyword anywhere in the album, but for case,
+            hyphens, spaces and plural, is spelt as the person spells it, and belongs to what it belongs to in
+            the person's tree.
+        hierarchy: what tags belong to, outermost first: ``"animal|dog"``. ``"things"``, alone or among them,
+            stands for the broader terms of the bundled vocabulary; a path of one's own and a person's tree
+            come before those.
+        replacements: tag -> the tag that is written instead.
+        synonyms: tag -> tags that are written besides, with its score.
+        always: tags that every photograph gets, before all others, such as a trigger word; their score is 1.
+        parent: what all other tags belong to, above hierarchy and tree: ``"AI"`` makes ``AI|animal|dog``.
+
+    Raises:
+        ConfigError: a rule says nothing, or contradicts another.
+    """
+
+    deny: tuple[str, ...] = ()
+    prefer_my_keywords: bool = False
+    hierarchy: tuple[str, ...] | Literal["things"] = ()
+    replacements: dict[str, str] = field(default_factory=dict)
+    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        options.convert_options(self, where="album rules")
+        for rule in ("always", "deny"):
+            if not all(map(clean, getattr(self, rule))):
+                raise ConfigError(f"album rules: {rule} holds an empty word.")
+        if self.parent is not None and not all(map(clean, self.parent.split("|"))):
+            raise ConfigError(
+                f"album rules: parent = {self.parent!r}; write it like 'AI' or 'found|by machine'."
+            )
+        for word, instead in self.replacements.items():
+            if not clean(word) or not clean(instead):
+                raise ConfigError(
+                    f"album rules: replacements.{word!r} = {instead!r} is empty; "
+                    "to drop a tag, put it into deny."
+                )
+        for path in self._own_paths():
+            if len(path.split("|")) < 2 or not all(map(clean, path.split("|"))):
+                raise ConfigError(
+                    f"album rules: hierarchy holds {path!r}; write it like 'animal|dog', or 'things'."
+                )
+        self._check_leaves()
+
+    def _check_leaves(self) -> None:
+        leaves: dict[str, str] = {}
+        for path in self._own_paths():
+            leaf = fold(path.rpartition("|")[2])
+            if leaf in leaves:
+                raise ConfigError(
+                    f"album rules: hierarchy puts one tag in two places: {leaves[leaf]!r} and {path!r}."
+                )
+            leaves[leaf] = path
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> AlbumRules:
+        """The rules in a TOML file.
+
+        Raises:
+            ConfigError: it cannot be read, is not TOML, or a rule is wrong; says which.
+            UnknownNameError: there is no such rule; the near miss is suggested.
+        """
+        table = read_toml(path, what="album rules")
+        return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, to tell rules apart by."""
+        return options.written(self, where="the album rules")
+
+    def applied(
+        self,
+        result: Result,
+        mine: Mapping[str, str] | None = None,
+        my_paths: Mapping[str, str] | None = None,
+    ) -> Result:
+        """The result with the tags that the rules leave, and what they belong to in its extras.
+
+        Args:
+            result: what the models found.
+            mine: from ``own_spellings``, for ``prefer_my_keywords``.
+            my_paths: from ``own_paths``, likewise.
+        """
+        if self == AlbumRules():
+            return result
+        always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in self.always]
+        tags = _each_once((*always, *self._tags(result.tags, mine or {})))
+        tree = (my_paths or {}) if self.prefer_my_keywords else {}
+        belongs = {tag.text: path for tag in tags if (path := self._path(tag.text, tree))}
+        extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
+        return replace(result, tags=tuple(tags), extras=extras)
+
+    def _tags(self, tags: Iterable[Tag], mine: Mapping[str, str]) -> Iterator[Tag]:
+        instead = {fold(word): clean(other) for word, other in self.replacements.items()}
+        besides = {fold(word): others for word, others in self.synonyms.items()}
+        for tag in tags:
+            text = instead.get(fold(tag.text), tag.text)
+            if self.prefer_my_keywords:
+                text = mine.get(loose(text), text)
+            for word in (text, *besides.get(fold(text), ())):
+                if not self._denies(word):
+                    yield tag if word == tag.text else replace(tag, text=word)
+
+    def _own_paths(self) -> tuple[str, ...]:
+        return () if self.hierarchy == THINGS else tuple(path for path in self.hierarchy if path != THINGS)
+
+    def _path(self, text: str, tree: Mapping[str, str]) -> str:
+        """Return a tag with what it belongs to, outermost first; empty for nothing."""
+        own = self._path_below_parent(text, tree)
+        if self.parent is None or "|" in text or fold(text) in map(fold, self.always):
+            return own
+        return "|".join((*map(clean, self.parent.split("|")), own or text))
+
+    def _path_below_parent(self, text: str, tree: Mapping[str, str]) -> str:
+        own = _paths(self._own_paths()).get(fold(text)) or tree.get(loose(text), "")
+        return own or (_path_of_things(text) if THINGS in self.hierarchy else "")
+
+    def _denies(self, word: str) -> bool:
+        return any(fnmatchcase(fold(word), fold(pattern)) for pattern in self.deny)
+
+
+def own_spellings(keywords: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Loose form of each keyword -> how a person spells it most often, of equals the first in the alphabet.
+
+    Args:
+        keywords: a person's keywords, each with how often it is used.
+    """
+    return _most_used((loose(word), word, count) for word, count in keywords)
+
+
+def own_paths(paths: Iterable[tuple[KeywordPath, int]]) -> dict[str, str]:
+    """Return loose form of each keyword -> where it is most often in a person's tree: ``"Animals|Dog"``.
+
+    Args:
+        paths: a person's keywords with what they belong to, outermost first, each with how often it is used.
+            One with a bar inside a name cannot be written as such a path and is left out.
+    """
+    return _most_used(
+        (loose(path[-1]), "|".join(path), count)
+        for path, count in paths
+        if len(path) > 1 and not any("|" in part for part in path)
+    )
+
+
+def _most_used(found: Iterable[tuple[str, str, int]]) -> dict[str, str]:
+    """Return key -> its text with the highest count, of equals the first in the alphabet."""
+    best: dict[str, tuple[int, str]] = {}
+    for key, text, count in found:
+        rank = (-count, text)
+        best[key] = min(best.get(key, rank), rank)
+    return {key: text for key, (_, text) in best.items()}
+
+
+def loose(word: str) -> str:
+    """The form in which spellings of a word agree: without case, hyphens, underscores and plural."""
+    return singular(" ".join(fold(word).replace("-", " ").replace("_", " ").split()))
+
+
+@cache
+def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
+    """Folded leaf -> its cleaned path."""
+    cleaned = ("|".join(map(clean, path.split("|"))) for path in hierarchy)
+    return {fold(path.rpartition("|")[2]): path for path in cleaned}
+
+
+def _path_of_things(text: str) -> str:
+    """The path of a tag that names a label of the vocabulary and has a broader term, else an empty text."""
+    things = Vocabulary.bundled(THINGS)
+    label = things.label_of(text)
+    return "|".join((*things.path(label)[:-1], text)) if label and label in things.broader else ""
+
+
+def _each_once(tags: Iterable[Tag]) -> list[Tag]:
+    found: dict[str, Tag] = {}
+    for tag in tags:
+        found.setdefault(fold(tag.text), tag)
+    return list(found.values())

@@ -1,0 +1,360 @@
+"""One run over an album: find, tag what is due, write, put down what was done."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from autotag.albums.album_writers import make_writers
+from autotag.albums.outputs import check_outputs, write_outputs
+from autotag.albums.plan import PlanWriter
+from autotag.albums.recovery import recover
+from autotag.albums.reports import AlbumSummary, PhotoReport, Silent
+from autotag.albums.rules import AlbumRules, own_paths, own_spellings
+from autotag.albums.settings import settings_of
+from autotag.albums.sources import Photo, find_album
+from autotag.albums.state.identity import JOURNAL, LEDGER, check_state, claim_state
+from autotag.albums.state.journal import Journal
+from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
+from autotag.albums.writing import Task, carry_out, plan
+from autotag.errors import AutotagError, ConfigError
+from autotag.files.replacing import lies_in
+from autotag.metadata import read_existing, read_packet, sidecars_of
+from autotag.metadata.pixel_digest import pixel_digest
+from autotag.protocols import WritesSometimes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from os import PathLike
+
+    from autotag.albums.album_writers import Output, WriterChoice, Writers
+    from autotag.albums.reports import Listener
+    from autotag.albums.sources import Album
+    from autotag.metadata.keywords import KeywordPath, Keywords
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.protocols import AlbumWriter
+    from autotag.records import Result
+
+_GROUP = 16  # photographs that are journalled and written together
+_LONGEST_WAIT = 2.0  # seconds after which fewer are written
+DISK_FULL = "the disk is full"
+"""Why a run stopped."""
+_UNCHANGED, _TO_TAG, _TO_WRITE, _TO_SKIP = 0, 1, 2, 3
+
+
+def tag_folder(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    pipeline: Pipeline,
+    writers: Sequence[str | WriterChoice | AlbumWriter] = ("xmp",),
+    rules: AlbumRules | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
+    state: str | PathLike[str] | None = None,
+    model: str = "",
+    redo: bool = False,
+    dry_run: bool = False,
+    plan_file: str | PathLike[str] | None = None,
+    adopt: bool = False,
+    listener: Listener | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> AlbumSummary:
+    """Tag every photograph of an album and write what was found.
+
+    A run that was interrupted, by whatever, goes on where it stopped when it is started again. Photographs
+    that are as an earlier run left them are not looked at again; what the models found is kept, so that other
+    writers or rules need no models.
+
+    Args:
+        source: a folder, a zip archive, a glob, or a list of files and globs.
+        pipeline: what tags.
+        writers: names, names with options, or writers of your own that write beside photographs.
+        rules: what is done to the tags before they are written.
+        include: glob patterns, of which a photograph has to match one.
+        exclude: glob patterns of what to leave out.
+        follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
+            a plan, or a state inside the album, nothing is written outside of the album.
+        state: where ledger and journal are kept; see ``autotag.albums.state.ledger.state_folder``.
+        model: put down with each tag as what found it.
+        redo: look at every photograph again.
+        dry_run: report what would be done, and do nothing.
+        plan_file: write what would be done into this file, for ``apply_plan``; change nothing else.
+        adopt: use a state that is of another place, or that another machine or user wrote.
+        listener: is told how it goes.
+        stop: asked after each photograph; True ends the run once the group in hand is written.
+
+    Raises:
+        ConfigError: it cannot run: a bad option, another run at work, a file of results that is not ours, a
+            state of another album or by somebody else.
+        ImageReadError: the source does not exist.
+        StageBrokenError: a stage fails on every photograph. What was done before is safe.
+        OSError: the journal or ledger cannot be written. What was done before is safe.
+    """
+    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    album = find_album(sources, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    chosen = make_writers(writers, album, model=model)
+    folder = state_folder(album.key, Path(state) if state else None)
+    writes = not dry_run and plan_file is None
+    with ExitStack() as stack:
+        stack.callback(chosen.close)
+        check_state(folder, album.key, adopt=adopt)
+        if not dry_run:
+            stack.enter_context(locked(album.root, folder))
+            claim_state(folder, album.key)
+        is_known = (folder / LEDGER).exists()
+        ledger = stack.enter_context(
+            closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
+        )
+        # what a journal inside the album says of places outside is not believed, and could not be taken back
+        may_leave = follow_symlinks and plan_file is None and not lies_in(folder, album.root)
+        linked = album.linked_folders() if may_leave else ()
+        journal = None
+        if writes:
+            journal = stack.enter_context(Journal(folder / JOURNAL, album=album.root, linked=linked))
+        notes = recover(journal, ledger, album.root) if journal is not None else []
+        check_outputs(chosen.outputs, ledger, root=album.root, state=folder)
+        planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
+        places = (album.root, *linked)
+        run = _Run(
+            album, places, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo
+        )
+        run.summary.notes += notes
+        summary = run.go(listener or Silent(), stop)
+    if planned is not None and planned.path != Path(plan_file or ""):
+        summary.notes.append(
+            f"{plan_file}: it appeared during the run and stays as it is; the plan is in {planned.path}."
+        )
+    return summary
+
+
+@dataclass(slots=True)
+class _Run:
+    """The parts of ``tag_folder``, which share what was opened."""
+
+    album: Album
+    places: tuple[Path, ...]
+    pipeline: Pipeline
+    writers: Writers
+    rules: AlbumRules
+    ledger: Ledger
+    journal: Journal | None
+    planned: PlanWriter | None
+    dry_run: bool
+    redo: bool
+    settings: str = ""
+    wanted: str = ""
+    mine: dict[str, str] = field(default_factory=dict)
+    my_paths: dict[str, str] = field(default_factory=dict)
+    summary: AlbumSummary = field(default_factory=AlbumSummary)
+    group: list[tuple[Task, Entry, Result]] = field(default_factory=list)
+    since: float = 0.0
+
+    def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
+        """The whole run, from the list of photographs to the files of results."""
+        self.settings, unseen = settings_of(self.pipeline)
+        self.summary.notes += [
+            f"every photograph is looked at, because it cannot be told whether the pipeline is as before: "
+            f"{why}."
+            for why in unseen
+        ]
+        if self.rules.prefer_my_keywords:
+            self._read_own_keywords()
+        facts = {"rules": self.rules.to_dict(), "mine": self.mine, "my_paths": self.my_paths}
+        self.wanted = self.writers.fingerprint(facts)
+        with self.ledger.transaction():
+            self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
+        self.summary.unchanged = self.ledger.counted(_UNCHANGED)
+        self.summary.nothing_to_do = self.ledger.counted(_TO_SKIP)
+        due = self.ledger.counted(_TO_TAG) + self.ledger.counted(_TO_WRITE)
+        self.summary.photos = self.summary.unchanged + self.summary.nothing_to_do + due
+        if not self.summary.photos:
+            raise ConfigError(f"no image found in {str(self.album.key)!r}.")
+        if self.planned is not None:
+            self.planned.begin(self.settings, self.wanted)
+        listener.started(due, self.summary.unchanged)
+        self._tag_and_write(listener, stop)
+        if self.journal is not None:
+            write_outputs(
+                self.writers.outputs,
+                self._rows,
+                root=self.album.root,
+                ledger=self.ledger,
+                journal=self.journal,
+                summary=self.summary,
+            )
+        else:
+            self.summary.outputs += [str(output.path) for output in self.writers.outputs]
+        return self.summary
+
+    def _tag_and_write(self, listener: Listener, stop: Callable[[], bool]) -> None:
+        self.since = time.monotonic()
+        with closing(cast("Any", self._found())) as found:
+            for photo, entry, result in found:
+                self._take(photo, entry, result, listener)
+                if self.summary.stopped or stop():
+                    break
+        self._flush(listener)
+        if not self.summary.stopped and stop():
+            self.summary.stopped = "interrupted"
+
+    def _found(self) -> Iterator[tuple[Photo, Entry | None, Result]]:
+        """Every photograph that is due with what was found in it: from the ledger, or by the models."""
+        for name in self.ledger.listed(_TO_WRITE):
+            result, entry = self.ledger.result(name), self.ledger.entry(name)
+            if result is not None:
+                yield self.album.photo(name), entry, result
+        if self.ledger.counted(_TO_TAG) == 0:
+            return
+        waiting: deque[tuple[Photo, Entry | None]] = deque()
+        images = self._images(waiting)
+        with closing(cast("Any", self.pipeline.stream(images, on_error="record"))) as results:
+            for result in results:
+                photo, entry = waiting.popleft()
+                yield photo, entry, replace(result, source=photo.name)
+
+    def _images(self, waiting: deque[tuple[Photo, Entry | None]]) -> Iterator[Any]:
+        """What the pipeline is to read; in ``waiting`` what it is, and how the file was before."""
+        for name in self.ledger.listed(_TO_TAG):
+            photo = self.album.photo(name)
+            waiting.append((photo, self._entry(photo)))
+            yield photo.image
+
+    def _entry(self, photo: Photo, *, pixels: str = "") -> Entry | None:
+        """The state of a photograph's file now; None when it is gone."""
+        try:
+            facts = (photo.path or self.album.key).stat()
+        except OSError:
+            return None
+        return Entry(facts.st_size, facts.st_mtime_ns, pixels, self.settings, "")
+
+    def _state(self, photo: Photo) -> int:
+        """Whether a photograph is as an earlier run left it, has to be tagged, or only to be written for."""
+        known, now = self.ledger.entry(photo.name), self._entry(photo)
+        to_tag = _TO_TAG if self._is_written_for(photo) else _TO_SKIP
+        if known is None or now is None or self.redo or known.settings != self.settings:
+            return to_tag
+        if _differ(known, now):
+            pixels = self._pixels(photo)
+            if not pixels or pixels != known.pixels:
+                return to_tag
+            self.ledger.keep(photo.name, replace(known, size=now.size, mtime_ns=now.mtime_ns))
+        is_done = known.written == self.wanted and not self._is_to_list
+        return _UNCHANGED if is_done else _TO_WRITE
+
+    def _is_written_for(self, photo: Photo) -> bool:
+        """Whether a writer may write something for it; what none would write is not looked for."""
+        if self.writers.outputs or photo.path is None:
+            return True
+        return any(
+            not isinstance(writer, WritesSometimes) or writer.would_write(photo.path)
+            for writer in self.writers.beside.values()
+        )
+
+    @property
+    def _is_to_list(self) -> bool:
+        """Whether a plan has a line for each photograph, because files of results have a row for it."""
+        return self.planned is not None and bool(self.writers.outputs)
+
+    def _pixels(self, photo: Photo) -> str:
+        """Digest of a photograph without its metadata; empty when it cannot be read, or is in an archive."""
+        try:
+            return "" if photo.path is None else pixel_digest(photo.path.read_bytes())
+        except OSError:
+            return ""
+
+    def _take(self, photo: Photo, entry: Entry | None, result: Result, listener: Listener) -> None:
+        """One photograph more; when there are enough, or it took long, they are written."""
+        now = self._entry(photo)
+        error = result.error
+        if error is None and (entry is None or now is None or _differ(now, entry)):
+            error = "it changed while it was looked at; run again"
+        if error is not None or now is None:
+            self._report(PhotoReport(photo.name, "failed", error=error), listener)
+            return
+        task = Task(photo, self.rules.applied(result, self.mine, self.my_paths), path=photo.path)
+        if self.journal is None:
+            self._look(task, now, result, listener)
+            return
+        self.group.append((task, now, result))
+        if len(self.group) >= _GROUP or time.monotonic() - self.since > _LONGEST_WAIT:
+            self._flush(listener)
+
+    def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
+        """Says, and puts into the plan, what would be done."""
+        if not self.dry_run:
+            now = replace(now, pixels=self._pixels(task.photo))
+            self.ledger.keep(task.photo.name, now, result)
+        by_writer = {}
+        for name, writer in self.writers.beside.items():
+            plan(task, {name: writer}, self.places)
+            by_writer[name], task.planned = task.planned, []
+        task.changes = [change.describe() for changes in by_writer.values() for change in changes]
+        if self.planned is not None and (task.changes or self.writers.outputs):
+            self.planned.write(task.photo, now, task.result, by_writer)
+        report = task.report()
+        is_planned = report.status == "written"
+        self._report(replace(report, status="planned") if is_planned else report, listener)
+
+    def _flush(self, listener: Listener) -> None:
+        """Writes for the group in hand, and puts down that it was done."""
+        group, self.group, self.since = self.group, [], time.monotonic()
+        if not group or self.journal is None:
+            return
+        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.places)
+        with self.ledger.transaction():
+            for task, now, result in group:
+                self._put_down(task, now, result)
+        self.journal.done(steps)
+        for task, _, _ in group:
+            self._report(task.report(), listener)
+        if any(task.disk_full for task, _, _ in group):
+            self.summary.stopped = DISK_FULL
+
+    def _put_down(self, task: Task, now: Entry, result: Result) -> None:
+        photo = task.photo
+        if task.path is not None and task.path != photo.path:
+            name = photo.name.rpartition("/")
+            photo = Photo(f"{name[0]}{name[1]}{task.path.name}", task.path, task.path)
+            self.ledger.rename(task.photo.name, photo.name)
+        if task.is_touched:
+            now = self._entry(photo) or now
+        written = "" if task.errors else self.wanted
+        self.ledger.keep(photo.name, replace(now, pixels=self._pixels(photo), written=written), result)
+
+    def _report(self, report: PhotoReport, listener: Listener) -> None:
+        self.summary.count(report)
+        listener.done(report)
+
+    def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
+        """Name and result, after the rules, of every photograph that has one, in the order of the album."""
+        for name, result in self.ledger.results(self.settings):
+            yield name, self.rules.applied(result, self.mine, self.my_paths)
+
+    def _read_own_keywords(self) -> None:
+        """Learns how a person spells the keywords of this album, and where they are in the person's tree."""
+        words: Counter[str] = Counter()
+        paths: Counter[KeywordPath] = Counter()
+        for photo in self.album.photos():
+            if photo.path is not None:
+                with suppress(AutotagError, OSError, ValueError):  # its writer will say what is wrong with it
+                    found = _keywords_of_people(photo.path)
+                    words.update(found.flat)
+                    paths.update(found.paths)
+        self.mine, self.my_paths = own_spellings(words.items()), own_paths(paths.items())
+
+
+def _keywords_of_people(path: Path) -> Keywords:
+    found = read_existing(path.read_bytes()).by_people
+    for _, content in sidecars_of(path).existing:
+        found |= read_packet(content).by_people
+    return found
+
+
+def _differ(now: Entry, before: Entry) -> bool:
+    return (now.size, now.mtime_ns) != (before.size, before.mtime_ns)

@@ -1,0 +1,151 @@
+"""Fingerprints of pipelines: photographs whose results are from another one are looked at again."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import secrets
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import is_dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from autotag import options
+from autotag.albums.state.ledger import fingerprint
+from autotag.errors import ConfigError
+from autotag.pipeline.function_stage import FunctionStage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.protocols import Stage
+
+_HOW = frozenset(
+    (
+        "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
+        "device", "dtype", "plain", "stage_batch_sizes",
+    )
+)  # fmt: skip
+"""Settings of a pipeline that change how it works, not what it finds."""
+_SEEN_BY_NAME = (ModuleType, FunctionType, BuiltinFunctionType, type)
+
+
+class _Unseen(Exception):  # noqa: N818 - raised and caught here only
+    """A part of a pipeline of which it cannot be told whether it is as before."""
+
+
+def settings_of(pipeline: Pipeline) -> tuple[str, list[str]]:
+    """A fingerprint of what a pipeline finds, and what in it cannot be seen.
+
+    The options of every stage are in it, the ids of models that were given as objects, and, of stages that
+    are not autotag's own, the text of the file that they are in. Where something cannot be seen, the
+    fingerprint is another one each time.
+    """
+    unseen: list[str] = []
+    parts: list[object] = []
+    for name, look, thing in _parts(pipeline):
+        try:
+            parts.append([name, look(thing)])
+        except _Unseen as error:
+            unseen.append(f"{name}: {error}")
+    return fingerprint(parts, secrets.token_hex() if unseen else ""), unseen
+
+
+def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Any], object], object]]:
+    """Name, a function that makes plain data of it, and the thing itself, of each part of a pipeline."""
+    for stage in pipeline.stages:
+        yield stage.name, _stage, stage
+    for name in options.option_fields(type(pipeline)):
+        if name not in _HOW:
+            yield name, _plain, getattr(pipeline, name)
+
+
+def _stage(stage: Stage) -> list[object]:
+    """A stage as plain data."""
+    if isinstance(stage, FunctionStage):
+        return [stage.import_string, _text(stage.function), _seen_by(stage.function)]
+    kind = type(stage)
+    if not is_dataclass(kind) and inspect.signature(kind).parameters:
+        raise _Unseen(f"{kind.__name__} is not a dataclass, so its options are not known")
+    own = kind.__module__.partition(".")[0] == "autotag"
+    return [f"{kind.__module__}:{kind.__qualname__}", "" if own else _text(kind), _options(stage)]
+
+
+def _options(thing: object) -> dict[str, object]:
+    """The options of a dataclass instance as plain data, 1 as 1.0 where it stands for a float."""
+    given = {name: getattr(thing, name) for name in options.option_fields(type(thing))}
+    with suppress(ConfigError):  # what does not fit is compared as it is
+        given = options.checked(type(thing), given, where=type(thing).__name__)
+    return {name: _plain(value) for name, value in given.items()}
+
+
+def _text(code: Any) -> str:
+    """Digest of the file that a class or function is in."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
+    except (TypeError, OSError) as error:
+        raise _Unseen(f"the file that it is in cannot be read: {error}") from error
+
+
+def _seen_by(function: Any, known: frozenset[object] = frozenset()) -> list[object]:
+    """The values that a function finds around it: of its defaults, its closure, and the globals it names.
+
+    Args:
+        function: of which code and file are known otherwise.
+        known: functions that call it.
+    """
+    if not isinstance(function, FunctionType):
+        raise _Unseen(f"{function!r} is not a plain function")
+    known |= {function}
+    names = sorted(set(_names(function.__code__)) & function.__globals__.keys())
+    around = {name: function.__globals__[name] for name in names}
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [
+        _plain(function.__defaults__),
+        _plain(function.__kwdefaults__),
+        [_value(value, function.__module__, known) for value in closure],
+        {name: _value(value, function.__module__, known) for name, value in around.items()},
+    ]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _value(value: object, module: str, known: frozenset[object]) -> object:
+    """A value around a function; code is known by its name, and in the same module by what is around it."""
+    if isinstance(value, FunctionType) and value.__module__ == module and value not in known:
+        return [value.__qualname__, _seen_by(value, known)]
+    if isinstance(value, _SEEN_BY_NAME):
+        return getattr(value, "__qualname__", value.__name__)
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    """A value as plain data; a model by its id.
+
+    Raises:
+        _Unseen: it is an object that says nothing of itself.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, AbstractSet):
+        return sorted((_plain(entry) for entry in value), key=repr)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_plain(entry) for entry in value]
+    found = getattr(value, "id", None)  # as encoders have it; other models may
+    if isinstance(found, str):
+        return {"model": found, "kind": f"{type(value).__module__}:{type(value).__qualname__}"}
+    raise _Unseen(f"{type(value).__name__} was given as an object that has no id")

@@ -1,0 +1,264 @@
+"""Where an album's photographs come from: folders, globs, lists of files, zip archives."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from glob import has_magic, iglob
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from autotag.errors import ConfigError, ImageReadError
+from autotag.files.replacing import lies_in
+from autotag.images.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
+from autotag.images.reading import IMAGE_SUFFIXES, find_images, is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from autotag.images.reading import ImageInput
+
+_ZIP_FILE_BYTES = 2**31
+_ZIP_ANY_RATIO = 2**26  # bytes up to which a file in an archive may be packed as well as it likes
+_ZIP_RATIO = 100  # pictures are packed already; a plain BMP of one colour is not worth gigabytes of memory
+_logger = logging.getLogger("autotag")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph of an album.
+
+    Attributes:
+        name: its path relative to the album, with ``/``; with the system's own letters where it is no UTF-8.
+        image: what the pipeline reads.
+        path: the file; None for one inside an archive.
+    """
+
+    name: str
+    image: ImageInput = field(repr=False)
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Album:
+    """The photographs of one run.
+
+    Attributes:
+        root: the folder that they are in; for an archive, the one that it is in.
+        key: what the state of this album is kept under: the folder or the archive.
+        is_archive: whether photographs are inside an archive, where nothing is written.
+    """
+
+    root: Path
+    key: Path
+    is_archive: bool
+    _find: Callable[[], Iterator[Photo]] = field(repr=False)
+
+    def photos(self) -> Iterator[Photo]:
+        """Every photograph once, in a stable order, found as it is asked for."""
+        return self._find()
+
+    def linked(self) -> frozenset[str]:
+        """Real paths of the files that links among the photographs lead to."""
+        files = (photo.path for photo in self.photos() if photo.path is not None)
+        return frozenset(os.path.realpath(path) for path in files if path.is_symlink())
+
+    def linked_folders(self) -> tuple[Path, ...]:
+        """Return the folders of photographs that only links lead to, resolved, as they are outside."""
+        folders = {photo.path.parent for photo in self.photos() if photo.path is not None}
+        real = sorted({Path(os.path.realpath(folder)) for folder in folders})
+        return tuple(folder for folder in real if not lies_in(folder, self.root))
+
+    def photo(self, name: str) -> Photo:
+        """A photograph by its name."""
+        if self.is_archive:
+            return Photo(name, cast("BinaryIO", ZipImage(self.key, name)), None)
+        path = self.root / name
+        return Photo(name, path, path)
+
+
+class ZipImage:
+    """A picture inside a zip archive, read when the pipeline asks for it.
+
+    Attributes:
+        name: the archive and the path inside it.
+    """
+
+    def __init__(self, archive: Path, inner: str) -> None:
+        self._archive = archive
+        self._inner = inner
+        self.name = f"{archive}/{inner}"
+
+    def read(self, size: int = -1) -> bytes:
+        """The whole file, or its first ``size`` bytes.
+
+        Raises:
+            OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack; or the
+                file unpacks to far more than pictures do.
+        """
+        try:
+            with zipfile.ZipFile(self._archive) as archive, archive.open(self._inner) as file:
+                _check_ratio(archive.getinfo(self._inner))
+                return file.read(size if size >= 0 else _ZIP_FILE_BYTES)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, KeyError) as error:
+            raise OSError(f"the archive cannot be read: {error}") from error
+
+
+def _check_ratio(packed: zipfile.ZipInfo) -> None:
+    """Refuse a file that is tiny in the archive and large outside; no more than it says is ever unpacked."""
+    if packed.file_size > max(_ZIP_ANY_RATIO, _ZIP_RATIO * packed.compress_size):
+        raise OSError(
+            f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, which no picture does"
+        )
+
+
+def find_album(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
+) -> Album:
+    """The album that a user means.
+
+    Args:
+        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). Of
+            several pictures, those that are gone are failures of their own, unless all are.
+        include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
+            match one.
+        exclude: likewise of what to leave out.
+        follow_symlinks: whether to enter folders that links lead to, each folder once.
+
+    Raises:
+        ConfigError: sources that do not go together, an archive that is none, or nothing found.
+        ImageReadError: a source does not exist.
+    """
+    paths = [Path(source) for source in sources]
+    if not paths:
+        raise ConfigError("an album needs a folder, a zip archive, files or a glob.")
+    if len(paths) == 1 and paths[0].suffix.lower() == ".zip" and paths[0].is_file():
+        return _zip_album(paths[0], include, exclude)
+    if len(paths) == 1 and paths[0].is_dir():
+        return _folder_album(paths[0], include, exclude, follow_symlinks=follow_symlinks)
+    return _listed_album(paths, include, exclude, follow_symlinks=follow_symlinks)
+
+
+def _folder_album(
+    folder: Path, include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - what is journalled holds in any working folder
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
+
+    def find() -> Iterator[Photo]:
+        found = find_images(
+            folder, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+        )
+        for path in _with_readable_raw(found):
+            yield Photo(path.as_posix()[start:], path, path)
+
+    return Album(folder, folder.resolve(), False, find)
+
+
+def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
+    """The files without RAW files if those cannot be read, which is said once."""
+    readable = can_read_raw()
+    said = False
+    for path in paths:
+        if readable or not is_raw(path.name):
+            yield path
+        elif not said:
+            said = True
+            _logger.warning("RAW files such as %s are left out; they need: pip install 'autotag[raw]'", path)
+
+
+def _listed_album(
+    paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str], *, follow_symlinks: bool
+) -> Album:
+    is_list = any(map(os.path.lexists, paths)) and len(paths) > 1
+    pictures = partial(_files, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    found = ([path] if is_list and _is_gone(path) else pictures(path) for path in paths)
+    files = list(dict.fromkeys(chain.from_iterable(found)))
+    if not files:
+        raise ConfigError(f"no image found in {', '.join(map(str, paths))}.")
+    absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100 - links are not followed
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+
+    def find() -> Iterator[Photo]:
+        for path in absolute:
+            yield Photo(path.relative_to(root).as_posix(), path, path)
+
+    return Album(root, root.resolve(), False, find)
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a path names a picture that is not there."""
+    is_picture = path.suffix.lower() in IMAGE_SUFFIXES | RAW_SUFFIXES and not has_magic(str(path))
+    return is_picture and not os.path.lexists(path)
+
+
+def _files(
+    path: Path, *, include: Sequence[str], exclude: Sequence[str], follow_symlinks: bool
+) -> Iterator[Path]:
+    """The pictures that one of several sources stands for."""
+    if path.suffix.lower() == ".zip" and path.is_file():
+        raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
+    if has_magic(str(path)) and not path.exists():
+        found = (Path(one) for one in sorted(iglob(str(path), recursive=True)))  # noqa: PTH207 - also absolute
+        small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]
+        pictures = [one for one in found if one.is_file() and _is_wanted(PurePosixPath(one), *small)]
+        if not pictures:
+            raise ImageReadError(str(path), "no picture fits this pattern")
+        return iter(pictures)
+    found_here = find_images(
+        path, include=include, exclude=exclude, follow_symlinks=follow_symlinks, raw=True
+    )
+    return _with_readable_raw(found_here)
+
+
+def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Album:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted({one.filename for one in archive.infolist() if not one.is_dir()})
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{str(path)!r} is no zip archive that can be read: {error}") from error
+    small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]
+    kept = [name for name in names if _is_wanted(PurePosixPath(name), *small)]
+
+    def find() -> Iterator[Photo]:
+        for name in kept:
+            yield Photo(name, cast("BinaryIO", ZipImage(path, name)), None)
+
+    return Album(Path(os.path.abspath(path.parent)), path.resolve(), True, find)  # noqa: PTH100
+
+
+def _is_wanted(path: PurePosixPath, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Whether a file is a picture that is not left out; folders are judged as ``find_images`` does."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES | RAW_SUFFIXES or any(map(is_hidden, path.parts)):
+        return False
+    around = [path, *(parent for parent in path.parents if parent.name)]
+    if any(_matches(one, exclude) for one in around):
+        return False
+    return not include or _matches(path, include)
+
+
+def _matches(path: PurePosixPath, patterns: tuple[str, ...]) -> bool:
+    name, whole = path.name.lower(), path.as_posix().lower()
+    return any(fnmatchcase(name, pattern) or fnmatchcase(whole, pattern) for pattern in patterns)
+
+
+def album_root(sources: Sequence[str | os.PathLike[str]]) -> tuple[Path, Path]:
+    """Folder and key (see ``Album``) of an album, without looking for photographs.
+
+    Raises:
+        ImageReadError: it does not exist.
+    """
+    paths = [Path(source) for source in sources]
+    if len(paths) == 1 and paths[0].is_dir():
+        return Path(os.path.abspath(paths[0])), paths[0].resolve()  # noqa: PTH100 - links are not followed
+    album = find_album(sources)
+    return album.root, album.key

@@ -1,0 +1,309 @@
+"""Taking back what runs did to an album."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotag.albums.recovery import contents_of, is_away, recover, rename_in_ledger
+from autotag.albums.sources import album_root
+from autotag.albums.state.changes import OutputChange, RenameChange
+from autotag.albums.state.identity import IN_ALBUM, JOURNAL, LEDGER, album_of, check_state, claim_state
+from autotag.albums.state.journal import Journal, LostStep
+from autotag.albums.state.ledger import Ledger, locked, state_folder, state_folders
+from autotag.albums.writing import DAMAGED, reason_of
+from autotag.errors import AutotagError, ConfigError, MetadataError
+from autotag.files.replacing import clear_leftovers, is_there, lies_in
+from autotag.metadata import read_packet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from autotag.albums.state.journal import Run
+    from autotag.protocols import FileChange
+
+_MARKED_TOGETHER = 64
+
+
+@dataclass(slots=True)
+class UndoSummary:
+    """How undoing went.
+
+    Attributes:
+        steps: steps that were taken back, or had not been taken.
+        notes: what the user should know, such as files that somebody edited since.
+        errors: what could not be taken back, and why. It is tried again by the next undo.
+    """
+
+    steps: int = 0
+    notes: list[str] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def undo_album(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    state: str | PathLike[str] | None = None,
+    last: bool = False,
+    dry_run: bool = False,
+    adopt: bool = False,
+    forget_missing: bool = False,
+    listener: Callable[[FileChange], None] = lambda _: None,
+) -> UndoSummary:
+    """Take back everything that runs wrote in an album, newest first; also after a run that was killed.
+
+    Runs over folders inside the album are taken back, too. Files are brought back byte for byte, with their
+    names. Where somebody edited a file since, only the machine's tags are removed from metadata, and other
+    files are left as they are; the summary says so. Where a step cannot be taken back, because a disk is
+    away or for any other reason, it stays in the journal for the next undo, and earlier ones on the same
+    files wait for it.
+
+    Args:
+        source: what was tagged, or a folder around it; of a list or glob, the folder that it was in.
+        state: the folder that was given to the run.
+        last: take back only the last run that still stands. Files of results that it replaced are removed,
+            and made again by the next run.
+        dry_run: go through what would be taken back, and do nothing.
+        adopt: use a state that is of another place, or that another machine or user wrote.
+        forget_missing: end the steps in folders that are gone, or empty: they do not come back.
+        listener: is told of each step.
+
+    Raises:
+        ConfigError: no run is known here, one is at work, or a state is of another album or by somebody else.
+        OSError: journal or ledger cannot be read or written. What was taken back is safe.
+    """
+    root, key = album_root([source] if isinstance(source, (str, PathLike)) else source)
+    summary = UndoSummary()
+    states = _states(root, key, Path(state) if state else None)
+    with ExitStack() as stack:
+        usable = [one for one in states if _is_usable(one, key, summary, adopt=adopt)]
+        stack.enter_context(locked(root, *(one.folder for one in usable)))
+        albums = [stack.enter_context(_opened(one, is_dry=dry_run)) for one in usable]
+        undo = _Undo(summary, listener, is_dry=dry_run, forget_missing=forget_missing)
+        undo.run(albums, last_run=last)
+    if key.is_dir() and not last and not dry_run:
+        summary.notes += _records_left(key)
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A state, and the folder and key (see ``autotag.albums.sources.Album``) of its album."""
+
+    folder: Path
+    root: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Album:
+    """An album with what is known of it, open."""
+
+    root: Path
+    ledger: Ledger
+    journal: Journal
+
+
+def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
+    """The states of the album and of albums inside it, as far as they have journals.
+
+    Raises:
+        ConfigError: there is none; says what is known of albums around it, or that are gone.
+    """
+    own = state_folder(key, chosen)
+    found = {own: _State(own, root, key)} if (own / JOURNAL).exists() else {}
+    if key.is_dir() and own != chosen:
+        for folder in (*state_folders(chosen), *_states_inside(key)):
+            album = folder.parent if folder.name == IN_ALBUM else Path(album_of(folder) or os.devnull)
+            if (folder / JOURNAL).exists() and album.is_dir() and lies_in(album, key):
+                found.setdefault(folder, _State(folder, album, album))
+    if not found:
+        raise ConfigError(
+            f"no run of autotag is known in {str(key)!r}; there is nothing to undo.{_hint(key, chosen)}"
+        )
+    return list(found.values())
+
+
+def _states_inside(root: Path) -> Iterator[Path]:
+    """The folders ``.autotag`` inside a folder; links are not followed."""
+    for place, folders, _ in os.walk(root):
+        if IN_ALBUM in folders:
+            folders.remove(IN_ALBUM)
+            yield Path(place, IN_ALBUM)
+
+
+def _is_usable(state: _State, key: Path, summary: UndoSummary, *, adopt: bool) -> bool:
+    """Whether a state may be used; that of an album inside, which may not, is an error of its own.
+
+    Raises:
+        ConfigError: it is of the album itself, and may not be used.
+    """
+    try:
+        check_state(state.folder, state.key, adopt=adopt)
+    except ConfigError as error:
+        if state.key == key:
+            raise
+        summary.errors.append((str(state.root), str(error)))
+        return False
+    return True
+
+
+@contextmanager
+def _opened(state: _State, *, is_dry: bool) -> Iterator[_Album]:
+    """An album with what is known of it."""
+    if not is_dry:
+        claim_state(state.folder, state.key)
+    with (
+        closing(Ledger(state.folder / LEDGER, album=state.root)) as ledger,
+        Journal(state.folder / JOURNAL, album=state.root) as journal,
+    ):
+        yield _Album(state.root, ledger, journal)
+
+
+def _hint(key: Path, chosen: Path | None) -> str:
+    """What may be meant instead: an album around this one, or one that was moved."""
+    known = [(album_of(folder), folder) for folder in state_folders(chosen)]
+    around = [album for album, _ in known if album and key.is_relative_to(album)]
+    if around:
+        return f" A run is known around it, which is taken back as a whole: {max(around, key=len)!r}."
+    gone = [(album, folder) for album, folder in known if album and not os.path.lexists(album)]
+    ways = "; ".join(f"--state {str(folder)!r} if it was {album!r}" for album, folder in islice(gone, 3))
+    return f" If it was moved since, name the state of its old place: {ways}." if ways else ""
+
+
+def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
+    """The runs that can be taken back, each with the place of its album.
+
+    Those of one album are in the order of its journal, also where a clock was set back between them.
+    """
+    found: list[tuple[int, int, Run]] = []
+    for place, album in enumerate(albums):
+        latest = 0
+        for run in album.journal.open_runs():
+            latest = max(latest, run.at)
+            found.append((latest, place, run))
+    found.sort(key=lambda one: (one[0], one[1], one[2].first), reverse=True)
+    return [(place, run) for _, place, run in found]
+
+
+def _records_left(root: Path) -> list[str]:
+    """Says which sidecars still hold machine tags: of runs that are not known here, or of steps that wait."""
+    found = list(_with_records(root))
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"{found[0]}{more}: machine tags stay that are not in a journal that is known here."]
+
+
+def _with_records(root: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(root):
+        for path in (Path(place, name) for name in sorted(names) if name.lower().endswith(".xmp")):
+            with suppress(OSError, ValueError):
+                if path.is_file() and read_packet(path.read_bytes()).machine_tags:
+                    yield path
+
+
+@dataclass(slots=True)
+class _Undo:
+    summary: UndoSummary
+    listener: Callable[[FileChange], None]
+    is_dry: bool
+    forget_missing: bool
+    waiting: set[str] = field(default_factory=set)  # files with a step that could not be taken back
+    away: Counter[Path] = field(default_factory=Counter)  # folders that are not there, with their steps
+    present: set[Path] = field(default_factory=set)  # folders that are
+    contents: dict[Path, set[str]] = field(default_factory=dict)  # files seen since hidden files were cleared
+
+    def run(self, albums: Sequence[_Album], *, last_run: bool) -> None:
+        """Take back run by run, newest first, of all albums together."""
+        if not self.is_dry:
+            for album in albums:
+                self.summary.notes += recover(album.journal, album.ledger, album.root)
+                album.ledger.forget_writing()  # first: a run after a crash in here looks at every file again
+        for place, run in _newest_first(albums)[: 1 if last_run else None]:
+            self._take_back_run(albums[place], run.first)
+        self._report_away()
+
+    def _take_back_run(self, album: _Album, first: int) -> None:
+        """Take back the steps of a run, and mark in the journal what was taken back."""
+        over: list[int] = []
+        for number, change in album.journal.newest_first(first):
+            if isinstance(change, LostStep):
+                self._leave(change.paths, change.reason)
+                continue
+            self.listener(change)
+            if self.is_dry:
+                self.summary.steps += 1
+            elif self._take_back(change, album):
+                over.append(number)
+            if len(over) >= _MARKED_TOGETHER:
+                self._mark(album.journal, over)
+                over = []
+        self._mark(album.journal, over)
+
+    def _mark(self, journal: Journal, over: Sequence[int]) -> None:
+        journal.undone(over)
+        self.summary.notes += clear_leftovers(self.contents)
+        self.contents = {}
+
+    def _take_back(self, change: FileChange, album: _Album) -> bool:
+        """Take a step back; whether it is over."""
+        files = set(map(_real_entry, change.paths))
+        try:
+            missing = next((path.parent for path in change.paths if self._is_away(path.parent, change)), None)
+            if missing is not None:
+                self.away[missing] += 1
+                self.waiting |= files
+                return self.forget_missing
+            if files & self.waiting:
+                raise MetadataError(
+                    str(change.paths[0]), "what was done to it later has to be taken back first"
+                )
+            for path, digests in contents_of([change]).items():
+                self.contents.setdefault(path, set()).update(digests)
+            self.summary.notes += change.undo()
+        except (AutotagError, OSError, *DAMAGED) as error:
+            self._leave(change.paths, reason_of(error))
+            return False
+        if isinstance(change, RenameChange):
+            source, target = change.moves[0]
+            rename_in_ledger(album.ledger, album.root, target, source)
+        self.summary.steps += 1
+        return True
+
+    def _leave(self, paths: Sequence[Path], reason: str) -> None:
+        """Note a step that is not taken back; earlier ones on its files wait for it."""
+        self.waiting |= set(map(_real_entry, paths))
+        self.summary.errors.append((str(paths[0]) if paths else "journal", reason))
+
+    def _is_away(self, folder: Path, change: FileChange) -> bool:
+        """Whether the files of a change cannot be reached; a folder that held results alone may be empty."""
+        if folder in self.present:
+            return False
+        if isinstance(change, OutputChange):
+            return not is_there(folder)
+        if is_away(folder):
+            return True
+        self.present.add(folder)
+        return False
+
+    def _report_away(self) -> None:
+        for folder, steps in self.away.items():
+            if self.forget_missing:
+                self.summary.notes.append(
+                    f"{folder}: it is not there, and {steps} steps in it are forgotten."
+                )
+            else:
+                why = f"it is not there, or empty; {steps} steps in it are left for the next undo"
+                self.summary.errors.append((str(folder), f"{why} (if it is gone for good: --forget-missing)"))
+
+
+def _real_entry(path: Path) -> str:
+    """The place of a file, links on the way to it resolved."""
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118

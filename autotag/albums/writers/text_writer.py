@@ -1,0 +1,161 @@
+"""A text file beside each image, as training tools read it: ``beach.txt`` beside ``beach.jpg``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from autotag.albums.state.changes import TextChange, read_if_there
+from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES, FolderNames
+from autotag.errors import ConfigError, MetadataError
+from autotag.files.replacing import is_there
+from autotag.options import convert_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from autotag.records import Result
+
+Mode = Literal["skip", "append", "prepend", "overwrite"]
+Content = Literal["tags", "caption", "prompt", "caption_and_tags"]
+_BOM = "\ufeff"
+_NOT_TEXT = PICTURE_SUFFIXES | FILM_SUFFIXES | {".xmp", ".aae", ".thm"}
+
+
+@dataclass
+class TextWriter:
+    """Writes tags, caption or prompt of a photograph into a text file beside it, in UTF-8.
+
+    Attributes:
+        content: what to write. ``"caption_and_tags"`` is the caption as the first of the tags.
+        mode: when the file is there already: ``"skip"`` leaves it, ``"append"`` and ``"prepend"`` add what it
+            does not say yet, ``"overwrite"`` replaces it.
+        separator: ``"comma"`` puts everything on one line, ``"newline"`` each on its own.
+        naming: ``"stem"`` for ``beach.txt``, ``"full"`` for ``beach.jpg.txt``.
+        suffix: of the file; some tools want ``.caption``.
+        escape: whether ``(`` and ``)`` get a backslash, as prompts of Stable Diffusion want them.
+    """
+
+    _: KW_ONLY
+    content: Content = "tags"
+    mode: Mode = "skip"
+    separator: Literal["comma", "newline"] = "comma"
+    naming: Literal["stem", "full"] = "stem"
+    suffix: str = ".txt"
+    escape: bool = False
+    _names: FolderNames = field(init=False, repr=False, default_factory=FolderNames)
+
+    def __post_init__(self) -> None:
+        convert_options(self, where="txt")
+        if not self.suffix.startswith(".") or set(self.suffix) & set('/\\:*?"<>|'):
+            raise ConfigError(f"txt: suffix = {self.suffix!r} is not an extension such as '.txt'.")
+        if f".{self.suffix.lower().rpartition('.')[2]}" in _NOT_TEXT:
+            raise ConfigError(
+                f"txt: suffix = {self.suffix!r} is that of photographs, films or their sidecars, which "
+                f"would be "
+                "written over; choose another, such as '.txt'."
+            )
+
+    def changes(self, photo: Path, result: Result, /) -> Sequence[TextChange]:
+        """The file, unless it says all already.
+
+        Raises:
+            MetadataError: several photographs would share it; or it is not UTF-8, and is to be added to.
+        """
+        path = self._path(photo)
+        before = read_if_there(path)
+        if before is not None and self.mode == "skip":
+            return []
+        new = self._pieces(result)
+        if not new:
+            return []
+        content = self._written(new) if before is None else self._merged(path, before[0], new)
+        if before is not None and before[0] == content:
+            return []
+        return [TextChange.planned(path, content, before=before)]
+
+    def would_write(self, photo: Path, /) -> bool:
+        """Whether it may write; not where it skips a file that is there."""
+        if self.mode != "skip":
+            return True
+        with suppress(MetadataError):  # it is said when there is something to write
+            return not is_there(self._path(photo))
+        return True
+
+    def _path(self, photo: Path) -> Path:
+        if self.naming == "full":
+            return photo.with_name(photo.name + self.suffix)
+        others = self._names.same_stem(photo)
+        path = photo.with_suffix(self.suffix)
+        if others:
+            raise MetadataError(
+                str(photo), f"{path.name} would be shared with {', '.join(others)}; set txt.naming=full"
+            )
+        return path
+
+    def _pieces(self, result: Result) -> list[str]:
+        tags = [tag.text for tag in result.tags]
+        pieces = {
+            "tags": tags,
+            "caption": [result.caption],
+            "prompt": [result.prompt],
+            "caption_and_tags": [result.caption, *tags],
+        }[self.content]
+        return _each_once(self._escaped(" ".join(piece.split())) for piece in pieces)
+
+    def _escaped(self, piece: str) -> str:
+        return piece.replace("(", r"\(").replace(")", r"\)") if self.escape else piece
+
+    def _merged(self, path: Path, before: bytes, new: list[str]) -> bytes:
+        if self.mode == "overwrite":
+            return self._written(new)
+        try:
+            text = before.decode("utf-8").removeprefix(_BOM)
+        except UnicodeDecodeError as error:
+            raise MetadataError(str(path), "it is not UTF-8, so nothing is added to it") from error
+        old = text.split("\n") if self.separator == "newline" else text.replace("\n", ",").split(",")
+        said = {piece.strip().casefold() for piece in old}
+        # A caption or prompt has commas of its own: it is there if all of it stands there.
+        added = [
+            piece
+            for piece in new
+            if piece.casefold() not in said and not _stands_in(piece, text, self.separator)
+        ]
+        if not added:
+            return before
+        if not text.strip():
+            return self._written(new)
+        if self.mode == "prepend":
+            return self._joint.join([*map(_encodable, added), text.lstrip()]).encode()
+        kept = text.rstrip().rstrip(",").rstrip()
+        return self._joint.join([kept, *map(_encodable, added)]).encode() + b"\n"
+
+    @property
+    def _joint(self) -> str:
+        return ", " if self.separator == "comma" else "\n"
+
+    def _written(self, pieces: Sequence[str]) -> bytes:
+        return self._joint.join(map(_encodable, pieces)).encode() + b"\n"
+
+
+def _encodable(piece: str) -> str:
+    """The piece with lone surrogates, which UTF-8 cannot hold, as escapes."""
+    return piece.encode("utf-8", "backslashreplace").decode()
+
+
+def _stands_in(piece: str, text: str, separator: str) -> bool:
+    """Whether a piece with commas in it is in a text of pieces separated by commas."""
+    if separator != "comma" or "," not in piece:
+        return False
+    whole = ", ".join(part.strip() for part in text.replace("\n", ",").split(",")).casefold()
+    return f", {piece.casefold()}, " in f", {whole}, "
+
+
+def _each_once(pieces: Iterable[str]) -> list[str]:
+    found: dict[str, str] = {}
+    for piece in pieces:
+        if piece:
+            found.setdefault(piece.casefold(), piece)
+    return list(found.values())

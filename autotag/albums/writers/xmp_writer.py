@@ -1,0 +1,161 @@
+"""Tags as XMP, in a sidecar beside each photograph or in the photograph itself."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag.errors import ConfigError
+from autotag.files.replacing import lies_in
+from autotag.metadata import (
+    KEYWORD_FIELDS,
+    Exiftool,
+    KeywordField,
+    MachineTag,
+    MetadataChange,
+    apply_change,
+    plan_tags,
+    undo_change,
+)
+from autotag.options import convert_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from autotag.records import Result
+
+TAG_PATHS = "tag_paths"
+"""The key in a result's extras that says what tags belong to: ``{"dog": "animal|dog"}``."""
+
+
+@dataclass(frozen=True)
+class XmpChange:
+    """A planned change of a photograph's metadata as a step of an album run.
+
+    Attributes:
+        change: see ``autotag.metadata``.
+        touch: whether an embedded photograph gets a new time of change.
+        exiftool: if it takes part.
+    """
+
+    change: MetadataChange
+    touch: bool = False
+    exiftool: Exiftool | None = field(default=None, repr=False, compare=False)
+
+    kind = "metadata"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(Path(one.path) for one in self.change.files)
+
+    @property
+    def digests(self) -> Mapping[Path, frozenset[str]]:
+        return {
+            Path(one.path): frozenset(filter(None, (one.sha256_before, one.sha256_after)))
+            for one in self.change.files
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"touch": self.touch, "change": self.change.to_dict()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> XmpChange:
+        return cls(MetadataChange.from_dict(record["change"]), record["touch"])
+
+    def describe(self) -> str:
+        where = ", ".join(path.name for path in self.paths)
+        added = ", ".join(self.change.added)
+        return f"adds to {where}: {added}" if added else f"changes {where}"
+
+    def apply(self) -> tuple[str, ...]:
+        said = apply_change(self.change, touch=self.touch, exiftool=self.exiftool)
+        return (*self.change.warnings, *said)
+
+    def undo(self) -> tuple[str, ...]:
+        """Takes it back as ``undo_change`` does, through exiftool where that is needed and installed."""
+        exiftool = Exiftool.if_installed()
+        if exiftool is None:
+            return undo_change(self.change)
+        with exiftool:
+            return undo_change(self.change, exiftool=exiftool)
+
+
+@dataclass
+class XmpWriter:
+    """Writes tags, hierarchy and description as XMP, and losslessly; see ``autotag.metadata``.
+
+    Attributes:
+        embed: into the photograph where that can be done without loss, else into a sidecar.
+        naming: of new sidecars: ``"auto"`` is ``x.jpg.xmp``, and ``x.xmp`` for RAW files; ``"ext"`` and
+            ``"adobe"`` always the one or the other.
+        description: what is written as the description where people wrote none.
+        fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
+        touch: give an embedded photograph a new time of change, for programs that look for it.
+        model: put down with each tag as what found it; by default the preset's name.
+        root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
+            it.
+    """
+
+    _: KW_ONLY
+    embed: bool = False
+    naming: Literal["auto", "ext", "adobe"] = "auto"
+    description: Literal["caption", "prompt"] | None = "caption"
+    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
+    touch: bool = False
+    model: str = ""
+    root: Path | None = field(init=False, repr=False, default=None)
+    _exiftool: Exiftool | None = field(init=False, repr=False, default=None)
+    _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
+
+    def __post_init__(self) -> None:
+        convert_options(self, where="xmp")
+        if not self.fields:
+            raise ConfigError(f"xmp: fields is empty; choose from {', '.join(KEYWORD_FIELDS)}.")
+        self._exiftool = Exiftool.if_installed() if self.embed else None
+
+    def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
+        """The sidecar, the photograph, or both, unless they say all already.
+
+        Raises:
+            MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
+            OSError: a file cannot be read.
+        """
+        leads_out = self.embed and self.root is not None and not lies_in(photo, self.root)
+        change = plan_tags(
+            photo,
+            self._tags(result),
+            self._description(result),
+            embed=self.embed and not leads_out,
+            naming=self.naming,
+            fields=self.fields,
+            exiftool=self._exiftool,
+        )
+        if leads_out:
+            why = "it is outside of the album, and a link leads to it"
+            warning = f"{photo}: not embedded but written to a sidecar: {why}."
+            change = replace(change, warnings=(*change.warnings, warning))
+        return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
+
+    def close(self) -> None:
+        """Ends exiftool."""
+        if self._exiftool is not None:
+            self._exiftool.close()
+
+    def _tags(self, result: Result) -> list[MachineTag]:
+        paths: Mapping[str, str] = result.extras.get(TAG_PATHS, {})
+        return [
+            MachineTag(
+                tag.text,
+                tag.score,
+                self.model,
+                self._version,
+                path=tuple(paths[tag.text].split("|")) if tag.text in paths else (),
+            )
+            for tag in result.tags
+        ]
+
+    def _description(self, result: Result) -> str:
+        return {"caption": result.caption, "prompt": result.prompt, None: ""}[self.description]

@@ -1,0 +1,66 @@
+"""The images, folders and URLs that a command line names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Image = str | Path
+
+
+def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
+    """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
+
+    Args:
+        paths: files, folders, URLs and ``-``.
+        allow_urls: whether URLs are allowed.
+        follow_symlinks: whether to enter folders that links in folders lead to.
+
+    Raises:
+        UsageError: a URL, and URLs are not allowed.
+        ImageReadError: none of the paths can be looked at.
+        ConfigError: there is no image.
+    """
+    from autotag.errors import ConfigError, ImageReadError
+    from autotag.images.reading import find_images, is_url
+
+    images: list[Image] = []
+    refusals: list[ImageReadError] = []
+    for path in given(paths):
+        if is_url(path):
+            images.append(_allowed(path, allow_urls=allow_urls))
+            continue
+        try:
+            images.extend(find_images(path, follow_symlinks=follow_symlinks))
+        except ImageReadError as error:
+            images.append(Path(path))
+            refusals.append(error)
+    if refusals and len(refusals) == len(images):
+        raise refusals[0]
+    if not images:
+        raise ConfigError(f"no image found in {', '.join(paths)}.")
+    return images
+
+
+def given(paths: Sequence[str]) -> Iterator[str]:
+    """The paths, with those on stdin in the place of ``-``."""
+    for path in paths:
+        if path == "-":
+            listed = sys.stdin.buffer.read()
+            lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
+            yield from (os.fsdecode(line) for line in lines if line)
+        else:
+            yield path
+
+
+def _allowed(url: str, *, allow_urls: bool) -> str:
+    if not allow_urls and not url.lower().startswith("data:"):
+        raise click.UsageError(f"{url!r} is a URL; they are fetched only with --allow-urls.")
+    return url

@@ -1,0 +1,82 @@
+"""BLEU-4 of a set of captions (Papineni, Roukos, Ward and Zhu, ACL 2002), as COCO's evaluation counts it.
+
+Captions are short, so most have no four words in common with a person's: BLEU is a figure of a whole set, for
+which matches are summed before precisions are taken. There is no smoothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.evaluation.metrics.cider import caption_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_LONGEST = 4
+_COUNT_WHERE_NONE = 1e-15
+_ROOM_WHERE_NONE = 1e-9
+
+
+def bleu_rows(captions: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """What one image adds to BLEU-4, per image: (N, 10) float64.
+
+    Columns: n-grams of 1 to 4 words that a reference has, too; n-grams there are; the caption's length in
+    words; the length of the reference that comes nearest to it (the shorter of two).
+
+    Raises:
+        ValueError: an image has no reference, or there are not as many captions as images.
+    """
+    rows = [
+        _row(caption_tokens(caption), [caption_tokens(text) for text in texts])
+        for caption, texts in zip(captions, references, strict=True)
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2 * _LONGEST + 2)
+
+
+def bleu_4(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """BLEU-4 in [0, 1] from sums of ``bleu_rows``: (..., 10) -> (...).
+
+    The tiny numbers beside the counts are those of the reference implementation (pycocoevalcap).
+    """
+    matches, room = sums[..., :_LONGEST], sums[..., _LONGEST : 2 * _LONGEST]
+    length, reference_length = sums[..., -2], sums[..., -1]
+    precisions = (matches + _COUNT_WHERE_NONE) / (room + _ROOM_WHERE_NONE)
+    ratio = (length + _COUNT_WHERE_NONE) / (reference_length + _ROOM_WHERE_NONE)
+    brevity = np.exp(np.minimum(0.0, 1.0 - 1.0 / ratio))
+    score: NDArray[np.float64] = np.prod(precisions, axis=-1) ** (1 / _LONGEST) * brevity
+    return score
+
+
+def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """BLEU-4 of one caption per image against its references, in [0, 1].
+
+    Raises:
+        ValueError: there is no image, an image has no reference, or the numbers differ.
+    """
+    if not captions:
+        raise ValueError("BLEU needs at least one image")
+    return float(bleu_4(bleu_rows(captions, references).sum(axis=0)))
+
+
+def _row(caption: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
+    if not references:
+        raise ValueError("BLEU needs a reference for every image")
+    matches, room = [], []
+    for size in range(1, _LONGEST + 1):
+        most: Counter[tuple[str, ...]] = Counter()
+        for reference in references:
+            most |= _ngrams(reference, size)
+        matches.append(sum((_ngrams(caption, size) & most).values()))
+        room.append(max(0, len(caption) - size + 1))
+    nearest = min((abs(len(reference) - len(caption)), len(reference)) for reference in references)[1]
+    return [*matches, *room, len(caption), nearest]
+
+
+def _ngrams(tokens: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1))

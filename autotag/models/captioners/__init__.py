@@ -1,0 +1,5 @@
+"""Models that caption images, one file per family.
+
+They are registered by name and made by ``pool``; they may import ``models.fast``, ``models.loading`` and what
+is below.
+"""

@@ -1,0 +1,214 @@
+"""BLIP, BLIP-2 and GIT by their transformers classes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from PIL import Image
+
+from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options
+from autotag.models.captioners.hybrid_blip import HybridBlip
+from autotag.models.fast.blip_attention import fuse_attention
+from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
+from autotag.models.fast.folded_norms import fold_norms
+from autotag.models.fast.in_place import activations_in_place
+from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
+from autotag.models.fast.views import SquareView, view_of
+from autotag.models.loading.transformers_loading import load_pretrained, square_side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from autotag.protocols import CaptionOptions, ModelRequest
+    from autotag.records import Caption
+
+CLASSES = {
+    "blip": "BlipForConditionalGeneration",
+    "blip-2": "Blip2ForConditionalGeneration",
+    "git": "GitForCausalLM",
+}
+T5_PROMPT = "a photo of"
+_INPUTS = ("pixel_values", "input_ids", "attention_mask")
+
+
+class HfCaptioner:
+    """Captions by a transformers model.
+
+    With a prompt, BLIP, GIT and BLIP-2 OPT continue it, and the caption is the whole sentence, prompt
+    included. BLIP-2 with a T5 answers it, and the caption is the answer; a T5 cannot do without a prompt
+    and is given ``"a photo of"``, as upstream does, when there is none.
+
+    Args:
+        model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
+        processor: its processor.
+        name: what captions call their source.
+        generator: writes a BLIP's captions where it ``fits``; None for the model's own ``generate`` always.
+        square_view: what the processor makes of an image; None for the processor itself.
+        backbone: what a ``HybridBlip`` looks at views through; None for its own.
+    """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        name: str,
+        *,
+        generator: BlipGenerator | None = None,
+        square_view: SquareView | None = None,
+        backbone: SharedBackbone | None = None,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self._generator = generator
+        self._square_view = square_view
+        self._backbone = backbone
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> HfCaptioner:
+        """The captioner in a folder or hub repository, with the fast paths that ``request`` leaves on.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of another class.
+        """
+        own = {"HybridBlip": HybridBlip}
+        model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
+        generator = _hastened(model, request.plain) if model.config.model_type == "blip" else None
+        square_view = None if "views" in request.plain else view_of(processor.image_processor)
+        backbone = None
+        if isinstance(model, HybridBlip) and "shared_backbone" not in request.plain:
+            backbone = shared_backbone(model.vision_model.embeddings.patch_embedding.trunk)
+        return cls(
+            model, processor, request.name, generator=generator, square_view=square_view, backbone=backbone
+        )
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the square that the model looks at."""
+        return square_side(self.processor.image_processor)
+
+    @property
+    def view_id(self) -> str | None:
+        """Names what ``view`` makes; None where it makes nothing."""
+        return None if self._square_view is None else self._square_view.id
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 of an upright RGB image, for ``caption_views``. Safe in several threads at once.
+
+        Raises:
+            RuntimeError: ``view_id`` is None.
+        """
+        if self._square_view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        return self._square_view.make(image)
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """Per image (upright RGB) its captions, best first.
+
+        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+
+        Raises:
+            ConfigError: more captions than beams.
+        """
+        return self._captions(len(images), options, lambda: self._inputs(images, options.prompt))
+
+    def caption_views(
+        self, views: Sequence[NDArray[np.uint8]], /, options: CaptionOptions
+    ) -> list[list[Caption]]:
+        """What ``caption`` gives, for images that ``view`` made ready.
+
+        Raises:
+            ConfigError: more captions than beams.
+            RuntimeError: ``view_id`` is None.
+        """
+        return self._captions(len(views), options, lambda: self._inputs_of_views(views, options.prompt))
+
+    def _captions(
+        self, count: int, options: CaptionOptions, inputs: Callable[[], dict[str, torch.Tensor]]
+    ) -> list[list[Caption]]:
+        check_beams(options)
+        if not count:
+            return []
+        with torch.inference_mode():
+            written = self._written(inputs(), options)
+        return captions_of(self._texts(written.sequences), written, options, self.name)
+
+    def _written(self, inputs: dict[str, torch.Tensor], options: CaptionOptions) -> Any:
+        """``sequences`` and perhaps ``sequences_scores``, as ``generate`` gives them."""
+        if self._generator is not None and self._generator.fits(inputs, options):
+            return self._generator.write(inputs, options)
+        return self.model.generate(**inputs, **generation_options(options))
+
+    def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
+        """What ``generate`` wants besides options, on the model's device and in its dtype."""
+        text = T5_PROMPT if prompt is None and self._answers else prompt
+        given: dict[str, Any] = {"images": list(images), "return_tensors": "pt"}
+        if text is not None:
+            given["text"] = [text] * len(images)
+        inputs = {key: values for key, values in self.processor(**given).items() if key in _INPUTS}
+        if text is not None and self._closes_prompts:
+            inputs |= {key: inputs[key][:, :-1] for key in ("input_ids", "attention_mask")}
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        return {key: values.to(self.model.device) for key, values in inputs.items()}
+
+    def _inputs_of_views(
+        self, views: Sequence[NDArray[np.uint8]], prompt: str | None
+    ) -> dict[str, torch.Tensor]:
+        """The same; the processor, which may prepare a text for its image, sees one blank image."""
+        if self._square_view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        normalised = partial(self._square_view.normalised, device=self.model.device, dtype=self.model.dtype)
+        pixels = normalised(views) if self._backbone is None else self._backbone.maps(views, normalised)
+        if prompt is None and not self._answers:
+            return {"pixel_values": pixels}
+        inputs = self._inputs([Image.new("RGB", (32, 32))], prompt)
+        inputs = {
+            key: values.repeat(len(views), 1) for key, values in inputs.items() if key != "pixel_values"
+        }
+        return {"pixel_values": pixels, **inputs}
+
+    @property
+    def _answers(self) -> bool:
+        """Whether captions come without their prompt: the language model is an encoder-decoder."""
+        return (
+            self.model.config.model_type == "blip-2" and not self.model.config.use_decoder_only_language_model
+        )
+
+    @property
+    def _closes_prompts(self) -> bool:
+        """Whether the tokenizer ends a prompt with [SEP], which ends GIT's caption; BLIP drops it itself."""
+        return bool(self.model.config.model_type == "git")
+
+    def _texts(self, sequences: torch.Tensor) -> list[str]:
+        """The sentences without special tokens; BLIP's [DEC], perhaps unknown to its tokenizer, is cut."""
+        if self.model.config.model_type == "blip":
+            sequences = sequences[:, 1:]
+        texts: list[str] = self.processor.batch_decode(sequences, skip_special_tokens=True)
+        return texts
+
+
+def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
+    """Gives a BLIP its fast paths but those in ``plain``; the generator to write with, if any."""
+    if "in_place" not in plain:
+        activations_in_place(model)
+    if "folded_norms" not in plain and isinstance(model, HybridBlip):
+        fold_norms(model.vision_model.embeddings.patch_embedding)
+    packed = "packed_attention" not in plain
+    if "blip_attention" not in plain:
+        fuse_attention(model.vision_model, packed=packed)
+    generator = None
+    if "blip_generation" not in plain:
+        generator = blip_generator(model, packed=packed, recorded="step_graphs" not in plain)
+    if "packed_linears" not in plain:
+        pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
+    return generator

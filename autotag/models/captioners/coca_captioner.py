@@ -1,0 +1,232 @@
+"""CoCa by open_clip (Yu et al. 2022, arXiv:2205.01917)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import AttentionalPooler
+
+from autotag.errors import ConfigError, ModelLoadError
+from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
+from autotag.models.fast.coca_generation import Written, write
+from autotag.models.fast.in_place import activations_in_place
+from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.split_attention import split_attention
+from autotag.models.fast.views import view_of_open_clip
+from autotag.models.loading.device import torch_dtype
+from autotag.models.loading.openclip_loading import LoadedOpenClip, load_open_clip
+from autotag.protocols import CaptionOptions
+from autotag.records import Caption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from autotag.protocols import ModelRequest
+
+_EVERY_CAPTIONER = frozenset({"prompt", "max_new_tokens", "num_beams", "num_captions", "repetition_penalty"})
+
+
+class CocaCaptioner:
+    """Captions by a CoCa of open_clip. A prompt is continued, and part of the caption.
+
+    Args:
+        model: an ``open_clip.CoCa`` with its preprocessing on it, evaluating, on its device.
+        tokenizer: open_clip's own, whose vocabulary the model writes.
+        name: what captions call their source.
+        dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+    """
+
+    extra_options: ClassVar[frozenset[str]] = (
+        frozenset(option.name for option in fields(CaptionOptions)) - _EVERY_CAPTIONER
+    )
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        *,
+        dtype: str = "float32",
+        plain: AbstractSet[str] = frozenset(),
+    ) -> None:
+        self.visual = model.visual
+        packed = "packed_attention" not in plain
+        cached = None if "coca_decoder" in plain else cached_decoder(model, packed=packed)
+        self.decoder: CachedDecoder | PlainDecoder = PlainDecoder(model) if cached is None else cached
+        self.tokenizer = tokenizer
+        self.name = name
+        cfg = PreprocessCfg(**model.visual.preprocess_cfg)
+        self.preprocess = image_transform_v2(cfg, is_train=False)
+        self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
+        self._dtype = torch_dtype(dtype)
+        self._device = next(model.parameters()).device
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> CocaCaptioner:
+        """The captioner named ``"coca_ViT-L-14/laion2b_s13b_b90k"``, ``"hf-hub:<id>"``, or in a folder.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of no CoCa.
+            ConfigError: open_clip knows no such CoCa or pretrained tag.
+        """
+        loaded = load_open_clip(request, "captioner", _check_coca)
+        _check_parts(request, loaded)
+        _finish_conversion(loaded.model, torch_dtype(request.dtype))
+        if "in_place" not in request.plain:
+            activations_in_place(loaded.model)
+        captioner = cls(
+            loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
+        )
+        if "packed_linears" not in request.plain:
+            split_attention(captioner.visual)
+            pack_linears(torch.nn.ModuleList([captioner.visual, captioner.decoder]))
+        return captioner
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the square that the model looks at."""
+        size = self.visual.preprocess_cfg["size"]
+        return int(size if isinstance(size, int) else max(size))
+
+    @property
+    def view_id(self) -> str | None:
+        """Names what ``view`` makes; None where it makes nothing."""
+        return None if self._view is None else self._view.id
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 of an upright RGB image, for ``caption_views``. Safe in several threads at once.
+
+        Raises:
+            RuntimeError: ``view_id`` is None.
+        """
+        if self._view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        return self._view.make(image)
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """Per image (upright RGB) its captions, best first; a caption may be empty.
+
+        A score is the mean log-probability of the caption's tokens by beam search and sampling (with
+        ``beam_scores="logits"`` the mean logit), None for greedy.
+
+        Raises:
+            ConfigError: options that do not go together, or more tokens than the model reads.
+        """
+        if self._view is not None:
+            return self.caption_views([self._view.make(image) for image in images], options)
+        prefix = self._prefix(options)
+        if not images:
+            return []
+        pixels = torch.stack([self.preprocess(image) for image in images]).to(self._device, self._dtype)
+        return self._captions(pixels, prefix, [np.asarray(image) for image in images], options)
+
+    def caption_views(
+        self, views: Sequence[NDArray[np.uint8]], /, options: CaptionOptions
+    ) -> list[list[Caption]]:
+        """What ``caption`` gives, for images that ``view`` made ready.
+
+        Raises:
+            ConfigError: options that do not go together, or more tokens than the model reads.
+            RuntimeError: ``view_id`` is None.
+        """
+        if self._view is None:
+            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        prefix = self._prefix(options)
+        if not views:
+            return []
+        pixels = self._view.normalised(views, self._device, self._dtype)
+        return self._captions(pixels, prefix, views, options)
+
+    @torch.inference_mode()
+    def _captions(
+        self,
+        pixels: torch.Tensor,
+        prefix: list[int],
+        looks: Sequence[NDArray[np.uint8]],
+        options: CaptionOptions,
+    ) -> list[list[Caption]]:
+        """Of (B, 3, H, W) pixels; ``looks`` are what each image is drawn for."""
+        seeds = [_seed(look) for look in looks] if options.do_sample else []
+        _, states = self.visual(pixels)
+        written = write(self.decoder, states, prefix, self.tokenizer.eot_token_id, options, seeds=seeds)
+        return [[self._caption(caption, prefix) for caption in captions] for captions in written]
+
+    def _caption(self, written: Written, prefix: list[int]) -> Caption:
+        special = set(self.tokenizer.all_special_ids)
+        tokens = [token for token in (*prefix, *written.tokens) if token not in special]
+        return Caption(" ".join(self.tokenizer.decode(tokens).split()), self.name, written.score)
+
+    def _prefix(self, options: CaptionOptions) -> list[int]:
+        """The tokens that each caption begins with.
+
+        Raises:
+            ConfigError: the options do not go together, or not with the model.
+        """
+        _check_options(options, self.decoder.vocabulary_size)
+        prompt = self.tokenizer.encode(options.prompt) if options.prompt else []
+        most = self.decoder.context_length
+        if len(prompt) + options.max_new_tokens > most:
+            raise ConfigError(
+                f"{self.name!r} reads {most} tokens, and {len(prompt)} of the prompt and "
+                f"max_new_tokens={options.max_new_tokens} are more; shorten one"
+            )
+        return [self.tokenizer.sot_token_id, *prompt]
+
+
+def _check_coca(request: ModelRequest, config: dict[str, Any], place: str) -> None:
+    """Refuses what is no CoCa before weights are fetched; a ``Check``."""
+    if "multimodal_cfg" not in config:
+        raise ModelLoadError(
+            request.name,
+            f"model {request.name!r} is no CoCa: {place} has no text decoder (multimodal_cfg), so it "
+            "writes no captions; as an encoder it may serve",
+        )
+
+
+def _check_parts(request: ModelRequest, loaded: LoadedOpenClip) -> None:
+    """Refuses a CoCa whose tokenizer or image tower cannot serve a captioner."""
+    lacking = None
+    if not hasattr(loaded.tokenizer, "sot_token_id"):
+        lacking = f"its tokenizer is a {type(loaded.tokenizer).__name__}, and has to be open_clip's own"
+    elif not getattr(loaded.model.visual, "output_tokens", False):
+        lacking = "its image tower gives no tokens (vision_cfg.output_tokens)"
+    if lacking:
+        raise ModelLoadError(request.name, f"model {request.name!r} cannot write captions: {lacking}")
+
+
+def _finish_conversion(model: Any, dtype: torch.dtype) -> None:
+    """Gives those weights their dtype that open_clip leaves in float32 in half precision."""
+    poolers = [module for module in model.visual.modules() if isinstance(module, AttentionalPooler)]
+    left = [model.text_decoder.text_projection, *(pooler.query for pooler in poolers)]
+    class_token = getattr(model.text, "cls_emb", None)
+    for parameter in left if class_token is None else [*left, class_token]:
+        parameter.data = parameter.data.to(dtype)
+
+
+def _check_options(options: CaptionOptions, vocabulary_size: int) -> None:
+    if options.do_sample and options.num_beams > 1:
+        raise ConfigError(f"do_sample goes with one beam, but num_beams={options.num_beams}")
+    if not options.do_sample and options.num_captions > options.num_beams:
+        raise ConfigError(
+            f"num_captions={options.num_captions} needs as many beams, but num_beams={options.num_beams}, "
+            "or do_sample"
+        )
+    if 2 * options.num_beams > vocabulary_size:
+        raise ConfigError(f"num_beams={options.num_beams} are too many for {vocabulary_size} tokens")
+
+
+def _seed(pixels: NDArray[np.uint8]) -> int:
+    """A number by which an image is drawn for, in whatever batch it comes."""
+    return int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")

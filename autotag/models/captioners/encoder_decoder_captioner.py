@@ -1,0 +1,140 @@
+"""An image encoder and a text decoder of transformers put together, such as ViT and GPT-2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import transformers
+
+from autotag.errors import ModelLoadError
+from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.loading.transformers_loading import load_pretrained, square_side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+    from autotag.protocols import CaptionOptions, ModelRequest
+    from autotag.records import Caption
+
+CLASSES = {"vision-encoder-decoder": "VisionEncoderDecoderModel"}
+_NEVER_USED = ("encoder.pooler.",)  # the decoder looks at the last hidden state; many checkpoints lack it
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAndText:
+    """The two processors of such a model, for which transformers has no processor of its own."""
+
+    image_processor: Any
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> ImageAndText:
+        """Both, out of the model's folder.
+
+        Raises:
+            OSError, ValueError: one of them does not load.
+        """
+        image_processor: Any = transformers.AutoImageProcessor
+        tokenizer: Any = transformers.AutoTokenizer
+        return cls(
+            image_processor.from_pretrained(folder, local_files_only=True),
+            tokenizer.from_pretrained(folder, local_files_only=True),
+        )
+
+
+class EncoderDecoderCaptioner:
+    """Captions by a VisionEncoderDecoderModel. A prompt is continued, and part of the caption.
+
+    Every sequence begins with the same tokens (the start token, then the prompt's), so nothing is padded
+    before writing, and a pad token that is also the end token, as GPT-2 has it, hides nothing.
+
+    Args:
+        model: a VisionEncoderDecoderModel, evaluating, on its device.
+        processor: its image processor and tokenizer.
+        name: what captions call their source.
+
+    Raises:
+        ModelLoadError: the model does not say with which token it starts or ends.
+    """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
+
+    def __init__(self, model: Any, processor: ImageAndText, name: str) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self._start, self._end, self._pad = _special_tokens(model, processor.tokenizer, name)
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> EncoderDecoderCaptioner:
+        """The captioner in a folder or hub repository.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of another class.
+        """
+        model, processor, _ = load_pretrained(
+            request, "captioner", CLASSES, load_processor=ImageAndText.load, never_used=_NEVER_USED
+        )
+        return cls(model, processor, request.name)
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the square that the model looks at."""
+        return square_side(self.processor.image_processor)
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """Per image (upright RGB) its captions, best first.
+
+        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+
+        Raises:
+            ConfigError: more captions than beams.
+        """
+        check_beams(options)
+        if not images:
+            return []
+        inputs = placed(self._inputs(images, options.prompt), self.model)
+        with torch.inference_mode():
+            written = self.model.generate(
+                **inputs,
+                **generation_options(options),
+                decoder_start_token_id=self._start,
+                eos_token_id=self._end,
+                pad_token_id=self._pad,
+            )
+        texts = self.processor.tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
+        return captions_of(texts, written, options, self.name)
+
+    def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
+        pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        begin = self.processor.tokenizer(prompt or "", add_special_tokens=False)["input_ids"]
+        tokens = torch.tensor([[self._start, *begin]] * len(images))
+        return {
+            "pixel_values": pixels,
+            "decoder_input_ids": tokens,
+            "decoder_attention_mask": torch.ones_like(tokens),
+        }
+
+
+def _special_tokens(model: Any, tokenizer: Any, name: str) -> tuple[int, int | list[int], int]:
+    """Start, end and pad token: as the checkpoint says, else as its tokenizer does."""
+    said = model.generation_config
+    start = _first(said.decoder_start_token_id, said.bos_token_id, tokenizer.bos_token_id)
+    end = _first(said.eos_token_id, tokenizer.eos_token_id)
+    if start is None or end is None:
+        raise ModelLoadError(
+            name,
+            f"model {name!r}: neither its configuration nor its tokenizer names a start and an end token",
+        )
+    pad = _first(said.pad_token_id, tokenizer.pad_token_id, end if isinstance(end, int) else end[0])
+    return start, end, pad
+
+
+def _first(*tokens: Any) -> Any:
+    return next((token for token in tokens if token is not None), None)

@@ -1,0 +1,101 @@
+"""Florence-2 by its transformers class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from autotag.errors import UnknownNameError
+from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.loading.transformers_loading import load_pretrained, square_side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from autotag.protocols import CaptionOptions, ModelRequest
+    from autotag.records import Caption
+
+CLASSES = {"florence2": "Florence2ForConditionalGeneration"}
+TASKS = {
+    "caption": "<CAPTION>",
+    "detailed caption": "<DETAILED_CAPTION>",
+    "more detailed caption": "<MORE_DETAILED_CAPTION>",
+}
+"""What ``prompt`` may be, and the task token of the model (Xiao et al. 2023, arXiv:2311.06242)."""
+
+
+class FlorenceCaptioner:
+    """Captions by Florence-2, which knows tasks and no free prompts.
+
+    ``options.prompt`` is a task, by its name in ``TASKS`` or its token: ``"caption"`` (the default), which
+    gives a sentence, ``"detailed caption"``, or ``"more detailed caption"``, which gives a paragraph and
+    wants more ``max_new_tokens``.
+
+    Args:
+        model: a Florence2ForConditionalGeneration, evaluating, on its device.
+        processor: its processor.
+        name: what captions call their source.
+    """
+
+    extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> FlorenceCaptioner:
+        """The captioner in a folder or hub repository.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of another class.
+        """
+        model, processor, _ = load_pretrained(request, "captioner", CLASSES)
+        return cls(model, processor, request.name)
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the square that the model looks at."""
+        return square_side(self.processor.image_processor)
+
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuses options before any image.
+
+        Raises:
+            ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
+        """
+        check_beams(options)
+        _task(options.prompt)
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """Per image (upright RGB) its captions, best first.
+
+        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+
+        Raises:
+            ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
+        """
+        self.check_options(options)
+        if not images:
+            return []
+        task = _task(options.prompt)
+        inputs = self.processor(images=list(images), text=[task] * len(images), return_tensors="pt")
+        with torch.inference_mode():
+            written = self.model.generate(**placed(inputs, self.model), **generation_options(options))
+        texts = self.processor.batch_decode(written.sequences, skip_special_tokens=True)
+        return captions_of(texts, written, options, self.name)
+
+
+def _task(prompt: str | None) -> str:
+    if prompt is None:
+        return TASKS["caption"]
+    if prompt in TASKS.values():
+        return prompt
+    if prompt not in TASKS:
+        raise UnknownNameError("task of Florence-2 as a prompt", prompt, TASKS)
+    return TASKS[prompt]

@@ -1,0 +1,340 @@
+"""A captioner behind a URL, for models that cannot run in this environment. No torch here.
+
+What is sent and what comes back: ``caption_protocol``.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+from autotag.checks import check_count, check_number
+from autotag.errors import ConfigError, ModelError, ModelUnavailableError, UnknownNameError
+from autotag.models.captioners.caption_options import captions_in, reason_in, request_body
+from autotag.protocols import CaptionOptions
+from autotag.web.http_exchange import Deadline, FailedError, HttpUrl, RefusedError, in_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import httpx2
+    from PIL import Image
+
+    from autotag.protocols import ModelRequest
+    from autotag.records import Caption
+
+MAX_BYTES = 1_000_000
+"""Larger answers are refused while they arrive."""
+
+_Result = TypeVar("_Result")
+
+_FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each one after it
+_LONGEST_WAIT = 30.0
+_BUSY = {429, 502, 503, 504}
+_OK, _PROXY_WANTS_NAME = 200, 407
+_NOT_THERE = {401, 403, 404, 405, _PROXY_WANTS_NAME, 410}
+_HINTS = {
+    "ofa": " docs/guides/remote-captioners.md says how to start an OFA server; "
+    "'florence-2-base', its successor, needs none."
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCaptioner:
+    """Captions by a server that speaks the protocol of this module.
+
+    The URL is the user's own configuration, so unlike an image's URL it may lead to a private address, such
+    as another process on this machine. Proxies and certificates are those of the system and of the
+    environment: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``,
+    ``SSL_CERT_DIR``. No redirect is followed, so that pictures and the token go nowhere else.
+
+    A connection that fails or ends too early and the statuses 429, 502, 503 and 504 are tried again, after
+    0.5, 1, 2, ... seconds or what ``Retry-After`` says. Nothing else is: a request that ran out of time would
+    only load a slow server once more, and what a server refuses it refuses again.
+
+    Every option is sent; a server refuses what it cannot do.
+
+    Args:
+        url: http(s), without a user name; a fragment is not allowed.
+        name: what errors call it, and captions their source where the server does not name its model.
+        timeout: seconds for one request with its answer, above 0.
+        retries: further tries after the first, at least 0.
+        concurrency: requests at a time, at least 1.
+        max_side: images are sent with their longer side at most this long, in pixels.
+        token_env: the environment variable that holds a token, which is never kept or shown; None for none.
+        header: the header that carries the token, as ``Bearer <token>`` in ``Authorization``, bare in others.
+
+    Raises:
+        ConfigError: the URL or an option is wrong.
+    """
+
+    url: str
+    name: str = "remote"
+    timeout: float = 60.0
+    retries: int = 3
+    concurrency: int = 4
+    max_side: int = 1024
+    token_env: str | None = None
+    header: str = "Authorization"
+
+    extra_options: ClassVar[frozenset[str]] = frozenset(row.name for row in fields(CaptionOptions))
+
+    def __post_init__(self) -> None:
+        try:
+            HttpUrl.of(self.url)
+        except RefusedError as refusal:
+            raise ConfigError(f"remote captioner {self.shown_url}: {refusal}") from refusal
+        if "#" in self.url:
+            raise ConfigError(f"remote captioner {self.shown_url}: a URL to post to has no '#'")
+        check_number("remote captioner: timeout", self.timeout, least=0, most=86_400, above=True)
+        check_count("remote captioner: retries", self.retries, least=0, most=1_000)
+        check_count("remote captioner: concurrency", self.concurrency, most=1_000)
+        check_count("remote captioner: max_side", self.max_side, most=65_535)
+        if not self.header.replace("-", "").isalnum() or not self.header.isascii():
+            raise ConfigError(f"remote captioner: header is {self.header!r}, which is no name of a header")
+
+    @classmethod
+    def at(cls, location: str, *, name: str = "remote") -> RemoteCaptioner:
+        """The captioner that ``"<url>#<option>=<value>&..."`` stands for; nothing is asked yet.
+
+        Raises:
+            ConfigError: the URL or an option is wrong (``UnknownNameError`` for an unknown option).
+        """
+        url, _, settings = location.partition("#")
+        try:
+            given = parse_qsl(settings, strict_parsing=True) if settings else []
+        except ValueError as error:
+            raise ConfigError(f"remote captioner {_shown(url)}: {error} in {settings!r}") from error
+        return cls(url, name=name, **{option: _option(option, text) for option, text in given})
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> RemoteCaptioner:
+        """The captioner at ``request.location``, which is reachable.
+
+        Raises:
+            ConfigError: the URL, an option or the token is wrong.
+            ModelUnavailableError: nobody listens there.
+        """
+        captioner = cls.at(request.location, name=request.name.partition("#")[0].partition("?")[0])
+        captioner.check_reachable()
+        return captioner
+
+    @property
+    def image_size(self) -> int:
+        """The longest side that is sent, in pixels."""
+        return self.max_side
+
+    @property
+    def shown_url(self) -> str:
+        """The URL for messages: without user name and query, which may hold secrets."""
+        return _shown(self.url)
+
+    def check_reachable(self) -> None:
+        """Ask for the head of the URL, with retries; any answer but those of busy servers will do.
+
+        Raises:
+            ConfigError: the environment variable of the token is not set, or holds no token.
+            ModelUnavailableError: nobody listens there, or a proxy on the way refuses.
+        """
+        headers = self._headers()
+        self._tried(lambda: self._in_time("HEAD", headers), threading.Event())
+
+    def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
+        """Per image (upright RGB) its captions in the server's order, ``options.num_captions`` each.
+
+        Raises:
+            ConfigError: the environment variable of the token is not set, or holds no token.
+            ModelUnavailableError: the server cannot be reached, or is too slow or busy.
+            ModelError: it refuses an image, or its answer is not one of the protocol.
+        """
+        if not images:
+            return []
+        headers = self._headers()
+        stopped = threading.Event()
+        with ThreadPoolExecutor(min(self.concurrency, len(images)), "autotag-remote") as threads:
+            asked = [threads.submit(self._one, image, options, headers, stopped) for image in images]
+            try:
+                return [captions.result() for captions in asked]
+            except BaseException:
+                stopped.set()
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def _one(
+        self, image: Image.Image, options: CaptionOptions, headers: dict[str, str], stopped: threading.Event
+    ) -> list[Caption]:
+        body = request_body(image, options, self.max_side)
+        answer = self._tried(lambda: self._in_time("POST", headers, body), stopped)
+        try:
+            return captions_in(answer, options.num_captions, self.name)
+        except ValueError as error:
+            self._fail(ModelError, str(error), error)
+
+    def _tried(self, work: Callable[[], _Result], stopped: threading.Event) -> _Result:
+        """What ``work`` returns, tried again while that makes sense and nobody has stopped."""
+        for attempt in range(self.retries + 1):
+            try:
+                return work()
+            except _BusyError as busy:
+                again = attempt < self.retries and not stopped.is_set()
+                if not again:
+                    tries = f" (tried {attempt + 1} times)" if attempt else ""
+                    self._fail(ModelUnavailableError, f"{busy}{tries}", busy)
+                stopped.wait(max(busy.wait, min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)))
+            except TimeoutError as error:
+                self._fail(ModelUnavailableError, f"no complete answer within {self.timeout:g} s", error)
+            except ssl.SSLCertVerificationError as error:
+                self._fail(ModelUnavailableError, f"its certificate is not trusted ({error})", error)
+            except (FailedError, ValueError) as error:
+                self._fail(ModelError, f"its answer cannot be read: {error or type(error).__name__}", error)
+        raise AssertionError("the last try returns or raises")
+
+    def _in_time(self, method: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+        """The body of the answer to one request, all within the time: httpx bounds single steps only.
+
+        Raises:
+            _BusyError: it may be worth another try.
+            ModelError: it is not.
+            TimeoutError, ssl.SSLCertVerificationError, FailedError, ValueError: the same.
+        """
+        import httpx2
+
+        always = {"Accept-Encoding": "identity", "User-Agent": "autotag", "Connection": "close"}
+        trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        client = httpx2.Client(headers={**headers, **always}, timeout=self.timeout, verify=trusted)
+        try:
+            return in_time(lambda: self._asked(client, method, body), Deadline(self.timeout))
+        except httpx2.TimeoutException as error:
+            raise TimeoutError(str(error)) from error
+        except httpx2.ProxyError as error:
+            self._fail(ModelUnavailableError, f"the proxy on the way refuses ({error})", error)
+        except httpx2.TransportError as error:
+            untrusted = _certificate_error(error)
+            if untrusted is not None:
+                raise untrusted from error
+            what = (
+                "it cannot be reached" if isinstance(error, httpx2.ConnectError) else "the connection fails"
+            )
+            raise _BusyError(f"{what} ({error})") from error
+        except httpx2.InvalidURL as error:
+            raise ValueError(str(error)) from error
+        finally:
+            client.close()  # what still drips ends with it
+
+    def _asked(self, client: httpx2.Client, method: str, body: bytes) -> bytes:
+        with client.stream(method, self.url, content=body or None) as response:
+            if method == "HEAD" and response.status_code not in {*_BUSY, _PROXY_WANTS_NAME}:
+                return b""
+            if method == "HEAD" or response.status_code != _OK:
+                self._refused(response)
+            return _body(response)
+
+    def _refused(self, response: httpx2.Response) -> NoReturn:
+        """Tells what a status other than 200 means."""
+        status, location = response.status_code, response.headers.get("Location")
+        if 300 <= status < 400 and location:
+            self._fail(
+                ModelUnavailableError, f"it redirects to {_shown(location)}; no redirect is followed", None
+            )
+        words = f"it answers {status} {response.reason_phrase}".rstrip()
+        reason = reason_in(_rest(response))
+        words = f"{words}: {reason}" if reason else words
+        if status in _BUSY:
+            raise _BusyError(words, _seconds(response.headers.get("Retry-After")))
+        self._fail(ModelUnavailableError if status in _NOT_THERE else ModelError, words, None)
+
+    def _fail(self, kind: type[ModelError], reason: str, cause: BaseException | None) -> NoReturn:
+        hint = _HINTS.get(self.name, "") if issubclass(kind, ModelUnavailableError) else ""
+        name = f" {self.name!r}" if self.name in _HINTS else ""
+        raise kind(self.name, f"remote captioner{name} {self.shown_url}: {reason}.{hint}") from cause
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.token_env is None:
+            return headers
+        token = os.environ.get(self.token_env, "").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            state = "holds no token" if token else "is not set"
+            raise ConfigError(
+                f"remote captioner {self.shown_url}: environment variable {self.token_env} {state}"
+            )
+        return {**headers, self.header: f"Bearer {token}" if self.header == "Authorization" else token}
+
+
+class _BusyError(Exception):
+    """A try that failed in a way that may pass; ``wait`` is how long the server asks for, in seconds."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def _option(option: str, text: str) -> Any:
+    """The value of an option as the address writes it."""
+    kinds = {row.name: str(row.type) for row in fields(RemoteCaptioner) if row.name not in {"url", "name"}}
+    if option not in kinds:
+        raise UnknownNameError("option of a remote captioner", option, kinds)
+    kind = {"int": int, "float": float}.get(kinds[option], str)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(f"remote captioner: {option} is {text!r}, which is no number") from error
+
+
+def _shown(url: str) -> str:
+    scheme, separator, rest = url.partition("#")[0].partition("?")[0].partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
+@lru_cache(maxsize=4)
+def _trusted(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """The certificates that the system or the environment trusts; to read them takes 50 ms."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def _body(response: httpx2.Response) -> bytes:
+    """The whole body of an answer.
+
+    Raises:
+        FailedError: it is compressed, or larger than ``MAX_BYTES``.
+    """
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise FailedError("the server sent it compressed although asked not to")
+    claimed = response.headers.get("Content-Length", "")
+    if claimed.isdecimal() and int(claimed) > MAX_BYTES:
+        raise FailedError(f"it has {claimed} bytes, more than {MAX_BYTES}")
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise FailedError(f"it has more than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _rest(response: httpx2.Response) -> bytes:
+    """What is left to read of an answer, or nothing where that is too much."""
+    try:
+        return _body(response)
+    except FailedError:
+        return b""
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of a certificate that an error comes from, or None."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _seconds(header: str | None) -> float:
+    """What ``Retry-After`` asks for, within reason; 0 for none, or for a date."""
+    return min(float(header), _LONGEST_WAIT) if header and header.isascii() and header.isdigit() else 0.0

@@ -1,0 +1,178 @@
+"""CLIP, SigLIP and SigLIP 2 by their transformers classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from autotag.models.fast.causal_text import (
+    PROBE,
+    TEXTS_AT_ONCE,
+    CausalText,
+    causal_text_of_clip,
+    with_shared_starts,
+)
+from autotag.models.fast.causal_tower import causal_tower
+from autotag.models.fast.in_place import activations_in_place
+from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.views import view_of
+from autotag.models.loading import model_folders
+from autotag.models.loading.transformers_loading import load_pretrained, square_side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from autotag.protocols import ModelRequest
+
+CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
+_CHUNK = 256
+_Item = TypeVar("_Item")
+
+
+class HfEncoder:
+    """Embeds images and texts by a transformers model.
+
+    Args:
+        model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
+        processor: its processor.
+        id: names the weights.
+        default_thresholds: score name -> cut.
+        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        id: str,  # noqa: A002  the protocol's own name
+        default_thresholds: Mapping[str, float],
+        plain: AbstractSet[str] = frozenset(),
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.id = id
+        self.default_thresholds = default_thresholds
+        self.plain = frozenset(plain)
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self._view = None if "views" in plain else view_of(processor.image_processor)
+        self._causal_text: CausalText | None = None
+        if "causal_text" not in plain and model.config.model_type == "clip":
+            probe = self._text_inputs(PROBE)["input_ids"]
+            text = causal_text_of_clip(model, probe)
+            self._causal_text = text and with_shared_starts(text, causal_tower(self), probe)
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> HfEncoder:
+        """The encoder in a folder or hub repository.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of another class.
+        """
+        model, processor, folder = load_pretrained(request, "encoder", CLASSES)
+        if "in_place" not in request.plain:
+            activations_in_place(model)
+        if "packed_linears" not in request.plain:
+            pack_linears(model)
+        return cls(
+            model,
+            processor,
+            id=_id(request, folder),
+            default_thresholds=dict(request.default_thresholds),
+            plain=request.plain,
+        )
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the square that the model looks at; None for SigLIP 2 of any aspect ratio."""
+        return square_side(self.processor.image_processor)
+
+    def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows."""
+        if self._view is not None:
+            return self.embed_views([self._view.make(image) for image in images])
+        return self._in_chunks(images, lambda chunk: self._image_vectors(self._image_inputs(chunk)))
+
+    @property
+    def view_id(self) -> str | None:
+        """Names the view; None where this model makes none."""
+        return self._view.id if self._view else None
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.make(image)
+
+    def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        view = self._view
+        assert view is not None  # noqa: S101 - the protocol's own condition
+        device, dtype = self.model.device, self.model.dtype
+        return self._in_chunks(
+            views,
+            lambda chunk: self._image_vectors({"pixel_values": view.normalised(chunk, device, dtype)}),
+        )
+
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """(T, D) float32, unit rows; texts are cut at what the model can read."""
+        size = _CHUNK if self._causal_text is None else TEXTS_AT_ONCE
+        return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)), size)
+
+    def _in_chunks(
+        self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor], size: int = _CHUNK
+    ) -> NDArray[np.float32]:
+        """(len(items), D) float32, unit rows."""
+        rows = [np.zeros((0, self._width), dtype=np.float32)]
+        for start in range(0, len(items), size):
+            with torch.inference_mode():
+                chunk = vectors(items[start : start + size])
+            rows.append(torch.nn.functional.normalize(chunk.float(), dim=-1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def _image_vectors(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        vectors: torch.Tensor = self.model.get_image_features(**self._placed(inputs)).pooler_output
+        return vectors
+
+    def _text_vectors(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if self._causal_text is not None:
+            return self._causal_text(inputs["input_ids"])
+        vectors: torch.Tensor = self.model.get_text_features(**self._placed(inputs)).pooler_output
+        return vectors
+
+    def _placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: values.to(self.model.device) for key, values in inputs.items()}
+
+    @property
+    def _width(self) -> int:
+        config = self.model.config
+        return int(getattr(config, "projection_dim", None) or config.text_config.projection_size)
+
+    def _image_inputs(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        inputs = dict(self.processor.image_processor(images=list(images), return_tensors="pt"))
+        return {**inputs, "pixel_values": inputs["pixel_values"].to(self.model.dtype)}
+
+    def _text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Tokens. SigLIP was trained on lower-case text padded to full length, without an attention mask."""
+        length = self.model.config.text_config.max_position_embeddings
+        options: dict[str, Any] = {"truncation": True, "max_length": length, "return_tensors": "pt"}
+        if self.model.config.model_type == "clip":
+            return dict(self.processor.tokenizer(list(texts), padding=True, **options))
+        lowered = [text.lower() for text in texts]
+        tokens = self.processor.tokenizer(lowered, padding="max_length", **options)
+        return {"input_ids": tokens["input_ids"]}
+
+
+def _id(request: ModelRequest, folder: Path) -> str:
+    """Hub id and commit, or for a folder what is in it."""
+    if Path(request.location).is_dir():
+        return f"hf:{model_folders.fingerprint(folder)}"
+    return f"hf:{request.location}@{folder.name}"

@@ -1,0 +1,183 @@
+"""CLIP models by open_clip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from open_clip.model import CLIP
+from open_clip.modified_resnet import AttentionPool2d
+from open_clip.timm_model import TimmModel
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import TextTransformer
+from timm.models.eva import EvaAttention
+
+from autotag.models.fast import causal_text
+from autotag.models.fast.causal_tower import causal_tower
+from autotag.models.fast.folded_norms import fold_norms
+from autotag.models.fast.in_place import activations_in_place
+from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.shared_backbone import SharedBackbone, has_backbone, shared_backbone
+from autotag.models.fast.split_attention import split_attention
+from autotag.models.fast.views import view_of_open_clip
+from autotag.models.loading.device import torch_dtype
+from autotag.models.loading.openclip_loading import load_open_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from autotag.protocols import ModelRequest
+
+_CHUNK = 256
+_READ_WEIGHTS = (AttentionPool2d, CLIP, EvaAttention, TextTransformer)
+"""Modules that read the weights of layers of theirs, or ask whether one is an ``nn.Linear``."""
+
+
+class OpenClipEncoder:
+    """Embeds images and texts by an open_clip model.
+
+    Args:
+        model: made by open_clip, which leaves its preprocessing on it; evaluating, on its device.
+        tokenizer: texts -> (T, L) token ids, cut at what the model can read.
+        id: names the weights.
+        dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        default_thresholds: score name -> cut.
+        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
+            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        *,
+        id: str,  # noqa: A002  the protocol's own name
+        dtype: str,
+        default_thresholds: Mapping[str, float],
+        plain: AbstractSet[str] = frozenset(),
+        backbone: SharedBackbone | None = None,
+    ) -> None:
+        self.model = model
+        self._backbone = backbone
+        cfg = PreprocessCfg(**model.visual.preprocess_cfg)
+        self.preprocess = image_transform_v2(cfg, is_train=False)
+        self.tokenizer = tokenizer
+        self.id = id
+        self.default_thresholds = default_thresholds
+        self.plain = frozenset(plain)
+        self.dtype = dtype
+        self._dtype = torch_dtype(dtype)
+        self._device = next(model.parameters()).device
+        self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
+        self._encode_text: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
+        if "causal_text" not in plain:
+            probe = tokenizer(list(causal_text.PROBE))
+            text = causal_text.causal_text_of_open_clip(model, probe)
+            if text is not None:
+                self._encode_text = causal_text.with_shared_starts(text, causal_tower(self), probe)
+
+    @classmethod
+    def load(cls, request: ModelRequest) -> OpenClipEncoder:
+        """The encoder named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
+
+        Raises:
+            ModelUnavailableError: the weights are not to be had.
+            ModelLoadError: they are there but damaged, incomplete, or of another class.
+            ConfigError: open_clip knows no such model or pretrained tag.
+        """
+        loaded = load_open_clip(request, "encoder")
+        if "folded_norms" not in request.plain and isinstance(loaded.model.visual, TimmModel):
+            fold_norms(loaded.model.visual.trunk)
+        if "in_place" not in request.plain:
+            activations_in_place(loaded.model)
+        if "packed_linears" not in request.plain:
+            split_attention(loaded.model)
+            pack_linears(loaded.model, besides=_READ_WEIGHTS)
+        backbone = None
+        if "shared_backbone" not in request.plain and has_backbone(loaded.model.visual):
+            backbone = shared_backbone(loaded.model.visual.trunk)
+        return cls(
+            loaded.model,
+            loaded.tokenizer,
+            id=loaded.id,
+            dtype=request.dtype,
+            default_thresholds=dict(request.default_thresholds),
+            plain=request.plain,
+            backbone=backbone,
+        )
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the square that the model looks at."""
+        size = self.model.visual.preprocess_cfg["size"]
+        return int(size if isinstance(size, int) else max(size))
+
+    def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows."""
+        if self._view is not None:
+            return self.embed_views([self._view.make(image) for image in images])
+        rows = []
+        for start in range(0, len(images), _CHUNK):
+            pixels = torch.stack([self.preprocess(image) for image in images[start : start + _CHUNK]])
+            rows.append(self._unit_rows(self.model.encode_image, pixels.to(self._device, self._dtype)))
+        return np.concatenate(rows) if rows else self._none()
+
+    @property
+    def view_id(self) -> str | None:
+        """Names the view; None where this model makes none."""
+        return self._view.id if self._view else None
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.make(image)
+
+    def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
+        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        rows = []
+        for start in range(0, len(views), _CHUNK):
+            some = views[start : start + _CHUNK]
+            if self._backbone is None:
+                rows.append(self._unit_rows(self.model.encode_image, self._normalised(some)))
+            else:
+                maps = self._backbone.maps(some, self._normalised)
+                rows.append(self._unit_rows(self._embed_maps, maps))
+        return np.concatenate(rows) if rows else self._none()
+
+    def _normalised(self, views: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        assert self._view is not None  # noqa: S101 - the protocol's own condition
+        return self._view.normalised(views, self._device, self._dtype)
+
+    def _embed_maps(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, D): what the image tower makes of (B, C, H, W) maps of its backbone."""
+        visual = self.model.visual
+        vectors: torch.Tensor = visual.head(visual.trunk.forward_head(maps, pre_logits=True))
+        return vectors
+
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """(T, D) float32, unit rows; texts are cut at what the model can read."""
+        rows = []
+        is_causal = isinstance(self._encode_text, causal_text.CausalText)  # which brings texts to the device
+        size = causal_text.TEXTS_AT_ONCE if is_causal else _CHUNK
+        for start in range(0, len(texts), size):
+            tokens = self.tokenizer(list(texts[start : start + size]))
+            placed = tokens if is_causal else tokens.to(self._device)
+            rows.append(self._unit_rows(self._encode_text, placed))
+        return np.concatenate(rows) if rows else self._none()
+
+    def _unit_rows(
+        self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
+    ) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            vectors = encode(inputs)
+        unit: NDArray[np.float32] = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+        return unit
+
+    def _none(self) -> NDArray[np.float32]:
+        """No rows, of the right width."""
+        return self.embed_texts([""])[:0]

@@ -1,0 +1,110 @@
+"""BLIP's image tower with torch's fused attention; transformers gives it none.
+
+The plain module writes out the probabilities of every token for every other (577 x 577 x 12 per layer and
+image) all at once; ``scaled_dot_product_attention`` never does, and gives the same. On a CPU where
+``packed_attention`` is faster still, they are written out for one head at a time.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.models.blip import modeling_blip
+
+from autotag.models.fast.fast_paths import say_not_used
+from autotag.models.fast.packed_attention import SelfAttention, fused, self_attention
+
+if TYPE_CHECKING:
+    from transformers.models.blip.modeling_blip import BlipVisionModel
+
+_TOLERANCE = 1e-4
+
+
+class FastBlipAttention(nn.Module):
+    """Takes the place of transformers' ``BlipAttention``, with its weights.
+
+    Args:
+        plain: the module to stand in for.
+        attend: how.
+    """
+
+    def __init__(self, plain: Any, attend: SelfAttention = fused) -> None:
+        super().__init__()
+        self.attend = attend
+        self.num_heads = plain.num_heads
+        self.scale = plain.scale
+        self.qkv = plain.qkv
+        self.projection = plain.projection
+
+    def forward(self, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
+        """(B, N, D) to (B, N, D), and None where the plain module gives its probabilities."""
+        split = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        return self.projection(self.attend(query, key, value, self.scale)), None
+
+
+def fuse_attention(tower: BlipVisionModel, *, packed: bool = False) -> bool:
+    """Puts fused attention into an image tower, for inference; whether the installed transformers fits it.
+
+    If it does not, the tower stays as it is, and one warning says why.
+
+    Args:
+        tower: on its device and in its dtype.
+        packed: whether oneDNN's product may be tried, see ``packed_attention``.
+    """
+    fault = _fault()
+    if fault is not None:
+        say_not_used("blip_attention", fault)
+        return False
+    _fuse(tower, _self_attention(tower) if packed else fused)
+    return True
+
+
+def _self_attention(tower: Any) -> SelfAttention:
+    """The faster way for the tokens of a tower."""
+    config = tower.config
+    heads, width = config.num_attention_heads, config.hidden_size
+    like = tower.embeddings.position_embedding
+    return self_attention(heads, tower.embeddings.num_positions, width // heads, like)
+
+
+def _fuse(tower: Any, attend: SelfAttention = fused) -> None:
+    for layer in tower.encoder.layers:
+        if type(layer.self_attn) is not modeling_blip.BlipAttention:
+            raise TypeError(f"expected a BlipAttention, not a {type(layer.self_attn).__name__}")
+        layer.self_attn = FastBlipAttention(layer.self_attn, attend)
+
+
+@lru_cache(maxsize=1)
+@torch.no_grad()
+def _fault() -> str | None:
+    """What is wrong with fused attention in the installed transformers, tried on a tiny tower; or None."""
+    version = f"transformers {transformers.__version__}"
+    config = transformers.BlipVisionConfig(
+        hidden_size=16,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            tower: Any = modeling_blip.BlipVisionModel(config)
+            tower.eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in tower.parameters():
+            parameter.normal_(generator=generator)
+        pixels = torch.randn(2, 3, 8, 8, generator=generator)
+        expected = tower(pixel_values=pixels)[0]
+        _fuse(tower)
+        given = tower(pixel_values=pixels)[0]
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        return f"the image tower of {version} is built in another way: {error}"
+    if not torch.allclose(given, expected, atol=_TOLERANCE, rtol=_TOLERANCE):
+        return f"the image tower of {version} calculates in another way"
+    return None

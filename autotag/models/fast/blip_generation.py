@@ -1,0 +1,485 @@
+"""BLIP's captions by a generation loop of our own: what transformers' ``generate`` writes, only sooner.
+
+Three things are done in another way. The cache of the self-attention is laid out once instead of growing.
+Captions that are finished leave the batch. And the keys and values of an image need not be projected: with
+``q`` a query, ``x_n`` the states of the image and ``W`` the projections, ``q . (Wk x_n + bk)`` is
+``(Wk^T q) . x_n`` plus a constant that the softmax does not see, and ``sum_n p_n (Wv x_n + bv)`` is
+``Wv (sum_n p_n x_n) + bv``. This "absorbed" attention reads the states themselves, which the beams of an
+image share, and costs less than projecting them as long as few tokens are written for each image. (The
+algebra is that of multi-head latent attention, DeepSeek-V2, arXiv:2405.04434, section 2.1.2.)
+
+The search follows ``GenerationMixin._beam_search`` of transformers step by step, with its defaults: length
+penalty 1, no early stopping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional
+
+from autotag.models.fast.cross_attention import (
+    CrossAttention,
+    CrossLayer,
+    attend_to_words,
+    by_head,
+    cheaper_attention,
+)
+from autotag.models.fast.fast_paths import say_not_used
+from autotag.models.fast.key_value_cache import FixedCache, KeyValueCache, TokenCache
+from autotag.models.fast.packed_linears import linear_of
+from autotag.models.fast.step_graphs import Search, step_graphs
+from autotag.protocols import CaptionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import BlipForConditionalGeneration
+
+_NEVER = -1.0e9
+"""The score of what must not be chosen."""
+_TYPICAL_TOKENS = 14
+"""How long captions are, to guess what a call will cost."""
+_TOKENS_AT_ONCE = 1200
+"""Tokens of images that a CPU encodes at a time: about what its caches hold."""
+_TOLERANCE = 1e-3
+_NEUTRAL = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
+"""What a generation config may say without changing what this loop writes; ``use_cache`` neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was generated, named as transformers names it.
+
+    Attributes:
+        sequences: (B * captions per image, T) int64, prompts included, padded on the right.
+        sequences_scores: (B * captions per image,) float32 mean log-probabilities by beam search, or None.
+    """
+
+    sequences: torch.Tensor
+    sequences_scores: torch.Tensor | None
+
+
+class BlipGenerator(nn.Module):
+    """Writes captions with the weights of a BLIP, which it shares. See ``blip_generator``.
+
+    Args:
+        model: evaluating, on its device. The projections of its self-attention become parts of one weight.
+        packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
+        recorded: whether steps of a greedy search on a GPU may be recorded, see ``step_graphs``.
+    """
+
+    def __init__(
+        self, model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
+    ) -> None:
+        super().__init__()
+        self._packed = packed
+        self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
+        self._decoder = BlipDecoder(model.text_decoder)
+        self._graphs = step_graphs(self._decoder, model.device) if recorded else None
+
+    def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
+        """Whether the loop writes by these inputs and options; else ``generate`` has to.
+
+        Not with a least number of tokens, nor with more positions than the model has, nor with prompts of
+        several lengths, nor with so many beams for so small a vocabulary that the search takes up beams
+        without a probability.
+        """
+        length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
+        return (
+            length + options.max_new_tokens <= self._decoder.max_length
+            and not options.min_new_tokens
+            and 2 * options.num_beams <= self._decoder.vocabulary_size
+            and bool("attention_mask" not in inputs or inputs["attention_mask"].all())
+        )
+
+    def write(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> Written:
+        """The captions of images, best first for each.
+
+        Args:
+            inputs: that ``fits``, as ``generate`` takes them: ``pixel_values`` (B, 3, H, W), on the model's
+                device and in its dtype, and perhaps ``input_ids`` (B, P) with [CLS] and [SEP] around them.
+            options: that ``fits``.
+        """
+        states = self._encoded(inputs["pixel_values"])
+        prompt = self._prompt(inputs, len(states))
+        if options.num_beams > 1:
+            return _BeamSearch(self._decoder, self._seen(states, prompt, options), prompt, options).run()
+
+        def greedy() -> torch.Tensor:
+            return _greedy(self._decoder, self._seen(states, prompt, options), prompt, options)
+
+        if self._graphs is None or options.repetition_penalty != 1.0:
+            return Written(greedy(), None)
+        search = Search(states, prompt, prompt.shape[1] + options.max_new_tokens)
+        return Written(self._graphs.write(search, greedy), None)
+
+    def _seen(self, states: torch.Tensor, prompt: torch.Tensor, options: CaptionOptions) -> CrossAttention:
+        """Attention to images, for as many tokens as captions by these options have."""
+        tokens = prompt.shape[1] - 1 + options.num_beams * min(options.max_new_tokens, _TYPICAL_TOKENS)
+        return self._decoder.attend_to(states, tokens, rows=options.num_beams, packed=self._packed)
+
+    def _prompt(self, inputs: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
+        """(B, P) int64: what begins each caption, the first token being BLIP's own and [SEP] left out."""
+        if "input_ids" not in inputs:
+            return torch.full((count, 1), self._decoder.start, device=inputs["pixel_values"].device)
+        return functional.pad(inputs["input_ids"][:, 1:-1], (1, 0), value=self._decoder.start)
+
+    def _encoded(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The states of the images, (B, N, E)."""
+        tower = self._vision[0]
+        at_once = len(pixel_values)
+        if pixel_values.device.type == "cpu":
+            at_once = max(1, _TOKENS_AT_ONCE // tower.embeddings.num_positions)
+        parts = [tower(pixel_values=some).last_hidden_state for some in torch.split(pixel_values, at_once)]
+        return torch.cat(parts) if len(parts) > 1 else cast("torch.Tensor", parts[0])
+
+
+def blip_generator(
+    model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
+) -> BlipGenerator | None:
+    """The generator for a model; None, and one warning that says why, where it would not write the same."""
+    fault = _config_fault(model) or _fault()
+    if fault is not None:
+        say_not_used("blip_generation", fault)
+        return None
+    return BlipGenerator(model, packed=packed, recorded=recorded)
+
+
+class _Layer(nn.Module):
+    """One layer of the text decoder, by the modules of transformers' ``BlipTextLayer``."""
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        attention, cross = plain.attention, plain.crossattention
+        self.heads = attention.self.num_attention_heads
+        self.qkv = _fused([attention.self.query, attention.self.key, attention.self.value])
+        self.attention_output, self.attention_norm = attention.output.dense, attention.output.LayerNorm
+        self.cross_query, self.cross_key, self.cross_value = (
+            cross.self.query,
+            cross.self.key,
+            cross.self.value,
+        )
+        self.cross_output, self.cross_norm = cross.output.dense, cross.output.LayerNorm
+        self.widen, self.activation = plain.intermediate.dense, plain.intermediate.intermediate_act_fn
+        self.narrow, self.norm = plain.output.dense, plain.output.LayerNorm
+        encoded = self.cross_key.in_features
+        self.key_weight = self.cross_key.weight.detach().view(self.heads, -1, encoded)
+        self.value_weight = self.cross_value.weight.detach().view(self.heads, -1, encoded).mT
+        self.value_bias = self.cross_value.bias.detach()
+
+    def forward(
+        self, rows: torch.Tensor, index: int, cache: TokenCache, images: CrossAttention
+    ) -> torch.Tensor:
+        """(R, T, W) to (R, T, W): attention to the words so far, to the image, and the network."""
+        rows = self.attention_norm(self.attention_output(self._to_words(rows, index, cache)) + rows)
+        rows = self.cross_norm(self.cross_output(self._to_images(rows, index, images)) + rows)
+        return cast("torch.Tensor", self.norm(self.narrow(self.activation(self.widen(rows))) + rows))
+
+    def _to_words(self, rows: torch.Tensor, index: int, cache: TokenCache) -> torch.Tensor:
+        count, new, width = rows.shape
+        query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
+        keys, values = cache.layer(index, key_value)
+        seen = attend_to_words(by_head(query, self.heads), keys, values, cache.mask)
+        return seen.transpose(1, 2).reshape(count, new, width)
+
+    def _to_images(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
+        query = self.cross_query(rows)
+        by_image = query.view(images.count, -1, self.heads, query.shape[-1] // self.heads)
+        return images.attend(index, by_image).view_as(query)
+
+
+class BlipDecoder(nn.Module):
+    """The text decoder: the next word's logits from the words so far and the images.
+
+    Args:
+        plain: transformers' ``BlipTextLMHeadModel``.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        embeddings, config = plain.bert.embeddings, plain.config
+        self.words, self.positions = embeddings.word_embeddings, embeddings.position_embeddings
+        self.norm = embeddings.LayerNorm
+        self.layers = nn.ModuleList(_Layer(layer) for layer in plain.bert.encoder.layer)
+        self.head = plain.cls
+        self.width: int = config.hidden_size
+        self.max_length: int = config.max_position_embeddings
+        self.vocabulary_size: int = config.vocab_size
+        self.start: int = config.bos_token_id
+        self.end: int = config.sep_token_id
+        self.padding: int = config.pad_token_id
+
+    def attend_to(self, states: torch.Tensor, tokens: int, *, rows: int, packed: bool) -> CrossAttention:
+        """Attention to (B, N, E) states of images, see ``cheaper_attention``."""
+        return cheaper_attention(states, self.cross_layers, tokens=tokens, rows=rows, packed=packed)
+
+    @property
+    def cross_layers(self) -> list[CrossLayer]:
+        """What attends to images."""
+        return [cast("CrossLayer", layer) for layer in self.layers]
+
+    def new_cache(self, length: int, rows: int) -> KeyValueCache:
+        """For so many tokens of so many rows."""
+        return KeyValueCache(length, rows, len(self.layers), self.width, self.norm.weight)
+
+    def new_fixed_cache(self, length: int, rows: int) -> FixedCache:
+        """The same for steps that are recorded."""
+        return FixedCache(length, rows, len(self.layers), self.width, self.norm.weight)
+
+    def forward(self, tokens: torch.Tensor, cache: TokenCache, images: CrossAttention) -> torch.Tensor:
+        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
+        new = tokens.shape[1]
+        rows = self.norm(self.words(tokens) + cache.places(self.positions.weight, new))
+        for index, layer in enumerate(self.layers):
+            rows = layer(rows, index, cache, images)
+        cache.grow(new)
+        return cast("torch.Tensor", self.head(rows[:, -1]).float())
+
+
+def _greedy(
+    decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
+) -> torch.Tensor:
+    """(B, T) int64; captions that are finished leave the batch."""
+    count, start = prompt.shape
+    cache = decoder.new_cache(start + options.max_new_tokens, count)
+    written = functional.pad(prompt, (0, options.max_new_tokens), value=decoder.padding)
+    rows, tokens = torch.arange(count, device=prompt.device), prompt
+    for length in range(start, written.shape[1]):
+        logits = decoder(tokens, cache, images)
+        if options.repetition_penalty != 1.0:
+            logits = _penalised(logits, written[rows, :length], options.repetition_penalty)
+        chosen = logits.argmax(-1)
+        written[rows, length] = chosen
+        going = (chosen != decoder.end).nonzero().squeeze(1)
+        if not len(going):
+            return written[:, : length + 1]
+        if len(going) < len(rows):
+            rows, chosen = rows[going], chosen[going]
+            cache.take(going)
+            images.take(going)
+        tokens = chosen[:, None]
+    return written
+
+
+class _BeamSearch:
+    """Beam search over images, each of which leaves when no running beam can better its finished ones.
+
+    Tensors are per image still there (I), per beam (K): ``running`` are the sequences that go on, ``done``
+    the best that ended.
+    """
+
+    def __init__(
+        self, decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
+    ) -> None:
+        self._decoder, self._images, self._options = decoder, images, options
+        (count, self._start), beams = prompt.shape, options.num_beams
+        self._cache = decoder.new_cache(self._start + options.max_new_tokens, count * beams)
+        self._cache.start(count)
+        filler = decoder.padding or decoder.end  # as transformers has it
+        padded = functional.pad(prompt, (0, options.max_new_tokens), value=filler)
+        self._running = padded[:, None]
+        self._running_scores = torch.zeros(count, 1, device=prompt.device)
+        self._done = padded[:, None].repeat(1, beams, 1)
+        self._done_scores = self._running_scores.new_full((count, beams), _NEVER)
+        self._done_lengths = torch.zeros(count, beams, dtype=torch.int64, device=prompt.device)
+        self._places = torch.arange(count, device=prompt.device)
+        self._results = [self._done.clone(), self._done_scores.clone(), self._done_lengths.clone()]
+
+    def run(self) -> Written:
+        """The best captions of all images with their scores."""
+        total = self._running.shape[2]
+        tokens = self._running[:, 0, : self._start]
+        for length in range(self._start, total):
+            rows = self._step(self._decoder(tokens, self._cache, self._images), length)
+            rows = self._let_go(rows, length + 1, last=length + 1 == total)
+            if not len(self._places):
+                break
+            self._cache.take(rows)
+            tokens = self._running[:, :, length].reshape(-1, 1)
+        return self._written()
+
+    def _step(self, logits: torch.Tensor, length: int) -> torch.Tensor:
+        """Writes one token more; gives the (I, K) rows of the cache that the running beams continue."""
+        scores, parents, tokens = self._candidates(logits, length)
+        sequences = _chosen(self._running, parents)
+        sequences[:, :, length] = tokens
+        ended = tokens == self._decoder.end
+        if length + 1 == sequences.shape[2]:
+            ended = torch.ones_like(ended)
+        self._keep_done(sequences, scores, ended, length)
+        running_scores = scores + ended * _NEVER
+        best = running_scores.topk(self._options.num_beams).indices
+        self._running, self._running_scores = _chosen(sequences, best), running_scores.gather(1, best)
+        width = logits.shape[0] // len(parents)
+        return parents.gather(1, best) + width * torch.arange(len(parents), device=best.device)[:, None]
+
+    def _candidates(self, logits: torch.Tensor, length: int) -> tuple[torch.Tensor, ...]:
+        """The 2 K best continuations per image: (I, 2 K) score, beam that it continues, token; best first.
+
+        Twice as many as beams, so that there is one to go on with for each even if all others end.
+        """
+        count, beams, _ = self._running.shape
+        written = self._running[:, :, :length].flatten(0, 1)
+        scores = _penalised(logits.log_softmax(-1), written, self._options.repetition_penalty)
+        scores = scores.view(count, beams, -1).add_(self._running_scores[:, :, None])
+        best, places = scores.flatten(1).topk(2 * self._options.num_beams)
+        parents = places.div(scores.shape[2], rounding_mode="floor")
+        return best, parents, places - parents * scores.shape[2]
+
+    def _keep_done(
+        self, sequences: torch.Tensor, scores: torch.Tensor, ended: torch.Tensor, length: int
+    ) -> None:
+        """Takes those of the K best candidates that ended among the done, by their mean log-probability."""
+        beams = self._options.num_beams
+        fresh = ended[:, :beams]
+        if not fresh.any():
+            return
+        written = length + 1 - self._start
+        scores = torch.where(fresh, scores[:, :beams] / written, 2 * _NEVER)
+        self._done_scores, best = torch.cat([self._done_scores, scores], 1).topk(beams)
+        self._done = _chosen(torch.cat([self._done, sequences[:, :beams]], 1), best)
+        lengths = torch.cat([self._done_lengths, torch.full_like(self._done_lengths, written)], 1)
+        self._done_lengths = lengths.gather(1, best)
+
+    def _let_go(self, rows: torch.Tensor, length: int, *, last: bool) -> torch.Tensor:
+        """Lets go of images that are finished; the (R,) rows of the cache that stay.
+
+        An image is finished when all its beams have ended and the best running one, were it to end now,
+        would not be better than the worst of them.
+        """
+        hope = self._running_scores[:, 0] / (length - self._start)
+        going = (hope > self._done_scores[:, -1]).nonzero().squeeze(1)
+        if last:
+            going = going[:0]
+        if len(going) == len(self._places):
+            return rows.flatten()
+        for result, done in zip(
+            self._results, (self._done, self._done_scores, self._done_lengths), strict=True
+        ):
+            result[self._places] = done
+        self._places, self._running = self._places[going], self._running[going]
+        self._running_scores, self._done_scores = self._running_scores[going], self._done_scores[going]
+        self._done, self._done_lengths = self._done[going], self._done_lengths[going]
+        self._images.take(going)
+        return rows[going].flatten()
+
+    def _written(self) -> Written:
+        sequences, scores, lengths = (
+            result[:, : self._options.num_captions].flatten(0, 1) for result in self._results
+        )
+        return Written(sequences[:, : self._start + int(lengths.max())], scores)
+
+
+def _chosen(sequences: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
+    """(I, J, T) of (I, K, T): for each image the sequences at (I, J)."""
+    return sequences.gather(1, beams[:, :, None].expand(-1, -1, sequences.shape[2]))
+
+
+def _penalised(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> torch.Tensor:
+    """(R, V) scores; those of the (R, T) tokens already written are made worse, in place.
+
+    As in CTRL, arXiv:1909.05858.
+    """
+    if penalty == 1.0:
+        return scores
+    seen = scores.gather(1, written)
+    return scores.scatter_(1, written, torch.where(seen < 0, seen * penalty, seen / penalty))
+
+
+@torch.no_grad()
+def _fused(linears: list[nn.Linear]) -> nn.Linear:
+    """One layer that gives what these give, side by side; they become parts of it."""
+    weight = torch.cat([linear.weight for linear in linears])
+    for linear, part in zip(linears, weight.chunk(len(linears)), strict=True):
+        linear.weight = nn.Parameter(part, requires_grad=False)
+    return linear_of(weight, torch.cat([linear.bias for linear in linears]))
+
+
+def _config_fault(model: Any) -> str | None:
+    """What in a model's settings this loop does not know, or None."""
+    config, decoder = model.config.text_config, model.text_decoder
+    settings = decoder.generation_config.to_diff_dict()
+    unknown = sorted(
+        name
+        for name, value in settings.items()
+        if name not in _NEUTRAL
+        and not name.startswith(("_", "output_", "return_", "use_cache"))
+        and value is not None
+    )
+    if unknown:
+        return f"the model's generation config sets {', '.join(unknown)}"
+    if config.chunk_size_feed_forward or not config.is_decoder:
+        return "the model's text decoder is set up in another way"
+    return None
+
+
+@lru_cache(maxsize=1)
+def _fault() -> str | None:
+    """What is wrong with this loop for the installed transformers, tried on a tiny model; or None."""
+    version = f"transformers {transformers.__version__}"
+    try:
+        for beams in (1, 3):
+            if not _writes_the_same(beams):
+                return f"{version} writes other captions with num_beams={beams}"
+    except (AttributeError, TypeError, ValueError, RuntimeError, LookupError) as error:
+        return f"the text decoder of {version} is built in another way: {error}"
+    return None
+
+
+@torch.inference_mode()
+def _writes_the_same(beams: int) -> bool:
+    """Whether a tiny model's ``generate`` and this loop give the same captions for three images."""
+    model = _tiny_model()
+    inputs = {
+        "pixel_values": torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(1)),
+        "input_ids": torch.tensor([[1, 5, 6, 2]]).repeat(3, 1),
+    }
+    options = CaptionOptions(max_new_tokens=8, num_beams=beams, num_captions=beams)
+    expected = model.generate(
+        **{name: values.clone() for name, values in inputs.items()},
+        max_new_tokens=8,
+        num_beams=beams,
+        num_return_sequences=beams,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    given = BlipGenerator(model).write(inputs, options)
+    if not torch.equal(given.sequences, expected.sequences):
+        return False
+    return given.sequences_scores is None or torch.allclose(
+        given.sequences_scores, expected.sequences_scores, atol=_TOLERANCE
+    )
+
+
+def _tiny_model() -> Any:
+    """A BLIP with seeded weights whose captions differ and end; torch's own random state is left alone."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
+    config = transformers.BlipConfig(
+        vision_config={**sizes, "image_size": 12, "patch_size": 2},
+        text_config={
+            **sizes,
+            **special,
+            "vocab_size": 12,
+            "encoder_hidden_size": 16,
+            "max_position_embeddings": 16,
+        },
+        projection_dim=8,
+    )
+    with torch.random.fork_rng(devices=[]):
+        model: Any = transformers.BlipForConditionalGeneration(config)
+        model.eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name.lower():
+                parameter.normal_(std=1.5 if "crossattention" in name else 0.5, generator=generator)
+        model.text_decoder.cls.predictions.decoder.bias[special["sep_token_id"]] += 2
+    return model

@@ -1,0 +1,223 @@
+"""CLIP texts cut at their end token.
+
+In a causal tower no token sees a later one, and the text's vector is that of its end token: what comes after,
+padding up to 77 tokens, is calculated for nothing. Here texts of the same length, cut after their end token,
+go through the tower together, unpadded. Where many begin alike ("a photo of") and the inside of the tower is
+known, what they share goes through it once (``shared_starts``). The plain calls are ``encode_text`` and
+``get_text_features``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from open_clip.model import CLIP
+from open_clip.transformer import TextTransformer
+from torch.nn.functional import normalize
+
+from autotag.models.fast.fast_paths import say_not_used
+from autotag.models.fast.shared_starts import vectors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from autotag.models.fast.causal_tower import CausalTower
+
+PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a dog runs on the grass " * 30)
+"""Texts of different lengths, one longer than any tower reads."""
+
+TEXTS_AT_ONCE = 1_024
+"""To be handed in together: the more there are, the more they share. How many tokens are read at once is up
+to ``CausalText``."""
+
+_TOKENS_ON_CPU = 1_024
+_TOKENS_ON_GPU = 65_536
+_SHARED_ON_GPU = 8_192
+"""Less, because the keys and values on the way to each token are laid out for it."""
+_LEAST_TOLERANCE = 1e-5
+_LONGEST_SHARED = 32
+"""Tokens: for each more that the longest text has, all texts take a step more."""
+_MOST_OF_SHARED = 0.8
+"""How much may be left of texts when what they share is counted once, so that it pays."""
+
+_logger = logging.getLogger("autotag")
+
+
+@dataclass(frozen=True)
+class CausalText:
+    """Embeds texts that are cut at their end token.
+
+    Attributes:
+        calculate: (N, L) token ids, the last of each row its end token -> (N, D), not normalised.
+        end: the token id that ends a text, where it first stands; None where it is the greatest id.
+        device: where it calculates.
+        tower: the inside of the same tower, where it is known.
+    """
+
+    calculate: Callable[[torch.Tensor], torch.Tensor]
+    end: int | None
+    device: torch.device
+    tower: CausalTower | None = None
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(T, D), not normalised, of (T, C) token ids, on the CPU, that are padded after their end token.
+
+        A row without an end token, which the plain call takes for one that ends at its first token, does so.
+        """
+        on_cpu = self.device.type == "cpu"
+        most = _TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU
+        texts = self.cut(tokens)
+        if self.tower is not None and _share_much(texts):
+            together = 2 * _TOKENS_ON_CPU if on_cpu else _SHARED_ON_GPU
+            return vectors_of(self.tower, texts, tokens_at_once=together)
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for row, text in enumerate(texts):
+            groups[len(text)].append(row)
+        order, parts = [], []
+        for length, rows in groups.items():
+            step = max(1, most // length)
+            for start in range(0, len(rows), step):
+                order += rows[start : start + step]
+                parts.append(self.calculate(tokens[rows[start : start + step], :length].to(self.device)))
+        vectors = torch.cat(parts)
+        places = torch.empty(len(order), dtype=torch.long)
+        places[order] = torch.arange(len(order))
+        return vectors[places.to(vectors.device)]
+
+    def cut(self, tokens: torch.Tensor) -> list[list[int]]:
+        """The token ids of (T, C) texts, each to its end token."""
+        ends = tokens.argmax(dim=1) if self.end is None else (tokens == self.end).int().argmax(dim=1)
+        return [row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
+
+
+def _share_much(texts: Sequence[Sequence[int]]) -> bool:
+    """Whether what texts share at their beginnings makes up a good part of them, and none is long."""
+    if max(map(len, texts)) > _LONGEST_SHARED:
+        return False
+    beginnings = {tuple(text[:length]) for text in texts for length in range(1, len(text) + 1)}
+    return len(beginnings) <= _MOST_OF_SHARED * sum(map(len, texts))
+
+
+def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch.Tensor) -> CausalText:
+    """The same, reading what texts share only once, where the inside of its tower is known.
+
+    Args:
+        text: embeds texts one by one.
+        tower: the inside of its tower, or why it is not known.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
+    """
+    if isinstance(tower, str):
+        _logger.info("what texts share is read again for each: %s", tower)
+        return text
+    lengths = [len(row) for row in text.cut(tokens)]
+    with torch.inference_mode():
+        try:
+            found = vectors_of(tower, text.cut(tokens), tokens_at_once=sum(lengths))
+        except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
+            say_not_used("causal_text", f"for what texts share, the tower cannot be called so: {error}")
+            return text
+        if not _alike(found, text(tokens)):
+            say_not_used("causal_text", "for what texts share, the tower gives other vectors")
+            return text
+    return replace(text, tower=tower)
+
+
+def causal_text_of_open_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
+    """For open_clip's own text tower, or None, with a warning, where the model has another.
+
+    Args:
+        model: made by open_clip, evaluating.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
+    """
+    try:
+        text = _open_clip_text(model)
+    except (AttributeError, ValueError) as error:
+        say_not_used("causal_text", f"{type(model).__name__}: {error}")
+        return None
+    return _tried(text, model.encode_text, tokens, type(model).__name__)
+
+
+def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
+    """For a ``transformers.CLIPModel``, or None, with a warning, where it calculates otherwise.
+
+    Args:
+        model: evaluating.
+        tokens: (T, C) token ids of ``PROBE``, on the CPU.
+    """
+    end = model.config.text_config.eos_token_id
+
+    def calculate(ids: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = model.get_text_features(input_ids=ids).pooler_output
+        return vectors
+
+    # transformers heeds a configuration's end token unless it is 2, as that of early CLIP wrongly was
+    text = CausalText(calculate, None if end == 2 else end, model.device)
+    return _tried(text, calculate, tokens, type(model).__name__)
+
+
+def _open_clip_text(model: Any) -> CausalText:
+    """What ``encode_text`` calculates, over as many places as there are tokens.
+
+    Raises:
+        ValueError, AttributeError: its tower is not causal, or a text's vector is not its end token's.
+    """
+    tower, pool, end = _tower(model)
+    if tower.attn_mask is None:
+        raise ValueError("its text tower is not causal")
+    if pool not in {"argmax", "eos"}:
+        raise ValueError(f"its text tower pools by {pool!r}, not at the end token")
+
+    def calculate(ids: torch.Tensor) -> torch.Tensor:
+        length = ids.shape[1]
+        dtype = tower.transformer.get_cast_dtype()
+        states = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        states = tower.transformer(states, attn_mask=tower.attn_mask[:length, :length])
+        ends: torch.Tensor = tower.ln_final(states)[:, -1]
+        projection = tower.text_projection
+        if projection is None:
+            return ends
+        projected: torch.Tensor = projection(ends) if callable(projection) else ends @ projection
+        return projected
+
+    device = tower.positional_embedding.device
+    return CausalText(calculate, end if pool == "eos" else None, device)
+
+
+def _tower(model: Any) -> tuple[Any, str, int | None]:
+    """What holds the text tower's parts, how it pools, and its end token."""
+    if type(model) is CLIP:
+        return model, model.text_pool_type, getattr(model, "text_eos_id", None)
+    tower = model.text
+    if type(tower) is not TextTransformer:
+        raise ValueError(f"its text tower is a {type(tower).__name__}")
+    if tower.cls_emb is not None or tower.use_pad_mask:
+        raise ValueError("its text tower has a class token or masks its padding")
+    return tower, tower.pool_type, tower.eos_id
+
+
+def _tried(
+    text: CausalText, plain: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, what: str
+) -> CausalText | None:
+    """The fast path, if it gives what the plain call gives."""
+    with torch.inference_mode():
+        try:
+            found, expected = text(tokens), plain(tokens.to(text.device))
+        except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
+            say_not_used("causal_text", f"{what} cannot be called so: {error}")
+            return None
+    if not _alike(found, expected):
+        say_not_used("causal_text", f"{what} gives other vectors for texts that are cut at their end token")
+        return None
+    return text
+
+
+def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether vectors have the same directions, as far as their dtype tells them."""
+    tolerance = max(_LEAST_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
+    return found.shape == expected.shape and torch.allclose(
+        normalize(found.float(), dim=-1), normalize(expected.float(), dim=-1), atol=tolerance
+    )

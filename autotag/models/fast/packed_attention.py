@@ -1,0 +1,192 @@
+"""Attention on a CPU, in float32, by oneDNN's product of matrices.
+
+torch multiplies one activation by another with its BLAS library, also on CPUs where oneDNN takes half the
+time (see ``packed_linears``). oneDNN's product is that of a linear layer: what is multiplied by stands in the
+place of the layer's weight, one matrix at a time. So heads that have keys of their own are gone through one
+by one, and images too. For many tokens that pays, for few it does not: a trial decides, for each shape.
+
+Plain and packed stand beside each other: ``fused`` and ``head_by_head`` for the attention of tokens to each
+other, ``StackedStates`` and ``PackedStates`` for that of words to the states of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.nn import functional
+
+from autotag.models.fast.fast_paths import say_not_used
+from autotag.models.fast.packed_linears import packed_matrix, product, shortest_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SelfAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(B, heads, N, D) queries, keys and values, and what to multiply the scores by, to (B, N, heads * D)."""
+
+_GAIN = 1.1
+"""How many times sooner than the plain way a packed one has to be."""
+_IMAGES = 4
+"""Images of a trial: each costs a packed way its own calls."""
+_TOLERANCE = 1e-4
+
+
+def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    """A ``SelfAttention`` by torch's ``scaled_dot_product_attention``."""
+    seen = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    return seen.transpose(1, 2).flatten(2)
+
+
+def head_by_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    """A ``SelfAttention`` by oneDNN's products, for float32 on a CPU."""
+    batch, heads, tokens, size = query.shape
+    key, value = key.clone(memory_format=torch.contiguous_format).mul_(scale), value.contiguous()
+    seen = query.new_empty(batch, tokens, heads, size)
+    for image in range(batch):
+        for head in range(heads):
+            weights = product(query[image, head], key[image, head]).softmax(-1)
+            seen[image, :, head] = product(weights, value[image, head].T)
+    return seen.flatten(2)
+
+
+def self_attention(heads: int, tokens: int, size: int, like: torch.Tensor) -> SelfAttention:
+    """The faster way for (heads, tokens, size) on the device and in the dtype of ``like``."""
+    return _faster_way(heads, tokens, size) if can_be_packed(like) else fused
+
+
+class ImageStates(Protocol):
+    """The states of images that words attend to: their keys and their values at once."""
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        ...
+
+    def attend(self, queries: torch.Tensor) -> torch.Tensor:
+        """(B, R, E) queries to what they see, (B, R, E): means of the states, weighted by likeness."""
+        ...
+
+    def take(self, images: torch.Tensor) -> None:
+        """Image i becomes what image ``images[i]`` was."""
+        ...
+
+
+class StackedStates:
+    """By torch's product of batches.
+
+    Args:
+        states: (B, N, E).
+    """
+
+    def __init__(self, states: torch.Tensor) -> None:
+        self._states = states
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self._states)
+
+    def attend(self, queries: torch.Tensor) -> torch.Tensor:
+        """(B, R, E) to (B, R, E)."""
+        return torch.bmm(torch.bmm(queries, self._states.mT).softmax(-1), self._states)
+
+    def take(self, images: torch.Tensor) -> None:
+        """Image i becomes what image ``images[i]`` was."""
+        self._states = self._states.index_select(0, images)
+
+
+class PackedStates:
+    """By oneDNN's products. As keys the states are packed once; as values they serve as they lie.
+
+    Args:
+        states: (B, N, E) float32 on a CPU.
+    """
+
+    def __init__(self, states: torch.Tensor) -> None:
+        self._values = list(states)
+        self._keys = [packed_matrix(image) for image in states]
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self._keys)
+
+    def attend(self, queries: torch.Tensor) -> torch.Tensor:
+        """(B, R, E) to (B, R, E)."""
+        seen = torch.empty_like(queries)
+        for image, (keys, values) in enumerate(zip(self._keys, self._values, strict=True)):
+            seen[image] = product(product(queries[image], keys).softmax(-1), values.T)
+        return seen
+
+    def take(self, images: torch.Tensor) -> None:
+        """Image i becomes what image ``images[i]`` was."""
+        places = images.tolist()
+        self._keys = [self._keys[place] for place in places]
+        self._values = [self._values[place] for place in places]
+
+
+def image_states(states: torch.Tensor, queries: int) -> ImageStates:
+    """The (B, N, E) states in the faster way for so many queries to each image at a time."""
+    if can_be_packed(states) and _packing_gains(queries, *states.shape[1:]):
+        return PackedStates(states)
+    return StackedStates(states)
+
+
+def can_be_packed(like: torch.Tensor) -> bool:
+    """Whether what is on this tensor's device, in its dtype, can be multiplied by oneDNN's product."""
+    return like.device.type == "cpu" and like.dtype == torch.float32 and _fits()
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode()
+def _faster_way(heads: int, tokens: int, size: int) -> SelfAttention:
+    query, key, value = (_seeded(1, heads, tokens, size, seed=seed) for seed in range(3))
+    ways: list[SelfAttention] = [fused, head_by_head]
+    seconds = shortest_seconds([partial(way, query, key, value, size**-0.5) for way in ways])
+    return head_by_head if seconds[0] > _GAIN * seconds[1] else fused
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode()
+def _packing_gains(queries: int, tokens: int, width: int) -> bool:
+    states, asked = _seeded(_IMAGES, tokens, width), _seeded(_IMAGES, queries, width) * width**-0.5
+    ways: Sequence[ImageStates] = [StackedStates(states), PackedStates(states)]
+    seconds = shortest_seconds([partial(way.attend, asked) for way in ways])
+    return seconds[0] > _GAIN * seconds[1]
+
+
+@lru_cache(maxsize=1)
+def _fits() -> bool:
+    """Whether the installed torch has the product and it gives the same; else one warning says why not."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    fault = _fault()
+    if fault is not None:
+        say_not_used("packed_attention", f"torch's product of packed matrices {fault}")
+    return fault is None
+
+
+@torch.inference_mode()
+def _fault() -> str | None:
+    """What is wrong with the packed ways, tried on small matrices; None if nothing is."""
+    query, key, value = (_seeded(2, 3, 7, 8, seed=seed) for seed in range(3))
+    states, asked = _seeded(2, 7, 8), _seeded(2, 5, 8)
+    try:
+        pairs = [
+            (fused(query, key, value, 0.3), head_by_head(query, key, value, 0.3)),
+            (StackedStates(states).attend(asked), PackedStates(states).attend(asked)),
+        ]
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        return f"does not work: {str(error).splitlines()[0]}"
+    if any(
+        one.shape != other.shape or not torch.allclose(one, other, atol=_TOLERANCE) for one, other in pairs
+    ):
+        return "gives other values"
+    return None
+
+
+def _seeded(*shape: int, seed: int = 0) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

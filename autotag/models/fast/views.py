@@ -1,0 +1,315 @@
+"""Pixels made ready once for every model: upright RGB to (3, H, W) uint8, as a model's own processor would.
+
+The official processors resize one image after another in the thread that runs the models, and hand over
+float32. Here reading threads make ``SquareView``s, in uint8; the device normalises them. Torch's uint8
+resize with ``antialias=True`` is that of transformers, and calculates as Pillow does for open_clip: on
+photographs both differ by 0.005/255 on average and by 1/255 at most. Whether geometry and normalisation are
+those of the processor is tried out at load.
+
+The resize takes the pixels as Pillow has them, channels last: made channels first beforehand, the same
+takes nine times as long. In this form it also starts no threads of its own (on x86; elsewhere torch may).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from autotag.models.fast.fast_paths import say_not_used
+from autotag.models.fast.pixel_memory import lent_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+Geometry = Literal["squash", "shortest", "shortest-rounded", "longest"]
+"""``squash`` heeds no aspect ratio. ``shortest`` makes the shorter edge fit and crops the longer at its
+centre, half a pixel going to the left; ``shortest-rounded`` is the same, half a pixel going to the even side
+(torchvision). ``longest`` makes the longer edge fit and pads the shorter."""
+Interpolation = Literal["bicubic", "bilinear"]
+
+_PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_SUPPORT = 2  # pixels that bicubic reaches on either side, in the coarser of the two images
+_MOST_CROPPED_AWAY = 8
+_MEAN_DIFFERENCE = (
+    0.5  # of 255: between Pillow and torch it is 0.3 at most, with another filter or place 2 and more
+)
+_MOST_DIFFERENCE = 6.0
+
+
+@dataclass(frozen=True)
+class SquareView:
+    """How a model wants to see an image.
+
+    Attributes:
+        height: of what the model looks at, pixels.
+        width: of what the model looks at, pixels.
+        geometry: how the image is made to fit.
+        interpolation: as Pillow has it.
+        mean: per channel, subtracted from pixels in [0, 1].
+        std: per channel, divided by afterwards.
+        edge: length in pixels that ``shortest`` gives the shorter edge; 0 for the view's own.
+        fill: the grey of the padding, 0 to 255.
+    """
+
+    height: int
+    width: int
+    geometry: Geometry
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    edge: int = 0
+    fill: int = 0
+    _constants: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    @property
+    def id(self) -> str:
+        """The same for two views of the same pixels; normalisation does not count."""
+        edge = f"-{self.edge}" if self.edge else ""
+        fill = f"-on-{self.fill}" if self.fill else ""
+        return f"{self.width}x{self.height}-{self.geometry}{edge}-{self.interpolation}{fill}"
+
+    def make(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 of an image. May be called from several threads at once."""
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        height, width = self._resized(rgb.height, rgb.width)
+        if height * width > _MOST_CROPPED_AWAY * self.height * self.width:
+            return self._fitted(*self._centre_of_strip(rgb, height, width))
+        return self._fitted(_resize(rgb, height, width, self.interpolation), height, width)
+
+    def normalised(
+        self, views: Sequence[NDArray[np.uint8]], device: torch.device | str, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """(B, 3, H, W) on the device; the pixels get there as uint8. ``views`` must not be empty."""
+        device, shape = torch.device(device), (len(views), 3, self.height, self.width)
+        mean, std = self._on(device)
+        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        np.stack(list(views), out=pixels.numpy())
+        if device.type == "cpu":
+            normal = torch.empty(shape)
+            for image, raw in zip(normal, pixels, strict=True):  # one by one they stay in the cache
+                image.copy_(raw).sub_(mean).div_(std)
+            return normal.to(dtype)
+        placed = pixels.to(device, non_blocking=True)
+        return torch.sub(placed, mean).div_(std).to(dtype)
+
+    def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """(3, 1, 1) mean and standard deviation of pixels in [0, 255], on the device."""
+        if str(device) not in self._constants:
+            both = (np.array(values, dtype=np.float32) * 255 for values in (self.mean, self.std))
+            mean, std = (torch.from_numpy(values).reshape(3, 1, 1).to(device) for values in both)
+            self._constants[str(device)] = mean, std
+        return self._constants[str(device)]
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image is resized to, rounded as the official code rounds them."""
+        if self.geometry == "squash":
+            return self.height, self.width
+        if self.geometry == "longest":
+            ratio = max(height / self.height, width / self.width)
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
+        edge = self.edge or min(self.height, self.width)
+        if width <= height:
+            return int(edge * height / width), edge
+        return edge, int(edge * width / height)
+
+    def _fitted(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """The middle of (3, height, width) pixels, or they themselves in the middle of a border."""
+        if (height, width) == (self.height, self.width):
+            return np.ascontiguousarray(pixels)
+        view = np.full((3, self.height, self.width), self.fill, dtype=np.uint8)
+        to_rows, from_rows = self._overlap(self.height, height)
+        to_columns, from_columns = self._overlap(self.width, width)
+        view[:, to_rows, to_columns] = pixels[:, from_rows, from_columns]
+        return view
+
+    def _overlap(self, wanted: int, given: int) -> tuple[slice, slice]:
+        """Where in the view, and of what in the resized image."""
+        if given <= wanted:
+            start = (wanted - given) // 2
+            return slice(start, start + given), slice(0, given)
+        start = self._crop_start(wanted, given)
+        return slice(0, wanted), slice(start, start + wanted)
+
+    def _crop_start(self, wanted: int, given: int) -> int:
+        excess = (given - wanted) / 2
+        return int(excess) if self.geometry == "shortest" else round(excess)
+
+    def _centre_of_strip(
+        self, image: Image.Image, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], int, int]:
+        """The crop of a very long image by resizing little more than the crop.
+
+        In full, a picture of 1 x 60,000 pixels would become one of 224 x 13 million.
+        """
+        top, bottom, row, upper, lower = self._span(self.height, height, image.height)
+        left, right, column, near, far = self._span(self.width, width, image.width)
+        box = (int(near), int(upper), min(image.width, int(far) + 1), min(image.height, int(lower) + 1))
+        part = image.crop(box)
+        filtering = _PILLOW[self.interpolation]  # columns first, as torch does; Pillow alone might not
+        part = part.resize(
+            (right - left, part.height), filtering, box=(near - box[0], 0, far - box[0], part.height)
+        )
+        part = part.resize(
+            (part.width, bottom - top), filtering, box=(0, upper - box[1], part.width, lower - box[1])
+        )
+        kept = np.asarray(part).transpose(2, 0, 1)
+        kept = kept[:, row - top : row - top + self.height, column - left : column - left + self.width]
+        return kept, kept.shape[1], kept.shape[2]
+
+    def _span(self, wanted: int, resized: int, original: int) -> tuple[int, int, int, float, float]:
+        """What to resize along one side.
+
+        Returns:
+            In resized pixels its start, its end and where the crop starts; in original ones start and end.
+        """
+        scale = original / resized
+        margin = int(_SUPPORT * max(scale, 1) / scale) + 2
+        first = self._crop_start(wanted, resized) if resized > wanted else 0
+        start, end = max(0, first - margin), min(resized, first + wanted + margin)
+        return start, end, first, start * scale, min(original, end * scale)
+
+
+def view_of(image_processor: Any) -> SquareView | None:
+    """The view that a transformers image processor gives a model, or None where it is none of ours.
+
+    None comes with a warning that says why.
+    """
+    try:
+        view = _described(image_processor)
+    except (AttributeError, TypeError, ValueError) as error:
+        say_not_used("views", f"{type(image_processor).__name__}: {error}")
+        return None
+
+    def official(image: Image.Image) -> torch.Tensor:
+        pixels: torch.Tensor = image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    return _tried(view, official, type(image_processor).__name__)
+
+
+def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: Any) -> SquareView | None:
+    """The view that open_clip gives a model, or None where it is none of ours, with a warning.
+
+    Args:
+        preprocess: made of ``cfg`` by ``open_clip.transform.image_transform_v2``, for evaluation.
+        cfg: an ``open_clip.transform.PreprocessCfg``.
+    """
+    try:
+        view = _described_by_open_clip(cfg)
+    except (AttributeError, TypeError, ValueError) as error:
+        say_not_used("views", f"open_clip's preprocessing: {error}")
+        return None
+    return _tried(view, preprocess, "open_clip's preprocessing")
+
+
+def _resize(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
+    """(3, height, width)."""
+    with lent_pixels(image) as pixels:
+        resized = torch.nn.functional.interpolate(
+            torch.from_numpy(pixels).permute(2, 0, 1)[None],
+            size=(height, width),
+            mode=interpolation,
+            antialias=True,
+        )
+    view: NDArray[np.uint8] = resized[0, :3].numpy()
+    return view
+
+
+def _described(processor: Any) -> SquareView:
+    """What the settings of an image processor say.
+
+    Raises:
+        ValueError, AttributeError: they say something that no view does.
+    """
+    for setting in ("do_resize", "do_rescale", "do_normalize"):
+        if not getattr(processor, setting):
+            raise ValueError(f"{setting} is off")
+    if abs(processor.rescale_factor * 255 - 1) > 1e-6:
+        raise ValueError(f"rescale_factor is {processor.rescale_factor}")
+    if getattr(processor, "do_pad", None):
+        raise ValueError("do_pad is on")
+    size = {side: length for side, length in dict(processor.size).items() if length}
+    interpolation = _interpolation({2: "bilinear", 3: "bicubic"}.get(int(processor.resample), "another"))
+    look = _channels(processor.image_mean), _channels(processor.image_std)
+    crops = bool(getattr(processor, "do_center_crop", None))
+    if size.keys() == {"height", "width"} and not crops:
+        return SquareView(size["height"], size["width"], "squash", interpolation, *look)
+    if size.keys() == {"shortest_edge"} and crops:
+        crop, edge = processor.crop_size, size["shortest_edge"]
+        return SquareView(crop["height"], crop["width"], "shortest", interpolation, *look, edge=edge)
+    raise ValueError(f"size is {size}, do_center_crop is {crops}")
+
+
+def _described_by_open_clip(cfg: Any) -> SquareView:
+    """What open_clip's settings say.
+
+    Raises:
+        ValueError, AttributeError: they say something that no view does.
+    """
+    height, width = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size
+    geometries: dict[str, Geometry] = {"squash": "squash", "longest": "longest"}
+    if height == width:
+        geometries["shortest"] = "shortest-rounded"
+    if cfg.resize_mode not in geometries:
+        raise ValueError(f"resize_mode is {cfg.resize_mode!r} and size {cfg.size}")
+    return SquareView(
+        height,
+        width,
+        geometries[cfg.resize_mode],
+        _interpolation(cfg.interpolation),
+        _channels(cfg.mean),
+        _channels(cfg.std),
+        fill=cfg.fill_color if cfg.resize_mode == "longest" else 0,
+    )
+
+
+def _interpolation(name: str) -> Interpolation:
+    if name == "bicubic":
+        return "bicubic"
+    if name == "bilinear":
+        return "bilinear"
+    raise ValueError(f"interpolation is {name}")
+
+
+def _channels(values: Any) -> tuple[float, ...]:
+    channels = tuple(float(value) for value in values)
+    if len(channels) != 3:
+        raise ValueError(f"{len(channels)} values are given for 3 channels")
+    return channels
+
+
+def _tried(view: SquareView, official: Callable[[Image.Image], torch.Tensor], what: str) -> SquareView | None:
+    """The view, if it shows what the official code shows of three images of our own."""
+    for size in ((90, 61), (61, 90), (900, 700)):
+        image = _pattern(*size)
+        try:
+            expected = official(image).float().cpu().numpy()
+        except (RuntimeError, ValueError, TypeError) as error:
+            say_not_used("views", f"{what} fails on a {size[0]}x{size[1]} image: {error}")
+            return None
+        found = view.normalised([view.make(image)], "cpu", torch.float32)[0].numpy()
+        if expected.shape != found.shape:
+            say_not_used("views", f"{what} gives pixels of shape {expected.shape}, ours {found.shape}")
+            return None
+        scale = np.array(view.std, dtype=np.float32).reshape(3, 1, 1) * 255
+        difference = np.abs(expected - found) * scale
+        if difference.mean() > _MEAN_DIFFERENCE or difference.max() > _MOST_DIFFERENCE:
+            say_not_used("views", f"{what} gives other pixels, by {difference.mean():.2f}/255 on average")
+            return None
+    return view
+
+
+def _pattern(width: int, height: int) -> Image.Image:
+    """Waves with some noise: other geometry or another filter gives other pixels."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(columns / 7), np.cos(rows / 5), np.sin((rows + columns) / 3)], axis=-1)
+    noise = np.random.default_rng(0).normal(scale=8, size=waves.shape)
+    return Image.fromarray(np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8))

@@ -1,0 +1,144 @@
+"""What must lie in a model's folder, and what is wrong with one. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotag.errors import ModelLoadError
+
+Needs = Mapping[str, tuple[str, ...]]
+"""Part of a model -> file names, one of which must be there."""
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_TOKENIZER = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+TRANSFORMERS: Needs = {
+    "configuration": ("config.json",),
+    "weights": _WEIGHTS,
+    "image processor": ("processor_config.json", "preprocessor_config.json"),
+    "tokenizer": _TOKENIZER,
+}
+SENTENCE_TRANSFORMERS: Needs = {
+    "configuration": ("modules.json", "config.json"),
+    "weights": (*_WEIGHTS, "0_StaticEmbedding/model.safetensors"),
+    "tokenizer": (*_TOKENIZER, "0_StaticEmbedding/tokenizer.json"),
+}
+OPEN_CLIP_WEIGHTS: Needs = {
+    "weights": (
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.safetensors",
+        "open_clip_pytorch_model.bin",
+    ),
+}
+OPEN_CLIP: Needs = {
+    "configuration": ("open_clip_config.json",),
+    "weights": (*OPEN_CLIP_WEIGHTS["weights"], *_WEIGHTS),
+}
+TOKENIZER: Needs = {"tokenizer": _TOKENIZER}
+CONFIGURATION: Needs = {"configuration": ("config.json",)}
+
+
+def looks_like_folder(location: str) -> bool:
+    """Whether this can only mean a folder: no hub id or open_clip name is written like it."""
+    return (
+        location.startswith((".", "~", "/", "local-dir:"))
+        or "\\" in location
+        or Path(location).is_absolute()
+        or location.count("/") > 1
+    )
+
+
+def needs_of(factory: str) -> Needs:
+    """What one of autotag's own factories needs of a hub repository."""
+    return {"hf": TRANSFORMERS, "keybert": SENTENCE_TRANSFORMERS, "open_clip": OPEN_CLIP_WEIGHTS}[factory]
+
+
+def missing_parts(folder: Path, needs: Needs) -> list[str]:
+    """Each part that the folder lacks, in words with the file names looked for."""
+    missing = [
+        f"{part} ({' or '.join(names)})"
+        for part, names in needs.items()
+        if not any((folder / name).is_file() for name in names)
+    ]
+    shards = [name for name in shard_names(folder, needs) if not (folder / name).is_file()]
+    return [*missing, *(f"weights ({name})" for name in shards)]
+
+
+def shard_names(folder: Path, needs: Needs) -> list[str]:
+    """The weight files that the folder's index names, when its weights are spread over several."""
+    present = next((name for name in needs.get("weights", ()) if (folder / name).is_file()), "")
+    if not present.endswith(".index.json"):
+        return []
+    index = json.loads((folder / present).read_text(encoding="utf-8"))
+    return sorted(set(index["weight_map"].values()))
+
+
+def check_folder(model: str, folder: Path, needs: Needs) -> None:
+    """Looks at a folder before anything is loaded from it.
+
+    Raises:
+        ModelLoadError: a part is missing, or a safetensors file is damaged; names the folder and the file.
+    """
+    missing = missing_parts(folder, needs)
+    if missing:
+        raise ModelLoadError(model, f"model {model!r}: folder {folder} has no {', no '.join(missing)}")
+    for file in sorted(folder.rglob("*.safetensors")):
+        _check_safetensors(model, file)
+
+
+def _check_safetensors(model: str, file: Path) -> None:
+    """Reads the header, which also tells a file that is cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(
+            model, f"model {model!r}: {file.name} in folder {file.parent} is damaged: {error}"
+        ) from error
+
+
+def read_json(model: str, file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ModelLoadError: it cannot be read, or is no JSON object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(
+            model, f"model {model!r}: {file.name} in folder {file.parent} cannot be read: {error}"
+        ) from error
+    if not isinstance(found, dict):
+        raise ModelLoadError(model, f"model {model!r}: {file.name} in folder {file.parent} is no JSON object")
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits that tell one folder's model from another's, and stay when the folder is moved.
+
+    Of the contents of its configuration and weights (SHA-256), not of its name.
+    """
+    digest = hashlib.sha256()
+    files = [file for file in folder.iterdir() if file.suffix in {".safetensors", ".bin", ".pt", ".pth"}]
+    for file in (*sorted(folder.glob("*config.json")), *sorted(files)):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

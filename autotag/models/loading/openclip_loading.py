@@ -1,0 +1,190 @@
+"""Models of open_clip out of a folder, the hub, or open_clip's own table, or one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+from open_clip.tokenizer import HFTokenizer
+
+from autotag.errors import ConfigError, ModelLoadError, UnknownNameError
+from autotag.models.loading import hub, model_folders
+from autotag.models.loading.quiet import no_chatter
+from autotag.protocols import ModelKind, ModelRequest
+
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_EXAMPLES: dict[ModelKind, str] = {
+    "captioner": "coca_ViT-L-14/mscoco_finetuned_laion2b_s13b_b90k",
+    "encoder": "ViT-B-32/laion2b_s34b_b79k",
+}
+
+Check = Callable[[ModelRequest, dict[str, Any], str], None]
+"""Called with the request, the model's configuration and where that stands, before weights are fetched."""
+
+
+class LoadedOpenClip(NamedTuple):
+    """What open_clip made.
+
+    Attributes:
+        model: evaluating, on its device; open_clip leaves its preprocessing on it.
+        tokenizer: texts -> (T, L) token ids, cut at what the model can read.
+        id: names the weights.
+    """
+
+    model: Any
+    tokenizer: Any
+    id: str
+
+
+def any_model(request: ModelRequest, config: dict[str, Any], place: str) -> None:
+    """The ``Check`` that lets every model pass."""
+
+
+def load_open_clip(request: ModelRequest, kind: ModelKind, check: Check = any_model) -> LoadedOpenClip:
+    """The model named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
+
+    Args:
+        request: where it is, its device and dtype.
+        kind: what it will be lent as.
+        check: raises where the configuration is of another kind of model.
+
+    Raises:
+        ModelUnavailableError: the weights are not to be had.
+        ModelLoadError: they are there but damaged, incomplete, or of another class.
+        ConfigError: open_clip knows no such model or pretrained tag.
+    """
+    if Path(request.location).is_dir() or request.location.startswith("hf-hub:"):
+        return _from_folder(request, kind, check)
+    return _from_tag(request, kind, check)
+
+
+def _from_folder(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpenClip:
+    """From a folder, or a hub repository, that holds ``open_clip_config.json``."""
+    if Path(request.location).is_dir():
+        folder = Path(request.location)
+        model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
+        identity = f"open_clip:{model_folders.fingerprint(folder)}"
+    else:
+        hub_id = request.location.removeprefix("hf-hub:")
+        folder = hub.fetch(request.name, kind, hub_id, request.revision, model_folders.OPEN_CLIP)
+        model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
+        identity = f"open_clip:{hub_id}@{folder.name}"
+    config = model_folders.read_json(request.name, folder / "open_clip_config.json").get("model_cfg", {})
+    check(request, config, f"open_clip_config.json in folder {folder}")
+    architecture = f"local-dir:{folder}"
+    return _built(
+        request,
+        folder,
+        identity,
+        architecture=architecture,
+        options=_text_tower(request, kind, config.get("text_cfg", {}), folder),
+        tokenizer=partial(open_clip.get_tokenizer, architecture),
+    )
+
+
+def _from_tag(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpenClip:
+    """From open_clip's own table of architectures and pretrained tags.
+
+    The weights are handed over as a file, because open_clip would ask the hub each time. What a tag
+    changes about the model besides (its preprocessing and QuickGELU) is therefore handed over too.
+    """
+    architecture, tag = _known_names(request, kind)
+    config = open_clip.get_model_config(architecture)
+    check(request, config, f"open_clip's architecture {architecture}")
+    pretrained = open_clip.get_pretrained_cfg(architecture, tag)
+    hub_id, _, file = pretrained["hf_hub"].rpartition("/")
+    needs = {"weights": (file,)} if file else model_folders.OPEN_CLIP_WEIGHTS
+    folder = hub.fetch(
+        request.name, kind, hub_id, request.revision, needs, download_size=request.download_size
+    )
+    text = config["text_cfg"]
+    return _built(
+        request,
+        folder,
+        f"open_clip:{architecture}/{tag}@{folder.name}",
+        architecture=architecture,
+        options={
+            "pretrained": str(next(folder / name for name in needs["weights"] if (folder / name).is_file())),
+            "force_quick_gelu": bool(pretrained.get("quick_gelu")),
+            "force_preprocess_cfg": {key: pretrained[key] for key in _PREPROCESSING if key in pretrained},
+            **_text_tower(request, kind, text, None),
+        },
+        tokenizer=_tag_tokenizer(request, kind, architecture, text),
+    )
+
+
+def _known_names(request: ModelRequest, kind: ModelKind) -> tuple[str, str]:
+    """Architecture and pretrained tag, both known to open_clip."""
+    architecture, _, tag = request.location.rpartition("/")
+    if not architecture:
+        raise ConfigError(
+            f"{kind} {request.name!r} must be 'open_clip:<architecture>/<pretrained tag>', "
+            f"such as 'open_clip:{_EXAMPLES[kind]}', 'open_clip:hf-hub:<id>' or a folder"
+        )
+    if architecture not in open_clip.list_models():
+        raise UnknownNameError("open_clip architecture", architecture, open_clip.list_models())
+    if not open_clip.is_pretrained_cfg(architecture, tag):
+        known = open_clip.list_pretrained_tags_by_model(architecture)
+        raise UnknownNameError(f"pretrained tag of {architecture}", tag, known)
+    return architecture, tag
+
+
+def _text_tower(
+    request: ModelRequest, kind: ModelKind, text: dict[str, Any], folder: Path | None
+) -> dict[str, Any]:
+    """For a text tower of transformers, where its configuration lies on this machine; else nothing."""
+    name = text.get("hf_model_name")
+    if not name:
+        return {}
+    if folder is not None and (folder / "config.json").is_file():
+        place = folder
+    else:
+        place = hub.fetch(request.name, kind, name, hub.HUB_BRANCH, model_folders.CONFIGURATION)
+    return {"text_cfg": {**text, "hf_model_name": str(place), "hf_model_pretrained": False}}
+
+
+def _tag_tokenizer(
+    request: ModelRequest, kind: ModelKind, architecture: str, text: dict[str, Any]
+) -> Callable[[], Any]:
+    """What makes the tokenizer: open_clip's own, or one of transformers fetched beforehand."""
+    name = text.get("hf_tokenizer_name")
+    if not name:
+        return partial(open_clip.get_tokenizer, architecture)
+    return partial(
+        HFTokenizer,
+        str(hub.fetch(request.name, kind, name, hub.HUB_BRANCH, model_folders.TOKENIZER)),
+        context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **text.get("tokenizer_kwargs", {}),
+    )
+
+
+def _built(
+    request: ModelRequest,
+    folder: Path,
+    identity: str,
+    *,
+    architecture: str,
+    options: dict[str, Any],
+    tokenizer: Callable[[], Any],
+) -> LoadedOpenClip:
+    """The model, with whatever open_clip says against it in one error."""
+    try:
+        with no_chatter():
+            model = open_clip.create_model(
+                architecture,
+                precision=_PRECISIONS[request.dtype],
+                device=request.device,
+                require_pretrained=True,
+                **options,
+            )
+            words = tokenizer()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
+        raise ModelLoadError(
+            request.name, f"model {request.name!r}: folder {folder} does not load in open_clip: {error}"
+        ) from error
+    return LoadedOpenClip(model.eval(), words, identity)

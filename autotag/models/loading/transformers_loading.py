@@ -1,0 +1,116 @@
+"""A transformers model and its processor out of a folder, or one clear error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import transformers
+
+from autotag.errors import ModelLoadError
+from autotag.models.loading import hub, model_folders
+from autotag.models.loading.device import torch_dtype
+from autotag.models.loading.quiet import no_chatter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import torch
+
+    from autotag.protocols import ModelKind, ModelRequest
+
+
+def auto_processor(folder: Path) -> Any:
+    """The processor in a folder, of the class that its files name."""
+    auto: Any = transformers.AutoProcessor
+    return auto.from_pretrained(folder, local_files_only=True)
+
+
+def load_pretrained(
+    request: ModelRequest,
+    kind: ModelKind,
+    classes: Mapping[str, str],
+    *,
+    load_processor: Callable[[Path], Any] = auto_processor,
+    never_used: tuple[str, ...] = (),
+    own_classes: Mapping[str, Any] | None = None,
+) -> tuple[Any, Any, Path]:
+    """The model (on its device, in its dtype, evaluating), its processor, and the folder they came from.
+
+    Args:
+        request: hub id or folder, device and dtype.
+        kind: what it will be lent as.
+        classes: ``model_type`` of a configuration -> the transformers class that is loaded for it.
+        load_processor: makes the processor out of the folder.
+        never_used: what the names of parameters begin with that may be missing.
+        own_classes: classes of autotag by the name that a configuration gives as its architecture.
+
+    Raises:
+        ModelUnavailableError: the weights are not to be had.
+        ModelLoadError: they are there but damaged, incomplete, or of another class.
+    """
+    folder = hub.model_folder(request, kind, model_folders.TRANSFORMERS)
+    name = _class_name(request, folder, classes, own_classes or {})
+    model_class = (own_classes or {}).get(name) or getattr(transformers, name)
+    try:
+        with no_chatter():
+            processor = load_processor(folder)
+            model, report = model_class.from_pretrained(
+                folder, dtype=torch_dtype(request.dtype), local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise ModelLoadError(
+            request.name, f"model {request.name!r}: folder {folder} does not load as a {name}: {error}"
+        ) from error
+    _check_complete(request, folder, model, report, never_used)
+    return model.to(request.device).eval(), processor, folder
+
+
+def _class_name(
+    request: ModelRequest, folder: Path, classes: Mapping[str, str], own_classes: Mapping[str, Any]
+) -> str:
+    """The class to load, as the folder's configuration says."""
+    config = model_folders.read_json(request.name, folder / "config.json")
+    model_type = str(config.get("model_type"))
+    supported = f"Supported: {', '.join(sorted(set(classes.values())))}."
+    if model_type not in classes:
+        raise ModelLoadError(
+            request.name,
+            f"model {request.name!r}: config.json in {folder} says model_type {model_type!r}. {supported}",
+        )
+    name = classes[model_type]
+    architectures = config.get("architectures") or [name]
+    if architectures[0] in own_classes:
+        return str(architectures[0])
+    if name not in architectures:
+        raise ModelLoadError(
+            request.name,
+            f"model {request.name!r}: folder {folder} holds a {architectures[0]} (config.json). {supported}",
+        )
+    return name
+
+
+def _check_complete(
+    request: ModelRequest, folder: Path, model: torch.nn.Module, report: Any, never_used: tuple[str, ...]
+) -> None:
+    """Refuses weights that would leave parameters at random: transformers itself only logs it."""
+    parameters = {name for name, _ in model.named_parameters() if not name.startswith(never_used)}
+    missing = sorted(key for key in report["missing_keys"] if key in parameters)
+    if missing or report["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
+        raise ModelLoadError(
+            request.name,
+            f"model {request.name!r}: the weights in folder {folder} do not fit config.json: "
+            f"{len(wrong)} parameters are missing or of another shape, such as {wrong[0]}",
+        )
+
+
+def square_side(image_processor: Any) -> int | None:
+    """The side in pixels of the square that an image processor makes of an image; None if it makes none."""
+    for attribute in ("crop_size", "size"):
+        size = getattr(image_processor, attribute, None)
+        if size and (attribute == "size" or getattr(image_processor, "do_center_crop", False)):
+            sides = [size.get(side) for side in ("height", "width", "shortest_edge") if size.get(side)]
+            if sides:
+                return int(max(sides))
+    return None

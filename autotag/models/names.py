@@ -1,0 +1,203 @@
+"""What autotag knows about models before loading them: no torch here.
+
+A model is named by
+
+- a catalog name: ``"blip-base"``;
+- ``"<factory>:<location>"``: ``"hf:Salesforce/blip-image-captioning-base"``,
+  ``"open_clip:ViT-B-32/laion2b_s34b_b79k"``, ``"keybert:sentence-transformers/all-MiniLM-L6-v2"``;
+  ``@revision`` may follow a hub id;
+- ``"remote:<URL>"``: a captioner behind a server (``RemoteCaptioner``);
+- a folder on disk, which must not be called like a catalog name;
+- the bare name of a plug-in's factory: ``"mine"``.
+
+A location that is a folder is taken as one, whatever characters it holds; only then is ``@`` looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autotag import protocols, registry
+from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from autotag.files.bounded_files import is_folder, named_path
+from autotag.models.cards import ModelCard, cards, find_card
+from autotag.models.loading.hub import HUB_BRANCH
+from autotag.models.loading.model_folders import looks_like_folder
+from autotag.protocols import ModelKind, ModelRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAddress:
+    """A model's name, taken apart.
+
+    Attributes:
+        name: the card's name when the catalog knows the model, else as the user wrote it.
+        kind: what it is lent as.
+        factory: the registered name of what loads it.
+        location: hub id, open_clip name or absolute folder; empty for a bare factory name.
+        revision: on the hub; None for a folder, or a plug-in's location without one.
+        card: what the catalog knows, if anything.
+    """
+
+    name: str
+    kind: ModelKind
+    factory: str
+    location: str
+    revision: str | None = None
+    card: ModelCard | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str | None]:
+        """The same for two names of one model."""
+        return self.kind, self.factory, self.location, self.revision
+
+    def request(self, device: str, dtype: str, plain: frozenset[str] = frozenset()) -> ModelRequest:
+        """What the factory is called with; ``plain`` names the fast paths that are switched off."""
+        return ModelRequest(
+            name=self.name,
+            location=self.location,
+            revision=self.revision,
+            device=device,
+            dtype=dtype,
+            default_thresholds=dict(self.card.default_thresholds) if self.card else {},
+            download_size=self.card.download_size if self.card else None,
+            plain=plain,
+        )
+
+
+def parse_name(name: str, kind: ModelKind) -> ModelAddress:
+    """Takes a model's name apart, as far as that goes without loading anything.
+
+    Raises:
+        UnknownNameError: no such catalog name or factory.
+        ModelUnavailableError: it names a folder that does not exist.
+        ConfigError: the name is of another kind of model, or says too little.
+    """
+    card = find_card(name, kind)
+    if card is not None:
+        return ModelAddress(name, kind, card.factory, card.location, card.revision, card)
+    folder = named_path(name)
+    if name and is_folder(folder):
+        return _located(name, kind, _folder_factory(name, kind, folder), name)
+    factory, colon, location = name.partition(":")
+    if colon and factory in registry.names(kind):
+        return _located(name, kind, factory, location)
+    if name in registry.names(kind):
+        return _bare(name, kind)
+    raise _refusal(name, kind)
+
+
+def check_model(model: object, kind: ModelKind) -> None:
+    """Refuses, before anything is loaded, what ``ModelPool`` would refuse to lend.
+
+    Raises:
+        ConfigError: a name that ``parse_name`` refuses (also ``ModelUnavailableError``), or an object
+            that is no such model; the message says what it lacks.
+    """
+    if isinstance(model, str):
+        parse_name(model, kind)
+        return
+    if isinstance(model, type):
+        raise ConfigError(f"{model.__name__} is a class; hand in an object of it as the {kind}")
+    lacking = [attribute for attribute in _attributes(kind) if not hasattr(model, attribute)]
+    if lacking:
+        raise ConfigError(
+            f"{type(model).__name__} object cannot be used as {_article(kind)}: "
+            f"it has no {', '.join(lacking)} (see autotag.protocols.{PROTOCOLS[kind].__name__})"
+        )
+
+
+PROTOCOLS: dict[ModelKind, type] = {
+    "captioner": protocols.Captioner,
+    "extractor": protocols.KeyphraseExtractor,
+    "encoder": protocols.ImageTextEncoder,
+    "detector": protocols.Detector,
+}
+"""What a model of each kind has to look like."""
+_OWN_FACTORIES = ("hf", "open_clip", "keybert")
+_HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
+_FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
+
+
+def _attributes(kind: ModelKind) -> list[str]:
+    return [attribute for attribute in vars(PROTOCOLS[kind]) if not attribute.startswith("_")]
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
+    """What loads a folder that stands alone."""
+    if kind in {"captioner", "encoder"}:
+        return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
+    if kind == "extractor":
+        return "keybert"
+    raise ConfigError(f"folder {name!r}: say what loads it, as '<factory>:{name}'")
+
+
+def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAddress:
+    """The address of ``factory:location``."""
+    if not location:
+        what = "URL" if factory == "remote" else "hub id or folder"
+        raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<{what}>'")
+    folder = named_path(location.removeprefix("local-dir:"))
+    if is_folder(folder):
+        return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
+    if factory in _OWN_FACTORIES and looks_like_folder(location):
+        raise ModelUnavailableError(name, f"{kind} {name!r}: there is no folder {folder}", looked_in=folder)
+    if factory == "remote":
+        _check_remote(location)
+    match = _HUB_NAME.fullmatch(location)
+    if match:
+        return _known(ModelAddress(name, kind, factory, match["id"], match["revision"]))
+    revision = HUB_BRANCH if factory in _OWN_FACTORIES else None
+    return _known(ModelAddress(name, kind, factory, location, revision))
+
+
+def _check_remote(location: str) -> None:
+    """Refuses an address that no request could be sent to."""
+    from autotag.models.captioners.remote_captioner import RemoteCaptioner
+
+    RemoteCaptioner.at(location)
+
+
+def _known(address: ModelAddress) -> ModelAddress:
+    """The address with its card, when the catalog has one for this location and revision."""
+    for card in cards():
+        same = (card.kind, card.factory, card.location) == (address.kind, address.factory, address.location)
+        if same and address.revision == card.revision:
+            return ModelAddress(card.name, card.kind, card.factory, card.location, card.revision, card)
+    return address
+
+
+def _bare(name: str, kind: ModelKind) -> ModelAddress:
+    """The address of a factory that was named without a location."""
+    if name == "remote":
+        raise ConfigError(f"{kind} {name!r} says no location; write 'remote:<URL>'")
+    if name in _OWN_FACTORIES:
+        raise ConfigError(f"{kind} {name!r} says no location; write '{name}:<hub id or folder>'")
+    return ModelAddress(name, kind, name, "")
+
+
+def _refusal(name: str, kind: ModelKind) -> Exception:
+    """Why a name is refused that is no card, folder or factory."""
+    other = next((card for card in cards() if card.name == name), None)
+    if other is not None:
+        return ConfigError(f"{name!r} is {_article(other.kind)}, not {_article(kind)}")
+    factory, colon, _ = name.partition(":")
+    if colon and _FACTORY_NAME.fullmatch(factory):
+        return UnknownNameError(f"{kind} factory", factory, registry.names(kind))
+    if "/" in name or looks_like_folder(name):
+        folder = named_path(name)
+        hint = "" if looks_like_folder(name) else f"; for a model of the hub write 'hf:{name}'"
+        return ModelUnavailableError(
+            name, f"{kind} {name!r}: there is no folder {folder}{hint}", looked_in=folder
+        )
+    known = (*(card.name for card in cards() if card.kind == kind), *registry.names(kind))
+    return UnknownNameError(kind, name, known)

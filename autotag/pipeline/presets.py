@@ -1,0 +1,223 @@
+"""Presets, TOML files and overrides: pipelines as plain data.
+
+A config is a table of settings of ``Pipeline`` and an array of stages, each with its options::
+
+    encoder = "clip-vit-b-32"
+
+    [[stages]]
+    stage = "filter_tags"        # a registered name, or "package.module:attribute"
+    name = "filter_tags"         # only needed to tell two stages of a kind apart
+    score = "cosine"
+    threshold = 0.25
+
+TOML has no null, so the word ``"none"`` stands for None where an option may be None. A config may name
+code to import: treat one from a stranger as you would treat a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag import options
+from autotag.checks import shown
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.files.bounded_files import is_file
+from autotag.files.toml_files import check_depth, parse_toml, read_toml, toml_file_text
+from autotag.pipeline import stage_tables
+from autotag.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from autotag.protocols import ImageTextEncoder
+
+_PRESETS = Path(__file__).resolve().parent.parent / "presets"
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that come with autotag, sorted."""
+    return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
+
+
+def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
+    """The config in a preset or a TOML file, as it stands there.
+
+    Args:
+        preset: a preset's name, or the path of a TOML file.
+
+    Raises:
+        UnknownNameError: neither a preset nor a file.
+        ConfigError: the file cannot be read, or is not TOML; says where.
+    """
+    return read_toml(_preset_path(preset), what="preset")
+
+
+def preset_text(preset: str | PathLike[str]) -> str:
+    """Return the text of a preset or a TOML file, comments and all; raises what ``read_preset`` raises."""
+    return toml_file_text(_preset_path(preset), what="preset")
+
+
+def load(
+    preset: str | PathLike[str] = "base",
+    *,
+    encoder: str | ImageTextEncoder | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    stage_batch_sizes: Mapping[str, int] | None = None,
+    decode: Literal["fast", "exact"] | None = None,
+    decode_size: int | Literal["auto", "full"] | None = None,
+    decode_threads: int | Literal["auto"] | None = None,
+    decode_ahead: int | Literal["auto"] | None = None,
+    allow_urls: bool | None = None,
+    allow_truncated: bool | None = None,
+    max_pixels: int | Literal["auto"] | None = None,
+    plain: Sequence[str] | None = None,
+    deterministic: bool | None = None,
+    **stages: Mapping[str, object],
+) -> Pipeline:
+    """The pipeline of a preset or a TOML file, with changes. No weights are loaded yet.
+
+    ::
+
+        autotag.load("base", device="cuda", filter_tags={"top_k": 5})
+
+    Args:
+        preset: a preset's name (see ``preset_names``), or the path of a TOML file.
+        encoder: see ``Pipeline``, as all settings; None leaves each as the preset has it.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        batch_size: images that go through the stages together.
+        stage_batch_sizes: by name of a stage, how many of them it gets at once.
+        decode: ``"fast"`` or ``"exact"``.
+        decode_size: side in pixels down to which files may be decoded smaller.
+        decode_threads: threads that read images.
+        decode_ahead: images read beyond the batch in hand.
+        allow_urls: whether http(s) inputs are fetched.
+        allow_truncated: whether what can be read of an image file that ends too early is kept.
+        max_pixels: larger pictures are refused.
+        plain: names of fast paths to switch off, or ``"all"``.
+        deterministic: whether nothing is chosen by trial, so that the same images give the same results.
+        **stages: by stage name, the options to change.
+
+    Raises:
+        UnknownNameError: no such preset, stage or option; the near miss is suggested.
+        ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
+    """
+    settings = {
+        "encoder": encoder,
+        "device": device,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "stage_batch_sizes": stage_batch_sizes,
+        "decode": decode,
+        "decode_size": decode_size,
+        "decode_threads": decode_threads,
+        "decode_ahead": decode_ahead,
+        "allow_urls": allow_urls,
+        "allow_truncated": allow_truncated,
+        "max_pixels": max_pixels,
+        "plain": plain,
+        "deterministic": deterministic,
+    }
+    changes = {name: value for name, value in settings.items() if value is not None}
+    return from_config(overridden({**read_preset(preset), **changes}, stages))
+
+
+def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
+    """The pipeline that a config describes: the inverse of ``to_config``.
+
+    Args:
+        config: the config itself, or the path of a TOML file, or a preset's name.
+
+    Raises:
+        UnknownNameError: no such stage, option or setting; the near miss is suggested.
+        ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
+    """
+    if isinstance(config, str | PathLike):
+        config = read_preset(config)
+    try:
+        check_depth(config)
+    except ValueError as error:
+        raise ConfigError(f"the config cannot be used: {error}.") from error
+    settings = {name: value for name, value in config.items() if name != "stages"}
+    checked = options.checked(Pipeline, settings, where="the pipeline")
+    return Pipeline([stage_tables.stage_from_table(table) for table in _tables(config)], **checked)
+
+
+def to_config(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline as plain data that TOML and JSON can hold, to keep or to send to another process.
+
+    Raises:
+        ConfigError: a stage cannot be found again by name, or a model was given as an object.
+    """
+    return pipeline.to_config()
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """Overrides as a command line gives them: ``"filter_tags.threshold=0.25"``.
+
+    The value is read as a TOML value; a bare word is text. Ready for ``load(preset, **overrides)``.
+
+    Raises:
+        ConfigError: not of the form ``stage.option=value``, or the value is not a TOML value.
+    """
+    overrides: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        stage, dot, option = target.strip().rpartition(".")
+        if not (equals and dot and stage and option):
+            raise ConfigError(f"{setting!r} is no override; write stage.option=value.")
+        overrides.setdefault(stage, {})[option] = _parsed(value.strip(), setting)
+    return overrides
+
+
+def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """The config with the options of stages replaced.
+
+    Args:
+        config: as ``from_config`` takes it.
+        overrides: by stage name, the options to change, as ``parse_overrides`` gives them.
+
+    Raises:
+        UnknownNameError: no such stage in the config.
+        ConfigError: the config has no stages, or the changes are no table.
+    """
+    tables = _tables(config)
+    names = [stage_tables.table_name(table) for table in tables]
+    for name, changes in overrides.items():
+        if name not in names:
+            raise UnknownNameError("stage of this preset:", name, names)
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"{name}={changes!r}: write the options to change, {name}={{'option': value}}.")
+        tables[names.index(name)].update(changes)
+    return {**config, "stages": tables}
+
+
+def _parsed(value: str, setting: str) -> Any:
+    try:
+        parsed = parse_toml(f"value = {value}")
+    except ValueError as error:
+        if value.startswith(("[", "{", '"', "'")):
+            hint = ' Texts in an array stand in quotes: ["one", "two"].' if value.startswith("[") else ""
+            raise ConfigError(f"{shown(setting)}: the value is not a TOML value: {error}.{hint}") from error
+        return value
+    return parsed["value"] if len(parsed) == 1 else value
+
+
+def _preset_path(preset: str | PathLike[str]) -> Path:
+    if preset in preset_names():
+        return _PRESETS / f"{fspath(preset)}.toml"
+    path = Path(preset)
+    if path.suffix == ".toml" or is_file(path):
+        return path
+    raise UnknownNameError("preset", fspath(preset), [*preset_names(), "<path>.toml"])
+
+
+def _tables(config: Mapping[str, object]) -> list[dict[str, object]]:
+    """The stage tables of a config."""
+    tables = config.get("stages")
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
+    return [dict(table) for table in tables]

@@ -1,0 +1,122 @@
+"""Stages as tables of a config, and tables as stages: ``{"stage": "filter_tags", "top_k": 5}``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from autotag import options, registry
+from autotag.errors import ConfigError
+from autotag.pipeline.function_stage import FunctionStage
+from autotag.protocols import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def stage_from_table(table: Mapping[str, object]) -> Stage:
+    """The stage that a config table describes: ``stage`` names it, the rest are its options.
+
+    ``stage`` is a registered name, or ``"package.module:attribute"`` of a stage class or of a function
+    decorated with ``@stage``. Naming an attribute imports its module: a config is code to be trusted.
+
+    Raises:
+        ConfigError: the name, an option, or a value is wrong.
+    """
+    reference = stage_reference(table)
+    found = _found(reference)
+    given = {name: value for name, value in table.items() if name != "stage"}
+    where = str(given.get("name", reference))
+    if not isinstance(found, type):
+        return _ready_made(found, given, reference)
+    if given and not is_dataclass(found):
+        raise ConfigError(
+            f"stage {reference!r} is no dataclass, so a config cannot give it {', '.join(given)}."
+        )
+    made = _constructed(found, options.checked(found, given, where=where), where)
+    if not isinstance(made, Stage):
+        raise ConfigError(f"{reference!r} makes {made!r}, which is no stage.")
+    return made
+
+
+def stage_reference(table: Mapping[str, object]) -> str:
+    """The ``stage`` entry of a config table.
+
+    Raises:
+        ConfigError: there is none, or it is no text.
+    """
+    reference = table.get("stage")
+    if not isinstance(reference, str):
+        raise ConfigError(f'a [[stages]] table needs stage = "<name>"; this one has {sorted(table)}.')
+    return reference
+
+
+def table_name(table: Mapping[str, object]) -> str:
+    """What the stage of a config table will be called in its pipeline."""
+    if "name" in table:
+        return str(table["name"])
+    reference = stage_reference(table)
+    if ":" not in reference:
+        return reference
+    found = _found(reference)
+    default = options.option_fields(found).get("name") if isinstance(found, type) else None
+    return str(default.default if default else getattr(found, "name", reference))
+
+
+def table_from_stage(stage: Stage) -> dict[str, Any]:
+    """The inverse of ``stage_from_table``, with the options that differ from their defaults.
+
+    Raises:
+        ConfigError: the stage cannot be found again by name, or holds an object.
+    """
+    if isinstance(stage, FunctionStage):
+        return {"stage": _reference(stage, stage.import_string, stage.name)}
+    kind = type(stage)
+    if not is_dataclass(kind) and inspect.signature(kind).parameters:
+        raise ConfigError(
+            f"stage {stage.name!r} cannot be written to a config: {kind.__name__} is no dataclass, "
+            "so its options are not known. Make it one."
+        )
+    reference = _reference(kind, f"{kind.__module__}:{kind.__qualname__}", stage.name)
+    return {"stage": reference, **options.written(stage, where=stage.name)}
+
+
+def _found(reference: str) -> Any:
+    """What a registered name or an import string stands for."""
+    if ":" in reference:
+        return registry.load(reference, what="a stage given")
+    return registry.resolve("stage", reference)
+
+
+def _ready_made(found: object, given: Mapping[str, object], reference: str) -> Stage:
+    if not isinstance(found, Stage):
+        raise ConfigError(
+            f"{reference!r} is {found!r}, which is no stage. Functions need @autotag.stage(...)."
+        )
+    if given:
+        raise ConfigError(f"stage {reference!r} is ready made and takes no options, not {', '.join(given)}.")
+    return found
+
+
+def _constructed(kind: type, given: Mapping[str, object], where: str) -> object:
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _reference(target: object, import_string: str, name: str) -> str:
+    """The registered name of a stage's class or function, else its import string."""
+    for registered in registry.names("stage"):
+        if registry.import_string("stage", registered) == import_string:
+            return registered
+    module, _, attribute = import_string.partition(":")
+    if module == "__main__" or getattr(sys.modules.get(module), attribute, None) is not target:
+        raise ConfigError(
+            f"stage {name!r} cannot be written to a config: {import_string} cannot be imported elsewhere. "
+            "Put it at the top level of a module, where a config names it as "
+            'stage = "package.module:attribute", or register it as an entry point in "autotag.stages".'
+        )
+    return import_string

@@ -1,0 +1,59 @@
+"""Image vectors once per sample, text vectors once per text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from cachetools import LRUCache
+
+from autotag.relevance.sample_views import views_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from autotag.protocols import ImageTextEncoder
+    from autotag.records import Sample
+
+
+def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:
+    """(B, D) float32, unit rows: one vector per sample, left on the sample for the next stage to find.
+
+    From the view that the encoder looks at where the samples bring it, else from their images.
+    """
+    missing = [sample for sample in samples if encoder.id not in sample.embeddings]
+    if missing:
+        views = views_of(missing, encoder)
+        if views is None:
+            vectors = encoder.embed_images([sample.image for sample in missing])
+        else:
+            vectors = cast("Any", encoder).embed_views(views)
+        for sample, vector in zip(missing, vectors, strict=True):
+            sample.embeddings[encoder.id] = np.asarray(vector, dtype=np.float32)
+    return np.stack([sample.embeddings[encoder.id] for sample in samples])
+
+
+class TextVectors:
+    """The vectors of texts by one encoder, computed once and kept.
+
+    The least recently used are forgotten beyond ``capacity`` texts.
+    """
+
+    def __init__(self, encoder: ImageTextEncoder, *, capacity: int = 50_000) -> None:
+        self.encoder = encoder
+        self._vectors: LRUCache[str, NDArray[np.float32]] = LRUCache(capacity)
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(T, D) float32, unit rows, in the order of ``texts``; (0, 0) for none."""
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        unique = dict.fromkeys(texts)
+        found = {text: self._vectors[text] for text in unique if text in self._vectors}
+        missing = [text for text in unique if text not in found]
+        if missing:
+            made = dict(zip(missing, self.encoder.embed_texts(missing), strict=True))
+            found |= made
+            self._vectors.update(made)
+        return np.stack([found[text] for text in texts])

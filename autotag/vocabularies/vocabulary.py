@@ -1,0 +1,321 @@
+"""Labels with synonyms: a user's own, the bundled lists, and those of CLIP Interrogator."""
+
+from __future__ import annotations
+
+import html
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from autotag.errors import ConfigError, UnknownNameError, suggestion
+from autotag.files.bounded_files import named_path
+from autotag.language.english import singular
+from autotag.vocabularies.broader_terms import broader_terms
+from autotag.vocabularies.clip_interrogator_lists import Part, clip_interrogator_labels
+from autotag.vocabularies.label_files import Row, column_cells, is_table, table_rows, text_rows
+from autotag.vocabularies.templates import PHOTO, SLOT, check_template
+
+BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives", "things"]
+BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
+
+_LISTS = Path(__file__).resolve().parent.parent / "data" / "vocabularies"
+_END_OF_TEXT = ("<|endoftext|>", "<end_of_text>", "</s>", "<eos>")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Labels that images are matched with, in their order.
+
+    A label that differs from an earlier one only in case is left out, and its synonyms go to the earlier one;
+    ``repeated`` tells how many were. A label may be of any length: an encoder reads as much of it as it can.
+
+    Args:
+        labels: the labels, or a mapping of each label to its synonyms.
+        name: what the vocabulary is called.
+        synonyms: label -> other names for it; a match with one of them comes out as the label.
+        template: sentence around a name, with one ``{}``.
+        broader: label -> the labels that say the same of more: "tabby cat" -> "cat". Each label's broader
+            terms are labels of the vocabulary themselves, and none is broader than itself.
+
+    Raises:
+        ConfigError: no label, an empty one, one that holds the end-of-text mark of a text encoder, synonyms
+            or broader terms of an unknown label, an unknown broader term, a circle of broader terms, or a
+            bad template.
+    """
+
+    labels: tuple[str, ...]
+    _: KW_ONLY
+    name: str = "vocabulary"
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    template: str = PHOTO
+    broader: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    repeated: int = field(default=0, compare=False, repr=False)
+
+    def __init__(
+        self,
+        labels: Iterable[str] | Mapping[str, Iterable[str]],
+        *,
+        name: str = "vocabulary",
+        synonyms: Mapping[str, Iterable[str]] | None = None,
+        template: str = PHOTO,
+        broader: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        where = f"vocabulary {name!r}"
+        check_template(f"the template of {where}", template)
+        if isinstance(labels, str):
+            raise ConfigError(
+                f"{where}: labels is the text {labels!r}; give a list, or use Vocabulary.from_file"
+            )
+        labels = labels if isinstance(labels, Mapping) else tuple(labels)
+        names = _merged(labels, synonyms or {}, where)
+        object.__setattr__(self, "labels", tuple(names))
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "synonyms", {label: others for label, others in names.items() if others})
+        object.__setattr__(self, "template", template)
+        object.__setattr__(self, "broader", broader_terms(broader or {}, names, lambda *_: where))
+        object.__setattr__(self, "repeated", len(labels) - len(names))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels)
+
+    def names(self, label: str) -> tuple[str, ...]:
+        """Everything a label is called: the label itself first."""
+        return (label, *self.synonyms.get(label, ()))
+
+    def all_names(self) -> tuple[str, ...]:
+        """Return the names of all labels, those of a label side by side, the label first."""
+        return tuple(name for label in self.labels for name in self.names(label))
+
+    def ancestors(self, label: str) -> tuple[str, ...]:
+        """Return everything broader than a label, the nearest first: ("cat", "animal") of "tabby cat"."""
+        found: dict[str, None] = {}
+        nearest = self.broader.get(label, ())
+        while nearest:
+            found.update(dict.fromkeys(nearest))
+            nearest = tuple(term for label in nearest for term in self.broader.get(label, ()))
+        return tuple(found)
+
+    def path(self, label: str) -> tuple[str, ...]:
+        """Return a label below its broader terms, outermost first: ("animal", "cat", "tabby cat").
+
+        Of two broader terms of one label the path goes through the first.
+        """
+        path = [label]
+        while path[0] in self.broader:
+            path.insert(0, self.broader[path[0]][0])
+        return tuple(path)
+
+    def label_of(self, text: str) -> str | None:
+        """Return the label that a text names, whatever its case and number; None if it names none.
+
+        A label comes before a synonym, and the text as it is before its singular. A synonym of several
+        labels names none of them, because it does not say which.
+        """
+        folded = text.strip().casefold()
+        return self._labels_by_name.get(folded) or self._labels_by_name.get(singular(folded))
+
+    @cached_property
+    def _labels_by_name(self) -> dict[str, str]:
+        """Folded name -> its label, those of several labels left out."""
+        labels = {label.casefold(): label for label in self.labels}
+        owners: dict[str, set[str]] = {}
+        for label, others in self.synonyms.items():
+            for other in others:
+                owners.setdefault(other.casefold(), set()).add(label)
+        return {name: min(found) for name, found in owners.items() if len(found) == 1} | labels
+
+    @classmethod
+    def bundled(cls, name: BundledName, *, living_artists: bool = True) -> Vocabulary:
+        """Return one of the lists that come with autotag; they are in ``autotag/data/vocabularies``.
+
+        ``mediums`` ("an oil painting"), ``artists`` ("by Claude Monet"), ``movements`` ("impressionism"),
+        ``trendings`` ("trending on Behance"), ``flavors`` ("golden hour light") and ``negatives`` ("blurry").
+        Every label of these is a phrase that can stand in a prompt, and is embedded as it is: the template is
+        ``{}``. ``things`` are everyday keywords ("tabby cat") with synonyms and broader terms; their template
+        is "a photo of {}".
+
+        Args:
+            name: which list.
+            living_artists: False leaves out the artists who, as far as the list knows, are alive.
+
+        Raises:
+            UnknownNameError: there is no such list.
+        """
+        if name not in BUNDLED:
+            raise UnknownNameError("bundled vocabulary", name, BUNDLED)
+        if name == "things":
+            return _things()
+        labels = _list(name)
+        if name == "artists":
+            living = _list("artists_living") if living_artists else []
+            labels = [f"by {artist}" for artist in (*labels, *living)]
+        return cls(labels, name=name, template=SLOT)
+
+    @classmethod
+    def from_clip_interrogator(cls, part: Part) -> Vocabulary:
+        """A list of CLIP Interrogator, when its package ``clip-interrogator`` is installed.
+
+        The same names as ``bundled`` takes. Empty lines, repetitions, and labels with characters that were
+        lost when the list was made (U+FFFD) are left out. The template is ``{}``.
+
+        Raises:
+            UnknownNameError: there is no such part.
+            ConfigError: the package is not installed, or is not laid out as 0.6.0 is.
+        """
+        labels = [label for label in clip_interrogator_labels(part) if label and "\ufffd" not in label]
+        return cls(labels, name=part, template=SLOT)
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, *, column: str | None = None, name: str | None = None, template: str = PHOTO
+    ) -> Vocabulary:
+        """Read a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, BOM or not.
+
+        Text: one label per line, its synonyms after it, separated by ``|``, then ``<`` and its broader
+        terms, which are labels of the file: ``sofa | couch | settee < furniture``. A label may thus contain
+        commas. Table: the label in the first column, synonyms in the others, no header, no broader terms. In
+        both, blank lines and lines that begin with ``#`` are comments. With ``column``, the first
+        row names the columns, and the labels are the cells of one of them that are not blank.
+
+        Args:
+            path: the file.
+            column: the column of a table that holds the labels.
+            name: what the vocabulary is called; by default the file's name without its ending.
+            template: sentence around a name, with one ``{}``.
+
+        Raises:
+            ConfigError: the file is missing, cannot be read, is not UTF-8, holds no label, has no such
+                column, or a broader term is unknown or broader than itself; it names the file, and the line
+                where there is one.
+        """
+        path = Path(path)
+        labels: list[str] = []
+        synonyms: dict[str, list[str]] = {}
+        broader: dict[str, tuple[str, ...]] = {}
+        lines: dict[tuple[str, str], int] = {}
+        for row in _rows(path, column):
+            label, *others = _names_in(row, f"vocabulary file {path}, line {row.line}")
+            labels.append(label)
+            synonyms.setdefault(label, []).extend(others)
+            broader[label] = (*broader.get(label, ()), *row.broader)
+            for term in row.broader:
+                lines.setdefault((label.casefold(), term.casefold()), row.line)
+        if not labels:
+            raise ConfigError(f"vocabulary file {path} holds no label; write one per line")
+
+        def place(label: str, term: str) -> str:
+            return f"vocabulary file {path}, line {lines[label.casefold(), term.casefold()]}"
+
+        terms = broader_terms(broader, labels, place)
+        return cls(labels, synonyms=synonyms, name=name or path.stem, template=template, broader=terms)
+
+
+def read_vocabulary(
+    option: str, given: str | Path | Vocabulary, *, template: str = PHOTO, living_artists: bool = True
+) -> Vocabulary:
+    """Return a bundled vocabulary by its name, one in a file, or the object itself.
+
+    A text that is the name of a bundled one is that one; a file of such a name is written ``"./things"``.
+
+    Args:
+        option: what asks for it, for messages.
+        given: the name, path or vocabulary.
+        template: of a vocabulary in a file.
+        living_artists: False leaves living artists out of the bundled list.
+
+    Raises:
+        ConfigError: neither a name nor a readable file of labels.
+    """
+    if isinstance(given, Vocabulary):
+        return given
+    if isinstance(given, str) and given in BUNDLED:
+        return Vocabulary.bundled(given, living_artists=living_artists)
+    path = named_path(given)
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that no file can have
+        near = suggestion(str(given), BUNDLED)
+        raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
+    return Vocabulary.from_file(path, template=template)
+
+
+@cache
+def _things() -> Vocabulary:
+    return Vocabulary.from_file(_LISTS / "things.txt")
+
+
+def _list(name: str) -> list[str]:
+    return [row.names[0] for row in text_rows(_LISTS / f"{name}.txt")]
+
+
+def _rows(path: Path, column: str | None) -> Iterator[Row]:
+    """Read the rows of a file; errors begin with what the file is for."""
+    if column is not None and not is_table(path):
+        raise ConfigError(f"vocabulary file {path} is no table (.csv or .tsv): it has no column {column!r}")
+    try:
+        if column is not None:
+            yield from (Row(line, [cell]) for line, cell in column_cells(path, column))
+        else:
+            yield from table_rows(path) if is_table(path) else text_rows(path)
+    except ConfigError as error:
+        raise ConfigError(f"vocabulary file {error}") from error.__cause__
+
+
+def _names_in(row: Row, where: str) -> list[str]:
+    label, *others = (cell.strip() for cell in row.names)
+    if not label:
+        given = "synonyms" if any(others) else "broader terms"
+        raise ConfigError(f"{where}: there are {given} but no label")
+    return [_checked(name, where) for name in (label, *others) if name]
+
+
+def _merged(
+    labels: Iterable[str] | Mapping[str, Iterable[str]], synonyms: Mapping[str, Iterable[str]], where: str
+) -> dict[str, tuple[str, ...]]:
+    """Label -> its synonyms, each name once whatever its case."""
+    first_casing: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    for label in labels:
+        casing = first_casing.setdefault(_checked(label, where).casefold(), label.strip())
+        names.setdefault(casing, []).extend(labels[label] if isinstance(labels, Mapping) else ())
+    if not names:
+        raise ConfigError(f"{where} has no label")
+    for label, others in synonyms.items():
+        if label.strip().casefold() not in first_casing:
+            raise ConfigError(f"{where}: there are synonyms for {label!r}, which is no label of it")
+        names[first_casing[label.strip().casefold()]].extend(others)
+    return {label: _others(label, others, where) if others else () for label, others in names.items()}
+
+
+def _others(label: str, others: Iterable[str], where: str) -> tuple[str, ...]:
+    """The synonyms of a label without repetitions and without the label itself."""
+    unique = {_checked(other, where).casefold(): other.strip() for other in reversed(list(others))}
+    unique.pop(label.casefold(), None)
+    return tuple(reversed(unique.values()))
+
+
+def _checked(name: object, where: str) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{where}: {name!r} is no label; labels and synonyms are texts that are not empty")
+    found = end_of_text_in(name)
+    if found:
+        raise ConfigError(
+            f"{where}: {name.strip()!r} holds {found!r}, where text encoders stop to read; take it out"
+        )
+    return name.strip()
+
+
+def end_of_text_in(text: str) -> str | None:
+    """The mark in a text that a tokenizer would take for the end of it, or None.
+
+    Looked for as tokenizers see the text: in lower case, entities resolved, wide characters made narrow.
+    """
+    if text.isascii() and "<" not in text and "&" not in text:
+        return None
+    seen = unicodedata.normalize("NFKC", html.unescape(html.unescape(text))).lower()
+    return next((mark for mark in _END_OF_TEXT if mark in seen), None)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+import autotag
+from autotag.errors import ConfigError
+from autotag.pipeline.function_stage import FunctionStage, stage
+from autotag.protocols import Stage
+from autotag.records import Sample
+from autotag.testing import check_stage, make_sample
+
+
+@stage(requires={"tags"}, provides={"tags"})
+def only_long_words(sample: Sample) -> None:
+    """Drops short tags."""
+    sample.tags = [tag for tag in sample.tags if len(tag.text) > 3]
+
+
+def shout(sample: Sample) -> None:
+    sample.prompt = sample.prompt.upper()
+
+
+shouting = stage(requires={"prompt"}, provides={"prompt"}, name="shouting")(shout)
+
+
+def test_a_decorated_function_is_a_stage() -> None:
+    assert isinstance(only_long_words, Stage)
+    assert only_long_words.name == "only_long_words"
+    assert only_long_words.requires == only_long_words.provides == {"tags"}
+    assert only_long_words.__doc__ == "Drops short tags."
+    check_stage(only_long_words)
+    check_stage(shouting)
+
+
+def test_the_function_is_called_on_each_sample() -> None:
+    samples = [make_sample(tags={"dog": 0.5, "boat": 0.4}), make_sample(tags={"field": 0.3})]
+    only_long_words(samples)
+    assert [[tag.text for tag in sample.tags] for sample in samples] == [["boat"], ["field"]]
+
+
+def test_autotag_stage_is_this_decorator() -> None:
+    assert autotag.stage is stage
+
+
+def test_the_repr_says_where_it_comes_from() -> None:
+    assert repr(only_long_words) == f"<stage 'only_long_words' from {__name__}:only_long_words>"
+
+
+def test_a_name_may_be_given() -> None:
+    assert shouting.name == "shouting"
+
+
+@pytest.mark.parametrize("original", [only_long_words, shouting])
+def test_it_comes_back_from_pickle_and_copy(original: FunctionStage) -> None:
+    for again in (pickle.loads(pickle.dumps(original)), copy.copy(original)):
+        sample = make_sample(tags={"dog": 0.5, "boat": 0.4}, prompt="quiet")
+        again([sample])
+        assert (again.name, again.requires, again.provides) == (
+            original.name,
+            original.requires,
+            original.provides,
+        )
+        assert (len(sample.tags) == 1) != (sample.prompt == "QUIET")
+
+
+def test_a_string_instead_of_a_set_of_fields_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r'requires is the string .tags.; write \{"tags"\}'):
+        stage(requires="tags")
