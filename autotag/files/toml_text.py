@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def toml_text(config: Mapping[str, Any], *, over: str = "") -> str:
-    """Return a config as the text of a TOML file that ``autotag.pipeline.presets.read_preset`` reads back as the same.
+    """Return a config as the text of a TOML file, which ``presets.read_preset`` reads back as the same.
 
     Args:
-        config: settings and ``stages``, as ``autotag.pipeline.presets.to_config`` gives them. None is written as
+        config: settings and ``stages``, as ``presets.to_config`` gives them. None is written as
             ``"none"``, which a config takes for None.
         over: a TOML text that is changed to say this: comments, order and layout stay, also of the stages
             where these are the same stages in the same order.

@@ -119,7 +119,13 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "refused", ["tempfile.NamedTemporaryFile", "pathlib.Path.replace", "pathlib.Path.mkdir"]
+    "refused",
+    [
+        "autotag.files.replacing.SystemCalls.open",
+        "autotag.files.replacing.SystemCalls.fsync",
+        "autotag.files.replacing.SystemCalls.replace",
+        "pathlib.Path.mkdir",
+    ],
 )
 def test_a_read_only_folder_costs_one_warning_and_leaves_nothing(tmp_path, caplog, monkeypatch, refused):
     def refuse(*args, **kwargs):
