@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
 
@@ -474,7 +474,7 @@ class PartFile:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[IO[bytes]]:
+def appearing(path: Path) -> Iterator[BinaryIO]:
     """Give a stream into a file that is there, whole and on the disk, when the block ends without an error.
 
     What was there stays until then. This is for files of autotag's own, which any process may write again: of
@@ -485,7 +485,7 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
     """
     with PartFile(path) as part:
         with part.stream(binary=True) as stream:
-            yield stream
+            yield cast("BinaryIO", stream)
             stream.flush()
             part.sync()
         part.replace()
