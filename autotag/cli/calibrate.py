@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,8 @@ from autotag.cli.options import SOME_FAILED, dataset_options, device_option, qui
 if TYPE_CHECKING:
     from autotag.evaluation.calibration import Calibration, HeldOut
     from autotag.evaluation.datasets import EvaluationSet
+
+_HEADER = "Made by autotag calibrate."
 
 
 @click.command(
@@ -80,6 +83,7 @@ def calibrate(
     from autotag.evaluation.calibration import calibrate as fit
     from autotag.evaluation.datasets import read_dataset
     from autotag.files.toml_text import toml_text
+    from autotag.pipeline.presets import preset_text
     from autotag.writers.one_line import one_line
     from autotag.writers.output_file import open_output
 
@@ -99,9 +103,9 @@ def calibrate(
             on_image=reporter.advance,
         )
     lines = _report(calibration, found)
-    text = toml_text(calibration.config)
+    text = toml_text(calibration.config, over=_without_header(preset_text(preset)))
     with open_output(output, streams=False) as stream:
-        stream.write("".join(f"# {one_line(line)}\n" for line in ("Made by autotag calibrate.", *lines)))
+        stream.write("".join(f"# {one_line(line)}\n" for line in (_HEADER, *lines)))
         stream.write(f"\n{text}")
     for line in lines:
         click.echo(one_line(line))
@@ -115,6 +119,14 @@ def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[
 
     changed = {"encoder": _lasting(encoder)} if encoder else {}
     return presets.overridden({**presets.read_preset(preset), **changed}, presets.parse_overrides(settings))
+
+
+def _without_header(text: str) -> str:
+    """A preset without what an earlier ``calibrate`` said of its own figures at the top."""
+    if not text.startswith(f"# {_HEADER}"):
+        return text
+    lines = text.splitlines(keepends=True)
+    return "".join(dropwhile(lambda line: line.startswith("#"), lines)).lstrip("\n")
 
 
 def _lasting(encoder: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from autotag.cli.options import SOME_FAILED, dataset_options, quiet_option, weights_option
+from autotag.cli.tables import echo_table
 
 if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Judges
@@ -105,7 +106,7 @@ def evaluate(
     from autotag.evaluation.evaluate import evaluate as judge
     from autotag.evaluation.model_runs import check_fits, pipelines_of
     from autotag.evaluation.report.report import write_report
-    from autotag.evaluation.report.text import text_table, verdicts
+    from autotag.evaluation.report.text import figure_rows, verdicts
     from autotag.writers.one_line import one_line
 
     reporter = Reporter(quiet=quiet)
@@ -127,7 +128,8 @@ def evaluate(
                 on_image=reporter.advance,
             )
     report = write_report(evaluation, output)
-    click.echo(text_table(evaluation) + "\n")
+    echo_table(figure_rows(evaluation))
+    click.echo()
     for verdict in verdicts(evaluation):
         click.echo(one_line(verdict))
     click.echo(f"report: {one_line(str(report))}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from autotag.cli.tables import terminal_width
 from autotag.models.loading.hub import size_in_words
 
 if TYPE_CHECKING:
@@ -104,14 +104,15 @@ def _model_facts(entry: ModelEntry) -> tuple[str, ...]:
 
 def _echo_rows(rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
     """Rows of cells, aligned, each with a remark below it."""
-    widths = [max(map(len, column)) for column in zip(*(cells for cells, _ in rows), strict=True)]
-    for cells, remark in rows:
-        aligned = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        click.echo(f"  {'  '.join(aligned)}".rstrip())
+    from autotag.writers.text_table import text_table
+
+    lines = text_table([cells for cells, _ in rows]).splitlines()
+    for line, (_, remark) in zip(lines, rows, strict=True):
+        click.echo(f"  {line}")
         click.secho(_wrapped(remark, indent="      "), dim=True)
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:
     """Wrapped for a terminal; one line anywhere else."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    width = terminal_width() or sys.maxsize
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)

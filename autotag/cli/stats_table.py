@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autotag.writers.text_table import text_table
+
 if TYPE_CHECKING:
     from autotag.pipeline.stats import StageStats, StreamStats
 
@@ -12,18 +14,10 @@ _HEADINGS = ("part", "thread", "images", "seconds", "per second", "batch", "wait
 
 def stats_table(stats: StreamStats) -> str:
     """One line per part, and a last one that says which part binds. ``waiting`` is the mean queue."""
-    rows = [_HEADINGS, *map(_cells, stats.stages)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)  # names to the left, numbers to the right
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    table = text_table([_HEADINGS, *map(_cells, stats.stages)], right=range(2, len(_HEADINGS)))
     pace = stats.done / stats.seconds if stats.seconds else 0.0
     total = f"{stats.done} images, {stats.failed} failed, {stats.seconds:.1f} s, {pace:.1f} per second"
-    return "\n".join([*lines, total + (f"; bound by {stats.bound_by}" if stats.bound_by else "")])
+    return f"{table}\n{total}" + (f"; bound by {stats.bound_by}" if stats.bound_by else "")
 
 
 def _cells(stage: StageStats) -> tuple[str, ...]:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from autotag.cli.options import device_option, reading_options, set_option
+from autotag.cli.tables import echo_table
 
 if TYPE_CHECKING:
-    from autotag.albums.thresholds import Thresholds
+    from autotag.albums.thresholds import Cut, Thresholds
+
+_HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "the lowest that stay")
 
 
 @click.command()
@@ -107,13 +110,11 @@ def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
 
 
 def _show(found: Thresholds) -> None:
-    from autotag.writers.one_line import one_line
-
     failed = f", {found.failed} could not be read" if found.failed else ""
     click.echo(f"{found.photos} photographs{failed}\n")
-    click.echo("threshold    tags  per photo  photos with tags  the lowest that stay")
-    for cut in found.cuts:
-        examples = ", ".join(f"{text} ({Path(name).name})" for text, name in cut.examples)
-        click.echo(
-            f"{cut.threshold:9.3f}  {cut.tags:6}  {cut.per_photo:9.1f}  {cut.photos:16}  {one_line(examples)}"
-        )
+    echo_table([_HEADINGS, *map(_cells, found.cuts)], right=range(4))
+
+
+def _cells(cut: Cut) -> tuple[str, ...]:
+    examples = ", ".join(f"{text} ({Path(name).name})" for text, name in cut.examples)
+    return f"{cut.threshold:.3f}", str(cut.tags), f"{cut.per_photo:.1f}", str(cut.photos), examples

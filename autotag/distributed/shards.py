@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import secrets
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, FileChangedError
+from autotag.files.replacing import PartFile, appearing
 from autotag.images.reading import source_of
 from autotag.writers.arrow_rows import row_source, to_table
 from autotag.writers.parquet_writer import open_parquet, read_parquet, write_parquet
@@ -206,10 +205,8 @@ class ShardWriter:
 
     def _publish(self, block: Path, results: Sequence[Result]) -> None:
         facts = {**self._run, "autotag": version("autotag")}
-        with _appearing(block) as part, part.open("wb") as stream:
+        with appearing(block) as stream:
             write_parquet(stream, results, facts)
-            stream.flush()
-            os.fsync(stream.fileno())
 
     def _look(self) -> None:
         """Takes note of the blocks of this shard that were not there before."""
@@ -283,40 +280,13 @@ def _difference(before: Any, now: Any) -> str:
     return "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names)
 
 
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A file to write to that takes its name when the block ends, whole, or is gone."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        yield part
-        part.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _write_first(file: Path, text: str) -> None:
-    """Writes a file unless it is there; of several writers the first wins."""
-    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
-    part.write_text(text, encoding="utf-8")
-    try:
-        os.link(part, file)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links, where the last of two that start together wins
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Has the new name outlive a power cut; systems that cannot open a folder keep names by themselves."""
-    with suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Write a file unless it is there; of several writers the first wins."""
+    with PartFile(file) as part:
+        part.write(text.encode())
+        part.sync()
+        with suppress(FileChangedError):
+            part.place(None)
 
 
 def _blocks(folder: Path, number: int | None = None) -> list[Path]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
 
@@ -381,6 +381,18 @@ class PartFile:
         """Bring it to the disk."""
         self._calls.fsync(self.descriptor)
 
+    def replace(self) -> None:
+        """Put it in its place whatever is there; of several writers the last wins.
+
+        Raises:
+            OSError: the system refused; the file is as it was.
+        """
+        self._close()  # Windows moves no open file
+        self._calls.replace(self.path, self.target)
+        self._is_gone = True
+        with suppress(OSError):
+            self._calls.sync_folder(self.target.parent)
+
     def place(self, expected: FileState | None, target: Path | None = None) -> None:
         """Put it where it belongs, if what is there is as expected.
 
@@ -459,6 +471,24 @@ class PartFile:
             self._is_gone = True
             with suppress(OSError):
                 self._calls.unlink(self.path)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream into a file that is there, whole and on the disk, when the block ends without an error.
+
+    What was there stays until then. This is for files of autotag's own, which any process may write again: of
+    several writers the last wins. ``replace_file`` is for files of others.
+
+    Raises:
+        OSError: the system refused; the file is as it was.
+    """
+    with PartFile(path) as part:
+        with part.stream(binary=True) as stream:
+            yield cast("BinaryIO", stream)
+            stream.flush()
+            part.sync()
+        part.replace()
 
 
 def numbered(path: Path) -> Iterator[Path]:

@@ -27,13 +27,27 @@ def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is too large or nested too deeply, or is not TOML; says where.
     """
+    try:
+        return parse_toml(toml_file_text(path, what=what))
+    except ValueError as error:
+        raise ConfigError(f"{str(Path(path))!r} is not a TOML file: {error}.") from error
+
+
+def toml_file_text(path: str | PathLike[str], *, what: str) -> str:
+    """Return the text of a TOML file, which is not parsed yet.
+
+    Args:
+        path: the file.
+        what: what it is, for messages: ``"preset"``.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is not UTF-8.
+    """
     named = str(Path(path))
     try:
-        content = read_bounded(path, most=_MOST_BYTES)
+        return read_bounded(path, most=_MOST_BYTES).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {named!r}: {error.strerror}.") from error
-    try:
-        return parse_toml(content.decode("utf-8"))
     except ValueError as error:
         raise ConfigError(f"{named!r} is not a TOML file: {error}.") from error
 

@@ -25,7 +25,7 @@ from autotag import options
 from autotag.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file
-from autotag.files.toml_files import check_depth, parse_toml, read_toml
+from autotag.files.toml_files import check_depth, parse_toml, read_toml, toml_file_text
 from autotag.pipeline import stage_tables
 from autotag.pipeline.pipeline import Pipeline
 
@@ -51,6 +51,11 @@ def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not TOML; says where.
     """
     return read_toml(_preset_path(preset), what="preset")
+
+
+def preset_text(preset: str | PathLike[str]) -> str:
+    """Return the text of a preset or a TOML file, comments and all; raises what ``read_preset`` raises."""
+    return toml_file_text(_preset_path(preset), what="preset")
 
 
 def load(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from cachetools import LRUCache
 
 from autotag.relevance.sample_views import views_of
 
@@ -43,22 +43,17 @@ class TextVectors:
 
     def __init__(self, encoder: ImageTextEncoder, *, capacity: int = 50_000) -> None:
         self.encoder = encoder
-        self.capacity = capacity
-        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._vectors: LRUCache[str, NDArray[np.float32]] = LRUCache(capacity)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(T, D) float32, unit rows, in the order of ``texts``; (0, 0) for none."""
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
-        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        unique = dict.fromkeys(texts)
+        found = {text: self._vectors[text] for text in unique if text in self._vectors}
+        missing = [text for text in unique if text not in found]
         if missing:
-            self._vectors.update(zip(missing, self.encoder.embed_texts(missing), strict=True))
-        rows = np.stack([self._vectors[text] for text in texts])
-        self._keep(texts)
-        return rows
-
-    def _keep(self, texts: Sequence[str]) -> None:
-        for text in texts:
-            self._vectors.move_to_end(text)
-        while len(self._vectors) > self.capacity:
-            self._vectors.popitem(last=False)
+            made = dict(zip(missing, self.encoder.embed_texts(missing), strict=True))
+            found |= made
+            self._vectors.update(made)
+        return np.stack([found[text] for text in texts])

@@ -9,8 +9,6 @@ vocabularies by the bundled encoder come with autotag.
 from __future__ import annotations
 
 import logging
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotag.files.replacing import appearing
 from autotag.files.user_folders import FOLDER_VARIABLE, user_cache
 from autotag.protocols import dtype_of
 from autotag.vocabularies.templates import SLOT, filled
@@ -233,16 +232,10 @@ def _say_not_kept(folder: Path, reason: str) -> None:
 
 
 def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
-    """Writes the file aside and puts it in place whole; a folder that refuses costs a warning."""
-    aside = None
+    """Write the file; a folder that refuses costs a warning."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".npy", delete=False) as file:
-            aside = Path(file.name)
-            np.save(file, vectors)
-        aside.replace(path)
+        with appearing(path) as stream:
+            np.save(stream, vectors)
     except OSError as error:
         _say_not_kept(path.parent, error.strerror or str(error))
-        if aside:
-            with suppress(OSError):
-                aside.unlink()

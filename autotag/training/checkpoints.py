@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
+from autotag.files.replacing import appearing
+
 
 class Stateful(Protocol):
     """Is a module or an optimiser of torch: its state can be taken and given back."""
@@ -52,10 +54,9 @@ class Checkpoint:
         if self.file is None or (not now and time.monotonic() - self._saved < self.every):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
         states = {name: state.state_dict() for name, state in parts.items()}
-        torch.save({"step": step, "parts": states}, part)
-        part.replace(self.file)
+        with appearing(self.file) as stream:
+            torch.save({"step": step, "parts": states}, stream)
         self._saved = time.monotonic()
 
 

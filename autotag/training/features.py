@@ -6,7 +6,6 @@ was. The views of a chunk depend on its number only, not on the run or the numbe
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autotag.files.replacing import appearing
 from autotag.training.augmentation import random_views, resized
 from autotag.training.backbone import GRID, SIZE, WIDTH, FeatureMaps, read_backbone
 from autotag.training.progress import OnStep, say_nothing
@@ -99,12 +99,8 @@ def _make_chunks(  # noqa: PLR0917  (workers are given positions)
         rows = pixels[number * _CHUNK : (number + 1) * _CHUNK]
         seed = zlib.crc32(f"{name} {number} {plan.seed}".encode())
         pooled, maps = _seen(model, rows, plan, torch.Generator().manual_seed(seed))
-        part = file.with_suffix(
-            f".{os.getpid()}.part"
-        )  # workers of a run that was killed may live on for a while
-        with part.open("wb") as stream:
+        with appearing(file) as stream:  # workers of a run that was killed may live on for a while
             np.savez(stream, pooled=pooled, maps=maps)
-        part.replace(file)
         on_step(number + 1, {})
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor, PreTrainedTokenizerFast
 
 from autotag.errors import ConfigError
+from autotag.files.replacing import appearing
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.relevance.unrelated_labels import background_labels
@@ -612,10 +613,8 @@ def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder:
         encoded = teacher.encode(
             list(texts), batch_size=256, show_progress_bar=False, normalize_embeddings=True
         )
-        part = file.with_suffix(".part")
-        with part.open("wb") as stream:
+        with appearing(file) as stream:
             np.save(stream, np.asarray(encoded, dtype=np.float16))
-        part.replace(file)
     return torch.from_numpy(np.load(file)).float()
 
 

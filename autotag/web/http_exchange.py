@@ -1,7 +1,8 @@
 """One HTTP exchange within bounds, whoever is asked: time for all of it, bytes of the answer.
 
 The standard library's timeout is for one operation, so a server that drips may take forever. Here every
-operation has what is left of a deadline. Proxies named in the environment are not used.
+operation has what is left of a deadline. Proxies named in the
+environment are not used: they would resolve hosts themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+_Result = TypeVar("_Result")
 _CHUNK = 65536
 _ODD_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 
@@ -35,10 +38,6 @@ class RefusedError(Exception):
 
 class FailedError(Exception):
     """A URL could not be fetched; says why."""
-
-
-class CutShortError(FailedError):
-    """The connection ended before the answer did."""
 
 
 class Deadline:
@@ -99,12 +98,10 @@ class HttpUrl:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is asked of a server. ``headers`` beyond those that every exchange has."""
+    """What is got from a server. ``headers`` beyond those that every exchange has."""
 
     url: HttpUrl
-    method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -117,24 +114,34 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-def in_time(work: Callable[[], list[str]], deadline: Deadline) -> list[str]:
-    """What ``work`` returns or raises, unless it takes too long: the system's resolver knows no timeout."""
-    done: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+def in_time(work: Callable[[], _Result], deadline: Deadline) -> _Result:
+    """Return what ``work`` returns or raises, unless it takes too long: then it goes on in a daemon thread.
+
+    The system's resolver knows no timeout, and timeouts of sockets are for one operation each.
+
+    Raises:
+        TimeoutError: the deadline passed.
+    """
+    done: queue.SimpleQueue[Callable[[], _Result]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            done.put(work())
-        except (OSError, ValueError) as error:
-            done.put(error)
+            result = work()
+        except Exception as error:  # noqa: BLE001 - passed on to whoever waits
+            done.put(partial(_raise, error))
+        else:
+            done.put(lambda: result)
 
-    threading.Thread(target=run, name="autotag-resolve", daemon=True).start()
+    threading.Thread(target=run, name="autotag-in-time", daemon=True).start()
     try:
         outcome = done.get(timeout=deadline.left())
     except queue.Empty:
-        raise TimeoutError("the host was not resolved in time") from None
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+        raise TimeoutError("not done in time") from None
+    return outcome()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 @contextmanager
@@ -153,17 +160,15 @@ def answered(
         OSError, http.client.HTTPException, ValueError: it did not come about.
         TimeoutError: the deadline passed.
     """
-    line = connected(request.url, addresses, deadline, tls)
+    line = _connected(request.url, addresses, deadline, tls)
     connection = http.client.HTTPConnection(request.url.host, request.url.port)
     connection.sock = cast("socket.socket", line)
     always = {"Accept-Encoding": "identity", "User-Agent": "autotag", "Connection": "close"}
-    if request.body is not None:
-        always["Content-Length"] = str(len(request.body))
     try:
-        connection.putrequest(request.method, request.url.target, skip_host=True, skip_accept_encoding=True)
+        connection.putrequest("GET", request.url.target, skip_host=True, skip_accept_encoding=True)
         for name, value in {"Host": request.url.host_header, **request.headers, **always}.items():
             connection.putheader(name, value)
-        connection.endheaders(request.body)
+        connection.endheaders()
         yield connection.getresponse()
     finally:
         line.disconnect()
@@ -185,11 +190,11 @@ def read_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise FailedError(f"it has more than {max_bytes} bytes")
     if response.length:  # what the server promised and did not send
-        raise CutShortError(f"the connection ended {response.length} bytes too early")
+        raise FailedError(f"the connection ended {response.length} bytes too early")
     return bytes(body)
 
 
-def connected(
+def _connected(
     url: HttpUrl, addresses: Sequence[str], deadline: Deadline, tls: Callable[[], ssl.SSLContext]
 ) -> DeadlineSocket:
     """A connection to the first address that answers; see ``answered``.

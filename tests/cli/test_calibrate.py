@@ -62,6 +62,17 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(run, tags, tmp_path):
     assert output.read_text().startswith("# Made by autotag calibrate.")
 
 
+def test_comments_of_the_preset_survive_and_former_figures_do_not(run, tags, tmp_path):
+    mine, output = tmp_path / "mine.toml", tmp_path / "own.toml"
+    mine.write_text(f"# My album.\n{presets.preset_text('mini')}# That is all.\n", encoding="utf-8")
+    given = ("--images", EXAMPLES, "-q", "--overwrite", "--output", output)
+    assert run("calibrate", tags, "--preset", mine, *given).exit_code == 0
+    first = output.read_text(encoding="utf-8")
+    assert all(comment in first for comment in ("# My album.", "# a small captioner is often", "# That is"))
+    assert run("calibrate", tags, "--preset", output, *given).exit_code == 0
+    assert output.read_text(encoding="utf-8") == first
+
+
 def test_one_image_is_refused(run, tmp_path):
     (tmp_path / "one.csv").write_text("image,tags\ncat,cat\n")
     result = run("calibrate", tmp_path / "one.csv", *given("--output", tmp_path / "own.toml"))

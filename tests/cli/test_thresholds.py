@@ -36,3 +36,15 @@ def test_the_cut_of_either_score_is_opened_unless_it_is_set_by_hand(run, tmp_pat
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["cuts"][0]["tags"] == 3 * found["photos"]
+
+
+def test_people_get_a_line_for_each_cut_whole_in_a_pipe(run, tmp_path):
+    preset = tmp_path / "own.toml"
+    preset.write_text(PRESET, encoding="utf-8")
+    result = run("thresholds", EXAMPLES, "--preset", preset, "--at", "-99", "--at", "99")
+    assert result.exit_code == 0, result.output
+    heading, low, high = result.stdout.splitlines()[2:]
+    assert heading.split("  ")[0] == "threshold"
+    assert low.split()[:1] == ["-99.000"]
+    assert low.count(".jpg)") + low.count(".png)") >= 1
+    assert high.split() == ["99.000", "0", "0.0", "0"]

@@ -12,6 +12,7 @@ from autotag.files import replacing
 from autotag.files.replacing import (
     PartFile,
     SystemCalls,
+    appearing,
     clear_leftovers,
     is_there,
     read_with_state,
@@ -387,3 +388,39 @@ def test_kill_9_at_any_moment_leaves_a_whole_file(old, tmp_path):
         assert all(name.endswith(("-part", "-swap")) for name in names(tmp_path) if name != "a.jpg")
     clear_leftovers({old: {sha256(letter * 200_000) for letter in (b"x", b"y")} | {sha256(b"old")}})
     assert names(tmp_path) == ["a.jpg"]
+
+
+class TestAppearing:
+    def test_the_old_file_stays_until_the_new_one_is_whole(self, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"old")
+        with appearing(path) as stream:
+            stream.write(b"new")
+            stream.flush()
+            assert path.read_bytes() == b"old"
+        assert path.read_bytes() == b"new"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_after_an_error_nothing_is_left(self, tmp_path):
+        def write_half():
+            with appearing(tmp_path / "a.bin") as stream:
+                stream.write(b"half")
+                raise ValueError("midway")
+
+        with pytest.raises(ValueError, match="midway"):
+            write_half()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_it_is_on_the_disk_before_it_takes_the_name(self, tmp_path, monkeypatch):
+        done = []
+        for name in ("fsync", "replace", "sync_folder"):
+            original = getattr(SystemCalls, name)
+
+            def call(calls, *given, name=name, original=original):
+                done.append(name)
+                return original(calls, *given)
+
+            monkeypatch.setattr(SystemCalls, name, call)
+        with appearing(tmp_path / "a.bin") as stream:
+            stream.write(b"new")
+        assert done == ["fsync", "replace", "sync_folder"]

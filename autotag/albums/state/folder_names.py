@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from autotag.albums.state.foreign_names import TAKEOUT_LENGTH, foreign_names
 from autotag.files.replacing import is_there
@@ -59,7 +60,7 @@ class FolderNames:
     """
 
     def __init__(self) -> None:
-        self._listings: OrderedDict[Path, _Listing] = OrderedDict()
+        self._listings: LRUCache[Path, _Listing] = LRUCache(_FOLDERS)
 
     def taken(self, folder: Path, name: str) -> bool:
         """Whether a file of this name, in whatever letter case, is there or is about to be."""
@@ -112,14 +113,13 @@ class FolderNames:
         return sum(_suffix(name) in PICTURE_SUFFIXES for name in alike) > 1
 
     def _listing(self, folder: Path) -> _Listing:
-        if folder not in self._listings:
+        listing = self._listings.get(folder)
+        if listing is None:
             names = os.listdir(folder)  # noqa: PTH208
             listing = self._listings[folder] = _Listing(folds=_folds_case(folder, names))
             for name in names:
                 listing.add(name)
-            while len(self._listings) > _FOLDERS:
-                self._listings.popitem(last=False)
-        return self._listings[folder]
+        return listing
 
 
 def _folds_case(folder: Path, names: Sequence[str]) -> bool:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from platformdirs import user_state_path
+
 from autotag.albums.state.identity import IN_ALBUM, LOCK, is_state
 from autotag.errors import ConfigError
 from autotag.records import Result
@@ -223,7 +225,7 @@ def state_folder(album: Path, chosen: Path | None = None) -> Path:
         album: the album's folder.
         chosen: where the user wants it: a folder that gets one for each album, or the state of one album.
             Otherwise the album's own ``.autotag`` if there is one, else a folder in ``$AUTOTAG_STATE``, else
-            in ``autotag/albums`` in the user's state folder.
+            in ``albums`` in the platform's state folder of autotag (``~/.local/state/autotag`` on Linux).
     """
     if chosen is not None and is_state(chosen):
         return chosen
@@ -242,15 +244,7 @@ def state_folders(chosen: Path | None = None) -> list[Path]:
 
 def _user_folder() -> Path:
     named = os.environ.get(STATE_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        home = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        home = "~/Library/Application Support"
-    else:
-        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "autotag" / "albums"
+    return Path(named).expanduser() if named else user_state_path("autotag", appauthor=False) / "albums"
 
 
 def _plain(name: str) -> str:

@@ -97,15 +97,9 @@ def rows(evaluation: Evaluation) -> list[list[str]]:
     ]
 
 
-def text_table(evaluation: Evaluation) -> str:
-    """The table for a terminal: a line for each figure, a column for each model."""
-    columns = [headings(evaluation), *rows(evaluation)]
-    cells = [[one_line(row[place]) for row in columns] for place in range(len(columns[0]))]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+def figure_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The table turned for a terminal: a row for each figure, a column for each model; names come first."""
+    return list(zip(headings(evaluation), *rows(evaluation), strict=True))
 
 
 def verdicts(evaluation: Evaluation) -> list[str]:

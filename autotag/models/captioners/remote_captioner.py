@@ -5,12 +5,12 @@ What is sent and what comes back: ``caption_protocol``.
 
 from __future__ import annotations
 
-import http.client
 import os
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,23 +18,12 @@ from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError, ModelError, ModelUnavailableError, UnknownNameError
 from autotag.models.captioners.caption_options import captions_in, reason_in, request_body
 from autotag.protocols import CaptionOptions
-from autotag.web.http_exchange import (
-    CutShortError,
-    Deadline,
-    FailedError,
-    HttpRequest,
-    HttpUrl,
-    RefusedError,
-    answered,
-    connected,
-    in_time,
-    read_body,
-    resolve,
-)
+from autotag.web.http_exchange import Deadline, FailedError, HttpUrl, RefusedError, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import httpx2
     from PIL import Image
 
     from autotag.protocols import ModelRequest
@@ -48,7 +37,8 @@ _Result = TypeVar("_Result")
 _FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each one after it
 _LONGEST_WAIT = 30.0
 _BUSY = {429, 502, 503, 504}
-_NOT_THERE = {401, 403, 404, 405, 410}
+_OK, _PROXY_WANTS_NAME = 200, 407
+_NOT_THERE = {401, 403, 404, 405, _PROXY_WANTS_NAME, 410}
 _HINTS = {
     "ofa": " docs/guides/remote-captioners.md says how to start an OFA server; "
     "'florence-2-base', its successor, needs none."
@@ -60,8 +50,9 @@ class RemoteCaptioner:
     """Captions by a server that speaks the protocol of this module.
 
     The URL is the user's own configuration, so unlike an image's URL it may lead to a private address, such
-    as another process on this machine. Proxies named in the environment are not used, and no redirect is
-    followed, so that pictures and the token go nowhere else.
+    as another process on this machine. Proxies and certificates are those of the system and of the
+    environment: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``,
+    ``SSL_CERT_DIR``. No redirect is followed, so that pictures and the token go nowhere else.
 
     A connection that fails or ends too early and the statuses 429, 502, 503 and 504 are tried again, after
     0.5, 1, 2, ... seconds or what ``Retry-After`` says. Nothing else is: a request that ran out of time would
@@ -145,14 +136,14 @@ class RemoteCaptioner:
         return _shown(self.url)
 
     def check_reachable(self) -> None:
-        """Makes a connection, with retries, and sends nothing.
+        """Ask for the head of the URL, with retries; any answer but those of busy servers will do.
 
         Raises:
             ConfigError: the environment variable of the token is not set, or holds no token.
-            ModelUnavailableError: nobody listens there.
+            ModelUnavailableError: nobody listens there, or a proxy on the way refuses.
         """
-        self._headers()
-        self._tried(self._connect, threading.Event())
+        headers = self._headers()
+        self._tried(lambda: self._in_time("HEAD", headers), threading.Event())
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Per image (upright RGB) its captions in the server's order, ``options.num_captions`` each.
@@ -179,7 +170,7 @@ class RemoteCaptioner:
         self, image: Image.Image, options: CaptionOptions, headers: dict[str, str], stopped: threading.Event
     ) -> list[Caption]:
         body = request_body(image, options, self.max_side)
-        answer = self._tried(lambda: self._posted(body, headers), stopped)
+        answer = self._tried(lambda: self._in_time("POST", headers, body), stopped)
         try:
             return captions_in(answer, options.num_captions, self.name)
         except ValueError as error:
@@ -200,52 +191,62 @@ class RemoteCaptioner:
                 self._fail(ModelUnavailableError, f"no complete answer within {self.timeout:g} s", error)
             except ssl.SSLCertVerificationError as error:
                 self._fail(ModelUnavailableError, f"its certificate is not trusted ({error})", error)
-            except (FailedError, http.client.HTTPException, ValueError) as error:
+            except (FailedError, ValueError) as error:
                 self._fail(ModelError, f"its answer cannot be read: {error or type(error).__name__}", error)
         raise AssertionError("the last try returns or raises")
 
-    def _connect(self) -> None:
-        url, deadline = HttpUrl.of(self.url), Deadline(self.timeout)
-        try:
-            addresses = in_time(lambda: resolve(url.host, url.port), deadline)
-            connected(url, addresses, deadline, ssl.create_default_context).disconnect()
-        except (TimeoutError, ssl.SSLCertVerificationError):
-            raise
-        except OSError as error:
-            raise _BusyError(f"it cannot be reached ({error})") from error
-
-    def _posted(self, body: bytes, headers: dict[str, str]) -> bytes:
-        """The body of the answer to one POST.
+    def _in_time(self, method: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+        """The body of the answer to one request, all within the time: httpx bounds single steps only.
 
         Raises:
             _BusyError: it may be worth another try.
             ModelError: it is not.
+            TimeoutError, ssl.SSLCertVerificationError, FailedError, ValueError: the same.
         """
-        url, deadline = HttpUrl.of(self.url), Deadline(self.timeout)
-        request = HttpRequest(url, "POST", headers, body)
-        try:
-            addresses = in_time(lambda: resolve(url.host, url.port), deadline)
-            with answered(request, addresses, deadline, ssl.create_default_context) as response:
-                if response.status == http.client.OK:
-                    return read_body(response, MAX_BYTES)
-                self._refused(response)
-        except (TimeoutError, ssl.SSLCertVerificationError):
-            raise
-        except (OSError, CutShortError) as error:
-            raise _BusyError(f"the connection fails ({error})") from error
+        import httpx2
 
-    def _refused(self, response: http.client.HTTPResponse) -> NoReturn:
+        always = {"Accept-Encoding": "identity", "User-Agent": "autotag", "Connection": "close"}
+        trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        client = httpx2.Client(headers={**headers, **always}, timeout=self.timeout, verify=trusted)
+        try:
+            return in_time(lambda: self._asked(client, method, body), Deadline(self.timeout))
+        except httpx2.TimeoutException as error:
+            raise TimeoutError(str(error)) from error
+        except httpx2.ProxyError as error:
+            self._fail(ModelUnavailableError, f"the proxy on the way refuses ({error})", error)
+        except httpx2.TransportError as error:
+            untrusted = _certificate_error(error)
+            if untrusted is not None:
+                raise untrusted from error
+            what = (
+                "it cannot be reached" if isinstance(error, httpx2.ConnectError) else "the connection fails"
+            )
+            raise _BusyError(f"{what} ({error})") from error
+        except httpx2.InvalidURL as error:
+            raise ValueError(str(error)) from error
+        finally:
+            client.close()  # what still drips ends with it
+
+    def _asked(self, client: httpx2.Client, method: str, body: bytes) -> bytes:
+        with client.stream(method, self.url, content=body or None) as response:
+            if method == "HEAD" and response.status_code not in {*_BUSY, _PROXY_WANTS_NAME}:
+                return b""
+            if method == "HEAD" or response.status_code != _OK:
+                self._refused(response)
+            return _body(response)
+
+    def _refused(self, response: httpx2.Response) -> NoReturn:
         """Tells what a status other than 200 means."""
-        status, location = response.status, response.getheader("Location")
+        status, location = response.status_code, response.headers.get("Location")
         if 300 <= status < 400 and location:
             self._fail(
                 ModelUnavailableError, f"it redirects to {_shown(location)}; no redirect is followed", None
             )
-        words = f"it answers {status} {response.reason}".rstrip()
+        words = f"it answers {status} {response.reason_phrase}".rstrip()
         reason = reason_in(_rest(response))
         words = f"{words}: {reason}" if reason else words
         if status in _BUSY:
-            raise _BusyError(words, _seconds(response.getheader("Retry-After")))
+            raise _BusyError(words, _seconds(response.headers.get("Retry-After")))
         self._fail(ModelUnavailableError if status in _NOT_THERE else ModelError, words, None)
 
     def _fail(self, kind: type[ModelError], reason: str, cause: BaseException | None) -> NoReturn:
@@ -292,12 +293,46 @@ def _shown(url: str) -> str:
     return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
 
 
-def _rest(response: http.client.HTTPResponse) -> bytes:
+@lru_cache(maxsize=4)
+def _trusted(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """The certificates that the system or the environment trusts; to read them takes 50 ms."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def _body(response: httpx2.Response) -> bytes:
+    """The whole body of an answer.
+
+    Raises:
+        FailedError: it is compressed, or larger than ``MAX_BYTES``.
+    """
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise FailedError("the server sent it compressed although asked not to")
+    claimed = response.headers.get("Content-Length", "")
+    if claimed.isdecimal() and int(claimed) > MAX_BYTES:
+        raise FailedError(f"it has {claimed} bytes, more than {MAX_BYTES}")
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise FailedError(f"it has more than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _rest(response: httpx2.Response) -> bytes:
     """What is left to read of an answer, or nothing where that is too much."""
     try:
-        return read_body(response, MAX_BYTES)
+        return _body(response)
     except FailedError:
         return b""
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of a certificate that an error comes from, or None."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _seconds(header: str | None) -> float:

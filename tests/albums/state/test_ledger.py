@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gc
 import sqlite3
+import sys
 
 import pytest
+from platformdirs import user_state_path
 
 from autotag.albums.state.ledger import Entry, Ledger, fingerprint, locked, state_folder
 from autotag.errors import ConfigError
@@ -89,9 +91,10 @@ def test_a_file_that_is_no_ledger_is_refused_with_the_way_out(tmp_path):
 def test_albums_have_folders_of_their_own_in_the_users_state(tmp_path, monkeypatch):
     monkeypatch.delenv("AUTOTAG_STATE", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("sys.platform", "linux")
     one, other = tmp_path / "one" / "photos", tmp_path / "other" / "photos"
-    assert state_folder(one).parent == tmp_path / "state" / "autotag" / "albums"
+    assert state_folder(one).parent == user_state_path("autotag", appauthor=False) / "albums"
+    if sys.platform == "linux":
+        assert state_folder(one).parent == tmp_path / "state" / "autotag" / "albums"
     assert state_folder(one) != state_folder(other)
     mine = state_folder(one, tmp_path / "mine")
     assert mine.parent == tmp_path / "mine"

@@ -12,7 +12,7 @@ from autotag.errors import ConfigError
 from autotag.evaluation.datasets import EvaluationSet, Example
 from autotag.evaluation.evaluate import Judges, evaluate
 from autotag.evaluation.report.report import to_dict, write_report
-from autotag.evaluation.report.text import headings, text_table, verdicts
+from autotag.evaluation.report.text import figure_rows, headings, verdicts
 from autotag.evaluation.sentence_encoder import SentenceEncoder
 from autotag.stages import CaptionImages
 from autotag.testing import FakeCaptioner, FakeEncoder, make_image
@@ -134,10 +134,10 @@ def test_json_holds_every_figure_and_text(evaluation, tmp_path) -> None:
 
 
 def test_the_table_has_a_line_for_each_figure(evaluation) -> None:
-    lines = text_table(evaluation).splitlines()
-    assert lines[0].split() == ["model", "sees<i>", "nasty"]
-    assert lines[1].startswith("similarity ")
-    assert {line.split("  ")[0] for line in lines} >= {"CIDEr-D", "BLEU-4", "images/s", "memory", "failed"}
+    lines = figure_rows(evaluation)
+    assert lines[0] == ("model", "sees<i>", "nasty")
+    assert lines[1][0] == "similarity"
+    assert {line[0] for line in lines} >= {"CIDEr-D", "BLEU-4", "images/s", "memory", "failed"}
 
 
 def test_a_verdict_needs_more_than_a_few_images(evaluation) -> None:
@@ -151,7 +151,7 @@ def test_one_image_concludes_nothing(dataset, tmp_path) -> None:
     assert verdicts(found) == [
         "One image only: there is no interval, and nothing can be concluded for other images."
     ]
-    assert "[" not in text_table(found)
+    assert not any("[" in cell for row in figure_rows(found) for cell in row)
     assert Page(write_report(found, tmp_path).read_text(encoding="utf-8")).open == []
 
 
@@ -168,7 +168,7 @@ def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(d
     [row] = [model for model in to_dict(found)["models"] if model["name"] == name]
     assert row["members"] == ["red", "sees"]
     assert "cider_d" not in row["figures"]
-    assert name in text_table(found).splitlines()[0]
+    assert name in figure_rows(found)[0]
     text = write_report(found, tmp_path / "report").read_text(encoding="utf-8")
     assert f"{name}: best and worst" in text
     assert f"Texts in a plane: {name}" in text

@@ -1,0 +1,8 @@
+"""``python -m autotag.training``: makes the bundled mini models."""
+
+import sys
+
+from autotag.training.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())
