@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from autotag.models.fast.fast_paths import AUTO, FastPaths
 from autotag.options import convert_options
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class ImageTextEncoder(Protocol):
     """Embeds images and texts in one space.
 
     An encoder may also have ``image_size`` (see ``Captioner``); ``dtype``, the name of what it calculates in
-    where that is not ``"float32"``; and ``plain``, the fast paths that are switched off for it.
+    where that is not ``"float32"``.
     """
 
     @property
@@ -259,7 +260,7 @@ class ModelRequest:
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         default_thresholds: for encoders, from the model's card; empty when none is known.
         download_size: bytes, from the model's card; None when unknown.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
+        fast_paths: those to use.
     """
 
     name: str
@@ -269,7 +270,7 @@ class ModelRequest:
     dtype: str
     default_thresholds: Mapping[str, float]
     download_size: int | None
-    plain: frozenset[str] = frozenset()
+    fast_paths: FastPaths = AUTO
 
 
 class FileChange(Protocol):

@@ -13,10 +13,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "autotag"
 
 LAYERS = [
-    {"errors", "options", "protocols", "ranges", "records"},
+    {"errors", "fast_paths", "options", "protocols", "ranges", "records"},
     {
         "background", "batch_sizes", "bounded_files", "broader_terms", "clip_interrogator_lists", "colours",
-        "data", "decode_memory", "decoding", "embeddings", "english", "fast_paths", "fetching",
+        "data", "decode_memory", "decoding", "embeddings", "english", "fetching",
         "forked_process", "function_stage", "http_exchange", "images", "jpeg_scans", "label_matrix",
         "mining", "orientation", "phrases", "prompt_phrases", "prompting", "prompting_compat", "raw_files",
         "reading_ahead", "registry", "sample_views", "scores", "stage_tables", "stream_stats", "templates",

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from autotag import protocols, registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.files.bounded_files import is_folder, named_path
+from autotag.models.fast.fast_paths import AUTO, FastPaths
 from autotag.protocols import ModelKind, ModelRequest
 from autotag.relevance.scores import STANDARDISED_CUT
 
@@ -372,8 +373,8 @@ class ModelAddress:
         """The same for two names of one model."""
         return self.kind, self.factory, self.location, self.revision
 
-    def request(self, device: str, dtype: str, plain: frozenset[str] = frozenset()) -> ModelRequest:
-        """What the factory is called with; ``plain`` names the fast paths that are switched off."""
+    def request(self, device: str, dtype: str, fast_paths: FastPaths = AUTO) -> ModelRequest:
+        """Return what the factory is called with."""
         return ModelRequest(
             name=self.name,
             location=self.location,
@@ -382,7 +383,7 @@ class ModelAddress:
             dtype=dtype,
             default_thresholds=dict(self.card.default_thresholds) if self.card else {},
             download_size=self.card.download_size if self.card else None,
-            plain=plain,
+            fast_paths=fast_paths,
         )
 
 

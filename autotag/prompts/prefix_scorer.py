@@ -364,10 +364,8 @@ def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
 def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
     """The scorer for an encoder: the fast one where it holds, otherwise the plain one.
 
-    Switched off by ``"prompt_chain"`` in the encoder's ``plain``, see ``autotag.models.fast.fast_paths``.
+    Switched off by ``prompt_chain`` in ``autotag.models.fast.fast_paths``.
     """
-    if "prompt_chain" in getattr(encoder, "plain", ()):
-        return PlainScorer(encoder)
     tower = causal_tower(encoder)
     if isinstance(tower, str):
         _logger.info("prompts are compared the plain way: %s", tower)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
+from autotag.models.fast.fast_paths import FastPaths
 from autotag.models.fast.text_reader import text_reader
 from autotag.models.pool import ModelPool
 from autotag.prompts import prefix_scorer as prompt_chain
@@ -171,9 +172,9 @@ def test_memory_that_does_not_do_for_one_text_is_an_error():
         PlainScorer(Full()).of_texts(["a"], unit(1, 65)[0])
 
 
-@pytest.mark.parametrize("name", ["prompt_chain", "all"])
-def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(name):
-    plain = prompt_scorer(ModelPool(device="cpu", plain=[name]).encoder("clip-mini"))
+@pytest.mark.parametrize("setting", [["prompt_chain"], "off"])
+def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(setting):
+    plain = prompt_scorer(ModelPool(device="cpu", fast_paths=FastPaths.parse(setting)).encoder("clip-mini"))
     fast = prompt_scorer(ModelPool(device="cpu").encoder("clip-mini"))
     assert isinstance(plain, PlainScorer)
     assert isinstance(fast, ChainScorer)
@@ -183,7 +184,9 @@ def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(name):
 
 
 def test_it_is_switched_off_for_transformers_too(tiny_folder):
-    encoder = ModelPool(device="cpu", plain=["prompt_chain"]).encoder(str(tiny_folder("clip")))
+    encoder = ModelPool(device="cpu", fast_paths=FastPaths.parse(["prompt_chain"])).encoder(
+        str(tiny_folder("clip"))
+    )
     assert isinstance(prompt_scorer(encoder), PlainScorer)
 
 
