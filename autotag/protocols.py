@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.options import convert_options
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ class ModelRequest:
         default_thresholds: for encoders, from the model's card; empty when none is known.
         default_score: for encoders, from the model's card.
         download_size: bytes, from the model's card; None when unknown.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
+        fast_paths: those to use.
     """
 
     name: str
@@ -383,8 +384,9 @@ class ModelRequest:
     dtype: str
     default_thresholds: Mapping[str, float]
     download_size: int | None
-    plain: frozenset[str] = frozenset()
+
     default_score: ScoreName = "standardised"
+    fast_paths: FastPaths = AUTO
 
 
 class FileChange(Protocol):

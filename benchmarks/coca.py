@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from reporting import options, report
 
+from autotag.fast_paths import FastPaths
 from autotag.models.captioners.coca_captioner import CocaCaptioner
 from autotag.models.fast.coca_generation import write
 from autotag.models.fast.packed_linears import pack_linears
-from autotag.models.fast.split_attention import split_attention
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -79,10 +79,9 @@ def captioners(given: argparse.Namespace) -> tuple[CocaCaptioner, CocaCaptioner]
     model = model.to(given.device, getattr(torch, given.dtype)).eval()
     tokenizer = open_clip.get_tokenizer(given.model)
     cached, plain = (
-        CocaCaptioner(model, tokenizer, "coca", dtype=given.dtype, plain=off)
-        for off in (frozenset(), frozenset({"coca_decoder"}))
+        CocaCaptioner(model, tokenizer, "coca", dtype=given.dtype, fast_paths=FastPaths.parse(off))
+        for off in ([], ["coca_decoder"])
     )
-    split_attention(cached.visual)
     pack_linears(torch.nn.ModuleList([cached.visual, cached.decoder]))
     return cached, plain
 

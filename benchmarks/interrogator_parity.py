@@ -38,6 +38,7 @@ from reporting import options, report
 from safetensors.numpy import save_file
 
 import autotag
+from autotag.fast_paths import FastPaths
 from autotag.files.user_folders import FOLDER_VARIABLE
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool
@@ -148,7 +149,7 @@ def encoder_at(place: Place, device: str) -> OpenClipEncoder:
         id=f"parity:{weights.hexdigest()}",
         dtype="float32",
         default_thresholds={},
-        plain={"views"},
+        fast_paths=FastPaths(views=False),
     )
 
 

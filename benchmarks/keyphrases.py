@@ -20,6 +20,7 @@ import torch
 from material import add_material_options, caption_texts, minilm
 from reporting import options, report
 
+from autotag.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.protocols import KeyphraseOptions
 
@@ -100,8 +101,8 @@ def ways(given: Any, keybert: KeyBERT, others: list[str]) -> dict[str, Callable[
     return found
 
 
-def ours(given: Any, plain: list[str]) -> KeyphraseExtractor:
-    return ModelPool(encoder=None, device=given.device, plain=frozenset(plain)).extractor(minilm())
+def ours(given: Any, off: list[str]) -> KeyphraseExtractor:
+    return ModelPool(encoder=None, device=given.device, fast_paths=FastPaths.parse(off)).extractor(minilm())
 
 
 def one_by_one(keybert: KeyBERT, texts: list[str]) -> list[Keywords]:

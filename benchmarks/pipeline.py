@@ -163,41 +163,48 @@ class Autotag:
     """A pipeline of autotag, whose captions are kept aside and replaced by those that people wrote."""
 
     def __init__(self, given: argparse.Namespace, dtype: str) -> None:
-        self.texts: dict[str, str] = {}
-        self.pipeline = autotag.Pipeline(
-            [
-                CaptionImages(
-                    str(blip_folder(given.cache, large=given.large)),
-                    max_new_tokens=TOKENS,
-                    num_beams=given.num_beams,
-                ),
-                self._stage(),
-                ExtractKeyphrases(minilm(), candidates="ngrams"),
-                FilterTags(score="cosine", threshold=-1.0, top_k=None, template=TEMPLATE),
-            ],
-            encoder=str(clip_folder(given.cache, large=given.large)),
+        self.pipeline, self.texts = base_pipeline(
+            given.cache,
+            large=given.large,
+            num_beams=given.num_beams,
             device=given.device,
             dtype=dtype,
             decode=given.decode,
             batch_size=given.batch_size or "auto",
-            plain=tuple(given.plain),
+            fast_paths=tuple(given.without),
         )
         self.pipeline.load()
 
-    def _stage(self) -> Any:
-        @autotag.stage(requires={"captions"}, provides={"captions", "extras.generated"})
-        def use_the_written_caption(sample: Sample) -> None:
-            sample.extras["generated"] = sample.captions[0].text
-            sample.captions = [Caption(self.texts[sample.source], "a person")]
-
-        return use_the_written_caption
-
     def __call__(self, paths: list[Path], texts: dict[str, str], outcome: Outcome) -> None:
-        self.texts = texts
+        self.texts.update(texts)
         for result in self.pipeline.stream(paths):
             outcome.captions[result.source] = result.extras["generated"]
             outcome.tags[result.source] = [tag.text for tag in result.tags]
         note_stats(self.pipeline, outcome)
+
+
+def base_pipeline(
+    cache: Path, *, large: bool = False, num_beams: int = 1, **settings: Any
+) -> tuple[autotag.Pipeline, dict[str, str]]:
+    """The stages of preset base with the models of this benchmark.
+
+    Returns:
+        The pipeline, and by source the captions, to be filled in, that replace those of the random BLIP.
+    """
+    texts: dict[str, str] = {}
+
+    @autotag.stage(requires={"captions"}, provides={"captions", "extras.generated"})
+    def use_the_written_caption(sample: Sample) -> None:
+        sample.extras["generated"] = sample.captions[0].text
+        sample.captions = [Caption(texts[sample.source], "a person")]
+
+    stages = [
+        CaptionImages(str(blip_folder(cache, large=large)), max_new_tokens=TOKENS, num_beams=num_beams),
+        use_the_written_caption,
+        ExtractKeyphrases(minilm(), candidates="ngrams"),
+        FilterTags(score="cosine", threshold=-1.0, top_k=None, template=TEMPLATE),
+    ]
+    return autotag.Pipeline(stages, encoder=str(clip_folder(cache, large=large)), **settings), texts
 
 
 def note_stats(pipeline: autotag.Pipeline, outcome: Outcome) -> None:
@@ -233,7 +240,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batched-size", type=int, default=0, help="by default 8 on a CPU, 64 on a GPU")
     parser.add_argument("--decode", choices=["fast", "exact"], default="fast")
     parser.add_argument("--reduced", choices=["bfloat16", "float16"], default="bfloat16")
-    parser.add_argument("--plain", nargs="*", default=[], help="fast paths to switch off")
+    parser.add_argument("--without", nargs="*", default=[], help="fast paths to switch off")
     parser.add_argument(
         "--most-naive", type=int, default=0, help="images per round for naive; by default all, 64 on a GPU"
     )

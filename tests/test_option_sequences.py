@@ -49,7 +49,7 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("KeyphraseOptions", "stop_words"): ("der", "die"),
     ("MatchVocabulary", "leave_out"): ("cat",),
     ("MatchVocabulary", "vocabulary"): ("cat", "dog"),
-    ("Pipeline", "plain"): ("in_place", "views"),
+    ("Pipeline", "fast_paths"): ("causal_text", "views"),
     ("RankLabels", "vocabularies"): ("mediums", "flavors"),
     ("XmpWriter", "fields"): ("dc:subject", "digiKam:TagsList"),
 }
@@ -138,8 +138,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
 def test_a_text_is_no_sequence_of_letters() -> None:
     with pytest.raises(ConfigError, match=r"album rules: deny = 'photo' does not fit; it takes an array"):
         AlbumRules(deny="photo")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="plain = 'all' does not fit"):
-        built(Pipeline, plain="all")
+    with pytest.raises(ConfigError, match="fast_paths = 'all' does not fit; it takes one of 'auto', 'off'"):
+        built(Pipeline, fast_paths="all")
 
 
 def test_rules_given_as_lists_are_applied() -> None:

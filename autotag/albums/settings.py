@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOW = frozenset(
     (
         "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
-        "device", "dtype", "plain", "stage_batch_sizes",
+        "device", "dtype", "fast_paths", "stage_batch_sizes",
     )
 )  # fmt: skip
 """Settings of a pipeline that change how it works, not what it finds."""

@@ -44,7 +44,7 @@ _BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})-[0-9a-f]{16}\.pa
 _NOT_IN_THE_ANSWER = frozenset(
     [
         "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
-        "device", "max_pixels", "plain", "stage_batch_sizes",
+        "device", "fast_paths", "max_pixels", "stage_batch_sizes",
     ]
 )  # fmt: skip
 """Settings of a pipeline that may differ from machine to machine and from run to run."""

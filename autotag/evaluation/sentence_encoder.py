@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.fast_paths import FastPaths
 from autotag.models.names import check_model
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def load_sentence_encoder(
     from autotag.models.pool import ModelPool
 
     check_model(name, "extractor")
-    pool = ModelPool(device=device, plain=("all",))
+    pool = ModelPool(device=device, fast_paths=FastPaths.parse("off"))
     try:
         extractor: Any = pool.extractor(name)
     except ModelUnavailableError as error:

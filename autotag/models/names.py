@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from autotag import protocols, registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.files.bounded_files import is_folder, named_path
 from autotag.models.cards import ModelCard, cards, find_card
 from autotag.models.loading.hub import HUB_BRANCH
@@ -56,8 +57,8 @@ class ModelAddress:
         """The same for two names of one model."""
         return self.kind, self.factory, self.location, self.revision
 
-    def request(self, device: str, dtype: str, plain: frozenset[str] = frozenset()) -> ModelRequest:
-        """What the factory is called with; ``plain`` names the fast paths that are switched off."""
+    def request(self, device: str, dtype: str, fast_paths: FastPaths = AUTO) -> ModelRequest:
+        """Return what the factory is called with."""
         return ModelRequest(
             name=self.name,
             location=self.location,
@@ -67,7 +68,7 @@ class ModelAddress:
             default_thresholds=dict(self.card.default_thresholds) if self.card else {},
             default_score=self.card.default_score if self.card else "standardised",
             download_size=self.card.download_size if self.card else None,
-            plain=plain,
+            fast_paths=fast_paths,
         )
 
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autotag import registry
 from autotag.errors import ConfigError
-from autotag.models.fast.fast_paths import check_plain
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.loading.device import check_placement, choose_device, choose_dtype
 from autotag.models.names import ModelAddress, check_model, parse_name
 from autotag.protocols import ViewsImages, image_size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from autotag.protocols import Captioner, Detector, ImageTextEncoder, KeyphraseExtractor, ModelKind
 
 
@@ -30,10 +28,10 @@ class ModelPool:
         encoder: what ``encoder(None)`` lends; None when the pipeline has none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
+        fast_paths: those to use.
 
     Raises:
-        ConfigError: the encoder, device, dtype or a fast path's name cannot be right.
+        ConfigError: the encoder, device or dtype cannot be right.
         ModelUnavailableError: the encoder is a folder that does not exist.
     """
 
@@ -43,10 +41,10 @@ class ModelPool:
         encoder: str | ImageTextEncoder | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        plain: Iterable[str] = (),
+        fast_paths: FastPaths = AUTO,
     ) -> None:
         check_placement(device, dtype)
-        self.plain = check_plain(plain)
+        self.fast_paths = fast_paths
         if encoder is not None:
             check_model(encoder, "encoder")
         self.default_encoder = encoder
@@ -117,7 +115,7 @@ class ModelPool:
         if address.key not in self._loaded:
             factory: Any = registry.resolve(address.kind, address.factory)
             device = choose_device(self.device)
-            loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.plain))
+            loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.fast_paths))
             check_model(loaded, address.kind)
             self._loaded[address.key] = loaded
         return self._loaded[address.key]

@@ -25,9 +25,9 @@ from autotag.errors import (
     WiringError,
     suggestion,
 )
+from autotag.fast_paths import FastPaths
 from autotag.images.decode_memory import KEPT_BYTES
 from autotag.images.reading import ReadImage, read_image, source_of
-from autotag.models.fast.fast_paths import BY_TRIAL, check_plain
 from autotag.models.loading.device import check_placement, choose_device
 from autotag.models.names import check_model
 from autotag.pipeline import stage_tables, wiring
@@ -93,11 +93,12 @@ class Pipeline:
         allow_truncated: whether what can be read of an image file that ends too early is kept; its result
             then is ``truncated``.
         max_pixels: larger pictures are refused; ``"auto"`` is what ``read_image`` says.
-        plain: names of fast paths to switch off, or ``"all"``; see ``autotag.models.fast.fast_paths``.
-        deterministic: whether nothing is chosen by trial, neither batch sizes nor layouts of weights, so that
-            the same images in the same order give the same results to the last digit, on one machine with
-            the same versions and as many threads. It costs what the trials would have gained. A stage that
-            runs out of memory still gets fewer images at once.
+        fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off; see
+            ``autotag.fast_paths``.
+        deterministic: whether no batch size is chosen by trial, so that the same images in the same order
+            give the same results to the last digit, on one machine with the same versions and threads. It
+            costs what the trials would have gained. A stage that runs out of memory still gets fewer images
+            at once.
 
     Raises:
         WiringError: the stages do not fit together in this order, or need an encoder that is not there.
@@ -119,7 +120,7 @@ class Pipeline:
     allow_urls: bool = False
     allow_truncated: bool = False
     max_pixels: int | Literal["auto"] = "auto"
-    plain: tuple[str, ...] = ()
+    fast_paths: Literal["auto", "off"] | tuple[str, ...] = "auto"
     deterministic: bool = False
     _engine: Engine = field(init=False, repr=False, default_factory=Engine)
 
@@ -245,7 +246,7 @@ class Pipeline:
             if isinstance(value := getattr(self, name), int):
                 check_count(f"the pipeline: {name}", value, most=most)
         self._check_stage_batch_sizes()
-        check_plain(self.plain)
+        FastPaths.parse(self.fast_paths)
         if self.decode == "exact" and isinstance(self.decode_size, int):
             raise ConfigError(
                 f"the pipeline: decode='exact' decodes in full, and decode_size={self.decode_size} says "
@@ -271,14 +272,13 @@ class Pipeline:
         from autotag.models.pool import ModelPool
 
         return ModelPool(
-            encoder=self.encoder, device=self.device, dtype=self.dtype, plain=self._switched_off()
+            encoder=self.encoder, device=self.device, dtype=self.dtype, fast_paths=self._fast_paths()
         )
 
-    def _switched_off(self) -> frozenset[str]:
-        """The fast paths that are not used."""
-        exact = ("views",) if self.decode == "exact" else ()
-        by_trial = BY_TRIAL if self.deterministic else ()
-        return check_plain((*self.plain, *exact, *by_trial))
+    def _fast_paths(self) -> FastPaths:
+        """Return the fast paths to use; pixels of the official processors are made by these."""
+        found = FastPaths.parse(self.fast_paths)
+        return found.without("views") if self.decode == "exact" else found
 
     def _stream(
         self, images: Iterable[ImageInput], *, ordered: bool, single: bool = False
@@ -302,7 +302,7 @@ class Pipeline:
             allow_truncated=self.allow_truncated,
             max_pixels=self.max_pixels,
         )
-        makers = {} if "views" in self._switched_off() else self._engine.view_makers
+        makers = self._engine.view_makers if self._fast_paths().views else {}
         return partial(_read, read=read, makers=makers, meter=meter)
 
     def _target_size(self) -> int | None:

@@ -73,7 +73,7 @@ def load(
     allow_urls: bool | None = None,
     allow_truncated: bool | None = None,
     max_pixels: int | Literal["auto"] | None = None,
-    plain: Sequence[str] | None = None,
+    fast_paths: Literal["auto", "off"] | Sequence[str] | None = None,
     deterministic: bool | None = None,
     **stages: Mapping[str, object],
 ) -> Pipeline:
@@ -97,8 +97,9 @@ def load(
         allow_urls: whether http(s) inputs are fetched.
         allow_truncated: whether what can be read of an image file that ends too early is kept.
         max_pixels: larger pictures are refused.
-        plain: names of fast paths to switch off, or ``"all"``.
-        deterministic: whether nothing is chosen by trial, so that the same images give the same results.
+        fast_paths: ``"auto"``, ``"off"``, or the names of fast paths to switch off.
+        deterministic: whether no batch size is chosen by trial, so that the same images give the same
+            results.
         **stages: by stage name, the options to change.
 
     Raises:
@@ -118,7 +119,7 @@ def load(
         "allow_urls": allow_urls,
         "allow_truncated": allow_truncated,
         "max_pixels": max_pixels,
-        "plain": plain,
+        "fast_paths": fast_paths,
         "deterministic": deterministic,
     }
     changes = {name: value for name, value in settings.items() if value is not None}

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autotag.fast_paths import say_not_used
 from autotag.models.fast.causal_tower import CausalTower, causal_tower
-from autotag.models.fast.fast_paths import say_not_used
 from autotag.models.fast.text_reader import TextReader, text_reader
 from autotag.models.fast.token_trie import TokenTrie, in_chunks, token_trie
 from autotag.prompts.modes import JOINT, Continuations, PromptScorer, Scores
@@ -364,10 +364,8 @@ def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
 def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
     """The scorer for an encoder: the fast one where it holds, otherwise the plain one.
 
-    Switched off by ``"prompt_chain"`` in the encoder's ``plain``, see ``autotag.models.fast.fast_paths``.
+    Switched off by ``prompt_chain`` in ``autotag.fast_paths``.
     """
-    if "prompt_chain" in getattr(encoder, "plain", ()):
-        return PlainScorer(encoder)
     tower = causal_tower(encoder)
     if isinstance(tower, str):
         _logger.info("prompts are compared the plain way: %s", tower)

@@ -1,18 +1,16 @@
 """A GPU that is not there: torch's tensors say that they are on ``cuda``, and lie in main memory.
 
-What goes wrong on a GPU and not on a CPU is mostly a tensor that was left behind, or a number that is asked
-for while a graph is recorded. Both are found here as they would be there; how fast anything is, is not.
+What goes wrong on a GPU and not on a CPU is mostly a tensor that was left behind. That is found here as it
+would be there; how fast anything is, is not.
 
 ``pretended()`` is the GPU. ``GpuTensor`` holds a CPU tensor, and every operation on it is done on that.
-``torch.cuda.graph`` records what is done inside, and ``replay`` does it once more on the same memory, without
-any of the Python around it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -24,38 +22,7 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _CUDA = torch.device("cuda", 0)
-_ASKS_THE_HOST = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal"}
-"""Operations for which the host waits; none may be recorded."""
-
-
-class Stream:
-    """What ``torch.cuda.Stream`` is, as far as it matters which one is the current one."""
-
-    device = _CUDA
-    recording: Graph | None = None
-    counting: Counter[str] | None = None
-    current: Stream
-
-    def __init__(self, *_: object) -> None:
-        """One of its own."""
-
-    def wait_stream(self, _: Stream) -> None:
-        """Nothing runs beside anything else here."""
-
-    def synchronize(self) -> None:
-        """Nothing is ever under way here."""
-
-
-Stream.current = Stream()
-
-
-@contextmanager
-def _on_stream(stream: Stream) -> Iterator[None]:
-    before, Stream.current = Stream.current, stream
-    try:
-        yield
-    finally:
-        Stream.current = before
+_counting: Counter[str] | None = None
 
 
 class GpuTensor(torch.Tensor):
@@ -93,7 +60,6 @@ class GpuTensor(torch.Tensor):
 
     def tolist(self) -> Any:
         """The values, as of any tensor."""
-        _check_host_may_ask("tolist")
         return self.held.tolist()
 
     def __getitem__(self, index: Any) -> Any:
@@ -122,42 +88,6 @@ class _Dispatch(TorchDispatchMode):
         return _run(func, args, kwargs or {}) if parts is NotImplemented else parts
 
 
-class Graph:
-    """What ``torch.cuda.CUDAGraph`` is: operations with the memory that they read and write."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
-        self.replays = 0
-
-    def replay(self) -> None:
-        """Does again what was recorded."""
-        self.replays += 1
-        _count("replay")
-        for func, args, kwargs, results in self.calls:
-            again = pytree.tree_leaves(func(*args, **kwargs))
-            for result, value in zip(pytree.tree_leaves(results), again, strict=True):
-                if isinstance(result, torch.Tensor) and result.data_ptr() != value.data_ptr():
-                    result.copy_(value)
-
-    def pool(self) -> tuple[int, int]:
-        """Stands for the memory of a graph."""
-        return (0, id(self))
-
-
-@contextmanager
-def _record(graph: Graph, *, stream: Stream, pool: object = None, **_: Any) -> Iterator[None]:
-    """As ``torch.cuda.graph``, which stays on its stream, and hides the cause, where recording fails."""
-    assert Stream.recording is None, "graphs are recorded one at a time"
-    before, Stream.current, Stream.recording = Stream.current, stream, graph
-    try:
-        yield
-        Stream.current = before
-    finally:
-        failed, Stream.recording = Stream.current is stream, None
-        if failed:
-            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
-
-
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation, on the CPU tensors inside, its result on the device where it belongs."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -166,13 +96,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     copies = func._schema.name in ("aten::copy_", "aten::_to_copy")
     if any(on_gpu) and not copies:
         _check_together(func, tensors)
-    if any(on_gpu):
-        by_mask = "index" in func._schema.name and any(tensor.dtype == torch.bool for tensor in tensors[1:])
-        _check_host_may_ask("nonzero" if by_mask else func._schema.name.partition("::")[2])
     goes_to_gpu = device is not None and torch.device(device).type == "cuda"
     stays_on_gpu = device is None and (on_gpu[0] if copies else any(on_gpu))
-    if Stream.recording is not None and copies and len(set(on_gpu) | {goes_to_gpu or stays_on_gpu}) > 1:
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing (a copy)")
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if goes_to_gpu:
         kwargs["device"] = torch.device("cpu")
@@ -185,8 +110,6 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     results = func(*cpu_args, **cpu_kwargs)
     if not goes_to_gpu and not stays_on_gpu:
         return results
-    if Stream.recording is not None:
-        Stream.recording.calls.append((func, cpu_args, cpu_kwargs, results))
 
     def placed(result: Any) -> Any:
         if type(result) is not torch.Tensor:
@@ -204,32 +127,28 @@ def _only_looks(func: Any) -> bool:
 
 
 def _count(operation: str) -> None:
-    if Stream.counting is not None:
-        Stream.counting[operation] += 1
+    if _counting is not None:
+        _counting[operation] += 1
 
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
-    """Counts what the GPU is asked for meanwhile, by name; a replayed graph counts once."""
-    Stream.counting = counts = Counter()
+    """Counts what the GPU is asked for meanwhile, by name."""
+    global _counting  # noqa: PLW0603 - there is one GPU
+    _counting = counts = Counter()
     try:
         yield counts
     finally:
-        Stream.counting = None
+        _counting = None
 
 
 def _check_together(func: Any, tensors: list[torch.Tensor]) -> None:
     """CUDA takes a number that lies on the CPU, and places to index, and nothing else from there."""
     left = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor)]
     indexes = func._schema.name in ("aten::index", "aten::index_put_") and left == tensors[-len(left) :]
-    if any(tensor.ndim for tensor in left) and not (indexes and Stream.recording is None):
+    if any(tensor.ndim for tensor in left) and not indexes:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in left)
         raise RuntimeError(f"{func}: expected all tensors to be on the same device; on the CPU: {shapes}")
-
-
-def _check_host_may_ask(operation: str) -> None:
-    if Stream.recording is not None and operation in _ASKS_THE_HOST | {"tolist"}:
-        raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({operation})")
 
 
 def _enter_without_gradients(mode: Any) -> None:
@@ -240,11 +159,6 @@ def _enter_without_gradients(mode: Any) -> None:
 
 def _leave(mode: Any, *_: object) -> None:
     torch.set_grad_enabled(mode.before)
-
-
-def in_another_thread() -> Any:
-    """The GPU of ``pretended()`` in a second thread, while the first is inside."""
-    return _Dispatch()
 
 
 @contextmanager
@@ -261,9 +175,10 @@ def pretended() -> Iterator[None]:
 
     def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
         """One operation on a GPU; here torch does it in many."""
-        before, Stream.counting = Stream.counting, None
+        global _counting  # noqa: PLW0603 - there is one GPU
+        before, _counting = _counting, None
         seen = attention(*args, **kwargs)
-        Stream.counting = before
+        _counting = before
         _count("scaled_dot_product_attention")
         return seen
 
@@ -273,12 +188,6 @@ def pretended() -> Iterator[None]:
         "torch.cuda.device_count": lambda: 1,
         "torch.cuda._lazy_init": lambda: None,
         "torch.cuda.synchronize": lambda *_: None,
-        "torch.cuda.CUDAGraph": Graph,
-        "torch.cuda.graph": _record,
-        "torch.cuda.Stream": Stream,
-        "torch.cuda.current_stream": lambda *_: Stream.current,
-        "torch.cuda.stream": _on_stream,
-        "torch.cuda.device": lambda _: nullcontext(),
         "torch.tensor": tensor,
         "torch._has_compatible_shallow_copy_type": lambda one, other: type(one) is type(other),
         "torch.inference_mode.__enter__": _enter_without_gradients,

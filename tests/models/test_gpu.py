@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import autotag
-from autotag.models.fast import fast_paths
+from autotag import fast_paths
+from autotag.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, RankLabels
@@ -54,10 +55,10 @@ THINGS = ["dog", "house", "sky", "boat", "tree", "face"]
 TEXTS = ["a photo of a dog", "a photo of a cat on the mat", "a photo of a dog", "two men", ""]
 
 
-def _pools(plain: list[str]) -> tuple[ModelPool, ModelPool]:
+def _pools(setting: Any) -> tuple[ModelPool, ModelPool]:
     return (
-        ModelPool(device="cpu", dtype="float32", plain=plain),
-        ModelPool(device="cuda", dtype="float32", plain=plain),
+        ModelPool(device="cpu", dtype="float32", fast_paths=FastPaths.parse(setting)),
+        ModelPool(device="cuda", dtype="float32", fast_paths=FastPaths.parse(setting)),
     )
 
 
@@ -90,7 +91,7 @@ def test_the_pretended_gpu_minds_what_is_left_on_the_cpu(pretended_gpu: ModuleTy
         np.testing.assert_array_equal(there.cpu().numpy(), np.arange(6).reshape(2, 3))
 
 
-@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("setting", ["auto", "off"], ids=["fast", "plain"])
 @pytest.mark.parametrize("family", CAPTIONERS)
 def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
     tiny_folder: Callable[[str], Path],
@@ -98,7 +99,7 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
     pretended_gpu: ModuleType,
     caplog: pytest.LogCaptureFixture,
     family: str,
-    plain: list[str],
+    setting: str,
 ) -> None:
     name = str(tiny_folder(family))
 
@@ -111,7 +112,7 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
             rows += [_words(captioner.caption_views(views, options)) for options in searches]
         return rows
 
-    cpu, gpu = _pools(plain)
+    cpu, gpu = _pools(setting)
     expected = written(cpu)
     caplog.clear()  # what is said on a CPU, too, is not said again
     with pretended_gpu.pretended():
@@ -119,7 +120,7 @@ def test_captioners_write_on_a_gpu_what_they_write_on_a_cpu(
     assert not _said(caplog)
 
 
-@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("setting", ["auto", "off"], ids=["fast", "plain"])
 @pytest.mark.parametrize("family", ENCODERS)
 def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
     tiny_folder: Callable[[str], Path],
@@ -127,7 +128,7 @@ def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
     pretended_gpu: ModuleType,
     caplog: pytest.LogCaptureFixture,
     family: str,
-    plain: list[str],
+    setting: str,
 ) -> None:
     def vectors(pool: ModelPool) -> list[Any]:
         encoder: Any = pool.encoder(str(tiny_folder(family)))
@@ -136,7 +137,7 @@ def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
             rows.append(encoder.embed_views([encoder.view(image) for image in images]))
         return rows
 
-    cpu, gpu = _pools(plain)
+    cpu, gpu = _pools(setting)
     expected = vectors(cpu)
     caplog.clear()  # what is said on a CPU, too, is not said again
     with pretended_gpu.pretended():
@@ -145,14 +146,14 @@ def test_encoders_give_on_a_gpu_what_they_give_on_a_cpu(
     assert not _said(caplog)
 
 
-@pytest.mark.parametrize("plain", [[], ["all"]], ids=["fast", "plain"])
+@pytest.mark.parametrize("setting", ["auto", "off"], ids=["fast", "plain"])
 @pytest.mark.parametrize("words", [True, False], ids=["static", "bert"])
 def test_keyphrases_are_on_a_gpu_those_of_a_cpu(
     tiny_folder: Callable[[str], Path],
     minilm: Path,
     pretended_gpu: ModuleType,
     caplog: pytest.LogCaptureFixture,
-    plain: list[str],
+    setting: str,
     *,
     words: bool,
 ) -> None:
@@ -164,7 +165,7 @@ def test_keyphrases_are_on_a_gpu_those_of_a_cpu(
         options = KeyphraseOptions(candidates="ngrams", top_n=4)
         return [[phrase for phrase, _ in row] for row in extractor.extract(texts, options)]
 
-    cpu, gpu = _pools(plain)
+    cpu, gpu = _pools(setting)
     expected = found(cpu)
     caplog.clear()  # what is said on a CPU, too, is not said again
     assert expected[0]

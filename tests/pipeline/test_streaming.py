@@ -450,7 +450,7 @@ class TestSettings:
 
     def test_they_come_back_from_a_config(self) -> None:
         sizes = {"caption_images": 4, "filter_tags": 32}
-        pipeline = load("mini", decode="exact", plain=["causal_text"], stage_batch_sizes=sizes)
+        pipeline = load("mini", decode="exact", fast_paths=["causal_text"], stage_batch_sizes=sizes)
         again = from_config(to_config(pipeline))
-        assert (again.decode, again.plain, again.stage_batch_sizes) == ("exact", ("causal_text",), sizes)
+        assert (again.decode, again.fast_paths, again.stage_batch_sizes) == ("exact", ("causal_text",), sizes)
         assert not {"decode", "plain", "stage_batch_sizes"} & to_config(load("mini")).keys()

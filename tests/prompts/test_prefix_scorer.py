@@ -5,6 +5,7 @@ import open_clip
 import pytest
 import torch
 
+from autotag.fast_paths import FastPaths
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast.text_reader import text_reader
 from autotag.models.pool import ModelPool
@@ -171,9 +172,9 @@ def test_memory_that_does_not_do_for_one_text_is_an_error():
         PlainScorer(Full()).of_texts(["a"], unit(1, 65)[0])
 
 
-@pytest.mark.parametrize("name", ["prompt_chain", "all"])
-def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(name):
-    plain = prompt_scorer(ModelPool(device="cpu", plain=[name]).encoder("clip-mini"))
+@pytest.mark.parametrize("setting", [["prompt_chain"], "off"])
+def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(setting):
+    plain = prompt_scorer(ModelPool(device="cpu", fast_paths=FastPaths.parse(setting)).encoder("clip-mini"))
     fast = prompt_scorer(ModelPool(device="cpu").encoder("clip-mini"))
     assert isinstance(plain, PlainScorer)
     assert isinstance(fast, ChainScorer)
@@ -183,14 +184,16 @@ def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(name):
 
 
 def test_it_is_switched_off_for_transformers_too(tiny_folder):
-    encoder = ModelPool(device="cpu", plain=["prompt_chain"]).encoder(str(tiny_folder("clip")))
+    encoder = ModelPool(device="cpu", fast_paths=FastPaths.parse(["prompt_chain"])).encoder(
+        str(tiny_folder("clip"))
+    )
     assert isinstance(prompt_scorer(encoder), PlainScorer)
 
 
 def test_where_the_trial_fails_the_plain_way_is_taken_and_one_warning_says_so(monkeypatch, caplog):
     encoder = ModelPool(device="cpu").encoder("clip-mini")
     monkeypatch.setattr(prefix_scorer, "_CLOSE", 0.0)
-    monkeypatch.setattr("autotag.models.fast.fast_paths._said", set())
+    monkeypatch.setattr("autotag.fast_paths._said", set())
     assert isinstance(prompt_scorer(encoder), PlainScorer)
     assert isinstance(prompt_scorer(encoder), PlainScorer)
     [record] = caplog.records

@@ -13,7 +13,6 @@ from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.fast.blip_attention import fuse_attention
 from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
 from autotag.models.fast.folded_norms import fold_norms
-from autotag.models.fast.in_place import activations_in_place
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
 from autotag.models.fast.views import SquareView, view_of
@@ -21,11 +20,11 @@ from autotag.models.loading.transformers_loading import load_pretrained, square_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from collections.abc import Set as AbstractSet
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from autotag.fast_paths import FastPaths
     from autotag.protocols import CaptionOptions, ModelRequest
     from autotag.records import Caption
 
@@ -75,7 +74,7 @@ class HfCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfCaptioner:
-        """The captioner in a folder or hub repository, with the fast paths that ``request`` leaves on.
+        """The captioner in a folder or hub repository, with the fast paths of ``request``.
 
         Raises:
             ModelUnavailableError: the weights are not to be had.
@@ -83,10 +82,11 @@ class HfCaptioner:
         """
         own = {"HybridBlip": HybridBlip}
         model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
-        generator = _hastened(model, request.plain) if model.config.model_type == "blip" else None
-        square_view = None if "views" in request.plain else view_of(processor.image_processor)
+        paths = request.fast_paths
+        generator = _hastened(model, paths) if model.config.model_type == "blip" else None
+        square_view = view_of(processor.image_processor) if paths.views else None
         backbone = None
-        if isinstance(model, HybridBlip) and "shared_backbone" not in request.plain:
+        if isinstance(model, HybridBlip) and paths.shared_backbone:
             backbone = shared_backbone(model.vision_model.embeddings.patch_embedding.trunk)
         return cls(
             model, processor, request.name, generator=generator, square_view=square_view, backbone=backbone
@@ -197,18 +197,13 @@ class HfCaptioner:
         return texts
 
 
-def _hastened(model: Any, plain: AbstractSet[str]) -> BlipGenerator | None:
-    """Gives a BLIP its fast paths but those in ``plain``; the generator to write with, if any."""
-    if "in_place" not in plain:
-        activations_in_place(model)
-    if "folded_norms" not in plain and isinstance(model, HybridBlip):
+def _hastened(model: Any, paths: FastPaths) -> BlipGenerator | None:
+    """Give a BLIP these fast paths; return the generator to write with, if any."""
+    if paths.folded_norms and isinstance(model, HybridBlip):
         fold_norms(model.vision_model.embeddings.patch_embedding)
-    packed = "packed_attention" not in plain
-    if "blip_attention" not in plain:
-        fuse_attention(model.vision_model, packed=packed)
-    generator = None
-    if "blip_generation" not in plain:
-        generator = blip_generator(model, packed=packed, recorded="step_graphs" not in plain)
-    if "packed_linears" not in plain:
+    if paths.blip_attention:
+        fuse_attention(model.vision_model, packed=paths.packed_attention)
+    generator = blip_generator(model, packed=paths.packed_attention) if paths.blip_generation else None
+    if paths.packed_linears:
         pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
     return generator

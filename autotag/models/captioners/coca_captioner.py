@@ -12,11 +12,10 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import AttentionalPooler
 
 from autotag.errors import ConfigError, ModelLoadError
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.fast.coca_generation import Written, write
-from autotag.models.fast.in_place import activations_in_place
 from autotag.models.fast.packed_linears import pack_linears
-from autotag.models.fast.split_attention import split_attention
 from autotag.models.fast.views import view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import LoadedOpenClip, load_open_clip
@@ -25,7 +24,6 @@ from autotag.records import Caption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -43,8 +41,8 @@ class CocaCaptioner:
         tokenizer: open_clip's own, whose vocabulary the model writes.
         name: what captions call their source.
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
-            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
+            is given here stays as it is.
     """
 
     extra_options: ClassVar[frozenset[str]] = (
@@ -58,17 +56,18 @@ class CocaCaptioner:
         name: str,
         *,
         dtype: str = "float32",
-        plain: AbstractSet[str] = frozenset(),
+        fast_paths: FastPaths = AUTO,
     ) -> None:
         self.visual = model.visual
-        packed = "packed_attention" not in plain
-        cached = None if "coca_decoder" in plain else cached_decoder(model, packed=packed)
+        cached = (
+            cached_decoder(model, packed=fast_paths.packed_attention) if fast_paths.coca_decoder else None
+        )
         self.decoder: CachedDecoder | PlainDecoder = PlainDecoder(model) if cached is None else cached
         self.tokenizer = tokenizer
         self.name = name
         cfg = PreprocessCfg(**model.visual.preprocess_cfg)
         self.preprocess = image_transform_v2(cfg, is_train=False)
-        self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
+        self._view = view_of_open_clip(self.preprocess, cfg) if fast_paths.views else None
         self._dtype = torch_dtype(dtype)
         self._device = next(model.parameters()).device
 
@@ -84,13 +83,9 @@ class CocaCaptioner:
         loaded = load_open_clip(request, "captioner", _check_coca)
         _check_parts(request, loaded)
         _finish_conversion(loaded.model, torch_dtype(request.dtype))
-        if "in_place" not in request.plain:
-            activations_in_place(loaded.model)
-        captioner = cls(
-            loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, plain=request.plain
-        )
-        if "packed_linears" not in request.plain:
-            split_attention(captioner.visual)
+        paths = request.fast_paths
+        captioner = cls(loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, fast_paths=paths)
+        if paths.packed_linears:
             pack_linears(torch.nn.ModuleList([captioner.visual, captioner.decoder]))
         return captioner
 

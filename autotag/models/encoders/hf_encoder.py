@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.fast.causal_text import (
     PROBE,
     TEXTS_AT_ONCE,
@@ -15,16 +17,15 @@ from autotag.models.fast.causal_text import (
     causal_text_of_clip,
     with_shared_starts,
 )
-from autotag.models.fast.causal_tower import causal_tower
-from autotag.models.fast.in_place import activations_in_place
+from autotag.models.fast.causal_tower import CausalTower, clip_tower
 from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.text_reader import TextReader, transformers_reader
 from autotag.models.fast.views import view_of
 from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -45,8 +46,8 @@ class HfEncoder:
         id: names the weights.
         default_thresholds: score name -> threshold.
         default_score: the score that ``FilterTags`` uses when nothing else is set.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
-            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
+            is given here stays as it is.
     """
 
     def __init__(
@@ -57,21 +58,21 @@ class HfEncoder:
         id: str,  # noqa: A002  the protocol's own name
         default_thresholds: Mapping[str, float],
         default_score: ScoreName = "standardised",
-        plain: AbstractSet[str] = frozenset(),
+        fast_paths: FastPaths = AUTO,
     ) -> None:
         self.model = model
         self.processor = processor
         self.id = id
         self.default_thresholds = default_thresholds
         self.default_score = default_score
-        self.plain = frozenset(plain)
+        self._fast_paths = fast_paths
         self.dtype = str(model.dtype).removeprefix("torch.")
-        self._view = None if "views" in plain else view_of(processor.image_processor)
+        self._view = view_of(processor.image_processor) if fast_paths.views else None
         self._causal_text: CausalText | None = None
-        if "causal_text" not in plain and model.config.model_type == "clip":
+        if fast_paths.causal_text and model.config.model_type == "clip":
             probe = self._text_inputs(PROBE)["input_ids"]
             text = causal_text_of_clip(model, probe)
-            self._causal_text = text and with_shared_starts(text, causal_tower(self), probe)
+            self._causal_text = text and with_shared_starts(text, clip_tower(model), probe)
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfEncoder:
@@ -82,23 +83,31 @@ class HfEncoder:
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
-        if "in_place" not in request.plain:
-            activations_in_place(model)
-        if "packed_linears" not in request.plain:
-            pack_linears(model)
+        if request.fast_paths.packed_linears:
+            pack_linears(model, besides=(Siglip2VisionEmbeddings,))  # it reads the dtype of a weight
         return cls(
             model,
             processor,
             id=_id(request, folder),
             default_thresholds=dict(request.default_thresholds),
             default_score=request.default_score,
-            plain=request.plain,
+            fast_paths=request.fast_paths,
         )
 
     @property
     def image_size(self) -> int | None:
         """The side in pixels of the square that the model looks at; None for SigLIP 2 of any aspect ratio."""
         return square_side(self.processor.image_processor)
+
+    @property
+    def text_reader(self) -> TextReader:
+        """Tells how much of a text the model reads."""
+        return transformers_reader(self.model.config, self.processor.tokenizer)
+
+    @property
+    def causal_tower(self) -> CausalTower | str:
+        """The inside of the text tower for ``prompt_chain``, or why that is not used, in words."""
+        return clip_tower(self.model) if self._fast_paths.prompt_chain else "prompt_chain is switched off"
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """(B, D) float32, unit rows."""

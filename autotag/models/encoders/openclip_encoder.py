@@ -13,20 +13,19 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer
 from timm.models.eva import EvaAttention
 
+from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.fast import causal_text
-from autotag.models.fast.causal_tower import causal_tower
+from autotag.models.fast.causal_tower import CausalTower, open_clip_tower
 from autotag.models.fast.folded_norms import fold_norms
-from autotag.models.fast.in_place import activations_in_place
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, has_backbone, shared_backbone
-from autotag.models.fast.split_attention import split_attention
+from autotag.models.fast.text_reader import TextReader, open_clip_reader
 from autotag.models.fast.views import view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import load_open_clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -48,8 +47,8 @@ class OpenClipEncoder:
         dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         default_thresholds: score name -> threshold.
         default_score: the score that ``FilterTags`` uses when nothing else is set.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``. Those that change a
-            model (packed layers, activations in place) are up to ``load``: what is handed in stays as it is.
+        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
+            is given here stays as it is.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class OpenClipEncoder:
         dtype: str,
         default_thresholds: Mapping[str, float],
         default_score: ScoreName = "standardised",
-        plain: AbstractSet[str] = frozenset(),
+        fast_paths: FastPaths = AUTO,
         backbone: SharedBackbone | None = None,
     ) -> None:
         self.model = model
@@ -72,17 +71,17 @@ class OpenClipEncoder:
         self.id = id
         self.default_thresholds = default_thresholds
         self.default_score = default_score
-        self.plain = frozenset(plain)
+        self._fast_paths = fast_paths
         self.dtype = dtype
         self._dtype = torch_dtype(dtype)
         self._device = next(model.parameters()).device
-        self._view = None if "views" in plain else view_of_open_clip(self.preprocess, cfg)
+        self._view = view_of_open_clip(self.preprocess, cfg) if fast_paths.views else None
         self._encode_text: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
-        if "causal_text" not in plain:
+        if fast_paths.causal_text:
             probe = tokenizer(list(causal_text.PROBE))
             text = causal_text.causal_text_of_open_clip(model, probe)
             if text is not None:
-                self._encode_text = causal_text.with_shared_starts(text, causal_tower(self), probe)
+                self._encode_text = causal_text.with_shared_starts(text, open_clip_tower(model), probe)
 
     @classmethod
     def load(cls, request: ModelRequest) -> OpenClipEncoder:
@@ -94,15 +93,13 @@ class OpenClipEncoder:
             ConfigError: open_clip knows no such model or pretrained tag.
         """
         loaded = load_open_clip(request, "encoder")
-        if "folded_norms" not in request.plain and isinstance(loaded.model.visual, TimmModel):
+        paths = request.fast_paths
+        if paths.folded_norms and isinstance(loaded.model.visual, TimmModel):
             fold_norms(loaded.model.visual.trunk)
-        if "in_place" not in request.plain:
-            activations_in_place(loaded.model)
-        if "packed_linears" not in request.plain:
-            split_attention(loaded.model)
+        if paths.packed_linears:
             pack_linears(loaded.model, besides=_READ_WEIGHTS)
         backbone = None
-        if "shared_backbone" not in request.plain and has_backbone(loaded.model.visual):
+        if paths.shared_backbone and has_backbone(loaded.model.visual):
             backbone = shared_backbone(loaded.model.visual.trunk)
         return cls(
             loaded.model,
@@ -111,7 +108,7 @@ class OpenClipEncoder:
             dtype=request.dtype,
             default_thresholds=dict(request.default_thresholds),
             default_score=request.default_score,
-            plain=request.plain,
+            fast_paths=paths,
             backbone=backbone,
         )
 
@@ -120,6 +117,18 @@ class OpenClipEncoder:
         """The side in pixels of the square that the model looks at."""
         size = self.model.visual.preprocess_cfg["size"]
         return int(size if isinstance(size, int) else max(size))
+
+    @property
+    def text_reader(self) -> TextReader:
+        """Tells how much of a text the model reads."""
+        return open_clip_reader(self.tokenizer)
+
+    @property
+    def causal_tower(self) -> CausalTower | str:
+        """The inside of the text tower for ``prompt_chain``, or why that is not used, in words."""
+        return (
+            open_clip_tower(self.model) if self._fast_paths.prompt_chain else "prompt_chain is switched off"
+        )
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """(B, D) float32, unit rows."""

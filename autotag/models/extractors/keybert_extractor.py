@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.errors import ModelLoadError
+from autotag.fast_paths import AUTO, FastPaths, say_not_used
 from autotag.language import phrases
-from autotag.models.fast.fast_paths import say_not_used
-from autotag.models.fast.keyphrase_vectors import SentenceVectors, sentence_vectors, unit_rows
+from autotag.models.fast.keyphrase_vectors import SentenceVectors, unit_rows
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.quiet import no_chatter
@@ -24,7 +24,6 @@ with warnings.catch_warnings():  # keybert hides FutureWarning for the whole pro
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -42,22 +41,17 @@ class KeybertExtractor:
 
     Args:
         model: the sentence-transformers model that embeds texts and candidates.
-        plain: fast paths that are switched off, see ``autotag.models.fast.fast_paths``.
-        packed: whether the model's linear layers may be packed. It cannot be saved any more then; as a rule a
-            model that is handed in keeps its weights.
+        fast_paths: those to use. Packed layers are up to ``load``: a model that is given here keeps its
+            weights.
     """
 
-    def __init__(
-        self, model: SentenceTransformer, *, plain: AbstractSet[str] = frozenset(), packed: bool = False
-    ) -> None:
+    def __init__(self, model: SentenceTransformer, *, fast_paths: FastPaths = AUTO) -> None:
         self.model = model.float()
         self._keybert = KeyBERT(model)
         self._vectors: SentenceVectors | None = None
-        if "keyphrase_vectors" not in plain:
-            self._vectors = sentence_vectors(model, packed=packed)
+        if fast_paths.keyphrase_vectors:
+            self._vectors = SentenceVectors(self._rows)
             self._compare_with_keybert()
-        elif packed:
-            pack_linears(model)
 
     @classmethod
     def load(cls, request: ModelRequest) -> KeybertExtractor:
@@ -78,7 +72,10 @@ class KeybertExtractor:
                 request.name,
                 f"model {request.name!r}: folder {folder} does not load in sentence-transformers: {error}",
             ) from error
-        return cls(model.eval(), plain=request.plain, packed="packed_linears" not in request.plain)
+        model = model.eval().float()
+        if request.fast_paths.packed_linears:
+            pack_linears(model)
+        return cls(model, fast_paths=request.fast_paths)
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[Keyphrases]:
         """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none.
@@ -134,8 +131,11 @@ class KeybertExtractor:
     def _plain_vectors(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         """Each text's vector (D,), float32, of length 1; embedded once however often it occurs."""
         unique = list(dict.fromkeys(texts))
-        rows = self.model.encode(unique, show_progress_bar=False)
-        return dict(zip(unique, unit_rows(np.asarray(rows, dtype=np.float32)), strict=True))
+        return dict(zip(unique, unit_rows(self._rows(unique)), strict=True))
+
+    def _rows(self, texts: list[str]) -> NDArray[np.float32]:
+        """Embed texts: (T, D) float32."""
+        return np.asarray(self.model.encode(texts, show_progress_bar=False), dtype=np.float32)
 
     def _compare_with_keybert(self) -> None:
         """Goes back to KeyBERT itself where it has other keywords for a text of our own."""

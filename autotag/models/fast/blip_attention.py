@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 from transformers.models.blip import modeling_blip
 
-from autotag.models.fast.fast_paths import say_not_used
+from autotag.fast_paths import say_not_used
 from autotag.models.fast.packed_attention import SelfAttention, fused, self_attention
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def fuse_attention(tower: BlipVisionModel, *, packed: bool = False) -> bool:
 
 def _self_attention(tower: Any) -> SelfAttention:
     """The faster way for the tokens of a tower."""
-    config = tower.config
-    heads, width = config.num_attention_heads, config.hidden_size
-    like = tower.embeddings.position_embedding
-    return self_attention(heads, tower.embeddings.num_positions, width // heads, like)
+    return self_attention(tower.embeddings.num_positions, tower.embeddings.position_embedding)
 
 
 def _fuse(tower: Any, attend: SelfAttention = fused) -> None:

@@ -8,8 +8,8 @@ Captions that are finished leave the batch. And the keys and values of an image 
 image share, and costs less than projecting them as long as few tokens are written for each image. (The
 algebra is that of multi-head latent attention, DeepSeek-V2, arXiv:2405.04434, section 2.1.2.)
 
-The search follows ``GenerationMixin._beam_search`` of transformers step by step, with its defaults: length
-penalty 1, no early stopping.
+The search (``beam_search``) finds what ``GenerationMixin._beam_search`` of transformers 5 finds with its
+defaults: length penalty 1, no early stopping.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
+from autotag.fast_paths import say_not_used
+from autotag.models.fast.beam_search import Beams, BeamSearch, penalised
 from autotag.models.fast.cross_attention import (
     CrossAttention,
     CrossLayer,
@@ -30,10 +32,8 @@ from autotag.models.fast.cross_attention import (
     by_head,
     cheaper_attention,
 )
-from autotag.models.fast.fast_paths import say_not_used
-from autotag.models.fast.key_value_cache import FixedCache, KeyValueCache, TokenCache
+from autotag.models.fast.key_value_cache import KeyValueCache
 from autotag.models.fast.packed_linears import linear_of
-from autotag.models.fast.step_graphs import Search, step_graphs
 from autotag.protocols import CaptionOptions
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from transformers import BlipForConditionalGeneration
 
-_NEVER = -1.0e9
-"""The score of what must not be chosen."""
 _TYPICAL_TOKENS = 14
 """How long captions are, to guess what a call will cost."""
 _TOKENS_AT_ONCE = 1200
@@ -71,17 +69,13 @@ class BlipGenerator(nn.Module):
     Args:
         model: evaluating, on its device. The projections of its self-attention become parts of one weight.
         packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
-        recorded: whether steps of a greedy search on a GPU may be recorded, see ``step_graphs``.
     """
 
-    def __init__(
-        self, model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
-    ) -> None:
+    def __init__(self, model: BlipForConditionalGeneration, *, packed: bool = False) -> None:
         super().__init__()
         self._packed = packed
         self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
         self._decoder = BlipDecoder(model.text_decoder)
-        self._graphs = step_graphs(self._decoder, model.device) if recorded else None
 
     def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
         """Whether the loop writes by these inputs and options; else ``generate`` has to.
@@ -108,21 +102,15 @@ class BlipGenerator(nn.Module):
         """
         states = self._encoded(inputs["pixel_values"])
         prompt = self._prompt(inputs, len(states))
+        seen = self._seen(states, prompt, options)
         if options.num_beams > 1:
-            return _BeamSearch(self._decoder, self._seen(states, prompt, options), prompt, options).run()
-
-        def greedy() -> torch.Tensor:
-            return _greedy(self._decoder, self._seen(states, prompt, options), prompt, options)
-
-        if self._graphs is None or options.repetition_penalty != 1.0:
-            return Written(greedy(), None)
-        search = Search(states, prompt, prompt.shape[1] + options.max_new_tokens)
-        return Written(self._graphs.write(search, greedy), None)
+            return _by_beams(self._decoder, seen, prompt, options)
+        return Written(_greedy(self._decoder, seen, prompt, options), None)
 
     def _seen(self, states: torch.Tensor, prompt: torch.Tensor, options: CaptionOptions) -> CrossAttention:
         """Attention to images, for as many tokens as captions by these options have."""
         tokens = prompt.shape[1] - 1 + options.num_beams * min(options.max_new_tokens, _TYPICAL_TOKENS)
-        return self._decoder.attend_to(states, tokens, rows=options.num_beams, packed=self._packed)
+        return self._decoder.attend_to(states, tokens, packed=self._packed)
 
     def _prompt(self, inputs: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
         """(B, P) int64: what begins each caption, the first token being BLIP's own and [SEP] left out."""
@@ -140,15 +128,13 @@ class BlipGenerator(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else cast("torch.Tensor", parts[0])
 
 
-def blip_generator(
-    model: BlipForConditionalGeneration, *, packed: bool = False, recorded: bool = False
-) -> BlipGenerator | None:
+def blip_generator(model: BlipForConditionalGeneration, *, packed: bool = False) -> BlipGenerator | None:
     """The generator for a model; None, and one warning that says why, where it would not write the same."""
     fault = _config_fault(model) or _fault()
     if fault is not None:
         say_not_used("blip_generation", fault)
         return None
-    return BlipGenerator(model, packed=packed, recorded=recorded)
+    return BlipGenerator(model, packed=packed)
 
 
 class _Layer(nn.Module):
@@ -174,18 +160,18 @@ class _Layer(nn.Module):
         self.value_bias = self.cross_value.bias.detach()
 
     def forward(
-        self, rows: torch.Tensor, index: int, cache: TokenCache, images: CrossAttention
+        self, rows: torch.Tensor, index: int, cache: KeyValueCache, images: CrossAttention
     ) -> torch.Tensor:
         """(R, T, W) to (R, T, W): attention to the words so far, to the image, and the network."""
         rows = self.attention_norm(self.attention_output(self._to_words(rows, index, cache)) + rows)
         rows = self.cross_norm(self.cross_output(self._to_images(rows, index, images)) + rows)
         return cast("torch.Tensor", self.norm(self.narrow(self.activation(self.widen(rows))) + rows))
 
-    def _to_words(self, rows: torch.Tensor, index: int, cache: TokenCache) -> torch.Tensor:
+    def _to_words(self, rows: torch.Tensor, index: int, cache: KeyValueCache) -> torch.Tensor:
         count, new, width = rows.shape
         query, key_value = self.qkv(rows).split((width, 2 * width), dim=-1)
         keys, values = cache.layer(index, key_value)
-        seen = attend_to_words(by_head(query, self.heads), keys, values, cache.mask)
+        seen = attend_to_words(by_head(query, self.heads), keys, values, None)
         return seen.transpose(1, 2).reshape(count, new, width)
 
     def _to_images(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
@@ -215,9 +201,9 @@ class BlipDecoder(nn.Module):
         self.end: int = config.sep_token_id
         self.padding: int = config.pad_token_id
 
-    def attend_to(self, states: torch.Tensor, tokens: int, *, rows: int, packed: bool) -> CrossAttention:
+    def attend_to(self, states: torch.Tensor, tokens: int, *, packed: bool) -> CrossAttention:
         """Attention to (B, N, E) states of images, see ``cheaper_attention``."""
-        return cheaper_attention(states, self.cross_layers, tokens=tokens, rows=rows, packed=packed)
+        return cheaper_attention(states, self.cross_layers, tokens=tokens, packed=packed)
 
     @property
     def cross_layers(self) -> list[CrossLayer]:
@@ -228,11 +214,7 @@ class BlipDecoder(nn.Module):
         """For so many tokens of so many rows."""
         return KeyValueCache(length, rows, len(self.layers), self.width, self.norm.weight)
 
-    def new_fixed_cache(self, length: int, rows: int) -> FixedCache:
-        """The same for steps that are recorded."""
-        return FixedCache(length, rows, len(self.layers), self.width, self.norm.weight)
-
-    def forward(self, tokens: torch.Tensor, cache: TokenCache, images: CrossAttention) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, cache: KeyValueCache, images: CrossAttention) -> torch.Tensor:
         """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
         new = tokens.shape[1]
         rows = self.norm(self.words(tokens) + cache.places(self.positions.weight, new))
@@ -253,7 +235,7 @@ def _greedy(
     for length in range(start, written.shape[1]):
         logits = decoder(tokens, cache, images)
         if options.repetition_penalty != 1.0:
-            logits = _penalised(logits, written[rows, :length], options.repetition_penalty)
+            logits = penalised(logits, written[rows, :length], options.repetition_penalty)
         chosen = logits.argmax(-1)
         written[rows, length] = chosen
         going = (chosen != decoder.end).nonzero().squeeze(1)
@@ -267,129 +249,43 @@ def _greedy(
     return written
 
 
-class _BeamSearch:
-    """Beam search over images, each of which leaves when no running beam can better its finished ones.
+class _Writing:
+    """What a decoder reads and writes, for ``BeamSearch``."""
 
-    Tensors are per image still there (I), per beam (K): ``running`` are the sequences that go on, ``done``
-    the best that ended.
-    """
+    def __init__(self, decoder: BlipDecoder, cache: KeyValueCache, images: CrossAttention) -> None:
+        self._decoder, self._cache, self._images = decoder, cache, images
 
-    def __init__(
-        self, decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
-    ) -> None:
-        self._decoder, self._images, self._options = decoder, images, options
-        (count, self._start), beams = prompt.shape, options.num_beams
-        self._cache = decoder.new_cache(self._start + options.max_new_tokens, count * beams)
-        self._cache.start(count)
-        filler = decoder.padding or decoder.end  # as transformers has it
-        padded = functional.pad(prompt, (0, options.max_new_tokens), value=filler)
-        self._running = padded[:, None]
-        self._running_scores = torch.zeros(count, 1, device=prompt.device)
-        self._done = padded[:, None].repeat(1, beams, 1)
-        self._done_scores = self._running_scores.new_full((count, beams), _NEVER)
-        self._done_lengths = torch.zeros(count, beams, dtype=torch.int64, device=prompt.device)
-        self._places = torch.arange(count, device=prompt.device)
-        self._results = [self._done.clone(), self._done_scores.clone(), self._done_lengths.clone()]
+    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
+        return cast("torch.Tensor", self._decoder(tokens, self._cache, self._images))
 
-    def run(self) -> Written:
-        """The best captions of all images with their scores."""
-        total = self._running.shape[2]
-        tokens = self._running[:, 0, : self._start]
-        for length in range(self._start, total):
-            rows = self._step(self._decoder(tokens, self._cache, self._images), length)
-            rows = self._let_go(rows, length + 1, last=length + 1 == total)
-            if not len(self._places):
-                break
-            self._cache.take(rows)
-            tokens = self._running[:, :, length].reshape(-1, 1)
-        return self._written()
-
-    def _step(self, logits: torch.Tensor, length: int) -> torch.Tensor:
-        """Writes one token more; gives the (I, K) rows of the cache that the running beams continue."""
-        scores, parents, tokens = self._candidates(logits, length)
-        sequences = _chosen(self._running, parents)
-        sequences[:, :, length] = tokens
-        ended = tokens == self._decoder.end
-        if length + 1 == sequences.shape[2]:
-            ended = torch.ones_like(ended)
-        self._keep_done(sequences, scores, ended, length)
-        running_scores = scores + ended * _NEVER
-        best = running_scores.topk(self._options.num_beams).indices
-        self._running, self._running_scores = _chosen(sequences, best), running_scores.gather(1, best)
-        width = logits.shape[0] // len(parents)
-        return parents.gather(1, best) + width * torch.arange(len(parents), device=best.device)[:, None]
-
-    def _candidates(self, logits: torch.Tensor, length: int) -> tuple[torch.Tensor, ...]:
-        """The 2 K best continuations per image: (I, 2 K) score, beam that it continues, token; best first.
-
-        Twice as many as beams, so that there is one to go on with for each even if all others end.
-        """
-        count, beams, _ = self._running.shape
-        written = self._running[:, :, :length].flatten(0, 1)
-        scores = _penalised(logits.log_softmax(-1), written, self._options.repetition_penalty)
-        scores = scores.view(count, beams, -1).add_(self._running_scores[:, :, None])
-        best, places = scores.flatten(1).topk(2 * self._options.num_beams)
-        parents = places.div(scores.shape[2], rounding_mode="floor")
-        return best, parents, places - parents * scores.shape[2]
-
-    def _keep_done(
-        self, sequences: torch.Tensor, scores: torch.Tensor, ended: torch.Tensor, length: int
-    ) -> None:
-        """Takes those of the K best candidates that ended among the done, by their mean log-probability."""
-        beams = self._options.num_beams
-        fresh = ended[:, :beams]
-        if not fresh.any():
-            return
-        written = length + 1 - self._start
-        scores = torch.where(fresh, scores[:, :beams] / written, 2 * _NEVER)
-        self._done_scores, best = torch.cat([self._done_scores, scores], 1).topk(beams)
-        self._done = _chosen(torch.cat([self._done, sequences[:, :beams]], 1), best)
-        lengths = torch.cat([self._done_lengths, torch.full_like(self._done_lengths, written)], 1)
-        self._done_lengths = lengths.gather(1, best)
-
-    def _let_go(self, rows: torch.Tensor, length: int, *, last: bool) -> torch.Tensor:
-        """Lets go of images that are finished; the (R,) rows of the cache that stay.
-
-        An image is finished when all its beams have ended and the best running one, were it to end now,
-        would not be better than the worst of them.
-        """
-        hope = self._running_scores[:, 0] / (length - self._start)
-        going = (hope > self._done_scores[:, -1]).nonzero().squeeze(1)
-        if last:
-            going = going[:0]
-        if len(going) == len(self._places):
-            return rows.flatten()
-        for result, done in zip(
-            self._results, (self._done, self._done_scores, self._done_lengths), strict=True
-        ):
-            result[self._places] = done
-        self._places, self._running = self._places[going], self._running[going]
-        self._running_scores, self._done_scores = self._running_scores[going], self._done_scores[going]
-        self._done, self._done_lengths = self._done[going], self._done_lengths[going]
-        self._images.take(going)
-        return rows[going].flatten()
-
-    def _written(self) -> Written:
-        sequences, scores, lengths = (
-            result[:, : self._options.num_captions].flatten(0, 1) for result in self._results
-        )
-        return Written(sequences[:, : self._start + int(lengths.max())], scores)
+    def take(self, rows: torch.Tensor, images: torch.Tensor | None = None) -> None:
+        """Row i becomes what row ``rows[i]`` was; image i what ``images[i]`` was, None for no change."""
+        self._cache.take(rows)
+        if images is not None:
+            self._images.take(images)
 
 
-def _chosen(sequences: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
-    """(I, J, T) of (I, K, T): for each image the sequences at (I, J)."""
-    return sequences.gather(1, beams[:, :, None].expand(-1, -1, sequences.shape[2]))
+def _by_beams(
+    decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
+) -> Written:
+    """The best captions of all images with their scores."""
+    (count, start), most = prompt.shape, options.max_new_tokens
+    cache = decoder.new_cache(start + most, count * options.num_beams)
+    cache.start(count)
 
+    def score(logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        return penalised(logits.log_softmax(-1), written, options.repetition_penalty)
 
-def _penalised(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> torch.Tensor:
-    """(R, V) scores; those of the (R, T) tokens already written are made worse, in place.
-
-    As in CTRL, arXiv:1909.05858.
-    """
-    if penalty == 1.0:
-        return scores
-    seen = scores.gather(1, written)
-    return scores.scatter_(1, written, torch.where(seen < 0, seen * penalty, seen / penalty))
+    beams = Beams(options.num_beams, most, decoder.end, score)
+    found = BeamSearch(_Writing(decoder, cache, images), prompt, beams).run()
+    tokens, scores, lengths = (
+        best[:, : options.num_captions].flatten(0, 1) for best in (found.tokens, found.scores, found.lengths)
+    )
+    filler = decoder.padding or decoder.end  # as transformers has it
+    tokens.masked_fill_(torch.arange(most, device=tokens.device) >= lengths[:, None], filler)
+    prompts = prompt.repeat_interleave(options.num_captions, dim=0)
+    return Written(torch.cat([prompts, tokens[:, : int(lengths.max())]], dim=1), scores)
 
 
 @torch.no_grad()

@@ -3,8 +3,8 @@
 In a causal tower no token sees a later one, and the text's vector is that of its end token: what comes after,
 padding up to 77 tokens, is calculated for nothing. Here texts of the same length, cut after their end token,
 go through the tower together, unpadded. Where many begin alike ("a photo of") and the inside of the tower is
-known, what they share goes through it once (``shared_starts``). The plain calls are ``encode_text`` and
-``get_text_features``.
+known, what they share goes through it once on a CPU (``shared_starts``). The plain calls are ``encode_text``
+and ``get_text_features``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import TextTransformer
 from torch.nn.functional import normalize
 
-from autotag.models.fast.fast_paths import say_not_used
+from autotag.fast_paths import say_not_used
 from autotag.models.fast.shared_starts import vectors_of
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ to ``CausalText``."""
 
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
-_SHARED_ON_GPU = 8_192
-"""Less, because the keys and values on the way to each token are laid out for it."""
 _LEAST_TOLERANCE = 1e-5
 _LONGEST_SHARED = 32
 """Tokens: for each more that the longest text has, all texts take a step more."""
@@ -68,12 +66,10 @@ class CausalText:
 
         A row without an end token, which the plain call takes for one that ends at its first token, does so.
         """
-        on_cpu = self.device.type == "cpu"
-        most = _TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU
         texts = self.cut(tokens)
         if self.tower is not None and _share_much(texts):
-            together = 2 * _TOKENS_ON_CPU if on_cpu else _SHARED_ON_GPU
-            return vectors_of(self.tower, texts, tokens_at_once=together)
+            return vectors_of(self.tower, texts, tokens_at_once=2 * _TOKENS_ON_CPU)
+        most = _TOKENS_ON_CPU if self.device.type == "cpu" else _TOKENS_ON_GPU
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for row, text in enumerate(texts):
             groups[len(text)].append(row)
@@ -103,13 +99,15 @@ def _share_much(texts: Sequence[Sequence[int]]) -> bool:
 
 
 def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch.Tensor) -> CausalText:
-    """The same, reading what texts share only once, where the inside of its tower is known.
+    """Return the same, reading what texts share only once, where the inside of its tower is known, on a CPU.
 
     Args:
         text: embeds texts one by one.
         tower: the inside of its tower, or why it is not known.
         tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
+    if text.device.type != "cpu":
+        return text
     if isinstance(tower, str):
         _logger.info("what texts share is read again for each: %s", tower)
         return text

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
-
-from autotag.models.fast.text_reader import is_kind
-
-if TYPE_CHECKING:
-    from autotag.protocols import ImageTextEncoder
 
 Map = Callable[[Tensor], Tensor]
 
@@ -55,20 +50,29 @@ class CausalTower:
     device: torch.device
 
 
-def causal_tower(encoder: ImageTextEncoder) -> CausalTower | str:
-    """The text tower of an encoder, or why it is none of the kind that is known, in words."""
-    if is_kind(encoder, "openclip_encoder", "OpenClipEncoder"):
-        return _open_clip_tower(encoder)
-    if is_kind(encoder, "hf_encoder", "HfEncoder"):
-        return _hf_tower(encoder)
-    return f"{type(encoder).__name__} is no encoder of open_clip or transformers"
+@runtime_checkable
+class HasCausalTower(Protocol):
+    """An encoder that shows the inside of its text tower, so that prompts can be compared piece by piece."""
+
+    @property
+    def causal_tower(self) -> CausalTower | str:
+        """The tower, or why it cannot be used, in words."""
+        ...
 
 
-def _open_clip_tower(encoder: Any) -> CausalTower | str:
+def causal_tower(encoder: object) -> CausalTower | str:
+    """Return the text tower that an encoder shows, or why there is none, in words."""
+    if isinstance(encoder, HasCausalTower):
+        return encoder.causal_tower
+    return f"{type(encoder).__name__} does not show its text tower"
+
+
+def open_clip_tower(model: Any) -> CausalTower | str:
+    """Return the text tower of a model made by open_clip, or why it is not of the kind that is known."""
     from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
-    tower = getattr(encoder.model, "text", encoder.model)
+    tower = getattr(model, "text", model)
     if type(tower) not in {CLIP, TextTransformer}:
         return f"the text tower is a {type(tower).__name__}"
     blocks = list(tower.transformer.resblocks)
@@ -123,11 +127,6 @@ def _open_clip_layer(block: Any) -> CausalLayer:
 
 def _projections(attention: Any) -> Callable[[int, Tensor], Tensor]:
     """States to queries (0), keys (1) or values (2)."""
-    from autotag.models.fast.split_attention import SplitAttention
-
-    if isinstance(attention, SplitAttention):
-        layers = attention.q_proj, attention.k_proj, attention.v_proj
-        return lambda which, states: cast("Tensor", layers[which](states))
 
     def project(which: int, states: Tensor) -> Tensor:
         rows = slice(which * attention.embed_dim, (which + 1) * attention.embed_dim)
@@ -139,11 +138,12 @@ def _projections(attention: Any) -> Callable[[int, Tensor], Tensor]:
     return project
 
 
-def _hf_tower(encoder: Any) -> CausalTower | str:
-    if encoder.model.config.model_type != "clip":
-        return f"the text tower of {encoder.model.config.model_type} is not causal"
-    tower, projection = encoder.model.text_model, encoder.model.text_projection
-    config = encoder.model.config.text_config
+def clip_tower(model: Any) -> CausalTower | str:
+    """Return the text tower of a CLIP of transformers, or why it is not of the kind that is known."""
+    if model.config.model_type != "clip":
+        return f"the text tower of {model.config.model_type} is not causal"
+    tower, projection = model.text_model, model.text_projection
+    config = model.config.text_config
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
         tokens, places = tower.embeddings.token_embedding(ids), tower.embeddings.position_embedding(positions)

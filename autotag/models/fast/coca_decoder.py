@@ -20,30 +20,17 @@ from open_clip.transformer import MultimodalTransformer, ResidualAttentionBlock,
 from torch import nn
 from torch.nn import functional
 
+from autotag.fast_paths import say_not_used
 from autotag.models.fast.cross_attention import CrossAttention, attend_to_words, by_head, cheaper_attention
-from autotag.models.fast.fast_paths import say_not_used
 from autotag.models.fast.key_value_cache import KeyValueCache
 from autotag.models.fast.packed_linears import linear_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autotag.models.fast.beam_search import Writing
+
 _TOLERANCE = 1e-4
-
-
-class Writing(Protocol):
-    """Captions that are being written: R rows of tokens, each with one of I images.
-
-    The rows of an image lie together, and each image has as many.
-    """
-
-    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
-        ...
-
-    def take(self, rows: torch.Tensor, images: torch.Tensor | None = None) -> None:
-        """Row i becomes what row ``rows[i]`` was; image i what ``images[i]`` was, None for no change."""
-        ...
 
 
 class Decoder(Protocol):
@@ -149,9 +136,7 @@ class CachedDecoder(nn.Module):
         """See ``Decoder``."""
         normal = functional.layer_norm(states.float(), states.shape[-1:], eps=self.epsilon).to(states.dtype)
         layers = [cast("_CrossLayer", layer) for layer in self.cross_layers]
-        images = cheaper_attention(
-            normal, layers, tokens=expected, rows=max(1, rows // len(states)), packed=self._packed
-        )
+        images = cheaper_attention(normal, layers, tokens=expected, packed=self._packed)
         count = len(self.text_layers) + len(self.layers)
         cache = KeyValueCache(length, max(rows, len(states)), count, self.width, self.positions)
         cache.start(len(states))

@@ -3,10 +3,9 @@
 open_clip's ``CoCa.generate`` needs classes that transformers 5 has no more, encodes an image once for each
 beam and goes on with captions that are finished. Here each image is encoded once, and finished rows leave.
 
-The beam search is that of ``BeamSearchScorer`` in transformers 4 without groups: a beam that ends counts if
-it is among the best K candidates; an image is finished when K have ended and the best candidate, divided by
-its length, is not better than the worst of them. open_clip's own default of 6 beams in 3 groups has no
-diversity penalty, so its groups are equal and it finds what 2 beams find.
+The beam search (``beam_search``) is that of ``BeamSearchScorer`` in transformers 4 without groups.
+open_clip's own default of 6 beams in 3 groups has no diversity penalty, so its groups are equal and it finds
+what 2 beams find.
 
 What is added up are log-probabilities. open_clip adds up raw logits (``beam_scores="logits"``). These are
 defined only up to a constant for each step, which the softmax takes away and the sum does not: beams of
@@ -20,15 +19,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
+
+from autotag.models.fast.beam_search import NEVER, Beams, BeamSearch, penalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.models.fast.coca_decoder import Decoder, Writing
+    from autotag.models.fast.beam_search import Writing
+    from autotag.models.fast.coca_decoder import Decoder
     from autotag.protocols import CaptionOptions
 
-_NEVER = float("-inf")
 _TYPICAL_TOKENS = 14
 """How long captions are, to guess which attention to the image pays."""
 
@@ -73,7 +73,7 @@ def write(
     writing = decoder.begin(states, rows=rows, length=length, expected=expected)
     begun = torch.tensor(prefix, device=states.device).expand(len(states), -1)
     if options.num_beams > 1:
-        return _BeamSearch(writing, begun, end, options).run()
+        return _by_beams(writing, begun, end, options)
     generators = _generators(seeds, options) if options.do_sample else None
     return _Rows(writing, begun, (end, decoder.padding), options, generators).run()
 
@@ -151,137 +151,40 @@ class _Rows:
         return [sorted(group, key=lambda caption: -(caption.score or 0.0)) for group in groups]
 
 
-class _BeamSearch:
-    """Beam search over images, each of which leaves when it is finished.
+def _by_beams(
+    writing: Writing, prefix: torch.Tensor, end: int, options: CaptionOptions
+) -> list[list[Written]]:
+    """The best captions of all images."""
+    by_logits = options.beam_scores == "logits"
 
-    Tensors are per image still there (I), per beam (K): ``running`` are the sequences that go on, prefix
-    included, ``done`` the best that ended.
-    """
+    def score(logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        step = written.shape[1] - prefix.shape[1]
+        return _constrained(logits if by_logits else logits.log_softmax(-1), written, step, end, options)
 
-    def __init__(self, writing: Writing, prefix: torch.Tensor, end: int, options: CaptionOptions) -> None:
-        self._writing, self._end, self._options = writing, end, options
-        (count, self._start), beams, device = prefix.shape, options.num_beams, prefix.device
-        self._places = torch.arange(count, device=device)
-        self._running = prefix[:, None]
-        self._running_scores = torch.zeros(count, 1, device=device)
-        self._done = torch.zeros(count, beams, options.max_new_tokens, dtype=torch.int64, device=device)
-        self._done_scores = torch.full((count, beams), _NEVER, device=device)
-        self._done_lengths = torch.zeros(count, beams, dtype=torch.int64, device=device)
-        self._results = [self._done.clone(), self._done_scores.clone(), self._done_lengths.clone()]
-        self._besides = 1 if options.beam_scores == "logits" else 0
-        """open_clip counts the start token when it divides by the length."""
-
-    def run(self) -> list[list[Written]]:
-        """The best captions of all images."""
-        logits = self._writing.next_logits(self._running[:, 0])
-        for step in range(self._options.max_new_tokens):
-            rows, finished = self._step(logits, step)
-            last = step + 1 == self._options.max_new_tokens
-            if last:
-                self._end_running(~finished)
-            going = (~finished).nonzero().squeeze(1)[: 0 if last else None]
-            self._let_go(rows, going)
-            if not len(going):
-                break
-            logits = self._writing.next_logits(self._running[:, :, -1].reshape(-1, 1))
-        return self._written()
-
-    def _step(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes one token more.
-
-        Returns:
-            (I, K) rows of the writing that the running beams continue, and (I,) whether an image is finished.
-        """
-        beams, length = self._options.num_beams, step + 1 + self._besides
-        scores, parents, tokens = self._candidates(logits, step)
-        ended = tokens == self._end
-        counted = torch.where(ended, scores, _NEVER)[:, :beams] / length
-        written = _chosen(self._running[:, :, self._start :], parents[:, :beams])
-        self._keep_done(counted, written)
-        order = torch.arange(2 * beams, device=ended.device) + 2 * beams * ended
-        best = order.topk(beams, largest=False).indices
-        parents = parents.gather(1, best)
-        chosen = _chosen(self._running, parents)
-        self._running = torch.cat([chosen, tokens.gather(1, best)[:, :, None]], dim=2)
-        self._running_scores = scores.gather(1, best)
-        finished = (self._done_scores[:, -1] > _NEVER) & (self._done_scores[:, -1] >= scores[:, 0] / length)
-        width = len(logits) // len(parents)
-        return parents + width * torch.arange(len(parents), device=best.device)[:, None], finished
-
-    def _candidates(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The 2 K best continuations per image: (I, 2 K) score, beam that it continues, token; best first.
-
-        Twice as many as beams, so that there is one to go on with for each even if all others end.
-        """
-        count, beams, _ = self._running.shape
-        scores = logits if self._options.beam_scores == "logits" else logits.log_softmax(-1)
-        scores = _constrained(scores, self._running.flatten(0, 1), step, self._end, self._options)
-        scores = scores.view(count, beams, -1) + self._running_scores[:, :, None]
-        best, places = scores.flatten(1).topk(2 * self._options.num_beams)
-        parents = places.div(scores.shape[2], rounding_mode="floor")
-        return best, parents, places - parents * scores.shape[2]
-
-    def _keep_done(self, scores: torch.Tensor, written: torch.Tensor) -> None:
-        """Takes the best of (I, K, T) sequences with (I, K) scores, where one is above ``_NEVER``."""
-        if not (scores > _NEVER).any():
-            return
-        length = written.shape[2]
-        written = pad(written, (0, self._options.max_new_tokens - length))
-        lengths = torch.full_like(self._done_lengths, length)
-        self._done_scores, best = torch.cat([self._done_scores, scores], 1).topk(self._options.num_beams)
-        self._done = _chosen(torch.cat([self._done, written], 1), best)
-        self._done_lengths = torch.cat([self._done_lengths, lengths], 1).gather(1, best)
-
-    def _end_running(self, unfinished: torch.Tensor) -> None:
-        """There is room for no further token: what runs counts as it is, for (I,) unfinished images."""
-        scores = self._running_scores / (self._options.max_new_tokens + self._besides)
-        scores = torch.where(unfinished[:, None], scores, _NEVER)
-        self._keep_done(scores, self._running[:, :, self._start :])
-
-    def _let_go(self, rows: torch.Tensor, going: torch.Tensor) -> None:
-        """Moves the rows of the writing, and lets go of all images but those at (J,)."""
-        if len(going) < len(self._places):
-            for result, done in zip(
-                self._results, (self._done, self._done_scores, self._done_lengths), strict=True
-            ):
-                result[self._places] = done
-            self._places = self._places[going]
-            self._running, self._running_scores = self._running[going], self._running_scores[going]
-            self._done, self._done_scores = self._done[going], self._done_scores[going]
-            self._done_lengths = self._done_lengths[going]
-        if len(going):
-            images = going if len(going) < len(rows) else None
-            self._writing.take(rows[going].flatten(), images)
-
-    def _written(self) -> list[list[Written]]:
-        tokens, scores, lengths = (
-            result[:, : self._options.num_captions].tolist() for result in self._results
-        )
-        return [
-            [Written(row[:length], score) for row, score, length in zip(*image, strict=True)]
-            for image in zip(tokens, scores, lengths, strict=True)
-        ]
+    besides = 1 if by_logits else 0  # open_clip counts the start token when it divides by the length
+    beams = Beams(
+        options.num_beams, options.max_new_tokens, end, score, hopes_for_ended=True, tokens_besides=besides
+    )
+    found = BeamSearch(writing, prefix, beams).run()
+    best = (some[:, : options.num_captions].tolist() for some in (found.tokens, found.scores, found.lengths))
+    return [
+        [Written(_without(end, row[:length]), score) for row, score, length in zip(*image, strict=True)]
+        for image in zip(*best, strict=True)
+    ]
 
 
-def _chosen(sequences: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
-    """(I, J, T) of (I, K, T): for each image the sequences at (I, J)."""
-    return sequences.gather(1, beams[:, :, None].expand(-1, -1, sequences.shape[2]))
+def _without(end: int, tokens: list[int]) -> list[int]:
+    """Tokens without the end token, which only stands last."""
+    return tokens[:-1] if tokens and tokens[-1] == end else tokens
 
 
 def _constrained(
     scores: torch.Tensor, sequences: torch.Tensor, step: int, end: int, options: CaptionOptions
 ) -> torch.Tensor:
-    """(R, V) scores, in place: no early end, and tokens of the (R, T) sequences made worse.
-
-    The penalty is that of CTRL, arXiv:1909.05858, on whatever the scores are, as in transformers.
-    """
+    """(R, V) scores, in place: no early end, and tokens of the (R, T) sequences made worse."""
     if step < options.min_new_tokens:
-        scores[:, end] = _NEVER
-    if options.repetition_penalty == 1.0:
-        return scores
-    seen = scores.gather(1, sequences)
-    penalty = options.repetition_penalty
-    return scores.scatter_(1, sequences, torch.where(seen < 0, seen * penalty, seen / penalty))
+        scores[:, end] = NEVER
+    return penalised(scores, sequences, options.repetition_penalty)
 
 
 def _drawn(
@@ -296,7 +199,7 @@ def _drawn(
     logits = logits / options.temperature
     if options.top_k is not None and options.top_k < logits.shape[1]:
         least = logits.topk(options.top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < least, _NEVER)
+        logits = logits.masked_fill(logits < least, NEVER)
     if options.top_p is not None and options.top_p < 1:
         logits = _nucleus(logits, options.top_p)
     noise = [generator.standard_exponential(logits.shape[1], dtype=np.float32) for generator in generators]
@@ -309,7 +212,7 @@ def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     ordered, tokens = logits.softmax(-1).sort(descending=True, stable=True)
     dropped = ordered.cumsum(-1) - ordered >= top_p
     dropped[:, 0] = False
-    return logits.masked_fill(torch.zeros_like(dropped).scatter_(1, tokens, dropped), _NEVER)
+    return logits.masked_fill(torch.zeros_like(dropped).scatter_(1, tokens, dropped), NEVER)
 
 
 def _generators(seeds: Sequence[int], options: CaptionOptions) -> list[np.random.Generator]:

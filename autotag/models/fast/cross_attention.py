@@ -104,7 +104,7 @@ def by_products(
     """What ``scaled_dot_product_attention`` gives, mask included; for few queries sooner."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.mT)
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+        scores = scores.masked_fill(~mask, float("-inf"))
     return torch.matmul(scores.softmax(-1), value)
 
 
@@ -117,7 +117,7 @@ def attend_to_words(
         query: of new tokens.
         keys: (L, R, heads * D), of all tokens.
         values: of the same shape.
-        mask: as torch takes it; None for all that are there, a token itself and those before it.
+        mask: bool, what each token sees; None for itself and those before it.
     """
     rows, heads, new, _ = query.shape
     keys, values = (states.view(*states.shape[:2], heads, -1) for states in (keys, values))
@@ -150,7 +150,7 @@ CrossAttention = AbsorbedAttention | ProjectedAttention
 
 
 def cheaper_attention(
-    states: torch.Tensor, layers: Sequence[CrossLayer], *, tokens: int, rows: int, packed: bool
+    states: torch.Tensor, layers: Sequence[CrossLayer], *, tokens: int, packed: bool
 ) -> CrossAttention:
     """Attention to images, of the kind that is cheaper.
 
@@ -158,7 +158,6 @@ def cheaper_attention(
         states: (B, N, E) of the images.
         layers: that attend to them.
         tokens: how many there will be per image, of all rows together.
-        rows: captions that are written of each image side by side.
         packed: whether oneDNN's product may be tried.
     """
     count, encoded = states.shape[1:]
@@ -167,7 +166,7 @@ def cheaper_attention(
     absorbing = tokens * encoded * (width + heads * count)
     if absorbing >= projecting:
         return ProjectedAttention(states, layers)
-    return AbsorbedAttention(image_states(states, heads * rows) if packed else StackedStates(states), layers)
+    return AbsorbedAttention(image_states(states) if packed else StackedStates(states), layers)
 
 
 def by_head(rows: torch.Tensor, heads: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 torch multiplies one activation by another with its BLAS library, also on CPUs where oneDNN takes half the
 time (see ``packed_linears``). oneDNN's product is that of a linear layer: what is multiplied by stands in the
 place of the layer's weight, one matrix at a time. So heads that have keys of their own are gone through one
-by one, and images too. For many tokens that pays, for few it does not: a trial decides, for each shape.
+by one, and images too. That pays for many tokens, on processors that multiply slowly and have AVX-512.
 
 Plain and packed stand beside each other: ``fused`` and ``head_by_head`` for the attention of tokens to each
 other, ``StackedStates`` and ``PackedStates`` for that of words to the states of an image.
@@ -12,25 +12,21 @@ other, ``StackedStates`` and ``PackedStates`` for that of words to the states of
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
 
-from autotag.models.fast.fast_paths import say_not_used
-from autotag.models.fast.packed_linears import packed_matrix, product, shortest_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from autotag.fast_paths import say_not_used
+from autotag.models.fast.packed_linears import packed_matrix, product
+from autotag.models.loading.processor import has_avx512, multiplies_slowly
 
 SelfAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(B, heads, N, D) queries, keys and values, and what to multiply the scores by, to (B, N, heads * D)."""
 
-_GAIN = 1.1
-"""How many times sooner than the plain way a packed one has to be."""
-_IMAGES = 4
-"""Images of a trial: each costs a packed way its own calls."""
+_MANY_TOKENS = 128
+"""From so many on, the calls for each head and image do not count."""
 _TOLERANCE = 1e-4
 
 
@@ -52,9 +48,9 @@ def head_by_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sc
     return seen.flatten(2)
 
 
-def self_attention(heads: int, tokens: int, size: int, like: torch.Tensor) -> SelfAttention:
-    """The faster way for (heads, tokens, size) on the device and in the dtype of ``like``."""
-    return _faster_way(heads, tokens, size) if can_be_packed(like) else fused
+def self_attention(tokens: int, like: torch.Tensor) -> SelfAttention:
+    """Return the faster way for so many tokens on the device and in the dtype of ``like``."""
+    return head_by_head if _gains(tokens, like) else fused
 
 
 class ImageStates(Protocol):
@@ -128,34 +124,15 @@ class PackedStates:
         self._values = [self._values[place] for place in places]
 
 
-def image_states(states: torch.Tensor, queries: int) -> ImageStates:
-    """The (B, N, E) states in the faster way for so many queries to each image at a time."""
-    if can_be_packed(states) and _packing_gains(queries, *states.shape[1:]):
-        return PackedStates(states)
-    return StackedStates(states)
+def image_states(states: torch.Tensor) -> ImageStates:
+    """Return (B, N, E) states in the faster way."""
+    return PackedStates(states) if _gains(states.shape[1], states) else StackedStates(states)
 
 
-def can_be_packed(like: torch.Tensor) -> bool:
-    """Whether what is on this tensor's device, in its dtype, can be multiplied by oneDNN's product."""
-    return like.device.type == "cpu" and like.dtype == torch.float32 and _fits()
-
-
-@lru_cache(maxsize=256)
-@torch.inference_mode()
-def _faster_way(heads: int, tokens: int, size: int) -> SelfAttention:
-    query, key, value = (_seeded(1, heads, tokens, size, seed=seed) for seed in range(3))
-    ways: list[SelfAttention] = [fused, head_by_head]
-    seconds = shortest_seconds([partial(way, query, key, value, size**-0.5) for way in ways])
-    return head_by_head if seconds[0] > _GAIN * seconds[1] else fused
-
-
-@lru_cache(maxsize=256)
-@torch.inference_mode()
-def _packing_gains(queries: int, tokens: int, width: int) -> bool:
-    states, asked = _seeded(_IMAGES, tokens, width), _seeded(_IMAGES, queries, width) * width**-0.5
-    ways: Sequence[ImageStates] = [StackedStates(states), PackedStates(states)]
-    seconds = shortest_seconds([partial(way.attend, asked) for way in ways])
-    return seconds[0] > _GAIN * seconds[1]
+def _gains(tokens: int, like: torch.Tensor) -> bool:
+    """Return whether oneDNN's product is faster for what is on this tensor's device, in its dtype."""
+    in_float32 = like.device.type == "cpu" and like.dtype == torch.float32
+    return in_float32 and tokens >= _MANY_TOKENS and multiplies_slowly() and has_avx512() and _fits()
 
 
 @lru_cache(maxsize=1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,17 +47,19 @@ class TextReader:
         return self.context_length is not None and self.length(text) >= self.context_length
 
 
-def text_reader(encoder: ImageTextEncoder) -> TextReader:
-    """The reader of an encoder of autotag's own kinds; for any other, one that knows no limit.
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """An encoder that tells how much of a text it reads."""
 
-    It looks at ``tokenizer`` of an ``OpenClipEncoder``, and at ``model.config`` and ``processor.tokenizer``
-    of an ``HfEncoder``.
-    """
-    if is_kind(encoder, "openclip_encoder", "OpenClipEncoder"):
-        return _open_clip_reader(encoder)
-    if is_kind(encoder, "hf_encoder", "HfEncoder"):
-        return _hf_reader(encoder)
-    return TextReader()
+    @property
+    def text_reader(self) -> TextReader:
+        """The reader."""
+        ...
+
+
+def text_reader(encoder: object) -> TextReader:
+    """Return the reader that an encoder brings; for one that brings none, a reader without a limit."""
+    return encoder.text_reader if isinstance(encoder, ReadsTexts) else TextReader()
 
 
 def say_what_is_cut(texts: Iterable[str], encoder: ImageTextEncoder, where: str) -> None:
@@ -88,14 +89,8 @@ def say_what_is_cut(texts: Iterable[str], encoder: ImageTextEncoder, where: str)
         )
 
 
-def is_kind(encoder: object, module: str, kind: str) -> bool:
-    """Whether an encoder is of a class of autotag's, without importing it for those that are not."""
-    imported = sys.modules.get(f"autotag.models.{module}")
-    return imported is not None and isinstance(encoder, getattr(imported, kind))
-
-
-def _open_clip_reader(encoder: Any) -> TextReader:
-    tokenizer = encoder.tokenizer
+def open_clip_reader(tokenizer: Any) -> TextReader:
+    """Return the reader by a tokenizer of open_clip's."""
     if hasattr(tokenizer, "encode"):
         marks = tokenizer.sot_token_id, tokenizer.eot_token_id
 
@@ -112,8 +107,8 @@ def _open_clip_reader(encoder: Any) -> TextReader:
     return TextReader(tokenizer.context_length, token_ids, last_place)
 
 
-def _hf_reader(encoder: Any) -> TextReader:
-    config, tokenizer = encoder.model.config, encoder.processor.tokenizer
+def transformers_reader(config: Any, tokenizer: Any) -> TextReader:
+    """Return the reader by a transformers model's configuration and its tokenizer."""
     lower = config.model_type != "clip"
 
     def token_ids(text: str) -> list[int]:

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from autotag.models.fast.fast_paths import say_not_used
-from autotag.models.fast.pixel_memory import lent_pixels
+from autotag.fast_paths import say_not_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,14 +211,13 @@ def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: An
 
 def _resize(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
     """(3, height, width)."""
-    with lent_pixels(image) as pixels:
-        resized = torch.nn.functional.interpolate(
-            torch.from_numpy(pixels).permute(2, 0, 1)[None],
-            size=(height, width),
-            mode=interpolation,
-            antialias=True,
-        )
-    view: NDArray[np.uint8] = resized[0, :3].numpy()
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(np.array(image)).permute(2, 0, 1)[None],
+        size=(height, width),
+        mode=interpolation,
+        antialias=True,
+    )
+    view: NDArray[np.uint8] = resized[0].numpy()
     return view
 
 

@@ -68,12 +68,19 @@ def choose_dtype(dtype: str, device: str) -> str:
     bits keep cosines, which thresholds cut, to about 0.0005 instead of 0.004.
 
     Raises:
-        ConfigError: not a dtype.
+        ConfigError: not a dtype, or one that this CPU only emulates.
     """
+    from autotag.models.loading.processor import calculates_in
+
     check_placement(device, dtype)
-    if dtype != "auto":
-        return dtype
-    return "float32" if device == "cpu" else "float16"
+    if dtype == "auto":
+        return "float32" if device == "cpu" else "float16"
+    if device == "cpu" and not calculates_in(dtype):
+        raise ConfigError(
+            f"dtype {dtype!r} was asked for, but this CPU only emulates it, several times slower "
+            "than float32; use dtype='auto', or a GPU"
+        )
+    return dtype
 
 
 def torch_dtype(dtype: str) -> torch.dtype:

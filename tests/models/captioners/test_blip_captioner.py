@@ -13,10 +13,10 @@ import torch
 import transformers
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
+from autotag.fast_paths import FastPaths
 from autotag.models.captioners.blip_captioner import T5_PROMPT, HfCaptioner
 from autotag.models.fast import packed_attention, packed_linears
 from autotag.models.fast.blip_attention import FastBlipAttention
-from autotag.models.fast.in_place import InPlaceGelu
 from autotag.models.fast.packed_attention import head_by_head
 from autotag.models.fast.packed_linears import PackedLinear
 from autotag.models.pool import ModelPool
@@ -100,7 +100,9 @@ def test_views_give_what_their_images_give(
 
 
 def test_views_can_be_switched_off(tiny_folder: Callable[[str], Path], images: list[Image.Image]) -> None:
-    plain: Any = ModelPool(device="cpu", plain=["views"]).captioner(str(tiny_folder("blip")))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse(["views"])).captioner(
+        str(tiny_folder("blip"))
+    )
 
     assert plain.view_id is None
     with pytest.raises(RuntimeError, match="makes no views"):
@@ -115,8 +117,10 @@ def test_the_bundled_blip_writes_what_it_writes_without_fast_paths(options: Capt
 
     pictures = [PIL.Image.fromarray(picture) for picture in (data.chelsea(), data.rocket(), data.astronaut())]
     fast, plain = (
-        ModelPool(device="cpu", plain=off).captioner("blip-mini").caption(pictures, options)
-        for off in ((), ("all",))
+        ModelPool(device="cpu", fast_paths=FastPaths.parse(off))
+        .captioner("blip-mini")
+        .caption(pictures, options)
+        for off in ("auto", "off")
     )
 
     assert [[caption.text for caption in row] for row in fast] == [
@@ -131,9 +135,6 @@ PARTS: dict[str, Callable[[Any], bool]] = {
         isinstance(module, FastBlipAttention) for module in captioner.model.modules()
     ),
     "blip_generation": lambda captioner: captioner._generator is not None,
-    "in_place": lambda captioner: any(
-        isinstance(module, InPlaceGelu) for module in captioner.model.modules()
-    ),
     "packed_attention": lambda captioner: (
         any(getattr(module, "attend", None) is head_by_head for module in captioner.model.modules())
         or (captioner._generator is not None and captioner._generator._packed)
@@ -145,16 +146,18 @@ PARTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("off", [*PARTS, "all"])
+@pytest.mark.parametrize("off", [*PARTS, "off"])
 def test_each_fast_path_is_switched_off_by_name(
     tiny_folder: Callable[[str], Path], off: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
-    monkeypatch.setattr(packed_attention, "_faster_way", lambda *shape: head_by_head)
-    captioner = ModelPool(device="cpu", plain=[off]).captioner(str(tiny_folder("blip")))
+    monkeypatch.setattr(packed_linears, "packing_gains", lambda: True)
+    monkeypatch.setattr(packed_attention, "_gains", lambda *given: True)
+    captioner = ModelPool(
+        device="cpu", fast_paths=FastPaths.parse("off" if off == "off" else [off])
+    ).captioner(str(tiny_folder("blip")))
 
     assert {name for name, used in PARTS.items() if used(captioner)} == (
-        set() if off == "all" else PARTS.keys() - {off}
+        set() if off == "off" else PARTS.keys() - {off}
     )
 
 
@@ -165,10 +168,11 @@ def test_generate_takes_over_what_the_loop_does_not_fit(
     packed: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear if packed else None)
+    monkeypatch.setattr(packed_linears, "packing_gains", lambda: packed)
     options = CaptionOptions(max_new_tokens=5, num_beams=30, num_captions=2)
     fast, plain = (
-        ModelPool(device="cpu", plain=off).captioner(str(tiny_folder("blip"))) for off in ((), ("all",))
+        ModelPool(device="cpu", fast_paths=FastPaths.parse(off)).captioner(str(tiny_folder("blip")))
+        for off in ("auto", "off")
     )
     assert not fast._generator.fits({}, options)  # type: ignore[attr-defined]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
+from autotag.fast_paths import FastPaths
 from autotag.models.captioners.coca_captioner import CocaCaptioner
 from autotag.models.fast import packed_attention, packed_linears
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder
-from autotag.models.fast.in_place import InPlaceGelu
 from autotag.models.fast.packed_linears import PackedLinear
 from autotag.models.pool import ModelPool
 from autotag.pipeline.pipeline import Pipeline
@@ -98,7 +98,7 @@ def test_captions_without_fast_paths_are_the_same(
     captioner: Any, folder: Path, images: list[Image.Image], options: CaptionOptions
 ) -> None:
     """Of images as large as the model looks at, because a resize to uint8 differs by rounding."""
-    plain: Any = ModelPool(device="cpu", plain=["all"]).captioner(str(folder))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse("off")).captioner(str(folder))
     same_size = [image.resize((32, 32)) for image in images]
     if options.do_sample:  # what is drawn depends on the layout of the pixels that are hashed
         plain._view = captioner._view
@@ -125,9 +125,6 @@ def test_each_image_is_encoded_once(
 
 PARTS: dict[str, Callable[[Any], bool]] = {
     "coca_decoder": lambda captioner: isinstance(captioner.decoder, CachedDecoder),
-    "in_place": lambda captioner: any(
-        isinstance(module, InPlaceGelu) for module in captioner.decoder.modules()
-    ),
     "packed_linears": lambda captioner: any(
         isinstance(module, PackedLinear) for module in captioner.decoder.modules()
     ),
@@ -135,21 +132,24 @@ PARTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("off", [*PARTS, "all"])
+@pytest.mark.parametrize("off", [*PARTS, "off"])
 def test_each_fast_path_is_switched_off_by_name(
     folder: Path, off: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
-    captioner = ModelPool(device="cpu", plain=[off]).captioner(str(folder))
+    monkeypatch.setattr(packed_linears, "packing_gains", lambda: True)
+    captioner = ModelPool(
+        device="cpu", fast_paths=FastPaths.parse("off" if off == "off" else [off])
+    ).captioner(str(folder))
 
     assert {name for name, used in PARTS.items() if used(captioner)} == (
-        set() if off == "all" else PARTS.keys() - {off}
+        set() if off == "off" else PARTS.keys() - {off}
     )
 
 
 def test_packed_attention_to_the_image_is_switched_off_by_name(folder: Path) -> None:
     by_default, plain = (
-        ModelPool(device="cpu", plain=off).captioner(str(folder)) for off in ([], ["packed_attention"])
+        ModelPool(device="cpu", fast_paths=FastPaths.parse(off)).captioner(str(folder))
+        for off in ([], ["packed_attention"])
     )
 
     assert by_default.decoder._packed  # type: ignore[attr-defined]
@@ -159,8 +159,8 @@ def test_packed_attention_to_the_image_is_switched_off_by_name(folder: Path) -> 
 def test_packed_layers_and_images_write_the_same(
     captioner: Any, folder: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: PackedLinear)
-    monkeypatch.setattr(packed_attention, "_packing_gains", lambda *shape: True)
+    monkeypatch.setattr(packed_linears, "packing_gains", lambda: True)
+    monkeypatch.setattr(packed_attention, "_gains", lambda *given: True)
     packed = ModelPool(device="cpu").captioner(str(folder))
 
     for options in OPTIONS[:3]:
@@ -168,7 +168,7 @@ def test_packed_layers_and_images_write_the_same(
 
 
 def test_views_can_be_switched_off(folder: Path, images: list[Image.Image]) -> None:
-    plain: Any = ModelPool(device="cpu", plain=["views"]).captioner(str(folder))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse(["views"])).captioner(str(folder))
 
     assert plain.view_id is None
     assert plain.caption([], CaptionOptions()) == []
@@ -257,7 +257,8 @@ def test_a_pipeline_reaches_every_option(folder: Path, images: list[Image.Image]
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_loads_and_captions(folder: Path, images: list[Image.Image], dtype: str) -> None:
     cached, plain = (
-        ModelPool(device="cpu", dtype=dtype, plain=off).captioner(str(folder)) for off in ((), ("all",))
+        ModelPool(device="cpu", dtype=dtype, fast_paths=FastPaths.parse(off)).captioner(str(folder))
+        for off in ("auto", "off")
     )
 
     assert cached.decoder.cross_layers[0].cross_key.weight.dtype == getattr(torch, dtype)  # type: ignore[attr-defined]
@@ -399,7 +400,7 @@ def test_without_the_hub_the_error_names_size_and_bundled_captioner(local_hub: A
 def test_a_model_handed_in_keeps_open_clips_calls_where_asked(folder: Path) -> None:
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    made = CocaCaptioner(model.eval(), tokenizer, "mine", plain={"coca_decoder"})
+    made = CocaCaptioner(model.eval(), tokenizer, "mine", fast_paths=FastPaths(coca_decoder=False))
 
     assert isinstance(made.decoder, PlainDecoder)
     noise = PIL.Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import BlipForConditionalGeneration
 
 from autotag.errors import ModelLoadError
+from autotag.fast_paths import FastPaths
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
@@ -29,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def captions(folder: Path, beams: int, plain: tuple[str, ...] = ()) -> list[list[str]]:
-    captioner: Any = ModelPool(device="cpu", plain=plain).captioner(str(folder))
+def captions(folder: Path, beams: int, setting: Literal["auto", "off"] = "auto") -> list[list[str]]:
+    captioner: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse(setting)).captioner(str(folder))
     images = [Image.new("RGB", (80, 60), colour) for colour in COLOURS]
     options = CaptionOptions(max_new_tokens=6, num_beams=beams, num_captions=beams)
     return [[caption.text for caption in each] for each in captioner.caption(images, options)]
@@ -38,7 +39,7 @@ def captions(folder: Path, beams: int, plain: tuple[str, ...] = ()) -> list[list
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_it_captions_the_same_with_and_without_fast_paths(folder: Path, beams: int) -> None:
-    assert captions(folder, beams) == captions(folder, beams, plain=("all",))
+    assert captions(folder, beams) == captions(folder, beams, "off")
 
 
 def test_its_patches_are_the_places_of_the_feature_map(folder: Path) -> None:

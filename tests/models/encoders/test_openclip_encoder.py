@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
+from autotag.fast_paths import FastPaths
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast import packed_linears
 from autotag.models.pool import ModelPool
@@ -60,7 +61,7 @@ def test_a_batch_gives_what_its_items_give_alone(
 def test_vectors_are_those_of_plain_open_clip(
     tiny_folder: Callable[[str], Path], images: list[Image.Image], tower: str
 ) -> None:
-    one = ModelPool(device="cpu", plain=["views"]).encoder(str(tiny_folder(tower)))
+    one = ModelPool(device="cpu", fast_paths=FastPaths.parse(["views"])).encoder(str(tiny_folder(tower)))
     name = f"local-dir:{tiny_folder(tower)}"
     model, preprocess = open_clip.create_model_from_pretrained(name)
     with torch.no_grad():
@@ -75,9 +76,9 @@ def test_vectors_are_those_of_plain_open_clip(
 def test_a_network_with_attention_pooling_gives_what_plain_open_clip_gives(
     tiny: Any, tmp_path: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_linears, "_best_layout", lambda *shape: packed_linears.MkldnnLinear)
+    monkeypatch.setattr(packed_linears, "packing_gains", lambda: True)
     folder = str(tiny.open_clip_folder(tmp_path / "rn", attention_pool=True))
-    plain = ModelPool(device="cpu", plain=["packed_linears"]).encoder(folder)
+    plain = ModelPool(device="cpu", fast_paths=FastPaths.parse(["packed_linears"])).encoder(folder)
 
     np.testing.assert_allclose(
         ModelPool(device="cpu").encoder(folder).embed_images(images), plain.embed_images(images), atol=1e-5
@@ -210,7 +211,7 @@ def test_a_tag_brings_its_preprocessing_and_activation(tiny_architecture: Path) 
 
     assert encoder.model.visual.preprocess_cfg["mean"] == (0.5,) * 3
     activations = {type(module).__name__ for module in encoder.model.modules()}
-    assert "InPlaceQuickGelu" in activations
+    assert "QuickGELU" in activations
     assert encoder.id.startswith("open_clip:tiny/noise@0123456789")
 
 

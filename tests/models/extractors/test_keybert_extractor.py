@@ -13,9 +13,10 @@ import torch
 from keybert import KeyBERT
 from sentence_transformers import SentenceTransformer
 
+from autotag import fast_paths
 from autotag.errors import ConfigError, ModelLoadError
+from autotag.fast_paths import FastPaths
 from autotag.models.extractors.keybert_extractor import KeybertExtractor
-from autotag.models.fast import fast_paths
 from autotag.models.pool import ModelPool
 from autotag.protocols import KeyphraseExtractor, KeyphraseOptions
 
@@ -35,7 +36,9 @@ def real(minilm: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def plain(minilm: Path) -> Any:
-    return ModelPool(device="cpu", plain=["keyphrase_vectors", "packed_linears"]).extractor(str(minilm))
+    return ModelPool(
+        device="cpu", fast_paths=FastPaths.parse(["keyphrase_vectors", "packed_linears"])
+    ).extractor(str(minilm))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ def _captions(count: int) -> list[str]:
 def test_three_hundred_captions_in_batches_give_the_lists_of_keybert(
     real: Any, minilm: Path, options: KeyphraseOptions
 ) -> None:
-    plain: Any = ModelPool(device="cpu", plain=["all"]).extractor(str(minilm))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse("off")).extractor(str(minilm))
     captions = _captions(300)
 
     found = [
@@ -81,7 +84,9 @@ def test_three_hundred_captions_in_batches_give_the_lists_of_keybert(
 
 
 def test_both_ways_are_taken(real: Any, static: Any, minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain: Any = ModelPool(device="cpu", plain=["keyphrase_vectors"]).extractor(str(minilm))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse(["keyphrase_vectors"])).extractor(
+        str(minilm)
+    )
     calls = []
     monkeypatch.setattr(KeyBERT, "extract_keywords", lambda *_, **__: calls.append(1) or [])
 

@@ -59,7 +59,7 @@ def test_a_tower_gives_the_same_states(dtype: torch.dtype, tolerance: float) -> 
 
 
 def test_heads_one_by_one_give_the_same_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_attention, "_faster_way", lambda *shape: head_by_head)
+    monkeypatch.setattr(packed_attention, "_gains", lambda *_: packed_attention._fits())
     tower = _tower()
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -184,7 +184,7 @@ def test_keys_and_values_are_projected_only_where_many_tokens_pay_for_it() -> No
     decoder = BlipGenerator(_blip(13))._decoder
     states = torch.randn(2, 577, 24)
 
-    few, many = (decoder.attend_to(states, tokens, rows=1, packed=False) for tokens in (3, 1000))
+    few, many = (decoder.attend_to(states, tokens, packed=False) for tokens in (3, 1000))
     assert isinstance(few, AbsorbedAttention)
     assert isinstance(many, ProjectedAttention)
 
@@ -195,11 +195,11 @@ def test_images_are_packed_where_that_is_allowed_and_gains(
 ) -> None:
     asked = []
 
-    def gains(queries: int, tokens: int, width: int) -> bool:
-        asked.append((queries, tokens, width))
-        return True
+    def gains(tokens: int, _: torch.Tensor) -> bool:
+        asked.append(tokens)
+        return packed_attention._fits()
 
-    monkeypatch.setattr(packed_attention, "_packing_gains", gains)
+    monkeypatch.setattr(packed_attention, "_gains", gains)
     model = _blip(13)
     inputs = _inputs(model, 3)
     options = CaptionOptions(max_new_tokens=2, num_beams=3)
@@ -207,7 +207,7 @@ def test_images_are_packed_where_that_is_allowed_and_gains(
         given = BlipGenerator(model, packed=packed).write(inputs, options)
 
     assert given.sequences.tolist() == _generated(model, inputs, options).sequences.tolist()
-    assert asked == ([(4 * 3, 37, 24)] if packed and packed_attention._fits() else [])
+    assert asked == ([37] if packed else [])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

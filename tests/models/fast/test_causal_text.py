@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from autotag.fast_paths import FastPaths
 from autotag.models.fast import causal_text, fast_paths, shared_starts
-from autotag.models.fast.token_trie import token_trie
 from autotag.models.pool import ModelPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from PIL import Image
 
@@ -27,7 +26,7 @@ def test_texts_cut_at_their_end_give_the_vectors_of_the_plain_call(
     tiny_folder: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(tiny_folder(name))
-    expected = ModelPool(device="cpu", plain=["all"]).encoder(folder).embed_texts(TEXTS)
+    expected = ModelPool(device="cpu", fast_paths=FastPaths.parse("off")).encoder(folder).embed_texts(TEXTS)
     fast = ModelPool(device="cpu").encoder(folder)
 
     for tokens in (1024, 4):
@@ -45,7 +44,9 @@ def test_texts_that_begin_alike_give_the_same_vectors_read_together(
 ) -> None:
     texts = [f"a photo of {tag}" for tag in TAGS]
     encoder: Any = ModelPool(device="cpu", dtype=dtype).encoder(str(tiny_folder(name)))
-    plain: Any = ModelPool(device="cpu", dtype=dtype, plain=["all"]).encoder(str(tiny_folder(name)))
+    plain: Any = ModelPool(device="cpu", dtype=dtype, fast_paths=FastPaths.parse("off")).encoder(
+        str(tiny_folder(name))
+    )
     calls = []
 
     def counted(*given: Any, **named: Any) -> torch.Tensor:
@@ -61,54 +62,6 @@ def test_texts_that_begin_alike_give_the_same_vectors_read_together(
 
     assert len(calls) == 2
     assert encoder.embed_texts([]).shape == (0, given.shape[1])
-
-
-@pytest.mark.parametrize("longest", [1, 7, 8, 9, 40])
-def test_nodes_of_several_depths_see_what_those_of_each_see(longest: int) -> None:
-    random = np.random.default_rng(0)
-    sequences = [random.integers(0, 3, random.integers(1, longest + 1)).tolist() for _ in range(30)]
-    trie = token_trie([*sequences, [1] * longest])
-    queries, keys, values = torch.randn(3, len(trie.tokens), 2, 4, generator=torch.Generator().manual_seed(0))
-
-    by_depth = list(shared_starts._of_each_depth(trie))
-    several = list(shared_starts._of_several_depths(trie, torch.device("cpu")))
-
-    assert len(by_depth) == longest
-    assert len(several) == {1: 1, 7: 1, 8: 1, 9: 2, 40: 4}[longest]
-    torch.testing.assert_close(
-        shared_starts._attended(queries, keys, values, several),
-        shared_starts._attended(queries, keys, values, by_depth),
-    )
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("name", ["open_clip_folder", "clip"])
-def test_a_gpu_reads_together_what_begins_alike(
-    tiny_folder: Callable[[str], Path],
-    name: str,
-    dtype: str,
-    pretended_gpu: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    texts = [f"a photo of {tag}" for tag in TAGS]
-    plain: Any = ModelPool(device="cpu", dtype=dtype, plain=["all"]).encoder(str(tiny_folder(name)))
-    expected = plain.embed_texts(texts)
-    monkeypatch.setattr(causal_text, "_LONGEST_SHARED", 100)
-    blocks = []
-    several = shared_starts._of_several_depths
-
-    def counted(*given: Any) -> Any:
-        blocks.append(given)
-        return several(*given)
-
-    with pretended_gpu.pretended():
-        there: Any = ModelPool(device="cuda", dtype=dtype).encoder(str(tiny_folder(name)))
-        monkeypatch.setattr(shared_starts, "_of_several_depths", counted)
-        for tokens in (8192, 30):
-            monkeypatch.setattr(causal_text, "_SHARED_ON_GPU", tokens)
-            given = there.embed_texts(texts)
-            np.testing.assert_allclose(given, expected, atol=2e-6 if dtype == "float32" else 2e-3)
-    assert blocks
 
 
 def test_texts_that_share_little_or_are_long_are_read_one_by_one() -> None:
@@ -175,7 +128,9 @@ def test_another_tower_is_noticed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(fast_paths, "_said", set())
-    plain: Any = ModelPool(device="cpu", plain=["all"]).encoder(str(tiny_folder("open_clip_folder")))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse("off")).encoder(
+        str(tiny_folder("open_clip_folder"))
+    )
     tokens = plain.tokenizer(list(causal_text.PROBE))
     expected = plain.model.encode_text(tokens)
     tower = getattr(plain.model, "text", plain.model)
@@ -194,7 +149,9 @@ def test_views_give_what_images_give_and_about_what_the_plain_path_gives(
     tiny_folder: Callable[[str], Path], images: list[Image.Image], name: str
 ) -> None:
     fast: Any = ModelPool(device="cpu").encoder(str(tiny_folder(name)))
-    plain: Any = ModelPool(device="cpu", plain=["views"]).encoder(str(tiny_folder(name)))
+    plain: Any = ModelPool(device="cpu", fast_paths=FastPaths.parse(["views"])).encoder(
+        str(tiny_folder(name))
+    )
 
     views = [fast.view(image) for image in images]
     assert fast.view_id

@@ -13,6 +13,7 @@ import open_clip
 import pytest
 import torch
 
+from autotag.fast_paths import FastPaths
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder
 from autotag.models.fast.coca_generation import Written, _drawn, write
 from autotag.models.pool import ModelPool
@@ -47,7 +48,9 @@ def captioner(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         if (ends, plain) not in made:
             folder = tiny.coca(tmp_path_factory.mktemp("coca") / "model", ends=ends)
             off = [plain] if plain else []
-            made[ends, plain] = ModelPool(device="cpu", plain=off).captioner(f"open_clip:{folder}")
+            made[ends, plain] = ModelPool(device="cpu", fast_paths=FastPaths.parse(off)).captioner(
+                f"open_clip:{folder}"
+            )
         return made[ends, plain]
 
     return make

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from autotag.models.fast import cross_attention
 from autotag.models.fast.cross_attention import attend_to_words, by_products
-from autotag.models.fast.key_value_cache import FixedCache, KeyValueCache
+from autotag.models.fast.key_value_cache import KeyValueCache
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -65,14 +65,13 @@ def test_several_new_words_do_not_see_later_ones() -> None:
     torch.testing.assert_close(attend_to_words(query, keys, values, None), expected)
 
 
-@pytest.mark.parametrize("kind", [None, "bool", "added"])
+@pytest.mark.parametrize("kind", [None, "bool"])
 def test_a_gpu_attends_by_products(pretended_gpu: ModuleType, kind: str | None) -> None:
     query, keys, values = _states(6, 5)
     mask = None
     if kind is not None:
         mask = torch.rand(5, 1, 1, 6, generator=torch.Generator().manual_seed(0)) > 0.5
         mask[..., 0] = True
-        mask = mask if kind == "bool" else torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
     expected = _plain(query, keys, values, mask)
     with pretended_gpu.pretended(), torch.no_grad():
         there = [None if one is None else one.to("cuda") for one in (query, keys, values, mask)]
@@ -104,18 +103,3 @@ def test_a_cache_keeps_and_moves_rows() -> None:
             torch.testing.assert_close(keys[:3], new[:, :, layer, :WIDTH])
             torch.testing.assert_close(values[:3], new[:, :, layer, WIDTH:])
             assert keys.shape == (4, len(rows), WIDTH)
-
-
-def test_a_fixed_cache_shows_what_was_written_and_forgets_it() -> None:
-    new = torch.randn(3, 5, 2 * WIDTH)
-    cache = FixedCache(4, 5, 2, WIDTH, new)
-    for _ in range(2):
-        cache.start()
-        for count, step in enumerate(new, start=1):
-            assert cache.mask.isfinite().sum() == count
-            keys, values = cache.layer(1, step[:, None])
-            cache.grow(1)
-        torch.testing.assert_close(keys[:3], new[..., :WIDTH])
-        torch.testing.assert_close(values[:3], new[..., WIDTH:])
-        assert not keys[3].any()
-    assert torch.equal(cache.places(torch.arange(8.0)[:, None], 1), torch.tensor([[3.0]]))

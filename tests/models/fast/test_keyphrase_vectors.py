@@ -1,23 +1,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from sentence_transformers import SentenceTransformer
-from tokenizers.processors import TemplateProcessing
 
-from autotag.models.fast import fast_paths, keyphrase_vectors
-from autotag.models.fast.keyphrase_vectors import SentenceVectors, sentence_vectors
-
-TEXTS = ["a dog", "", "a dog in the snow", "café", "the snow", "one two three four five", "a cat"]
-
-
-@pytest.fixture(scope="module")
-def model(minilm: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(minilm), device="cpu").eval()
+from autotag.models.fast.keyphrase_vectors import SentenceVectors
 
 
 def _counting(capacity: int) -> tuple[SentenceVectors, list[str]]:
@@ -29,30 +17,6 @@ def _counting(capacity: int) -> tuple[SentenceVectors, list[str]]:
         return np.array([[len(text), 1] for text in texts], dtype=np.float32)
 
     return SentenceVectors(encode, capacity=capacity), calculated
-
-
-def test_vectors_are_those_of_encode_whatever_the_batch(
-    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = model.encode(TEXTS, normalize_embeddings=True)
-
-    for tokens in (512, 8):
-        monkeypatch.setattr(keyphrase_vectors, "_TOKENS_ON_CPU", tokens)
-        vectors = sentence_vectors(model)
-        assert vectors
-        found = vectors(TEXTS)
-        np.testing.assert_allclose([found[text] for text in TEXTS], expected, atol=1e-6)
-
-
-def test_a_tokenizer_without_marks_falls_back_to_encode(
-    minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(fast_paths, "_said", set())
-    model = SentenceTransformer(str(minilm), device="cpu").eval()
-    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B")
-
-    assert sentence_vectors(model) is None  # the text "" has no token at all
-    assert "'keyphrase_vectors' is not used" in caplog.text
 
 
 def test_a_text_is_calculated_once_while_it_is_kept() -> None:
@@ -91,22 +55,3 @@ def test_threads_get_what_one_thread_gets() -> None:
         thread.join()
     assert calculated
     assert wrong == []
-
-
-@pytest.mark.parametrize("spoilt", ["values", "call"])
-def test_a_model_that_calculates_otherwise_is_noticed(
-    model: SentenceTransformer,
-    spoilt: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(fast_paths, "_said", set())
-    if spoilt == "values":
-        monkeypatch.setattr(model, "prompts", {"say": "query: "})
-        monkeypatch.setattr(model, "default_prompt_name", "say")
-    else:
-        monkeypatch.setattr(model, "preprocess" if hasattr(model, "preprocess") else "tokenize", lambda _: {})
-        monkeypatch.setattr(model, "encode", lambda texts, **_: np.ones((len(texts), 384)))
-
-    assert sentence_vectors(model) is None
-    assert "'keyphrase_vectors' is not used" in caplog.text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from autotag.models.fast import fast_paths, packed_attention
+from autotag import fast_paths, packed_attention
 from autotag.models.fast.packed_attention import (
     PackedStates,
     StackedStates,
@@ -17,7 +17,7 @@ from autotag.models.fast.packed_attention import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
@@ -25,34 +25,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _forget() -> None:
-    for trial in (packed_attention._fits, packed_attention._faster_way, packed_attention._packing_gains):
-        trial.cache_clear()
-
-
 @pytest.fixture(autouse=True)
-def _untried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a new process: nothing was tried and nothing said."""
+def _gains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On a processor that gains, with nothing tried and nothing said."""
     monkeypatch.setattr(fast_paths, "_said", set())
-    _forget()
+    monkeypatch.setattr(packed_attention, "multiplies_slowly", lambda: True)
+    monkeypatch.setattr(packed_attention, "has_avx512", lambda: True)
+    packed_attention._fits.cache_clear()
     yield
     monkeypatch.undo()
-    _forget()
+    packed_attention._fits.cache_clear()
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _takes(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
-    """Whatever the CPU: the plain way and the packed one take so long."""
-
-    def measured(ways: Sequence[Callable[[], object]]) -> list[float]:
-        for way in ways:
-            way()
-        return list(seconds)
-
-    monkeypatch.setattr(packed_attention, "shortest_seconds", measured)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 8), (2, 3, 5, 8), (3, 2, 40, 16), (1, 4, 17, 6)])
@@ -93,34 +79,25 @@ def test_packed_states_are_seen_as_stacked_ones_also_when_images_move_and_leave(
         torch.testing.assert_close(packed.attend(queries), stacked.attend(queries), atol=1e-5, rtol=1e-5)
 
 
-def test_the_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    like = _random(1)
-    _takes(monkeypatch, 1.0, 0.5)
-    assert self_attention(2, 8, 4, like) is head_by_head
-    assert isinstance(image_states(_random(2, 8, 4), 3), PackedStates)
-    _forget()
-    _takes(monkeypatch, 1.0, 0.95)
-    assert self_attention(2, 8, 4, like) is fused
-    assert isinstance(image_states(_random(2, 8, 4), 3), StackedStates)
+@pytest.mark.parametrize("lacking", [None, "multiplies_slowly", "has_avx512"])
+@pytest.mark.parametrize("tokens", [8, 577])
+def test_many_tokens_are_packed_on_a_processor_that_gains(
+    tokens: int, lacking: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacking is not None:
+        monkeypatch.setattr(packed_attention, lacking, lambda: False)
+    gains = tokens == 577 and lacking is None
 
-
-def test_the_trial_is_real_made_once_and_leaves_the_random_state_alone() -> None:
-    state = torch.get_rng_state()
-    assert self_attention(2, 8, 4, _random(1)) in (fused, head_by_head)
-    assert isinstance(image_states(_random(2, 8, 4), 3), PackedStates | StackedStates)
-    image_states(_random(5, 8, 4), 3)
-
-    assert torch.equal(torch.get_rng_state(), state)
-    assert packed_attention._packing_gains.cache_info().misses == 1
+    assert self_attention(tokens, _random(1)) is (head_by_head if gains else fused)
+    assert isinstance(image_states(_random(2, tokens, 4)), PackedStates if gains else StackedStates)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_only_float32_is_packed(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    _takes(monkeypatch, 1.0, 0.5)
-    states = _random(2, 8, 4).to(dtype)
+def test_only_float32_is_packed(dtype: torch.dtype) -> None:
+    states = _random(2, 577, 4).to(dtype)
 
-    assert self_attention(2, 8, 4, states) is fused
-    assert isinstance(image_states(states, 3), StackedStates)
+    assert self_attention(577, states) is fused
+    assert isinstance(image_states(states), StackedStates)
 
 
 def _gone(*arguments: Any) -> Any:
@@ -135,11 +112,10 @@ def _wrong(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 def test_a_torch_whose_product_changed_is_noticed_once(
     product: Any, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _takes(monkeypatch, 1.0, 0.5)
     monkeypatch.setattr(packed_attention, "product", product)
     with caplog.at_level(logging.WARNING, "autotag"):
-        assert self_attention(2, 8, 4, _random(1)) is fused
-        assert isinstance(image_states(_random(2, 8, 4), 3), StackedStates)
+        assert self_attention(577, _random(1)) is fused
+        assert isinstance(image_states(_random(2, 577, 4)), StackedStates)
 
     [record] = caplog.records
     assert "'packed_attention' is not used" in record.message

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from autotag.fast_paths import FastPaths
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
 from autotag.models.pool import ModelPool
@@ -35,8 +36,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "blip", folder / "clip"
 
 
-def loaded(folders: tuple[Path, Path], plain: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    pool = ModelPool(device="cpu", plain=plain)
+def loaded(folders: tuple[Path, Path], off: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    pool = ModelPool(device="cpu", fast_paths=FastPaths.parse(off))
     return pool.captioner(str(folders[0])), pool.encoder(str(folders[1]))
 
 
@@ -74,7 +75,7 @@ def test_an_image_goes_through_the_network_once_for_both_models(
 
 def test_what_comes_out_is_what_each_model_finds_alone(folders: tuple[Path, Path]) -> None:
     captioner, encoder = loaded(folders)
-    alone_captioner, alone_encoder = loaded(folders, plain=("shared_backbone",))
+    alone_captioner, alone_encoder = loaded(folders, off=("shared_backbone",))
     views = [encoder.view(image) for image in images()]
     options = CaptionOptions(max_new_tokens=5, num_beams=2)
     assert captioner.caption_views(views, options) == alone_captioner.caption_views(views, options)

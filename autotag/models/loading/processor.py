@@ -1,0 +1,61 @@
+"""What is known about this machine's CPU: who made it, and which formats it calculates in by itself.
+
+``torch.cpu.get_capabilities`` knows both. An older torch lacks it; nothing is concluded there.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NATIVE = {
+    "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
+"""By dtype, what x86 processors and then ARM's call products of matrices in it."""
+
+_MOST_OF_ONEDNN = {
+    "bfloat16": ("BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL"),
+    "float16": ("FP16", "AMX_FP16", "AVX10", "DEFAULT", "ALL"),
+}
+"""By dtype, parts of the values of ONEDNN_MAX_CPU_ISA that leave it to the processor."""
+
+
+@lru_cache(maxsize=1)
+def _capabilities() -> Mapping[str, Any]:
+    read = getattr(torch.cpu, "get_capabilities", None)
+    return {} if read is None else read()
+
+
+def multiplies_slowly() -> bool:
+    """Return whether torch's own products of matrices are slow here: MKL, not on a processor of Intel's."""
+    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return has_mkl and "intel" not in str(_capabilities().get("cpu_name")).lower()
+
+
+def has_avx512() -> bool:
+    """Return whether torch calculates by AVX-512; what ``ATEN_CPU_CAPABILITY`` forbids does not count."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def calculates_in(dtype: str) -> bool:
+    """Return whether the CPU multiplies matrices in a format, and does not convert each number and back.
+
+    True for float32, and where this torch cannot tell. What the environment variable
+    ``ONEDNN_MAX_CPU_ISA`` forbids does not count.
+
+    Args:
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    """
+    found = _capabilities()
+    if dtype not in _NATIVE or not found:
+        return True
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    allowed = not most or any(part in most for part in _MOST_OF_ONEDNN[dtype])
+    return allowed and any(found.get(name) for name in _NATIVE[dtype])
