@@ -130,7 +130,7 @@ def test_results_of_another_run_are_refused_and_left_alone(tmp_path, change, wor
 
 def test_what_changes_no_answer_may_change_between_runs(tmp_path):
     tag(tmp_path)
-    config = {**CONFIG, "device": "cuda", "batch_size": 64, "plain": ["all"], "decode_threads": 3}
+    config = {**CONFIG, "device": "cuda", "batch_size": 64, "fast_paths": "off", "decode_threads": 3}
     assert tag(tmp_path, config=config) == []
 
 

@@ -96,6 +96,8 @@ class TestOverrides:
             ("max_pixels", "auto"),
             ("allow_truncated", True),
             ("deterministic", True),
+            ("fast_paths", "off"),
+            ("fast_paths", ("views",)),
         ],
     )
     def test_every_setting_of_a_pipeline_can_be_given(self, setting: str, value: Any) -> None:

@@ -391,7 +391,9 @@ class TestViews:
         assert [result.caption for result in results] == ["grey 0", "", "grey 2", "grey 3"]
         assert len(captioner.made) == 4
 
-    @pytest.mark.parametrize("settings", [{"decode": "exact"}, {"plain": ["views"]}, {"plain": ["all"]}])
+    @pytest.mark.parametrize(
+        "settings", [{"decode": "exact"}, {"fast_paths": ["views"]}, {"fast_paths": "off"}]
+    )
     def test_they_can_be_switched_off(self, settings: dict[str, Any]) -> None:
         captioner = Viewing()
         pipeline = Pipeline([CaptionImages(captioner)], **settings)
@@ -433,8 +435,8 @@ class TestSettings:
         [
             ({"decode": "exat"}, "'fast', 'exact'"),
             ({"decode": "exact", "decode_size": 100}, "leave one of them out"),
-            ({"plain": ["view"]}, "Did you mean 'views'"),
-            ({"plain": "views"}, "an array"),
+            ({"fast_paths": ["view"]}, "Did you mean 'views'"),
+            ({"fast_paths": "views"}, "an array"),
             ({"stage_batch_sizes": {"scenes": 2}}, "Did you mean 'scene'"),
             ({"stage_batch_sizes": {"scene": 0}}, "a whole number of at least 1"),
             ({"stage_batch_sizes": {"scene": "two"}}, "does not fit"),
@@ -453,4 +455,4 @@ class TestSettings:
         pipeline = load("mini", decode="exact", fast_paths=["causal_text"], stage_batch_sizes=sizes)
         again = from_config(to_config(pipeline))
         assert (again.decode, again.fast_paths, again.stage_batch_sizes) == ("exact", ("causal_text",), sizes)
-        assert not {"decode", "plain", "stage_batch_sizes"} & to_config(load("mini")).keys()
+        assert not {"decode", "fast_paths", "stage_batch_sizes"} & to_config(load("mini")).keys()

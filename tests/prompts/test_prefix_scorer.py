@@ -204,7 +204,7 @@ def test_siglip_and_strangers_take_the_plain_way(tiny_folder):
     siglip = ModelPool(device="cpu").encoder(str(tiny_folder("siglip")))
     assert chain_scorer(siglip) == "the text tower of siglip is not causal"
     assert isinstance(prompt_scorer(siglip), PlainScorer)
-    assert "FakeEncoder is no encoder" in str(chain_scorer(FakeEncoder()))
+    assert "FakeEncoder does not show its text tower" in str(chain_scorer(FakeEncoder()))
     vector = unit(1, siglip.embed_texts(["a"]).shape[1])[0]
     [scores] = prompt_scorer(siglip).similarities([(Continuations("a dog", ("blue", "red")), vector)])
     np.testing.assert_allclose(scores, siglip.embed_texts(["a dog, blue", "a dog, red"]) @ vector, atol=1e-6)
