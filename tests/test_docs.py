@@ -363,6 +363,61 @@ def test_the_page_on_the_command_line_is_what_the_commands_say() -> None:
     assert page == script("generate_cli").cli_page(), "run: python docs/generate_cli.py"
 
 
+def installs_another_project(text: str) -> list[str]:
+    """Return what asks pip for ``autotag``, which on PyPI is not this project."""
+    patterns = (
+        r"pip install[^\n|]*?[ '\"]autotag(?![\w./-])",
+        r"(?<![\w-])autotag\\?\[[a-z]\w*[],]",
+        r"dependencies = .*\"autotag[^-].*",
+    )
+    return [found for pattern in patterns for found in re.findall(pattern, text)]
+
+
+def test_nothing_tells_anybody_to_install_another_project() -> None:
+    suffixes = {".py", ".md", ".toml"}
+    files = [
+        path
+        for folder in (ROOT / "autotag", DOCS, ROOT / "benchmarks", ROOT / "tests")
+        for path in folder.rglob("*.*")
+    ]
+    files += [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "CONTRIBUTING.md"]
+    wrong = {
+        name_of(path): found
+        for path in files
+        if path.suffix in suffixes and path != Path(__file__).resolve() and path.exists()
+        if (found := installs_another_project(path.read_text(encoding="utf-8")))
+    }
+    assert wrong == {}
+
+
+def test_a_command_that_installs_another_project_would_be_found() -> None:
+    for text in (
+        "pip install autotag",
+        "pip install 'autotag[heic]'",
+        "needs ``autotag[raw]``",
+        'dependencies = ["autotag", "x"]',
+    ):
+        assert installs_another_project(text), text
+    for text in (
+        "pip install autotag-images",
+        "pip install 'autotag-images[heic]'",
+        "pip install . && bin/autotag tag",
+    ):
+        assert not installs_another_project(text), text
+
+
+def test_the_hint_names_the_distribution_and_its_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == errors.DISTRIBUTION
+    assert errors.install_hint("heic") == f"pip install '{errors.DISTRIBUTION}[heic]'"
+    used = {
+        extra
+        for path in (ROOT / "autotag").rglob("*.py")
+        for extra in re.findall(r"install_hint\(['\"](\w+)['\"]\)", path.read_text(encoding="utf-8"))
+    }
+    assert {"heic", "raw", "parquet", "train"} <= used <= set(project["optional-dependencies"])
+
+
 def test_every_example_photograph_is_small_and_has_its_licence() -> None:
     text = (DOCS / "examples" / "LICENCES.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))

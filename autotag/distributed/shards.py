@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autotag.errors import ConfigError
+from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.images.reading import source_of
 from autotag.writers.arrow_rows import row_source, to_table
 from autotag.writers.parquet_writer import open_parquet, read_parquet, write_parquet
@@ -102,8 +102,8 @@ class _Done:
 class ShardWriter:
     """Writes the results of one shard in blocks; a ``Writer`` whose files a later run completes.
 
-    Needs the extra ``autotag[parquet]``. Two runs of one shard at once do the same work twice and write the
-    same blocks; each leaves out what the other has written meanwhile.
+    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at once do the same work twice and
+    write the same blocks; each leaves out what the other has written meanwhile.
 
     Args:
         folder: where the files of all shards are; made if it is not there.
@@ -205,7 +205,7 @@ class ShardWriter:
         return self._folder / f"{shard}-block-{number:05}-{digest}.parquet"
 
     def _publish(self, block: Path, results: Sequence[Result]) -> None:
-        facts = {**self._run, "autotag": version("autotag")}
+        facts = {**self._run, "autotag": version(DISTRIBUTION)}
         with _appearing(block) as part, part.open("wb") as stream:
             write_parquet(stream, results, facts)
             stream.flush()

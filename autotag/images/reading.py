@@ -152,7 +152,7 @@ def find_images(
         exclude: glob patterns of files and folders to leave out, matched likewise.
         follow_symlinks: whether to enter folders through symbolic links, each folder once; else a warning
             names each link. Links to files count as files in any case.
-        raw: whether cameras' RAW files count as images too; reading them needs ``autotag[raw]``.
+        raw: whether cameras' RAW files count as images too; reading them needs ``autotag-images[raw]``.
 
     Raises:
         ConfigError: no path is given, or patterns are one text.

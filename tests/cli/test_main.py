@@ -24,7 +24,7 @@ def test_every_command_explains_itself_also_by_the_short_option(run, command):
 
 
 def test_the_version_is_that_of_the_package(run):
-    assert run("--version").stdout.split()[-1] == version("autotag")
+    assert run("--version").stdout.split()[-1] == version("autotag-images")
 
 
 def test_an_unknown_command_or_option_is_refused_with_the_near_miss(run):

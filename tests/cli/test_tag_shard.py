@@ -91,7 +91,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_named_before_any_work(
     ):
         result = run("tag", photos, "--preset", preset, *arguments)
         assert result.exit_code == 2
-        assert "pip install 'autotag[parquet]'" in result.stderr
+        assert "pip install 'autotag-images[parquet]'" in result.stderr
     assert not (tmp_path / "tags").exists()
     assert not (tmp_path / "x.parquet").exists()
 
