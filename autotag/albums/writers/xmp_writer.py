@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from autotag.checks import check_row
 from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.files.replacing import lies_in
 from autotag.metadata import (
@@ -63,6 +64,7 @@ class XmpChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> XmpChange:
+        check_row("a change of metadata", record, touch="flag", change="row")
         return cls(MetadataChange.from_dict(record["change"]), record["touch"])
 
     def describe(self) -> str:
