@@ -36,6 +36,7 @@ def _many(folder: Path, count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_photographs_get_captions_scored_tags_and_a_prompt(start):
     with start("tag", EXAMPLES, "--preset", "mini", "--format", "jsonl") as process:
         out, err = process.communicate()
@@ -56,6 +57,7 @@ def test_photographs_get_captions_scored_tags_and_a_prompt(start):
     assert len({row["caption"] for row in rows}) > 1
 
 
+@pytest.mark.slow
 def test_stderr_of_a_good_run_is_one_line_and_empty_when_quiet(start):
     """No library speaks up: no warning, no bar of its own."""
     for quiet, lines in ((), 1), (("--quiet",), 0):
