@@ -167,7 +167,7 @@ def test_a_reader_that_goes_away_ends_a_long_run_quietly(start, tmp_path):
         assert len(_rows(process.stdout.readline())) == 1
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=600) == 141
 
 
 def test_the_bundled_preset_is_here_and_has_nothing_to_download(start):
