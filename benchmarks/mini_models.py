@@ -175,7 +175,7 @@ def tag_figures(results: list[Result], references: list[list[str]]) -> dict[str,
 
 def circumstances() -> dict[str, Any]:
     packages = (
-        "autotag",
+        "autotag-images",
         "torch",
         "transformers",
         "open_clip_torch",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "autotag", "torch", "torchvision", "transformers", "open_clip_torch", "keybert", "sentence-transformers",
+    "autotag-images", "torch", "torchvision", "transformers", "open_clip_torch", "keybert", "sentence-transformers",
     "numpy", "pillow",
 )  # fmt: skip
 

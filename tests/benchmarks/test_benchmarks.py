@@ -63,7 +63,7 @@ def test_scaling_prints_one_table_and_keeps_it_with_its_circumstances(tmp_path):
     assert all(row["engine ms"] > 0 and row["MB at the end"] > 10 for row in kept["rows"])
     assert kept["machine"]["processor"]
     assert kept["machine"]["cores"] >= 1
-    assert kept["versions"]["autotag"]
+    assert kept["versions"]["autotag-images"]
     assert kept["options"]["images"] == [10, 30]
     assert str(tmp_path) not in json.dumps(kept)
     assert done.stdout.splitlines()[0].split()[:3] == ["images", "batch", "threads"]
