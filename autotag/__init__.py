@@ -56,7 +56,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("autotag")
+        from autotag.errors import DISTRIBUTION
+
+        return version(DISTRIBUTION)
     if name not in _HOMES:
         raise AttributeError(f"module 'autotag' has no attribute {name!r}")
     found = getattr(import_module(_HOMES[name]), name)

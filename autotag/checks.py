@@ -51,6 +51,61 @@ def check_number(
         raise ConfigError(f"{option} is {shown(value)}; allowed: {bound}")
 
 
+def check_row(what: str, row: object, **kinds: str) -> None:
+    """Refuse a row of JSON from a file that anybody may have written, unless it has exactly these fields.
+
+    Args:
+        what: what the row is, for messages.
+        row: as JSON gives it.
+        **kinds: by field ``"text"``, ``"whole"`` (a whole number), ``"number"``, ``"flag"``, ``"texts"``,
+            ``"list"`` or ``"row"``; ``"text?"`` may be null, too.
+
+    Raises:
+        ConfigError: naming the field that is unknown, missing or of another type.
+    """
+    if not isinstance(row, dict):
+        raise ConfigError(f"{what} is {shown(row)}, not a row of fields")
+    for name in row.keys() ^ kinds.keys():
+        wrong = "is unknown" if name in row else "is missing"
+        raise ConfigError(f"{what}: the field {shown(name)} {wrong}")
+    for name, kind in kinds.items():
+        if not _is_of_kind(row[name], kind):
+            raise ConfigError(
+                f"{what}: the field {name!r} is {shown(row[name])}, not {_KINDS[kind.rstrip('?')][1]}"
+            )
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "text": ((str,), "a text"),
+    "whole": ((int,), "a whole number"),
+    "number": ((int, float), "a number"),
+    "flag": ((bool,), "true or false"),
+    "texts": ((list,), "a list of texts"),
+    "list": ((list,), "a list"),
+    "row": ((dict,), "a row of fields"),
+}
+
+
+def _is_of_kind(value: object, kind: str) -> bool:
+    if value is None:
+        return kind.endswith("?")
+    kind = kind.rstrip("?")
+    if isinstance(value, bool) and kind != "flag":
+        return False
+    fits = isinstance(value, _KINDS[kind][0])
+    return fits and (kind != "texts" or all(isinstance(one, str) for one in cast("list[object]", value)))
+
+
+def check_list(option: str, given: object) -> None:
+    """Refuse one text where a list of them is meant: each of its letters would be an entry.
+
+    Raises:
+        ConfigError: naming the option and the list to write.
+    """
+    if isinstance(given, str | bytes):
+        raise ConfigError(f"{option} is the text {shown(given)}; write a list: [{shown(given)}].")
+
+
 def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
     """Refuses what is not one of the choices.
 

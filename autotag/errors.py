@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DISTRIBUTION = "autotag-images"  # what pip installs; ``autotag`` on PyPI is another project
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra: ``pip install 'autotag-images[heic]'`` for ``"heic"``."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
 class AutotagError(Exception):
     """The root of every error raised on purpose by autotag."""
 

@@ -95,6 +95,18 @@ def model_fields(kind: type) -> dict[str, str]:
     }
 
 
+def how_only(kind: type) -> frozenset[str]:
+    """Return the options that change how results are made, and no result.
+
+    They are marked ``metadata={"affects_results": False}``. Albums do not look at a photograph again because
+    one of them changed, and shards of one run may differ in them.
+    """
+    fields_of = option_fields(kind)
+    return frozenset(
+        name for name, field in fields_of.items() if not field.metadata.get("affects_results", True)
+    )
+
+
 def _is_option(field: Field[Any]) -> bool:
     return field.init and not field.name.startswith("_") and bool(field.metadata.get("option", True))
 

@@ -5,7 +5,7 @@
 DIR holds ``flickr8k-val.parquet`` (columns ``image``, ``captions``), ``coco-train.parquet`` and
 ``scenes-train.parquet`` (``file_name``, ``image``, ``labels``), of which only what training holds out is
 used, and ``photos/`` with photographs whose names begin with the WordNet id of an ImageNet class. None of
-these photographs is trained on. Needs the extra ``autotag[train]``.
+these photographs is trained on. Needs the extra ``autotag-images[train]``.
 
 - COCO: mean average precision of ``match_vocabulary`` over the names of 80 objects, ranking the photographs.
 - scenes, ImageNet: the label of ``match_vocabulary`` over six scenes, and over the first names of 1,000
@@ -175,7 +175,7 @@ def tag_figures(results: list[Result], references: list[list[str]]) -> dict[str,
 
 def circumstances() -> dict[str, Any]:
     packages = (
-        "autotag",
+        "autotag-images",
         "torch",
         "transformers",
         "open_clip_torch",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "autotag", "torch", "torchvision", "transformers", "open_clip_torch", "keybert", "sentence-transformers",
-    "numpy", "pillow",
+    "autotag-images", "torch", "torchvision", "transformers", "open_clip_torch", "keybert",
+    "sentence-transformers", "numpy", "pillow",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ seed, texts, photographs or loss with each other or with clip-mini, as far as so
   the words of the captions; all its losses are sigmoids as in SigLIP (arXiv:2303.15343), which press cosines
   down.
 
-Each sees three quarters of the captioned photographs and half of the others. Needs ``autotag[train]``.
+Each sees three quarters of the captioned photographs and half of the others. Needs ``autotag-images[train]``.
 """
 
 from __future__ import annotations

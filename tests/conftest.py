@@ -22,7 +22,7 @@ def pytest_configure() -> None:
 
 SKIPPED = {
     "weights": "needs full-size weights from the model hub; run with: pytest -m weights",
-    "slow": "takes minutes; run with: pytest -m slow",
+    "slow": "takes more than five seconds; run with: pytest -m slow",
 }
 
 

@@ -72,7 +72,7 @@ def test_threads_share_one_pipeline_and_get_their_own_results(preset: Path) -> N
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(timeout=30)
+        worker.join(timeout=600)
     assert prompts == {width: f"{width} wide" for width in range(1, 20)}
     assert len(api._pipelines) == 1
 

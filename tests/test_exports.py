@@ -35,7 +35,7 @@ def test_each_name_is_the_one_of_its_module() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert autotag.__version__ == version("autotag")
+    assert autotag.__version__ == version("autotag-images")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

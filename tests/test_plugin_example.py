@@ -38,7 +38,7 @@ def install(package: Path, target: Path) -> None:
     """What ``pip install`` does, offline and into a folder of its own."""
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
     command = [sys.executable, "-m", "pip", "install", *options, str(package)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -47,7 +47,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=environment, cwd=folder, check=False
+        command, capture_output=True, text=True, timeout=600, env=environment, cwd=folder, check=False
     )
 
 

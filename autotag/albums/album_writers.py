@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from autotag import options, registry
 from autotag.albums.state.ledger import fingerprint
 from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpWriter
+from autotag.checks import check_list, shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.protocols import is_binary
 
@@ -107,6 +109,9 @@ def make_writers(
         UnknownNameError: no such writer or option.
         ConfigError: none is chosen, one twice, or one that cannot write there.
     """
+    check_list("writers", choices)
+    if not isinstance(choices, Iterable):
+        raise ConfigError(f"writers is {shown(choices)}; write a list: [{shown(choices)}].")
     beside: dict[str, AlbumWriter] = {}
     outputs: list[Output] = []
     for choice in choices:

@@ -25,13 +25,6 @@ if TYPE_CHECKING:
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
 
-_HOW = frozenset(
-    (
-        "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
-        "device", "dtype", "fast_paths", "stage_batch_sizes",
-    )
-)  # fmt: skip
-"""Settings of a pipeline that change how it works, not what it finds."""
 _SEEN_BY_NAME = (ModuleType, FunctionType, BuiltinFunctionType, type)
 
 
@@ -60,8 +53,10 @@ def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Any], object], o
     """Name, a function that makes plain data of it, and the thing itself, of each part of a pipeline."""
     for stage in pipeline.stages:
         yield stage.name, _stage, stage
-    for name in options.option_fields(type(pipeline)):
-        if name not in _HOW:
+    kind = type(pipeline)
+    how = options.how_only(kind)
+    for name in options.option_fields(kind):
+        if name not in how:
             yield name, _plain, getattr(pipeline, name)
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from autotag.errors import ConfigError, ImageReadError
+from autotag.errors import ConfigError, ImageReadError, install_hint
 from autotag.files.replacing import lies_in
 from autotag.images.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
 from autotag.images.reading import IMAGE_SUFFIXES, find_images, is_hidden
@@ -173,7 +173,7 @@ def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
             yield path
         elif not said:
             said = True
-            _logger.warning("RAW files such as %s are left out; they need: pip install 'autotag[raw]'", path)
+            _logger.warning("RAW files such as %s are left out; they need: %s", path, install_hint("raw"))
 
 
 def _listed_album(

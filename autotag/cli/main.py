@@ -21,7 +21,7 @@ from autotag.cli.tag import tag
 from autotag.cli.thresholds import thresholds
 from autotag.cli.undo import undo
 from autotag.cli.vocabulary import vocabulary
-from autotag.errors import AutotagError
+from autotag.errors import DISTRIBUTION, AutotagError
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
@@ -50,7 +50,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all is well; 1 some images failed; 2 it could not run; 130 interrupted.",
 )
-@click.version_option(package_name="autotag", message="%(prog)s %(version)s")
+@click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def main() -> None:
     """Turn images into tags: captions, keyphrases, relevance, prompts."""
 

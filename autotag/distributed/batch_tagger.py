@@ -33,7 +33,7 @@ class BatchTagger:
 
     It is pickled as its config alone. The models are loaded by the first call in each process, are shared by
     all taggers there with the same config, and stay until the process ends. May be called from several
-    threads, which take turns. Needs the extra ``autotag[parquet]``.
+    threads, which take turns. Needs the extra ``autotag-images[parquet]``.
 
     Args:
         config: a pipeline's, see ``autotag.pipeline.presets.to_config``. Folders that it names have to

@@ -21,9 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autotag.errors import ConfigError, FileChangedError
+from autotag.checks import check_list
+from autotag.errors import DISTRIBUTION, ConfigError, FileChangedError
 from autotag.files.replacing import PartFile, appearing
 from autotag.images.reading import source_of
+from autotag.options import how_only
+from autotag.pipeline.pipeline import Pipeline
 from autotag.writers.arrow_rows import row_source, to_table
 from autotag.writers.parquet_writer import open_parquet, read_parquet, write_parquet
 
@@ -41,13 +44,6 @@ RUN_FILE = "_autotag.json"
 
 Image = TypeVar("Image", bound="str | PathLike[str]")
 _BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})-[0-9a-f]{16}\.parquet")
-_NOT_IN_THE_ANSWER = frozenset(
-    [
-        "allow_truncated", "allow_urls", "batch_size", "decode_ahead", "decode_threads", "deterministic",
-        "device", "fast_paths", "max_pixels", "stage_batch_sizes",
-    ]
-)  # fmt: skip
-"""Settings of a pipeline that may differ from machine to machine and from run to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +97,8 @@ class _Done:
 class ShardWriter:
     """Writes the results of one shard in blocks; a ``Writer`` whose files a later run completes.
 
-    Needs the extra ``autotag[parquet]``. Two runs of one shard at once do the same work twice and write the
-    same blocks; each leaves out what the other has written meanwhile.
+    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at once do the same work twice and
+    write the same blocks; each leaves out what the other has written meanwhile.
 
     Args:
         folder: where the files of all shards are; made if it is not there.
@@ -129,6 +125,7 @@ class ShardWriter:
         paths: Sequence[str] = (),
         block_size: int = BLOCK_SIZE,
     ) -> None:
+        check_list("paths", paths)
         self._folder = Path(folder)
         self._shard = shard
         self._block_size = block_size
@@ -204,7 +201,7 @@ class ShardWriter:
         return self._folder / f"{shard}-block-{number:05}-{digest}.parquet"
 
     def _publish(self, block: Path, results: Sequence[Result]) -> None:
-        facts = {**self._run, "autotag": version("autotag")}
+        facts = {**self._run, "autotag": version(DISTRIBUTION)}
         with appearing(block) as stream:
             write_parquet(stream, results, facts)
 
@@ -245,7 +242,8 @@ def _encoded(source: str) -> bytes:
 
 def _run(shard: Shard, config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """What all shards of one run have in common, as JSON reads it back."""
-    answer = {name: value for name, value in config.items() if name not in _NOT_IN_THE_ANSWER}
+    how = how_only(Pipeline)
+    answer = {name: value for name, value in config.items() if name not in how}
     run = {"shards": shard.count, "paths": list(paths), "config": answer}
     read_back: dict[str, Any] = json.loads(json.dumps(run))
     return read_back

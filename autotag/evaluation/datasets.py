@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, install_hint
 from autotag.images.reading import IMAGE_SUFFIXES, find_images
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _parquet_entries(file: Path) -> Iterator[_Entry]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError("reading Parquet files needs pyarrow: pip install 'autotag[parquet]'") from error
+        raise ConfigError(f"reading Parquet files needs pyarrow: {install_hint('parquet')}") from error
     try:
         rows = pyarrow.parquet.read_table(file).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:

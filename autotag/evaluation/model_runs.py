@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autotag import registry
+from autotag.checks import check_list
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.models import cards
 from autotag.pipeline import presets
@@ -81,6 +82,7 @@ def pipelines_of(names: Sequence[str], **settings: object) -> dict[str, Pipeline
         UnknownNameError: neither a preset nor a captioner; the near miss is suggested.
         ConfigError: a name comes twice, or a setting is wrong.
     """
+    check_list("names", names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{twice[0]!r} is named twice; each model is run once.")

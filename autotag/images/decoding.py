@@ -25,7 +25,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from autotag.errors import ImageReadError
+from autotag.errors import ImageReadError, install_hint
 from autotag.images.colours import to_rgb
 from autotag.images.decode_memory import (
     RAW_BYTES,
@@ -423,7 +423,7 @@ def _not_an_image(encoded: bytes) -> str:
     start = encoded[:512].lstrip()
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
     if brand in _HEIF_BRANDS:
-        return "HEIC needs: pip install 'autotag[heic]'"
+        return f"HEIC needs: {install_hint('heic')}"
     if brand:
         return "it is a video, not an image"
     for magic, kind in _OTHER_KINDS.items():

@@ -1,6 +1,6 @@
 """Cameras' RAW files: the preview that the camera put in, or the developed sensor data.
 
-Needs the extra ``autotag[raw]`` (rawpy).
+Needs the extra ``autotag-images[raw]`` (rawpy).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from autotag.errors import ImageReadError
+from autotag.errors import ImageReadError, install_hint
 from autotag.images.orientation import upright, upright_size
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def decode_raw(
     try:
         import rawpy
     except ImportError as error:
-        raise ImageReadError(source, "RAW files need: pip install 'autotag[raw]'") from error
+        raise ImageReadError(source, f"RAW files need: {install_hint('raw')}") from error
     try:
         with rawpy.imread(io.BytesIO(encoded)) as raw:
             turned = _TURNED.get(raw.sizes.flip, 1)

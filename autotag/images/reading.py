@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from autotag.checks import check_list
 from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.images.colours import eight_bits, to_rgb
 from autotag.images.decode_memory import KEPT_BYTES, check_size, peak_bytes
@@ -152,7 +153,7 @@ def find_images(
         exclude: glob patterns of files and folders to leave out, matched likewise.
         follow_symlinks: whether to enter folders through symbolic links, each folder once; else a warning
             names each link. Links to files count as files in any case.
-        raw: whether cameras' RAW files count as images too; reading them needs ``autotag[raw]``.
+        raw: whether cameras' RAW files count as images too; reading them needs ``autotag-images[raw]``.
 
     Raises:
         ConfigError: no path is given, or patterns are one text.
@@ -177,8 +178,7 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: one text is given in place of a list, and each of its letters would be a pattern.
     """
-    if isinstance(given, str):
-        raise ConfigError(f"{option} is the text {given!r}; write a list of patterns: [{given!r}]")
+    check_list(option, given)
     return tuple(map(str.lower, given))
 
 

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from autotag.checks import check_choice, check_row
 from autotag.errors import FileChangedError, MetadataError
 from autotag.files.bounded_files import is_file
 from autotag.files.replacing import (
@@ -94,7 +95,18 @@ class FileChange:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> FileChange:
-        """The inverse of ``to_dict``."""
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+        """
+        what = "a changed file"
+        check_row(
+            what, row, path="text", before="row?", sha256_before="text?", sha256_after="text?", undo="list?"
+        )
+        if row["before"] is not None:
+            whole = dict.fromkeys(("size", "mtime_ns", "inode", "device"), "whole")
+            check_row(f"{what}: the state before", row["before"], **whole)
         return cls(
             path=row["path"],
             before=FileState(**row["before"]) if row["before"] else None,
@@ -154,7 +166,21 @@ class MetadataChange:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> MetadataChange:
-        """The inverse of ``to_dict``; ``apply_change`` plans the content again and compares."""
+        """The inverse of ``to_dict``; ``apply_change`` plans the content again and compares.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+        """
+        texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
+        words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
+        check_row("a change of metadata", row, **texts, **words, embed="flag", tags="list", files="list")
+        check_choice("naming", row["naming"], get_args(SidecarNaming))
+        check_choice("kind", row["kind"], get_args(ChangeKind))
+        for name in row["fields"]:
+            check_choice("fields", name, KEYWORD_FIELDS)
+        tag_words = dict.fromkeys(("text", "model", "version", "date"), "text")
+        for tag in row["tags"]:
+            check_row("a machine's tag", tag, **tag_words, score="number", path="texts", in_iptc="flag")
         return cls(
             path=row["path"],
             kind=row["kind"],
@@ -166,7 +192,7 @@ class MetadataChange:
             embed=row["embed"],
             naming=row["naming"],
             date=row["date"],
-            fields=tuple(row.get("fields", KEYWORD_FIELDS)),
+            fields=tuple(row["fields"]),
             tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
         )

@@ -10,6 +10,9 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
+from autotag.checks import shown
+from autotag.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,8 +50,21 @@ def delta_to_json(delta: Delta) -> list[Any]:
 
 
 def delta_from_json(steps: Sequence[Any]) -> Delta:
-    """The inverse of ``delta_to_json``."""
-    return tuple(b64decode(step) if isinstance(step, str) else (step[0], step[1]) for step in steps)
+    """The inverse of ``delta_to_json``.
+
+    Raises:
+        ConfigError: a step is neither text nor two numbers of 0 or more.
+        ValueError: a text is not base64.
+    """
+    return tuple(map(_step_from_json, steps))
+
+
+def _step_from_json(step: object) -> Step:
+    if isinstance(step, str):
+        return b64decode(step, validate=True)
+    if not isinstance(step, list) or len(step) != 2 or not all(type(one) is int and one >= 0 for one in step):
+        raise ConfigError(f"a step of a delta is {shown(step)}, neither a text nor a start and a length")
+    return step[0], step[1]
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:

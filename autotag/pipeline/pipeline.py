@@ -51,6 +51,9 @@ DEFAULT_ENCODER = "clip-vit-b-32"
 BROKEN_AFTER = 8
 """So many failures of one stage in a row, with no success between, mean that the stage is broken."""
 
+_HOW: Mapping[str, object] = {"affects_results": False}
+"""Marks settings that change how an image is read, or whether it can be, but not what is found in it."""
+
 _BATCH_ON_CPU = 16
 _BATCH_ON_GPU = 64
 _MOST_DECODE_THREADS = 16
@@ -109,19 +112,19 @@ class Pipeline:
     stages: Sequence[Stage] = field(metadata={"option": False})
     _: KW_ONLY
     encoder: str | ImageTextEncoder | None = DEFAULT_ENCODER
-    device: str = "auto"
+    device: str = field(default="auto", metadata=_HOW)
     dtype: str = "auto"
-    batch_size: int | Literal["auto"] = "auto"
-    stage_batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    batch_size: int | Literal["auto"] = field(default="auto", metadata=_HOW)
+    stage_batch_sizes: Mapping[str, int] = field(default_factory=dict, metadata=_HOW)
     decode: Literal["fast", "exact"] = "fast"
     decode_size: int | Literal["auto", "full"] = "auto"
-    decode_threads: int | Literal["auto"] = "auto"
-    decode_ahead: int | Literal["auto"] = "auto"
-    allow_urls: bool = False
-    allow_truncated: bool = False
-    max_pixels: int | Literal["auto"] = "auto"
-    fast_paths: Literal["auto", "off"] | tuple[str, ...] = "auto"
-    deterministic: bool = False
+    decode_threads: int | Literal["auto"] = field(default="auto", metadata=_HOW)
+    decode_ahead: int | Literal["auto"] = field(default="auto", metadata=_HOW)
+    allow_urls: bool = field(default=False, metadata=_HOW)
+    allow_truncated: bool = field(default=False, metadata=_HOW)
+    max_pixels: int | Literal["auto"] = field(default="auto", metadata=_HOW)
+    fast_paths: Literal["auto", "off"] | tuple[str, ...] = field(default="auto", metadata=_HOW)
+    deterministic: bool = field(default=False, metadata=_HOW)
     _engine: Engine = field(init=False, repr=False, default_factory=Engine)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, install_hint
 from autotag.images.reading import find_images, read_image
 
 
@@ -155,7 +155,7 @@ def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError("reading Parquet files needs pyarrow: pip install 'autotag[train]'") from error
+        raise ConfigError(f"reading Parquet files needs pyarrow: {install_hint('train')}") from error
 
     yield from pyarrow.parquet.read_table(file).to_pylist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autotag.checks import check_list
 from autotag.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def broader_terms(
         spelt.setdefault(label.strip().casefold(), label.strip())
     found: dict[str, dict[str, None]] = {}
     for label, terms in given.items():
+        check_list(f"the broader terms of {label!r}", terms)
         for term in terms:
             own = _known(label, spelt, f"{place(label, term)}: there are broader terms for")
             broader = _known(term, spelt, f"{place(label, term)}: the broader term of {own!r} is")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.checks import check_count
+from autotag.checks import check_count, check_list
 from autotag.errors import ConfigError
 from autotag.vocabularies.label_files import column_cells, is_table, text_lines
 from autotag.vocabularies.vocabulary import end_of_text_in
@@ -87,6 +87,7 @@ def mine_phrases(
     Raises:
         ConfigError: ``least_count`` or ``most`` is out of range.
     """
+    check_list("prompts", prompts)
     check_count("least_count", least_count, least=1)
     if most is not None:
         check_count("most", most, least=1)

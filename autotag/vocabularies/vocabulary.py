@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from autotag.checks import check_list
 from autotag.errors import ConfigError, UnknownNameError, suggestion
 from autotag.files.bounded_files import named_path
 from autotag.language.english import singular
@@ -280,6 +281,9 @@ def _merged(
     """Label -> its synonyms, each name once whatever its case."""
     first_casing: dict[str, str] = {}
     names: dict[str, list[str]] = {}
+    for given in (labels if isinstance(labels, Mapping) else {}, synonyms):
+        for label, others in given.items():
+            check_list(f"{where}: the synonyms of {label!r}", others)
     for label in labels:
         casing = first_casing.setdefault(_checked(label, where).casefold(), label.strip())
         names.setdefault(casing, []).extend(labels[label] if isinstance(labels, Mapping) else ())

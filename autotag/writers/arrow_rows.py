@@ -1,6 +1,6 @@
 """Results as typed Arrow columns, and back: the rows of Parquet files and of cluster engines.
 
-Needs the extra ``autotag[parquet]``.
+Needs the extra ``autotag-images[parquet]``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, install_hint
 from autotag.records import Result
 from autotag.writers.json_text import extras_text
 
@@ -25,7 +25,7 @@ def arrow() -> Any:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise ConfigError("Parquet files and Arrow columns need: pip install 'autotag[parquet]'") from error
+        raise ConfigError(f"Parquet files and Arrow columns need: {install_hint('parquet')}") from error
     return pa
 
 

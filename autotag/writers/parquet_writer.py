@@ -24,7 +24,7 @@ FACTS = b"autotag"
 class ParquetWriter:
     """Writes one row per result, of the columns of ``autotag.writers.arrow_rows.schema``.
 
-    A Parquet file is of use only once it is closed. Needs the extra ``autotag[parquet]``.
+    A Parquet file is of use only once it is closed. Needs the extra ``autotag-images[parquet]``.
 
     Args:
         stream: where to; binary, it need not seek.

@@ -490,3 +490,16 @@ def test_a_state_that_cannot_be_written_is_a_documented_error_and_changes_nothin
 
 def fail_with(number):
     raise OSError(number, os.strerror(number))
+
+
+def test_a_photograph_replaced_by_one_of_the_same_size_is_looked_at_again(photos, tagged):
+    photo = photos / "z.bmp"  # whose length does not depend on its colour
+    make_image("blue").save(photo)
+    tagged(photos, "xmp")
+    before = photo.stat()
+    make_image("red").save(photo)
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    assert photo.stat().st_size == before.st_size
+    summary = tagged(photos, "xmp")
+    assert (summary.written, summary.unchanged) == (1, 7)
+    assert keywords(photos / "z.bmp.xmp") == {"red", "picture"}

@@ -105,6 +105,7 @@ def watch(where: int, fault: str, told: int) -> None:
 @pytest.mark.parametrize(
     ("fault", "first", "step"), [("killed", 0, 1), ("disk full", 0, 2), ("disk broken", 1, 2)]
 )
+@pytest.mark.slow
 def test_a_run_stopped_at_any_call_loses_nothing_and_is_taken_back(
     stopped_run, album, tree, fault, first, step
 ):
@@ -128,6 +129,7 @@ def test_a_run_stopped_at_any_call_loses_nothing_and_is_taken_back(
     assert len(tried) == len(points)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_call_and_started_again_ends_like_one_that_was_not(
     stopped_run, tagged, album, tree
 ):

@@ -10,8 +10,10 @@ from typing import ClassVar
 import pytest
 
 import autotag
-from autotag import Pipeline
+from autotag import Pipeline, options
 from autotag.albums.settings import settings_of
+from autotag.distributed.shards import Shard, ShardWriter
+from autotag.errors import ConfigError
 from autotag.stages import CaptionImages, FilterTags
 from autotag.testing import FakeCaptioner, FakeEncoder
 
@@ -81,6 +83,30 @@ def test_how_it_works_does_not_count():
     one = settings_of(Pipeline([CaptionImages("blip-base")], encoder=None, batch_size=3, device="cpu"))
     assert one == settings_of(Pipeline([CaptionImages("blip-base")], encoder=None, decode_threads=2))
     assert one != settings_of(Pipeline([CaptionImages("blip-base")], encoder=None, decode="exact"))
+
+
+HOW = {
+    "device": "cuda", "batch_size": 3, "stage_batch_sizes": {"caption_images": 2}, "decode_threads": 2,
+    "decode_ahead": 9, "allow_urls": True, "allow_truncated": True, "max_pixels": 10_000, "plain": ("views",),
+    "deterministic": True,
+}  # fmt: skip
+WHAT = {"encoder": "clip-mini", "dtype": "bfloat16", "decode": "exact", "decode_size": 384}
+
+
+def test_albums_and_shards_agree_on_the_settings_that_change_no_result(tmp_path):
+    """Every setting is on one of the lists, so that a new one has to be put on one."""
+    assert HOW.keys() | WHAT.keys() == options.option_fields(Pipeline).keys()
+    stages = [CaptionImages("blip-base")]
+    plain = {"encoder": "clip-vit-b-32", "device": "cpu", "batch_size": 4}
+    ShardWriter(tmp_path, Shard(1, 1), config=plain)
+    before = settings_of(Pipeline(stages, **plain))
+    for name, value in HOW.items():
+        assert settings_of(Pipeline(stages, **{**plain, name: value})) == before, name
+        ShardWriter(tmp_path, Shard(1, 1), config={**plain, name: value})
+    for name, value in WHAT.items():
+        assert settings_of(Pipeline(stages, **{**plain, name: value})) != before, name
+        with pytest.raises(ConfigError, match=name):
+            ShardWriter(tmp_path, Shard(1, 1), config={**plain, name: value})
 
 
 @pytest.mark.parametrize(

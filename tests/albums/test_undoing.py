@@ -81,6 +81,7 @@ def killed_after(seconds: float, album, *more: str) -> bool:
         return run.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_can_always_be_taken_back(album, tree):
     before, chance = tree(album), random.Random(5)  # noqa: S311
     kills, longest = 0, seconds_of_a_run(album)
@@ -106,6 +107,7 @@ def test_a_run_killed_while_it_writes_a_file_of_results_leaves_nothing(album, tr
     assert tree(album) == before
 
 
+@pytest.mark.slow
 def test_runs_killed_one_after_the_other_end_as_one_that_was_not(album, tree, tagged, tmp_path):
     before, chance, longest = tree(album), random.Random(7), seconds_of_a_run(album)  # noqa: S311
     for _ in range(5):

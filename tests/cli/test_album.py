@@ -178,7 +178,7 @@ def test_ctrl_c_stops_after_what_is_in_hand_and_the_next_run_goes_on(start, run,
     process = start("album", folder, *options)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
     assert b"Everything so far is safe" in stderr
     done = len(list(folder.glob("*.xmp")))

@@ -16,6 +16,7 @@ def lights(tmp_path):
     return f'rank_labels.vocabularies=["movements", "{file}"]'
 
 
+@pytest.mark.slow
 def test_each_vocabulary_is_shown_best_first(run, lights):
     image = EXAMPLES / "cat.jpg"
     result = run("analyze", image, "--preset", "mini", "--set", lights, "--top", 2)

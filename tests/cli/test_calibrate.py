@@ -22,6 +22,7 @@ def given(*more):
     return ("--preset", "mini", "--images", EXAMPLES, "-q", *more)
 
 
+@pytest.mark.slow
 def test_the_written_preset_has_the_score_and_the_cut_and_says_where_they_are_from(run, tags, tmp_path):
     output = tmp_path / "own.toml"
     result = run("calibrate", tags, *given("--score", "standardised", "--device", "cpu", "--output", output))
@@ -40,6 +41,7 @@ def test_the_written_preset_has_the_score_and_the_cut_and_says_where_they_are_fr
     assert tagged.exit_code == 0, tagged.output
 
 
+@pytest.mark.slow
 def test_another_encoder_is_written_too_a_folder_from_the_root(run, tags, tmp_path, monkeypatch):
     from autotag.models.cards import BUNDLED
 
@@ -81,6 +83,7 @@ def test_one_image_is_refused(run, tmp_path):
     assert not (tmp_path / "own.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_data_set_without_a_right_tag_is_refused(run, tmp_path):
     file = tmp_path / "captions.csv"
     file.write_text("image,caption\ncat,qwertz\nrocket,uiop\n")

@@ -28,6 +28,7 @@ def prompts(tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_models_are_compared_offline_and_the_same_every_time(run, prompts, tmp_path):
     given = ("--images", EXAMPLES, *OFFLINE, "--clip-model", "clip-mini")
     figures = []
@@ -48,6 +49,7 @@ def test_models_are_compared_offline_and_the_same_every_time(run, prompts, tmp_p
     assert found["images"][1]["texts"] == [PROMPTS["cat"]]
 
 
+@pytest.mark.slow
 def test_ensembles_are_judged_by_file_and_by_weights(run, prompts, tmp_path, tiny_git):
     preset = tmp_path / "ensemble.toml"
     preset.write_text(
@@ -92,6 +94,7 @@ def test_no_model_is_refused(run, prompts):
     assert run("evaluate", prompts, *OFFLINE).exit_code == 2
 
 
+@pytest.mark.slow
 def test_an_image_that_fails_costs_exit_code_1(run, tmp_path):
     make_image("red").save(tmp_path / "red.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -105,6 +108,7 @@ def test_an_image_that_fails_costs_exit_code_1(run, tmp_path):
     assert "bad.png" in (output / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_tags_are_judged_by_label(run, tmp_path):
     file = tmp_path / "tags.csv"
     file.write_text("image,tags\ncat.jpg,cat;dog\ncoffee.jpg,cup\n")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -24,7 +23,7 @@ def test_every_command_explains_itself_also_by_the_short_option(run, command):
 
 
 def test_the_version_is_that_of_the_package(run):
-    assert run("--version").stdout.split()[-1] == version("autotag")
+    assert run("--version").stdout.split()[-1] == version("autotag-images")
 
 
 def test_an_unknown_command_or_option_is_refused_with_the_near_miss(run):
@@ -43,16 +42,6 @@ def test_help_imports_nothing_heavy():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
-
-
-def test_help_answers_within_half_a_second(start):
-    seconds = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        with start("--help") as process:
-            process.communicate()
-        seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 0.5
 
 
 def test_an_unexpected_error_keeps_its_traceback(run, preset, photos):

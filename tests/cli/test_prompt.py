@@ -48,6 +48,7 @@ def test_every_mode_is_known_to_the_stage():
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
 def test_one_prompt_per_line_on_stdout(run, small, mode, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     images = [EXAMPLES / "cat.jpg", EXAMPLES / "tower.jpg"]

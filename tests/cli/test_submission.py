@@ -13,6 +13,7 @@ from autotag.testing import make_image
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
+@pytest.mark.slow
 def test_a_submission_has_the_embedding_of_each_caption(run, tmp_path, minilm):
     file = tmp_path / "submission.csv"
     images = (EXAMPLES / "cat.jpg", EXAMPLES / "astronaut.jpg")
@@ -29,6 +30,7 @@ def test_a_submission_has_the_embedding_of_each_caption(run, tmp_path, minilm):
     assert np.allclose(found["cat"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_submission_of_several_models_has_the_weighted_mean_of_their_embeddings(
     run, tmp_path, minilm, tiny_git
 ):

@@ -323,7 +323,7 @@ def test_ctrl_c_leaves_an_output_file_with_what_was_finished(start, preset, tmp_
     with start("tag", folder, "--preset", preset, "--output", output, *settings) as run:
         _wait_for_bytes(tmp_path)
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=20)
+        run.communicate(timeout=600)
     assert run.returncode == 130
     text = output.read_text()
     assert 1 <= len(json.loads(text) if name == "out.json" else _rows(text)) < 200
@@ -347,7 +347,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(start, preset, tmp_path):
         assert len(_rows(run.stdout.readline())) == 1
         run.stdout.close()
         assert run.stderr.read() == b""
-        assert run.wait(timeout=20) == 141
+        assert run.wait(timeout=600) == 141
 
 
 def test_a_terminal_shows_progress_on_stderr_and_results_alone_on_stdout(start, preset, photos):

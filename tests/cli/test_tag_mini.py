@@ -36,6 +36,7 @@ def _many(folder: Path, count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_photographs_get_captions_scored_tags_and_a_prompt(start):
     with start("tag", EXAMPLES, "--preset", "mini", "--format", "jsonl") as process:
         out, err = process.communicate()
@@ -56,6 +57,7 @@ def test_photographs_get_captions_scored_tags_and_a_prompt(start):
     assert len({row["caption"] for row in rows}) > 1
 
 
+@pytest.mark.slow
 def test_stderr_of_a_good_run_is_one_line_and_empty_when_quiet(start):
     """No library speaks up: no warning, no bar of its own."""
     for quiet, lines in ((), 1), (("--quiet",), 0):
@@ -64,6 +66,7 @@ def test_stderr_of_a_good_run_is_one_line_and_empty_when_quiet(start):
         assert len(err.splitlines()) == lines, err
 
 
+@pytest.mark.slow
 def test_the_table_is_for_people(start):
     keep_all = ("--set", "filter_tags.threshold=-1.0")
     with start("tag", PHOTOS[0], "--preset", "mini", *keep_all) as process:
@@ -72,6 +75,7 @@ def test_the_table_is_for_people(start):
     assert [line.split()[0] for line in lines[1:]] == ["caption", "tags", "prompt"]
 
 
+@pytest.mark.slow
 def test_bad_images_among_good_ones_cost_a_line_each_and_exit_code_1(start, tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no image")
@@ -85,6 +89,7 @@ def test_bad_images_among_good_ones_cost_a_line_each_and_exit_code_1(start, tmp_
         assert name in line
 
 
+@pytest.mark.slow
 def test_set_takes_effect_in_every_stage(start):
     settings = ("filter_tags.threshold=-1.0", "filter_tags.top_k=1", "caption_images.max_new_tokens=2")
     options = [word for setting in settings for word in ("--set", setting)]
@@ -94,6 +99,7 @@ def test_set_takes_effect_in_every_stage(start):
     assert max(len(row["caption"].split()) for row in rows) <= 2
 
 
+@pytest.mark.slow
 def test_several_captioners_write_and_the_image_chooses(start, tmp_path, tiny_git):
     preset = tmp_path / "ensemble.toml"
     preset.write_text(
@@ -121,6 +127,7 @@ def test_several_captioners_write_and_the_image_chooses(start, tmp_path, tiny_gi
     assert all(list(caption["scores"]) == [caption["source"], "choose_caption"] for caption in captions)
 
 
+@pytest.mark.slow
 def test_one_photograph_takes_a_few_seconds_of_computing(start):
     """Model loading included. Processor time, because a busy machine makes any other clock lie."""
     before = _computing()
@@ -136,6 +143,7 @@ def _computing() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_long_run_keeps_the_finished_lines(start, tmp_path):
     folder = _many(tmp_path / "many", 2000)
     with start("tag", folder, "--preset", "mini", "--format", "jsonl") as process:
@@ -148,6 +156,7 @@ def test_ctrl_c_in_a_long_run_keeps_the_finished_lines(start, tmp_path):
     assert 1 <= len(_rows(first + rest)) < 2000
 
 
+@pytest.mark.slow
 def test_kill_9_in_a_long_run_keeps_whole_lines(start, tmp_path):
     folder, output = _many(tmp_path / "many", 2000), tmp_path / "out.jsonl"
     with start("tag", folder, "--preset", "mini", "--output", output) as process:
@@ -165,7 +174,7 @@ def test_a_reader_that_goes_away_ends_a_long_run_quietly(start, tmp_path):
         assert len(_rows(process.stdout.readline())) == 1
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=600) == 141
 
 
 def test_the_bundled_preset_is_here_and_has_nothing_to_download(start):

@@ -108,7 +108,7 @@ print([(caption, error is None) for caption, error in
 def test_it_works_in_a_process_that_knows_nothing_of_this_one(paths):
     command = [sys.executable, "-c", SPAWNED, *paths]
     stdin = pickle.dumps(BatchTagger(CONFIG)).hex()
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "[('a red picture', True), ('', False), ('a blue picture', True)]"
 
 

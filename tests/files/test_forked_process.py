@@ -39,7 +39,7 @@ def in_child(act):
 
 def said(program: str) -> str:
     ran = subprocess.run(
-        [sys.executable, "-c", START + program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", START + program], capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.stderr == ""
     return ran.stdout
@@ -68,11 +68,11 @@ def test_it_is_refused_at_once_though_a_thread_of_the_other_process_was_in_the_m
 started, go = threading.Event(), threading.Event()
 class Slow(FakeCaptioner):
     def caption(self, images, options):
-        started.set(); go.wait(60)
+        started.set(); go.wait(600)
         return super().caption(images, options)
 used = Pipeline([CaptionImages(Slow())], encoder=None)
 thread = threading.Thread(target=lambda: used(make_image()))
-thread.start(); started.wait(60)
+thread.start(); started.wait(600)
 in_child(lambda: used(make_image()))
 in_child(used.close)
 go.set(); thread.join()

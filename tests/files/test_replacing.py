@@ -366,7 +366,7 @@ print(wins, refused)
 def test_processes_that_write_one_file_never_mix_it_up(old, tmp_path):
     commands = [[sys.executable, "-c", WRITER, str(old), letter, "15"] for letter in "abc"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
-    assert all(process.wait(120) == 0 for process in running)
+    assert all(process.wait(600) == 0 for process in running)
     for process in running:
         process.stdout.close()
     content = old.read_bytes()

@@ -129,9 +129,9 @@ def test_without_the_extra_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rawpy", None)
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     (tmp_path / "a.nef").write_bytes(b"raw")
-    with pytest.raises(ImageReadError, match=r"pip install 'autotag\[raw\]'"):
+    with pytest.raises(ImageReadError, match=r"pip install 'autotag-images\[raw\]'"):
         read_image(tmp_path / "a.nef")
-    with pytest.raises(ImageReadError, match=r"pip install 'autotag\[heic\]'"):
+    with pytest.raises(ImageReadError, match=r"pip install 'autotag-images\[heic\]'"):
         read_image(HEIC)
 
 
@@ -151,4 +151,4 @@ def test_albums_have_raw_files_in_them_and_plain_searches_do_not(tmp_path, monke
     assert [photo.name for photo in find_album([tmp_path]).photos()] == ["a.cr2", "a.jpg", "b.NEF"]
     monkeypatch.setattr("autotag.albums.sources.can_read_raw", lambda: False)
     assert [photo.name for photo in find_album([tmp_path]).photos()] == ["a.jpg"]
-    assert caplog.text.count("autotag[raw]") == 1
+    assert caplog.text.count("autotag-images[raw]") == 1

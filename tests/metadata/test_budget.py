@@ -30,7 +30,7 @@ MUTATED = (
 
 def run_bombs(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(BOMBS), *arguments], capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, str(BOMBS), *arguments], capture_output=True, text=True, check=True, timeout=600
     )
     return done.stdout
 

@@ -101,7 +101,7 @@ class TestConstruction:
             "except WiringError: print('refused', 'torch' in sys.modules)\n"
         )
         command = [sys.executable, "-c", program]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
         assert done.stdout == "refused False\n"
 
     def test_a_single_stage_needs_a_list(self) -> None:
@@ -355,7 +355,7 @@ class TestStream:
             assert running.stdout is not None
             assert running.stdout.readline() == "working\n"
             os.kill(running.pid, signal.SIGINT)
-            out, _ = running.communicate(timeout=20)
+            out, _ = running.communicate(timeout=600)
         assert out.splitlines()[-1] == "stopped"
         assert running.returncode == 0
 
@@ -609,7 +609,7 @@ class TestLifetime:
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(timeout=30)
+            worker.join(timeout=600)
         assert answers == {
             first: [[str(number)] for number in range(first, first + 9)] for first in (10, 30, 50, 70)
         }
@@ -624,5 +624,5 @@ class TestLifetime:
 
 def _lasts(thread: threading.Thread) -> bool:
     """Whether it is still there after it was given the time to end."""
-    thread.join(timeout=10)
+    thread.join(timeout=600)
     return thread.is_alive()

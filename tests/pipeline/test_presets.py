@@ -65,6 +65,11 @@ class TestPresets:
         with pytest.raises(ConfigError, match=r"cannot read the preset .*none\.toml.*No such file"):
             load(tmp_path / "none.toml")
 
+    def test_a_file_is_a_preset_whatever_its_name_ends_in(self, tmp_path: Path) -> None:
+        path = tmp_path / "my preset"
+        path.write_text('encoder = "none"\n[[stages]]\nstage = "caption_images"\n')
+        assert [stage.name for stage in load(path).stages] == ["caption_images"]
+
     @pytest.mark.parametrize("content", [b"encoder = ", b"\xff\xfe"])
     def test_a_file_that_is_no_toml_is_named(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "bad.toml").write_bytes(content)

@@ -60,7 +60,7 @@ def test_unordered_a_slow_read_holds_up_no_other() -> None:
     go = threading.Event()
 
     def read(number: int, reserve: Reserve) -> int:
-        assert number or go.wait(10)
+        assert number or go.wait(600)
         return number
 
     found = outcomes(ReadAhead(range(6), read, workers=2, ahead=3, ordered=False))
@@ -105,7 +105,7 @@ def test_no_more_is_taken_from_an_endless_generator_than_the_bound() -> None:
 
 
 def test_reads_run_side_by_side() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=600)
 
     def read(number: int) -> int:
         together.wait()
@@ -159,7 +159,7 @@ def test_the_users_generator_is_closed_when_the_consumer_stops_early() -> None:
 
 def test_waiting_ends_when_the_caller_has_something_else_to_do() -> None:
     go, other = threading.Event(), threading.Event()
-    reads = read_ahead([1], lambda number: go.wait(10) and number, workers=1, ahead=1)
+    reads = read_ahead([1], lambda number: go.wait(600) and number, workers=1, ahead=1)
     assert reads.ready() is None
     assert reads.waiting == (1, 0)
 
@@ -214,7 +214,7 @@ def test_an_image_larger_than_all_the_room_goes_when_it_is_the_next(ordered: boo
 
 def test_a_read_that_waits_for_room_goes_on_when_it_shrank() -> None:
     """What a read keeps in the end counts, not what it decoded."""
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=600)
 
     def read(number: int, reserve: Reserve) -> int:
         reserve(90)
@@ -241,7 +241,7 @@ def test_the_interpreter_ends_although_a_stream_was_left_open() -> None:
         "print(first)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=True
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
 
@@ -260,6 +260,6 @@ def test_a_consumer_in_a_thread_outlives_the_main_thread() -> None:
         "threading.Thread(target=consume).start()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=True
     )
     assert (done.stdout, done.stderr) == ("190\n", "")

@@ -79,7 +79,7 @@ def _no_thread_is_left() -> Iterator[None]:
 class TestOverlap:
     def test_the_models_work_on_the_next_batch_while_texts_are_worked_on(self) -> None:
         """Each waits for the other: in one thread this would never end."""
-        together = threading.Barrier(2, timeout=20)
+        together = threading.Barrier(2, timeout=600)
 
         def image_part(samples: Sequence[Sample]) -> None:
             if samples[0].size[0] > 1:
@@ -100,7 +100,7 @@ class TestOverlap:
 
         stream = Pipeline([Scene(image_part), Words()], batch_size=2).stream(pictures(6))
         next(stream)
-        assert begun[1].wait(20), "the second batch has begun while the first result is looked at"
+        assert begun[1].wait(600), "the second batch has begun while the first result is looked at"
         assert widths(stream) == [2, 3, 4, 5, 6]
 
     def test_reading_goes_on_while_the_models_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ class TestOverlap:
         images[2].__class__ = Third
 
         def image_part(samples: Sequence[Sample]) -> None:
-            assert read_third.wait(20)
+            assert read_third.wait(600)
 
         assert widths(Pipeline([Scene(image_part), Words()], batch_size=2).stream(images)) == [1, 2, 3, 4]
 
@@ -163,7 +163,7 @@ class TestOverlap:
             thread.start()
         single = [widths([pipeline(picture)]) for picture in pictures(5)]
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=600)
         assert single == [[1], [2], [3], [4], [5]]
         assert answers == {number: list(range(1, 21)) for number in range(4)}
         assert max(most) == 1
@@ -230,7 +230,7 @@ class TestEnds:
         def first(samples: Sequence[Sample]) -> None:
             if samples[0].size[0] > 1:
                 begun.set()
-                assert go.wait(20)
+                assert go.wait(600)
 
         def second(samples: Sequence[Sample]) -> None:
             reached.append(samples[0].size[0])
@@ -238,7 +238,7 @@ class TestEnds:
         stages = [Scene(first), Scene(second, name="second"), Words()]
         stream = Pipeline(stages, batch_size=1).stream(pictures(9))
         next(stream)
-        assert begun.wait(20)
+        assert begun.wait(600)
         closing = threading.Thread(target=stream.close)  # type: ignore[attr-defined]
         closing.start()
         threading.Timer(0.3, go.set).start()
@@ -264,7 +264,7 @@ class TestEnds:
             assert running.stdout.readline() == "working\n"
             os.kill(running.pid, signal.SIGINT)
             rest = running.stdout.read().splitlines()
-            assert running.wait(timeout=20) == 0
+            assert running.wait(timeout=600) == 0
         assert "stopped" in rest
 
 
@@ -274,7 +274,7 @@ class Slow(Image.Image):
     go: threading.Event
 
     def load(self) -> Any:
-        assert self.go.wait(20)
+        assert self.go.wait(600)
         return super().load()
 
 

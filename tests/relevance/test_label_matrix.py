@@ -159,7 +159,7 @@ label_matrix(FakeEncoder(), [f"label {number}" for number in range(300)], folder
 def test_processes_that_compute_it_at_once_leave_one_whole_file(tmp_path):
     command = [sys.executable, "-c", COMPUTE, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0, 0]
     assert files(tmp_path) == [f"{matrix_key('fake', LABELS, '{}')}.npy"]
     encoder = FakeEncoder()
     label_matrix(encoder, LABELS, folder=tmp_path)

@@ -49,6 +49,13 @@ def test_tags_that_fit_the_image_stay_best_first():
     assert [tag.text for tag in filtered(FilterTags(score="cosine", threshold=0.25))] == ["dog", "sea"]
 
 
+def test_a_tag_with_exactly_the_threshold_stays():
+    [dog] = filtered(FilterTags(score="cosine", threshold=0.4))
+    assert [tag.text for tag in filtered(FilterTags(score="cosine", threshold=dog.score))] == ["dog"]
+    above = float(np.nextafter(dog.score, 1))
+    assert filtered(FilterTags(score="cosine", threshold=above)) == []
+
+
 def test_every_tag_keeps_its_scores_and_its_source():
     (tag,) = filtered(FilterTags(score="cosine", threshold=0.4))
     assert tag.score == pytest.approx(0.5, abs=1e-6)

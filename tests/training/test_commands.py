@@ -17,7 +17,7 @@ from autotag.training.commands import main
 
 def test_it_says_how_to_make_the_mini_models() -> None:
     command = [sys.executable, "-m", "autotag.training", "mini", "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    text = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     assert all(
         option in text for option in ("--data", "--output", "--work", "--teacher", "--part", "--workers")
     )

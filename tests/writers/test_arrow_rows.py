@@ -56,5 +56,5 @@ def test_extras_are_json_of_plain_data() -> None:
 
 def test_without_pyarrow_the_error_names_the_command_that_installs_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"pip install 'autotag\[parquet\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[parquet\]'"):
         to_table([])

@@ -89,7 +89,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     reader.start()
     with open_output(pipe, streams=False) as stream:
         stream.write("new")
-    reader.join(timeout=10)
+    reader.join(timeout=600)
     assert read == ["new"]
     assert pipe.is_fifo()
 

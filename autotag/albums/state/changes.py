@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag import registry
 from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES
+from autotag.checks import check_row, shown
 from autotag.errors import ConfigError, FileChangedError, MetadataError
 from autotag.files.replacing import (
     SYSTEM,
@@ -90,7 +91,9 @@ class TextChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TextChange:
-        before = None if record["before"] is None else b64decode(record["before"])
+        what = "a text's change"
+        check_row(what, record, path="text", before="text?", after="text", mtime_ns="whole?")
+        before = None if record["before"] is None else b64decode(record["before"], validate=True)
         return cls(Path(record["path"]), before, record["after"], mtime_ns=record["mtime_ns"])
 
     def describe(self) -> str:
@@ -165,10 +168,18 @@ class RenameChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
+        what = "a change of names"
+        check_row(what, record, moves="list", inodes="list")
+        for pair in record["moves"]:
+            check_row(what, {"moves": pair}, moves="texts")
+            if len(pair) != 2:
+                raise ConfigError(f"{what}: a move is {shown(pair)}, not an old name and a new one")
+        if not all(type(inode) is int for inode in record["inodes"]):
+            raise ConfigError(f"{what}: the field 'inodes' is {shown(record['inodes'])}, not whole numbers")
         moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
         inodes = tuple(map(int, record["inodes"]))
         if not moves or len(moves) != len(inodes):
-            raise ValueError("files and their numbers do not go together")
+            raise ConfigError(f"{what}: files and their numbers do not go together")
         return cls(moves, inodes)
 
     def describe(self) -> str:
@@ -282,6 +293,8 @@ class OutputChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> OutputChange:
+        what = "a change of a file of results"
+        check_row(what, record, path="text", after="text", before="text")
         return cls(Path(record["path"]), record["after"], record["before"])
 
     def describe(self) -> str:
@@ -349,9 +362,13 @@ def from_record(record: Mapping[str, Any]) -> FileChange:
 
     Raises:
         UnknownNameError: no change of this kind is registered.
-        KeyError, TypeError, ValueError: the record is damaged.
+        ConfigError: the record is damaged; names the field.
+        ValueError: what a field holds cannot be decoded.
     """
-    change: FileChange = registry.resolve("change", str(record["kind"])).from_dict(record)
+    if not isinstance(record.get("kind"), str):
+        raise ConfigError(f"a change in a journal has no kind: {shown(dict(record))}")
+    row = {name: value for name, value in record.items() if name != "kind"}
+    change: FileChange = registry.resolve("change", record["kind"]).from_dict(row)
     return change
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotag.albums.state.changes import OutputChange, files_of, from_record, leads_out, relocated, to_record
+from autotag.checks import check_row
 from autotag.errors import ConfigError
 from autotag.files.replacing import SYSTEM, SystemCalls, lies_in
 
@@ -211,13 +212,15 @@ class Journal:
             line = file.readline()
         files: tuple[Path, ...] = ()
         try:
-            record = relocated(json.loads(line)["do"], self._moves(number))
+            row = json.loads(line)
+            check_row(f"step {number} of the journal {str(self._path)!r}", row, id="whole", do="row")
+            record = relocated(row["do"], self._moves(number))
             files = tuple(files_of(record))
             change = from_record(record)
             outside = self._outside(change, files, self._run_of(number))
         except ConfigError as error:
             return LostStep(str(error).removesuffix("."), files)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:  # of a plug-in
             return LostStep(f"step {number} of the journal {str(self._path)!r} is damaged: {error!r}", files)
         if outside is not None:
             return LostStep(
@@ -262,10 +265,10 @@ class Journal:
                     break
                 try:
                     self._take_in(json.loads(line), offset)
-                except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+                except (ConfigError, ValueError, TypeError, RecursionError) as error:
                     self.problems.append(
                         f"the journal {str(self._path)!r} is damaged in line {row}, which is skipped: "
-                        f"{error!r}."
+                        f"{error}."
                     )
                 offset += len(line)
         self._runs.sort(key=lambda run: run.first)
@@ -273,17 +276,18 @@ class Journal:
 
     def _take_in(self, record: dict[str, Any], offset: int) -> None:
         if "run" in record:
-            first, at = int(record["run"]), int(record["at"])
-            linked = tuple(map(str, record.get("linked", ())))
-            self._runs.append(Run(first, at, str(record["album"]), str(record["real"]), linked))
+            row = {"linked": [], **record}
+            check_row("a run", row, run="whole", at="whole", album="text", real="text", linked="texts")
+            run = Run(row["run"], row["at"], row["album"], row["real"], tuple(row["linked"]))
+            self._runs.append(run)
         elif "id" in record:
-            number = int(record["id"])
-            self._starts[number] = offset
-            self._next = max(self._next, number + 1)
+            check_row("a step", {**record, "do": {}}, id="whole", do="row")  # what it does is read later
+            self._starts[record["id"]] = offset
+            self._next = max(self._next, record["id"] + 1)
         else:
-            [(what, number)] = record.items()
-            _ENDS.index(what)
-            self._note(what, number)
+            what = next((end for end in _ENDS if end in record), _ENDS[0])
+            check_row("a mark", record, **{what: "whole"})
+            self._note(what, record[what])
 
 
 def _heading(run: Run) -> bytes:

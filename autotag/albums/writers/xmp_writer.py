@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.errors import ConfigError
+from autotag.checks import check_row
+from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.files.replacing import lies_in
 from autotag.metadata import (
     KEYWORD_FIELDS,
@@ -63,6 +64,7 @@ class XmpChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> XmpChange:
+        check_row("a change of metadata", record, touch="flag", change="row")
         return cls(MetadataChange.from_dict(record["change"]), record["touch"])
 
     def describe(self) -> str:
@@ -108,7 +110,7 @@ class XmpWriter:
     model: str = ""
     root: Path | None = field(init=False, repr=False, default=None)
     _exiftool: Exiftool | None = field(init=False, repr=False, default=None)
-    _version: str = field(init=False, repr=False, default_factory=partial(version, "autotag"))
+    _version: str = field(init=False, repr=False, default_factory=partial(version, DISTRIBUTION))
 
     def __post_init__(self) -> None:
         convert_options(self, where="xmp")

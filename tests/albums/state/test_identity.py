@@ -21,7 +21,7 @@ def album(tmp_path):
 
 
 @pytest.fixture
-def state(tmp_path, album):
+def claimed(tmp_path, album):
     folder = tmp_path / "state"
     folder.mkdir()
     claim_state(folder, album)
@@ -39,21 +39,21 @@ def test_a_new_state_is_anybodys_and_then_of_its_album(tmp_path, album):
     check_state(tmp_path / "new", album)
 
 
-def test_a_state_of_another_album_is_refused_with_the_way_out(tmp_path, state):
+def test_a_state_of_another_album_is_refused_with_the_way_out(tmp_path, claimed):
     (tmp_path / "other").mkdir()
     with pytest.raises(ConfigError, match=r"is of another album, '.*album'.*--adopt.*--state"):
-        check_state(state, tmp_path / "other")
-    check_state(state, tmp_path / "other", adopt=True)
-    claim_state(state, tmp_path / "other")
-    check_state(state, tmp_path / "other")
+        check_state(claimed, tmp_path / "other")
+    check_state(claimed, tmp_path / "other", adopt=True)
+    claim_state(claimed, tmp_path / "other")
+    check_state(claimed, tmp_path / "other")
 
 
-def test_an_album_that_was_renamed_keeps_its_state_and_a_copy_has_none(tmp_path, album, state):
+def test_an_album_that_was_renamed_keeps_its_state_and_a_copy_has_none(tmp_path, album, claimed):
     shutil.copytree(album, tmp_path / "copy")
     album.rename(tmp_path / "renamed")
-    check_state(state, tmp_path / "renamed")
+    check_state(claimed, tmp_path / "renamed")
     with pytest.raises(ConfigError, match="another album"):
-        check_state(state, tmp_path / "copy")
+        check_state(claimed, tmp_path / "copy")
 
 
 def test_an_album_with_a_folder_of_its_own_is_known_on_another_disk_unless_the_first_is_there(
@@ -135,7 +135,7 @@ def test_a_link_in_the_place_of_the_albums_own_folder_is_refused(tmp_path, album
         check_state(album / ".autotag", album)
 
 
-def test_claiming_again_changes_no_byte(album, state):
-    before = (state / "album.json").read_bytes(), (state / "album.json").stat().st_mtime_ns
-    claim_state(state, album)
-    assert ((state / "album.json").read_bytes(), (state / "album.json").stat().st_mtime_ns) == before
+def test_claiming_again_changes_no_byte(album, claimed):
+    before = (claimed / "album.json").read_bytes(), (claimed / "album.json").stat().st_mtime_ns
+    claim_state(claimed, album)
+    assert ((claimed / "album.json").read_bytes(), (claimed / "album.json").stat().st_mtime_ns) == before

@@ -130,6 +130,38 @@ def test_a_step_that_cannot_be_loaded_is_lost_and_says_why(tmp_path, record):
         assert kept.paths[0].name == "a"
 
 
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ({"kind": "text", "path": "/album/a", "before": None, "after": ""}, "'mtime_ns' is missing"),
+        (
+            {"kind": "text", "path": "/album/a", "before": None, "after": "", "mtime_ns": 1, "shell": "rm"},
+            "'shell' is unknown",
+        ),
+        (
+            {"kind": "text", "path": "/album/a", "before": None, "after": 5, "mtime_ns": 1},
+            "'after' is 5, not a text",
+        ),
+        ({"kind": "output", "path": "/album/a", "after": "", "before": True}, "'before' is True, not a text"),
+        ({"kind": "rename", "moves": [["/album/a"]], "inodes": [1]}, "not an old name and a new one"),
+        ({"kind": "rename", "moves": [["/album/a", "/album/b"]], "inodes": ["1"]}, "not whole numbers"),
+        ({"kind": "metadata", "touch": 1, "change": {}}, "'touch' is 1, not true or false"),
+        ({"path": "/album/a"}, "has no kind"),
+        ([], "'do' is [], not a row"),
+    ],
+    ids=str,
+)
+def test_a_field_that_is_unknown_missing_or_of_another_type_is_named(tmp_path, record, why):
+    with Journal(tmp_path / "j", album=ALBUM) as journal:
+        journal.begin([change("a")])
+    with (tmp_path / "j").open("a") as file:
+        file.write(json.dumps({"id": 2, "do": record}) + "\n")
+    with Journal(tmp_path / "j", album=ALBUM) as journal:
+        (_, lost), _ = journal.newest_first()
+    assert isinstance(lost, LostStep)
+    assert why in lost.reason
+
+
 @pytest.mark.parametrize("inside", [True, False], ids=["in the album", "elsewhere"])
 def test_steps_about_files_outside_of_the_album_are_lost(tmp_path, inside):
     album = tmp_path / "album"
