@@ -115,7 +115,7 @@ class KeyphraseOptions:
     """The options of a keyphrase extractor.
 
     Attributes:
-        candidates: ``"phrases"`` proposes only noun phrases and other grammatical phrases;
+        candidates: ``"phrases"`` proposes only noun phrases and activities ("playing guitar");
             ``"ngrams"`` proposes every n-gram left after stop words are removed, as KeyBERT does.
         ngram_range: shortest and longest candidate in words.
         top_n: keyphrases per text.

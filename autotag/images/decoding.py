@@ -1,7 +1,7 @@
 """Decode the bytes of an image file to upright RGB, safely even for hostile bytes.
 
-Decoders are called directly and not through ``Image.open``, because that tries every format it knows and warns
-about large images through the process-wide ``warnings``, which threads cannot silence safely.
+Decoders are called directly and not through ``Image.open``, because that tries every format it knows and
+warns about large images through the process-wide ``warnings``, which threads cannot silence safely.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _open(encoded: bytes, limits: DecodeLimits) -> tuple[ImageFile.ImageFile | N
 
 
 def _open_heif(encoded: bytes) -> ImageFile.ImageFile | None:
-    """Open a HEIC file with pi-heif, without registering it in Pillow; None for others or without the extra."""
+    """Open a HEIC file with pi-heif, without changing Pillow; None for others or without the extra."""
     if encoded[4:8] != b"ftyp" or encoded[8:12] not in _HEIF_BRANDS:
         return None
     try:

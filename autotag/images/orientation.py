@@ -1,7 +1,7 @@
 """Read the orientation that cameras write, and turn images upright.
 
-``Image.getexif`` is not used, because it warns about damaged EXIF through the process-wide ``warnings``, which
-threads must not change.
+``Image.getexif`` is not used, because it warns about damaged EXIF through the process-wide ``warnings``,
+which threads cannot silence safely.
 """
 
 from __future__ import annotations

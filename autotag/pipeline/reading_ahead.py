@@ -93,8 +93,7 @@ class ReadAhead(Generic[Input, Read]):
         self._room = threading.Condition(lock)
 
     def ready(self) -> Read | ImageReadError | None:
-        """Return the next finished read or its ``ImageReadError``, or None. Raise other errors of ``read``.
-        """
+        """Return the next finished read or its ``ImageReadError``, or None; raise its other errors."""
         self._top_up()
         with self._room:
             slot = self._first_done()

@@ -132,9 +132,7 @@ def _check_names(stages: Sequence[Stage]) -> None:
 def _missing_field(missing: str, position: int, stages: Sequence[Stage]) -> str:
     """Return a message that names the missing field and the fix: a stage to move, or a stage to add."""
     stage = stages[position - 1]
-    problem = (
-        f"stage {stage.name!r} (position {position}) needs {missing!r}, which no earlier stage writes."
-    )
+    problem = f"stage {stage.name!r} (position {position}) needs {missing!r}, which no earlier stage writes."
     for place, later in enumerate(stages[position:], position + 1):
         if missing in later.provides and missing not in later.requires:
             return f"{problem} Move {later.name!r} (position {place}) in front of {stage.name!r}."

@@ -94,7 +94,7 @@ class PromptPhrases:
         return cls(matrices, compat)
 
     def ranks(self, image_vectors: NDArray[np.float32]) -> list[Ranks]:
-        """Return each image's ranks of all phrases, from the image vectors (B, D) float32, rows of length 1."""
+        """Return each image's ranks of all phrases, from image vectors (B, D) float32, rows of length 1."""
         scores = {part: matrix.similarities(image_vectors) for part, matrix in self.matrices.items()}
         labels = {part: matrix.labels for part, matrix in self.matrices.items()}
         return [

@@ -47,7 +47,7 @@ class TextVectors:
         self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of ``texts`` in order: (T, D) float32, rows of length 1; (0, 0) without texts."""
+        """Return the vectors of ``texts`` in order: (T, D) float32, rows of length 1; (0, 0) for none."""
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]

@@ -142,7 +142,7 @@ def label_matrix(
 def write_matrix(
     encoder: ImageTextEncoder, labels: Sequence[str], folder: Path, *, template: str = SLOT
 ) -> Path:
-    """Compute the matrix of labels in a template, write it to ``folder`` for ``label_matrix``, return its path.
+    """Compute the matrix of labels in a template, write it for ``label_matrix``, and return its path.
 
     It is written in half precision: cosines change by at most 0.0002, and the package stays small.
 

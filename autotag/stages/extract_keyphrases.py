@@ -31,7 +31,7 @@ class ExtractKeyphrases:
 
     Args:
         model: a keyphrase extractor's name or folder, or a ``KeyphraseExtractor``.
-        candidates: ``"phrases"`` proposes only phrases that read well alone (see
+        candidates: ``"phrases"`` proposes only noun phrases and activities (see
             ``autotag.language.phrases``); ``"ngrams"`` proposes every n-gram left after stop words are
             removed, exactly as KeyBERT does.
         ngram_range: fewest and most words of a phrase, at least 1.
