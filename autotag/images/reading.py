@@ -346,7 +346,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 def _os_reason(error: OSError | ValueError) -> str:
     """Return the reason why the operating system refuses a path, as text."""
     reasons = {
-        errno.ENOENT: "the file does not exist",
+        errno.ENOENT: "no such file",
         errno.EISDIR: "it is a folder; find_images lists the images in one",
         errno.EACCES: "no permission to read it",
         errno.EPERM: "no permission to read it",

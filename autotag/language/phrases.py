@@ -331,7 +331,7 @@ def _is_verb_here(place: _Place) -> bool:
 
 
 def _agrees(place: _Place, form: english.Form | None) -> bool:
-    """Return True if a finite form fits the noun before it: "dogs run", "the dog runs", not "train tracks"."""
+    """Return True if a finite form fits the noun before it: "dogs run", not "train tracks"."""
     subject = place.word_before
     if english.is_plural(subject) or place.object_follows:
         return True
