@@ -9,7 +9,7 @@
     for result in tagger.stream(autotag.find_images("photos/"), on_error="record"):
         print(result.source, result.error or [tag.text for tag in result.tags])
 
-What is named here is imported when it is first used, so that ``import autotag`` takes no time.
+The names below are imported on first use, so ``import autotag`` is fast.
 """
 
 from __future__ import annotations

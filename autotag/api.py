@@ -1,4 +1,4 @@
-"""``tag(image)``: the one-liner, with its pipeline kept between calls."""
+"""The one-line interface ``tag(image)``; it keeps its pipeline between calls."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ def tag(
     allow_urls: bool = False,
     allow_truncated: bool = False,
 ) -> Result:
-    """Tags one image: caption, tags (best first) and prompt.
+    """Tag one image: caption, tags (best first) and prompt.
 
-    The models are loaded by the first call and kept for the next ones, for each choice of options
-    apart, until the program ends. For many images, other options, or to free the
-    models, use ``load``. May be called from several threads.
+    The first call loads the models; later calls with the same options use them again. The models stay in
+    memory until the program ends. Use ``load`` for many images, for other options, or to free the models.
+    May be called from several threads.
 
     Args:
         image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed.
         preset: a preset's name, or the path of a TOML file.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``; None for the preset's own.
-        allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
-        allow_truncated: whether what can be read of an image file that ends too early is kept.
+        allow_urls: fetch inputs that start with ``http://`` or ``https://``.
+        allow_truncated: use the readable part of an image file that ends too early.
+
+    Returns:
+        The result of this image. Scores have six decimals.
 
     Raises:
         ImageReadError: the image cannot be read.
-        ModelUnavailableError: weights are neither on this machine nor to be had.
-        ConfigError: no such preset or device.
+        ModelUnavailableError: weights are not on this machine and cannot be downloaded.
+        ConfigError: the preset or device is unknown.
         StageError: a stage failed on the image.
         ForkedProcessError: models were used before this process was forked.
     """
@@ -53,7 +56,7 @@ def tag(
 
 def _kept(preset: str, device: str | None, allow_urls: bool, allow_truncated: bool) -> Pipeline:
     key = (preset, device, allow_urls, allow_truncated)
-    check_not_forked()  # the lock may be one that a thread of the other process holds
+    check_not_forked()  # in a fork, the lock may be held by a thread that exists only in the parent
     with _lock:
         if key not in _pipelines:
             _pipelines[key] = load(

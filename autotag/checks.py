@@ -1,4 +1,4 @@
-"""Checks of option values, made when a thing is built, and how messages show such values."""
+"""Checks of option values, made when an object is built, and the display of such values in messages."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _MOST_SHOWN = 200  # characters
 
 
 def shown(value: object) -> str:
-    """Return the value as Python writes it, cut short where that would fill the screen."""
+    """Return the ``repr`` of the value, cut to 200 characters."""
     try:
         written = repr(value)
-    except ValueError:  # Python writes no whole number of more than 4300 digits
+    except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
         return f"a number of about {cast('int', value).bit_length() * 3 // 10:,} digits"
     return written if len(written) <= _MOST_SHOWN else f"{written[:_MOST_SHOWN]}..."
 
 
 def check_count(option: str, value: object, *, least: int = 1, most: int | None = None) -> None:
-    """Refuses anything but a whole number in ``[least, most]``.
+    """Refuse anything but a whole number in ``[least, most]``.
 
     Raises:
         ConfigError: naming the option, the value and what is allowed.
@@ -37,7 +37,7 @@ def check_count(option: str, value: object, *, least: int = 1, most: int | None 
 def check_number(
     option: str, value: object, *, least: float, most: float | None = None, above: bool = False
 ) -> None:
-    """Refuses anything but a number in ``[least, most]``, or above ``least`` where ``above`` is set.
+    """Refuse anything but a number in ``[least, most]``, or above ``least`` if ``above`` is True.
 
     Raises:
         ConfigError: naming the option, the value and what is allowed.
@@ -107,7 +107,7 @@ def check_list(option: str, given: object) -> None:
 
 
 def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
-    """Refuses what is not one of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises:
         ConfigError: naming the option, the value and the choices.

@@ -1,26 +1,26 @@
-"""Every error that autotag raises on purpose, in one tree.
+"""The errors that autotag raises on purpose, in one tree.
 
 ::
 
     AutotagError
     |-- ConfigError                  a preset, option or setting is wrong
-    |   |-- UnknownNameError         a name that nothing is registered under (also a KeyError)
-    |   |-- DuplicateNameError       one name claimed twice
+    |   |-- UnknownNameError         a name is not registered (also a KeyError)
+    |   |-- DuplicateNameError       two things have the same name
     |   `-- WiringError              a stage needs a field that no earlier stage writes
     |-- ImageReadError               one image cannot be read: ``source``, ``reason``
-    |   `-- UrlRefusedError          a URL that must not or may not be fetched
-    |-- ModelError                   something about a model: ``model``
-    |   |-- ModelUnavailableError    weights are neither on this machine nor to be had
-    |   `-- ModelLoadError           weights are there but do not load
+    |   `-- UrlRefusedError          a URL is not allowed or not safe to fetch
+    |-- ModelError                   a model cannot be used: ``model``
+    |   |-- ModelUnavailableError    weights are not on this machine and cannot be downloaded
+    |   `-- ModelLoadError           weights are on this machine but do not load
     |-- StageError                   a stage failed: ``stage``, ``source``
     |   `-- StageBrokenError         a stage failed on many images in a row
     |-- PipelineClosedError          a closed pipeline was used
-    |-- ForkedProcessError           models were used, and then the process was forked
+    |-- ForkedProcessError           the process was forked after models were used
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
 
-Errors carry their facts as attributes, name the thing, and say the way out.
+Each error names what is wrong and how to fix it, and has the facts as attributes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def install_hint(extra: str) -> str:
 
 
 class AutotagError(Exception):
-    """The root of every error raised on purpose by autotag."""
+    """The base class of all errors that autotag raises on purpose."""
 
 
 class ConfigError(AutotagError):
@@ -50,12 +50,12 @@ class ConfigError(AutotagError):
 
 
 class UnknownNameError(ConfigError, KeyError):
-    """Nothing is registered under this name.
+    """The name is not registered.
 
     Attributes:
-        kind: what was looked for, e.g. ``"stage"``.
+        kind: what the name should stand for, e.g. ``"stage"``.
         name: the name as given.
-        known: the names that would have worked.
+        known: the registered names, sorted.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -65,7 +65,7 @@ class UnknownNameError(ConfigError, KeyError):
         super().__init__(f"unknown {kind} {name!r}. {suggestion(name, self.known)}")
 
     def __str__(self) -> str:
-        """The message itself; ``KeyError`` would print its ``repr``."""
+        """Return the message itself; ``KeyError`` would return its ``repr``."""
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -73,12 +73,12 @@ class UnknownNameError(ConfigError, KeyError):
 
 
 class DuplicateNameError(ConfigError):
-    """One name is claimed by two things.
+    """Two things are registered under the same name.
 
     Attributes:
         kind: what the name stands for, e.g. ``"stage"``.
         name: the name.
-        claims: both claimants, e.g. import strings with their distribution.
+        claims: the two things, e.g. import strings with their distribution.
     """
 
     def __init__(self, kind: str, name: str, claims: tuple[str, str]) -> None:
@@ -87,7 +87,7 @@ class DuplicateNameError(ConfigError):
         self.claims = claims
         super().__init__(
             f"two {kind}s are called {name!r}: {claims[0]} and {claims[1]}. "
-            "Rename one, or uninstall the package that brings it."
+            "Rename one, or uninstall its package."
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -103,7 +103,7 @@ class ImageReadError(AutotagError):
 
     Attributes:
         source: the path, URL or id of the image.
-        reason: what is wrong with it, in words.
+        reason: what is wrong with it, as text.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -116,11 +116,11 @@ class ImageReadError(AutotagError):
 
 
 class UrlRefusedError(ImageReadError):
-    """A URL that is not fetched: not allowed, not http(s), or not a public address."""
+    """A URL is not fetched: not allowed, not http(s), or not a public address."""
 
 
 class ModelError(AutotagError):
-    """Something about a model.
+    """A model cannot be used.
 
     Attributes:
         model: the model's name as given.
@@ -135,7 +135,7 @@ class ModelError(AutotagError):
 
 
 class ModelUnavailableError(ModelError):
-    """The weights are neither on this machine nor within reach.
+    """The weights are not on this machine and cannot be downloaded.
 
     Attributes:
         model: the model's name as given.
@@ -157,15 +157,15 @@ class ModelUnavailableError(ModelError):
 
 
 class ModelLoadError(ModelError):
-    """The weights are there but do not load: damaged, incomplete, or of another kind."""
+    """The weights are on this machine but do not load: damaged, incomplete, or of another kind."""
 
 
 class StageError(AutotagError):
-    """A stage raised; the cause is chained as ``__cause__``.
+    """A stage raised an error, which is the ``__cause__`` of this one.
 
     Attributes:
-        stage: name of the stage.
-        source: the image that it failed on.
+        stage: the stage's name.
+        source: the image on which it failed.
     """
 
     def __init__(self, stage: str, source: str, message: str) -> None:
@@ -186,15 +186,15 @@ class PipelineClosedError(AutotagError):
 
 
 class ForkedProcessError(AutotagError):
-    """Models are asked for in a forked copy of a process that had used models already.
+    """The process was forked from one that had already used models.
 
-    The copy has the locks of the threads that it does not have, so it would wait for ever.
+    A fork copies locks but not the threads that hold them, so it could wait for ever.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "this process was forked from one that had used models, and they hang in a copy of it. Start "
-            "processes by multiprocessing.get_context('spawn'), or fork before models are first used."
+            "this process was forked from one that had already used models; models hang in a fork. Start "
+            "processes with multiprocessing.get_context('spawn'), or fork before models are first used."
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -202,11 +202,11 @@ class ForkedProcessError(AutotagError):
 
 
 class MetadataError(AutotagError):
-    """The metadata of a photograph, or its sidecar, cannot be read or written; the file is as it was.
+    """The metadata of a photograph, or its sidecar, cannot be read or written; the file is unchanged.
 
     Attributes:
         path: the file.
-        reason: what is in the way, in words.
+        reason: why, as text.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -219,15 +219,15 @@ class MetadataError(AutotagError):
 
 
 class FileChangedError(MetadataError):
-    """A file changed since it was read, so what was meant for it does not fit any more."""
+    """A file changed after it was read, so the planned change no longer fits."""
 
 
 class FileBusyError(MetadataError):
-    """Another run is writing the file at this moment."""
+    """Another run is writing the file now."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``"Did you mean 'threshold'?"`` for a near miss, else the list of what is known."""
+    """Return ``"Did you mean 'threshold'?"`` for a near miss, else a sentence with all known names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

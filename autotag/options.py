@@ -1,9 +1,8 @@
-"""Options as plain data: the fields of a dataclass, checked on the way in and written on the way out.
+"""Options as plain data: the fields of a dataclass, checked when read and converted when written.
 
-The fields of a stage are its config; nobody writes ``to_dict`` by hand. Fields that start with an
-underscore, are no arguments of the constructor, or have ``metadata={"option": False}`` are no options.
-TOML has no null, so where an option
-may be None the word ``"none"`` stands for it.
+The fields of a stage are its config, so no stage needs its own ``to_dict``. A field is not an option if it
+starts with an underscore, is not a constructor argument, or has ``metadata={"option": False}``. TOML has no
+null, so the word ``"none"`` stands for None where an option may be None.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ _WORDS: dict[Any, str] = {
 
 
 class _Mismatch(Exception):  # noqa: N818 - raised and caught here only
-    """A value is not of the type of its option."""
+    """A value does not have its option's type."""
 
 
 class _Dotted(type):
-    """Lets ``np.float32`` be asked of the stand-in for ``np``."""
+    """Resolve ``np.float32`` on the placeholder for ``np``."""
 
     def __getattr__(cls, name: str) -> type:
         if name.startswith("__"):
@@ -66,21 +65,21 @@ class _Dotted(type):
 
 
 class _OnlyForTypeCheckers(metaclass=_Dotted):
-    """Stands for a name that a module imports under ``TYPE_CHECKING`` only."""
+    """Replace a name that a module imports under ``TYPE_CHECKING`` only."""
 
     def __class_getitem__(cls, item: object) -> type:
         return cls
 
 
 class _Names(dict[str, Any]):
-    """The names an annotation may use; those unknown at run time stand for some class."""
+    """Look up the names of an annotation; a name unknown at run time becomes a placeholder class."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, _OnlyForTypeCheckers)
 
 
 def option_fields(kind: type) -> dict[str, Field[Any]]:
-    """The options of a dataclass by name; empty for any other class."""
+    """Return the options of a dataclass by name; empty for any other class."""
     if not is_dataclass(kind):
         return {}
     return {field.name: field for field in fields(kind) if _is_option(field)}
@@ -112,16 +111,19 @@ def _is_option(field: Field[Any]) -> bool:
 
 
 def checked(kind: type, options: Mapping[str, object], *, where: str) -> dict[str, Any]:
-    """Options fit for the constructor of a dataclass: lists made tuples, ``"none"`` made None.
+    """Convert options for the constructor of a dataclass: lists to tuples, ``"none"`` to None.
 
     Args:
         kind: the dataclass.
-        options: by field name, as TOML or JSON gives them, or already in Python's own types.
-        where: what the options are of, for messages: a stage's name, or ``"the pipeline"``.
+        options: by field name, in the types of TOML, JSON or Python.
+        where: what the options belong to, for messages: a stage's name, or ``"the pipeline"``.
+
+    Returns:
+        The converted values by field name.
 
     Raises:
-        UnknownNameError: no such option; the near miss is suggested.
-        ConfigError: a value is of the wrong type.
+        UnknownNameError: an option is unknown; the message suggests a near miss.
+        ConfigError: a value has the wrong type.
     """
     known = option_fields(kind)
     for name in options:
@@ -132,17 +134,17 @@ def checked(kind: type, options: Mapping[str, object], *, where: str) -> dict[st
 
 
 def convert_options(thing: object, *, where: str) -> None:
-    """Converts the options of a dataclass instance in place to what its annotations say.
+    """Convert the options of a dataclass instance in place to the annotated types.
 
-    Whoever builds it may thus give any sequence where a tuple is meant, and numbers of NumPy. For
-    ``__post_init__``, before anything else. The text ``"none"`` stays a text: Python has None.
+    Callers may then pass any sequence for a tuple, and NumPy numbers. Call it first in ``__post_init__``.
+    The text ``"none"`` stays a text, because Python has None.
 
     Args:
         thing: the instance; it may be frozen.
-        where: what the options are of, for messages.
+        where: what the options belong to, for messages.
 
     Raises:
-        ConfigError: a value is of the wrong type.
+        ConfigError: a value has the wrong type.
     """
     kind: type = type(thing)
     hints = _hints(kind)
@@ -153,10 +155,10 @@ def convert_options(thing: object, *, where: str) -> None:
 
 
 def written(thing: object, *, where: str) -> dict[str, Any]:
-    """The options of a dataclass instance that differ from their defaults, as plain data.
+    """Return the options of a dataclass instance that differ from their defaults, as plain data.
 
     Raises:
-        ConfigError: a value is an object that plain data cannot hold.
+        ConfigError: a value is an object that cannot be written as plain data.
     """
     kind: type = type(thing)
     hints = _hints(kind)
@@ -170,9 +172,9 @@ def written(thing: object, *, where: str) -> dict[str, Any]:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass and of what it inherits, each read with the names of its own module.
+    """Return the annotations of a dataclass and its bases, each evaluated with the names of its own module.
 
-    What exists for type checkers only stands for some class.
+    Names that exist for type checkers only become a placeholder class.
     """
     hints: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
@@ -193,10 +195,10 @@ def _is_default(field: Field[Any], value: object) -> bool:
 
 
 def _fitting(value: object, hint: Any, where: str) -> Any:
-    """The value as the hinted type.
+    """Return the value as the hinted type.
 
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: the value does not fit the hint.
     """
     try:
         return _converted(value, hint)
@@ -206,7 +208,7 @@ def _fitting(value: object, hint: Any, where: str) -> Any:
 
 
 def _near_miss(value: object, hint: Any) -> str:
-    """The choice that a text, or one among many, was meant to be, if the option takes choices."""
+    """Suggest the closest choice for a wrong text, or for the first wrong one of several."""
     choices = [choice for choice in _choices(hint) if isinstance(choice, str)]
     given = _entries(value) if _is_many(value) else [value]
     wrong = [entry for entry in given if isinstance(entry, str) and entry not in choices]
@@ -215,7 +217,7 @@ def _near_miss(value: object, hint: Any) -> str:
 
 
 def _choices(hint: Any) -> list[Any]:
-    """What the ``Literal`` parts of an annotation name."""
+    """Return the values of an annotation's ``Literal`` parts."""
     arguments = get_args(hint)
     if get_origin(hint) is Literal:
         return list(arguments)
@@ -223,7 +225,7 @@ def _choices(hint: Any) -> list[Any]:
 
 
 def _converted(value: object, hint: Any) -> Any:
-    """The value as the hinted type; raises ``_Mismatch``."""
+    """Return the value as the hinted type, or raise ``_Mismatch``."""
     arguments = get_args(hint)
     kind = get_origin(hint) or hint
     if kind in {Union, UnionType}:
@@ -238,7 +240,7 @@ def _converted(value: object, hint: Any) -> Any:
 
 
 def _single(value: object, kind: Any, arguments: Sequence[Any]) -> Any:
-    """One value that is neither a union nor a container."""
+    """Convert to a type that is neither a union nor a container."""
     if kind in {Path, PathLike}:
         return Path(_required(value, isinstance(value, str | PathLike)))
     if kind in _NUMBERS:
@@ -253,7 +255,7 @@ def _single(value: object, kind: Any, arguments: Sequence[Any]) -> Any:
 def _number(value: object, kind: Any) -> Any:
     try:
         return kind(_required(value, isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool)))
-    except OverflowError:  # a whole number that no float is near to
+    except OverflowError:  # a whole number too large for a float
         raise _Mismatch from None
 
 
@@ -288,7 +290,7 @@ def _tuple(value: object, arguments: Sequence[Any]) -> tuple[Any, ...]:
     else:
         hints = arguments
     if len(hints) != len(entries) or (hints is arguments and isinstance(value, AbstractSet)):
-        raise _Mismatch  # each place has a meaning, and a set has no places
+        raise _Mismatch  # each position has a meaning, and a set has no positions
     return tuple(_converted(entry, hint) for entry, hint in zip(entries, hints, strict=True))
 
 
@@ -298,7 +300,7 @@ def _collection(value: object, kind: type, arguments: Sequence[Any]) -> Any:
 
 
 def _entries(value: object) -> list[Any]:
-    """What a sequence holds, in order; what a set holds, sorted, so that its order is always the same."""
+    """Return the entries of a sequence in order, or those of a set sorted, so that the order is fixed."""
     if not _is_many(value):
         raise _Mismatch
     listed: list[Any] = value.tolist() if hasattr(value, "tolist") else list(cast("Iterable[Any]", value))
@@ -306,20 +308,20 @@ def _entries(value: object) -> list[Any]:
 
 
 def _is_many(value: object) -> bool:
-    """Whether it is a sequence or a set: of Python, or an array or column of NumPy or pandas."""
+    """Return True for a Python sequence or set, a NumPy array or a pandas column."""
     of_python = isinstance(value, Sequence | AbstractSet) and not isinstance(value, _TEXTS)
     return of_python or (hasattr(value, "tolist") and len(getattr(value, "shape", ())) == 1)
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is plain data, so that it cannot stand for an object."""
+    """Return True for plain data, which is never accepted where an object is expected."""
     return value is None or isinstance(value, (*_TEXTS, Real, Mapping)) or _is_many(value)
 
 
 def _canonical(value: object, hint: Any, where: str) -> Any:
-    """The value as reading it back would make it: 1.0 for the 1 of a float, a tuple for a list."""
+    """Return the value as it would be read back: 1.0 for the 1 of a float, a tuple for a list."""
     if isinstance(value, str) and value == NONE and NoneType in get_args(hint):
-        raise ConfigError(f'{where} is the text "none", which in a config stands for None.')
+        raise ConfigError(f'{where} is the text "none", which means None in a config; use another text.')
     try:
         return _converted(value, hint)
     except _Mismatch:
@@ -327,7 +329,7 @@ def _canonical(value: object, hint: Any, where: str) -> Any:
 
 
 def _plain(value: object, where: str) -> Any:
-    """The value in types that TOML has."""
+    """Return the value in types that TOML has."""
     if value is None:
         return NONE
     if isinstance(value, bool | int | float | str):
@@ -347,7 +349,7 @@ def _plain(value: object, where: str) -> Any:
 
 
 def _words(hint: Any) -> str:
-    """A type in the words of someone who writes a config."""
+    """Describe a type for someone who writes a config."""
     arguments = get_args(hint)
     kind = get_origin(hint) or hint
     if kind in {Union, UnionType}:

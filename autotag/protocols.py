@@ -1,6 +1,6 @@
-"""The seams: what a stage, a model and a writer must look like.
+"""The interfaces of stages, models and writers, as protocols.
 
-Nothing here is a base class. An object with these attributes fits; ``autotag.testing`` checks it.
+No base class is needed: any object with these attributes fits. ``autotag.testing`` checks an object.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ModelKind = Literal["captioner", "extractor", "encoder", "detector"]
 
 @runtime_checkable
 class Stage(Protocol):
-    """Reads some fields of each sample and writes others, in place.
+    """Read some fields of each sample and write others, in place.
 
     ``requires`` and ``provides`` name fields of ``Sample`` (``"captions"``, ``"tags"``, ...) or
-    ``"extras.<key>"``. ``source``, ``image`` and ``size`` are always there.
+    ``"extras.<key>"``. ``source``, ``image`` and ``size`` are always set.
     """
 
     @property
@@ -47,29 +47,29 @@ class Stage(Protocol):
 
 @runtime_checkable
 class NeedsModels(Protocol):
-    """A stage that borrows models: ``setup`` is called once, before the first batch.
+    """Get models in ``setup``, which the pipeline calls once, before the first batch.
 
     A field of a stage that names a model says which kind: ``field(metadata={"model": "encoder"})``. A stage
     that uses only some of these models is ``BorrowsSome`` too.
 
-    A pipeline calls it on its own shallow copy of the stage, so one stage object may be in two pipelines,
-    and what it borrowed goes when the pipeline is closed.
+    A pipeline calls ``setup`` on its own shallow copy of the stage. So one stage object may be in two
+    pipelines, and its models are freed when the pipeline is closed.
     """
 
     def setup(self, models: Models, /) -> None: ...
 
 
 class Models(Protocol):
-    """What lends models to stages: the pipeline's ``ModelPool``, or a fake in tests.
+    """Give models to stages: the pipeline's ``ModelPool``, or a fake in tests.
 
-    Each method takes a name (see ``autotag.models.names``) or an object, which it hands back.
-    Two stages that name the same model get the same object.
+    Each method takes a model's name (see ``autotag.models.names``) or a model object, which it returns
+    unchanged. Two stages that name the same model get the same object.
     """
 
     def captioner(self, model: str | Captioner, /) -> Captioner: ...
     def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor: ...
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
-        """The named encoder, or the pipeline's own for None."""
+        """Return the named encoder, or the pipeline's own for None."""
         ...
 
     def detector(self, model: str | Detector, /) -> Detector: ...
@@ -77,7 +77,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CaptionOptions:
-    """How to caption.
+    """The options of a captioner.
 
     Attributes:
         prompt: text that the caption continues or answers; None for the model's own default.
@@ -85,15 +85,16 @@ class CaptionOptions:
         num_beams: beams of the beam search; 1 is greedy.
         num_captions: captions per image, at most ``num_beams`` unless they are sampled.
         repetition_penalty: above 1.0 discourages repeated tokens; 1.0 is off.
-        min_new_tokens: a caption does not end before so many tokens; 0 is off.
-        do_sample: tokens are drawn by their probability; only with one beam.
+        min_new_tokens: lower bound on generated tokens; 0 is off.
+        do_sample: draw tokens by their probability; only with one beam.
         temperature: of sampling, above 0: below 1.0 likely tokens become likelier; 1.0 is off.
-        top_k: tokens are drawn from so many of the likeliest; None from all.
-        top_p: tokens are drawn from the likeliest that together have this probability; None from all.
+        top_k: draw from this number of the likeliest tokens; None from all.
+        top_p: draw from the likeliest tokens that together have this probability; None from all.
         seed: of sampling; the same image with the same seed gets the same captions in any batch.
-        beam_scores: what a beam search adds up: log-probabilities, or logits as open_clip's own does.
+        beam_scores: what a beam search sums: log-probabilities, or logits as in open_clip's beam search.
 
-    Those from ``min_new_tokens`` on are heeded only by captioners that say so (``Captioner``).
+    A captioner supports the fields from ``min_new_tokens`` on only if its ``extra_options`` name them
+    (see ``Captioner``).
     """
 
     prompt: str | None = None
@@ -115,10 +116,10 @@ class CaptionOptions:
 
 @dataclass(frozen=True, slots=True)
 class KeyphraseOptions:
-    """How to extract keyphrases.
+    """The options of a keyphrase extractor.
 
     Attributes:
-        candidates: ``"phrases"`` proposes only word sequences that are real phrases;
+        candidates: ``"phrases"`` proposes only noun phrases and activities ("playing guitar");
             ``"ngrams"`` proposes every n-gram left after stop words are removed, as KeyBERT does.
         ngram_range: shortest and longest candidate in words.
         top_n: keyphrases per text.
@@ -254,71 +255,71 @@ def is_streaming(factory: object) -> bool:
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Writes captions for images.
+    """Write captions for images.
 
     A captioner may also be ``HasImageSize``, ``TakesExtraOptions``, ``ChecksOptions`` and ``ViewsImages``.
     """
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """One non-empty list per image (upright RGB), best caption first, ``options.num_captions`` long."""
+        """Return one non-empty list per upright RGB image: ``options.num_captions`` captions, best first."""
         ...
 
 
 @runtime_checkable
 class KeyphraseExtractor(Protocol):
-    """Finds the keyphrases of texts."""
+    """Find the keyphrases of texts."""
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[list[tuple[str, float]]]:
-        """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none."""
+        """Return each text's keyphrases with their cosine similarity to the text, best first; [] for none."""
         ...
 
 
 @runtime_checkable
 class ImageTextEncoder(Protocol):
-    """Embeds images and texts in one space.
+    """Embed images and texts in one vector space.
 
     An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore`` and ``ViewsImages``.
     """
 
     @property
     def id(self) -> str:
-        """Names the weights, so that vectors of two encoders are never mixed."""
+        """The name of the weights, so that vectors of two encoders are never mixed."""
         ...
 
     @property
     def default_thresholds(self) -> Mapping[str, float]:
-        """Score name (``"cosine"``) -> the cut that suits this encoder; empty when none is known."""
+        """Score name (``"cosine"``) -> the threshold for this encoder; empty when none is known."""
         ...
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
-        """(B, D) float32, unit rows."""
+        """Return the vectors of B images: (B, D) float32, rows of length 1."""
         ...
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """(T, D) float32, unit rows."""
+        """Return the vectors of T texts: (T, D) float32, rows of length 1."""
         ...
 
 
 @runtime_checkable
 class ViewsImages(Protocol):
-    """A captioner, encoder or detector that can be handed pixels that were made ready beforehand.
+    """Accept resized pixels (views) instead of images; for captioners, encoders and detectors.
 
-    What is made ready once, in the reading threads, serves every model with the same ``view_id``, and
-    the thread that runs the models neither decodes nor resizes. A captioner of this kind also has
-    ``caption_views(views, /, options)``, an encoder ``embed_views(views, /)``; each gives for
-    ``views``, a list of what ``view`` returns, what its sister gives for the images.
+    The reading threads make each view once, for all models with the same ``view_id``, so the thread that
+    runs the models neither decodes nor resizes. Such a captioner also has
+    ``caption_views(views, /, options)``, such an encoder ``embed_views(views, /)``. ``views`` is a list of
+    arrays that ``view`` returned; the result is the same as that of the method that takes images.
     """
 
     @property
     def view_id(self) -> str | None:
-        """Names the view: where two models give the same id, their views are the same pixels.
+        """The name of the view: two models with the same id make the same pixels.
 
-        None when this model makes no views (because its fast path is switched off or does not fit).
+        None when this model does not make views (its fast path is switched off or does not fit).
         """
         ...
 
     def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """(3, H, W) uint8 of an upright RGB image, as large as the model looks at, not normalised.
+        """Return an upright RGB image at the model's input size: (3, H, W) uint8, not normalised.
 
         Called from several threads at once.
         """
@@ -344,29 +345,29 @@ class Detector(Protocol):
     """Finds objects. May also be ``HasImageSize``."""
 
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
-        """Per image its objects, best first, boxes in pixels of the image handed in."""
+        """Return each image's objects, best first, with boxes in pixels of that image."""
         ...
 
 
 @runtime_checkable
 class Writer(Protocol):
-    """Receives results one by one. A writer factory is called with the text stream to write to.
+    """Write results one by one. A writer factory is called with the text stream to write to.
 
     A factory may also be ``WritesBinary`` and ``WritesLines``.
     """
 
     def write(self, result: Result, /) -> None: ...
     def close(self) -> None:
-        """Writes what is still held back. Does not close the stream."""
+        """Write everything that is still buffered. Do not close the stream."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a model factory is called with; one registered as ``"mine"`` serves ``"mine:<location>"``.
+    """The argument of a model factory; a factory registered as ``"mine"`` serves ``"mine:<location>"``.
 
     Attributes:
-        name: the catalog's name where it knows the model, else the whole name as the user wrote it.
+        name: the catalog's name if the catalog has the model, else the whole name as the user wrote it.
         location: hub id, open_clip name or folder; empty for a bare ``"mine"``.
         revision: commit, tag or branch on the hub, or None for its default.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
@@ -390,81 +391,81 @@ class ModelRequest:
 
 
 class FileChange(Protocol):
-    """One change to files of an album, planned and not carried out yet.
+    """Hold one planned change to files of an album.
 
-    What happens to an album is written down before it happens: ``to_dict`` has to say all that ``undo`` needs
-    after a crash, with files under the keys ``path`` and ``moves``, so that they follow an album that moves.
-    Its class has a ``from_dict`` and is registered by its kind under ``autotag.changes``. ``apply`` and
-    ``undo`` leave every file whole wherever they are stopped, and may be called again then.
+    Each change is written to the journal before it is applied. So ``to_dict`` must hold everything that
+    ``undo`` needs after a crash, with files under the keys ``path`` and ``moves``, which are updated when the
+    album is moved. The class has a ``from_dict`` and is registered by its kind under ``autotag.changes``.
+    ``apply`` and ``undo`` leave every file whole wherever they are interrupted, and may then be called again.
     """
 
     @property
     def kind(self) -> str:
-        """Names the class in a journal."""
+        """The name of the class in a journal."""
         ...
 
     @property
     def paths(self) -> Sequence[Path]:
-        """The files that it writes, makes or moves."""
+        """The files that it writes, creates or moves."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Return the change in JSON types."""
         ...
 
     def describe(self) -> str:
-        """What would happen, on one line."""
+        """Return what ``apply`` would do, on one line."""
         ...
 
     def apply(self) -> Sequence[str]:
-        """Carries it out, and answers with warnings.
+        """Apply the change and return warnings.
 
         Raises:
-            FileChangedError: a file is not as it was when this was planned; nothing is done.
-            MetadataError, OSError: it cannot be done; every file is as it was.
+            FileChangedError: a file changed since the change was planned; nothing is done.
+            MetadataError, OSError: the change cannot be applied; every file is unchanged.
         """
         ...
 
     def undo(self) -> Sequence[str]:
-        """Takes it back, as far as it was carried out, and answers with what the user should know.
+        """Undo the change, as far as it was applied, and return messages for the user.
 
         Raises:
-            FileChangedError: a file was changed since by somebody else, and is left as it is.
-            MetadataError, OSError: it cannot be done; every file is as it was.
+            FileChangedError: somebody else has changed a file since; it is left as it is.
+            MetadataError, OSError: the change cannot be undone; every file is unchanged.
         """
         ...
 
 
 @runtime_checkable
 class KnowsContents(Protocol):
-    """A change that knows what its files held and are to hold: after a kill, copies of that may go."""
+    """Tell the digests of a change's files before and after; after a kill, copies of these may be deleted."""
 
     @property
     def digests(self) -> Mapping[Path, Collection[str]]:
-        """SHA-256, in hexadecimal digits, of each file's contents before and after."""
+        """The SHA-256 (hexadecimal) of each file's contents before and after."""
         ...
 
 
 @runtime_checkable
 class WritesSometimes(Protocol):
-    """An album writer that can tell, before anything was found, that it will write nothing."""
+    """Tell before tagging that an album writer will not write anything."""
 
     def would_write(self, photo: Path, /) -> bool:
-        """Whether it may write for this photograph, whatever is found in it."""
+        """Return False if nothing will be written for this photograph, whatever its tags."""
         ...
 
 
 @runtime_checkable
 class AlbumWriter(Protocol):
-    """Writes what was found in a photograph beside it, into it, or into its name.
+    """Write a photograph's result beside it, into it, or into its name.
 
     A factory registered under ``autotag.album_writers`` is a dataclass; its fields are the writer's options.
     """
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:
-        """What is to be done for this photograph; [] when all is as it should be.
+        """Return the changes that this photograph needs; [] when it is up to date.
 
         Raises:
-            MetadataError, OSError: it cannot be done; the reason goes to the user.
+            MetadataError, OSError: the change is not possible; the user sees the reason.
         """
         ...

@@ -1,4 +1,4 @@
-"""The data that flows: ``Sample`` through the stages, ``Result`` out of the pipeline."""
+"""The data classes: stages write a ``Sample``, the pipeline returns a ``Result``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _DECIMALS = 6
 
 TRUNCATED = "truncated"
-"""The key in a result's extras under which True says that the image file ends too early."""
+"""Key in a result's extras; True means that the image file ends too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,12 @@ class Caption:
     Attributes:
         text: the sentence.
         source: the captioner that wrote it, e.g. ``"blip-base"``.
-        score: by the stage that scored it last (``"choose_caption"``: its cosine with the image), comparable
-            between captioners; else the captioner's own score (a length-normalised log-probability for beam
-            search), comparable only between captions of one captioner for one image; None for no score.
-        scores: once a stage has scored it, every score, oldest first: the captioner's own by ``source``,
-            then those of stages by their names.
+        score: the score of the last stage that scored it (``"choose_caption"``: its cosine with the image),
+            comparable between captioners; before that, the captioner's own score (a length-normalised
+            log-probability for beam search), comparable only between captions of one captioner for one
+            image; None for no score.
+        scores: empty until a stage scores it; then every score, oldest first: the captioner's own under
+            ``source``, then each stage's under the stage's name.
     """
 
     text: str
@@ -38,7 +39,7 @@ class Caption:
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def scored(self, score: float, by: str) -> Caption:
-        """The same caption with one more score, which becomes its ``score``."""
+        """Return the same caption with one more score, which becomes its ``score``."""
         own = {} if self.scores or self.score is None else {self.source: self.score}
         return replace(self, score=score, scores={**own, **self.scores, by: score})
 
@@ -64,7 +65,7 @@ class Tag:
 
     Attributes:
         text: the tag.
-        score: by the stage that scored last; scales differ between stages.
+        score: the score of the last stage that scored it; scales differ between stages.
         source: name of the stage that proposed it.
         scores: every score, by stage name, oldest first.
     """
@@ -76,11 +77,11 @@ class Tag:
 
     @classmethod
     def proposed(cls, text: str, score: float, by: str) -> Tag:
-        """A new tag, first scored by the stage ``by`` that proposes it."""
+        """Return a new tag, proposed and scored by the stage named ``by``."""
         return cls(text, score, by, {by: score})
 
     def scored(self, score: float, by: str) -> Tag:
-        """The same tag with one more score, which becomes its ``score``."""
+        """Return the same tag with one more score, which becomes its ``score``."""
         return replace(self, score=score, scores={**self.scores, by: score})
 
 
@@ -89,7 +90,7 @@ Scored = TypeVar("Scored", Caption, Tag)
 
 @dataclass(slots=True)
 class Sample:
-    """One image on its way through the stages: a workbench that stages write in place.
+    """One image on its way through the stages, which write its fields in place.
 
     Attributes:
         source: path, URL or id.
@@ -101,8 +102,8 @@ class Sample:
         rankings: vocabulary name -> its best labels, best first.
         prompt: the assembled prompt.
         embeddings: encoder id -> float32 vector of shape (D,) and length 1.
-        views: view id -> (3, H, W) uint8 pixels made ready for models (``ViewsImages``).
-        extras: third parties' fields, declared as ``"extras.<key>"``.
+        views: view id -> (3, H, W) uint8 pixels, resized for models (``ViewsImages``).
+        extras: fields of plug-ins, declared as ``"extras.<key>"``.
     """
 
     source: str
@@ -120,7 +121,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out for one image: plain data, no pixels, no tensors.
+    """The result for one image: plain data without pixels or tensors.
 
     Attributes:
         source: path, URL or id.
@@ -130,8 +131,8 @@ class Result:
         tags: best first.
         rankings: vocabulary name -> its best labels, best first.
         prompt: the assembled prompt; empty when no stage assembles one.
-        extras: third parties' fields.
-        error: why this image has no result, or None.
+        extras: fields of plug-ins.
+        error: why this image failed, or None.
     """
 
     source: str
@@ -146,19 +147,19 @@ class Result:
 
     @property
     def caption(self) -> str:
-        """The best caption, or an empty string when there is none."""
+        """The best caption, or an empty string without captions."""
         return self.captions[0].text if self.captions else ""
 
     @property
     def truncated(self) -> bool:
-        """Whether the image file ends too early, so that the models saw only a part of the picture."""
+        """True if the image file ends too early, so that the models saw only part of the image."""
         return self.extras.get(TRUNCATED) is True
 
     @classmethod
     def from_sample(cls, sample: Sample) -> Result:
-        """The plain data of a sample that went through every stage; scores keep six decimals.
+        """Return the plain data of a sample that went through every stage; scores have six decimals.
 
-        Further digits are noise of float32, which differs with the batch.
+        Further digits are float32 noise, which differs with the batch.
         """
         return cls(
             source=sample.source,
@@ -175,7 +176,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result:
-        """The inverse of ``to_dict``, also after a round trip through JSON."""
+        """Rebuild a result from the output of ``to_dict``, also after a round trip through JSON."""
         return cls(
             source=row["source"],
             size=(row["size"][0], row["size"][1]),
@@ -191,7 +192,7 @@ class Result:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types (as far as ``extras`` holds only those).
+        """Return a dictionary of JSON types (if ``extras`` holds only JSON types).
 
         ``caption`` is added for convenience; ``from_dict`` ignores it.
         """
@@ -212,7 +213,7 @@ class Result:
 
 
 def _rounded(scored: Scored) -> Scored:
-    """The caption or tag with scores of six decimals."""
+    """Round the scores of a caption or tag to six decimals."""
     score = None if scored.score is None else round(float(scored.score), _DECIMALS)
     scores = {stage: round(float(one), _DECIMALS) for stage, one in scored.scores.items()}
     return replace(scored, score=score, scores=scores)

@@ -1,8 +1,8 @@
-"""Names -> import strings. Our own parts and a stranger's plug-in come through the same door.
+"""The registry of names and their import strings, for built-in parts and plug-ins alike.
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
 ``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers``,
-``autotag.album_writers`` or ``autotag.changes``. Nothing is imported until it is asked for by name.
+``autotag.album_writers`` or ``autotag.changes``. A part is imported when it is first used by name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
 
 @cache
 def _table(kind: Kind) -> dict[str, str]:
-    """Every name of a kind, built-in and from installed packages, to its import string."""
+    """Return name -> import string of one kind, built-in and from installed packages."""
     table = dict(_BUILT_IN[kind])
     origin = dict.fromkeys(table, "autotag")
     for entry in entry_points(group=f"autotag.{kind}s"):
@@ -75,15 +75,15 @@ def _table(kind: Kind) -> dict[str, str]:
 
 
 def names(kind: Kind) -> tuple[str, ...]:
-    """Every registered name of a kind, sorted."""
+    """Return the registered names of a kind, sorted."""
     return tuple(sorted(_table(kind)))
 
 
 def import_string(kind: Kind, name: str) -> str:
-    """What a name stands for, as ``"package.module:attribute"``.
+    """Return the import string of a name, as ``"package.module:attribute"``.
 
     Raises:
-        UnknownNameError: nothing is registered under it.
+        UnknownNameError: the name is not registered.
     """
     table = _table(kind)
     if name not in table:
@@ -92,21 +92,21 @@ def import_string(kind: Kind, name: str) -> str:
 
 
 def resolve(kind: Kind, name: str) -> Any:
-    """The class or factory registered under a name.
+    """Return the class or factory registered under a name.
 
     Raises:
-        UnknownNameError: nothing is registered under it.
-        ConfigError: it is registered but cannot be imported.
+        UnknownNameError: the name is not registered.
+        ConfigError: its import string cannot be imported.
     """
     return load(import_string(kind, name), what=f"{kind} {name!r}, registered")
 
 
 def load(reference: str, *, what: str) -> Any:
-    """What ``"package.module:attribute"`` stands for.
+    """Import and return the object that ``"package.module:attribute"`` names.
 
     Args:
         reference: the import string.
-        what: what is being looked for, for the message.
+        what: a description of the object, for the message.
 
     Raises:
         ConfigError: it cannot be imported.

@@ -165,7 +165,7 @@ def test_an_object_is_not_written() -> None:
 
 
 def test_the_text_none_is_not_written_where_it_would_mean_none() -> None:
-    with pytest.raises(ConfigError, match="stands for None"):
+    with pytest.raises(ConfigError, match="means None"):
         options.written(Everything(stop_words="none"), where="everything")
     assert options.written(Everything(text="none"), where="everything") == {"text": "none"}
 

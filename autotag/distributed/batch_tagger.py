@@ -1,4 +1,4 @@
-"""A pipeline as cluster engines want one: a callable that travels as plain data, columns in, columns out."""
+"""A pipeline for cluster engines: a callable that is pickled as plain data; columns in, columns out."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _lock = Lock()
 
 
 class BatchTagger:
-    """Tags a batch of images given as columns, as Ray's ``map_batches`` and its like call it.
+    """Tag a batch of images given as columns, for Ray's ``map_batches`` and similar functions.
 
     ::
 
         tagger = BatchTagger(autotag.load("base", device="cuda").to_config())
         columns = tagger({"path": ["a.jpg", "b.jpg"]})
 
-    It is pickled as its config alone. The models are loaded by the first call in each process, are shared by
-    all taggers there with the same config, and stay until the process ends. May be called from several
-    threads, which take turns. Needs the extra ``autotag-images[parquet]``.
+    Only its config is pickled. The first call in each process loads the models; all taggers with the same
+    config share them, and they stay until the process ends. May be called from several threads, which take
+    turns. Needs the extra ``autotag-images[parquet]``.
 
     Args:
-        config: a pipeline's, see ``autotag.pipeline.presets.to_config``. Folders that it names have to
-            be wherever the tagger is called.
+        config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders that it names must
+            exist on every machine that calls the tagger.
 
     Raises:
         ConfigError: the config is wrong (also ``UnknownNameError`` and ``WiringError``).
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        from_config(config)  # built and dropped: what is wrong with it is said before it travels
+        from_config(config)  # built to find errors before the config is sent
         self._config = deepcopy(dict(config))
 
     @property
@@ -53,20 +53,21 @@ class BatchTagger:
         return deepcopy(self._config)
 
     def __call__(self, batch: Mapping[str, Iterable[Any]], /) -> dict[str, Any]:
-        """One row per image, in the order of the batch; an image that fails has its reason under ``"error"``.
+        """Return one row per image, in the order of the batch; a failed image has its reason in ``"error"``.
 
         Args:
             batch: a column ``"path"`` (paths, or URLs if the config allows them), or ``"bytes"`` (image
                 files), or both: then ``"path"`` only names the images. Lists, arrays or Arrow columns; other
-                columns are left out.
+                columns are ignored.
 
         Returns:
             ``pyarrow`` columns by name, those of ``autotag.writers.arrow_rows.schema``.
 
         Raises:
-            ConfigError: the batch has neither column, or two of different length; or pyarrow is missing.
-            ModelUnavailableError: by the first call, weights are missing.
-            ModelLoadError: by the first call, weights do not load.
+            ConfigError: the batch has neither column, or two of different length; or pyarrow is not
+                installed.
+            ModelUnavailableError: in the first call, weights are missing and cannot be downloaded.
+            ModelLoadError: in the first call, weights do not load.
             StageBrokenError: a stage fails on 8 images in a row, or on all of a batch of two or more.
         """
         table = to_table(list(self._pipeline().stream(_images(batch), on_error="record")))
@@ -77,7 +78,7 @@ class BatchTagger:
 
     def _pipeline(self) -> Pipeline:
         key = json.dumps(self._config, sort_keys=True)
-        check_not_forked()  # the lock may be one that a thread of the other process holds
+        check_not_forked()  # in a fork, the lock may be held by a thread that exists only in the parent
         with _lock:
             if key not in _loaded:
                 pipeline = from_config(self._config)
@@ -87,7 +88,7 @@ class BatchTagger:
 
 
 class _NamedFile(io.BytesIO):
-    """The bytes of an image file that go by a name."""
+    """Hold the bytes of an image file and its name."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -108,7 +109,7 @@ def _images(batch: Mapping[str, Iterable[Any]]) -> list[ImageInput]:
 
 
 def _named(content: Any, path: Any) -> Any:
-    """The image under its name; what is no bytes is left for the reader to refuse."""
+    """Give bytes their image's name; return other types unchanged, so that the reader refuses them."""
     return (
         _NamedFile(bytes(content), str(path))
         if isinstance(content, bytes | bytearray | memoryview)

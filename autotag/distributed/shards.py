@@ -1,13 +1,13 @@
-"""One run over many machines: each tags a shard of the images into Parquet files that a re-run completes.
+"""Split one run over many machines: each tags one shard of the images into Parquet files.
 
-Which shard an image is in depends on a hash of its path and on nothing else. A rule by the position in the
-sorted list would need every machine to see the very same list: one file that arrives while the jobs start
-would shift all after it, so that some images were done twice and others never. By the hash, what one machine
-sees or misses changes nothing for any other image. Shards differ in size by about the square root of it.
+The hash of an image's path alone decides its shard. With a rule by position in the sorted list, one file
+that arrives while the jobs start would shift all later ones, and some images would be done twice and others
+never. With the hash, a file that one machine sees or misses does not affect any other image. Shards differ in
+size by about the square root of their size.
 
-A shard is written in blocks. A block is one file, which appears under its name whole and on the disk, or not
-at all. There is no other book-keeping: what is done is what stands in the blocks, so nothing can disagree
-with it after a crash. A run begins by reading which images the blocks hold, and does the others.
+A shard is written in blocks. A block is one file, which is renamed into place when it is complete and synced
+to disk. The blocks are the only record of the images that are done, so a crash cannot leave a contradiction.
+A run first reads which images are in the blocks, and does the others.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 BLOCK_SIZE = 1000
-"""Images per block: what a crash loses at most."""
+"""Images per block; a crash loses at most this many results."""
 
 RUN_FILE = "_autotag.json"
-"""Says of a folder of shards what they are of; readers of Parquet folders leave out names that begin so."""
+"""File that describes the run of a folder of shards; Parquet readers ignore names that begin with ``_``."""
 
 Image = TypeVar("Image", bound="str | PathLike[str]")
 _BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})-[0-9a-f]{16}\.parquet")
@@ -52,7 +52,7 @@ class Shard:
 
     Attributes:
         number: from 1 to ``count``.
-        count: of how many parts.
+        count: number of parts.
 
     Raises:
         ConfigError: the number is not from 1 to ``count``.
@@ -64,56 +64,56 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
             raise ConfigError(
-                f"there is no shard {self.number}/{self.count}: shards are 1/{max(self.count, 1)} "
+                f"shard {self.number}/{self.count} does not exist: shards are 1/{max(self.count, 1)} "
                 f"to {max(self.count, 1)}/{max(self.count, 1)}."
             )
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """The shard that is written ``"3/10"``.
+        """Parse a shard such as ``"3/10"``.
 
         Raises:
-            ConfigError: it is not written so, or there is no such shard.
+            ConfigError: the text is not in this form, or the shard does not exist.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match:
-            raise ConfigError(f"{text!r} is no shard; write its number and how many there are, such as 3/10.")
+            raise ConfigError(f"{text!r} is not a shard; write its number and the total, such as 3/10.")
         return cls(int(match[1]), int(match[2]))
 
     def holds(self, source: str) -> bool:
-        """Whether an image is in this shard: the same on every machine and in every version of Python."""
+        """Return True if an image is in this shard; the same on every machine and Python version."""
         digest = hashlib.blake2b(_encoded(source), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.number - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """Where an image that was done stands."""
+    """The block of a finished image."""
 
     block: Path
     failed: bool
 
 
 class ShardWriter:
-    """Writes the results of one shard in blocks; a ``Writer`` whose files a later run completes.
+    """Write the results of one shard in blocks; a later run completes the files.
 
-    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at once do the same work twice and
-    write the same blocks; each leaves out what the other has written meanwhile.
+    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at the same time do the work twice and
+    write the same blocks; each leaves out results that the other has already written.
 
     Args:
-        folder: where the files of all shards are; made if it is not there.
-        shard: which part this is.
-        config: the pipeline's, see ``autotag.pipeline.presets.to_config``.
-        paths: where the images are, as the user wrote it.
+        folder: the folder for the files of all shards; created if missing.
+        shard: the shard to write.
+        config: the pipeline's config, see ``autotag.pipeline.presets.to_config``.
+        paths: the paths of the images, as the user wrote them.
         block_size: results per file, at least 1.
 
     Attributes:
-        done: images that were done before, those with an error included.
-        failed: those of them that have an error.
+        done: number of images that were done before, including those with an error.
+        failed: number of images that were done before with an error.
 
     Raises:
-        ConfigError: pyarrow is missing; the folder is no folder, or holds results of another config, of other
-            paths or of another number of shards, or a file in it is damaged.
+        ConfigError: pyarrow is not installed; ``folder`` is not a folder, or has results of another config,
+            other paths or another number of shards; or a file in it is damaged.
     """
 
     def __init__(
@@ -134,40 +134,40 @@ class ShardWriter:
         self._seen: set[Path] = set()
         self._done: dict[str, _Done] = {}
         self._again: set[str] = set()
-        to_table([])  # says now, not after the first block, that pyarrow is missing
+        to_table([])  # raises now, not after the first block, if pyarrow is not installed
         _claim(self._folder, self._run)
         self._look()
         self.done = len(self._done)
         self.failed = sum(done.failed for done in self._done.values())
 
     def missing(self, images: Iterable[Image], *, retry_errors: bool = False) -> list[Image]:
-        """The images of this shard that are not done, each once, sorted by path.
+        """Return the images of this shard that are not done, each once, sorted by path.
 
         Args:
-            images: those of all shards, in any order.
-            retry_errors: also those that were done with an error; their rows will be replaced.
+            images: the images of all shards, in any order.
+            retry_errors: include images that were done with an error; their rows will be replaced.
 
         Raises:
-            ConfigError: two images go by the same name, as data URIs may.
+            ConfigError: two images have the same name, as data URIs may.
         """
         named: dict[str, Image] = {}
         for image in images:
             source = source_of(image)
             if self._shard.holds(source) and str(named.setdefault(source, image)) != str(image):
                 raise ConfigError(
-                    f"two images are called {source!r}; in shards each needs a name of its own."
+                    f"two images are called {source!r}; in shards each image needs a different name."
                 )
         self._again = {source for source, done in self._done.items() if done.failed and retry_errors}
         return [named[source] for source in sorted(named) if self._is_wanted(source)]
 
     def write(self, result: Result, /) -> None:
-        """Takes a result; every ``block_size`` of them become a file."""
+        """Buffer a result, and write a file after every ``block_size`` results."""
         self._held.append(result)
         if len(self._held) == self._block_size:
             self._flush()
 
     def close(self) -> None:
-        """Writes the results that are held back as a last, smaller block."""
+        """Write the buffered results as a last, smaller block."""
         if self._held:
             self._flush()
 
@@ -186,14 +186,14 @@ class ShardWriter:
             self._done |= {result.source: _Done(block, result.error is not None) for result in fresh}
 
     def _replace(self, results: Sequence[Result]) -> None:
-        """Puts results in the place of the rows with an error that they had."""
+        """Replace the rows of failed images by new results."""
         again = {result.source: result for result in results}
         for block in sorted({self._done[source].block for source in again}):
             self._publish(block, [again.get(old.source, old) for old in read_parquet(block)])
         self._again -= again.keys()
 
     def _new_block(self, results: Sequence[Result]) -> Path:
-        """A name by what is in it, so that two runs that do the same work write the same file."""
+        """Return a file name made from the content, so that two runs with the same work write one file."""
         number = max((int(_block_match(path)[3]) for path in self._seen), default=-1) + 1
         names = b"\0".join(_encoded(result.source) for result in results)
         digest = hashlib.blake2b(names, digest_size=8).hexdigest()
@@ -206,7 +206,7 @@ class ShardWriter:
             write_parquet(stream, results, facts)
 
     def _look(self) -> None:
-        """Takes note of the blocks of this shard that were not there before."""
+        """Read the new blocks of this shard."""
         for block in _blocks(self._folder, self._shard.number):
             if block not in self._seen:
                 self._done |= _rows_of(block)
@@ -214,13 +214,13 @@ class ShardWriter:
 
 
 def read_shards(folder: str | PathLike[str]) -> Iterator[Result]:
-    """Every result in a folder of shards, each image once, shard by shard.
+    """Yield every result in a folder of shards, each image once, shard by shard.
 
     Raises:
-        ConfigError: pyarrow is missing, this is no folder of shards, or a file in it is damaged.
+        ConfigError: pyarrow is not installed, ``folder`` is not a folder of shards, or a file is damaged.
     """
     if not (Path(folder) / RUN_FILE).is_file():
-        raise ConfigError(f"{str(folder)!r} is no folder of shards: it has no {RUN_FILE}.")
+        raise ConfigError(f"{str(folder)!r} is not a folder of shards: it has no {RUN_FILE}.")
     return _each_once(Path(folder))
 
 
@@ -236,7 +236,7 @@ def _each_once(folder: Path) -> Iterator[Result]:
 
 
 def _encoded(source: str) -> bytes:
-    """A path as bytes, also one that is no UTF-8."""
+    """Return a path as bytes, even if it is not UTF-8."""
     return source.encode("utf-8", "surrogateescape")
 
 
@@ -250,10 +250,10 @@ def _run(shard: Shard, config: Mapping[str, Any], paths: Sequence[str]) -> dict[
 
 
 def _claim(folder: Path, run: Mapping[str, Any]) -> None:
-    """Makes the folder one of this run, unless it is one, and refuses that of another run.
+    """Mark the folder as one of this run; refuse a folder of another run.
 
     Raises:
-        ConfigError: it is of another run, or is no folder.
+        ConfigError: the folder belongs to another run, or is not a folder.
     """
     file = folder / RUN_FILE
     try:
@@ -266,8 +266,8 @@ def _claim(folder: Path, run: Mapping[str, Any]) -> None:
     for what, value in run.items():
         if there.get(what) != value:
             raise ConfigError(
-                f"{str(folder)!r} holds results with other {what}: {_difference(there.get(what), value)}. "
-                "Run as before, or name another folder."
+                f"{str(folder)!r} has results with other {what}: {_difference(there.get(what), value)}. "
+                "Use the same settings, or name another folder."
             )
 
 
@@ -288,14 +288,14 @@ def _write_first(file: Path, text: str) -> None:
 
 
 def _blocks(folder: Path, number: int | None = None) -> list[Path]:
-    """The whole blocks in a folder, of one shard or of all, sorted."""
+    """Return the complete blocks in a folder, of one shard or of all, sorted."""
     found = (path for path in folder.iterdir() if _BLOCK.fullmatch(path.name))
     return sorted(path for path in found if number is None or int(_block_match(path)[1]) == number)
 
 
 def _block_match(path: Path) -> re.Match[str]:
     match = _BLOCK.fullmatch(path.name)
-    assert match  # noqa: S101 - only blocks are asked
+    assert match  # noqa: S101 - called for blocks only
     return match
 
 

@@ -1,4 +1,4 @@
-"""Pixels of any mode to 8-bit RGB as a person would see them: on white, in sRGB, nothing clipped."""
+"""Convert pixels of any mode to 8-bit RGB as a person sees them: on white, in sRGB, without clipping."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A new 8-bit RGB image without metadata.
+    """Return a new 8-bit RGB image without metadata.
 
-    Transparent pixels are laid over white. An embedded ICC profile is applied when it describes the
-    image's own colour space and is not sRGB already; one that is damaged is ignored. Grey deeper than
-    8 bits is scaled by ``eight_bits``.
+    Transparent pixels are put on white. An embedded ICC profile is applied if it describes the image's colour
+    space and is not sRGB; a damaged one is ignored. Grey deeper than 8 bits is scaled by ``eight_bits``.
 
     Raises:
-        ValueError: Pillow knows no way from this mode to RGB.
+        ValueError: Pillow cannot convert this mode to RGB.
     """
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK":
@@ -35,10 +34,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey or colour values of any real dtype and shape, scaled to 0..255 without clipping.
+    """Scale grey or colour values of any real dtype and shape to uint8, 0 to 255, without clipping.
 
-    - Whole numbers from 0 to 65535 lose as many low bits as the largest of them has beyond 8: a 12-bit
-      microscope image in a 16-bit file comes out as bright as it was recorded.
+    - Whole numbers from 0 to 65535 are shifted right until the largest has 8 bits: a 12-bit microscope image
+      in a 16-bit file keeps its brightness.
     - Fractions within [0, 1] are multiplied by 255; within [0, 255] they are rounded.
     - Anything else (elevations, Hounsfield units, counts) is stretched from its smallest to its largest
       value. Not-a-number counts as the smallest.
@@ -62,11 +61,11 @@ def _rounded(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """RGB in the image's own colour space, transparency laid over white."""
+    """Convert to RGB in the image's own colour space, with transparency on white."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         return _deep_grey(image)
     if image.has_transparency_data:
-        # Pillow writes the transparency into the palette of the image it converts: give it a copy.
+        # Pillow writes the transparency into the palette of the image it converts, so convert a copy.
         with_alpha = (image.copy() if image.mode == "P" else image).convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(with_alpha, mask=with_alpha.getchannel("A"))
@@ -84,22 +83,22 @@ def _deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _managed(image: Image.Image, profile: object) -> Image.Image | None:
-    """The image in sRGB by its profile, or None when that changes nothing or cannot be done."""
+    """Convert the image to sRGB by its profile, or return None if that changes nothing or is not possible."""
     if not isinstance(profile, bytes) or not profile:
         return None
     try:
         transform = _to_srgb(profile, image.mode, get_ident())
         return None if transform is None else ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None  # a broken profile says nothing about the pixels: they are shown as they are
+        return None  # a broken profile is ignored
 
 
 @lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str, _thread: int) -> ImageCms.ImageCmsTransform | None:
-    """The way from pixels of a mode to sRGB, or None when the profile is none of that mode, or sRGB itself.
+    """Return the transform from a mode to sRGB, or None if the profile is of another mode or is sRGB.
 
-    Kept, because the photographs of a camera have one profile, and to work out the way takes as long as to go
-    it. For each thread: nothing is said about transforms that several use at once.
+    Building the transform costs as much as applying it, so it is cached: a camera's photographs share one
+    profile. The cache is per thread, because transforms are not documented as thread-safe.
     """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if source.profile.xcolor_space.strip() != mode:

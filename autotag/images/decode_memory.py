@@ -1,7 +1,7 @@
-"""How large a picture may be, and how much memory it takes while it is decoded.
+"""Limits on the size of an image, and the memory that decoding it takes.
 
-Figures are bytes per pixel at the peak, measured with Pillow 13 as the growth of a process: what the codec
-keeps, what Pillow keeps of the file's own mode, and what becomes of it on the way to RGB.
+Figures are peak bytes per pixel, measured with Pillow 13 as the growth of a process: the codec's memory,
+Pillow's image in the file's mode, and the copies on the way to RGB.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 MaxPixels: TypeAlias = int | Literal["auto"]
-"""Pixels of the largest picture that is read, or ``"auto"``: see ``most_pixels``."""
+"""Most pixels of an image that is read, or ``"auto"``: see ``most_pixels``."""
 
 MAX_PIXELS = 178_956_970
-"""Twice ``Image.MAX_IMAGE_PIXELS``, where Pillow itself gives up."""
+"""Twice ``Image.MAX_IMAGE_PIXELS``: Pillow's own limit."""
 
 MAX_ASPECT = 500
-"""Longest side over shortest side. A model that scales the shortest side up would make millions of pixels
-out of a thinner strip."""
+"""Largest ratio of longest to shortest side. A model that scales the shortest side up would make millions of
+pixels from a thinner strip."""
 
 KEPT_BYTES = 4
-"""Bytes that Pillow keeps for each pixel of an RGB picture."""
+"""Bytes that Pillow keeps for each pixel of an RGB image."""
 
 RAW_BYTES = 16
-"""Bytes for each pixel of a camera's RAW file: LibRaw's own image, and what comes out of it."""
+"""Bytes for each pixel of a camera's RAW file: LibRaw's image and the developed one."""
 
 _MOST_BYTES = 2**30
 _CODEC_BYTES = {"AVIF": 6, "GIF": 8, "HEIF": 6, "TIFF": 3, "WEBP": 8}
@@ -39,7 +39,7 @@ _COEFFICIENT_BYTES = 6  # of a progressive JPEG, for each pixel in the file
 
 
 def peak_bytes(file: ImageFile) -> int:
-    """Return the bytes per decoded pixel that an opened file takes at the peak."""
+    """Return the peak memory of decoding an opened file, in bytes per decoded pixel."""
     has_alpha = "transparency" in file.info or file.mode in {"LA", "La", "PA", "RGBA", "RGBa"}
     is_deep = file.mode in {"I", "F"} or file.mode.startswith("I;16")
     return (
@@ -53,10 +53,10 @@ def peak_bytes(file: ImageFile) -> int:
 
 
 def bytes_to_decode(file: ImageFile, full_size: tuple[int, int]) -> int:
-    """Return the bytes that decoding takes at the peak.
+    """Return the peak memory of decoding, in bytes.
 
     Args:
-        file: opened, its size that at which it is decoded.
+        file: the opened file; its ``size`` is the size at which it is decoded.
         full_size: width and height in the file.
     """
     coefficients = _COEFFICIENT_BYTES if "progressive" in file.info else 0
@@ -64,12 +64,12 @@ def bytes_to_decode(file: ImageFile, full_size: tuple[int, int]) -> int:
 
 
 def most_pixels(max_pixels: MaxPixels, peak: int | None) -> int:
-    """Return how many pixels a picture may have.
+    """Return the largest accepted number of pixels.
 
     Args:
-        max_pixels: as it was set. ``"auto"`` is ``MAX_PIXELS``, and of a file that cannot be decoded smaller
-            no more than fit into a gigabyte at its peak.
-        peak: bytes per pixel of such a file; None for any other picture.
+        max_pixels: the user's setting. ``"auto"`` is ``MAX_PIXELS``, or fewer for a file that cannot be
+            decoded at a smaller size: as many as take 1 GiB at the peak.
+        peak: peak bytes per pixel of such a file; None for any other image.
     """
     if max_pixels != "auto":
         return max_pixels
@@ -77,28 +77,28 @@ def most_pixels(max_pixels: MaxPixels, peak: int | None) -> int:
 
 
 def check_size(size: tuple[int, int], source: str, max_pixels: MaxPixels, peak: int | None = None) -> None:
-    """Refuse what would take too much memory, before any pixel is decoded.
+    """Refuse an image that would take too much memory, before it is decoded.
 
     Args:
         size: width and height.
-        source: what to call the picture.
+        source: the image's name, for the error.
         max_pixels: see ``most_pixels``.
         peak: see ``most_pixels``.
 
     Raises:
-        ImageReadError: it has more pixels than ``most_pixels`` allows, or is longer than ``MAX_ASPECT`` times
-            its width.
+        ImageReadError: the image has more pixels than ``most_pixels`` allows, or its longest side is more
+            than ``MAX_ASPECT`` times its shortest.
     """
     width, height = size
     if min(size) < 1:
         raise ImageReadError(source, f"it has no pixels ({width} x {height})")
     most = most_pixels(max_pixels, peak)
     if width * height > most:
-        whole = f" (it is decoded whole, at {peak} bytes a pixel)" if most < MAX_PIXELS and peak else ""
+        whole = f" (decoding takes {peak} bytes a pixel)" if most < MAX_PIXELS and peak else ""
         raise ImageReadError(
             source,
             f"{width} x {height} pixels are more than max_pixels={most}: possibly a decompression bomb"
-            f"{whole}; a larger max_pixels (--max-pixels) reads it",
+            f"{whole}; to read it, set a larger max_pixels (--max-pixels)",
         )
     if max(size) > MAX_ASPECT * min(size):
-        raise ImageReadError(source, f"{width} x {height} pixels are a strip too thin to look at")
+        raise ImageReadError(source, f"{width} x {height} pixels: too long and thin to look at")

@@ -1,7 +1,7 @@
-"""The bytes of an image file to upright RGB, whatever is in them, without harm.
+"""Decode the bytes of an image file to upright RGB, safely even for hostile bytes.
 
-Decoders are called directly and not through ``Image.open``: that warns about large pictures through the
-process-wide warnings machinery, which threads cannot silence safely, and tries every format it knows.
+Decoders are called directly and not through ``Image.open``, because that tries every format it knows and
+warns about large images through the process-wide ``warnings``, which threads cannot silence safely.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from PIL import (  # those unused here register their decoders in Image.OPEN
+from PIL import (  # the unused ones register their decoders in Image.OPEN
     AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
     Image,
@@ -48,7 +48,7 @@ _BLANK_RANGE = 8  # grey levels
 _JPEG_END = b"\xff\xd9"
 _LEAST_ENDING = 64
 _LONGEST_ENDING = 2**20
-_PILLOW_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: there if the user registered one
+_PILLOW_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: if the user registered a decoder
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _OTHER_KINDS = {
     b"<svg": "an SVG drawing",
@@ -74,24 +74,24 @@ DECODER_ERRORS: tuple[type[Exception], ...] = (
     SyntaxError,
     TypeError,
     ValueError,
-    Warning,  # raised where the user turned warnings into errors
+    Warning,  # raised if the user turned warnings into errors
     Image.DecompressionBombError,
     struct.error,
     zlib.error,
 )
-"""What Pillow's decoders raise on hostile bytes (found by feeding them such bytes)."""
+"""The errors that Pillow's decoders raise on hostile bytes (found by fuzzing)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """How far to go with one picture.
+    """The size and memory limits for decoding one image.
 
     Attributes:
-        target_size: shortest side in pixels that is needed, or None for all there is. What is decoded has
-            a shortest side of at least twice this, as far as the file goes.
-        max_pixels: pictures of more pixels (width x height) are refused; see ``most_pixels``.
-        allow_truncated: keep what can be read of a file that ends too early.
-        reserve: called, with the bytes that decoding takes, before it begins; it may wait for room.
+        target_size: shortest side in pixels that is needed, or None for the full size. The decoded shortest
+            side is at least twice this, or the file's own if that is smaller.
+        max_pixels: refuse images with more pixels (width x height); see ``most_pixels``.
+        allow_truncated: use the readable part of a file that ends too early.
+        reserve: called before decoding, with the number of bytes that it takes; may wait for free memory.
     """
 
     target_size: int | None = None
@@ -101,12 +101,12 @@ class DecodeLimits:
 
 
 class Decoded(NamedTuple):
-    """A picture.
+    """A decoded image.
 
     Attributes:
         image: upright RGB pixels.
         size: width and height of the upright original.
-        truncated: whether the file ends too early, so that some of the pixels are not its own.
+        truncated: whether the file ends too early, so that some pixels are filled in.
     """
 
     image: Image.Image
@@ -115,13 +115,13 @@ class Decoded(NamedTuple):
 
 
 def decode(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
-    """Return upright RGB pixels, and what else there is to say about them.
+    """Decode an image file to upright RGB pixels.
 
-    Of an animation one frame is taken: the middle one, or the next that is not blank. A file that lacks its
-    last bytes, but none that its pixels need, is read like a whole one.
+    One frame of an animation is used: the middle one, or the next that is not blank. A file without its last
+    bytes is read like a whole one if its pixels do not need them.
 
     Raises:
-        ImageReadError: with ``source`` and what is wrong.
+        ImageReadError: names ``source`` and the reason.
     """
     if not encoded:
         raise ImageReadError(source, "the file is empty (0 bytes)")
@@ -137,7 +137,7 @@ def decode(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
 
 
 def _decoded(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
-    """Return the picture in a file, which may end too early only if ``limits`` allow it."""
+    """Decode a file, which may end too early only if ``limits`` allow it."""
     file, turned = _open(encoded, limits)
     if file is None:
         raise ImageReadError(source, _not_an_image(encoded))
@@ -145,25 +145,25 @@ def _decoded(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
         check_size(file.size, source, limits.max_pixels, _peak_if_whole(file))
         size = file.size
         pixels = _pixels(file, encoded, limits)
-        turned = turned or orientation(file.info)  # a PNG may keep its EXIF behind the pixels
+        turned = turned or orientation(file.info)  # a PNG may have its EXIF after the pixels
         return Decoded(upright(pixels, turned), upright_size(size, turned), limits.allow_truncated)
 
 
 def _peak_if_whole(file: ImageFile.ImageFile) -> int | None:
-    """Return the bytes per pixel of a file that cannot be decoded smaller; None of a JPEG, which can."""
+    """Return the peak bytes per pixel, or None for a JPEG, which can be decoded at a smaller size."""
     return None if isinstance(file, _Jpeg) else peak_bytes(file)
 
 
 def _decoded_without_end(
     encoded: bytes, source: str, limits: DecodeLimits, error: Exception
 ) -> Decoded | None:
-    """Return what is in a file that ends too early: all pixels, or, if that will do, those that are there.
+    """Decode a file that ends too early: all pixels or, if allowed, the readable ones; else return None.
 
-    All are there if they come out the same whatever stands behind the end of the file. None: they do not, or
-    something else is wrong with the file.
+    All pixels are in the file if they come out the same with different bytes appended to it. None means that
+    they do not, or that the file has another defect.
     """
     if _is_jpeg(encoded):
-        encoded = encoded.rstrip(b"\xff")  # half an end mark would make a mark of what is put behind it
+        encoded = encoded.rstrip(b"\xff")  # half a marker would form a marker with the appended bytes
     if _is_cut_short(error, encoded):
         whole = replace(limits, allow_truncated=False)
         missing = error.missing if isinstance(error, PixelsCutShortError) else 0
@@ -183,7 +183,7 @@ def _decoded_without_end(
 
 
 def _endings(size: int) -> Iterator[bytes]:
-    """Yield things that might stand behind the end of a file: the first says that there is nothing more."""
+    """Yield bytes to append to a file that ends too early; the first are end marks only."""
     for filling in (_JPEG_END, b"\x55\xaa", b"\xaa\x55"):
         yield filling * ((size + 1) // 2) + _JPEG_END
 
@@ -193,7 +193,7 @@ def _are_same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def _announces_all(encoded: bytes) -> bool:
-    """Whether a file names all its pixels; a progressive JPEG may end behind a pass that is not the last."""
+    """Return False if a file lacks scans: a progressive JPEG may end after a scan that is not the last."""
     return not _is_jpeg(encoded) or all_scans_begun(encoded)
 
 
@@ -202,37 +202,37 @@ def _is_jpeg(encoded: bytes) -> bool:
 
 
 def _is_cut_short(error: Exception, encoded: bytes) -> bool:
-    """Whether a decoder gave up because the file ends too early, as far as it says so."""
+    """Return True if the decoder's error says that the file ends too early."""
     webp = encoded[:4] == b"RIFF" and int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
     return webp or isinstance(error, PixelsCutShortError) or "truncated" in str(error).lower()
 
 
 def shrink(image: Image.Image, target_size: int | None) -> Image.Image:
-    """The image averaged down by a whole factor, its shortest side still at least twice ``target_size``."""
+    """Average the image down by a whole factor; its shortest side stays at least twice ``target_size``."""
     factor = min(image.size) // (2 * target_size) if target_size else 1
     return image.reduce(factor) if factor > 1 else image
 
 
 class _Jpeg(JpegImageFile):
-    """The first picture of a JPEG, an MPO or a motion photo."""
+    """Open the first image of a JPEG, an MPO or a motion photo."""
 
     def _open(self) -> None:
-        self.info["dpi"] = (72, 72)  # so that no EXIF is parsed to find it
+        self.info["dpi"] = (72, 72)  # so that Pillow does not parse EXIF to find it
         super()._open()
 
 
 class _Tiff(TiffImageFile):
-    """One page, its size checked already and its orientation left alone."""
+    """Open one page whose size is already checked; ignore its orientation."""
 
     def load_prepare(self) -> None:
-        """Makes room for the pixels without a second check, which would warn."""
+        """Allocate the pixels without a second size check, which would warn."""
         ImageFile.ImageFile.load_prepare(self)
 
 
 def _open(encoded: bytes, limits: DecodeLimits) -> tuple[ImageFile.ImageFile | None, int]:
-    """The opened file, none of its pixels decoded, and its orientation (0: look into ``info``).
+    """Open a file without decoding it; return it and its orientation (0: see ``info``).
 
-    None in place of the file: no decoder knows these bytes. The content decides, never a file's name.
+    The file is None if no decoder accepts the bytes. The content decides, never a file's name.
     """
     if _is_jpeg(encoded):
         return _Jpeg(io.BytesIO(encoded)), 0
@@ -249,7 +249,7 @@ def _open(encoded: bytes, limits: DecodeLimits) -> tuple[ImageFile.ImageFile | N
 
 
 def _open_heif(encoded: bytes) -> ImageFile.ImageFile | None:
-    """A HEIC file by pi-heif, which Pillow does not learn; None for others, or without the extra."""
+    """Open a HEIC file with pi-heif, without changing Pillow; None for others or without the extra."""
     if encoded[4:8] != b"ftyp" or encoded[8:12] not in _HEIF_BRANDS:
         return None
     try:
@@ -279,7 +279,7 @@ def _decode_raw(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
 
 
 def _pixels(file: ImageFile.ImageFile, encoded: bytes, limits: DecodeLimits) -> Image.Image:
-    """One frame in RGB, not turned upright yet, decoded and averaged down as far as ``limits`` allow."""
+    """Decode one frame to RGB, not yet turned upright, averaged down as far as ``limits`` allow."""
     full_size = file.size
     if isinstance(file, _Jpeg) and limits.target_size:
         file.draft(None, (2 * limits.target_size, 2 * limits.target_size))
@@ -288,18 +288,18 @@ def _pixels(file: ImageFile.ImageFile, encoded: bytes, limits: DecodeLimits) -> 
     if isinstance(file, GifImageFile):
         count = _gif_frames(encoded, file, limits)
     elif isinstance(file, (_Jpeg, _Tiff)) or file.format == "HEIF":
-        count = 1  # further pages and depth maps are other pictures, not moments of this one
+        count = 1  # further pages and depth maps are other images, not frames of this one
     else:
         count = getattr(file, "n_frames", 1)
-    # Frames build on each other: all up to the chosen one are decoded.
+    # Frames build on each other, so all frames up to the chosen one are decoded.
     affordable = most_pixels(limits.max_pixels, _peak_if_whole(file)) // (file.size[0] * file.size[1])
     return _representative(file, max(1, min(count, affordable, _MAX_FRAMES)), limits)
 
 
 def _representative(file: ImageFile.ImageFile, count: int, limits: DecodeLimits) -> Image.Image:
-    """The middle one of ``count`` frames, or the next that is not blank, after the last the first one.
+    """Return the middle one of ``count`` frames, or the next that is not blank; search on from the first.
 
-    If all are blank, the middle one.
+    If all are blank, return the middle one.
     """
     first_found: Image.Image | None = None
     for start, stop in ((count // 2, count), (0, count // 2)):
@@ -313,7 +313,7 @@ def _representative(file: ImageFile.ImageFile, count: int, limits: DecodeLimits)
 
 
 def _frames(file: ImageFile.ImageFile, start: int, stop: int, limits: DecodeLimits) -> Iterator[Image.Image]:
-    """Frames from ``start`` on, up to ``stop`` or to the first that cannot be decoded."""
+    """Yield frames from ``start`` up to ``stop`` or to the first that cannot be decoded."""
     for index in range(start, stop):
         try:
             if file.tell() != index:
@@ -328,17 +328,17 @@ def _frames(file: ImageFile.ImageFile, start: int, stop: int, limits: DecodeLimi
 
 
 def load_pixels(image: Image.Image, limits: DecodeLimits) -> bool:
-    """Decode the pixels; of a file that ends too early those that are there, if that is allowed.
+    """Decode the pixels, or, if allowed, the readable ones of a file that ends too early.
 
     Returns:
-        Whether pixels are missing.
+        True if pixels are missing.
     """
     try:
         image.load()
     except DECODER_ERRORS:
         if not (limits.allow_truncated and isinstance(image, ImageFile.ImageFile)):
             raise
-        image.tile = []  # nothing more to decode: what the decoder has written so far stays
+        image.tile = []  # stop decoding and keep the pixels so far
         image.load()
         if image.getbbox(alpha_only=False) is None:
             raise
@@ -347,18 +347,18 @@ def load_pixels(image: Image.Image, limits: DecodeLimits) -> bool:
 
 
 def _is_blank(image: Image.Image) -> bool:
-    """Whether every pixel of an RGB image is the same colour, but for the noise of compression."""
+    """Return True if all pixels of an RGB image have the same colour, except for compression noise."""
     bands = cast("tuple[tuple[int, int], ...]", image.getextrema())
     return all(high - low <= _BLANK_RANGE for low, high in bands)
 
 
 def _gif_frames(encoded: bytes, file: GifImageFile, limits: DecodeLimits) -> int:
-    """How many frames a GIF has, at most ``_MAX_FRAMES``.
+    """Return the number of frames of a GIF, at most ``_MAX_FRAMES``.
 
-    Pillow's own count takes a second for every 50,000 frames, which fit into a megabyte.
+    Pillow's own count takes a second for 50,000 frames, which fit in a megabyte.
 
     Raises:
-        ValueError: canvas and frames together are so large that Pillow would warn.
+        ValueError: canvas and frames are so large that Pillow would warn.
     """
     width, height = file.size
     count, position = 0, 13 + _gif_palette_size(encoded[10])
@@ -372,7 +372,7 @@ def _gif_frames(encoded: bytes, file: GifImageFile, limits: DecodeLimits) -> int
             position = _after_gif_blocks(encoded, position + 11 + _gif_palette_size(flags))
             count += 1
     except (IndexError, struct.error):
-        pass  # it ends too early: the frames so far count, and decoding them shows whether they are whole
+        pass  # it ends too early: count the frames so far; decoding them shows if they are whole
     most = most_pixels(limits.max_pixels, peak_bytes(file))
     if width * height > min(most, Image.MAX_IMAGE_PIXELS or most):
         raise ValueError(f"a GIF of {width} x {height} pixels, possibly a decompression bomb")
@@ -390,7 +390,7 @@ def _after_gif_blocks(encoded: bytes, position: int) -> int:
 
 
 def without_broken_animation(png: bytes) -> bytes:
-    """The PNG without animation headers that Pillow would warn about: it shows the still picture then."""
+    """Remove the animation headers that Pillow would warn about; the PNG then shows its still image."""
     position, kept, headers = 8, [png[:8]], 0
     while position + 8 <= len(png):
         length, name = struct.unpack_from(">L4s", png, position)
@@ -407,19 +407,19 @@ def without_broken_animation(png: bytes) -> bytes:
 
 
 def _damage(error: Exception, encoded: bytes, limits: DecodeLimits) -> str:
-    """What is wrong with a file whose decoder gave up, in words."""
+    """Describe the damage of a file whose decoder failed."""
     said = str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"possibly a decompression bomb: {said}"
     if not _is_cut_short(error, encoded):
         return f"the file is damaged or of an unsupported kind ({said})"
-    way_out = "allow_truncated=True (--allow-truncated on the command line) keeps what can be read"
+    way_out = "to use its readable part, set allow_truncated=True (--allow-truncated on the command line)"
     hint = "" if limits.allow_truncated else f"; {way_out}"
     return f"the file is cut short ({said}){hint}"
 
 
 def _not_an_image(encoded: bytes) -> str:
-    """What these bytes are instead, as far as their beginning tells."""
+    """Say what the bytes are instead of an image, as far as their beginning shows."""
     start = encoded[:512].lstrip()
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
     if brand in _HEIF_BRANDS:

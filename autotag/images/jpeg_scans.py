@@ -1,6 +1,6 @@
-"""Whether a JPEG holds all that it announces: every coefficient of every component, to the last bit.
+"""Check that a JPEG has scans for every coefficient of every component, to the last bit.
 
-Layout: ITU-T T.81, B.2 (markers), B.2.3 (scan header), G.1.1.1 (what progressive scans hold).
+Layout: ITU-T T.81, B.2 (markers), B.2.3 (scan header), G.1.1.1 (content of progressive scans).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _COEFFICIENTS = 64
 
 
 def all_scans_begun(jpeg: bytes) -> bool:
-    """Return whether scans for every coefficient of every component, to its last bit, begin in a JPEG.
+    """Return True if a JPEG has at least the start of all scans: every coefficient to its last bit.
 
-    The last of them may be cut short. A file without a frame has none.
+    The last scan may be cut short. Return False for a file without a frame.
     """
     missing: set[tuple[int, int]] | None = None
     try:
@@ -37,7 +37,7 @@ def all_scans_begun(jpeg: bytes) -> bool:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the markers that have a content, with it, up to the end mark of the first picture."""
+    """Yield the markers with content, and their content, up to the end mark of the first image."""
     position = 2
     while (found := _MARKER.search(jpeg, position)) and found[1][0] != _END:
         (length,) = struct.unpack_from(">H", jpeg, found.end())
@@ -46,7 +46,7 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _finished(scan: bytes) -> set[tuple[int, int]]:
-    """Return component and coefficient of what a scan header brings to the last bit."""
+    """Return the (component, coefficient) pairs that a scan completes to the last bit."""
     components = scan[1 : 1 + 2 * scan[0] : 2]
     first, last, bits = scan[1 + 2 * scan[0] : 4 + 2 * scan[0]]
     if bits & 0x0F:

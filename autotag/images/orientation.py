@@ -1,7 +1,7 @@
-"""Which way up a picture is: the orientation that cameras write, and how to undo it.
+"""Read the orientation that cameras write, and turn images upright.
 
-Read here rather than with ``Image.getexif``, which warns about damaged EXIF through the process-wide
-warnings machinery; orientation is one number, and a reader in a thread must not touch that machinery.
+``Image.getexif`` is not used, because it warns about damaged EXIF through the process-wide ``warnings``,
+which threads cannot silence safely.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _TURNS = {
 
 
 def orientation(info: Mapping[Any, Any]) -> int:
-    """The orientation, 1 to 8 (1 is upright), in the metadata of ``Image.info``; 1 when there is none.
+    """Return the orientation in ``Image.info``, 1 to 8 (1 is upright); 1 if it is missing.
 
-    EXIF is asked first, then XMP. Damaged metadata counts as none.
+    EXIF has priority over XMP. Damaged metadata is ignored.
     """
     found = exif_orientation(_exif_bytes(info))
     if found is not None:
@@ -44,7 +44,7 @@ def orientation(info: Mapping[Any, Any]) -> int:
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation, 1 to 8, in an EXIF block (a TIFF directory), or None."""
+    """Return the orientation, 1 to 8, in an EXIF block (a TIFF directory), or None."""
     start = 0
     while exif.startswith(b"Exif\0\0", start):
         start += 6
@@ -65,12 +65,12 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def upright(image: Image.Image, turned: int) -> Image.Image:
-    """The image with the orientation ``turned`` (1 to 8) undone."""
+    """Return the image turned upright from the orientation ``turned`` (1 to 8)."""
     return image.transpose(_TURNS[turned]) if turned in _TURNS else image
 
 
 def upright_size(size: tuple[int, int], turned: int) -> tuple[int, int]:
-    """Width and height once the orientation ``turned`` (1 to 8) is undone."""
+    """Return width and height after turning upright from the orientation ``turned`` (1 to 8)."""
     return (size[1], size[0]) if turned >= 5 else size
 
 

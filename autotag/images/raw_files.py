@@ -1,4 +1,4 @@
-"""Cameras' RAW files: the preview that the camera put in, or the developed sensor data.
+"""Read cameras' RAW files: the embedded preview, or the developed sensor data.
 
 Needs the extra ``autotag-images[raw]`` (rawpy).
 """
@@ -25,19 +25,19 @@ RAW_SUFFIXES = frozenset(
         ".srf", ".srw", ".x3f",
     )
 )  # fmt: skip
-"""What is taken for a RAW file, in lower case."""
+"""Extensions of RAW files, in lower case."""
 
-_LEAST_PREVIEW = 448  # pixels of the shortest side; smaller ones are made for a camera's own screen
-_TURNED = {3: 3, 5: 8, 6: 6}  # LibRaw's way to say how a camera was held -> that of EXIF
+_LEAST_PREVIEW = 448  # pixels of the shortest side; smaller previews are for the camera's screen
+_TURNED = {3: 3, 5: 8, 6: 6}  # LibRaw's orientation -> EXIF's
 
 
 def is_raw(name: str) -> bool:
-    """Whether a file's extension is that of a RAW format."""
-    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 - also no path at all
+    """Return True if the file's extension is that of a RAW format."""
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 - may not be a path
 
 
 def can_read_raw() -> bool:
-    """Whether the extra is installed."""
+    """Return True if the extra is installed."""
     return importlib.util.find_spec("rawpy") is not None
 
 
@@ -48,19 +48,19 @@ def decode_raw(
     decode_jpeg: Callable[[bytes], Image.Image],
     check_size: Callable[[tuple[int, int]], None],
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Upright RGB pixels, and the width and height of the upright photograph.
+    """Return upright RGB pixels, and the width and height of the upright photograph.
 
-    The embedded JPEG preview is taken if it is large enough, for it is what the camera made of the scene;
-    else the sensor data are developed at half size with the camera's white balance.
+    The embedded JPEG preview is used if it is large enough, because the camera developed it; otherwise the
+    sensor data are developed at half size with the camera's white balance.
 
     Args:
-        encoded: the file.
-        source: what to call it.
+        encoded: the file's bytes.
+        source: the file's name, for errors.
         decode_jpeg: decodes a preview.
-        check_size: refuses photographs that are too large, before anything is developed.
+        check_size: refuses photographs that are too large; called before decoding.
 
     Raises:
-        ImageReadError: rawpy is missing, or cannot read the file.
+        ImageReadError: rawpy is not installed, or cannot read the file.
     """
     try:
         import rawpy
@@ -84,7 +84,7 @@ def decode_raw(
 
 
 def _preview(raw: Any) -> bytes | None:
-    """The embedded JPEG, if there is one that is large enough."""
+    """Return the embedded JPEG if it is large enough, else None."""
     import rawpy
 
     try:
@@ -99,9 +99,9 @@ def _preview(raw: Any) -> bytes | None:
 
 
 def _as_held(pixels: Image.Image, size: tuple[int, int], turned: int) -> Image.Image:
-    """A preview turned as the camera was held, unless its own EXIF had that done already.
+    """Turn a preview upright, unless its own EXIF did so already.
 
-    Only a preview whose shape does not fit is turned by a quarter; half turns are in the preview's EXIF.
+    Only a preview with the wrong shape is turned, by a quarter; half turns are in the preview's EXIF.
     """
     lies = pixels.width > pixels.height
     return upright(pixels, turned) if lies != (size[0] > size[1]) else pixels

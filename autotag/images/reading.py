@@ -1,7 +1,7 @@
-"""Images, as users really have them: reading one, and finding many.
+"""Read one image, and find many.
 
-``read_image`` takes whatever a user holds (a path, bytes, an open file, a Pillow image, an array, a URL)
-and gives upright RGB pixels, no larger than the models need. ``find_images`` walks folders.
+``read_image`` accepts a path, bytes, an open file, a Pillow image, an array or a URL, and returns upright RGB
+pixels, no larger than the models need. ``find_images`` searches folders.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ IMAGE_SUFFIXES = frozenset(
         ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp",
     )
 )  # fmt: skip
-"""What ``find_images`` takes for an image, in lower case."""
+"""Extensions of image files for ``find_images``, in lower case."""
 
 _SYSTEM_FOLDERS = (
     "@eadir", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found", "system volume information",
@@ -65,8 +65,8 @@ class ReadImage:
         source: path, URL or id.
         image: upright 8-bit RGB without metadata, possibly smaller than the original.
         size: width, height of the upright original in pixels.
-        truncated: whether the file ends too early, so that some of the pixels are not its own.
-        views: see ``Sample.views``; ``read_image`` makes none.
+        truncated: whether the file ends too early, so that some pixels are filled in.
+        views: see ``Sample.views``; empty after ``read_image``.
     """
 
     source: str
@@ -86,28 +86,28 @@ def read_image(
     source: str | None = None,
     reserve: Callable[[int], None] | None = None,
 ) -> ReadImage:
-    """Upright RGB pixels of an image.
+    """Read an image as upright RGB pixels.
 
-    Of an animation the middle frame is taken, or the next that is not blank; of a TIFF or MPO the first
-    page. Transparency is laid over white. A Pillow image or array is left as it is, and an open file is
-    read from where it stands and stays open.
+    The middle frame of an animation is used, or the next that is not blank, and the first page of a TIFF or
+    MPO. Transparency is put on white. A Pillow image or array is not changed. An open file is read from its
+    current position and stays open.
 
     Args:
         image: see ``ImageInput``.
-        target_size: the shortest side in pixels that the models need. Larger images are averaged down, not
-            below twice this, so that resampling to it differs by no more than about a grey level. None: the
-            whole image.
-        allow_urls: whether http(s) URLs are fetched (see ``autotag.web.public_urls``). Data URIs always are.
-        allow_truncated: keep what can be read of a file that ends too early, and say so. One that lacks its
-            last bytes, but none that its pixels need, is read in any case.
-        max_pixels: images of more pixels are refused before they are decoded. ``"auto"``: 178,956,970, and of
-            files that cannot be decoded smaller what takes a gigabyte, such as 67 million of a WebP.
-        source: what to call the image; by default its path or URL, else the kind of object it is.
-        reserve: called, with the bytes that decoding takes, before it begins; it may wait for room.
+        target_size: the shortest side in pixels that the models need. Larger images are averaged down to not
+            less than twice this, so that resampling to it differs by at most about one grey level. None for
+            the full size.
+        allow_urls: fetch http(s) URLs (see ``autotag.web.public_urls``). Data URIs are always read.
+        allow_truncated: use the readable part of a file that ends too early, and set ``truncated``. A file
+            without its last bytes is read in any case if its pixels do not need them.
+        max_pixels: refuse images with more pixels before they are decoded. ``"auto"``: 178,956,970, or fewer
+            for files that cannot be decoded at a smaller size, as many as take 1 GiB (67 million for a WebP).
+        source: the image's name; by default its path or URL, else the type of the object.
+        reserve: called before decoding, with the number of bytes that it takes; may wait for free memory.
 
     Raises:
-        ImageReadError: it cannot be read; the reason says why.
-        UrlRefusedError: it is a URL that may not be fetched.
+        ImageReadError: the image cannot be read; ``reason`` says why.
+        UrlRefusedError: the URL must not be fetched.
     """
     name = source or source_of(image)
     limits = DecodeLimits(target_size, max_pixels, allow_truncated, reserve)
@@ -121,7 +121,7 @@ def read_image(
 
 
 def source_of(image: object) -> str:
-    """What to call an image when nobody named it: its path or URL, else the kind of object it is."""
+    """Return the default name of an image: its path or URL, else the type of the object."""
     if isinstance(image, str):
         return shown_url(image) if is_url(image) else image
     if isinstance(image, os.PathLike):
@@ -139,26 +139,25 @@ def find_images(
     follow_symlinks: bool = False,
     raw: bool = False,
 ) -> Iterator[Path]:
-    """The image files in folders, in sorted order, found as they are asked for.
+    """Yield the image files in folders, sorted; folders are searched during iteration.
 
-    A path that names a file is passed on whatever it is called. Inside folders, a file counts as an image
-    by its extension (``IMAGE_SUFFIXES``). Hidden files and folders are left out, and those that systems
-    make (``@eaDir``, ``*.lrdata``, recycle bins). What cannot be listed is logged as a warning under
-    ``"autotag"``, and the search goes on.
+    A path to a file is yielded whatever its extension. Inside folders, the extension decides
+    (``IMAGE_SUFFIXES``). Hidden files and folders are left out, and so are system folders (``@eaDir``,
+    ``*.lrdata``, recycle bins). If a folder cannot be listed, a warning is logged under ``"autotag"``, and
+    the search continues.
 
     Args:
         paths: files and folders.
-        include: glob patterns, of which a file has to match one, by its name or its path below the folder,
-            whatever the case.
-        exclude: glob patterns of files and folders to leave out, matched likewise.
-        follow_symlinks: whether to enter folders through symbolic links, each folder once; else a warning
-            names each link. Links to files count as files in any case.
-        raw: whether cameras' RAW files count as images too; reading them needs ``autotag-images[raw]``.
+        include: glob patterns; a file must match one of them by its name or its path below the folder,
+            ignoring case.
+        exclude: glob patterns of files and folders to leave out, matched in the same way.
+        follow_symlinks: enter folders through symbolic links, each folder once; otherwise a warning names
+            each link. Links to files always count as files.
+        raw: count cameras' RAW files as images; reading them needs ``autotag-images[raw]``.
 
     Raises:
-        ConfigError: no path is given, or patterns are one text.
-        ImageReadError: a path does not exist or cannot be looked at. Raised by the call, before the first
-            image.
+        ConfigError: no path is given, or patterns are one text instead of a list.
+        ImageReadError: a path does not exist or cannot be read. Raised by the call, before the first image.
     """
     if not paths:
         raise ConfigError("find_images needs a file or a folder to look in")
@@ -176,7 +175,7 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """Return glob patterns in lower case.
 
     Raises:
-        ConfigError: one text is given in place of a list, and each of its letters would be a pattern.
+        ConfigError: ``given`` is one text instead of a list, so that each letter would be a pattern.
     """
     check_list(option, given)
     return tuple(map(str.lower, given))
@@ -184,7 +183,7 @@ def _patterns(option: str, given: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What to look for in folders; patterns are in lower case."""
+    """Search folders with these options; patterns are in lower case."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -192,7 +191,7 @@ class _Search:
     raw: bool
 
     def below(self, root: Path) -> Iterator[Path]:
-        """Depth first, each folder sorted by name. One listing per level is in memory."""
+        """Yield files depth first, each folder sorted by name, with one listing per level in memory."""
         entered: set[tuple[int, int]] = set()
         levels = [iter(_listing(str(root), entered))]
         while levels:
@@ -208,12 +207,12 @@ class _Search:
         try:
             is_folder = entry.is_dir()
         except OSError:
-            return False  # it is reported as a file
+            return False  # _is_wanted_file logs it
         if not is_folder or _matches(entry, root, self.exclude):
             return False
         if entry.is_symlink() and not self.follow_symlinks:
             _logger.warning(
-                "left out %s: a link to a folder; name it, or say follow_symlinks=True (--follow-symlinks)",
+                "left out %s: a link to a folder; name it, or set follow_symlinks=True (--follow-symlinks)",
                 entry.path,
             )
             return False
@@ -228,7 +227,7 @@ class _Search:
         try:
             if entry.is_file():
                 return True
-            reason = "a link to nothing" if not Path(entry.path).exists() else "not a regular file"
+            reason = "a broken link" if not Path(entry.path).exists() else "not a regular file"
             if entry.is_dir():
                 return False
         except OSError as error:
@@ -238,7 +237,7 @@ class _Search:
 
 
 def _listing(folder: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, without hidden and system entries; nothing the second time."""
+    """List a folder by name, without hidden and system entries; [] if it was entered before."""
     try:
         facts = Path(folder).stat()
         if (facts.st_dev, facts.st_ino) in entered:
@@ -254,7 +253,7 @@ def _listing(folder: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is left out: hidden, or made by a system for itself."""
+    """Return True for names of hidden files and system folders, which are left out."""
     return name.startswith(".") or any(fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM_FOLDERS)
 
 
@@ -275,13 +274,13 @@ def _is_folder(path: Path) -> bool:
 
 
 def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadImage:
-    """A user's Pillow image, at the frame where it stands; it is loaded, and otherwise left alone."""
+    """Read the current frame of a user's Pillow image; the image is loaded, but not changed."""
     peak = peak_bytes(image) if isinstance(image, ImageFile.ImageFile) else None
     check_size(image.size, source, limits.max_pixels, peak)
     if limits.reserve:
         limits.reserve(image.width * image.height * (peak or KEPT_BYTES))
     try:
-        truncated = load_pixels(image, limits)  # which turns a TIFF upright, and says so in its metadata
+        truncated = load_pixels(image, limits)  # loading turns a TIFF upright and updates its metadata
         turned = orientation(image.info)
         size = upright_size(image.size, turned)
         pixels = upright(shrink(to_rgb(image), limits.target_size), turned)
@@ -291,7 +290,7 @@ def _read_pillow(image: Image.Image, source: str, limits: DecodeLimits) -> ReadI
 
 
 def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
-    """The bytes of an image file, wherever they are."""
+    """Return the bytes of an image file, URL, path or open file."""
     if isinstance(image, str) and is_url(image):
         return _from_url(image, source, allow_urls=allow_urls)
     if isinstance(image, (str, os.PathLike)):
@@ -311,13 +310,13 @@ def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
 
 
 def is_url(text: str) -> bool:
-    """Whether ``read_image`` takes a text for a URL (of any scheme) or a data URI, not for a path."""
+    """Return True if ``read_image`` treats a text as a URL (of any scheme) or data URI, not as a path."""
     return _DATA.match(text) is not None or _URL.match(text) is not None
 
 
 def _from_url(url: str, source: str, *, allow_urls: bool) -> bytes:
     if _HTTP.match(url) and not allow_urls:
-        raise UrlRefusedError(source, "URLs are not fetched unless you pass allow_urls=True")
+        raise UrlRefusedError(source, "URLs are fetched only with allow_urls=True")
     try:
         return decode_data_uri(url) if _DATA.match(url) else fetch(url)
     except ImageReadError as error:
@@ -340,27 +339,27 @@ def _from_path(path: str, source: str) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens a pipe that nobody writes to at once, so that it can be refused."""
+    """Open without blocking on a pipe without a writer, so that it can be refused."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _os_reason(error: OSError | ValueError) -> str:
-    """Why the operating system refuses a path, in words."""
+    """Return the reason why the operating system refuses a path, as text."""
     reasons = {
-        errno.ENOENT: "there is no such file",
+        errno.ENOENT: "no such file",
         errno.EISDIR: "it is a folder; find_images lists the images in one",
         errno.EACCES: "no permission to read it",
         errno.EPERM: "no permission to read it",
         errno.ENXIO: "it is not a regular file but a pipe, socket or device",
         errno.ENAMETOOLONG: "the path is too long",
-        errno.ELOOP: "it is a symbolic link that leads round in a circle",
+        errno.ELOOP: "its symbolic links form a circle",
     }
     known = reasons.get(error.errno or 0) if isinstance(error, OSError) else None
     return known or (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _from_file(file: Any, source: str) -> bytes:
-    """The rest of a caller's file."""
+    """Read the rest of a caller's file."""
     try:
         content = file.read(_MAX_FILE_BYTES)
     except (OSError, ValueError, TypeError) as error:
@@ -368,12 +367,12 @@ def _from_file(file: Any, source: str) -> bytes:
     if isinstance(content, str):
         raise ImageReadError(source, "the file is open as text: open it with mode 'rb'")
     if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise ImageReadError(source, f"its read() gives {type(content).__name__}, not bytes")
+        raise ImageReadError(source, f"its read() returns {type(content).__name__}, not bytes")
     return bytes(content)
 
 
 def _array_size(array: NDArray[Any], source: str) -> tuple[int, int]:
-    """Width and height of an array that has the shape of an image."""
+    """Return width and height of an array with the shape of an image; refuse other shapes."""
     shape = array.shape
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in {1, 3, 4}):
         return shape[1], shape[0]
@@ -386,7 +385,7 @@ def _array_size(array: NDArray[Any], source: str) -> tuple[int, int]:
 
 
 def _from_array(array: NDArray[Any], source: str) -> Image.Image:
-    """A Pillow image with the values of an array that has the shape of an image."""
+    """Convert an array with the shape of an image to a Pillow image."""
     if np.issubdtype(array.dtype, np.floating):
         _check_fractions(array, source)
         values = np.rint(array * 255).astype(np.uint8)
@@ -411,6 +410,6 @@ def _check_fractions(array: NDArray[Any], source: str) -> None:
     if low < 0 or high > 1:
         raise ImageReadError(
             source,
-            f"{what} has values from {low:g} to {high:g}: floats have to be in [0, 1] "
+            f"{what} has values from {low:g} to {high:g}: floats must be in [0, 1] "
             "(divide by 255, or pass uint8)",
         )

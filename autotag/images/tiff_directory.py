@@ -1,7 +1,7 @@
-"""The first page of a TIFF file, with only the tags that its pixels need.
+"""Reduce a TIFF file to its first page, with only the tags that its pixels need.
 
-Photographs and scientific images carry private, overlong and damaged tags about which Pillow warns through
-the process-wide warnings machinery, and pages without end. Decoding needs neither.
+Photographs and scientific images have private, overlong and damaged tags, about which Pillow warns through
+the process-wide ``warnings``, and sometimes endless pages. Decoding needs neither.
 
 Layout: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF as in libtiff.
 """
@@ -43,7 +43,7 @@ _LIST_TAGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where things are in a classic or a Big TIFF, and in which byte order."""
+    """The byte order and field sizes of a classic TIFF or a BigTIFF."""
 
     order: Literal["<", ">"]
     pointer: Literal["L", "Q"]
@@ -54,12 +54,12 @@ class _Layout:
 
     @property
     def entry(self) -> struct.Struct:
-        """Tag, type, count, value or offset of a directory entry."""
+        """The layout of a directory entry: tag, type, count, value or offset."""
         return struct.Struct(f"{self.order}HH{self.pointer}{self.pointer_size}s")
 
     @property
     def count(self) -> struct.Struct:
-        """How many entries a directory has."""
+        """The layout of the number of entries of a directory."""
         return struct.Struct(self.order + ("H" if self.pointer == "L" else "Q"))
 
     def number(self, value: int) -> bytes:
@@ -67,30 +67,30 @@ class _Layout:
 
 
 class PixelsCutShortError(ValueError):
-    """A TIFF says that its pixels lie behind its end.
+    """Pixels of a TIFF are after the end of the file.
 
     Attributes:
-        missing: bytes from its end to theirs.
+        missing: number of bytes that are missing at the end.
     """
 
     def __init__(self, missing: int) -> None:
         self.missing = missing
-        super().__init__(f"truncated: pixels lie up to {missing} bytes behind the end")
+        super().__init__(f"truncated: {missing} bytes are missing at the end")
 
 
 def first_page(tiff: bytes, *, allow_truncated: bool = False) -> tuple[bytes, int]:
-    """The file with a directory of its first page only, and that page's orientation, 1 to 8.
+    """Return the file with a directory of its first page only, and that page's orientation, 1 to 8.
 
-    The orientation tag itself is left out, so the pixels decode as they are stored.
+    The orientation tag itself is left out, so the pixels are decoded as stored.
 
     Args:
-        tiff: the file.
-        allow_truncated: put zeros, up to a megabyte, where pixels lie behind the end of the file. What is put
-            behind them, the directory, would be taken for pixels otherwise.
+        tiff: the file's bytes.
+        allow_truncated: append zeros, up to a megabyte, for pixels after the end of the file. Without them,
+            the appended directory would be read as pixels.
 
     Raises:
-        PixelsCutShortError: pixels lie behind the end of the file.
-        ValueError: there is no whole directory.
+        PixelsCutShortError: pixels are after the end of the file.
+        ValueError: the directory is missing or cut short.
     """
     layout = _layout(tiff)
     where = layout.pointer_size  # of the pointer to the first directory: 4, in a BigTIFF 8
@@ -115,7 +115,7 @@ def first_page(tiff: bytes, *, allow_truncated: bool = False) -> tuple[bytes, in
 
 
 def _end_of_pixels(tiff: bytes, entries: dict[int, bytes], layout: _Layout) -> int:
-    """Where the last of the pixels ends, as offsets and sizes of strips or tiles say; 0 without them."""
+    """Return the offset of the end of the last strip or tile; 0 without strips and tiles."""
     ends = [0]
     for offsets, sizes in _PLACES:
         if offsets in entries and sizes in entries:
@@ -125,7 +125,7 @@ def _end_of_pixels(tiff: bytes, entries: dict[int, bytes], layout: _Layout) -> i
 
 
 def _whole_numbers(tiff: bytes, entry: bytes, layout: _Layout) -> tuple[int, ...]:
-    """The values of a packed directory entry; none if it holds something else."""
+    """Return the whole numbers of a packed directory entry; () for other types."""
     _, kind, count, field = layout.entry.unpack(entry)
     letter = {3: "H", 4: "L", 16: "Q"}.get(kind)
     if letter is None:
@@ -143,7 +143,7 @@ def _layout(tiff: bytes) -> _Layout:
 
 
 def _entries(tiff: bytes, start: int, layout: _Layout) -> dict[int, bytes]:
-    """The needed entries of the directory at ``start``: tag -> packed entry. The first of a tag counts."""
+    """Return tag -> packed entry for the needed tags of a directory; the first entry of a tag counts."""
     (count,) = layout.count.unpack_from(tiff, start)
     first = start + layout.count.size
     if first + count * layout.entry.size > len(tiff):
@@ -159,7 +159,7 @@ def _entries(tiff: bytes, start: int, layout: _Layout) -> dict[int, bytes]:
 
 
 def _whole_entry(tiff: bytes, entry: tuple[int, int, int, bytes], layout: _Layout) -> bytes | None:
-    """The packed entry, a list cut to one value where only one makes sense; None if its data are missing."""
+    """Return the packed entry, cut to one value for single-value tags; None if its data are missing."""
     tag, kind, values, field = entry
     size = values * _TYPE_SIZES.get(kind, 0)
     if size == 0:

@@ -1,7 +1,7 @@
-"""What autotag knows about English words: classes from its own word lists, inflection by rule.
+"""English words: their classes from word lists, their inflection by rules.
 
-The lists are in ``autotag/data/english``; each begins with what it holds. They are made for the language of
-captions, so that nothing has to be downloaded, and they know no more than that: an unknown word is a noun.
+The lists are in ``autotag/data/english``; the first lines of each describe it. They cover the language of
+captions only, so that no download is needed. An unknown word counts as a noun.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def _lines(name: str) -> Iterator[str]:
 
 @cache
 def word_list(name: str) -> frozenset[str]:
-    """The words of one of our lists, e.g. ``"weak_verbs"``."""
+    """Return the words of a bundled list, e.g. ``"weak_verbs"``."""
     return frozenset(word for line in _lines(name) for word in line.split())
 
 
 @cache
 def function_words() -> Mapping[str, str]:
-    """Function word -> its class (``"determiner"``, ``"preposition"``, ...): the first that lists it."""
+    """Return function word -> its first listed class (``"determiner"``, ``"preposition"``, ...)."""
     classes: dict[str, str] = {}
     current = ""
     for line in _lines("function_words"):
@@ -50,19 +50,19 @@ def function_words() -> Mapping[str, str]:
 
 @cache
 def compounds() -> frozenset[tuple[str, ...]]:
-    """Fixed expressions as words, the last one singular: ``("hot", "dog")``."""
+    """Return fixed expressions as words, the last one singular: ``("hot", "dog")``."""
     return frozenset(tuple(line.split()) for line in _lines("compounds"))
 
 
 def third_person(verb: str) -> str:
-    """``"walks"``, ``"catches"``, ``"tries"``; also the regular plural of a noun."""
+    """Return a verb's third person (``"walks"``, ``"catches"``, ``"tries"``) or a noun's regular plural."""
     if verb.endswith("y") and verb[-2:-1] not in tuple("aeiou"):
         return verb[:-1] + "ies"
     return verb + ("es" if verb.endswith((*_SIBILANT, "o")) else "s")
 
 
 def _doubled(word: str) -> str:
-    """``"run"`` -> ``"runn"``: one syllable that ends in one vowel and one consonant."""
+    """Double the last letter of one syllable with one vowel and one consonant: ``"run"`` -> ``"runn"``."""
     short = len(_VOWEL_GROUP.findall(word)) == 1 or word.startswith("qu")
     return word + word[-1] if short and _DOUBLING.search(" " + word) else word
 
@@ -83,7 +83,7 @@ def _past(verb: str) -> str:
 
 @cache
 def verb_forms() -> Mapping[str, tuple[str, Form]]:
-    """Inflected form -> plain form and what it is; a form that is also a plain form counts as plain."""
+    """Return inflected form -> (plain form, kind); a form that is also a plain form counts as plain."""
     irregular = [tuple(line.split()) for line in _lines("irregular_verbs")]
     forms: dict[str, tuple[str, Form]] = {}
     for verb, past, participle in irregular:
@@ -97,7 +97,7 @@ def verb_forms() -> Mapping[str, tuple[str, Form]]:
 
 @cache
 def adjectives() -> frozenset[str]:
-    """Listed adjectives with their comparatives and superlatives."""
+    """Return the listed adjectives with their comparatives and superlatives."""
     listed = word_list("adjectives")
     short = [word for word in listed if len(word) < 7 and "-" not in word]
     return listed | {_past(word)[:-1] + ending for word in short for ending in ("r", "st")}
@@ -110,9 +110,9 @@ def _singulars() -> Mapping[str, str]:
 
 
 def singular(noun: str) -> str:
-    """The singular of a lower-case noun by rule; a noun that is no plural comes back as it is.
+    """Return the singular of a lower-case noun by rules; a singular noun is returned unchanged.
 
-    Of several words the last is inflected: ``"brown dogs"`` -> ``"brown dog"``.
+    Only the last of several words is changed: ``"brown dogs"`` -> ``"brown dog"``.
     """
     *first, last = noun.split(" ")
     return " ".join([*first, _singular(last)])
@@ -135,24 +135,24 @@ def _without_s(plural: str) -> str:
 
 
 def is_plural(word: str) -> bool:
-    """Whether a lower-case noun takes a plural verb, as far as its form tells."""
+    """Return True if a lower-case noun takes a plural verb, judged by its form."""
     return word == "people" or _singular(word) != word
 
 
 def is_animate(noun: str) -> bool:
-    """Whether a lower-case noun is a person or an animal, as far as the lists and its ending tell."""
+    """Return True if a lower-case noun is a person or an animal, judged by the lists and its ending."""
     one = _singular(noun)
     named_by_ending = _PEOPLE.match(one) is not None and one not in word_list("objects_in_er")
     return named_by_ending or one in word_list("animate")
 
 
 def is_gerund(word: str) -> bool:
-    """Whether a lower-case word is the -ing form of a verb, known or not, and not a noun like "building"."""
+    """Return True for the -ing form of a verb, known or not, but not for a noun like "building"."""
     return len(word) > 4 and word.endswith("ing") and word not in word_list("nouns_like_verbs")
 
 
 def is_participle(word: str) -> bool:
-    """Whether a lower-case word is a past form or participle, known or not, and not a noun like "bed"."""
+    """Return True for a past form or participle, known or not, but not for a noun like "bed"."""
     if word in word_list("bound_participles") or verb_forms().get(word, ("", ""))[1] in (
         "participle",
         "past",
@@ -163,7 +163,7 @@ def is_participle(word: str) -> bool:
 
 @cache
 def lemma(word: str) -> str:
-    """The word that a lower-case form belongs to: ``"men"`` -> ``"man"``, ``"riding"`` -> ``"ride"``."""
+    """Return the base form of a lower-case word: ``"men"`` -> ``"man"``, ``"riding"`` -> ``"ride"``."""
     if word in _singulars() or word in word_list("nouns_like_verbs") or word in word_list("invariable"):
         return _singular(word)
     return verb_forms()[word][0] if word in verb_forms() else _singular(word)

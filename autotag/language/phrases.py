@@ -1,9 +1,9 @@
-"""The words and phrases of an English caption that can be tags, without a language model.
+"""Find the words and phrases of an English caption that can be tags, without a language model.
 
-A noun phrase is ``(adjective | participle | noun)* noun``, an activity is a gerund, with its bare object if
-it has one ("playing guitar"). Nothing reaches across a function word, a verb or a punctuation mark, so that
-"players smiles", "smiles walk" and "walk field" are never proposed. Each word gets its class from the lists
-of ``autotag.language.english``; a word that can be noun or verb is decided by its neighbours.
+A noun phrase is ``(adjective | participle | noun)* noun``; an activity is a gerund, with its bare object if
+it has one ("playing guitar"). A phrase never contains a function word, a finite verb or a punctuation mark,
+so "players smiles", "smiles walk" and "walk field" are never proposed. Each word's class comes from the lists
+of ``autotag.language.english``; if a word can be a noun or a verb, its neighbours decide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPACED_HYPHEN = re.compile(r"\b([a-z]) ?- ?(?=[a-z])")  # captioners write "t -
 _POSSESSIVE = re.compile(r"(?<=[a-z0-9])'s\b|(?<=s)'(?=\s|$)")
 _PHRASE = re.compile(r"G?(?:[AP]B*|N+B+)*N+|G")
 
-# Classes that a phrase is made of: Adjective, Participle before its noun, Bound to the word before it
+# The classes of words in a phrase: Adjective, Participle before its noun, Bound to the word before it
 # ("covered" in "snow covered"), Noun, Gerund of an activity. Every other class ends a phrase.
 WordClass = Literal[
     "A", "P", "B", "N", "G", "vague", "verb", "break", "determiner", "pronoun", "auxiliary", "modal",
@@ -41,16 +41,16 @@ _NOMINAL_BEFORE: frozenset[WordClass] = frozenset(
 def phrase_candidates(
     text: str, *, ngram_range: tuple[int, int], stop_words: str | Sequence[str] | None
 ) -> list[str]:
-    """The phrases of a text that could be its tags: lower case, each once, in order of appearance.
+    """Return the phrases of a text that can be tags: lower case, each once, in order of appearance.
 
-    With the grammar of English ("english") these are nouns, noun phrases and activities. Of any other
-    language only the words that break phrases are known, so that every run of words between them counts.
+    With "english", these are nouns, noun phrases and activities. In any other language, every sequence of
+    words between two stop words counts, because only the stop words are known.
 
     Args:
         text: a caption; may be empty.
         ngram_range: fewest and most words of a phrase, at least 1. A hyphenated word is one word.
-        stop_words: ``"english"``; or the words that break phrases in another language; or None, where
-            only punctuation breaks them.
+        stop_words: ``"english"``; or the stop words of another language; or None, so that only punctuation
+            separates phrases.
 
     Returns:
         Phrases with single spaces. Apostrophes and spaced hyphens are normalised ("t - shirt" is
@@ -70,15 +70,15 @@ def phrase_candidates(
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation; possessive endings are left out."""
+    """Return the words of a text in lower case, without punctuation and possessive endings."""
     return [token for token in _tokens(text) if token[0].isalnum()]
 
 
 def check_options(ngram_range: tuple[int, int], stop_words: str | Sequence[str] | None) -> None:
-    """Refuses what no extractor can work with.
+    """Refuse values of ``ngram_range`` and ``stop_words`` that no extractor supports.
 
     Raises:
-        ConfigError: saying what is allowed.
+        ConfigError: names the option and the allowed values.
     """
     if len(ngram_range) != 2 or not 1 <= ngram_range[0] <= ngram_range[1]:
         raise ConfigError(
@@ -100,7 +100,7 @@ def _is_word(token: str) -> bool:
 
 
 def _runs(tokens: Sequence[str], stop_words: frozenset[str], longest: int) -> Iterator[str]:
-    """Every sequence of up to ``longest`` words that no stop word or punctuation mark interrupts."""
+    """Yield every sequence of up to ``longest`` words without stop words and punctuation."""
     for start in range(len(tokens)):
         for end in range(start + 1, min(start + longest, len(tokens)) + 1):
             if not _is_word(tokens[end - 1]) or tokens[end - 1] in stop_words:
@@ -109,7 +109,7 @@ def _runs(tokens: Sequence[str], stop_words: frozenset[str], longest: int) -> It
 
 
 def _joined_compounds(tokens: Sequence[str]) -> list[str]:
-    """Fixed expressions ("hot dogs") become one token."""
+    """Join fixed expressions ("hot dogs") to one token."""
     joined: list[str] = []
     position = 0
     while position < len(tokens):
@@ -132,7 +132,7 @@ def _english_phrases(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _well_formed(letters: str) -> Iterator[tuple[int, int]]:
-    """Spans of a phrase that are phrases themselves: up to its head noun, or of nouns only, or its gerund."""
+    """Yield spans that are phrases themselves: up to the head noun, of nouns only, or the gerund."""
     for start, letter in enumerate(letters):
         if letter == "G":
             yield start, start + 1
@@ -144,7 +144,7 @@ def _well_formed(letters: str) -> Iterator[tuple[int, int]]:
 
 
 def _with_joined_adjectives(tokens: Sequence[str], classes: Sequence[WordClass]) -> list[WordClass]:
-    """In "black and white dog" the second adjective leans on the first: the dog is not a "white dog"."""
+    """Bind joined adjectives together: "black and white dog" must not give "white dog"."""
     joined = list(classes)
     for middle in range(1, len(tokens) - 1):
         around = (classes[middle - 1], classes[middle + 1])
@@ -155,7 +155,7 @@ def _with_joined_adjectives(tokens: Sequence[str], classes: Sequence[WordClass])
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A word among its neighbours; the words before it have their classes already."""
+    """A word and its neighbours; the words before it already have classes."""
 
     tokens: Sequence[str]
     classes: Sequence[WordClass]
@@ -178,18 +178,18 @@ class _Place:
 
     @property
     def nominal_follows(self) -> bool:
-        """Whether the next word can continue a noun phrase."""
+        """True if the next word can continue a noun phrase."""
         after = self.word_after
         return _is_word(after) and after not in english.function_words() and not after.startswith("'")
 
     @property
     def object_follows(self) -> bool:
-        """Whether the next word begins a noun phrase of its own: "watches the", not "watches on"."""
+        """True if the next word begins a new noun phrase: "watches the", not "watches on"."""
         return english.function_words().get(self.word_after) in ("determiner", "pronoun")
 
     @property
     def joined_to(self) -> int | None:
-        """Where the word is that a conjunction or comma joins to this one; None when nothing does."""
+        """The index of the word that a conjunction or comma joins to this one, or None."""
         position = len(self.classes) - 1
         while position >= 0 and self.classes[position] in ("conjunction", "break"):
             position -= 1
@@ -197,12 +197,12 @@ class _Place:
 
     @property
     def joins_verb(self) -> bool:
-        """Whether this is the second of two joined verbs: "walks and talks", "sits, reads"."""
+        """True if this is the second of two joined verbs: "walks and talks", "sits, reads"."""
         return self.joined_to is not None and self.classes[self.joined_to] in ("verb", "G")
 
     @property
     def subject_waits(self) -> bool:
-        """Whether someone named earlier has no verb yet: "a girl in a dress", "a boy wearing red"."""
+        """True if an earlier person or animal has no verb yet: "a girl in a dress", "a boy wearing red"."""
         for word, word_class in zip(
             reversed(self.tokens[: len(self.classes)]), reversed(self.classes), strict=True
         ):
@@ -214,12 +214,12 @@ class _Place:
 
     @property
     def after_determined_noun(self) -> bool:
-        """Whether the noun phrase just before began with a determiner: "a pink dress", not "ocean"."""
+        """True if the noun phrase just before begins with a determiner: "a pink dress", not "ocean"."""
         return re.search(r"d[APBN]*N$", "".join(word_class[0] for word_class in self.classes)) is not None
 
     @property
     def after_worn_colour(self) -> bool:
-        """Whether a colour stands for clothes just before: "in green", "wearing black"."""
+        """True if the words just before are a colour of clothes: "in green", "wearing black"."""
         worn = self.tokens[len(self.classes) - 2] if len(self.classes) > 1 else ""
         return self.word_before in english.word_list("colours") and worn in ("in", "wearing")
 
@@ -232,7 +232,7 @@ def _classes(tokens: Sequence[str]) -> list[WordClass]:
 
 
 def _class(place: _Place) -> WordClass:
-    """The class of a word: by the first rule that knows it; what no rule knows is a noun."""
+    """Return the class of a word by the first rule that applies; otherwise it is a noun."""
     rules = (
         _function_class,
         _compound_class,
@@ -247,7 +247,7 @@ def _class(place: _Place) -> WordClass:
 
 
 def _function_class(place: _Place) -> WordClass | None:
-    """The class that the word list says; numbers are determiners, marks and single letters end phrases."""
+    """Return the listed class; numbers are determiners, punctuation and single letters end phrases."""
     if place.word in english.function_words():
         return english.function_words()[place.word]  # type: ignore[return-value]  # the list's class names
     if _is_word(place.word):
@@ -262,7 +262,7 @@ def _compound_class(place: _Place) -> WordClass | None:
 
 
 def _gerund_class(place: _Place) -> WordClass | None:
-    """A verb after its subject ("man riding"), a participle before its noun ("the smiling man")."""
+    """Classify an -ing form: verb after its subject ("man riding"), participle before its noun."""
     if not english.is_gerund(place.word):
         return None
     in_clause = place.before in _BEFORE_A_CLAUSE or place.joins_verb
@@ -282,7 +282,7 @@ def _adjective_class(place: _Place) -> WordClass | None:
 
 
 def _is_noun_here(place: _Place) -> bool:
-    """Whether a listed adjective is a noun: "an orange.", "the male rides"."""
+    """Return True if a listed adjective is a noun here: "an orange.", "the male rides"."""
     if place.word not in english.word_list("adjective_nouns"):
         return False
     verb_follows = _form(place.word_after) == "third"
@@ -290,7 +290,7 @@ def _is_noun_here(place: _Place) -> bool:
 
 
 def _participle_class(place: _Place) -> WordClass | None:
-    """Before its noun: a modifier, or bound to the word before it ("snow covered"); else a verb."""
+    """Classify a participle: before its noun a modifier or bound ("snow covered"); else a verb."""
     if not english.is_participle(place.word):
         return None
     if not place.nominal_follows or place.before in ("auxiliary", "pronoun", "modal"):
@@ -310,12 +310,12 @@ def _adverb_class(place: _Place) -> WordClass | None:
 
 
 def _form(word: str) -> english.Form | None:
-    """What form of a known verb a word can be."""
+    """Return the verb form that a word can be, or None."""
     return english.verb_forms()[word][1] if word in english.verb_forms() else None
 
 
 def _is_verb_here(place: _Place) -> bool:
-    """Whether a word that can be a finite verb is one, judged by the words around it."""
+    """Return True if a possible finite verb is a verb here, judged by the words around it."""
     form = _form(place.word)
     if place.after_worn_colour and place.subject_waits:
         return form == "third" or not place.nominal_follows
@@ -331,7 +331,7 @@ def _is_verb_here(place: _Place) -> bool:
 
 
 def _agrees(place: _Place, form: english.Form | None) -> bool:
-    """Whether a finite form fits the noun before it: "dogs run", "the dog runs", but "train tracks"."""
+    """Return True if a finite form fits the noun before it: "dogs run", not "train tracks"."""
     subject = place.word_before
     if english.is_plural(subject) or place.object_follows:
         return True
@@ -343,7 +343,7 @@ def _agrees(place: _Place, form: english.Form | None) -> bool:
 
 
 def _joins_clause(place: _Place) -> bool:
-    """Whether a form in -s after "and" is a verb: "leaps off a ramp and spins", but "rocks and waves"."""
+    """Return True if a form in -s after "and" is a verb: "leaps and spins", but "rocks and waves"."""
     joined = place.joined_to
     if joined is None or "verb" not in place.classes:
         return False

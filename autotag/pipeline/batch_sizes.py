@@ -1,28 +1,28 @@
-"""How many images a stage gets at once: as set, or found by trial, and less after it ran out of memory."""
+"""The batch size of a stage: fixed, or measured, and smaller after the stage ran out of memory."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 NEGLIGIBLE = 0.002
-"""Seconds per image below which no size is looked for."""
+"""Seconds per image; a faster stage gets whole batches without a search."""
 
-_WORTH = 1.05  # a smaller size has to be so much faster to be preferred
-_HOPELESS = 0.9  # a size so much slower ends the search
-_GROW_AFTER = 32  # batches that went well before a size that memory took is tried once more
-_FINAL = 2  # a size that failed so often is not tried again
+_WORTH = 1.05  # a smaller size is preferred only if it is faster by this factor
+_HOPELESS = 0.9  # the search ends at a size whose speed is below this share of the best
+_GROW_AFTER = 32  # successful batches before a larger size is tried again after an out-of-memory error
+_FINAL = 2  # a size that failed this often is not tried again
 
 
 class BatchSize:
-    """The batch size of one stage. Not safe to use from several threads.
+    """Keep the batch size of one stage. Not safe to use from several threads.
 
-    Without a fixed size, whole batches are timed: the first warms up, the next goes through at once, the
-    following ones in halves, quarters, and so on down the powers of two while that does not get
-    slower. The fastest stays. Stages that take no time to speak of get whole batches.
+    Without a fixed size, whole batches are timed. The first warms up, the next runs at full size, the
+    following ones at halves, quarters and smaller powers of two, until that gets slower. The fastest size is
+    kept. Stages that take almost no time get whole batches.
 
     Args:
-        fixed: images at once, at least 1; None to find out.
-        searches: whether to find out by trial; else whole batches go through at once.
+        fixed: images at once, at least 1; None to measure.
+        searches: True to measure; False for whole batches at once.
     """
 
     def __init__(self, fixed: int | None = None, *, searches: bool = True) -> None:
@@ -35,16 +35,16 @@ class BatchSize:
         self._successes = 0
 
     def of(self, count: int) -> int:
-        """Images at once, for a batch of ``count``."""
+        """Return the number of images at once for a batch of ``count``."""
         return min(count, self._size or count, self._ceiling or count)
 
     def worked(self, count: int, seconds: float, *, whole: bool) -> None:
-        """A batch went through.
+        """Note that a batch succeeded.
 
         Args:
-            count: its images.
+            count: its number of images.
             seconds: the time that it took.
-            whole: whether it was as large as batches get; others are not compared.
+            whole: whether it was a full batch; smaller ones are not compared.
         """
         self._grow()
         if not (self._searching and whole):
@@ -56,14 +56,14 @@ class BatchSize:
         self._warm = True
 
     def ran_out(self, size: int) -> None:
-        """So many images at once were too many for the memory."""
+        """Note that ``size`` images at once ran out of memory, and halve the limit."""
         self._failures[size] += 1
         self._ceiling = max(1, size // 2)
         self._successes = 0
         self._settle()
 
     def _compare(self, count: int, rate: float) -> None:
-        """Takes in the speed of the size on trial, in images per second, and goes on to the next."""
+        """Note the measured speed of the current size, in images per second, and select the next size."""
         size = self._size or count
         if rate > self._best[0] * _WORTH:
             self._best = (rate, self._size)

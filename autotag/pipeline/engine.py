@@ -1,8 +1,8 @@
-"""What runs batches: the stages in two parts, locks, batch sizes, memory that runs out, bad images.
+"""The engine runs batches through the stages: locks, batch sizes, out-of-memory errors and failing images.
 
-The stages are cut in two. The *head* looks at images; the *tail*, from the first stage that needs what
-another wrote, works on texts. A stream runs the head of one batch while the tail of the batch before
-is worked on.
+The stages are split in two parts. The *head* looks at images; the *tail* starts at the first stage that reads
+another stage's output, and works on texts. A stream runs the head of one batch while the tail still works on
+the batch before.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ if TYPE_CHECKING:
     )
 
     Start = Callable[[Sequence[ReadImage]], Callable[[], list[Sample]]]
-    """Starts the head on images; what it gives waits for the samples."""
+    """Start the head on images; the returned function waits for the samples."""
 
     SizeOf = Callable[[str], BatchSize]
-    """Makes the batch size of the stage of a name, for each of its steps anew."""
+    """Make a new batch size for one step of the named stage."""
 
 
 class RanOutError(Exception):
-    """A stage ran out of memory, and will get fewer images at once when the batch starts over."""
+    """A stage ran out of memory; it gets fewer images at once when the batch is restarted."""
 
 
 class StoppedError(Exception):
-    """Nobody waits for this batch any more."""
+    """The stream was stopped, so this batch is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One stream, or one image, on its way through the engine.
+    """The state of one stream, or of one image, in the engine.
 
     Attributes:
-        batch_size: images of a whole batch.
-        meter: counts.
-        stopped: set when nobody waits for results any more.
+        batch_size: number of images in a full batch.
+        meter: the statistics.
+        stopped: set when the results are no longer needed.
     """
 
     batch_size: int
@@ -70,10 +70,10 @@ class Run:
 
 
 class Engine:
-    """What a pipeline holds once it is loaded. Each part runs one batch at a time, whichever thread asks.
+    """Hold a pipeline's stages and models once loaded. Each part runs one batch at a time, from any thread.
 
     Attributes:
-        last_meter: of the stream that was begun last.
+        last_meter: statistics of the stream that started last.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Engine:
         self._replaces_pixels = False
 
     def load(self, stages: Sequence[Stage], size_of: SizeOf, make_pool: Callable[[], ModelPool]) -> None:
-        """Borrows the models, unless that is done; ``size_of`` makes the batch size of a stage."""
+        """Load the models unless they are loaded; ``size_of`` makes the batch size of a stage."""
         self.check_open()
         with self._loading:
             self.check_open()
@@ -95,10 +95,10 @@ class Engine:
                 self._loaded = True
 
     def check_open(self) -> None:
-        """Refuse to go on after ``close()``, and with models in a forked copy of a process that used some.
+        """Refuse to run after ``close()``, or with models in a process forked after models were used.
 
         Raises:
-            PipelineClosedError: it was closed.
+            PipelineClosedError: the pipeline was closed.
             ForkedProcessError: see ``autotag.files.forked_process``.
         """
         if self._closed:
@@ -108,21 +108,21 @@ class Engine:
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels that the borrowed models look at; None for all there is."""
+        """The side in pixels of the largest input of the models; None for the full image."""
         return self._pool.image_size if self._pool else None
 
     @property
     def view_makers(self) -> dict[str, ViewsImages]:
-        """View id -> a model that makes it; none where a stage replaces the pixels."""
+        """View id -> a model that makes this view; empty if a stage replaces the pixels."""
         return self._pool.view_makers if self._pool and not self._replaces_pixels else {}
 
     @property
     def overlaps(self) -> bool:
-        """Whether there are two parts, so that a thread for the models pays."""
+        """True if both parts have steps, so that a thread for the models is worthwhile."""
         return bool(self._head.steps and self._tail.steps)
 
     def meter(self, *, readers: int, overlapping: bool) -> Meter:
-        """Counts nothing yet, for one stream."""
+        """Return a new meter for one stream."""
         models: ThreadName = "models" if overlapping else "consumer"
         parts: list[tuple[str, ThreadName]] = [(READ, "reading")]
         parts += [(step.name, models) for step in self._head.steps]
@@ -130,12 +130,12 @@ class Engine:
         return Meter([*parts, (CONSUMER, "consumer")], readers)
 
     def first_steps(self) -> tuple[str, str]:
-        """The names of what comes first in the head and in the tail; empty for a part that is empty."""
+        """Return the names of the first steps of head and tail; an empty string for an empty part."""
         head, tail = (part.steps[0].name if part.steps else "" for part in (self._head, self._tail))
         return head, tail
 
     def start(self, reads: Sequence[ReadImage], run: Run) -> list[Sample]:
-        """Fresh samples, through the head."""
+        """Make new samples and run them through the head."""
         samples = [self._sample(read) for read in reads]
         self._run(self._head, samples, run)
         return samples
@@ -147,16 +147,16 @@ class Engine:
         start: Start,
         started: Callable[[], list[Sample]] | None = None,
     ) -> Iterator[Result | StageError]:
-        """Per image its result, or the error of the stage that fails on it alone.
+        """Yield each image's result, or the error of the stage that fails on this image alone.
 
-        A batch that fails is halved until the images that fail stand alone. Each half starts over from
-        fresh samples, because stages write in place, and so does a batch for which memory ran out.
+        A failing batch is halved until each failing image is alone. Each half is restarted with new samples,
+        because stages write in place; a batch that ran out of memory is restarted, too.
 
         Args:
             reads: the images.
-            run: what they belong to.
+            run: the run that they belong to.
             start: starts the head on some of them.
-            started: what ``start`` gave for all of them, if it was called already.
+            started: the function that ``start`` returned for all of them, if it was called already.
         """
         if not reads:
             return
@@ -173,7 +173,7 @@ class Engine:
             yield from self.outcomes(reads[len(reads) // 2 :], run, start)
 
     def close(self) -> None:
-        """Let go of the models, once the batches in hand are done; in a forked copy no batch will ever be."""
+        """Free the models after the running batches end. Do not wait in a fork, where no batch can end."""
         self._closed = True
         if is_forked():
             return
@@ -184,7 +184,7 @@ class Engine:
             self._pool = None
 
     def _attempt(self, started: Callable[[], list[Sample]], run: Run) -> list[Sample] | StageError | None:
-        """The samples through the tail, or the failure; None where memory ran out."""
+        """Return the samples after the tail, or the failure; None if memory ran out."""
         try:
             samples = started()
             self._run(self._tail, samples, run)
@@ -206,10 +206,10 @@ class Engine:
         return Sample(read.source, image, read.size, views=dict(read.views), extras=extras)
 
     def _set_up(self, stages: Sequence[Stage], size_of: SizeOf, make_pool: Callable[[], ModelPool]) -> None:
-        """The stages, each borrower a copy of its own that holds this pipeline's models.
+        """Set up the stages; a stage that needs models is copied, and the copy holds this pipeline's models.
 
-        Copies, because one stage object may be in two pipelines with two encoders, and because what
-        holds the models must go when the pipeline is closed.
+        It is copied because one stage object may be in two pipelines with two encoders, and because closing
+        the pipeline must free the models.
         """
         borrows = any(isinstance(stage, NeedsModels) for stage in stages)
         if borrows:
@@ -233,7 +233,7 @@ class Engine:
 
 @dataclass(slots=True)
 class _Part:
-    """Steps that run one after the other, for one batch at a time."""
+    """Keep steps that run one after the other, for one batch at a time."""
 
     steps: tuple[Step, ...] = ()
     lock: RLock = field(default_factory=RLock)
@@ -241,13 +241,13 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage, or the image vectors of a later stage, for as many samples at once as memory allows.
+    """Call a stage, or embed images for a later stage, with as many samples at once as memory allows.
 
     Attributes:
-        name: of the row in the statistics.
+        name: the name in the statistics.
         stage: the name of the stage.
-        call: works on samples in place.
-        size: how many at once.
+        call: writes samples in place.
+        size: number of samples at once.
     """
 
     name: str
@@ -257,17 +257,17 @@ class Step:
 
     @classmethod
     def of(cls, stage: Stage, size_of: SizeOf) -> Step:
-        """The stage itself."""
+        """Make a step that calls the stage itself."""
         return cls(stage.name, stage.name, stage, size_of(stage.name))
 
     def __call__(self, samples: Sequence[Sample], run: Run) -> None:
-        """All samples, in place.
+        """Run the stage on all samples, in place.
 
         Raises:
-            StageError: naming the first of the samples that were handed in together, chained to what the
-                stage raised.
-            RanOutError: there was too little memory for two or more at once; next time there are fewer.
-            StoppedError: nobody waits any more.
+            StageError: the stage raised an error, which is the cause; names the first of the samples in
+                this call.
+            RanOutError: two or more samples at once ran out of memory; the next call gets fewer.
+            StoppedError: the run was stopped.
         """
         size = self.size.of(len(samples))
         before = time.perf_counter()
@@ -286,12 +286,12 @@ class Step:
         except Exception as error:
             out_of_memory = _is_out_of_memory(error)
             if out_of_memory:
-                traceback.clear_frames(error.__traceback__)  # they hold what fills the memory
+                traceback.clear_frames(error.__traceback__)  # the frames hold the tensors
             if not out_of_memory or len(samples) == 1:
                 raise self._failure(samples, error) from error
         else:
             return
-        _free_memory()  # out here, where the error is gone
+        _free_memory()  # here, because the error and its frames are gone
         self.size.ran_out(len(samples))
         raise RanOutError
 
@@ -307,8 +307,8 @@ class _Ready:
     """A stage with its models.
 
     Attributes:
-        stage: its copy, if it borrows.
-        looks: whether it borrowed a model that looks at images.
+        stage: the stage, or its copy if it needs models.
+        looks: whether one of its models looks at images.
     """
 
     stage: Stage
@@ -316,7 +316,7 @@ class _Ready:
 
 
 class _Lender:
-    """Lends from a pool, and notes whether models that look at images are asked for."""
+    """Give models from a pool, and note whether one of them looks at images."""
 
     def __init__(self, pool: ModelPool) -> None:
         self._pool = pool
@@ -348,11 +348,11 @@ def _ready(stage: Stage, pool: ModelPool | None) -> _Ready:
 
 
 def _cut(stages: Sequence[_Ready]) -> int:
-    """How many stages are the head.
+    """Return the number of stages in the head.
 
-    Those before the first that needs what another wrote, and any later one whose models look at images
-    while it is called, so that no model is used by both parts at once. A stage that changes the pixels
-    late keeps all in one part: nothing can be prepared before it.
+    The head has the stages before the first that reads another stage's output. It also has every later stage
+    whose models look at images in its call, so that the two parts never use one model at the same time. If a
+    later stage changes the pixels, all stages are in the head, because nothing can be prepared before it.
     """
     needy = [at for at, own in enumerate(stages) if own.stage.requires - ALWAYS_THERE]
     lookers = [at for at, own in enumerate(stages) if own.looks and not _encoder_of(own.stage)]

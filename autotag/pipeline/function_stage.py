@@ -1,4 +1,4 @@
-"""``@stage``: a stage from a function on one sample."""
+"""The decorator ``@stage`` makes a stage from a function on one sample."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class FunctionStage:
-    """A stage that calls a function on each sample in turn. Made by ``@stage``.
+    """Call a function on each sample in turn. Made by ``@stage``.
 
     Attributes:
-        function: writes one sample in place and returns nothing.
-        name: the function's own unless told otherwise.
+        function: writes one sample in place and returns None.
+        name: the stage's name; by default the function's.
         requires: fields that the function reads.
         provides: fields that the function writes.
     """
@@ -49,11 +49,11 @@ class FunctionStage:
 
     @property
     def import_string(self) -> str:
-        """``"package.module:attribute"`` of the function, by which a config may name this stage."""
+        """The function's ``"package.module:attribute"``, which names this stage in a config."""
         return f"{self.__module__}:{self.__qualname__}"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        # The decorator put this object where the function was, so pickle must find it by that name.
+        # The decorator replaced the function by this object, so pickle must find it by the function's name.
         if getattr(sys.modules.get(self.__module__), self.__qualname__, None) is self:
             return str(self.__qualname__)
         return FunctionStage, (self.function, self.name, self.requires, self.provides)
@@ -65,7 +65,7 @@ def stage(
     provides: Collection[str] = frozenset(),
     name: str | None = None,
 ) -> Callable[[Callable[[Sample], None]], FunctionStage]:
-    """Makes a stage from a function on one sample, which it writes in place.
+    """Make a stage from a function that writes one sample in place.
 
     ::
 
@@ -76,7 +76,10 @@ def stage(
     Args:
         requires: fields of ``Sample`` that the function reads, or ``"extras.<key>"``.
         provides: fields that it writes.
-        name: what the stage is called in a pipeline; the function's name unless given.
+        name: the stage's name in a pipeline; None for the function's name.
+
+    Returns:
+        A decorator that turns the function into a ``FunctionStage``.
 
     Raises:
         ConfigError: ``requires`` or ``provides`` is one string instead of a set of them.

@@ -1,6 +1,6 @@
-"""What there is to use: the presets and models, what each needs, and what is on this machine.
+"""List the presets and models, the models that each preset needs, and the weights on this machine.
 
-No model is loaded to find out.
+This does not load a model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PresetEntry:
-    """What a preset is made of.
+    """A preset with its stages and models.
 
     Attributes:
         name: the preset's name.
         stages: names of its stages, in order.
-        models: names of the models that its stages borrow, in order.
-        present: whether the weights of all of them are on this machine.
-        size: bytes of all of them together, see ``ModelEntry``.
+        models: names of the models that its stages use, in order.
+        present: whether the weights of all its models are on this machine.
+        size: total bytes of its models, see ``ModelEntry``.
     """
 
     name: str
@@ -46,7 +46,7 @@ class PresetEntry:
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """What is known of a model of the catalog.
+    """A model of the catalog.
 
     Attributes:
         card: facts about its weights.
@@ -62,15 +62,15 @@ class ModelEntry:
 
 
 def preset_entries() -> list[PresetEntry]:
-    """The presets that come with autotag, by name."""
+    """Return the presets that come with autotag, by name."""
     return [_preset_entry(name, from_config(name)) for name in preset_names()]
 
 
 def model_entries(presets: Sequence[PresetEntry]) -> list[ModelEntry]:
-    """Every model of the catalog, in its order.
+    """Return every model of the catalog, in its order.
 
     Args:
-        presets: those that may use them.
+        presets: the presets to name beside the models that they use.
     """
     return [
         ModelEntry(
@@ -84,24 +84,24 @@ def model_entries(presets: Sequence[PresetEntry]) -> list[ModelEntry]:
 
 
 def needed_models(pipeline: Pipeline) -> tuple[ModelAddress, ...]:
-    """The models that the stages borrow by name, each once, in the order of the stages.
+    """Return the models that the stages name, each once, in the order of the stages.
 
-    Taken from the types of the stages' options: one that admits a ``Captioner`` names a captioner, and an
-    encoder left at None is the pipeline's. A stage with an attribute ``borrows`` says itself which of its
-    options name models that it does borrow. One that is no dataclass does not tell.
+    They are found by the types of the stages' options: an option that accepts a ``Captioner`` names a
+    captioner, and an encoder of None is the pipeline's. A stage's attribute ``borrows`` names the options
+    whose models it really uses. For a stage that is not a dataclass, no models are found.
     """
     addresses = [address for stage in pipeline.stages for address in _borrowed(stage, pipeline)]
     return tuple({address.key: address for address in addresses}.values())
 
 
 def find_models(name: str) -> tuple[ModelAddress, ...]:
-    """The models behind a name: all that a preset needs, or the one that the catalog calls so.
+    """Return the models of a preset, or the catalog's model of this name.
 
     Args:
         name: a preset's name, the path of a TOML file, or a model's name in the catalog.
 
     Raises:
-        UnknownNameError: neither a preset nor a model.
+        UnknownNameError: the name is neither a preset nor a model.
         ConfigError: the preset is wrong.
     """
     kinds = [card.kind for card in cards.cards() if card.name == name]
@@ -114,9 +114,10 @@ def find_models(name: str) -> tuple[ModelAddress, ...]:
 
 
 def is_present(address: ModelAddress) -> bool:
-    """Whether a model can be loaded without a download, as far as that can be told without loading it.
+    """Return True if a model is known to load without a download.
 
-    Of a model that is neither in the catalog nor a folder nor behind a server it cannot be told: False.
+    Return False for a model that is not in the catalog, not a folder and not on a server: only loading it
+    would tell.
     """
     if address.card is not None:
         return cards.is_present(address.card)
@@ -124,12 +125,12 @@ def is_present(address: ModelAddress) -> bool:
 
 
 def fetch(address: ModelAddress) -> None:
-    """Puts a model's weights on this machine; what is downloaded shows its progress on stderr.
+    """Download a model's weights if they are not on this machine; show the progress on stderr.
 
-    A model that the catalog does not know is loaded once, because only its loader knows what it needs.
+    A model that is not in the catalog is loaded once, because only its loader knows which files it needs.
 
     Raises:
-        ModelUnavailableError: the weights are not to be had.
+        ModelUnavailableError: the weights cannot be downloaded.
         ModelLoadError: the weights of a model outside the catalog do not load.
     """
     if address.card is not None:

@@ -1,4 +1,4 @@
-"""``Pipeline``: runs images through stages, in batches, so that one bad image costs one error."""
+"""The class ``Pipeline`` runs images through stages, in batches; a bad image fails alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 DEFAULT_ENCODER = "clip-vit-b-32"
 
 BROKEN_AFTER = 8
-"""So many failures of one stage in a row, with no success between, mean that the stage is broken."""
+"""A stage counts as broken after this many failures in a row."""
 
 _HOW: Mapping[str, object] = {"affects_results": False}
 """Marks settings that change how an image is read, or whether it can be, but not what is found in it."""
@@ -64,47 +64,49 @@ _MOST = {
     "decode_threads": 512,
     "max_pixels": 2**40,
 }
-"""Settings that are numbers, and the largest that a machine can be expected to work with."""
+"""The largest accepted value of each numeric setting."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """Runs images through stages.
+    """Run images through stages.
 
-    Building one checks everything that can be checked without weights. Models are loaded by ``load()``
-    or on first use, and freed by ``close()`` or at the end of a ``with`` block. One pipeline may be used
-    from several threads: they take turns, batch by batch.
+    The constructor checks everything that can be checked without weights. Models are loaded by ``load()``
+    or on first use, and freed by ``close()`` or at the end of a ``with`` block. Several threads may use one
+    pipeline: they take turns, batch by batch.
 
     Attributes:
         stages: in the order in which they run.
-        encoder: the image-text encoder of every stage that names no other: a model's name, a folder, an
-            object, or None for none.
+        encoder: the image-text encoder of every stage that does not name another: a model's name, a folder,
+            an object, or None for none.
         device: ``"auto"`` (cuda, else mps, else cpu), ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         batch_size: images that go through the stages together; ``"auto"`` is 16 on a CPU and 64 on a GPU.
-        stage_batch_sizes: by name of a stage, how many of a batch it gets at once. For a stage that is not
-            named the fastest size is found by trial during the first batches of a stream. Sizes may
-            move scores in the last digits.
-        decode: ``"fast"`` decodes JPEG files smaller where the models look at few pixels, and resizes once
-            for all models; ``"exact"`` decodes in full and leaves resizing to each model's own processor.
-        decode_size: the side in pixels of the square that stages look at; image files may be decoded
-            smaller, down to that. ``"auto"`` is what the borrowed models say, ``"full"`` decodes in full:
-            choose it for stages of your own that look closer at ``sample.image``.
+        stage_batch_sizes: stage name -> number of images that it gets at once. For other stages, the fastest
+            size is measured during the first batches of a stream. The size may change the last digits of
+            scores.
+        decode: ``"fast"`` decodes JPEG files at a smaller size if the models need few pixels, and resizes
+            once for all models; ``"exact"`` decodes at full size and leaves resizing to each model's own
+            processor.
+        decode_size: the side in pixels of the square that stages need; image files may be decoded at a
+            smaller size, down to this. ``"auto"`` is the largest input size of the models; ``"full"`` decodes
+            at full size: use it if your own stages need all pixels of ``sample.image``.
         decode_threads: threads that read images; ``"auto"`` is one per core, at most 16.
-        decode_ahead: images read beyond the batch in hand; ``"auto"`` is one batch.
-        allow_urls: whether ``http://`` and ``https://`` inputs are fetched.
-        allow_truncated: whether what can be read of an image file that ends too early is kept; its result
-            then is ``truncated``.
-        max_pixels: larger pictures are refused; ``"auto"`` is what ``read_image`` says.
+        decode_ahead: images read beyond the current batch; ``"auto"`` is one batch.
+        allow_urls: fetch inputs that start with ``http://`` or ``https://``.
+        allow_truncated: use the readable part of an image file that ends too early; its result then is
+            ``truncated``.
+        max_pixels: refuse images with more pixels; ``"auto"`` is the default of ``read_image``.
         fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off; see
             ``autotag.fast_paths``.
-        deterministic: whether no batch size is chosen by trial, so that the same images in the same order
-            give the same results to the last digit, on one machine with the same versions and threads. It
-            costs what the trials would have gained. A stage that runs out of memory still gets fewer images
+        deterministic: do not choose batch sizes by measurement. The same images in the
+            same order then give the same results to the last digit, on one machine with the same versions
+            and number of threads. It may be slower. A stage that runs out of memory still gets fewer images
             at once.
 
     Raises:
-        WiringError: the stages do not fit together in this order, or need an encoder that is not there.
+        WiringError: the stages do not fit together in this order, or a stage needs the pipeline's encoder,
+            which is None.
         ConfigError: a setting is wrong.
         ModelUnavailableError: the encoder is a folder that does not exist.
     """
@@ -136,7 +138,7 @@ class Pipeline:
         self._check_settings()
 
     def __call__(self, image: ImageInput) -> Result:
-        """What the stages find in one image.
+        """Return the result for one image.
 
         Args:
             image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed.
@@ -144,7 +146,7 @@ class Pipeline:
         Raises:
             ImageReadError: the image cannot be read.
             StageError: a stage failed on it.
-            ModelUnavailableError: on first use, weights are missing.
+            ModelUnavailableError: on first use, weights are missing and cannot be downloaded.
             PipelineClosedError: after ``close()``.
             ForkedProcessError: models were used before this process was forked.
         """
@@ -159,25 +161,25 @@ class Pipeline:
         on_error: Literal["raise", "record"] = "raise",
         ordered: bool = True,
     ) -> Iterator[Result]:
-        """What the stages find in many images: one result per image.
+        """Yield one result per image.
 
-        Images are read ahead in threads and go through the stages in batches; one more thread runs the
-        models that look at images while texts are worked on here. However long the stream, no more than
-        about three batches of images are in memory, and no more are taken from ``images``; large images
-        make smaller batches. No thread is left when the stream ends, or is closed before its end.
+        Threads read images ahead, and the images go through the stages in batches. One more thread runs the
+        models that look at images while the calling thread works on texts. At most about three batches of
+        images are in memory or taken from ``images`` at any time, however long the stream is; large images
+        make smaller batches. All threads end when the stream ends or is closed.
 
         Args:
-            images: any iterable or generator of what ``pipeline(image)`` takes; a single image is a
+            images: any iterable or generator of the inputs of ``pipeline(image)``; a single image is a
                 stream of one.
             on_error: ``"raise"`` stops at the first bad image, after the results before it. ``"record"``
-                gives a bad image a result with ``error`` and goes on.
-            ordered: whether results come in the order of the images, in whole batches, which wait for
-                the next batch to be read. If not, results come as soon as they are ready, and an image
-                that is slow to read holds up no other.
+                yields a result with ``error`` for a bad image and continues.
+            ordered: True for results in the order of the images, in full batches; a batch waits until the
+                next one is read. False for results as soon as they are ready, so that an image that is slow
+                to read does not delay the others.
 
         Raises:
-            ConfigError: ``on_error`` or ``images`` is neither of these, or a deterministic pipeline is to
-                give results out of order; raised here, not on iteration.
+            ConfigError: ``on_error`` or ``images`` is wrong, or ``ordered`` is False in a deterministic
+                pipeline; raised by this call, not during iteration.
             ImageReadError: while iterating under ``"raise"``: an image cannot be read.
             StageError: while iterating under ``"raise"``: a stage failed on an image.
             StageBrokenError: while iterating under ``"record"``: a stage failed on 8 images in a row,
@@ -189,28 +191,28 @@ class Pipeline:
                 f"unknown on_error {on_error!r}. {suggestion(str(on_error), ['raise', 'record'])}"
             )
         if self.deterministic and not ordered:
-            raise ConfigError("a deterministic pipeline gives results in order; leave ordered=False out.")
+            raise ConfigError("a deterministic pipeline yields results in order; leave ordered=False out.")
         self._engine.check_open()
         outcomes = self._stream(_several(images), ordered=ordered)
         return _recorded(outcomes) if on_error == "record" else _raising(outcomes)
 
     def stats(self) -> StreamStats:
-        """Where the time of the stream that was begun last goes, or went."""
+        """Return where the time of the stream that started last goes or went."""
         return self._engine.last_meter.stats()
 
     def load(self) -> None:
-        """Loads the models, unless they are loaded.
+        """Load the models, unless they are loaded.
 
         Raises:
-            ModelUnavailableError: weights are neither on this machine nor to be had.
-            ModelLoadError: weights are there but do not load.
+            ModelUnavailableError: weights are not on this machine and cannot be downloaded.
+            ModelLoadError: weights are on this machine but do not load.
             PipelineClosedError: after ``close()``.
             ForkedProcessError: models were used before this process was forked.
         """
         self._engine.load(self.stages, self._size_of, self._make_pool)
 
     def close(self) -> None:
-        """Frees the models, once the batch in hand is done. A closed pipeline stays closed."""
+        """Free the models after the current batch. A closed pipeline stays closed."""
         self._engine.close()
 
     def __enter__(self) -> Pipeline:
@@ -223,11 +225,11 @@ class Pipeline:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a pipeline is not pickled; send autotag.pipeline.presets.to_config(pipeline) instead."
+            "a pipeline cannot be pickled; send autotag.pipeline.presets.to_config(pipeline) instead."
         )
 
     def describe(self) -> str:
-        """The stages in order, what each needs and writes, and the settings: text for people."""
+        """Return a readable text: the stages in order, the fields that they read and write, and settings."""
         encoder = self.encoder if isinstance(self.encoder, str | None) else self.encoder.id
         settings = (
             f"encoder {encoder}, device {self.device}, dtype {self.dtype}, batch size {self.batch_size}"
@@ -235,10 +237,10 @@ class Pipeline:
         return f"{wiring.describe(self.stages)}\n{settings}"
 
     def to_config(self) -> dict[str, Any]:
-        """Stages and settings as plain data that TOML and JSON can hold; defaults are left out.
+        """Return stages and settings as plain data that TOML and JSON can hold, without defaults.
 
         Raises:
-            ConfigError: a stage cannot be found again by name, or a model was given as an object.
+            ConfigError: a stage cannot be imported by name, or a model was given as an object.
         """
         stages = [stage_tables.table_from_stage(stage) for stage in self.stages]
         return {**options.written(self, where="the pipeline"), "stages": stages}
@@ -252,8 +254,8 @@ class Pipeline:
         FastPaths.parse(self.fast_paths)
         if self.decode == "exact" and isinstance(self.decode_size, int):
             raise ConfigError(
-                f"the pipeline: decode='exact' decodes in full, and decode_size={self.decode_size} says "
-                "otherwise; leave one of them out."
+                f"the pipeline: decode='exact' decodes at full size, but decode_size={self.decode_size} asks "
+                "for less; leave one of them out."
             )
         check_placement(self.device, self.dtype)
         if self.encoder is None:
@@ -297,7 +299,7 @@ class Pipeline:
         yield from stream(self._engine, images, Run(batch_size, meter), reading)
 
     def _reader(self, meter: Meter) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:
-        """Reads one image as the settings and the loaded models want it; called in threads."""
+        """Return a function that reads one image for the settings and loaded models; called in threads."""
         read = partial(
             read_image,
             target_size=self._target_size(),
@@ -316,7 +318,7 @@ class Pipeline:
     def _batch_size(self) -> int:
         if self.batch_size != "auto":
             return self.batch_size
-        # Without torch in the process no model of ours is loaded, and looking for a GPU would import it.
+        # Without torch in the process none of our models is loaded; looking for a GPU would import torch.
         device = self.device if self.device != "auto" or "torch" not in sys.modules else choose_device()
         return _BATCH_ON_CPU if device in {"auto", "cpu"} else _BATCH_ON_GPU
 
@@ -347,7 +349,7 @@ def _recorded(outcomes: Iterator[Outcome]) -> Iterator[Result]:
 
 
 class _Watch:
-    """Tells a broken stage from bad images, by failures of one stage in a row."""
+    """Tell a broken stage from bad images, by failures of one stage in a row."""
 
     def __init__(self) -> None:
         self._last: StageError | None = None
@@ -355,10 +357,10 @@ class _Watch:
         self._all_one_run = True
 
     def see(self, outcome: Result | ImageReadError | StageError) -> None:
-        """Counts. An image that cannot be read says nothing about the stages.
+        """Count an outcome; ignore images that cannot be read, because they do not reach the stages.
 
         Raises:
-            StageBrokenError: this was the eighth failure of one stage in a row.
+            StageBrokenError: this is the eighth failure of one stage in a row.
         """
         if isinstance(outcome, ImageReadError):
             return
@@ -372,13 +374,13 @@ class _Watch:
             self._raise_broken("in a row")
 
     def end(self) -> None:
-        """The stream is over.
+        """End the count.
 
         Raises:
             StageBrokenError: one stage failed on every image, and there were two or more.
         """
         if self._all_one_run and self._run > 1:
-            self._raise_broken("and on no image succeeded")
+            self._raise_broken("and never succeeded")
 
     def _raise_broken(self, how: str) -> NoReturn:
         assert self._last is not None  # noqa: S101 - a run of failures ends with one
@@ -399,10 +401,10 @@ def _read(
     makers: Mapping[str, ViewsImages],
     meter: Meter,
 ) -> ReadImage:
-    """An image with the views that models want of it.
+    """Read an image and make the views that the models need.
 
     Raises:
-        ImageReadError: it cannot be read, or there is too little memory for it.
+        ImageReadError: the image cannot be read, or does not fit in memory.
     """
     waited = 0.0
 
@@ -417,7 +419,7 @@ def _read(
         found = read(image, reserve=reserve_timed)
         views = make_views(found.image, makers, found.source)
     except MemoryError as error:
-        raise ImageReadError(source_of(image), "there is too little memory for it") from error
+        raise ImageReadError(source_of(image), "not enough memory for it") from error
     finally:
         meter.add(READ, 1, time.perf_counter() - started - waited)
     reserve(found.image.width * found.image.height * KEPT_BYTES + sum(view.nbytes for view in views.values()))
@@ -425,10 +427,10 @@ def _read(
 
 
 def _several(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
-    """The images to stream; a single one, also of a kind that can be iterated, is a stream of one."""
+    """Return the images to stream; a single image, even of an iterable type, becomes a list of one."""
     single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image)
     if single or hasattr(images, "read"):
         return [cast("ImageInput", images)]
     if not isinstance(images, Iterable):
-        raise ConfigError(f"stream takes images, one by one or an iterable of them, not {images!r}.")
+        raise ConfigError(f"stream takes an image or an iterable of images, not {images!r}.")
     return cast("Iterable[ImageInput]", images)

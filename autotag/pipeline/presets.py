@@ -1,4 +1,4 @@
-"""Presets, TOML files and overrides: pipelines as plain data.
+"""Load pipelines from presets, TOML files and overrides.
 
 A config is a table of settings of ``Pipeline`` and an array of stages, each with its options::
 
@@ -6,12 +6,12 @@ A config is a table of settings of ``Pipeline`` and an array of stages, each wit
 
     [[stages]]
     stage = "filter_tags"        # a registered name, or "package.module:attribute"
-    name = "filter_tags"         # only needed to tell two stages of a kind apart
+    name = "filter_tags"         # only needed if two stages are of the same kind
     score = "cosine"
     threshold = 0.25
 
 TOML has no null, so the word ``"none"`` stands for None where an option may be None. A config may name
-code to import: treat one from a stranger as you would treat a program.
+code to import, so only use configs that you trust as much as a program.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
 def preset_names() -> tuple[str, ...]:
-    """The presets that come with autotag, sorted."""
+    """Return the names of the presets that come with autotag, sorted."""
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 
 def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
-    """The config in a preset or a TOML file, as it stands there.
+    """Return the config of a preset or a TOML file, unchecked.
 
     Args:
         preset: a preset's name, or the path of a TOML file.
 
     Raises:
-        UnknownNameError: neither a preset nor a file.
-        ConfigError: the file cannot be read, or is not TOML; says where.
+        UnknownNameError: ``preset`` is neither a preset nor a file.
+        ConfigError: the file cannot be read or is not TOML; the message names the place.
     """
     return read_toml(_preset_path(preset), what="preset")
 
@@ -77,7 +77,7 @@ def load(
     deterministic: bool | None = None,
     **stages: Mapping[str, object],
 ) -> Pipeline:
-    """The pipeline of a preset or a TOML file, with changes. No weights are loaded yet.
+    """Return the pipeline of a preset or a TOML file, with changes. The weights are loaded later.
 
     ::
 
@@ -85,25 +85,25 @@ def load(
 
     Args:
         preset: a preset's name (see ``preset_names``), or the path of a TOML file.
-        encoder: see ``Pipeline``, as all settings; None leaves each as the preset has it.
+        encoder: a model's name, a folder or an object. For this and all other settings see ``Pipeline``;
+            None keeps the preset's value.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         batch_size: images that go through the stages together.
-        stage_batch_sizes: by name of a stage, how many of them it gets at once.
+        stage_batch_sizes: stage name -> number of images that it gets at once.
         decode: ``"fast"`` or ``"exact"``.
-        decode_size: side in pixels down to which files may be decoded smaller.
+        decode_size: side in pixels down to which files may be decoded at a smaller size.
         decode_threads: threads that read images.
-        decode_ahead: images read beyond the batch in hand.
-        allow_urls: whether http(s) inputs are fetched.
-        allow_truncated: whether what can be read of an image file that ends too early is kept.
-        max_pixels: larger pictures are refused.
-        fast_paths: ``"auto"``, ``"off"``, or the names of fast paths to switch off.
-        deterministic: whether no batch size is chosen by trial, so that the same images give the same
-            results.
-        **stages: by stage name, the options to change.
+        decode_ahead: images read beyond the current batch.
+        allow_urls: fetch http(s) inputs.
+        allow_truncated: use the readable part of an image file that ends too early.
+        max_pixels: refuse images with more pixels.
+        fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off.
+        deterministic: do not choose by measurement, so that the same images give the same results.
+        **stages: stage name -> the options to change.
 
     Raises:
-        UnknownNameError: no such preset, stage or option; the near miss is suggested.
+        UnknownNameError: the preset, a stage or an option is unknown; the message suggests a near miss.
         ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
     """
     settings = {
@@ -127,13 +127,13 @@ def load(
 
 
 def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
-    """The pipeline that a config describes: the inverse of ``to_config``.
+    """Build the pipeline that a config describes: the inverse of ``to_config``.
 
     Args:
         config: the config itself, or the path of a TOML file, or a preset's name.
 
     Raises:
-        UnknownNameError: no such stage, option or setting; the near miss is suggested.
+        UnknownNameError: a stage, option or setting is unknown; the message suggests a near miss.
         ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
     """
     if isinstance(config, str | PathLike):
@@ -148,42 +148,45 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:
-    """The pipeline as plain data that TOML and JSON can hold, to keep or to send to another process.
+    """Return the pipeline as plain data that TOML and JSON can hold, to store or to send to a process.
 
     Raises:
-        ConfigError: a stage cannot be found again by name, or a model was given as an object.
+        ConfigError: a stage cannot be imported by name, or a model was given as an object.
     """
     return pipeline.to_config()
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
-    """Overrides as a command line gives them: ``"filter_tags.threshold=0.25"``.
+    """Parse overrides in the form of the command line: ``"filter_tags.threshold=0.25"``.
 
-    The value is read as a TOML value; a bare word is text. Ready for ``load(preset, **overrides)``.
+    The value is read as a TOML value; a bare word is text.
+
+    Returns:
+        Stage name -> options, for ``load(preset, **overrides)``.
 
     Raises:
-        ConfigError: not of the form ``stage.option=value``, or the value is not a TOML value.
+        ConfigError: a setting is not ``stage.option=value``, or its value is not a TOML value.
     """
     overrides: dict[str, dict[str, Any]] = {}
     for setting in settings:
         target, equals, value = setting.partition("=")
         stage, dot, option = target.strip().rpartition(".")
         if not (equals and dot and stage and option):
-            raise ConfigError(f"{setting!r} is no override; write stage.option=value.")
+            raise ConfigError(f"{setting!r} is not an override; write stage.option=value.")
         overrides.setdefault(stage, {})[option] = _parsed(value.strip(), setting)
     return overrides
 
 
 def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-    """The config with the options of stages replaced.
+    """Return the config with some options of its stages replaced.
 
     Args:
         config: as ``from_config`` takes it.
-        overrides: by stage name, the options to change, as ``parse_overrides`` gives them.
+        overrides: stage name -> options to change, as ``parse_overrides`` returns them.
 
     Raises:
-        UnknownNameError: no such stage in the config.
-        ConfigError: the config has no stages, or the changes are no table.
+        UnknownNameError: the config does not have a stage of this name.
+        ConfigError: the config has no stages, or the changes are not a table.
     """
     tables = _tables(config)
     names = [stage_tables.table_name(table) for table in tables]
@@ -201,7 +204,7 @@ def _parsed(value: str, setting: str) -> Any:
         parsed = parse_toml(f"value = {value}")
     except ValueError as error:
         if value.startswith(("[", "{", '"', "'")):
-            hint = ' Texts in an array stand in quotes: ["one", "two"].' if value.startswith("[") else ""
+            hint = ' Put texts in an array in quotes: ["one", "two"].' if value.startswith("[") else ""
             raise ConfigError(f"{shown(setting)}: the value is not a TOML value: {error}.{hint}") from error
         return value
     return parsed["value"] if len(parsed) == 1 else value
@@ -217,7 +220,7 @@ def _preset_path(preset: str | PathLike[str]) -> Path:
 
 
 def _tables(config: Mapping[str, object]) -> list[dict[str, object]]:
-    """The stage tables of a config."""
+    """Return the stage tables of a config."""
     tables = config.get("stages")
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")

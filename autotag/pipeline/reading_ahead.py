@@ -1,7 +1,7 @@
-"""Bounded decode-ahead: threads read the next images while the stages work on these.
+"""Threads read the next images while the stages work on the current ones, within a memory limit.
 
-Threads, because Pillow lets go of the interpreter lock while it decodes and resizes; processes would
-copy pixels and models.
+It uses threads because Pillow releases the GIL while it decodes and resizes; processes would copy pixels and
+models.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Input = TypeVar("Input")
 Read = TypeVar("Read")
 
 BYTES_AHEAD = 2**30
-"""Bytes of images that are decoded or wait to be taken, with what their codecs keep meanwhile."""
+"""Limit in bytes for images that are being decoded or wait to be taken, including the memory of codecs."""
 
-_LOOK_UP = 0.1  # seconds after which an idle thread looks whether the consumer's thread is still there
+_LOOK_UP = 0.1  # seconds after which an idle thread checks that the consumer's thread is alive
 
 
 @dataclass(eq=False, slots=True)
 class _Slot(Generic[Input, Read]):
-    """One input on its way."""
+    """One input and, once read, its outcome."""
 
     taken: Input | None
     size: int = 0
@@ -38,28 +38,29 @@ class _Slot(Generic[Input, Read]):
 
 
 class _DroppedError(Exception):
-    """Nobody waits for this read any more."""
+    """The reading was closed, so this read is abandoned."""
 
 
 class ReadAhead(Generic[Input, Read]):
-    """Reads inputs in threads, ahead of their consumer by so many inputs and so many pixels.
+    """Read inputs in threads, ahead of their consumer by a limited number of inputs and bytes.
 
-    One thread consumes: ``ready()`` answers the next read that is done, ``wait()`` waits for it. ``inputs``
-    is iterated in the consumer's thread, and never more than ``ahead`` inputs beyond what was taken out.
-    ``close()`` drops reads that have not begun and waits for those that have.
+    One thread is the consumer: ``ready()`` returns the next finished read, ``wait()`` waits for it.
+    ``inputs`` is iterated in the consumer's thread, at most ``ahead`` inputs beyond the reads that were taken
+    out. ``close()`` drops reads that have not started and waits for the running ones.
 
     Args:
         inputs: may be endless.
-        read: called in a thread with an input and a function that it tells how many bytes it is about to
-            take, which waits until there is room, and in the end how many it keeps. The next image in
-            line never waits, so one that is larger than all the room is read too.
+        read: called in a thread with an input and a function ``reserve(size)``. It calls ``reserve`` with
+            the number of bytes that it is about to allocate, which waits until they fit in ``room``, and in
+            the end with the number of bytes that it keeps. The next image in line never waits, so an image
+            larger than ``room`` is read, too.
         workers: threads, at least 1.
-        ahead: inputs taken beyond what was taken out, at least 1.
-        room: bytes for reads under way and for those that wait to be taken out.
-        ordered: whether reads come out in the order of the inputs, or as they are done.
+        ahead: most inputs taken beyond the reads that were taken out, at least 1.
+        room: limit in bytes for running reads and for finished ones that wait to be taken out.
+        ordered: True for reads in the order of the inputs, False for reads as soon as they are done.
 
     Attributes:
-        error: what the iteration of ``inputs`` raised, if it did; they ended there.
+        error: the error that the iteration of ``inputs`` raised, which ended it; else None.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ReadAhead(Generic[Input, Read]):
         self._room = threading.Condition(lock)
 
     def ready(self) -> Read | ImageReadError | None:
-        """The next read that is done, or None; what ``read`` raised besides is raised here."""
+        """Return the next finished read or its ``ImageReadError``, or None; raise its other errors."""
         self._top_up()
         with self._room:
             slot = self._first_done()
@@ -106,29 +107,29 @@ class ReadAhead(Generic[Input, Read]):
         return slot.outcome
 
     def wait(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Until a read is done, or all are out, or ``until`` holds, of which ``wake()`` tells."""
+        """Wait until a read is done, or none is left, or ``until()`` is True; ``wake()`` checks again."""
         with self._something_done:
             self._something_done.wait_for(lambda: self._first_done() or not self._slots or until())
 
     def wake(self) -> None:
-        """Makes ``wait`` look again; from any thread."""
+        """Make ``wait`` check again; from any thread."""
         with self._something_done:
             self._something_done.notify_all()
 
     @property
     def exhausted(self) -> bool:
-        """Whether the inputs ended and every read was taken out."""
+        """True if the inputs ended and every read was taken out."""
         return self._ended and not self._slots
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many inputs wait to be read, and how many reads wait to be taken out."""
+        """The number of inputs that wait to be read, and of reads that wait to be taken out."""
         with self._room:
             done = sum(slot.done for slot in self._slots)
             return len(self._slots) - done, done
 
     def close(self) -> None:
-        """Ends the threads, and the inputs if they are a generator."""
+        """End the threads, and close the inputs if they are a generator."""
         with self._room:
             self._closed = self._ended = True
             self._slots.clear()
@@ -136,7 +137,7 @@ class ReadAhead(Generic[Input, Read]):
             for condition in (self._something_to_read, self._something_done, self._room):
                 condition.notify_all()
         for thread in self._threads:
-            if thread is not threading.current_thread():  # the garbage collector may call from any
+            if thread is not threading.current_thread():  # the garbage collector may call this in any thread
                 thread.join()
         self._source.close()
 
@@ -147,7 +148,7 @@ class ReadAhead(Generic[Input, Read]):
                 taken = next(self._source)
             except StopIteration:
                 self._end()
-            except Exception as error:  # noqa: BLE001 - raised in its place, after the reads before it
+            except Exception as error:  # noqa: BLE001 - raised later, after the reads before it
                 self.error = error
                 self._end()
             else:
@@ -191,7 +192,7 @@ class ReadAhead(Generic[Input, Read]):
             del slot
 
     def _next_unread(self) -> _Slot[Input, Read] | None:
-        """Waits for an input to read; None when there will be none."""
+        """Wait for an input to read; return None at the end."""
         with self._something_to_read:
             while not self._unread:
                 if self._ended or not self._consumer.is_alive():
@@ -219,5 +220,5 @@ class ReadAhead(Generic[Input, Read]):
 
 
 def _one_by_one(inputs: Iterable[Input]) -> Generator[Input, None, None]:
-    """The inputs; closing this closes a generator behind it."""
+    """Yield the inputs; closing this also closes ``inputs`` if it is a generator."""
     yield from inputs

@@ -1,4 +1,4 @@
-"""Stages as tables of a config, and tables as stages: ``{"stage": "filter_tags", "top_k": 5}``."""
+"""Convert stages to tables of a config and back: ``{"stage": "filter_tags", "top_k": 5}``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def stage_from_table(table: Mapping[str, object]) -> Stage:
-    """The stage that a config table describes: ``stage`` names it, the rest are its options.
+    """Build the stage that a config table describes: ``stage`` names it, the rest are its options.
 
     ``stage`` is a registered name, or ``"package.module:attribute"`` of a stage class or of a function
-    decorated with ``@stage``. Naming an attribute imports its module: a config is code to be trusted.
+    decorated with ``@stage``. The named module is imported, so use only configs that you trust.
 
     Raises:
         ConfigError: the name, an option, or a value is wrong.
@@ -33,19 +33,19 @@ def stage_from_table(table: Mapping[str, object]) -> Stage:
         return _ready_made(found, given, reference)
     if given and not is_dataclass(found):
         raise ConfigError(
-            f"stage {reference!r} is no dataclass, so a config cannot give it {', '.join(given)}."
+            f"stage {reference!r} is not a dataclass, so a config cannot set its {', '.join(given)}."
         )
     made = _constructed(found, options.checked(found, given, where=where), where)
     if not isinstance(made, Stage):
-        raise ConfigError(f"{reference!r} makes {made!r}, which is no stage.")
+        raise ConfigError(f"{reference!r} makes {made!r}, which is not a stage.")
     return made
 
 
 def stage_reference(table: Mapping[str, object]) -> str:
-    """The ``stage`` entry of a config table.
+    """Return the ``stage`` entry of a config table.
 
     Raises:
-        ConfigError: there is none, or it is no text.
+        ConfigError: the entry is missing or not a text.
     """
     reference = table.get("stage")
     if not isinstance(reference, str):
@@ -54,7 +54,7 @@ def stage_reference(table: Mapping[str, object]) -> str:
 
 
 def table_name(table: Mapping[str, object]) -> str:
-    """What the stage of a config table will be called in its pipeline."""
+    """Return the name that the stage of a config table will have in its pipeline."""
     if "name" in table:
         return str(table["name"])
     reference = stage_reference(table)
@@ -66,25 +66,25 @@ def table_name(table: Mapping[str, object]) -> str:
 
 
 def table_from_stage(stage: Stage) -> dict[str, Any]:
-    """The inverse of ``stage_from_table``, with the options that differ from their defaults.
+    """Return the config table of a stage, with the options that differ from their defaults.
 
     Raises:
-        ConfigError: the stage cannot be found again by name, or holds an object.
+        ConfigError: the stage cannot be imported by name, or an option is an object.
     """
     if isinstance(stage, FunctionStage):
         return {"stage": _reference(stage, stage.import_string, stage.name)}
     kind = type(stage)
     if not is_dataclass(kind) and inspect.signature(kind).parameters:
         raise ConfigError(
-            f"stage {stage.name!r} cannot be written to a config: {kind.__name__} is no dataclass, "
-            "so its options are not known. Make it one."
+            f"stage {stage.name!r} cannot be written to a config: {kind.__name__} is not a dataclass, "
+            "so its options are unknown. Make it a dataclass."
         )
     reference = _reference(kind, f"{kind.__module__}:{kind.__qualname__}", stage.name)
     return {"stage": reference, **options.written(stage, where=stage.name)}
 
 
 def _found(reference: str) -> Any:
-    """What a registered name or an import string stands for."""
+    """Return the object of a registered name or an import string."""
     if ":" in reference:
         return registry.load(reference, what="a stage given")
     return registry.resolve("stage", reference)
@@ -93,10 +93,10 @@ def _found(reference: str) -> Any:
 def _ready_made(found: object, given: Mapping[str, object], reference: str) -> Stage:
     if not isinstance(found, Stage):
         raise ConfigError(
-            f"{reference!r} is {found!r}, which is no stage. Functions need @autotag.stage(...)."
+            f"{reference!r} is {found!r}, which is not a stage. Functions need @autotag.stage(...)."
         )
     if given:
-        raise ConfigError(f"stage {reference!r} is ready made and takes no options, not {', '.join(given)}.")
+        raise ConfigError(f"stage {reference!r} takes no options; remove {', '.join(given)}.")
     return found
 
 
@@ -108,7 +108,7 @@ def _constructed(kind: type, given: Mapping[str, object], where: str) -> object:
 
 
 def _reference(target: object, import_string: str, name: str) -> str:
-    """The registered name of a stage's class or function, else its import string."""
+    """Return the registered name of a stage's class or function, else its import string."""
     for registered in registry.names("stage"):
         if registry.import_string("stage", registered) == import_string:
             return registered
@@ -116,7 +116,7 @@ def _reference(target: object, import_string: str, name: str) -> str:
     if module == "__main__" or getattr(sys.modules.get(module), attribute, None) is not target:
         raise ConfigError(
             f"stage {name!r} cannot be written to a config: {import_string} cannot be imported elsewhere. "
-            "Put it at the top level of a module, where a config names it as "
+            "Move it to the top level of a module, so that a config can name it as "
             'stage = "package.module:attribute", or register it as an entry point in "autotag.stages".'
         )
     return import_string

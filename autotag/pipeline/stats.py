@@ -1,4 +1,4 @@
-"""Where the time of a stream goes: ``Pipeline.stats()``."""
+"""Statistics of a stream for ``Pipeline.stats()``: where its time goes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ThreadName = Literal["reading", "models", "consumer"]
 
 @dataclass(frozen=True, slots=True)
 class StageStats:
-    """One part of the work.
+    """The statistics of one part of the work.
 
     Attributes:
-        name: a stage's; ``"<stage>.vectors"`` for the vectors of images that a later stage reads;
-            ``"read"`` for reading and resizing; ``"consumer"`` for what is done with the results.
-        thread: where it runs: ``"reading"`` stands for all reading threads together.
+        name: a stage's name; ``"<stage>.vectors"`` for the image vectors that a later stage reads;
+            ``"read"`` for reading and resizing; ``"consumer"`` for the caller's work on the results.
+        thread: the thread in which it runs; ``"reading"`` means all reading threads together.
         items: images done.
-        seconds: busy; for ``"read"`` the sum over the reading threads.
-        batch_size: images at once in the last whole batch; None where there is no such thing.
-        queue_mean: images that waited in front of it, on average; None where nothing can wait.
-        queue_last: the same when last looked at.
+        seconds: busy time; for ``"read"`` the sum over the reading threads.
+        batch_size: images at once in the last full batch; None if the part does not work in batches.
+        queue_mean: mean number of images that waited for it; None if it has no queue.
+        queue_last: the same number when last measured.
     """
 
     name: str
@@ -41,20 +41,19 @@ class StageStats:
 
     @property
     def per_second(self) -> float:
-        """Images per busy second; 0.0 before the first."""
+        """Images per busy second; 0.0 before the first image."""
         return self.items / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """Where the time of one stream went.
+    """The statistics of one stream.
 
     Attributes:
-        done: results that came out, those with an error among them.
-        failed: results with an error, or the error that ended the stream.
-        seconds: from the first result asked for to the end of the stream, or to now.
-        bound_by: the part that takes most of the time of the busiest thread, which more speed elsewhere
-            would not help; empty before the first image.
+        done: number of results, including those with an error.
+        failed: number of results with an error, including the error that ended the stream.
+        seconds: time from the request of the first result to the end of the stream, or to now.
+        bound_by: the bottleneck: the slowest part of the busiest thread; empty before the first image.
         stages: ``"read"``, the stages in order, ``"consumer"``.
     """
 
@@ -65,7 +64,7 @@ class StreamStats:
     stages: tuple[StageStats, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types."""
+        """Return a dictionary of JSON types."""
         rows = [{**asdict(stage), "per_second": stage.per_second} for stage in self.stages]
         return {**asdict(self), "stages": rows}
 
@@ -83,11 +82,11 @@ class _Row:
 
 @dataclass(slots=True)
 class Meter:
-    """Counts for one stream, from any thread.
+    """Collect the statistics of one stream, from any thread.
 
     Args:
         parts: name and thread of each part, in order.
-        readers: threads that read.
+        readers: number of reading threads.
     """
 
     parts: Sequence[tuple[str, ThreadName]] = ()
@@ -103,17 +102,17 @@ class Meter:
         self._rows = {name: _Row(thread) for name, thread in self.parts}
 
     def start(self) -> None:
-        """The first result is asked for."""
+        """Note that the first result is requested."""
         self._started = time.perf_counter()
 
     def end(self) -> None:
-        """The stream is over."""
+        """Note the end of the stream."""
         self._ended = time.perf_counter()
 
     def add(
         self, name: str, items: int, seconds: float, batch_size: int | None = None, *, whole: bool = True
     ) -> None:
-        """A part was busy; ``whole`` says whether the batch was, so that its size is worth telling."""
+        """Add the busy time of a part; its batch size is kept for full batches (``whole``)."""
         with self._lock:
             row = self._rows[name]
             row.items += items
@@ -122,7 +121,7 @@ class Meter:
                 row.batch_size = batch_size
 
     def look(self, name: str, waiting: int) -> None:
-        """So many images wait in front of a part."""
+        """Note the number of images that wait for a part."""
         with self._lock:
             row = self._rows[name]
             row.looks += 1
@@ -130,13 +129,13 @@ class Meter:
             row.last = waiting
 
     def count(self, *, failed: bool) -> None:
-        """A result came out, or an error in its place."""
+        """Count a result, or the error in its place."""
         with self._lock:
             self._done += 1
             self._failed += failed
 
     def stats(self) -> StreamStats:
-        """What was counted so far."""
+        """Return the statistics so far."""
         with self._lock:
             seconds = 0.0
             if self._started is not None:

@@ -1,4 +1,4 @@
-"""A stream through the engine: reading, models and texts side by side, a bounded number of images at once."""
+"""Streams through the engine: reading, models and texts run in parallel on a limited number of images."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from autotag.records import Result, Sample
 
 BATCH_BYTES = BYTES_AHEAD // 4
-"""Bytes of pixels at which a batch is full; three batches are there at once at most."""
+"""Bytes of pixels at which a batch is full; at most three batches exist at once."""
 
-_IN_FLIGHT = 2  # batches, where the head has a thread of its own
+_IN_FLIGHT = 2  # most batches in flight if the head has its own thread
 
 Outcome = tuple[tuple[int, int], "Result | ImageReadError | StageError"]
-"""The size of an image in pixels, and what became of it."""
+"""The size of an image in pixels, and its result or error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a stream reads.
+    """The reading options of a stream.
 
     Attributes:
         read: see ``ReadAhead``.
-        workers: threads.
-        ahead: images beyond the batches in hand.
-        ordered: whether results come in the order of the images, or as they are ready.
-        overlapping: whether the models get a thread of their own, beside the one that works on texts.
+        workers: number of reading threads.
+        ahead: most images read beyond the current batches.
+        ordered: True for results in the order of the images, False for results as soon as they are ready.
+        overlapping: run the models in a thread of their own, beside the work on texts.
     """
 
     read: Callable[[ImageInput, Callable[[int], None]], ReadImage]
@@ -54,7 +54,7 @@ class Reading:
 
 @dataclass(slots=True)
 class _Batch:
-    """Images that go through the stages together, and those among them that could not be read."""
+    """Images that go through the stages together, and the read errors between them."""
 
     reads: list[ReadImage | ImageReadError] = field(default_factory=list)
     size: int = 0
@@ -71,12 +71,12 @@ class _Batch:
 
 
 def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Reading) -> Iterator[Outcome]:
-    """Per image what became of it; what ``inputs`` raises comes last.
+    """Yield each image's outcome; raise an error of ``inputs`` after them.
 
-    However it ends, no thread is left.
+    All threads end with the stream, however it ends.
 
     Raises:
-        ForkedProcessError: it is gone on with in a forked copy of the process, which has none of its threads.
+        ForkedProcessError: the stream is continued in a fork of the process, which does not have its threads.
     """
     process = os.getpid()
     run.meter.start()
@@ -99,7 +99,7 @@ def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Read
 
 @contextmanager
 def _head_thread(*, overlapping: bool) -> Iterator[ThreadPoolExecutor | None]:
-    """One thread for the models that look at images, if there is other work to do meanwhile."""
+    """Start one thread for the models that look at images, if other work can run beside it."""
     if not overlapping:
         yield None
         return
@@ -108,13 +108,13 @@ def _head_thread(*, overlapping: bool) -> Iterator[ThreadPoolExecutor | None]:
     try:
         yield executor
     finally:
-        own = threading.current_thread().name.startswith("autotag-models")  # by the garbage collector
+        own = threading.current_thread().name.startswith("autotag-models")  # run by the garbage collector
         if os.getpid() == process:
             executor.shutdown(wait=not own, cancel_futures=True)
 
 
 class _Stream:
-    """The state of one stream."""
+    """Hold the state of one stream."""
 
     def __init__(
         self,
@@ -150,9 +150,9 @@ class _Stream:
                 self._reads.wait(self._head_is_done)
 
     def _must_finish(self) -> bool:
-        """Whether the oldest batch in flight is waited for now, and not further reads.
+        """Return True if the oldest batch in flight must be finished before more images are read.
 
-        In order, it waits until the next batch is sent, so that the models always have work.
+        With ordered results, that is after the next batch is sent, so that the models always have work.
         """
         if not self._in_flight:
             return False
@@ -165,10 +165,10 @@ class _Stream:
         return head is not None and head.done()
 
     def _next_batch(self) -> _Batch | None:
-        """The next batch, if the reads for it are done.
+        """Return the next batch, or None if its reads are not done.
 
-        It is whole, unless the images end, hold many pixels, or may come in any order and the models
-        have nothing else to do.
+        The batch is full, unless the images end, have many pixels, or may come in any order while the models
+        are idle.
         """
         while not self._is_full() and (read := self._reads.ready()) is not None:
             self._collecting.add(read)
@@ -183,7 +183,7 @@ class _Stream:
         return len(self._collecting.reads) >= self._run.batch_size or self._collecting.size >= BATCH_BYTES
 
     def _look(self) -> None:
-        """Counts what waits in front of the readers and of the models."""
+        """Note the queue lengths of the readers and the models."""
         unread, read = self._reads.waiting
         self._run.meter.look(READ, unread)
         if self._first_of_head:
@@ -201,13 +201,13 @@ class _Stream:
         batch.head.add_done_callback(lambda _: self._reads.wake())
 
     def _start(self, reads: Sequence[ReadImage]) -> Callable[[], list[Sample]]:
-        """The head on some images, in its thread."""
+        """Start the head on some images, in its thread."""
         if self._head_thread is None:
             return lambda: self._engine.start(reads, self._run)
         return self._head_thread.submit(self._engine.start, reads, self._run).result
 
     def _finish(self, batch: _Batch) -> Iterator[Outcome]:
-        """What became of the images of a batch, once its head is done."""
+        """Wait for a batch's head, run its tail, and yield the outcomes."""
         if self._head_thread and self._first_of_tail:
             done = sum(len(sent.reads) for sent in self._in_flight if sent.head and sent.head.done())
             self._run.meter.look(self._first_of_tail, done)

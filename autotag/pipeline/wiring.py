@@ -1,4 +1,4 @@
-"""Whether stages fit together in their order: checked before anything heavy is loaded."""
+"""Check that stages fit together in their order, before models are loaded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Side = Literal["requires", "provides"]
 
 
 def check_wiring(stages: Sequence[object]) -> None:
-    """Refuses stages that cannot work together in this order.
+    """Refuse stages that cannot work together in this order.
 
     Raises:
-        WiringError: there is no stage; an object is no stage; two share a name; a field does not
+        WiringError: the list is empty; an object is not a stage; two have the same name; a field does not
             exist; or a stage needs a field that no earlier stage writes.
     """
     if not stages:
@@ -37,26 +37,26 @@ def check_wiring(stages: Sequence[object]) -> None:
 
 
 def check_encoder(stages: Sequence[Stage]) -> None:
-    """Refuses stages that borrow the encoder of their pipeline, for a pipeline that has none.
+    """Refuse stages that use their pipeline's encoder, for a pipeline without an encoder.
 
     An option with ``metadata={"model": "encoder"}`` that is None stands for the pipeline's, unless the
     stage's ``borrows`` leaves it out.
 
     Raises:
-        WiringError: naming the stage and the ways out.
+        WiringError: names the stage and how to fix it.
     """
     for position, stage in enumerate(stages, 1):
         kinds = options.model_fields(type(stage))
         for name in fields_in_use(stage, kinds):
             if kinds[name] == "encoder" and getattr(stage, name) is None:
                 raise WiringError(
-                    f"stage {stage.name!r} (position {position}) needs the pipeline's encoder, and there is "
-                    f"none; name one: Pipeline(encoder=...) or {stage.name}.{name}=..."
+                    f"stage {stage.name!r} (position {position}) needs the pipeline's encoder, which is not "
+                    f"set; name one: Pipeline(encoder=...) or {stage.name}.{name}=..."
                 )
 
 
 def describe(stages: Sequence[Stage]) -> str:
-    """One line per stage: its place, its name, what it needs and what it writes."""
+    """Return one line per stage: its position, its name, and the fields that it reads and writes."""
     width = max(len(stage.name) for stage in stages)
     needs = [", ".join(sorted(stage.requires)) or "the image" for stage in stages]
     needs_width = max(map(len, needs))
@@ -68,10 +68,10 @@ def describe(stages: Sequence[Stage]) -> str:
 
 
 def check_stage_fields(stage: Stage) -> None:
-    """Refuses a stage that declares a field which no sample has.
+    """Refuse a stage that declares a field that samples do not have.
 
     Raises:
-        WiringError: naming the stage, the field and the near miss.
+        WiringError: names the stage and the field, and suggests a near miss.
     """
     sides: dict[str, object] = {"requires": stage.requires, "provides": stage.provides}
     for side, declared in sides.items():
@@ -87,21 +87,21 @@ def check_stage_fields(stage: Stage) -> None:
 def _check_field(stage: str, side: str, name: object) -> None:
     if isinstance(name, str) and (name in FIELDS or name.removeprefix("extras.") not in {name, ""}):
         return
-    where = f"stage {stage!r} {side} {name!r}, which is no field of a Sample."
+    where = f"stage {stage!r} {side} {name!r}, which is not a field of a Sample."
     if name in {"extras", "extras."}:
         raise WiringError(f'{where} Name the key, such as "extras.<key>".')
     raise WiringError(f'{where} {suggestion(str(name), FIELDS)} A field of your own is "extras.<key>".')
 
 
 def _checked(candidate: object, position: int) -> Stage:
-    """The candidate, if it is a stage."""
+    """Return the candidate if it is a stage; otherwise raise ``WiringError``."""
     if isinstance(candidate, type):
         raise WiringError(
-            f"position {position} holds the class {candidate.__name__}, not a stage. "
+            f"stage {position} is the class {candidate.__name__}, not a stage object. "
             f"Call it: {candidate.__name__}(...)."
         )
     if not isinstance(candidate, Stage):
-        raise WiringError(f"position {position} holds {candidate!r}, which is no stage. {_remedy(candidate)}")
+        raise WiringError(f"stage {position} is {candidate!r}, which is not a stage. {_remedy(candidate)}")
     check_stage_fields(candidate)
     return candidate
 
@@ -124,29 +124,27 @@ def _check_names(stages: Sequence[Stage]) -> None:
         if first != position:
             raise WiringError(
                 f"two stages are called {stage.name!r} (positions {first} and {position}). "
-                f"Tell them apart: give one of them another name, such as name={stage.name + '_2'!r}."
+                f"Give one of them another name, such as name={stage.name + '_2'!r}."
             )
 
 
 def _missing_field(missing: str, position: int, stages: Sequence[Stage]) -> str:
-    """What is missing, and the way out: a stage to move, or a registered stage to add."""
+    """Return a message that names the missing field and the fix: a stage to move, or a stage to add."""
     stage = stages[position - 1]
-    problem = (
-        f"stage {stage.name!r} (position {position}) needs {missing!r}, which no stage before it writes."
-    )
+    problem = f"stage {stage.name!r} (position {position}) needs {missing!r}, which no earlier stage writes."
     for place, later in enumerate(stages[position:], position + 1):
         if missing in later.provides and missing not in later.requires:
             return f"{problem} Move {later.name!r} (position {place}) in front of {stage.name!r}."
     makers = [repr(name) for name in registry.names("stage") if _makes(name, missing)]
     if not makers:
-        return f"{problem} No registered stage writes it from nothing; write one with @autotag.stage(...)."
+        return f"{problem} No registered stage creates it; write a stage with @autotag.stage(...)."
     return f"{problem} Put {' or '.join(makers)} in front of {stage.name!r}."
 
 
 def _makes(name: str, field: str) -> bool:
-    """Whether a registered stage writes a field without needing it, as far as its class says so.
+    """Return True if a registered stage's class declares that it writes a field without reading it.
 
-    A stage that does not import is no way out, and its failure is not what this message is about.
+    A stage that cannot be imported is not suggested; its import error is not the subject of the message.
     """
     try:
         found = registry.resolve("stage", name)
@@ -156,6 +154,6 @@ def _makes(name: str, field: str) -> bool:
 
 
 def _declared(found: object, side: _Side) -> AbstractSet[str]:
-    """What a class says about all its instances; nothing where that depends on the instance."""
+    """Return the fields that a class declares for all its instances; empty if they depend on the instance."""
     declared = getattr(found, side, None)
     return declared if isinstance(declared, AbstractSet) else frozenset()

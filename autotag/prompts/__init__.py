@@ -1,4 +1,4 @@
-"""Prompts in the manner of CLIP Interrogator: its modes, ranked phrases, and the search that scores prefixes.
+"""Prompts in the style of CLIP Interrogator: its modes, ranked phrases, and the scoring of prompt prefixes.
 
-Stages and commands use it. It may import ``models`` and what is below.
+Stages and commands use it. It may import ``models`` and lower packages.
 """

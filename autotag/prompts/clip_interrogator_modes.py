@@ -1,9 +1,9 @@
-"""The prompts of CLIP Interrogator 0.6.0, its quirks included, for whoever depends on them.
+"""The prompts of CLIP Interrogator 0.6.0 including its quirks, for users who depend on them.
 
-Written from a description of what that release computes (pharmapsychotic/clip-interrogator, MIT); no code of
-it is used. Where it differs from ``modes``, the quirk is named. Two things it leaves to chance
-are settled: equal scores go to the first phrase (there, to the order of a Python set of texts), and a
-chain that has used up its phrases ends (there, an error).
+Written from a description of that release (pharmapsychotic/clip-interrogator, MIT), without its code. The
+docstrings name the quirks by which it differs from ``modes``. Two cases are defined here: with equal scores
+the first phrase wins (CLIP Interrogator: by the order of a Python set of texts), and a chain that has used
+all its phrases ends (CLIP Interrogator: an error).
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 2048
-"""Labels that it ranks at once."""
+"""Number of labels that CLIP Interrogator ranks at once."""
 
 
 class FullTest(Protocol):
-    """Knows when a text fills what the text encoder reads."""
+    """Tell when a text fills the text encoder's input."""
 
     def is_full(self, text: str, /) -> bool:
-        """Whether the last place of a text's token row is not 0, which it takes for a full row."""
+        """Return True if the last token id of a text is not 0: CLIP Interrogator's test for a full text."""
         ...
 
 
 def chunked_top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[np.intp]:
-    """The places it ranks first among many labels.
+    """Return the indices that CLIP Interrogator ranks first among many labels.
 
-    Of each chunk in the order of the file only a share is kept, so that this is not the true top; and what
-    was kept is put in order best first, also when the lowest were asked for.
+    It keeps only a share of each chunk, in the order of the file, so the result is not the true top. The kept
+    labels are ordered best first, even with ``lowest``.
 
     Args:
-        scores: (N,).
-        count: how many; fewer come when fewer were kept.
-        lowest: keeps the lowest of each chunk.
+        scores: (N,) float32.
+        count: number of indices; the result is shorter if fewer labels were kept.
+        lowest: keep the lowest of each chunk.
     """
     if len(scores) <= CHUNK:
         return top(scores, count, lowest=lowest)
@@ -53,12 +53,12 @@ def chunked_top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[
 
 
 def compat_fast(caption: str, ranks: Ranks, test: FullTest, *, max_flavors: int = MOST_FLAVORS) -> str:
-    """Its fast mode."""
+    """Return the prompt of CLIP Interrogator's fast mode."""
     return truncated(JOINT.join([caption, *ranks.best_of_all(max_flavors)]), test)
 
 
 def compat_classic(caption: str, ranks: Ranks, test: FullTest, *, max_flavors: int = 3) -> str:
-    """Its classic mode."""
+    """Return the prompt of CLIP Interrogator's classic mode."""
     [medium, artist, trending, movement] = [
         "".join(ranks.best(part, 1)) for part in ("mediums", "artists", "trendings", "movements")
     ]
@@ -76,7 +76,10 @@ def compat_best(
     min_flavors: int = 8,
     max_flavors: int = MOST_FLAVORS,
 ) -> Writing:
-    """Its best mode; the classic prompt that it compares has ``max_flavors`` flavors, not 3."""
+    """Write the prompt of CLIP Interrogator's best mode.
+
+    The classic prompt that it compares has ``max_flavors`` flavors, not 3.
+    """
     start_score = float((yield Continuations("", (caption,)))[0])
     chained = yield from compat_chain(
         ranks.best_of_all(candidates),
@@ -102,7 +105,7 @@ def compat_negative(
     min_flavors: int = 8,
     max_flavors: int = MOST_FLAVORS,
 ) -> Writing:
-    """Its negative mode."""
+    """Write the prompt of CLIP Interrogator's negative mode."""
     phrases = [*ranks.worst("flavors", candidates), *negatives]
     return (
         yield from compat_chain(phrases, test, min_count=min_flavors, max_count=max_flavors, reverse=True)
@@ -119,9 +122,10 @@ def compat_chain(
     max_count: int = MOST_FLAVORS,
     reverse: bool = False,
 ) -> Writing:
-    """Its chain. Reversed, the first phrase's similarity keeps its sign and may outdo all that follow.
+    """Write CLIP Interrogator's chain of phrases.
 
-    The last phrase may run past what the encoder reads.
+    With ``reverse``, the first phrase's similarity keeps its sign, so it may beat all later ones. The last
+    phrase may be longer than the rest of the encoder's input.
     """
     left = list(dict.fromkeys(phrases))
     sign = np.float32(-1 if reverse else 1)
@@ -150,9 +154,9 @@ def compat_chain(
 
 
 def truncated(text: str, test: FullTest) -> str:
-    """Its cut: parts are added while the text so far and the next part, run together, are not full.
+    """Cut a prompt as CLIP Interrogator does: add parts until the text plus the next part is full.
 
-    The first part is never cut.
+    The test joins text and part without a separator. The first part is never cut.
     """
     cut, *parts = text.split(JOINT)
     for part in parts:

@@ -1,9 +1,9 @@
-"""Prompts from captions, tags and ranked phrases. Pure text and numpy, no models.
+"""Assemble prompts from captions, tags and ranked phrases, with text and numpy only, without models.
 
 The modes best, fast, classic and negative are those of CLIP Interrogator (pharmapsychotic/clip-interrogator,
-MIT), as it evidently means them; ``clip_interrogator_modes`` has them with every quirk of its release 0.6.0.
-What needs similarities is written as a generator: it yields ``Continuations``, is sent their cosines with
-the image, and returns the prompt. ``write_side_by_side`` drives the generators of several images at once.
+MIT) as intended, without its quirks; ``clip_interrogator_modes`` has them with every quirk of release 0.6.0.
+A mode that needs similarities is a generator: it yields ``Continuations``, receives their cosines with the
+image, and returns the prompt. ``write_side_by_side`` runs the generators of several images together.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Scores: TypeAlias = NDArray[np.float32]
 
 JOINT = ", "
 CLASSIC_FLAVORS = 3
-"""Flavors in a classic prompt when nothing else is said."""
+"""Default number of flavors in a classic prompt."""
 MOST_FLAVORS = 32
-"""Flavors in any other prompt when nothing else is said."""
+"""Default limit of phrases in any other prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuations:
-    """Texts that share their start: the start, a comma, and one of the phrases.
+    """Texts with a common start: the start, a comma, and one of the phrases.
 
     Attributes:
-        start: may be empty; then the texts are the phrases themselves.
+        start: the common start; if empty, the texts are the phrases themselves.
         phrases: at least one.
     """
 
@@ -46,59 +46,59 @@ class Continuations:
     phrases: tuple[str, ...]
 
     def texts(self) -> list[str]:
-        """The texts, one per phrase."""
+        """Return the texts, one per phrase."""
         return [f"{self.start}{JOINT}{phrase}" for phrase in self.phrases] if self.start else [*self.phrases]
 
 
 Writing: TypeAlias = Generator[Continuations, Scores, str]
-"""Yields texts, is sent their (N,) cosines with the image, returns the prompt."""
+"""A generator that yields texts, receives their (N,) cosines with the image, and returns the prompt."""
 
 
 class PromptScorer(Protocol):
-    """Compares texts with images."""
+    """Compare texts with images."""
 
     def similarities(self, asked: Sequence[tuple[Continuations, Scores]], /) -> list[Scores]:
-        """Per continuations and unit (D,) image vector the (N,) float32 cosines of the texts."""
+        """Return, for each pair of texts and a unit image vector (D,), the cosines (N,) float32."""
         ...
 
 
 class TextLimit(Protocol):
-    """Knows how much of a text the text encoder reads."""
+    """Tell if a text fits in the text encoder's input."""
 
     def fits(self, text: str, /) -> bool:
-        """Whether the encoder reads a text to its end."""
+        """Return True if the encoder reads the whole text."""
         ...
 
 
 class Ranks(Protocol):
-    """The phrases of every part, ranked by their likeness to one image."""
+    """Rank the phrases of every part by their similarity to one image."""
 
     def best(self, part: Part, count: int, /) -> list[str]:
-        """The most similar of a part, best first; shorter than ``count`` when there are no more."""
+        """Return the ``count`` most similar phrases of a part, or all if there are fewer, best first."""
         ...
 
     def best_of_all(self, count: int, /) -> list[str]:
-        """The most similar of all parts together, best first, none twice."""
+        """Return the most similar phrases of all parts together, best first, each once."""
         ...
 
     def worst(self, part: Part, count: int, /) -> list[str]:
-        """The least similar of a part, least similar first."""
+        """Return the least similar phrases of a part, least similar first."""
         ...
 
 
 def plain_prompt(
     caption: str, tags: Iterable[str], *, separator: str = ", ", max_tags: int | None = None
 ) -> str:
-    """The caption, then the tags that say something new.
+    """Return the caption, then the tags that add something to it.
 
-    A tag is left out when every content word of it, whatever its inflection, is in the caption or in one
-    tag before it: after "a man rides horses", "riding" and "horse" are; "brown horse" is not.
+    A tag is left out if all its content words, in any inflection, are in the caption or in one earlier tag:
+    after "a man rides horses", "riding" and "horse" are left out, "brown horse" is not.
 
     Args:
         caption: a sentence; a full stop at its end is dropped. May be empty.
         tags: best first.
         separator: between the parts.
-        max_tags: at most so many tags; None for all.
+        max_tags: most tags; None for all.
     """
     start = caption_start(caption)
     said = [_content(start)]
@@ -113,18 +113,18 @@ def plain_prompt(
 
 
 def caption_start(caption: str) -> str:
-    """A caption as a prompt begins with it: without a full stop at its end."""
+    """Return a caption as the start of a prompt: without a full stop at its end."""
     return caption.strip().rstrip(".").rstrip()
 
 
 def fast_prompt(caption: str, ranks: Ranks, limit: TextLimit, *, max_flavors: int = MOST_FLAVORS) -> str:
-    """The caption, then the best phrases of all parts, as many as the encoder reads.
+    """Return the caption, then the best phrases of all parts, as many as fit in the encoder's input.
 
     Args:
         caption: may be empty.
         ranks: of the image.
         limit: of the encoder.
-        max_flavors: phrases at most.
+        max_flavors: most phrases.
     """
     return _fitted([caption_start(caption), *ranks.best_of_all(max_flavors)], limit)
 
@@ -132,15 +132,15 @@ def fast_prompt(caption: str, ranks: Ranks, limit: TextLimit, *, max_flavors: in
 def classic_prompt(
     caption: str, ranks: Ranks, limit: TextLimit, *, max_flavors: int = CLASSIC_FLAVORS
 ) -> str:
-    """Caption, medium and artist, trending, movement, flavors, as many as the encoder reads.
+    """Return caption, medium and artist, trending, movement, flavors, as many as fit in the encoder's input.
 
-    The medium is left out where the caption begins with it.
+    The medium is left out if the caption begins with it.
 
     Args:
         caption: may be empty.
         ranks: of the image.
         limit: of the encoder.
-        max_flavors: flavors at most.
+        max_flavors: most flavors.
     """
     start = caption_start(caption)
     [medium, artist, trending, movement] = [
@@ -162,15 +162,15 @@ def best_prompt(
     min_flavors: int = 8,
     max_flavors: int = MOST_FLAVORS,
 ) -> Writing:
-    """The most similar to the image of: the caption, the classic, the fast, and the chained prompt.
+    """Write the prompt most similar to the image: the caption, or the classic, fast or chained prompt.
 
     Args:
         caption: may be empty.
         ranks: of the image.
         limit: of the encoder.
-        candidates: phrases that the chain chooses from.
-        min_flavors: see ``chain``.
-        max_flavors: phrases in the prompt at most.
+        candidates: number of phrases that the chain chooses from.
+        min_flavors: the ``min_steps`` of ``chain``.
+        max_flavors: most phrases in the prompt.
     """
     start = _cut(caption_start(caption), limit)
     chained = yield from chain(
@@ -194,15 +194,15 @@ def negative_prompt(
     min_flavors: int = 8,
     max_flavors: int = MOST_FLAVORS,
 ) -> Writing:
-    """The chain that is least similar to the image, of the least similar flavors and the negatives.
+    """Write the chain least similar to the image, from the least similar flavors and the negatives.
 
     Args:
         ranks: of the image.
-        negatives: phrases that negative prompts are known for.
+        negatives: phrases that are usual in negative prompts.
         limit: of the encoder.
-        candidates: flavors that the chain chooses from.
-        min_flavors: see ``chain``.
-        max_flavors: phrases in the prompt at most.
+        candidates: number of flavors that the chain chooses from.
+        min_flavors: the ``min_steps`` of ``chain``.
+        max_flavors: most phrases in the prompt.
     """
     phrases = [*ranks.worst("flavors", candidates), *negatives]
     return (
@@ -219,19 +219,19 @@ def chain(
     max_steps: int = MOST_FLAVORS,
     reverse: bool = False,
 ) -> Writing:
-    """Adds at each step the phrase that makes the text most similar to the image.
+    """Add at each step the phrase that makes the text most similar to the image.
 
-    For ``min_steps`` steps the text may become less similar, after that it ends where it would; the most
-    similar text on the way is returned. A phrase with which the text would be too long for the encoder is
-    left out; of phrases that score the same the first is taken.
+    During the first ``min_steps`` steps the similarity may fall; after them, the chain ends when it would
+    fall. The most similar text of all steps is returned. A phrase that makes the text too long for the
+    encoder is left out; of phrases with equal scores the first is used.
 
     Args:
-        start: the text to begin with; when empty, the best phrase is, which counts as no step.
-        phrases: to choose from, repetitions left out; may be empty.
+        start: the first text; if empty, the best phrase, which does not count as a step.
+        phrases: the phrases to choose from; may be empty. Repetitions are ignored.
         limit: of the encoder.
-        min_steps: steps that are taken however the similarity goes.
-        max_steps: steps at most.
-        reverse: makes the text least similar instead.
+        min_steps: number of steps that are made even if the similarity falls.
+        max_steps: most steps.
+        reverse: make the text least similar instead.
     """
     left = list(dict.fromkeys(phrases))
     sign = np.float32(-1 if reverse else 1)
@@ -260,7 +260,7 @@ def chain(
 def write_side_by_side(
     writings: Sequence[Writing], image_vectors: NDArray[np.float32], scorer: PromptScorer
 ) -> list[str]:
-    """What each writing returns, all of them asking the scorer together.
+    """Run several writings together, so that each call of the scorer serves all, and return their prompts.
 
     Args:
         writings: one per image.
@@ -282,12 +282,12 @@ def write_side_by_side(
 
 
 def top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[np.intp]:
-    """The places of the highest scores, best first; of equal ones the first comes first.
+    """Return the indices of the highest scores, best first; equal scores keep their order.
 
     Args:
-        scores: (N,).
-        count: how many; fewer come when there are fewer.
-        lowest: the lowest instead, lowest first.
+        scores: (N,) float32.
+        count: number of indices; all if there are fewer.
+        lowest: return the lowest scores instead, lowest first.
     """
     values = scores if lowest else -scores
     chosen = np.arange(len(values))
@@ -299,9 +299,9 @@ def top(scores: Scores, count: int, *, lowest: bool = False) -> NDArray[np.intp]
 def _first_that_fits(
     text: str, left: list[str], scores: Scores, limit: TextLimit
 ) -> tuple[str, np.float32] | None:
-    """The continued text that scores highest among those the encoder reads whole, and its score.
+    """Return the best-scored continued text that fits in the encoder's input and its score, or None.
 
-    Its phrase is taken from those left, and so are the higher ones that do not fit: they never will.
+    Its phrase is removed from ``left``, and so are the better-scored phrases, which can never fit.
     """
     for index in np.argsort(-scores, kind="stable"):
         [continued] = Continuations(text, (left[index],)).texts()
@@ -313,7 +313,7 @@ def _first_that_fits(
 
 
 def _fitted(parts: Iterable[str], limit: TextLimit) -> str:
-    """The parts joined, as many from the first on as fit; empty ones left out."""
+    """Join the first parts that fit, without empty ones."""
     first, *others = [*filter(None, parts)] or [""]
     text = _cut(first, limit)
     if text != first:
@@ -323,7 +323,7 @@ def _fitted(parts: Iterable[str], limit: TextLimit) -> str:
 
 
 def _cut(text: str, limit: TextLimit) -> str:
-    """As many words of a text as fit; of a first word that does not, as many letters."""
+    """Cut a text to the words that fit, or to the letters of the first word that fit."""
     if limit.fits(text):
         return text
     pieces = text.split()
@@ -337,7 +337,7 @@ def _cut(text: str, limit: TextLimit) -> str:
 
 
 def _content(text: str) -> frozenset[str]:
-    """The words of a text in their plain form: without function words, unless it has no others."""
+    """Return the lemmas of a text's content words, or of all its words if all are function words."""
     every = words(text)
     content = [word for word in every if word not in english.function_words()]
     return frozenset(map(english.lemma, content or every))

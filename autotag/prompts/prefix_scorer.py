@@ -1,9 +1,10 @@
-"""Compares texts that share their start with images: exactly, and at the price of what they do not share.
+"""Compare texts with a common start with images, exactly, and compute the common start only once.
 
-In a causal text tower no token sees a later one, so the keys and values of a common start are those of the
-start alone: calculated once, kept, and extended when the start grows. What is left of each text is a few
-tokens, whose own common beginnings are calculated once too (``token_trie``). ``prompt_scorer`` takes this way
-for the towers where it holds, after a trial against the encoder's own answers, and otherwise the plain one.
+In a causal text tower no token attends to a later one. So the keys and values of a common start do not depend
+on the rest of a text: they are computed once, cached, and extended when the start grows. The rest of each
+text is a few tokens; their own common prefixes are computed once, too (``token_trie``). ``prompt_scorer``
+uses this if the tower is causal and a test against ``embed_texts`` succeeds; otherwise every text is embedded
+in full.
 """
 
 from __future__ import annotations
@@ -54,20 +55,20 @@ _Answer = TypeVar("_Answer")
 
 
 class OutOfMemoryHalving:
-    """Runs a calculation on so many items at once, and on half as many whenever memory runs out.
+    """Run a calculation on a number of items at once, and halve the number whenever memory runs out.
 
     Attributes:
-        at_once: items; what was found to fit is kept.
+        at_once: number of items; stays at the number that fitted.
     """
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
     def __call__(self, calculate: Callable[[int], _Answer]) -> _Answer:
-        """What ``calculate(at_once)`` gives.
+        """Return ``calculate(at_once)``.
 
         Raises:
-            torch.OutOfMemoryError: memory does not even do for one item.
+            torch.OutOfMemoryError: one item does not fit in memory.
         """
         while True:
             try:
@@ -81,7 +82,7 @@ class OutOfMemoryHalving:
 
 
 class PlainScorer:
-    """Every text in full, through the encoder's own ``embed_texts``: serves any encoder.
+    """Embed every text in full with the encoder's own ``embed_texts``; works with any encoder.
 
     Args:
         encoder: embeds the texts.
@@ -92,11 +93,11 @@ class PlainScorer:
         self._halving = OutOfMemoryHalving(_TEXTS_AT_ONCE)
 
     def similarities(self, asked: Sequence[tuple[Continuations, Scores]], /) -> list[Scores]:
-        """Per continuations and unit (D,) image vector the (N,) float32 cosines of the texts."""
+        """Return, for each pair of texts and a unit image vector (D,), the cosines (N,) float32."""
         return [self.of_texts(continuations.texts(), vector) for continuations, vector in asked]
 
     def of_texts(self, texts: Sequence[str], vector: Scores) -> Scores:
-        """(N,) float32 cosines of texts with one image."""
+        """Return the (N,) float32 cosines of texts with one image vector (D,)."""
         scores: list[Scores] = [np.zeros(0, dtype=np.float32)]
         start = 0
         while start < len(texts):
@@ -111,7 +112,7 @@ class PlainScorer:
 
 @dataclass(frozen=True)
 class _Prefix:
-    """The keys and values of a common start, per layer, (heads, P, D / heads) each."""
+    """The keys and values of a common start of P tokens, (heads, P, D / heads) for each layer."""
 
     length: int
     keys: tuple[Tensor, ...]
@@ -120,7 +121,7 @@ class _Prefix:
 
 @dataclass(frozen=True)
 class _Phrase:
-    """The tokens of a phrase without marks, and whether the joint before it is to be looked at."""
+    """The tokens of a phrase without start and end token, and whether the joint before it needs a check."""
 
     tokens: tuple[int, ...]
     risky: bool
@@ -128,7 +129,7 @@ class _Phrase:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of the texts of one image: what the forward pass is made of."""
+    """Some texts of one image, as part of a forward pass."""
 
     prefix: _Prefix
     trie: TokenTrie
@@ -138,12 +139,12 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Way:
-    """Which keys each query sees.
+    """The keys that each query attends to.
 
     Attributes:
-        starts: per piece its prefix and the queries that continue it.
-        own: queries and the (q, depth) nodes on the way to them, themselves included, filled up with
-            themselves; and what is added to their scores, 0 or -inf.
+        starts: each piece's prefix and the queries that continue it.
+        own: queries; their ancestors and themselves as (q, depth) nodes, padded with themselves; and the
+            mask that is added to the scores, 0 or -inf.
     """
 
     starts: list[tuple[_Prefix, slice]]
@@ -151,16 +152,17 @@ class _Way:
 
 
 class ChainScorer:
-    """Texts with a common start through a causal tower, each at the price of its own tokens.
+    """Compare texts with a common start through a causal tower; each text costs only its own tokens.
 
-    Texts whose tokens do not split at the joint, or that hold the tower's end token, take the plain way.
+    A text whose tokens do not split at the joint, or that contains the tower's end token, is embedded in
+    full by a ``PlainScorer``.
 
     Args:
-        encoder: whose answers these are.
+        encoder: the encoder whose ``embed_texts`` gives the same vectors.
         tower: its text tower.
         reader: its tokenizer.
-        tokens_at_once: own tokens calculated together: bounds the memory. None for 2,048 on a CPU and
-            16,384 on a GPU.
+        tokens_at_once: limit of own tokens in one forward pass, which limits the memory. None for 2,048 on a
+            CPU and 16,384 on a GPU.
     """
 
     def __init__(
@@ -181,7 +183,7 @@ class ChainScorer:
         self._prefixes: OrderedDict[tuple[int, ...], _Prefix] = OrderedDict()
 
     def similarities(self, asked: Sequence[tuple[Continuations, Scores]], /) -> list[Scores]:
-        """Per continuations and unit (D,) image vector the (N,) float32 cosines of the texts."""
+        """Return, for each pair of texts and a unit image vector (D,), the cosines (N,) float32."""
         with torch.inference_mode():
             return self._halving(lambda tokens: self._similarities(asked, tokens))
 
@@ -215,18 +217,18 @@ class ChainScorer:
             scores[places] = self.plain.of_texts([texts[place] for place in places], vector)
 
     def _start(self, start: str) -> tuple[int, ...]:
-        """The tokens of a common start and its comma, with the first mark."""
+        """Return the tokens of a common start and its comma, with the start token."""
         return (self._first, *self._tokens(start + JOINT.rstrip())) if start else (self._first,)
 
     def _tokens(self, text: str) -> tuple[int, ...]:
-        """Without marks, not cut."""
-        assert self.reader.token_ids is not None  # noqa: S101 - chain_scorer looks at this
+        """Return all tokens of a text, without start and end token."""
+        assert self.reader.token_ids is not None  # noqa: S101 - chain_scorer checks this
         return tuple(self.reader.token_ids(text)[1:-1])
 
     def _own_tokens(
         self, start: tuple[int, ...], continuations: Continuations
     ) -> tuple[NDArray[np.intp], list[tuple[int, ...]]]:
-        """The texts that take the fast way, and the tokens each adds to the start, cut, with the end mark."""
+        """Return the indices of texts for the fast path, and their own tokens, cut, with the end token."""
         room = self.tower.context_length - len(start) - 1
         if room < 0 or self._end in start:
             return np.zeros(0, dtype=np.intp), []
@@ -249,13 +251,13 @@ class ChainScorer:
         return phrase
 
     def _splits(self, start: tuple[int, ...], start_text: str, text: str, phrase: _Phrase) -> bool:
-        """Whether the tokens of the whole text are those of the start and then those of the phrase."""
+        """Return True if the whole text's tokens are the start's tokens followed by the phrase's."""
         if not start_text:
             return True
         return (*start[1:], *phrase.tokens) == self._tokens(f"{start_text}{JOINT}{text}")
 
     def _prefix(self, tokens: tuple[int, ...]) -> _Prefix:
-        """The keys and values of these tokens: kept ones, extended by what they lack."""
+        """Return the keys and values of these tokens; extend the longest cached prefix if needed."""
         kept = [key for key in self._prefixes if tokens[: len(key)] == key]
         longest = max(kept, key=len, default=())
         prefix = self._prefixes[longest] if longest else _Prefix(0, (), ())
@@ -265,7 +267,7 @@ class ChainScorer:
         return prefix
 
     def _extended(self, prefix: _Prefix, tokens: tuple[int, ...]) -> _Prefix:
-        """The prefix with more tokens, which see it and each other backwards."""
+        """Extend the prefix by tokens that attend to it and to the tokens before them."""
         tower, count = self.tower, len(tokens)
         ids = torch.tensor(tokens, device=tower.device)
         states = tower.embed(ids, torch.arange(prefix.length, prefix.length + count, device=tower.device))
@@ -289,11 +291,11 @@ class ChainScorer:
         return _Prefix(prefix.length + count, tuple(all_keys), tuple(all_values))
 
     def _by_head(self, rows: Tensor) -> Tensor:
-        """(M, D) -> (heads, M, D / heads)."""
+        """Reshape (M, D) to (heads, M, D / heads)."""
         return _split(rows, self.tower.heads).transpose(0, 1)
 
     def _calculate(self, pieces: list[_Piece], vectors: list[Scores], scores: list[Scores]) -> None:
-        """One forward pass over the own tokens of all pieces; writes their scores."""
+        """Run one forward pass over the own tokens of all pieces, and write their scores."""
         device = self.tower.device
         everything, ends_only, ends = _ways(pieces, device)
         ids = np.concatenate([piece.trie.tokens for piece in pieces])
@@ -318,7 +320,7 @@ class ChainScorer:
             at += len(nodes)
 
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, way: _Way, number: int) -> Tensor:
-        """(Q, D): what queries see of their start and of the nodes on the way to them, softmax over both."""
+        """Return the attention output (Q, D) over each query's start and ancestors, with one softmax."""
         heads, (count, width) = self.tower.heads, queries.shape
         queries = _split(queries * (width // heads) ** -0.5, heads)
         keys, values = _split(keys, heads), _split(values, heads)
@@ -342,16 +344,16 @@ class ChainScorer:
 
 
 def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
-    """The fast scorer of an encoder, or why it has none, in words.
+    """Return the fast scorer of an encoder, or the reason why it has none, as text.
 
-    Before it is given out, its answers are held against ``encoder.embed_texts`` for a few texts.
+    Before it is returned, it is compared with ``encoder.embed_texts`` on a few texts.
     """
     tower = causal_tower(encoder)
     if isinstance(tower, str):
         return tower
     reader = text_reader(encoder)
     if reader.token_ids is None or len(reader.token_ids("")) != 2:
-        return "the tokenizer does not put one mark before a text and one after it"
+        return "the tokenizer does not put one token before a text and one after it"
     for start, phrase in _JOINTS:
         first, second = reader.token_ids(f"{start},"), reader.token_ids(phrase)
         if [*first[:-1], *second[1:]] != reader.token_ids(f"{start}{JOINT}{phrase}"):
@@ -362,13 +364,13 @@ def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
 
 
 def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
-    """The scorer for an encoder: the fast one where it holds, otherwise the plain one.
+    """Return the fast scorer of an encoder if it works for it, otherwise a ``PlainScorer``.
 
     Switched off by ``prompt_chain`` in ``autotag.fast_paths``.
     """
     tower = causal_tower(encoder)
     if isinstance(tower, str):
-        _logger.info("prompts are compared the plain way: %s", tower)
+        _logger.info("prompts are embedded in full: %s", tower)
         return PlainScorer(encoder)
     scorer = chain_scorer(encoder)
     if isinstance(scorer, str):
@@ -378,13 +380,13 @@ def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
 
 
 def _tolerance(tower: CausalTower) -> float:
-    """Between two ways of calculating the same, which in half precision differ more."""
+    """Return the accepted difference between the fast path and ``embed_texts``; larger in half precision."""
     kind = tower.embed(*torch.zeros((2, 1), dtype=torch.long, device=tower.device)).dtype
     return _CLOSE if kind == torch.float32 else 2e-2
 
 
 def _largest_difference(scorer: ChainScorer) -> float:
-    """Between the vectors of both ways, looked at along a few directions."""
+    """Return the largest difference between the fast and the full vectors along a few random directions."""
     width = scorer.plain.encoder.embed_texts(["a"]).shape[1]
     directions = np.random.default_rng(0).normal(size=(4, width)).astype(np.float32)
     asked = [(_TRIAL, direction / np.linalg.norm(direction)) for direction in directions]
@@ -393,12 +395,12 @@ def _largest_difference(scorer: ChainScorer) -> float:
 
 
 def _is_risky(text: str) -> bool:
-    """Whether cleaning a text may look beyond a word: at accents, entities, markup, control characters."""
+    """Return True if text cleaning may act across words: accents, entities, markup, control characters."""
     return not text.isascii() or not text.isprintable() or any(mark in text for mark in "&<>")
 
 
 def _split(rows: Tensor, heads: int) -> Tensor:
-    """(M, D) -> (M, heads, D / heads)."""
+    """Reshape (M, D) to (M, heads, D / heads)."""
     return rows.reshape(len(rows), heads, -1)
 
 
@@ -407,7 +409,7 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def _together(pieces: list[_Piece], tokens: int) -> Iterator[list[_Piece]]:
-    """Pieces side by side, of so many tokens at most."""
+    """Group pieces for one forward pass of at most ``tokens`` tokens."""
     held: list[_Piece] = []
     size = 0
     for piece in pieces:
@@ -421,13 +423,13 @@ def _together(pieces: list[_Piece], tokens: int) -> Iterator[list[_Piece]]:
 
 
 def _positions(piece: _Piece) -> NDArray[np.int64]:
-    """The place of each node's token in its text."""
+    """Return the position of each node's token in its text."""
     depths = np.diff(piece.trie.levels)
     return piece.prefix.length + np.repeat(np.arange(len(depths)), depths)
 
 
 def _ways(pieces: list[_Piece], device: torch.device) -> tuple[_Way, _Way, Tensor]:
-    """What all nodes see, what the end nodes see, and which those are."""
+    """Return the keys of all nodes, the keys of the end nodes, and the indices of the end nodes."""
     all_ancestors: list[list[NDArray[np.int64]]] = []
     starts, end_starts, ends = [], [], []
     base = end_base = 0
@@ -451,7 +453,7 @@ def _ways(pieces: list[_Piece], device: torch.device) -> tuple[_Way, _Way, Tenso
 def _buckets(
     ways: list[NDArray[np.int64]], query: NDArray[np.int64], device: torch.device
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Queries by how many nodes they see: 1, 2, 3 to 4, 5 to 8 and so on, each bucket filled up."""
+    """Group queries by how many nodes they attend to (1, 2, 3 to 4, 5 to 8 and so on), and pad each group."""
     buckets: dict[int, list[NDArray[np.int64]]] = {}
     for way in ways:
         if len(way):

@@ -1,4 +1,4 @@
-"""The phrases that prompts are made of: read from vocabularies, embedded once, ranked for images."""
+"""The phrases of prompts: read from vocabularies, embedded once, ranked for images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
 
 PARTS: tuple[Part, ...] = get_args(Part)
-"""In the order in which they are compared with each other."""
+"""The parts of a prompt; with equal scores, the phrase of the earlier part comes first."""
 
 Labels = str | Path | tuple[str, ...] | Vocabulary | None
 
 
 def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[str, ...]:
-    """The labels of a vocabulary, as they stand in a prompt; none for None or an empty list.
+    """Return the labels of a vocabulary for a prompt; () for None or an empty list.
 
     Raises:
         ConfigError: see ``read_vocabulary`` and ``Vocabulary``.
@@ -45,7 +45,7 @@ def read_phrases(option: str, given: Labels, *, living_artists: bool) -> tuple[s
 
 
 def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
-    """The same as CLIP Interrogator has them: a name stands for its list, and a list is left as it is.
+    """Return the labels as CLIP Interrogator has them: a name means its own list; a list is unchanged.
 
     Raises:
         ConfigError: its package is not installed, or see ``read_vocabulary``.
@@ -59,10 +59,10 @@ def read_compat_phrases(option: str, given: Labels) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class PromptPhrases:
-    """The vectors of every part's phrases, by one encoder.
+    """Hold the vectors of every part's phrases, by one encoder.
 
     Attributes:
-        matrices: per part.
+        matrices: part -> its labels and vectors.
         compat: whether phrases are ranked as CLIP Interrogator ranks them.
     """
 
@@ -78,12 +78,12 @@ class PromptPhrases:
         compat: bool = False,
         folder: Path | None = None,
     ) -> PromptPhrases:
-        """Embeds the phrases of some parts, or finds them in the cache.
+        """Embed the phrases of some parts, or read their vectors from the cache.
 
         Args:
-            phrases: per part; parts left out have none.
+            phrases: part -> its phrases; missing parts have none.
             encoder: embeds them.
-            compat: rank as CLIP Interrogator does, from vectors in half precision.
+            compat: rank as CLIP Interrogator does, with vectors in half precision.
             folder: of the cache, see ``label_matrix``.
         """
         matrices = {
@@ -94,7 +94,7 @@ class PromptPhrases:
         return cls(matrices, compat)
 
     def ranks(self, image_vectors: NDArray[np.float32]) -> list[Ranks]:
-        """Per image, of (B, D) unit vectors, the ranks of all phrases."""
+        """Return each image's ranks of all phrases, from image vectors (B, D) float32, rows of length 1."""
         scores = {part: matrix.similarities(image_vectors) for part, matrix in self.matrices.items()}
         labels = {part: matrix.labels for part, matrix in self.matrices.items()}
         return [
@@ -109,7 +109,7 @@ class PromptPhrases:
 
 @dataclass(frozen=True, eq=False)
 class _ImageRanks:
-    """``autotag.prompts.modes.Ranks`` of one image, from the cosines of every part's labels."""
+    """Rank phrases for one image by the cosines of every part's labels (``autotag.prompts.modes.Ranks``)."""
 
     labels: Mapping[Part, tuple[str, ...]]
     scores: Mapping[Part, Scores]
@@ -143,5 +143,5 @@ class _ImageRanks:
 
 
 def _rounded(matrix: LabelMatrix) -> LabelMatrix:
-    """Through half precision, as CLIP Interrogator keeps its vectors."""
+    """Round vectors to half precision, as CLIP Interrogator stores them."""
     return LabelMatrix(matrix.labels, matrix.vectors.astype(np.float16).astype(np.float32))

@@ -1,4 +1,4 @@
-"""How well words fit an image: scores and their thresholds, vectors, label matrices kept on disk.
+"""Relevance of words to an image: scores and their thresholds, vectors, label matrices cached on disk.
 
-Stages, prompts and evaluation use it. It may import ``vocabularies`` and what is below.
+Stages, prompts and evaluation use it. It may import ``vocabularies`` and lower packages.
 """

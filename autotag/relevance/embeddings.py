@@ -1,4 +1,4 @@
-"""Image vectors once per sample, text vectors once per text."""
+"""Compute each sample's image vector once, and each text's vector once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:
-    """(B, D) float32, unit rows: one vector per sample, left on the sample for the next stage to find.
+    """Return one vector per sample, (B, D) float32, rows of length 1; store new ones on the samples.
 
-    From the view that the encoder looks at where the samples bring it, else from their images.
+    The vectors are made from the samples' views if all have the encoder's view, else from their images.
     """
     missing = [sample for sample in samples if encoder.id not in sample.embeddings]
     if missing:
@@ -36,9 +36,9 @@ def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArr
 
 
 class TextVectors:
-    """The vectors of texts by one encoder, computed once and kept.
+    """Compute and cache the vectors of texts by one encoder.
 
-    The least recently used are forgotten beyond ``capacity`` texts.
+    Beyond ``capacity`` texts, the least recently used are dropped.
     """
 
     def __init__(self, encoder: ImageTextEncoder, *, capacity: int = 50_000) -> None:
@@ -46,7 +46,7 @@ class TextVectors:
         self._vectors: LRUCache[str, NDArray[np.float32]] = LRUCache(capacity)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(T, D) float32, unit rows, in the order of ``texts``; (0, 0) for none."""
+        """Return the vectors of ``texts`` in order: (T, D) float32, rows of length 1; (0, 0) for none."""
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         unique = dict.fromkeys(texts)

@@ -1,9 +1,9 @@
-"""The vectors of long lists of labels: computed once per encoder, labels and template, kept on disk.
+"""The vectors of long lists of labels, computed once per encoder, labels and template, and cached on disk.
 
-A file is called by the hash of all three and of the encoder's precision, so that no other encoder or list
-can be taken for it. It is written aside and put in place whole, and read by mapping it into memory: several
-processes may compute the same matrix at once, and share one copy of it. The matrices of the bundled
-vocabularies by the bundled encoder come with autotag.
+A file's name is the hash of these three and of the encoder's precision, so encoders and lists are never mixed
+up. The file is written under another name, renamed, and memory-mapped: several processes may compute the same
+matrix at once, and they share one copy of it. The matrices of the bundled vocabularies by the bundled encoder
+come with autotag.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from autotag.vocabularies.vocabulary import Vocabulary
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "label_vectors"
-"""Matrices that come with autotag: those of clip-mini, in half precision."""
+"""Folder of the matrices that come with autotag: those of clip-mini, in half precision."""
 
 NOT_SHIPPED = frozenset({"flavors"})
-"""Bundled vocabularies without one, to keep the package small; it takes seconds to compute."""
+"""Bundled vocabularies without a matrix, to keep the package small; computing it takes seconds."""
 
 _FORMAT = "2"
 _TEXTS_AT_ONCE = 1024
@@ -47,18 +47,18 @@ _said: set[Path] = set()
 
 @dataclass(frozen=True, eq=False)
 class LabelMatrix:
-    """Labels and their vectors by one encoder.
+    """Keep labels and their vectors by one encoder.
 
     Attributes:
-        labels: N of them, repetitions and all.
-        vectors: (N, D) float32, unit rows; may be mapped from a file, read-only.
+        labels: N labels, repetitions included.
+        vectors: (N, D) float32, rows of length 1; may be memory-mapped, then read-only.
     """
 
     labels: tuple[str, ...]
     vectors: NDArray[np.float32]
 
     def similarities(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, N) cosines of B unit vectors of images with every label: one matrix product."""
+        """Return the (B, N) float32 cosines of B unit image vectors with every label: one matrix product."""
         if not self.labels:
             return np.zeros((len(image_vectors), 0), dtype=np.float32)
         return image_vectors @ self.vectors.T
@@ -66,10 +66,10 @@ class LabelMatrix:
 
 @dataclass(frozen=True, eq=False)
 class VocabularyMatrix:
-    """The vectors of all names of a vocabulary by one encoder.
+    """Keep the vectors of all names of a vocabulary by one encoder.
 
     Attributes:
-        vocabulary: its labels.
+        vocabulary: the labels and their synonyms.
         names: the vectors of ``vocabulary.all_names()``.
     """
 
@@ -80,10 +80,10 @@ class VocabularyMatrix:
     def embedded(
         cls, vocabulary: Vocabulary, encoder: ImageTextEncoder, *, template: str | None = None
     ) -> VocabularyMatrix:
-        """Return the matrix of a vocabulary, from where ``label_matrix`` finds it.
+        """Return the matrix of a vocabulary, computed or read by ``label_matrix``.
 
         Args:
-            vocabulary: of one label at least.
+            vocabulary: has at least one label.
             encoder: embeds the names.
             template: sentence around a name; None for the vocabulary's own.
         """
@@ -92,7 +92,7 @@ class VocabularyMatrix:
         return cls(vocabulary, matrix)
 
     def similarities(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (B, labels): of B unit vectors of images the best cosine with one of each label's names."""
+        """Return (B, labels) float32: the best cosine of B unit image vectors with any name of each label."""
         cosines = self.names.similarities(image_vectors)
         if not self.vocabulary.synonyms:
             return cosines
@@ -101,7 +101,7 @@ class VocabularyMatrix:
 
     @cached_property
     def _starts(self) -> NDArray[np.intp]:
-        """Where the names of each label begin."""
+        """The index of each label's first name."""
         counts = [len(self.vocabulary.names(label)) for label in self.vocabulary]
         return np.cumsum([0, *counts[:-1]], dtype=np.intp)
 
@@ -114,10 +114,10 @@ def label_matrix(
     folder: Path | None = None,
     name: str = "labels",
 ) -> LabelMatrix:
-    """The matrix of labels: from autotag or the cache, else computed under a progress bar, and cached.
+    """Return the matrix of labels: bundled or cached, else computed with a progress bar and cached.
 
-    Lists of fewer than 256 labels are not worth a file. A file that is damaged or cut short is computed
-    again; a folder that cannot be written to costs a warning in the log ``"autotag"``.
+    Lists of fewer than 256 labels are not cached. A damaged file is computed again; if the folder cannot be
+    written to, the log ``"autotag"`` gets a warning.
 
     Args:
         encoder: embeds the labels.
@@ -142,12 +142,12 @@ def label_matrix(
 def write_matrix(
     encoder: ImageTextEncoder, labels: Sequence[str], folder: Path, *, template: str = SLOT
 ) -> Path:
-    """Compute the matrix of labels in a template, and write it where ``label_matrix`` looks in ``folder``.
+    """Compute the matrix of labels in a template, write it for ``label_matrix``, and return its path.
 
-    It is written in half precision: cosines differ by 0.0002 at most, and the package stays small.
+    It is written in half precision: cosines change by at most 0.0002, and the package stays small.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     key = matrix_key(encoder.id, labels, template, dtype=dtype_of(encoder))
     path = folder / f"{key}.npy"
@@ -158,18 +158,18 @@ def write_matrix(
 
 
 def cache_folder() -> Path:
-    """Where matrices are kept: ``labels`` in the user's cache."""
+    """Return the folder of cached matrices: ``labels`` in the user's cache."""
     return user_cache() / "labels"
 
 
 def matrix_key(encoder_id: str, labels: Sequence[str], template: str, *, dtype: str = "float32") -> str:
-    """32 hexadecimal digits that tell matrices apart: a hash of the format and of all arguments.
+    """Return the key of a matrix: 32 hexadecimal digits, a hash of the format and all arguments.
 
     Args:
         encoder_id: names the weights.
         labels: of the matrix, in order.
         template: sentence around a label.
-        dtype: what the encoder calculates in; an id does not say it, and vectors differ by it.
+        dtype: the type that the encoder computes in; it changes the vectors and is not part of the id.
     """
     digest = sha256()
     for text in (_FORMAT, encoder_id, dtype, template, *labels):
@@ -180,13 +180,13 @@ def matrix_key(encoder_id: str, labels: Sequence[str], template: str, *, dtype: 
 
 
 def _read(path: Path, rows: int) -> NDArray[np.float32] | None:
-    """The matrix in a file, or None when there is no file, or none that is whole."""
+    """Return the matrix in a file, or None if the file is missing or damaged."""
     if not path.is_file():
         return None
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        _logger.warning("label matrix %s is damaged and computed again: %s", path, error)
+        _logger.warning("label matrix %s is damaged; it is computed again: %s", path, error)
         return None
     known = vectors.dtype in (np.float16, np.float32)
     whole = vectors.ndim == 2 and known and len(vectors) == rows and vectors.shape[1] > 0
@@ -194,9 +194,9 @@ def _read(path: Path, rows: int) -> NDArray[np.float32] | None:
         sampled = np.linalg.norm(vectors[:: max(1, rows // _ROWS_LOOKED_AT)].astype(np.float32), axis=1)
         whole = bool(np.allclose(sampled, 1, atol=1e-2))
     if not whole:
-        _logger.warning("label matrix %s is damaged and computed again: not %d unit rows", path, rows)
+        _logger.warning("label matrix %s is damaged; it is computed again: not %d unit vectors", path, rows)
         return None
-    # A plain array over the mapped file: products of a np.memmap would be np.memmap too.
+    # A plain array over the mapped file, because products of a np.memmap would be a np.memmap, too.
     return np.asarray(vectors).view(np.ndarray).astype(np.float32, copy=False)
 
 
@@ -205,7 +205,7 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
         return np.zeros((0, 0), dtype=np.float32)
     if len(texts) < _TEXTS_AT_ONCE:
         return np.asarray(encoder.embed_texts(texts), dtype=np.float32)
-    from huggingface_hub.utils.tqdm import tqdm  # on terminals only, and silenced with the hub's own bars
+    from huggingface_hub.utils.tqdm import tqdm  # shown on terminals only; silenced with the hub's own bars
 
     rows = []
     with tqdm(  # type: ignore[no-untyped-call]
@@ -219,12 +219,12 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
 
 
 def _say_not_kept(folder: Path, reason: str) -> None:
-    """A warning per folder, however many lists are computed."""
+    """Warn once per folder."""
     if folder not in _said:
         _said.add(folder)
         _logger.warning(
-            "label matrices are not kept, and computed in every run: %s cannot be written to (%s); "
-            "%s names another folder",
+            "label matrices are not cached, so each run computes them again: cannot write to %s (%s); "
+            "set %s to another folder",
             folder,
             reason,
             FOLDER_VARIABLE,

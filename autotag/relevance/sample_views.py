@@ -1,4 +1,4 @@
-"""Pixels made ready once for every model that looks at them the same way (``ViewsImages``)."""
+"""Make resized pixels once for all models that need the same ones (``ViewsImages``)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def make_views(
     image: Image.Image, makers: Mapping[str, ViewsImages], source: str
 ) -> dict[str, NDArray[np.uint8]]:
-    """View id -> (3, H, W) uint8 of an upright RGB image.
+    """Return view id -> (3, H, W) uint8 pixels of an upright RGB image.
 
     Args:
         image: upright RGB.
-        makers: view id -> a model that makes it.
-        source: what the image is called, for the error.
+        makers: view id -> a model that makes this view.
+        source: the image's name, for the error.
 
     Raises:
         ImageReadError: a model fails on this image.
@@ -36,12 +36,12 @@ def make_views(
             views[view_id] = maker.view(image)
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"
-            raise ImageReadError(source, f"its view {view_id!r} cannot be made ({cause})") from error
+            raise ImageReadError(source, f"cannot make its view {view_id!r} ({cause})") from error
     return views
 
 
 def views_of(samples: Sequence[Sample], model: object) -> list[NDArray[np.uint8]] | None:
-    """Per sample the view that this model looks at, (3, H, W) uint8; None unless all samples bring it."""
+    """Return each sample's view for this model, (3, H, W) uint8; None unless all samples have it."""
     view_id = model.view_id if isinstance(model, ViewsImages) else None
     if view_id is None or not all(view_id in sample.views for sample in samples):
         return None

@@ -1,4 +1,4 @@
-"""The scores by which tags are cut, and the cuts that go with them. A cut means nothing without its score."""
+"""Score types and their thresholds. A threshold is only valid for its score type."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Score = ScoreName
 same on a scale on which unrelated labels have a median of 0 and a 95th percentile of 1 on each image."""
 
 STANDARDISED_CUT = 1.5
-"""The default cut of standardised scores, for every encoder.
+"""The default threshold of standardised scores, for every encoder.
 
-Between the cuts that three independently trained small encoders share for tags proposed by captions (1.58)
-and for single words (1.43): see ``benchmarks/thresholds.py`` and docs/guides/thresholds.md.
+It lies between the best common thresholds of three independently trained small encoders for tags from
+captions (1.58) and for single words (1.43): see ``benchmarks/thresholds.py`` and docs/guides/thresholds.md.
 """
 
 LOWEST: Mapping[Score, float] = {"cosine": -1.0, "standardised": -100.0}
-"""The cut that nothing falls below; its negative is the highest that may be set."""
+"""The lowest threshold of each score, which keeps everything; its negative is the highest."""
 
 
 def score_for(score: Score | None, threshold: float | None, encoder: object = None) -> Score:
@@ -43,10 +43,10 @@ def score_for(score: Score | None, threshold: float | None, encoder: object = No
 
 
 def check_cut(stage: str, threshold: float | None, score: str | None) -> None:
-    """Refuses an unknown score, and a threshold that is not on its scale, or without a score not on cosines'.
+    """Refuse an unknown score, and a threshold outside the range of its score (of cosines if it is None).
 
     Raises:
-        ConfigError: naming the stage, the option and what is allowed.
+        ConfigError: names the stage, the option and the allowed values.
     """
     if score is not None:
         check_choice(f"{stage}.score", score, get_args(Score))
@@ -54,8 +54,8 @@ def check_cut(stage: str, threshold: float | None, score: str | None) -> None:
         return
     if score is None and isinstance(threshold, int | float) and abs(threshold) > -LOWEST["cosine"]:
         raise ConfigError(
-            f"{stage}.threshold = {threshold!r} is no cosine; for a standardised score set {stage}.score = "
-            "'standardised' too."
+            f"{stage}.threshold = {threshold!r} is not a cosine (-1 to 1); for a standardised score also set "
+            f"{stage}.score = 'standardised'."
         )
     lowest = LOWEST["standardised"] if score == "standardised" else LOWEST["cosine"]
     check_number(f"{stage}.threshold", threshold, least=lowest, most=-lowest)

@@ -1,8 +1,8 @@
-"""What labels that have nothing to do with an image get on it: the scale on which its tags are standardised.
+"""Baseline for standardised scores: how unrelated labels score on an image.
 
-Cosines of image and text lie elsewhere for every encoder, because the vectors of images and of texts fill a
-narrow cone each (Liang et al. 2022, arXiv:2203.02053), and within one encoder they lie higher for some images
-than for others. Both go when a cosine is compared with those of many labels on the same image.
+The range of cosines between image and text differs between encoders, because the vectors of images and those
+of texts lie in narrow cones (Liang et al. 2022, arXiv:2203.02053). With one encoder, it also differs between
+images. Comparing a cosine with those of many unrelated labels on the same image removes both differences.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _LEAST_UNIT = 1e-6
 
 @cache
 def background_labels() -> tuple[str, ...]:
-    """The labels, each one word: things, living things, places and events of all kinds."""
+    """Return the labels, each one word: things, living things, places and events of all kinds."""
     lines = _FILE.read_text(encoding="utf-8").splitlines()
     return tuple(word for line in lines if not line.startswith(("#", "[")) for word in line.split())
 
 
 class Background:
-    """The background labels by one encoder: embedded once, and kept on disk (see ``label_matrix``).
+    """Keep the unrelated labels' vectors by one encoder, computed once and cached on disk (``label_matrix``).
 
     Args:
         encoder: embeds them.
-        template: sentence around a label, with one ``{}``; that of the tags that are to be compared.
+        template: sentence around a label, with one ``{}``; the same as for the tags.
 
     Raises:
-        ConfigError: the encoder gives most labels one vector, so that they are no scale.
+        ConfigError: the encoder gives most labels the same vector, so they cannot serve as a baseline.
     """
 
     def __init__(self, encoder: ImageTextEncoder, template: str) -> None:
@@ -50,19 +50,19 @@ class Background:
         count, distinct = len(self._matrix.labels), len(np.unique(self._matrix.vectors.round(4), axis=0))
         if distinct < _LEAST_DISTINCT * count:
             raise ConfigError(
-                f"encoder {encoder.id!r} tells only {distinct} of {count} unrelated labels apart, "
-                "so its scores cannot be standardised by them; set score='cosine'."
+                f"encoder {encoder.id!r} has only {distinct} different vectors for {count} unrelated labels, "
+                "so its scores cannot be standardised; set score='cosine'."
             )
 
     def levels(self, image_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, 2): what counts as 0 on each image, and the length of the unit there.
+        """Return (B, 2) float32: for each image, the cosine that counts as 0 and the length of the unit.
 
-        0 is the median of the labels' cosines with a unit vector of an image, and 1 their 95th percentile:
-        some labels do fit an image, and would move a mean and a standard deviation more on a good encoder
-        than on a poor one. The unit is at least 1e-6, so that scores are finite.
+        0 is the median of the labels' cosines with the image, and 1 their 95th percentile. Mean and standard
+        deviation are not used, because some labels do fit an image and would change them more with a good
+        encoder than with a poor one. The unit is at least 1e-6, so that scores are finite.
 
         Args:
-            image_vectors: (B, D) float32, unit rows.
+            image_vectors: (B, D) float32, rows of length 1.
         """
         cosines = self._matrix.similarities(image_vectors)
         middles, highs = np.quantile(cosines, [0.5, _HIGH], axis=1)

@@ -1,7 +1,7 @@
 """The stages that come with autotag, one per file.
 
-They are named in presets and found by ``registry``; no stage imports another. They may import ``pipeline``,
-``prompts``, ``models`` and what is below.
+Presets name them and ``registry`` finds them; no stage imports another. They may import ``pipeline``,
+``prompts``, ``models`` and lower packages.
 """
 
 from autotag.stages.assemble_prompt import AssemblePrompt

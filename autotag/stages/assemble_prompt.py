@@ -1,4 +1,4 @@
-"""A prompt from the caption and the tags, or from the image and long lists of phrases."""
+"""Assemble a prompt from the caption and the tags, or from the image and long lists of phrases."""
 
 from __future__ import annotations
 
@@ -51,31 +51,33 @@ _WITHOUT_ENCODER = ("plain", "caption")
 
 @dataclass
 class AssemblePrompt:
-    """Writes ``prompt``.
+    """Write ``prompt``.
 
-    ``"plain"`` and ``"caption"`` need no model. The other modes are those of CLIP Interrogator: they compare
-    the image with phrases of art and photography, and no prompt is longer than the encoder reads.
+    ``"plain"`` and ``"caption"`` do not need a model. The other modes are those of CLIP Interrogator: they
+    compare the image with phrases of art and photography. Their prompts fit the encoder's text length.
 
     Args:
-        mode: ``"plain"`` is the best caption, then the tags that it does not say already; ``"caption"`` the
-            caption alone; ``"fast"`` the caption and the phrases most similar to the image; ``"classic"``
-            caption, medium, artist, trending, movement and three flavors; ``"best"`` adds phrase by phrase
-            whatever makes the text most similar; ``"negative"`` chains what the image is least like.
+        mode: ``"plain"`` is the best caption, then the tags that are not in it; ``"caption"`` the caption
+            alone; ``"fast"`` the caption and the phrases most similar to the image; ``"classic"`` caption,
+            medium, artist, trending, movement and three flavors; ``"best"`` adds the phrase that makes the
+            text most similar to the image, again and again; ``"negative"`` chains the phrases least similar
+            to the image.
         separator: between caption and tags in mode ``"plain"``.
-        max_tags: tags in a ``"plain"`` prompt at most; None for all.
-        max_flavors: phrases at most, in mode ``"classic"`` flavors; None for 32, in ``"classic"`` 3.
-        min_flavors: phrases that ``"best"`` and ``"negative"`` add even where they do not help yet.
-        candidates: phrases that ``"best"`` and ``"negative"`` choose from, the most or least similar ones.
+        max_tags: most tags in a ``"plain"`` prompt; None for all.
+        max_flavors: most phrases (in mode ``"classic"``: flavors); None for 32, in ``"classic"`` for 3.
+        min_flavors: number of phrases that ``"best"`` and ``"negative"`` add even if they do not help yet.
+        candidates: number of most (``"negative"``: least) similar phrases to choose from in ``"best"`` and
+            ``"negative"``.
         mediums: name of a bundled vocabulary, a file (see ``Vocabulary.from_file``), a list of phrases or a
             ``Vocabulary``; None or an empty list leaves them out.
         artists: the same.
         movements: the same.
         trendings: the same.
         flavors: the same.
-        negatives: the same; what ``"negative"`` may add besides the least similar flavors.
+        negatives: the same; phrases that ``"negative"`` may add besides the least similar flavors.
         living_artists: False leaves living artists out of the bundled vocabulary.
-        compat: ``"clip-interrogator"`` for the very answers of CLIP Interrogator 0.6.0; the names of
-            vocabularies then stand for its own, which are read from its installed package.
+        compat: ``"clip-interrogator"`` for exactly the prompts of CLIP Interrogator 0.6.0; vocabulary names
+            then mean its own lists, read from its installed package.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
@@ -122,7 +124,7 @@ class AssemblePrompt:
 
     @property
     def borrows(self) -> frozenset[str]:
-        """Which of the options name a model that this mode borrows."""
+        """The names of the options whose models this mode uses."""
         return frozenset() if self.mode in _WITHOUT_ENCODER else frozenset({"encoder"})
 
     def setup(self, models: Models, /) -> None:
@@ -186,7 +188,7 @@ class AssemblePrompt:
         return [self._ranked_prompt(caption, ranks) for caption, ranks in asked]
 
     def _ranked_prompt(self, caption: str, ranks: Ranks) -> str:
-        """In mode fast or classic."""
+        """Assemble the prompt of mode fast or classic."""
         if self.mode == "fast":
             fast = compat_fast if self.compat else fast_prompt
             return fast(caption, ranks, self._reader, max_flavors=self.max_flavors or MOST_FLAVORS)
@@ -194,7 +196,7 @@ class AssemblePrompt:
         return classic(caption, ranks, self._reader, max_flavors=self.max_flavors or CLASSIC_FLAVORS)
 
     def _writing(self, caption: str, ranks: Ranks) -> Writing:
-        """In mode best or negative."""
+        """Return the steps that write the prompt of mode best or negative."""
         most = self.max_flavors or MOST_FLAVORS
         if self.mode == "best":
             best = compat_best if self.compat else best_prompt

@@ -1,4 +1,4 @@
-"""Captions from images."""
+"""Caption images with one or several captioners."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXTRA = (
     "seed",
     "beam_scores",
 )
-"""Options that not every captioner heeds."""
+"""Options that not every captioner supports."""
 _MOST_TOKENS = 100_000
 _MOST_BEAMS = 1_000
 _LARGEST_SEED = 2**63 - 1
@@ -38,35 +38,35 @@ _OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 @dataclass
 class CaptionImages:
-    """Writes captions for each image, after those that other stages wrote.
+    """Add captions to each image, after those of earlier stages.
 
-    Several captioners are asked one after the other, each on the whole batch with the same options. An
-    image's captions stand in their order, of each captioner the best first; ``ChooseCaption`` ranks them
-    all. To give captioners options of their own, give each a stage of its own.
+    Several captioners run one after the other, each on the whole batch with the same options. An image's
+    captions are in the order of the captioners, best first for each captioner; ``ChooseCaption`` ranks them
+    all. To give captioners different options, use one stage for each.
 
     Args:
         model: a captioner's name or folder, or a ``Captioner``; or several of these.
         prompt: text that the caption continues or answers; None for the model's own default.
         max_new_tokens: upper bound on generated tokens, at least 1.
-        num_beams: beams of the beam search, at least 1, which is greedy; None for as many as it takes to
-            find the candidates.
-        candidates: captions of each captioner per image, best first; at most ``num_beams``, any number of
-            them with ``do_sample``.
-        num_captions: the former name of ``candidates``, which counts where it is given; None afterwards.
+        num_beams: beams of the beam search, at least 1, which is greedy; None for ``candidates`` beams
+            (1 with ``do_sample``).
+        candidates: captions of each captioner per image, best first; at most ``num_beams``, or any number
+            with ``do_sample``.
+        num_captions: the former name of ``candidates``; if given, it replaces ``candidates``.
         repetition_penalty: above 1.0 discourages repeated tokens; above 0.
-        min_new_tokens: a caption does not end before so many tokens; at most ``max_new_tokens``.
+        min_new_tokens: lower bound on generated tokens, from 0 to ``max_new_tokens``.
         do_sample: draw tokens by their probability; only with one beam.
         temperature: of sampling, above 0: below 1.0 likely tokens become likelier.
-        top_k: draw from so many of the likeliest tokens, at least 1; None for all.
+        top_k: draw from this number of the likeliest tokens, at least 1; None for all.
         top_p: draw from the likeliest tokens that together have this probability, above 0 and at most 1;
             None for all.
         seed: of sampling, at least 0; the same image with the same seed gets the same captions.
-        beam_scores: what a beam search adds up, ``"log_probabilities"`` or, as open_clip's own, ``"logits"``.
+        beam_scores: what a beam search sums: ``"log_probabilities"``, or ``"logits"`` as in open_clip.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range or without effect, a model's name is unknown, or a model is
-            there twice.
+        ConfigError: an option is out of range or has no effect, a model's name is unknown, or a model is
+            named twice.
     """
 
     model: str | Captioner | Sequence[str | Captioner] = field(
@@ -105,7 +105,7 @@ class CaptionImages:
         check_count(f"{self.name}.min_new_tokens", self.min_new_tokens, least=0, most=self.max_new_tokens)
         self._check_sampling()
         if self.beam_scores == "logits" and self._beams == 1:
-            raise ConfigError(f"{self.name}.beam_scores is for several beams; set num_beams, or leave it out")
+            raise ConfigError(f"{self.name}.beam_scores needs several beams; set num_beams, or leave it out")
         self._check_models()
 
     def _check_models(self) -> None:
@@ -116,7 +116,7 @@ class CaptionImages:
             check_model(model, "captioner")
             key = parse_name(model, "captioner").key if isinstance(model, str) else id(model)
             if key in known:
-                raise ConfigError(f"{self.name}.model has {_called(model)!r} twice; each is asked once")
+                raise ConfigError(f"{self.name}.model has {_called(model)!r} twice; name each model once")
             known.add(key)
 
     @property
@@ -138,22 +138,22 @@ class CaptionImages:
             check_number(f"{self.name}.top_p", self.top_p, least=0, most=1, above=True)
         idle = [name for name in _OF_SAMPLING if name in self._set_extras()]
         if idle and not self.do_sample:
-            raise ConfigError(f"{self.name}.{idle[0]} is for sampling; set do_sample, or leave it out")
+            raise ConfigError(f"{self.name}.{idle[0]} needs sampling; set do_sample, or leave it out")
         if self.do_sample and self._beams > 1:
             raise ConfigError(
-                f"{self.name}.do_sample goes with one beam, and num_beams is {self.num_beams}; leave one out"
+                f"{self.name}.do_sample needs one beam, but num_beams is {self.num_beams}; leave one out"
             )
 
     def _set_extras(self) -> list[str]:
-        """The options beyond those that every captioner heeds that do not have their default."""
+        """Return the optional options (``_EXTRA``) that differ from their defaults."""
         defaults = CaptionOptions()
         return [name for name in _EXTRA if getattr(self, name) != getattr(defaults, name)]
 
     def setup(self, models: Models, /) -> None:
-        """Borrows the captioners.
+        """Get the captioners.
 
         Raises:
-            ConfigError: one of them does not heed one of the options, or cannot take the prompt.
+            ConfigError: a captioner does not support one of the options, or cannot take the prompt.
         """
         self._captioners = tuple(self._borrowed(model, models) for model in self._models)
 
@@ -163,8 +163,8 @@ class CaptionImages:
         for option in self._set_extras():
             if option not in supported:
                 raise ConfigError(
-                    f"{self.name}.{option}: captioner {_called(model)!r} knows no such option; leave it out, "
-                    "or take one that does (open_clip's CoCa, 'coca-l', knows all)"
+                    f"{self.name}.{option}: captioner {_called(model)!r} does not support this option; leave "
+                    "it out, or use one that does (open_clip's CoCa, 'coca-l', supports all)"
                 )
         if isinstance(captioner, ChecksOptions):
             captioner.check_options(self._options())
@@ -193,7 +193,7 @@ class CaptionImages:
 def _captions(
     captioner: Captioner, samples: Sequence[Sample], options: CaptionOptions
 ) -> list[list[Caption]]:
-    """From the view that the captioner looks at where the samples bring it, else from their images."""
+    """Caption the samples' views if they have the captioner's view, else their images."""
     views = views_of(samples, captioner)
     if views is None:
         return captioner.caption([sample.image for sample in samples], options)
@@ -202,13 +202,13 @@ def _captions(
 
 
 def _called(model: str | Captioner) -> str:
-    """What a model is called in messages."""
+    """Return a model's name for messages."""
     return model if isinstance(model, str) else str(getattr(model, "name", type(model).__name__))
 
 
 @contextmanager
 def _naming(model: str | Captioner) -> Iterator[None]:
-    """Whatever is raised says which captioner failed."""
+    """Add the captioner's name to any error raised inside."""
     try:
         yield
     except Exception as error:

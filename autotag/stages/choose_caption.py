@@ -1,4 +1,4 @@
-"""The best of many captions first."""
+"""Rank an image's captions by how well they fit the image."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class ChooseCaption:
-    """Scores each caption by how well it fits the image, and puts the best first.
+    """Score each caption by how well it fits the image, and put the best first.
 
     The score is the cosine of the image's vector and the vector of the caption in its template (CLIP,
-    Radford et al. 2021, arXiv:2103.00020; to choose among captions by it is CLIPScore's ranking, Hessel et
-    al. 2021, arXiv:2104.08718). The others stay behind the best as alternatives. Every caption keeps the
-    captioner that wrote it as its source, and that captioner's own score in ``scores``.
+    Radford et al. 2021, arXiv:2103.00020; CLIPScore ranks captions by it, Hessel et al. 2021,
+    arXiv:2104.08718). The other captions follow as alternatives. Every caption keeps the captioner that
+    wrote it as its source, and that captioner's own score in ``scores``.
 
-    Equal scores are ordered by text; equal texts of several captioners all stay, in their former order. A
-    caption without a word is dropped, so an image of which no captioner said anything has no caption.
+    Equal scores are ordered by text; equal texts of several captioners all stay, in their former order.
+    Blank captions are dropped, so an image with only blank captions has none.
 
     Args:
-        top_k: captions per image at most, at least 1; None for all.
+        top_k: most captions per image, at least 1; None for all.
         template: sentence around a caption, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.

@@ -1,4 +1,4 @@
-"""Tags from captions."""
+"""Propose tags from captions."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ Candidates = Literal["phrases", "ngrams"]
 
 @dataclass
 class ExtractKeyphrases:
-    """Proposes the keyphrases of an image's captions as tags, after the tags already there.
+    """Propose the keyphrases of an image's captions as tags, after the existing tags.
 
-    All captions of an image count. A phrase that several of them have is proposed once, with its best
-    score: the cosine similarity of the phrase and the caption. Best first.
+    All captions of an image count. A phrase of several captions is proposed once, with its best score: the
+    cosine similarity of the phrase and the caption. Best first.
 
     Args:
         model: a keyphrase extractor's name or folder, or a ``KeyphraseExtractor``.
-        candidates: ``"phrases"`` proposes only real phrases (see ``autotag.language.phrases``); ``"ngrams"``
-            proposes every n-gram left after stop words are removed, exactly as KeyBERT does.
+        candidates: ``"phrases"`` proposes only noun phrases and activities (see
+            ``autotag.language.phrases``); ``"ngrams"`` proposes every n-gram left after stop words are
+            removed, exactly as KeyBERT does.
         ngram_range: fewest and most words of a phrase, at least 1.
         top_n: keyphrases per caption, at least 1.
-        diversity: None ranks by similarity alone; from 0 to 1 weighs it against unlikeness among the
-            chosen (maximal marginal relevance).
+        diversity: None ranks by similarity alone; a value from 0 to 1 is the weight of diversity among the
+            chosen phrases (maximal marginal relevance).
         stop_words: ``"english"``, a list of words, or None for none.
         name: the stage's name.
 
@@ -90,7 +91,7 @@ class ExtractKeyphrases:
 
 
 def _best_scores(per_caption: Sequence[Sequence[tuple[str, float]]]) -> Mapping[str, float]:
-    """Each phrase once, with the best score that a caption gave it."""
+    """Return each phrase once, with its best score."""
     best: dict[str, float] = {}
     for keyphrases in per_caption:
         for text, score in keyphrases:

@@ -1,4 +1,4 @@
-"""Only the tags that the image bears out."""
+"""Keep the tags that match the image."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass
 class FilterTags:
-    """Scores each tag by how well it fits the image and keeps the best, best first.
+    """Score each tag by how well it fits the image and keep the best, best first.
 
-    A cosine is that of the image's vector and the vector of the tag in its template (CLIP, Radford et al.
-    2021, arXiv:2103.00020). Standardised, it is put on a scale on which unrelated labels have a median of 0
-    and a 95th percentile of 1 on the same image, whatever the encoder's own scale; the tag then keeps its
+    ``"cosine"`` is the cosine of the image's vector and the vector of the tag in its template (CLIP, Radford
+    et al. 2021, arXiv:2103.00020). ``"standardised"`` maps it to a scale that does not depend on the encoder:
+    on each image, unrelated labels have a median of 0 and a 95th percentile of 1. The tag then keeps its
     cosine under ``"<name>.cosine"``. Equal scores are ordered by text.
 
     Args:
-        threshold: the lowest score that is kept: a cosine from -1 to 1, a standardised one from -100 to 100.
-            None for the score's default: of cosines the encoder's own, of standardised ones that of every
-            encoder.
-        score: what is computed and cut, see ``relevance.scores``. None for ``"cosine"`` with a ``threshold``,
-            and with an encoder that brings a default threshold for cosines only; else ``"standardised"``.
-        top_k: tags per image at most, at least 1; None for all that reach the threshold.
+        threshold: the lowest score that is kept: a cosine from -1 to 1, or a standardised score from -100 to
+            100. None for the default: the encoder's own for cosines, one value for all encoders for
+            standardised scores.
+        score: the score that is computed and compared with ``threshold``, see ``relevance.scores``. None for
+            ``"cosine"`` if ``threshold`` is given or the encoder has a default threshold for cosines only;
+            else ``"standardised"``.
+        top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range; from ``setup``, when cosines are cut, ``threshold`` is None
-            and the encoder has no default, or when the encoder tells too few words apart to standardise by.
+        ConfigError: an option is out of range; from ``setup``, if ``threshold`` is None and the encoder has
+            no default for cosines, or if the encoder knows too few words for standardised scores.
     """
 
     _: KW_ONLY
@@ -74,7 +75,7 @@ class FilterTags:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
-        """Borrows the encoder, and embeds the unrelated labels that standardised scores want.
+        """Get the encoder, and embed the unrelated labels that standardised scores need.
 
         Raises:
             ConfigError: see the class.
@@ -119,7 +120,7 @@ class FilterTags:
             return STANDARDISED_CUT
         raise ConfigError(
             f"{self.name}.threshold is not set, and encoder {encoder.id!r} has no default threshold for "
-            f"{score!r}. Set one that suits this encoder, such as {self.name}.threshold=0.2, or "
-            f"{self.name}.threshold=-1.0 to rank only and keep the top_k best; or {self.name}.score="
+            f"{score!r}. Set one that suits this encoder, such as {self.name}.threshold=0.2; or "
+            f"{self.name}.threshold=-1.0 to keep the top_k best whatever their scores; or {self.name}.score="
             "'standardised', whose default suits every encoder."
         )

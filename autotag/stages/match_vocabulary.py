@@ -1,4 +1,4 @@
-"""Tags from the image itself, out of a bundled list of labels or a user's own."""
+"""Propose the labels of a vocabulary that match the image as tags."""
 
 from __future__ import annotations
 
@@ -33,22 +33,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class MatchVocabulary:
-    """Proposes the labels that look most like the image, after the tags already there.
+    """Propose the labels that match the image best, after the existing tags.
 
     A label's score is the best cosine of the image with one of its names (the label and its synonyms), each
-    put into the template. Best first; equal scores in the vocabulary's order.
+    in the template. Best first; equal scores in the vocabulary's order.
 
     Args:
-        vocabulary: the name of a bundled one such as ``"things"``, a file (see ``Vocabulary.from_file``), a
-            list of labels, a mapping of labels to synonyms, or a ``Vocabulary``. A file is read when the
-            stage is built; one that is called like a bundled vocabulary is written ``"./things"``.
+        vocabulary: the name of a bundled vocabulary such as ``"things"``, a file (see
+            ``Vocabulary.from_file``), a list of labels, a mapping of labels to synonyms, or a ``Vocabulary``.
+            A file is read when the stage is built; write ``"./things"`` for a file with the name of a
+            bundled vocabulary.
         top_k: labels per image, at least 1.
-        threshold: the lowest score that is proposed; None proposes ``top_k`` whatever their scores. That of a
-            ``"cosine"`` is from -1 to 1 and belongs to one encoder.
-        score: what a label is scored by and ``threshold`` is compared with, see ``autotag.relevance.scores``.
-        leave_out: labels that are not proposed, such as "animal", which says little beside "dog".
-        template: sentence around a name, with one ``{}``; None for the vocabulary's own, which is
-            "a photo of {}" unless it says otherwise.
+        threshold: the lowest score that is proposed; None proposes ``top_k`` labels whatever their scores. A
+            cosine is from -1 to 1 and its threshold fits one encoder only; a standardised score is from -100
+            to 100.
+        score: the score of a label, which is compared with ``threshold``, see ``autotag.relevance.scores``.
+        leave_out: labels that are not proposed, such as "animal", which adds little to "dog".
+        template: sentence around a name, with one ``{}``; None for the vocabulary's own, by default
+            "a photo of {}".
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
@@ -106,7 +108,7 @@ class MatchVocabulary:
             sample.tags.extend(self._best(row, level))
 
     def _best(self, cosines: NDArray[np.float32], level: NDArray[np.float32] | None) -> list[Tag]:
-        """The labels to propose for one image, from the cosines of all, (L,)."""
+        """Return the tags to propose for one image, from the cosines of all labels, (L,) float32."""
         order = np.argsort(-cosines, kind="stable")[: self.top_k]
         lowest = -np.inf if self.threshold is None else self.threshold
         scored = ((self._labels.labels[index], float(cosines[index])) for index in order)
@@ -130,10 +132,10 @@ def _read(
 
 
 def _place(label: str, vocabulary: Vocabulary, name: str) -> int:
-    """The number of a label.
+    """Return the index of a label.
 
     Raises:
-        ConfigError: it is not a label.
+        ConfigError: the vocabulary does not have this label.
     """
     if label not in vocabulary.labels:
         near = suggestion(label, vocabulary.labels)

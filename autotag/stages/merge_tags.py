@@ -1,4 +1,4 @@
-"""One tag for what is said twice."""
+"""Merge tags that mean the same."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ Broader = Literal["keep", "add", "drop"]
 
 @dataclass
 class MergeTags:
-    """Merges tags that say the same. The order of those that stay does not change.
+    """Merge tags that mean the same. The remaining tags keep their order.
 
-    Of tags that are merged the best-scored text survives; scores are compared only where the same stage gave
-    them last, because scales differ between stages, and otherwise the tag that was proposed first
-    survives. What survives keeps the scores of all (per stage the highest), the place of the first, and as
-    its source the stage that proposed the first.
+    Merged tags become one tag with the text of the best-scored one. Scores are compared only between tags
+    that the same stage scored last, because scales differ between stages; otherwise the tag that was proposed
+    first wins. The merged tag has the scores of all (the highest per stage), and the position and source of
+    the first.
 
-    The substring rule is different: it drops a tag without handing on its scores, because "tennis" is not
-    "tennis racket". It drops only a tag that scores lower than the longer one by the same last stage:
-    a general word that fits better than the phrase, such as "dog" beside "brown dog", is what people search
-    their albums for, and stays.
+    The substring rule is different: it drops a tag together with its scores, because "tennis" is not
+    "tennis racket". It drops a tag only if the longer tag was scored last by the same stage and scores
+    higher. A general word that fits better than the phrase stays, such as "dog" beside "brown dog", because
+    people search albums for such words.
 
-    Synonyms of the vocabulary merge to their label where the label is among the tags; of others the
-    best-scored survives, so that no text comes out that nobody proposed.
+    Synonyms of the vocabulary merge to their label if the label is among the tags; otherwise the best-scored
+    synonym stays, so every resulting text was proposed by a stage.
 
-    Broader terms come last. A tag brings those of its label that are not there yet, the nearest first, behind
-    itself, with its own scores and source: what holds of the narrower holds of the broader. A broader tag is
-    dropped only beside a narrower one that scores as high or higher by the latest stage that scored both.
+    Broader terms come last. With "add", a tag is followed by the missing broader terms of its label, nearest
+    first, with the tag's scores and source: what is true of the narrower term is true of the broader one.
+    With "drop", a broader tag is dropped only if a narrower one scores at least as high by the last stage
+    that scored both.
 
     Args:
-        case: "Dog" and "dog".
-        plural: "dogs" and "dog"; "women" and "woman". The last word of a phrase counts.
-        duplicate: the same text twice, as when two stages propose it.
-        substring: "racket" beside a better "tennis racket"; whole words only, and told apart as
-            ``case`` and ``plural`` say.
-        broader: "keep" leaves broader terms as they are, "add" brings in "cat" and "animal" beside
-            "tabby cat", "drop" takes "cat" out beside a "tabby cat" that fits as well.
-        vocabulary: where synonyms and broader terms are from: a bundled vocabulary's name, a file (see
+        case: merge "Dog" and "dog".
+        plural: merge "dogs" and "dog", "women" and "woman", by the last word of a phrase.
+        duplicate: merge equal texts, as when two stages propose the same tag.
+        substring: drop "racket" beside a better "tennis racket"; whole words only, compared as ``case``
+            and ``plural`` say.
+        broader: "keep" leaves broader terms as they are, "add" adds "cat" and "animal" after "tabby cat",
+            "drop" drops "cat" beside a "tabby cat" that scores as high.
+        vocabulary: the source of synonyms and broader terms: a bundled vocabulary's name, a file (see
             ``Vocabulary.from_file``) or a ``Vocabulary``; None for none.
         name: the stage's name.
 
     Raises:
-        ConfigError: ``broader`` is unknown, wants a vocabulary that has no broader terms, or the vocabulary
-            cannot be read.
+        ConfigError: ``broader`` is unknown or needs a vocabulary with broader terms, or the vocabulary cannot
+            be read.
     """
 
     _: KW_ONLY
@@ -78,7 +79,7 @@ class MergeTags:
         if self.broader != "keep" and not (self._labels and self._labels.broader):
             raise ConfigError(
                 f"{self.name}.broader is {self.broader!r}, but {self.name}.vocabulary has no broader terms; "
-                "take 'things', or a text file of lines such as 'tabby cat < cat'"
+                "use 'things', or a text file of lines such as 'tabby cat < cat'"
             )
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
@@ -93,7 +94,7 @@ class MergeTags:
             sample.tags = tags
 
     def _groups(self, tags: Sequence[Tag]) -> list[list[Tag]]:
-        """Tags that say the same, in the order of the first of each group."""
+        """Group the tags that mean the same, in the order of each group's first tag."""
         groups: dict[tuple[str, int], list[Tag]] = {}
         seen: Counter[str] = Counter()
         for tag in tags:
@@ -103,7 +104,7 @@ class MergeTags:
         return list(groups.values())
 
     def _merged(self, group: Sequence[Tag]) -> Tag:
-        """One tag with the scores of all, that of ``score`` last."""
+        """Merge a group into one tag; in ``scores``, the stage of ``score`` comes last."""
         scale = _last_stage(group[0])
         comparable = [tag for tag in group if _last_stage(tag) == scale]
         best = max(comparable, key=lambda tag: tag.score)
@@ -118,12 +119,12 @@ class MergeTags:
         )
 
     def _text(self, group: Sequence[Tag]) -> str:
-        """The first text that is the label itself, else the first."""
+        """Return the first text that is the label itself, else the first text."""
         meaning = self._meaning(group[0].text)
         return next((tag.text for tag in group if self._same(tag.text) == meaning), group[0].text)
 
     def _with_broader(self, tags: Sequence[Tag]) -> Iterator[Tag]:
-        """The tags, each followed by the broader terms that it is the first to bring."""
+        """Yield the tags, each followed by its broader terms that are not among the tags yet."""
         there = {self._meaning(tag.text) for tag in tags}
         brought: dict[str, list[Tag]] = {}
         for tag in tags:
@@ -137,7 +138,7 @@ class MergeTags:
                     yield self._merged(brought[term])
 
     def _without_broader(self, tags: Sequence[Tag]) -> list[Tag]:
-        """The tags but those that a narrower one makes superfluous."""
+        """Return the tags without those that a narrower tag makes redundant."""
         narrower: dict[str, list[Tag]] = {}
         for tag in tags:
             for term in self._ancestors(tag):
@@ -153,14 +154,14 @@ class MergeTags:
         return self._labels.ancestors(label) if self._labels and label else ()
 
     def _meaning(self, text: str) -> str:
-        """What texts share that are one tag: what a synonym's label says, else what the text says."""
+        """Return a key that is equal for texts that become one tag: a synonym's label, else the text."""
         label = self._labels.label_of(text) if self._labels else None
         if label is None or singular(text.casefold()) == singular(label.casefold()):
             return self._same(text)
         return self._same(label)
 
     def _same(self, text: str) -> str:
-        """What two texts share that the rules in force take for one."""
+        """Return a key that is equal for texts that the ``case`` and ``plural`` rules merge."""
         folded = text.casefold() if self.case else text
         return singular(folded) if self.plural else folded
 
@@ -177,12 +178,12 @@ class MergeTags:
 
 
 def _last_stage(tag: Tag) -> str | None:
-    """The stage on whose scale ``tag.score`` is."""
+    """Return the name of the stage that gave ``tag.score``."""
     return next(reversed(list(tag.scores)), None)
 
 
 def _contains(longer: tuple[str, ...], shorter: tuple[str, ...]) -> bool:
-    """Whether the words of one tag are in the other, in a row, with more around them."""
+    """Return True if the longer tag has the shorter one's words in a row, and more words."""
     spare = len(longer) - len(shorter)
     return spare > 0 and any(longer[at : at + len(shorter)] == shorter for at in range(spare + 1))
 
@@ -192,6 +193,6 @@ def _outscored(tag: Tag, other: Tag) -> bool:
 
 
 def _fits_as_well(tag: Tag, other: Tag) -> bool:
-    """Whether a tag scores as high as another, or higher, by the latest stage that scored both."""
+    """Return True if the tag scores at least as high as the other by the last stage that scored both."""
     shared = [stage for stage in tag.scores if stage in other.scores]
     return bool(shared) and tag.scores[shared[-1]] >= other.scores[shared[-1]]

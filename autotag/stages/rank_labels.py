@@ -1,4 +1,4 @@
-"""Which labels of each vocabulary look most like the image."""
+"""Rank the labels of each vocabulary by how well they match the image."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class RankLabels:
-    """Writes ``rankings``: of each vocabulary the labels that look most like the image, with their cosines.
+    """Write ``rankings``: each vocabulary's labels that match the image best, with their cosines.
 
     A label's score is the best cosine of the image with one of its names (the label and its synonyms), each
-    put into the vocabulary's template. Best first; equal scores in the vocabulary's order.
+    in the vocabulary's template. Best first; equal scores in the vocabulary's order.
 
     Args:
-        vocabularies: names of bundled ones, files (see ``Vocabulary.from_file``) or ``Vocabulary`` objects;
-            each comes out under its name, a file under its name without ending.
+        vocabularies: names of bundled ones, files (see ``Vocabulary.from_file``) or ``Vocabulary`` objects.
+            The key in ``rankings`` is the vocabulary's name, for a file its name without ending.
         top_k: labels per vocabulary and image.
         living_artists: False leaves living artists out of the bundled vocabulary.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, a vocabulary cannot be read, or two have one name.
+        ConfigError: an option is out of range, a vocabulary cannot be read, or two have the same name.
     """
 
     vocabularies: tuple[str | Path | Vocabulary, ...] = (
@@ -70,7 +70,7 @@ class RankLabels:
                 f"{self.name}.vocabularies", given, template=SLOT, living_artists=self.living_artists
             )
             if vocabulary.name in self._read:
-                raise ConfigError(f"{self.name}.vocabularies: two of them are called {vocabulary.name!r}")
+                raise ConfigError(f"{self.name}.vocabularies: two are called {vocabulary.name!r}; rename one")
             self._read[vocabulary.name] = vocabulary
 
     def setup(self, models: Models, /) -> None:

@@ -1,14 +1,14 @@
-"""For tests, ours and yours: fake models that need no weights and no torch, and checks of the contracts.
+"""Test helpers for autotag and plug-ins: fake models without weights and torch, and checks of the protocols.
 
 ::
 
     from autotag.testing import FakeEncoder, check_stage, make_sample
 
-    def test_my_stage_keeps_the_contract():
+    def test_my_stage_fits_the_protocol():
         check_stage(MyStage())
 
-The fakes are deterministic: the same input gives the same output in every process. The checks raise
-``AssertionError`` and say what is wrong.
+The fakes are deterministic: the same input gives the same output in every process. A failed check raises
+``AssertionError`` with the reason.
 """
 
 from autotag.testing.checks import (

@@ -1,4 +1,4 @@
-"""Checks of the contracts in ``autotag.protocols``, for stages, models and writers of anyone."""
+"""Check stages, models and writers against the protocols of ``autotag.protocols``."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def check_stage(
     models: Models | None = None,
     samples: Callable[[], list[Sample]] = make_samples,
 ) -> None:
-    """Checks that a stage keeps the contract of ``autotag.protocols.Stage``.
+    """Check that a stage fits the protocol ``autotag.protocols.Stage``.
 
-    It declares fields that exist; takes an empty batch; writes only what it provides (vectors may always
-    be left in ``embeddings``); leaves the batch itself alone; gives an image the same in a batch and
-    alone; leaves records that become a ``Result``; can be pickled before ``setup``; and, if it is a
-    dataclass of plain data, comes back the same from a config.
+    The stage must declare fields that exist; accept an empty batch; write only the fields that it provides
+    (and vectors in ``embeddings``); not change the list of samples; give an image the same result in a batch
+    and alone; write records that can become a ``Result``; be picklable before ``setup``; and, if it is a
+    dataclass of plain data, be the same after a round trip through a config.
 
     Args:
-        stage: as built, not yet set up.
-        models: what it borrows from; fakes unless given.
-        samples: makes fresh samples, the same each time, with the fields that the stage requires; for
-            ``"extras.<key>"`` hand in your own.
+        stage: as built, before ``setup``.
+        models: gives the stage its models; fakes by default.
+        samples: makes new samples, the same each time, with the fields that the stage requires; pass your
+            own for ``"extras.<key>"``.
 
     Raises:
-        AssertionError: says what is wrong.
-        WiringError: it declares a field that no sample has.
+        AssertionError: the stage does not fit; the message says why.
+        WiringError: the stage declares a field that samples do not have.
     """
     _check(not isinstance(stage, type), f"{stage!r} is a class; check an object of it")
     _check(isinstance(stage, Stage), f"{stage!r} lacks name, requires, provides or __call__")
@@ -79,10 +79,10 @@ def check_stage(
 
 
 def check_captioner(captioner: Captioner) -> None:
-    """Checks the contract of ``autotag.protocols.Captioner`` on plain pictures.
+    """Check that a captioner fits ``autotag.protocols.Captioner``, with images of one colour.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the captioner does not fit; the message says why.
     """
     _check(isinstance(captioner, Captioner), f"{captioner!r} has no caption(images, options)")
     images = [make_image(colour) for colour in ("red", "green", "blue")]
@@ -100,10 +100,10 @@ def check_captioner(captioner: Captioner) -> None:
 
 
 def check_extractor(extractor: KeyphraseExtractor) -> None:
-    """Checks the contract of ``autotag.protocols.KeyphraseExtractor``.
+    """Check that an extractor fits ``autotag.protocols.KeyphraseExtractor``.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the extractor does not fit; the message says why.
     """
     _check(isinstance(extractor, KeyphraseExtractor), f"{extractor!r} has no extract(texts, options)")
     texts = ["a red dog runs over green grass", "", "two boats on a lake"]
@@ -120,10 +120,10 @@ def check_extractor(extractor: KeyphraseExtractor) -> None:
 
 
 def check_encoder(encoder: ImageTextEncoder) -> None:
-    """Checks the contract of ``autotag.protocols.ImageTextEncoder``.
+    """Check that an encoder fits ``autotag.protocols.ImageTextEncoder``.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the encoder does not fit; the message says why.
     """
     _check(isinstance(encoder, ImageTextEncoder), f"{encoder!r} lacks an attribute of ImageTextEncoder")
     _check(isinstance(encoder.id, str) and encoder.id != "", f"id is {encoder.id!r}, not a name")
@@ -139,10 +139,10 @@ def check_encoder(encoder: ImageTextEncoder) -> None:
 
 
 def check_detector(detector: Detector) -> None:
-    """Checks the contract of ``autotag.protocols.Detector``.
+    """Check that a detector fits ``autotag.protocols.Detector``.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the detector does not fit; the message says why.
     """
     _check(isinstance(detector, Detector), f"{detector!r} has no detect(images)")
     images = [make_image("red", (48, 32)), make_image("blue", (20, 60))]
@@ -152,7 +152,7 @@ def check_detector(detector: Detector) -> None:
     for image, row in zip(images, rows, strict=True):
         scores = [detection.score for detection in row]
         _check(scores == sorted(scores, reverse=True), f"not best first: {row!r}")
-        _check(all(0 <= score <= 1 for score in scores), f"a score is no probability: {row!r}")
+        _check(all(0 <= score <= 1 for score in scores), f"a score is not in [0, 1]: {row!r}")
         for detection in row:
             left, top, right, bottom = detection.box
             inside = 0 <= left <= right <= image.width and 0 <= top <= bottom <= image.height
@@ -160,13 +160,13 @@ def check_detector(detector: Detector) -> None:
 
 
 def check_writer(make: Callable[[Any], Writer]) -> None:
-    """Checks the contract of ``autotag.protocols.Writer``.
+    """Check that a writer fits ``autotag.protocols.Writer``.
 
     Args:
-        make: the writer factory, called with a text stream, or a binary one if it says ``binary = True``.
+        make: the writer factory, called with a text stream, or a binary one if it has ``binary = True``.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the writer does not fit; the message says why.
     """
     results = [Result.from_sample(sample) for sample in make_samples()]
     results.append(Result("späte\nphotos/été 1.jpg", (0, 0), error="cannot read image: it is empty"))
@@ -206,7 +206,7 @@ def _check_pickles(stage: Stage) -> None:
 
 
 def _check_config(stage: Stage) -> None:
-    """A stage of plain data is the same after a round trip; models given as objects have no config."""
+    """Check that a stage is the same after a round trip through a config; skip stages with model objects."""
     kind: type = type(stage)
     if not is_dataclass(kind):
         return
@@ -221,7 +221,7 @@ def _check_config(stage: Stage) -> None:
 
 
 def _check_batch(stage: Stage, batch: list[Sample], before: list[Sample]) -> None:
-    """Runs the batch and looks at what was touched."""
+    """Run the batch and check which fields changed."""
     handed = list(batch)
     stage(handed)
     kept = len(handed) == len(batch) and all(map(operator.is_, handed, batch))
@@ -233,7 +233,7 @@ def _check_batch(stage: Stage, batch: list[Sample], before: list[Sample]) -> Non
 
 
 def _touched(before: Sample, after: Sample) -> set[str]:
-    """The fields that differ, each key of ``extras`` as a field of its own."""
+    """Return the names of the fields that differ, with each key of ``extras`` as a separate field."""
     names = {row.name for row in fields(Sample)} - {"extras"}
     touched = {name for name in names if not _alike(getattr(before, name), getattr(after, name))}
     keys = {*before.extras, *after.extras}
@@ -246,7 +246,7 @@ def _check_records(sample: Sample) -> None:
     kinds = {"captions": Caption, "tags": Tag, "detections": Detection}
     for name, kind in kinds.items():
         for row in getattr(sample, name):
-            _check(isinstance(row, kind), f"{name} holds {row!r}, which is no {kind.__name__}")
+            _check(isinstance(row, kind), f"{name} has {row!r}, which is not a {kind.__name__}")
     _check(isinstance(sample.prompt, str), f"prompt is {sample.prompt!r}, not text")
     try:
         json.dumps(Result.from_sample(sample).to_dict())
@@ -255,7 +255,7 @@ def _check_records(sample: Sample) -> None:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Equal, numbers up to 0.0001 of rounding, which differs with the batch."""
+    """Return True for equal values; numbers may differ by 0.0001, because rounding depends on the batch."""
     if isinstance(one, Image.Image):
         return bool(one == other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):

@@ -1,4 +1,4 @@
-"""Fake models that need no weights and no torch, and samples to try stages on."""
+"""Fake models without weights and torch, and samples to test stages with."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _HALF = 32
 
 @dataclass(slots=True)
 class FakeCaptioner:
-    """Names the colour that an image mostly has: "a red picture".
+    """Caption an image with its main colour: "a red picture".
 
     Attributes:
-        text: said of every image instead, if given.
+        text: the caption of every image instead, if given.
         image_size: see ``Captioner``.
-        batches: how many images each call got.
+        batches: the number of images of each call.
     """
 
     text: str | None = None
@@ -57,7 +57,7 @@ class FakeCaptioner:
     batches: list[int] = field(default_factory=list)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """``options.num_captions`` captions per image, with scores -1, -2, and so on."""
+        """Return ``options.num_captions`` captions per image, with scores -1, -2, and so on."""
         self.batches.append(len(images))
         return [self._captions(image, options) for image in images]
 
@@ -71,16 +71,16 @@ class FakeCaptioner:
 
 @dataclass(slots=True)
 class FakeExtractor:
-    """Takes the first n-grams of a text, short ones first, stop words left out.
+    """Return the first n-grams of a text, short ones first, without stop words.
 
     Attributes:
-        batches: how many texts each call got.
+        batches: the number of texts of each call.
     """
 
     batches: list[int] = field(default_factory=list)
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[list[tuple[str, float]]]:
-        """Per text at most ``options.top_n`` keyphrases with scores falling from 0.9."""
+        """Return at most ``options.top_n`` keyphrases per text, with scores falling from 0.9."""
         self.batches.append(len(texts))
         return [self._keyphrases(text, options) for text in texts]
 
@@ -101,7 +101,7 @@ class FakeExtractor:
 
 @dataclass(slots=True)
 class FakeEncoder:
-    """Images and texts as unit vectors of 65 numbers, hashed from pixels and words.
+    """Embed images and texts as unit vectors of 65 numbers, hashed from pixels and words.
 
     A text that contains a key of ``similarities`` as whole words has exactly that cosine with every
     image; of several keys the longest counts. Any other text has a cosine between about 0 and 0.4 that
@@ -109,12 +109,12 @@ class FakeEncoder:
 
     Attributes:
         similarities: text -> cosine in [-0.95, 0.95].
-        id: names the weights.
+        id: the name of the weights.
         default_thresholds: score name -> threshold.
         default_score: see ``HasDefaultScore``.
         image_size: see ``ImageTextEncoder``.
-        image_batches: how many images each call got.
-        text_batches: how many texts each call got.
+        image_batches: the number of images of each call.
+        text_batches: the number of texts of each call.
     """
 
     similarities: Mapping[str, float] = field(default_factory=dict)
@@ -131,13 +131,13 @@ class FakeEncoder:
                 raise ValueError(f"the cosine of {text!r} must be in [-0.95, 0.95], not {similarity}")
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
-        """(B, 65) float32, unit rows: a part shared by all images, then one of their own."""
+        """Return (B, 65) float32, rows of length 1: a part shared by all images, then each own part."""
         self.image_batches.append(len(images))
         rows = [self._image_row(image) for image in images]
         return np.stack(rows) if rows else np.zeros((0, 1 + 2 * _HALF), dtype=np.float32)
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """(T, 65) float32, unit rows."""
+        """Return (T, 65) float32, rows of length 1."""
         self.text_batches.append(len(texts))
         rows = [self._text_row(text) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, 1 + 2 * _HALF), dtype=np.float32)
@@ -159,12 +159,12 @@ class FakeEncoder:
 
 @dataclass(slots=True)
 class FakeDetector:
-    """Finds one object in the middle half of every image.
+    """Find one object in the middle half of every image.
 
     Attributes:
-        label: what it is.
+        label: the object's label.
         image_size: see ``Detector``.
-        batches: how many images each call got.
+        batches: the number of images of each call.
     """
 
     label: str = "object"
@@ -172,7 +172,7 @@ class FakeDetector:
     batches: list[int] = field(default_factory=list)
 
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
-        """One detection per image, score 0.9."""
+        """Return one detection per image, with score 0.9."""
         self.batches.append(len(images))
         sizes = [image.size for image in images]
         return [[Detection(self.label, 0.9, (w / 4, h / 4, 3 * w / 4, 3 * h / 4))] for w, h in sizes]
@@ -180,14 +180,14 @@ class FakeDetector:
 
 @dataclass(slots=True)
 class FakeModels:
-    """Lends fakes, whatever name is asked for: an ``autotag.protocols.Models`` without weights.
+    """Give stages a fake for every model name: an ``autotag.protocols.Models`` without weights.
 
     Attributes:
-        fake_captioner: lent for every captioner's name; as the other three.
-        fake_extractor: lent for every extractor's name.
-        fake_encoder: lent for every encoder's name, and for None.
-        fake_detector: lent for every detector's name.
-        asked: the kinds and names that were asked for, in order.
+        fake_captioner: returned for every captioner's name.
+        fake_extractor: returned for every extractor's name.
+        fake_encoder: returned for every encoder's name, and for None.
+        fake_detector: returned for every detector's name.
+        asked: the requested kinds and names, in order.
     """
 
     fake_captioner: Captioner = field(default_factory=FakeCaptioner)
@@ -214,7 +214,7 @@ class FakeModels:
 
 
 def make_image(colour: str = "red", size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """A plain picture: red, green, blue, yellow, white or black; width, height in pixels."""
+    """Return an image of one colour: red, green, blue, yellow, white or black; width, height in pixels."""
     return Image.new("RGB", size, _COLOURS[colour])
 
 
@@ -229,17 +229,17 @@ def make_sample(
     prompt: str = "",
     extras: Mapping[str, Any] | None = None,
 ) -> Sample:
-    """A sample of a plain picture, with what earlier stages would have written.
+    """Return a sample with an image of one colour and the fields that earlier stages would write.
 
     Args:
         source: path, URL or id.
         colour: see ``make_image``.
         size: width, height in pixels.
         captions: texts, best first; their source is ``"fake"``.
-        tags: text -> score, proposed by ``"fake"``; or tags as they are.
-        detections: as they are.
-        prompt: as it is.
-        extras: as they are.
+        tags: text -> score, proposed by ``"fake"``; or ``Tag`` objects.
+        detections: the sample's detections.
+        prompt: the sample's prompt.
+        extras: the sample's extras.
     """
     if isinstance(tags, Mapping):
         tags = [Tag.proposed(text, score, "fake") for text, score in tags.items()]
@@ -256,7 +256,7 @@ def make_sample(
 
 
 def make_samples() -> list[Sample]:
-    """Three different samples with every field filled, as ``check_stage`` uses them."""
+    """Return three different samples for ``check_stage``, with captions, tags, detections and prompt."""
     box = (4.0, 4.0, 30.0, 20.0)
     rows = [
         ("red", ["a red dog on the grass", "a dog"], {"dog": 0.8, "dogs": 0.7, "red dog": 0.6}),
@@ -287,5 +287,5 @@ def _hashed_unit(content: bytes, width: int) -> NDArray[np.float64]:
 
 
 def _rest(part: float) -> float:
-    """What is left of a unit vector's length beside ``part``."""
+    """Return the rest of a unit vector's length beside ``part``."""
     return math.sqrt(1 - part**2)

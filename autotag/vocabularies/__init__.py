@@ -1,4 +1,4 @@
 """Lists of labels: the class ``Vocabulary``, its file format, bundled lists, templates and broader terms.
 
-``Vocabulary`` is for users. It may import ``language``, ``files`` and what is below.
+``Vocabulary`` is for users. It may import ``language``, ``files`` and lower packages.
 """

@@ -1,4 +1,4 @@
-"""Which labels are broader than which: "tabby cat" < "cat" < "animal"."""
+"""Read and check broader terms of labels: "tabby cat" < "cat" < "animal"."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def broader_terms(
 
     Args:
         given: label -> its broader terms, in any case.
-        labels: all there are; of those that differ only in case the first counts.
-        place: where a label and its broader term were written, for messages.
+        labels: all labels; of labels that differ only in case, the first counts.
+        place: returns where a label and its broader term were written, for messages.
 
     Raises:
-        ConfigError: a label or a broader term is not among the labels, or a label is broader than itself.
+        ConfigError: a label or a broader term is not in ``labels``, or a label is broader than itself.
     """
     spelt: dict[str, str] = {}
     for label in labels:
@@ -31,7 +31,7 @@ def broader_terms(
     for label, terms in given.items():
         check_list(f"the broader terms of {label!r}", terms)
         for term in terms:
-            own = _known(label, spelt, f"{place(label, term)}: there are broader terms for")
+            own = _known(label, spelt, f"{place(label, term)}: broader terms are given for")
             broader = _known(term, spelt, f"{place(label, term)}: the broader term of {own!r} is")
             found.setdefault(own, {})[broader] = None
     broader_of = {label: tuple(terms) for label, terms in found.items()}
@@ -49,7 +49,7 @@ def _known(term: str, spelt: Mapping[str, str], what: str) -> str:
 
 
 def _check_no_circle(broader: Mapping[str, tuple[str, ...]], place: Callable[[str, str], str]) -> None:
-    """Refuse a label that is broader than itself; every label is walked once, however deep."""
+    """Refuse a label that is broader than itself; visit every label once, without recursion."""
     done: set[str] = set()
     for start in broader:
         path: dict[str, None] = {}
@@ -62,8 +62,8 @@ def _check_no_circle(broader: Mapping[str, tuple[str, ...]], place: Callable[[st
             elif label in path:
                 circle = [*list(path)[list(path).index(label) :], label]
                 raise ConfigError(
-                    f"{place(*circle[:2])}: broader terms go round in a circle: {' < '.join(circle)}; "
-                    "take one of them out"
+                    f"{place(*circle[:2])}: broader terms form a circle: {' < '.join(circle)}; "
+                    "remove one of them"
                 )
             elif label not in done:
                 path[label] = None

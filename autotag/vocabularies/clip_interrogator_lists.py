@@ -1,7 +1,7 @@
-"""The word lists of CLIP Interrogator, read from its package where that is installed.
+"""The word lists of CLIP Interrogator, read from its package if that is installed.
 
-They are that project's own (package ``clip-interrogator``, MIT) and no part of autotag. Nothing of it is
-imported: the lists are files in its folder ``data``, and the sites of its trendings stand in its source.
+They belong to that project (package ``clip-interrogator``, MIT) and are not part of autotag. The package is
+not imported: the lists are files in its folder ``data``, and the sites of its trendings are in its source.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _INSTALL = "install it: pip install clip-interrogator"
 
 
 def clip_interrogator_labels(part: Part) -> tuple[str, ...]:
-    """The labels of a part exactly as CLIP Interrogator 0.6.0 makes them, in its order.
+    """Return the labels of a part exactly as CLIP Interrogator 0.6.0 makes them, in its order.
 
-    Repeated and empty labels are there, because their places decide which labels it compares:
+    Repeated and empty labels are included, because their positions decide which labels it compares;
     ``Vocabulary.from_clip_interrogator`` leaves them out. Artists come twice, with "by" and "inspired by".
 
     Raises:
-        UnknownNameError: there is no such part.
-        ConfigError: its package is not installed, or is not laid out as 0.6.0 is.
+        UnknownNameError: the part is unknown.
+        ConfigError: its package is not installed, or its files differ from those of 0.6.0.
     """
     if part not in PARTS:
         raise UnknownNameError("part of CLIP Interrogator", part, PARTS)
@@ -45,13 +45,13 @@ def _package_folder() -> Path:
     spec = find_spec("clip_interrogator")
     if spec is None or not spec.origin:
         raise ConfigError(
-            f"the package clip-interrogator, whose lists are asked for, is not installed; {_INSTALL}"
+            f"the lists of clip-interrogator are needed, but the package is not installed; {_INSTALL}"
         )
     return Path(spec.origin).parent
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """As its ``load_list`` reads: bytes that are not UTF-8 replaced, white space around a line taken off."""
+    """Read lines as its ``load_list`` does: replace bytes that are not UTF-8, strip white space."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return tuple(line.strip() for line in file)
@@ -60,7 +60,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _sites(source: Path) -> tuple[str, ...]:
-    """The sites that its source lists; versions differ in how they spell one of them."""
+    """Return the sites in its source; versions spell one of them differently."""
     for node in ast.walk(ast.parse("\n".join(_lines_of_source(source)))):
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["sites"]:
             return tuple(ast.literal_eval(node.value))
@@ -75,6 +75,6 @@ def _lines_of_source(source: Path) -> list[str]:
 
 
 def _trendings(sites: tuple[str, ...]) -> tuple[str, ...]:
-    """Each phrase with all sites, then the next phrase."""
+    """Return each phrase with all sites, then the next phrase."""
     phrases = ("{}", "trending on {}", "featured on {}", "{} contest winner")
     return tuple(phrase.format(site) for phrase in phrases for site in sites)

@@ -1,4 +1,4 @@
-"""Labels in files: text with one per line, and tables of comma- or tab-separated values."""
+"""Read labels from files: text with one per line, and tables of comma- or tab-separated values."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Row(NamedTuple):
     """One label of a file.
 
     Attributes:
-        line: its number, from 1.
-        names: the label, then its synonyms, as they stand in the file.
+        line: the line number, from 1.
+        names: the label, then its synonyms, as written in the file.
         broader: its broader terms.
     """
 
@@ -34,12 +34,12 @@ class Row(NamedTuple):
 
 
 def is_table(path: Path) -> bool:
-    """Whether the name of a file says that it holds columns: ``.csv`` or ``.tsv``."""
+    """Return True if a file's name ends in ``.csv`` or ``.tsv``."""
     return path.suffix.lower() in SEPARATORS
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1, and the lines of a UTF-8 file, with or without BOM; blank ones too.
+    """Yield line numbers from 1 and the lines of a UTF-8 file, with or without BOM, including blank lines.
 
     Raises:
         ConfigError: the file cannot be read, or a line is not UTF-8.
@@ -56,13 +56,13 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def text_rows(path: Path) -> Iterator[Row]:
-    """Read a text file: ``sofa | couch < furniture``; neither blank lines nor comments.
+    """Read the lines of a text file, such as ``sofa | couch < furniture``; skip blank lines and comments.
 
-    Bars separate synonyms and broader terms. A ``<`` with white space, or nothing, on both sides begins the
-    broader terms; any other is a character like the rest.
+    Bars separate synonyms and broader terms. A ``<`` with white space or nothing on both sides starts the
+    broader terms; any other ``<`` is an ordinary character.
 
     Raises:
-        ConfigError: the file cannot be read, is not UTF-8, or a line has ``<`` twice or nothing behind it.
+        ConfigError: the file cannot be read or is not UTF-8, or a line has ``<`` twice or nothing after it.
     """
     for number, line in _written_lines(path):
         names, *broader = _BROADER.split(line)
@@ -76,11 +76,11 @@ def text_rows(path: Path) -> Iterator[Row]:
 
 
 def table_rows(path: Path) -> Iterator[Row]:
-    """Read a table without header; a quoted cell holds separators, but no line break.
+    """Read a table without header; a quoted cell may contain separators, but not line breaks.
 
     Raises:
-        ConfigError: the file cannot be read, is not UTF-8, a line is no row, or a cell begins with ``<`` as
-            if it held broader terms.
+        ConfigError: the file cannot be read or is not UTF-8, a line is not a row, or a cell begins with ``<``
+            like broader terms.
     """
     for number, line in _written_lines(path):
         try:
@@ -89,20 +89,20 @@ def table_rows(path: Path) -> Iterator[Row]:
             raise ConfigError(f"{path}, line {number}: not CSV ({error})") from error
         if any(_BROADER.match(cell) for cell in cells):
             raise ConfigError(
-                f"{path}, line {number}: a table holds no broader terms; write them in a text file (.txt): "
+                f"{path}, line {number}: tables cannot have broader terms; write them in a text file (.txt): "
                 "'tabby cat | tabby < cat'"
             )
         yield Row(number, cells)
 
 
 def column_cells(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    """The cells of one column, blank ones left out, each with the number of the line it ends on.
+    """Yield the cells of one column, without blank ones, each with the number of its last line.
 
-    The first row names the columns. A quoted cell may hold line breaks.
+    The first row names the columns. A quoted cell may contain line breaks.
 
     Raises:
-        ConfigError: the file cannot be read, is not UTF-8, holds no table, or has no such column; the
-            error names the columns there are.
+        ConfigError: the file cannot be read, is not UTF-8, is not a table, or does not have this column; the
+            error names the existing columns.
     """
     rows = csv.reader((f"{line}\n" for _, line in text_lines(path)), strict=True, delimiter=_separator(path))
     try:
@@ -117,7 +117,7 @@ def column_cells(path: Path, column: str) -> Iterator[tuple[int, str]]:
 def _index(header: list[str], column: str, path: Path) -> int:
     columns = [cell.strip() for cell in header]
     if not any(columns):
-        raise ConfigError(f"{path} holds no table; its first row names the columns")
+        raise ConfigError(f"{path} is not a table; its first row must name the columns")
     if columns.count(column) > 1:
         raise ConfigError(f"{path} has {columns.count(column)} columns called {column!r}; rename all but one")
     if column not in columns:

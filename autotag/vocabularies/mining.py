@@ -1,4 +1,4 @@
-"""Phrases mined from prompts: what many people write, counted, so that it can become a vocabulary."""
+"""Mine phrases from prompts: count the phrases that many people write, to make a vocabulary of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 LONGEST = 100
-"""A longer phrase, in characters, is a sentence that nobody else will write: it is left out."""
+"""Most characters of a phrase; longer ones are whole sentences that do not recur, and are left out."""
 
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 _TAG = re.compile(r"<[^<>\s][^<>]*>")
@@ -28,8 +28,8 @@ _WEIGHT_IN_BRACKETS = re.compile(r":\s*-?\d*\.?\d+\s*(?=[)\]])")
 _BRACKET = re.compile(r"(?<!\\)[()\[\]{}]")
 _ESCAPED_BRACKET = re.compile(r"\\([()\[\]{}])")
 _END_OF_PART = re.compile(
-    r"[,;|\r\n\t\u3001\uff0c\u3002\u060c]"  # the comma of each script too
-    r"|::\s*-?\d*\.?\d*"  # two colons, with the weight of what stands before them
+    r"[,;|\r\n\t\u3001\uff0c\u3002\u060c]"  # including the commas of other scripts
+    r"|::\s*-?\d*\.?\d*"  # two colons, with the weight of the part before them
     r"|(?<=[^\W\d]):(?=[^\W\d])"
     r"|(?<=\w\w\w)[.!?](?=\s|$)"  # not after "Dr" or an initial
     r"|\b(?:BREAK|AND)\b"
@@ -39,50 +39,51 @@ _EDGES = " .,:;!?\"'`*_#~+=/\\-\u2013\u2014\u2026\u201c\u201d\u2018\u2019"
 
 @dataclass(frozen=True, slots=True)
 class PhraseCount:
-    """A phrase, and how many prompts hold it."""
+    """A phrase and the number of prompts that contain it."""
 
     text: str
     count: int
 
 
 def read_prompts(path: str | Path, *, column: str | None = None) -> list[str]:
-    """The prompts of a file, blank ones left out: a column of a table (.csv, .tsv), or lines of text.
+    """Return the prompts of a file without blank ones: a column of a table (.csv, .tsv), or lines of text.
 
     Args:
         path: the file; UTF-8, with or without BOM.
         column: the column of a table; None for ``prompt``.
 
     Raises:
-        ConfigError: the file cannot be read, is not UTF-8, holds no prompt or has no such column, or a
-            column is asked of a text.
+        ConfigError: the file cannot be read, is not UTF-8, has no prompts or does not have the column, or
+            ``column`` is given for a text file.
     """
     path = Path(path)
     if is_table(path):
         prompts = [cell for _, cell in column_cells(path, column or "prompt")]
     elif column is not None:
-        raise ConfigError(f"{path} is no table (.csv or .tsv): it has no column {column!r}")
+        raise ConfigError(f"{path} is not a table (.csv or .tsv): it has no column {column!r}")
     else:
         prompts = [line.strip() for _, line in text_lines(path) if line.strip()]
     if not prompts:
-        raise ConfigError(f"{path} holds no prompt")
+        raise ConfigError(f"{path} has no prompts")
     return prompts
 
 
 def mine_phrases(
     prompts: Iterable[str], *, least_count: int = 3, most: int | None = None, subjects: bool = True
 ) -> list[PhraseCount]:
-    """The phrases that prompts are made of, by how many prompts hold them, then by their text.
+    """Return the phrases of prompts, most frequent first, then by text.
 
     A prompt is split at commas, semicolons, bars, line breaks, ends of sentences, ``::`` and the words BREAK
-    and AND. Weights as in ``(word:1.2)``, brackets, ``<lora:...>``, options such as ``--ar 16:9`` with all
-    that follows, and URLs are taken off; the rest is set in lower case. Left out is what has no letter, more
-    than 100 characters, characters that were lost (U+FFFD), or the end-of-text mark of an encoder.
+    and AND. Weights as in ``(word:1.2)``, brackets, ``<lora:...>``, options such as ``--ar 16:9`` with
+    everything after them, and URLs are removed; the rest is converted to lower case. Phrases are left out if
+    they have no letters, more than 100 characters, lost characters (U+FFFD), or an encoder's end-of-text
+    mark.
 
     Args:
         prompts: the prompts.
-        least_count: how many prompts a phrase has to be in, 1 or more.
-        most: how many phrases to give at most, 1 or more; None for all.
-        subjects: False leaves out the first part of each prompt, which mostly says what is to be seen.
+        least_count: fewest prompts that must contain a phrase, 1 or more.
+        most: most phrases to return, 1 or more; None for all.
+        subjects: False leaves out the first part of each prompt, which usually names the subject.
 
     Raises:
         ConfigError: ``least_count`` or ``most`` is out of range.
@@ -100,7 +101,7 @@ def mine_phrases(
 
 
 def _parts(prompt: str) -> Iterator[str]:
-    """The parts of a prompt in lower case, without what only steers a generator; empty ones left out."""
+    """Yield the parts of a prompt in lower case, without weights, options and empty parts."""
     text = _URL.sub(" ", unicodedata.normalize("NFC", html.unescape(html.unescape(prompt))))
     text = _FLAGS.sub("", _TAG.sub(",", text))
     text = _BRACKET.sub("", _WEIGHT_IN_BRACKETS.sub("", text))

@@ -9,15 +9,15 @@ PHOTO = "a photo of {}"
 
 
 def check_template(option: str, template: object) -> None:
-    """Refuses a template without exactly one slot.
+    """Refuse a template without exactly one slot ``{}``.
 
     Raises:
-        ConfigError: naming the option and the template.
+        ConfigError: names the option and the template.
     """
     if not isinstance(template, str) or template.count(SLOT) != 1:
-        raise ConfigError(f"{option} is {template!r}; allowed: a text that holds {SLOT!r} exactly once")
+        raise ConfigError(f"{option} is {template!r}; allowed: a text with {SLOT!r} exactly once")
 
 
 def filled(template: str, text: str) -> str:
-    """The template with the text in its slot; braces in the text stay as they are."""
+    """Return the template with the text in its slot; braces in the text stay unchanged."""
     return template.replace(SLOT, text)

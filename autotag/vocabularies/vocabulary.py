@@ -1,4 +1,4 @@
-"""Labels with synonyms: a user's own, the bundled lists, and those of CLIP Interrogator."""
+"""Labels with synonyms: a user's own, bundled lists, and the lists of CLIP Interrogator."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _END_OF_TEXT = ("<|endoftext|>", "<end_of_text>", "</s>", "<eos>")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Labels that images are matched with, in their order.
+    """Keep an ordered list of labels to match images with, and their synonyms and broader terms.
 
     A label that differs from an earlier one only in case is left out, and its synonyms go to the earlier one;
-    ``repeated`` tells how many were. A label may be of any length: an encoder reads as much of it as it can.
+    ``repeated`` is the number of such labels. A label may have any length; the encoder cuts long ones.
 
     Args:
         labels: the labels, or a mapping of each label to its synonyms.
-        name: what the vocabulary is called.
-        synonyms: label -> other names for it; a match with one of them comes out as the label.
+        name: the vocabulary's name.
+        synonyms: label -> its other names; a match with one of them counts as a match with the label.
         template: sentence around a name, with one ``{}``.
-        broader: label -> the labels that say the same of more: "tabby cat" -> "cat". Each label's broader
-            terms are labels of the vocabulary themselves, and none is broader than itself.
+        broader: label -> its more general labels: "tabby cat" -> "cat". Broader terms must be labels of
+            the vocabulary, and no label may be broader than itself.
 
     Raises:
-        ConfigError: no label, an empty one, one that holds the end-of-text mark of a text encoder, synonyms
-            or broader terms of an unknown label, an unknown broader term, a circle of broader terms, or a
-            bad template.
+        ConfigError: there are no labels; a label is empty or contains the end-of-text mark of a text encoder;
+            synonyms or broader terms are given for an unknown label; a broader term is unknown; broader
+            terms form a circle; or the template is wrong.
     """
 
     labels: tuple[str, ...]
@@ -87,15 +87,15 @@ class Vocabulary:
         return iter(self.labels)
 
     def names(self, label: str) -> tuple[str, ...]:
-        """Everything a label is called: the label itself first."""
+        """Return the label, then its synonyms."""
         return (label, *self.synonyms.get(label, ()))
 
     def all_names(self) -> tuple[str, ...]:
-        """Return the names of all labels, those of a label side by side, the label first."""
+        """Return the names of all labels, in order: each label, then its synonyms."""
         return tuple(name for label in self.labels for name in self.names(label))
 
     def ancestors(self, label: str) -> tuple[str, ...]:
-        """Return everything broader than a label, the nearest first: ("cat", "animal") of "tabby cat"."""
+        """Return all broader terms of a label, nearest first: ("cat", "animal") for "tabby cat"."""
         found: dict[str, None] = {}
         nearest = self.broader.get(label, ())
         while nearest:
@@ -104,9 +104,9 @@ class Vocabulary:
         return tuple(found)
 
     def path(self, label: str) -> tuple[str, ...]:
-        """Return a label below its broader terms, outermost first: ("animal", "cat", "tabby cat").
+        """Return a label's broader terms, most general first, then the label: ("animal", "cat", "tabby cat").
 
-        Of two broader terms of one label the path goes through the first.
+        If a label has several broader terms, the path goes through the first.
         """
         path = [label]
         while path[0] in self.broader:
@@ -114,17 +114,17 @@ class Vocabulary:
         return tuple(path)
 
     def label_of(self, text: str) -> str | None:
-        """Return the label that a text names, whatever its case and number; None if it names none.
+        """Return the label that a text names, ignoring case and plural; None if it does not name one.
 
-        A label comes before a synonym, and the text as it is before its singular. A synonym of several
-        labels names none of them, because it does not say which.
+        Labels have priority over synonyms, and the text itself over its singular. A synonym of several labels
+        is ambiguous and does not name any of them.
         """
         folded = text.strip().casefold()
         return self._labels_by_name.get(folded) or self._labels_by_name.get(singular(folded))
 
     @cached_property
     def _labels_by_name(self) -> dict[str, str]:
-        """Folded name -> its label, those of several labels left out."""
+        """Case-folded name -> its label, without ambiguous synonyms."""
         labels = {label.casefold(): label for label in self.labels}
         owners: dict[str, set[str]] = {}
         for label, others in self.synonyms.items():
@@ -138,16 +138,16 @@ class Vocabulary:
 
         ``mediums`` ("an oil painting"), ``artists`` ("by Claude Monet"), ``movements`` ("impressionism"),
         ``trendings`` ("trending on Behance"), ``flavors`` ("golden hour light") and ``negatives`` ("blurry").
-        Every label of these is a phrase that can stand in a prompt, and is embedded as it is: the template is
-        ``{}``. ``things`` are everyday keywords ("tabby cat") with synonyms and broader terms; their template
-        is "a photo of {}".
+        Their labels are phrases for prompts and are embedded unchanged: the template is ``{}``. ``things``
+        are everyday keywords ("tabby cat") with synonyms and broader terms; their template is
+        "a photo of {}".
 
         Args:
-            name: which list.
-            living_artists: False leaves out the artists who, as far as the list knows, are alive.
+            name: the list's name.
+            living_artists: False leaves out the artists who are alive according to the list.
 
         Raises:
-            UnknownNameError: there is no such list.
+            UnknownNameError: the list is unknown.
         """
         if name not in BUNDLED:
             raise UnknownNameError("bundled vocabulary", name, BUNDLED)
@@ -161,14 +161,17 @@ class Vocabulary:
 
     @classmethod
     def from_clip_interrogator(cls, part: Part) -> Vocabulary:
-        """A list of CLIP Interrogator, when its package ``clip-interrogator`` is installed.
+        """Return a list of CLIP Interrogator; its package ``clip-interrogator`` must be installed.
 
-        The same names as ``bundled`` takes. Empty lines, repetitions, and labels with characters that were
-        lost when the list was made (U+FFFD) are left out. The template is ``{}``.
+        Empty lines, repetitions, and labels with lost characters (U+FFFD) are left out. The template is
+        ``{}``.
+
+        Args:
+            part: the list's name; the same names as for ``bundled``, except ``things``.
 
         Raises:
-            UnknownNameError: there is no such part.
-            ConfigError: the package is not installed, or is not laid out as 0.6.0 is.
+            UnknownNameError: the part is unknown.
+            ConfigError: the package is not installed, or its files differ from those of 0.6.0.
         """
         labels = [label for label in clip_interrogator_labels(part) if label and "\ufffd" not in label]
         return cls(labels, name=part, template=SLOT)
@@ -177,24 +180,24 @@ class Vocabulary:
     def from_file(
         cls, path: str | Path, *, column: str | None = None, name: str | None = None, template: str = PHOTO
     ) -> Vocabulary:
-        """Read a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, BOM or not.
+        """Read a text file or, if its name ends in ``.csv`` or ``.tsv``, a table; UTF-8, with or without BOM.
 
-        Text: one label per line, its synonyms after it, separated by ``|``, then ``<`` and its broader
-        terms, which are labels of the file: ``sofa | couch | settee < furniture``. A label may thus contain
-        commas. Table: the label in the first column, synonyms in the others, no header, no broader terms. In
-        both, blank lines and lines that begin with ``#`` are comments. With ``column``, the first
-        row names the columns, and the labels are the cells of one of them that are not blank.
+        Text: one label per line, then its synonyms, separated by ``|``, then ``<`` and its broader terms,
+        which must be labels of the file: ``sofa | couch | settee < furniture``. A label may contain commas.
+        Table: the label in the first column, synonyms in the others, without header and broader terms. Blank
+        lines and lines that begin with ``#`` are skipped. With ``column``, the first row names the columns,
+        and the labels are the non-blank cells of that column.
 
         Args:
             path: the file.
-            column: the column of a table that holds the labels.
-            name: what the vocabulary is called; by default the file's name without its ending.
+            column: the column of a table that has the labels.
+            name: the vocabulary's name; by default the file's name without its ending.
             template: sentence around a name, with one ``{}``.
 
         Raises:
-            ConfigError: the file is missing, cannot be read, is not UTF-8, holds no label, has no such
-                column, or a broader term is unknown or broader than itself; it names the file, and the line
-                where there is one.
+            ConfigError: the file is missing, cannot be read, is not UTF-8, has no labels, does not have the
+                column, or a broader term is unknown or broader than itself; names the file and, if there is
+                one, the line.
         """
         path = Path(path)
         labels: list[str] = []
@@ -209,7 +212,7 @@ class Vocabulary:
             for term in row.broader:
                 lines.setdefault((label.casefold(), term.casefold()), row.line)
         if not labels:
-            raise ConfigError(f"vocabulary file {path} holds no label; write one per line")
+            raise ConfigError(f"vocabulary file {path} has no labels; write one per line")
 
         def place(label: str, term: str) -> str:
             return f"vocabulary file {path}, line {lines[label.casefold(), term.casefold()]}"
@@ -221,18 +224,18 @@ class Vocabulary:
 def read_vocabulary(
     option: str, given: str | Path | Vocabulary, *, template: str = PHOTO, living_artists: bool = True
 ) -> Vocabulary:
-    """Return a bundled vocabulary by its name, one in a file, or the object itself.
+    """Return a bundled vocabulary by its name, one read from a file, or the object itself.
 
-    A text that is the name of a bundled one is that one; a file of such a name is written ``"./things"``.
+    The name of a bundled vocabulary has priority; write ``"./things"`` for a file of that name.
 
     Args:
-        option: what asks for it, for messages.
+        option: the name of the option, for messages.
         given: the name, path or vocabulary.
         template: of a vocabulary in a file.
         living_artists: False leaves living artists out of the bundled list.
 
     Raises:
-        ConfigError: neither a name nor a readable file of labels.
+        ConfigError: ``given`` is neither a name nor a readable file of labels.
     """
     if isinstance(given, Vocabulary):
         return given
@@ -255,9 +258,9 @@ def _list(name: str) -> list[str]:
 
 
 def _rows(path: Path, column: str | None) -> Iterator[Row]:
-    """Read the rows of a file; errors begin with what the file is for."""
+    """Yield the rows of a file; errors begin with "vocabulary file"."""
     if column is not None and not is_table(path):
-        raise ConfigError(f"vocabulary file {path} is no table (.csv or .tsv): it has no column {column!r}")
+        raise ConfigError(f"vocabulary file {path} is not a table (.csv or .tsv), so it has no {column!r}")
     try:
         if column is not None:
             yield from (Row(line, [cell]) for line, cell in column_cells(path, column))
@@ -278,7 +281,7 @@ def _names_in(row: Row, where: str) -> list[str]:
 def _merged(
     labels: Iterable[str] | Mapping[str, Iterable[str]], synonyms: Mapping[str, Iterable[str]], where: str
 ) -> dict[str, tuple[str, ...]]:
-    """Label -> its synonyms, each name once whatever its case."""
+    """Return label -> its synonyms, each name once, ignoring case."""
     first_casing: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     for given in (labels if isinstance(labels, Mapping) else {}, synonyms):
@@ -288,16 +291,16 @@ def _merged(
         casing = first_casing.setdefault(_checked(label, where).casefold(), label.strip())
         names.setdefault(casing, []).extend(labels[label] if isinstance(labels, Mapping) else ())
     if not names:
-        raise ConfigError(f"{where} has no label")
+        raise ConfigError(f"{where} has no labels")
     for label, others in synonyms.items():
         if label.strip().casefold() not in first_casing:
-            raise ConfigError(f"{where}: there are synonyms for {label!r}, which is no label of it")
+            raise ConfigError(f"{where}: synonyms are given for {label!r}, which is not a label")
         names[first_casing[label.strip().casefold()]].extend(others)
     return {label: _others(label, others, where) if others else () for label, others in names.items()}
 
 
 def _others(label: str, others: Iterable[str], where: str) -> tuple[str, ...]:
-    """The synonyms of a label without repetitions and without the label itself."""
+    """Return the synonyms of a label without repetitions and without the label itself."""
     unique = {_checked(other, where).casefold(): other.strip() for other in reversed(list(others))}
     unique.pop(label.casefold(), None)
     return tuple(reversed(unique.values()))
@@ -305,19 +308,19 @@ def _others(label: str, others: Iterable[str], where: str) -> tuple[str, ...]:
 
 def _checked(name: object, where: str) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{where}: {name!r} is no label; labels and synonyms are texts that are not empty")
+        raise ConfigError(f"{where}: {name!r} is not a label; labels and synonyms are non-empty texts")
     found = end_of_text_in(name)
     if found:
         raise ConfigError(
-            f"{where}: {name.strip()!r} holds {found!r}, where text encoders stop to read; take it out"
+            f"{where}: {name.strip()!r} contains {found!r}, where text encoders stop reading; remove it"
         )
     return name.strip()
 
 
 def end_of_text_in(text: str) -> str | None:
-    """The mark in a text that a tokenizer would take for the end of it, or None.
+    """Return the mark in a text that a tokenizer reads as the end of the text, or None.
 
-    Looked for as tokenizers see the text: in lower case, entities resolved, wide characters made narrow.
+    The text is normalised first as tokenizers do: lower case, entities resolved, wide characters made narrow.
     """
     if text.isascii() and "<" not in text and "&" not in text:
         return None

@@ -1,4 +1,4 @@
-"""HTTP: exchanges with a deadline and a size limit, and images fetched from public addresses only.
+"""HTTP requests with a deadline and a size limit, and images fetched from public addresses only.
 
-It imports ``errors`` and ``checks`` only.
+It may import ``errors`` and ``checks`` only.
 """

@@ -1,8 +1,7 @@
-"""One HTTP exchange within bounds, whoever is asked: time for all of it, bytes of the answer.
+"""One HTTP request with a deadline for the whole exchange and a limit on the response's size.
 
-The standard library's timeout is for one operation, so a server that drips may take forever. Here every
-operation has what is left of a deadline. Proxies named in the
-environment are not used: they would resolve hosts themselves.
+The standard library's timeout applies to each operation, so a slow server could take forever. Here every
+operation gets the time left until one deadline. Proxies named in the environment are not used.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ _ODD_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 
 
 class RefusedError(Exception):
-    """A URL must not be fetched; says why."""
+    """A URL must not be fetched; the message says why."""
 
 
 class FailedError(Exception):
-    """A URL could not be fetched; says why."""
+    """A URL could not be fetched; the message says why."""
 
 
 class Deadline:
-    """A moment by which everything has to be done."""
+    """Keep the time by which everything must be done."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left, more than 0.
+        """Return the seconds left, more than 0.
 
         Raises:
-            TimeoutError: none are.
+            TimeoutError: the deadline has passed.
         """
         seconds = self._end - time.monotonic()
         if seconds <= 0:
@@ -60,7 +59,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class HttpUrl:
-    """A URL taken apart and found well-formed. ``host`` is ASCII, without brackets and trailing dot."""
+    """The parts of a well-formed URL. ``host`` is ASCII, without brackets and trailing dot."""
 
     scheme: str
     host: str
@@ -69,13 +68,13 @@ class HttpUrl:
 
     @classmethod
     def of(cls, url: str) -> HttpUrl:
-        """The parts of a URL as a user wrote it; a fragment is left out.
+        """Parse a user's URL; the fragment is left out.
 
         Raises:
-            RefusedError: it is malformed, not http(s), or holds a user name.
+            RefusedError: the URL is malformed, not http(s), or contains a user name.
         """
         if any(ord(character) <= 32 or ord(character) == 127 for character in url) or "\\" in url:
-            raise RefusedError("there are spaces, control characters or backslashes in the URL")
+            raise RefusedError("the URL contains spaces, control characters or backslashes")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -84,9 +83,9 @@ class HttpUrl:
         if parts.scheme not in {"http", "https"}:
             raise RefusedError(f"only http and https are fetched, not {parts.scheme or 'nothing'}")
         if "@" in parts.netloc:
-            raise RefusedError("there is a user name or password in the URL")
+            raise RefusedError("the URL contains a user name or password")
         if port == 0:
-            raise RefusedError("port 0 is no port")
+            raise RefusedError("0 is not a port number")
         default = 443 if parts.scheme == "https" else 80
         return cls(parts.scheme, _checked_host(parts.hostname or ""), port or default, _target(parts))
 
@@ -98,17 +97,17 @@ class HttpUrl:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is got from a server. ``headers`` beyond those that every exchange has."""
+    """A request to a server. ``headers`` are added to those of every request."""
 
     url: HttpUrl
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host by the system's resolver, in its order, without repeats.
+    """Return the addresses of a host by the system's resolver, in its order, without repeats.
 
     Raises:
-        OSError: it is not known, or the resolver cannot be reached.
+        OSError: the host is unknown, or the resolver cannot be reached.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
@@ -148,16 +147,16 @@ def _raise(error: Exception) -> NoReturn:
 def answered(
     request: HttpRequest, addresses: Sequence[str], deadline: Deadline, tls: Callable[[], ssl.SSLContext]
 ) -> Iterator[http.client.HTTPResponse]:
-    """What a server answers, to be read inside.
+    """Send a request and give the server's response, to be read inside the block.
 
     Args:
-        request: what is asked.
-        addresses: of its host; the first that answers is asked, by its address and never by name again.
-        deadline: for connecting, asking and reading together.
-        tls: makes the settings of an https connection, which is made in the name of the host.
+        request: the request.
+        addresses: of its host; the first that accepts a connection is used. The name is not resolved again.
+        deadline: for connecting, sending and reading together.
+        tls: makes the TLS settings of an https connection, which checks the host's name.
 
     Raises:
-        OSError, http.client.HTTPException, ValueError: it did not come about.
+        OSError, http.client.HTTPException, ValueError: the request failed.
         TimeoutError: the deadline passed.
     """
     line = _connected(request.url, addresses, deadline, tls)
@@ -175,13 +174,13 @@ def answered(
 
 
 def read_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
-    """The whole body of an answer.
+    """Return the whole body of a response.
 
     Raises:
-        FailedError: it is compressed, larger than ``max_bytes``, or shorter than promised.
+        FailedError: the body is compressed, larger than ``max_bytes``, or shorter than announced.
     """
     if response.getheader("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise FailedError("the server sent it compressed although asked not to")
+        raise FailedError("the server sent it compressed, although the request forbids that")
     if (response.length or 0) > max_bytes:
         raise FailedError(f"it has {response.length} bytes, more than {max_bytes}")
     body = bytearray()
@@ -197,10 +196,10 @@ def read_body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
 def _connected(
     url: HttpUrl, addresses: Sequence[str], deadline: Deadline, tls: Callable[[], ssl.SSLContext]
 ) -> DeadlineSocket:
-    """A connection to the first address that answers; see ``answered``.
+    """Connect to the first address that accepts; see ``answered``.
 
     Raises:
-        OSError: none does.
+        OSError: no address accepts a connection.
         TimeoutError: the deadline passed.
     """
     problem: OSError | None = None
@@ -230,16 +229,16 @@ def _encrypted(
 
 
 def _target(parts: SplitResult) -> str:
-    """Path and query, anything beyond ASCII percent-encoded."""
+    """Return path and query, with characters beyond ASCII percent-encoded."""
     kept = "/?%:=&~+!$,;'@()*"
     path = quote(parts.path or "/", safe=kept)
     return f"{path}?{quote(parts.query, safe=kept)}" if parts.query else path
 
 
 def _checked_host(host: str) -> str:
-    """The host in ASCII, without a trailing dot.
+    """Return the host in ASCII, without a trailing dot.
 
-    Numbers that some resolvers take for an address (decimal, octal, hexadecimal, short) are refused.
+    Numbers that some resolvers read as an address (decimal, octal, hexadecimal, short) are refused.
     """
     try:
         name = host if ":" in host else host.encode("idna").decode("ascii").lower()
@@ -252,12 +251,12 @@ def _checked_host(host: str) -> str:
         return str(ipaddress.ip_address(name))
     except ValueError as error:
         if ":" in name or _ODD_NUMBER.fullmatch(name.rpartition(".")[2]):
-            raise RefusedError(f"the host {host!r} is an odd spelling of an address") from error
+            raise RefusedError(f"the host {host!r} is an unusual spelling of an address") from error
     return name
 
 
 class DeadlineSocket:
-    """As much of a socket as ``http.client`` uses, each operation within what is left of the time."""
+    """Provide the part of a socket that ``http.client`` uses, with each operation limited by a deadline."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket = connected
@@ -268,20 +267,20 @@ class DeadlineSocket:
         self._socket.sendall(content)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """What arrives, to be read; ``mode`` is always ``"rb"``."""
+        """Return a file to read from the connection; ``mode`` must be ``"rb"``."""
         if mode != "rb":
             raise ValueError(f"only for reading bytes, not {mode!r}")
         return io.BufferedReader(_Arriving(self._socket, self._deadline))
 
     def close(self) -> None:
-        """Does nothing: ``http.client`` closes a connection while its answer is still being read."""
+        """Do nothing, because ``http.client`` closes a connection while its response is still being read."""
 
     def disconnect(self) -> None:
         self._socket.close()
 
 
 class _Arriving(io.RawIOBase):
-    """The bytes that arrive on a connection, until the time is over."""
+    """Read the bytes of a connection until the deadline."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket = connected

@@ -1,11 +1,11 @@
-"""Images from URLs, so that a URL from a stranger cannot reach into the network this runs in.
+"""Fetch images from URLs safely: a stranger's URL cannot reach the private network (no SSRF).
 
-``fetch`` asks http(s) servers only. A host is resolved once, all of its addresses have to be public, and
-the connection goes to the address that was checked, with the host's name for TLS. Every redirect is
-checked in the same way. Size and time are bounded whatever the server claims or how slowly it drips.
-Proxies named in the environment are not used: they would resolve the host themselves.
+``fetch`` accepts http(s) only. A host is resolved once, all its addresses must be public, and the connection
+goes to a checked address, with the host's name for TLS. Every redirect is checked in the same way. Size and
+time are limited whatever the server announces and however slowly it sends. Proxies named in the environment
+are not used, because they would resolve the host themselves.
 
-The addresses refused are those of the IANA special-purpose registries (RFC 6890 and its updates).
+Refused addresses are those of the IANA special-purpose registries (RFC 6890 and its updates).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def is_public_address(address: Address) -> bool:
-    """Whether an address belongs to the public internet, also by the v4 address that it may hide."""
+    """Return True for an address of the public internet; also check a v4 address inside a v6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_V4)
     if address.ipv4_mapped is not None:
@@ -91,14 +91,14 @@ def is_public_address(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches images by URL within limits.
+    """Fetch images by URL within limits.
 
     Attributes:
-        max_bytes: larger answers are refused while they arrive.
+        max_bytes: refuse larger responses, while they arrive.
         timeout: seconds for everything: resolving, all redirects, connecting, reading.
-        max_redirects: more are refused.
-        is_allowed_address: which addresses may be connected to.
-        resolve: the addresses of a host and port.
+        max_redirects: refuse more redirects.
+        is_allowed_address: returns True for addresses that may be connected to.
+        resolve: returns the addresses of a host and port.
         tls: makes the TLS settings of a connection.
     """
 
@@ -110,11 +110,11 @@ class Fetcher:
     tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
 
     def fetch(self, url: str) -> bytes:
-        """What the URL leads to.
+        """Return the bytes at a URL.
 
         Raises:
             UrlRefusedError: the URL, or one that it redirects to, must not be fetched.
-            ImageReadError: it could not be fetched.
+            ImageReadError: the URL could not be fetched.
         """
         deadline = Deadline(self.timeout)
         target = url
@@ -144,7 +144,7 @@ class Fetcher:
             return self._answer(response)
 
     def _checked_addresses(self, url: HttpUrl, deadline: Deadline) -> list[str]:
-        """Every address of the host, all of them allowed."""
+        """Return every address of the host; refuse the host unless all are allowed."""
         addresses = in_time(lambda: self.resolve(url.host, url.port), deadline)
         for address in addresses:
             if not self.is_allowed_address(ipaddress.ip_address(address)):
@@ -163,28 +163,28 @@ class Fetcher:
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = 10.0, max_redirects: int = 3) -> bytes:
-    """What an http(s) URL leads to; see ``Fetcher`` for the limits.
+    """Return the bytes at an http(s) URL; see ``Fetcher`` for the limits.
 
     Raises:
-        UrlRefusedError: it must not be fetched: not http(s), credentials in it, a host whose address is not
-            public, too many redirects.
-        ImageReadError: it could not be fetched: no answer in time, an HTTP error, too large.
+        UrlRefusedError: the URL must not be fetched: not http(s), contains credentials, the host's address is
+            not public, or too many redirects.
+        ImageReadError: the URL could not be fetched: no response in time, an HTTP error, or too large.
     """
     return Fetcher(max_bytes=max_bytes, timeout=timeout, max_redirects=max_redirects).fetch(url)
 
 
 def decode_data_uri(uri: str, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes in a data URI (RFC 2397), whatever media type it claims.
+    """Return the bytes in a data URI (RFC 2397), ignoring its media type.
 
     Raises:
-        ImageReadError: it is malformed, or holds more than ``max_bytes``.
+        ImageReadError: the URI is malformed, or contains more than ``max_bytes``.
     """
     header, comma, payload = uri.partition(",")
     if not comma:
         raise ImageReadError(shown_url(uri), "the data URI has no comma")
     is_base64 = header.lower().endswith(";base64")
     if len(payload) > max_bytes * 4:  # base64 takes 4/3, percent signs at most 3, line breaks a little
-        raise ImageReadError(shown_url(uri), f"it holds more than {max_bytes} bytes")
+        raise ImageReadError(shown_url(uri), f"it has more than {max_bytes} bytes")
     content = unquote_to_bytes(payload)
     if is_base64:
         try:
@@ -192,12 +192,12 @@ def decode_data_uri(uri: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         except binascii.Error as error:
             raise ImageReadError(shown_url(uri), f"its base64 is damaged ({error})") from error
     if len(content) > max_bytes:
-        raise ImageReadError(shown_url(uri), f"it holds more than {max_bytes} bytes")
+        raise ImageReadError(shown_url(uri), f"it has more than {max_bytes} bytes")
     return content
 
 
 def shown_url(url: str) -> str:
-    """A URL fit for messages and results: without user name and password, a data URI without its data."""
+    """Return a URL for messages and results: without user name, password and the data of a data URI."""
     if url[:5].lower() == "data:":
         return f"{url.partition(',')[0][:80]},..."
     scheme, separator, rest = url.partition("://")

@@ -1,4 +1,4 @@
-"""Results as text and rows: CSV, JSON, JSON lines, Parquet, tables. One file per writer.
+"""Writers of results: CSV, JSON, JSON Lines, Parquet, tables. One file per writer.
 
-They are registered by name. They may import ``records``, ``protocols``, ``files`` and what is below.
+They are registered by name. They may import ``records``, ``protocols``, ``files`` and lower packages.
 """

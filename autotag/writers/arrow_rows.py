@@ -1,4 +1,4 @@
-"""Results as typed Arrow columns, and back: the rows of Parquet files and of cluster engines.
+"""Convert results to typed Arrow columns and back, for Parquet files and cluster engines.
 
 Needs the extra ``autotag-images[parquet]``.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def arrow() -> Any:
-    """The module ``pyarrow``.
+    """Import and return the module ``pyarrow``.
 
     Raises:
-        ConfigError: it is not installed; names the command that installs it.
+        ConfigError: pyarrow is not installed; the message has the command that installs it.
     """
     try:
         import pyarrow as pa
@@ -30,11 +30,11 @@ def arrow() -> Any:
 
 
 def schema() -> Any:
-    r"""The ``pyarrow.Schema`` of the rows, the same for every pipeline and also without any row.
+    r"""Return the ``pyarrow.Schema`` of the rows, which is the same for every pipeline.
 
-    ``source`` is text fit for any reader; where a file name is no UTF-8, ``source_bytes`` holds its bytes and
-    ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. A caption or a tag that is missing is an
-    empty text or list, not null; only ``source_bytes``, a caption's score and ``error`` may be null.
+    ``source`` is valid UTF-8. For a file name that is not UTF-8, ``source_bytes`` has its bytes, and
+    ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. Missing captions and tags are empty texts
+    and lists, not null; only ``source_bytes``, a caption's score and ``error`` may be null.
     """
     pa = arrow()
     text, number = pa.string(), pa.float64()
@@ -61,21 +61,21 @@ def schema() -> Any:
 
 
 def to_table(results: Sequence[Result]) -> Any:
-    """A ``pyarrow.Table`` of one row per result, of the columns of ``schema()``.
+    """Return a ``pyarrow.Table`` with one row per result and the columns of ``schema()``.
 
     Raises:
-        ConfigError: pyarrow is missing, or ``extras`` hold an object that is no plain data.
+        ConfigError: pyarrow is not installed, or ``extras`` contain an object that is not plain data.
     """
     return arrow().Table.from_pylist([_row(result) for result in results], schema=schema())
 
 
 def from_table(table: Any) -> list[Result]:
-    """The results in a table or record batch: the inverse of ``to_table``, for extras as far as JSON goes."""
+    """Return the results in a table or record batch: the inverse of ``to_table``; extras go through JSON."""
     return [_result(row) for row in table.to_pylist(maps_as_pydicts="strict")]
 
 
 def row_source(row: dict[str, Any]) -> str:
-    """The source of a row exactly as its result had it."""
+    """Return the source of a row exactly as in its result."""
     encoded = row["source_bytes"]
     return str(row["source"]) if encoded is None else encoded.decode("utf-8", "surrogateescape")
 
@@ -89,7 +89,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    r"""The value with lone surrogates, which Arrow cannot hold, as ``\udcxx`` escapes."""
+    r"""Write lone surrogates, which Arrow cannot store, as ``\udcxx`` escapes."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Comma-separated values: for spreadsheets, and for tools that want a list of images with their prompts."""
+"""Write comma-separated values, for spreadsheets and for tools that read a list of images with prompts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class CsvWriter:
-    """Writes a table with one row per image, UTF-8, quoted where needed.
+    """Write a table with one row per image, UTF-8, quoted where needed.
 
     Attributes:
-        stream: where to.
-        layout: ``"full"`` for all columns; ``"image_prompt"`` for the two of the ``desc.csv`` that CLIP
-            Interrogator writes, where an image without a prompt has its caption; ``"image_tags"``.
+        stream: the output.
+        layout: ``"full"`` for all columns; ``"image_prompt"`` for the two columns of CLIP Interrogator's
+            ``desc.csv``, with the caption for an image without a prompt; ``"image_tags"`` for image and tags.
         separator: between tags, and between their scores.
-        escape_formulas: whether texts that a spreadsheet would calculate, because they begin with ``=``,
-            ``+``, ``-``, ``@``, a tab or a line break, get something harmless in front: names of images
-            ``./``, with which they name the same file, other texts ``'``.
+        escape_formulas: put a harmless prefix before texts that a spreadsheet would run as formulas, because
+            they begin with ``=``, ``+``, ``-``, ``@``, a tab or a line break: ``./`` before image names
+            (which still name the same file), ``'`` before other texts.
     """
 
     stream: TextIO = field(metadata={"option": False})
@@ -45,7 +45,7 @@ class CsvWriter:
 
     def __post_init__(self) -> None:
         convert_options(self, where="csv")
-        # Python before 3.13 quotes a carriage return only where rows end with one.
+        # Python before 3.13 quotes a carriage return only if rows end with one.
         self._rows = csv.writer(_LineFeeds(self.stream), lineterminator=_ROW_END)
         self._rows.writerow(_LAYOUTS[self.layout])
 
@@ -64,16 +64,16 @@ class CsvWriter:
         self._rows.writerow(columns[name] for name in _LAYOUTS[self.layout])
 
     def close(self) -> None:
-        """Does nothing: no row is held back."""
+        """Do nothing: rows are not buffered."""
 
     def _text(self, text: str, *, harmless: str = "'") -> str:
-        """Return a text fit for a cell: no formula, and nothing that would colour a terminal."""
+        """Return a text that is safe in a cell: without formulas and, on a terminal, control characters."""
         shown = one_line(text) if self.stream.isatty() else text
         return f"{harmless}{shown}" if self.escape_formulas and shown.startswith(_FORMULA) else shown
 
 
 class _LineFeeds:
-    """Writes rows that end with a carriage return and a line feed to a stream, with a line feed alone."""
+    """Write rows to a stream, with a line feed instead of carriage return and line feed at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

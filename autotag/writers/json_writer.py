@@ -1,4 +1,4 @@
-"""One JSON array of all results."""
+"""Write one JSON array of all results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class JsonWriter:
-    """Writes a JSON array of ``result.to_dict()``, result by result; ``close`` ends the array.
+    """Write a JSON array of ``result.to_dict()``, result by result; ``close`` ends the array.
 
     Args:
-        stream: where to; UTF-8.
+        stream: the output; UTF-8.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -26,5 +26,5 @@ class JsonWriter:
         self._before = ",\n"
 
     def close(self) -> None:
-        """Ends the array."""
+        """End the array."""
         self._stream.write("[]\n" if self._before == "[\n" else "\n]\n")

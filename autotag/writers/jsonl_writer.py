@@ -1,4 +1,4 @@
-"""JSON Lines: one result per line, for programs and for long runs."""
+"""Write JSON Lines: one result per line, for programs and for long runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class JsonlWriter:
-    """Writes ``result.to_dict()`` as one line of JSON, and hands each line to the system at once.
+    """Write ``result.to_dict()`` as one line of JSON, and flush after each line.
 
-    A run that is killed therefore leaves every line that was written, each of them whole.
+    So a run that is killed leaves whole lines.
 
     Attributes:
-        stream: where to; UTF-8.
-        text: what a column ``text`` holds: the ``"caption"``, the ``"prompt"``, or the ``"tags"`` with
-            commas. With it each row begins with ``file_name`` and ``text``, as the ``metadata.jsonl`` of a
-            Hugging Face ImageFolder does. ``"none"`` (None): neither.
+        stream: the output; UTF-8.
+        text: the content of a column ``text``: the ``"caption"``, the ``"prompt"``, or the ``"tags"`` with
+            commas. Each row then begins with ``file_name`` and ``text``, as in the ``metadata.jsonl`` of a
+            Hugging Face ImageFolder. ``"none"`` (None) for neither.
     """
 
     stream: TextIO = field(metadata={"option": False})
@@ -40,7 +40,7 @@ class JsonlWriter:
         self.stream.flush()
 
     def close(self) -> None:
-        """Does nothing: no line is held back."""
+        """Do nothing: lines are not buffered."""
 
     def _line(self, result: Result) -> str:
         line = json_text(result)

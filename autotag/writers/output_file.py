@@ -1,4 +1,4 @@
-"""A file of results that is whole or not there, and whether a file is one that autotag left."""
+"""Write result files whole or not at all, and recognise files that autotag wrote."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _logger = logging.getLogger("autotag")
 
 @contextmanager
 def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[IO[Any]]:
-    """A stream whose contents end up in a file.
+    """Open a stream that writes to a file.
+
+    If another program writes the file during the block, its file is kept. The results then go to a file
+    beside it with a number in its name, and the log ``"autotag"`` gets a warning.
 
     Args:
         path: the file; a link is followed. A pipe or device is written to directly.
-        streams: whether what was written so far is of use at any time. It then goes straight to the
-            file. Otherwise it goes to a hidden file beside it, which takes its place when the block
-            ends, also when it ends by an exception after something was written.
-        binary: whether the stream takes bytes; else UTF-8 text.
-
-    What another program put there while the block ran is left as it is: the results then go beside it, under
-    a name with a number, and the log ``"autotag"`` says so.
+        streams: True if the output is usable at any time; it then goes straight to the file. Otherwise it
+            goes to a hidden file beside it, which is renamed when the block ends, even by an exception if
+            something was written.
+        binary: True for a stream of bytes, False for UTF-8 text.
 
     Raises:
         ConfigError: the file cannot be opened for writing.
@@ -68,7 +68,7 @@ def _part_of(target: Path) -> PartFile:
 
 
 def _place(part: PartFile, replaced: FileState | None) -> None:
-    """Put what was written in the place of what was there at first, or beside another, and remember it."""
+    """Replace the file that was there at first, or write beside a newer one, and remember the digest."""
     part.sync()
     for target in chain([part.target], numbered(part.target)):
         try:
@@ -77,7 +77,7 @@ def _place(part: PartFile, replaced: FileState | None) -> None:
             continue
         if target != part.target:
             _logger.warning(
-                "%s was written by another program meanwhile and stays as it is; the results are in %s",
+                "%s was written by another program meanwhile and is kept; the results are in %s",
                 part.target,
                 target.name,
             )
@@ -86,20 +86,19 @@ def _place(part: PartFile, replaced: FileState | None) -> None:
 
 
 def check_replaceable(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file that somebody else wrote or changed, unless that is asked for.
+    """Refuse to replace a file that somebody else wrote or changed, unless ``overwrite`` is True.
 
     Raises:
-        ConfigError: the file is there, and not as ``open_output`` left it.
+        ConfigError: the file exists and is not as ``open_output`` wrote it.
     """
     if not overwrite and not _is_as_left(path):
         raise ConfigError(
-            f"{str(path)!r} is there already and not as autotag left it; "
-            "name another --output, or say --overwrite."
+            f"{str(path)!r} exists and is not as autotag left it; name another --output, or use --overwrite."
         )
 
 
 def _is_as_left(path: Path) -> bool:
-    """Return whether a file is as ``open_output`` left it, or holds nothing, as a pipe or device does."""
+    """Return True if a file is as ``open_output`` wrote it, or is empty, a pipe or a device."""
     if not path.is_file() or path.stat().st_size == 0:
         return True
     with suppress(OSError):
@@ -108,7 +107,7 @@ def _is_as_left(path: Path) -> bool:
 
 
 def _remember(path: Path) -> None:
-    """Put down how a file is left; where that cannot be done, the file counts as somebody else's."""
+    """Store a file's digest; if that fails, the file later counts as somebody else's."""
     if path.is_file():
         with suppress(OSError):
             record = _record(path)
@@ -117,12 +116,12 @@ def _remember(path: Path) -> None:
 
 
 def _record(path: Path) -> Path:
-    """Return the file that holds the digest of an output."""
+    """Return the path of the file that stores an output's digest."""
     return user_cache() / "outputs" / sha256(os.fsencode(path.resolve())).hexdigest()
 
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:
-    """Open for results of any kind: line ends as they are written, and no character that cannot be."""
+    """Open for writing: line ends are not changed, and characters that cannot be encoded are escaped."""
     try:
         if binary:
             return path.open("wb")

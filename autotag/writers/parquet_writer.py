@@ -1,4 +1,4 @@
-"""Parquet: typed columns for DuckDB, Spark, pandas and their like."""
+"""Write and read Parquet files: typed columns for DuckDB, Spark, pandas and similar tools."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 ROW_GROUP = 1000
-"""Results held back at most before they are written."""
+"""Most results that are buffered before they are written."""
 
 FACTS = b"autotag"
-"""The key in a file's metadata under which JSON says how its rows were made."""
+"""Key in a file's metadata; its value is JSON that says how the rows were made."""
 
 
 class ParquetWriter:
-    """Writes one row per result, of the columns of ``autotag.writers.arrow_rows.schema``.
+    """Write one row per result, with the columns of ``autotag.writers.arrow_rows.schema``.
 
-    A Parquet file is of use only once it is closed. Needs the extra ``autotag-images[parquet]``.
+    A Parquet file can be read only after it is closed. Needs the extra ``autotag-images[parquet]``.
 
     Args:
-        stream: where to; binary, it need not seek.
+        stream: the output; binary, need not be seekable.
 
     Raises:
-        ConfigError: pyarrow is missing.
+        ConfigError: pyarrow is not installed.
     """
 
     binary: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class ParquetWriter:
     def __init__(self, stream: BinaryIO) -> None:
         arrow()
         self._stream = stream
-        self._file: Any = None  # opened late: a run that fails before its first result leaves no byte
+        self._file: Any = None  # opened late, so that a run that fails before its first result writes nothing
         self._held: list[Result] = []
 
     def write(self, result: Result, /) -> None:
@@ -47,7 +47,7 @@ class ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        """Writes what is held back and the end of the file."""
+        """Write the buffered results and the end of the file."""
         self._flush()
         self._file.close()
 
@@ -62,7 +62,7 @@ class ParquetWriter:
 
 
 def write_parquet(stream: BinaryIO, results: Sequence[Result], facts: Mapping[str, Any]) -> None:
-    """A whole Parquet file at once, with facts about it in its metadata."""
+    """Write a whole Parquet file at once, with facts about it in its metadata."""
     table = to_table(results)
     import pyarrow.parquet
 
@@ -71,10 +71,10 @@ def write_parquet(stream: BinaryIO, results: Sequence[Result], facts: Mapping[st
 
 
 def read_parquet(path: str | PathLike[str] | BinaryIO) -> Iterator[Result]:
-    """The results in one file, in its order; a row group at a time is in memory.
+    """Yield the results in one file, in its order; one row group at a time is in memory.
 
     Raises:
-        ConfigError: pyarrow is missing, or this is no whole Parquet file of results.
+        ConfigError: pyarrow is not installed, or the file is not a whole Parquet file of results.
     """
     with open_parquet(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP):
@@ -82,10 +82,10 @@ def read_parquet(path: str | PathLike[str] | BinaryIO) -> Iterator[Result]:
 
 
 def open_parquet(path: str | PathLike[str] | BinaryIO) -> Any:
-    """A ``pyarrow.parquet.ParquetFile`` of results.
+    """Open a ``pyarrow.parquet.ParquetFile`` of results.
 
     Raises:
-        ConfigError: pyarrow is missing, or this is no whole Parquet file of results.
+        ConfigError: pyarrow is not installed, or the file is not a whole Parquet file of results.
     """
     pa = arrow()
     import pyarrow.parquet
@@ -96,5 +96,5 @@ def open_parquet(path: str | PathLike[str] | BinaryIO) -> Any:
         raise ConfigError(f"cannot read {str(path)!r} as Parquet: {error}") from error
     if not file.schema_arrow.remove_metadata().equals(schema()):
         file.close()
-        raise ConfigError(f"{str(path)!r} has other columns than results of autotag have.")
+        raise ConfigError(f"{str(path)!r} does not have the columns of autotag's results.")
     return file

@@ -1,4 +1,4 @@
-"""Results for people: a block of a few lines per image."""
+"""Write results for people: a block of a few lines per image."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NARROWEST = 20
 
 
 class TableWriter:
-    """Writes per image its file and size, best caption, tags with scores, rankings, detections and prompt.
+    """Write each image's file and size, best caption, tags with scores, rankings, detections and prompt.
 
-    On a terminal long lines are wrapped beside their label, and colours are used unless ``NO_COLOR`` is
-    set; anywhere else each field is one line, however long, so that it can be searched.
+    On a terminal, long lines are wrapped beside their label, and colours are used unless ``NO_COLOR`` is
+    set. Elsewhere each field is one line, however long, so that it can be searched.
 
     Args:
-        stream: where to.
+        stream: the output.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -40,10 +40,10 @@ class TableWriter:
         self._is_first = False
 
     def close(self) -> None:
-        """Does nothing: no block is held back."""
+        """Do nothing: blocks are not buffered."""
 
     def _lines(self, label: str, pieces: Iterable[Text]) -> Iterator[Text]:
-        """The pieces beside their label, on as many lines as a terminal's width takes."""
+        """Yield lines of the label and its pieces, wrapped to the terminal's width."""
         wide = self._console.width - _LABEL_WIDTH if self._console.is_terminal else sys.maxsize
         margin = f"  {label}".ljust(_LABEL_WIDTH - 1) + " "
         for line in _wrapped(pieces, max(wide, _NARROWEST)):
@@ -52,7 +52,7 @@ class TableWriter:
 
 
 def _wrapped(pieces: Iterable[Text], width: int) -> list[Text]:
-    """Lines of pieces with a space between; a piece wider than the width has a line to itself."""
+    """Wrap pieces to lines with spaces between; a piece wider than the width has its own line."""
     lines: list[Text] = []
     for piece in pieces:
         if lines and lines[-1].cell_len + 1 + piece.cell_len <= width:
@@ -72,7 +72,7 @@ def _heading(result: Result) -> Text:
 
 
 def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
-    """Label and pieces of each field that holds something; a result without any says so."""
+    """Yield label and pieces of each field; an empty result yields "nothing found"."""
     if result.error is not None:
         yield "error", _words(result.error, "red")
     elif not (result.captions or result.tags or result.detections or result.rankings or result.prompt):
@@ -90,6 +90,6 @@ def _words(text: str, style: str = "") -> list[Text]:
 
 
 def _scored(scored: Iterable[tuple[str, float]]) -> list[Text]:
-    """``"beach 0.31,"`` and so on: a tag and its score are not torn apart."""
+    """Return pieces such as ``"beach 0.31,"``, so that a tag and its score stay on one line."""
     pieces = [Text.assemble(one_line(text), (f" {score:.2f}", "cyan")) for text, score in scored]
     return [*(piece.append(",") for piece in pieces[:-1]), *pieces[-1:]]

@@ -114,7 +114,7 @@ def test_a_missing_file_among_others_is_a_bad_image(run, preset, photos):
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["gone.png"], "there is no such file"),
+        (["gone.png"], "no such file"),
         (["empty"], "no image found in empty"),
         (["photos", "--preset", "bse"], "Did you mean 'base'?"),
         (["photos", "--preset", "gone.toml"], "gone.toml"),
@@ -222,7 +222,7 @@ def test_a_file_that_autotag_did_not_write_is_replaced_only_with_overwrite(run, 
     output.write_text("somebody's notes")
     refused = run(*command)
     assert refused.exit_code == 2
-    assert "is there already and not as autotag left it" in refused.stderr
+    assert "exists and is not as autotag left it" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert output.read_text() == "somebody's notes"
     assert run(*command, "--overwrite").exit_code == 0

@@ -66,7 +66,7 @@ def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_p
     ("arguments", "wanted"),
     [
         (["--shard", "1/2"], "--shard needs --output"),
-        (["--shard", "3/2", "--output", "tags"], "there is no shard 3/2"),
+        (["--shard", "3/2", "--output", "tags"], "shard 3/2 does not exist"),
         (["--shard", "one", "--output", "tags"], "such as 3/10"),
         (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "writes parquet, not jsonl"),
         (["--shard", "1/2", "--output", "photos/blue.png"], "cannot use"),

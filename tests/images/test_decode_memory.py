@@ -47,7 +47,7 @@ def test_a_progressive_jpeg_keeps_all_coefficients_at_whatever_size_it_is_decode
     [
         ((0, 5), "no pixels"),
         ((100, 101), "100 x 101 pixels are more than max_pixels=10000"),
-        ((1, 501), "a strip too thin"),
+        ((1, 501), "too long and thin"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(size: tuple[int, int], said: str) -> None:

@@ -223,7 +223,7 @@ class TestTooLittleMemory:
         first, second = pictures(2)
         first.__class__ = Huge
         bad_one, good = Pipeline([Scene()]).stream([first, second], on_error="record")
-        assert "too little memory" in str(bad_one.error)
+        assert "not enough memory" in str(bad_one.error)
         assert good.error is None
 
 

@@ -188,7 +188,7 @@ class TestParsing:
         parsed = parse_overrides(['caption_images.model=["blip-mini", "git-base"]'])
         pipeline = load("mini", **parsed)
         assert option(pipeline, "caption_images", "model") == ("blip-mini", "git-base")
-        with pytest.raises(ConfigError, match=r"is not a TOML value.*stand in quotes"):
+        with pytest.raises(ConfigError, match=r"is not a TOML value.*in quotes"):
             parse_overrides(["caption_images.model=[blip-mini, git-base]"])
 
     @pytest.mark.parametrize("text", ["", "threshold=1", "filter_tags.threshold", ".a=1", "a.=1", "=1"])

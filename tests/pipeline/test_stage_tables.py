@@ -81,9 +81,9 @@ def test_the_name_of_a_table_is_known_before_it_is_built() -> None:
         ({"stage": "filter_tag"}, "Did you mean 'filter_tags'"),
         ({"stage": "no_such_module_at_all:x"}, "cannot be imported"),
         ({"stage": "json:loads"}, "no stage. Functions need @autotag.stage"),
-        ({"stage": "json:JSONDecoder"}, "which is no stage"),
+        ({"stage": "json:JSONDecoder"}, "which is not a stage"),
         ({"stage": f"{__name__}:module_level", "size": 3}, "takes no options, not size"),
-        ({"stage": f"{__name__}:NoDataclass", "size": 3}, "is no dataclass"),
+        ({"stage": f"{__name__}:NoDataclass", "size": 3}, "is not a dataclass"),
         ({"stage": f"{__name__}:WithHiddenOptions"}, "missing 1 required positional argument"),
         (
             {"stage": f"{__name__}:Plain", "number": -1},
@@ -108,5 +108,5 @@ def test_a_stage_that_cannot_be_imported_elsewhere_is_not_written() -> None:
 
 
 def test_a_stage_with_options_that_are_not_known_is_not_written() -> None:
-    with pytest.raises(ConfigError, match="WithHiddenOptions is no dataclass"):
+    with pytest.raises(ConfigError, match="WithHiddenOptions is not a dataclass"):
         stage_tables.table_from_stage(WithHiddenOptions(3))

@@ -374,7 +374,7 @@ class TestViews:
         pipeline = Pipeline([CaptionImages(Viewing(bad=frozenset({9})))], batch_size=4)
         errors = [result.error for result in pipeline.stream(grey(4), on_error="record")]
         assert [error is not None for error in errors] == [False, True, False, False]
-        assert "view 'tiny' cannot be made (ValueError: it has no middle)" in str(errors[1])
+        assert "cannot make its view 'tiny' (ValueError: it has no middle)" in str(errors[1])
 
     def test_views_survive_a_batch_that_starts_over(self) -> None:
         captioner = Viewing()

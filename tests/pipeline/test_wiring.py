@@ -86,7 +86,7 @@ def test_two_stages_of_one_name_are_refused_with_the_way_out() -> None:
 
 
 def test_a_class_is_refused_and_to_be_called() -> None:
-    with pytest.raises(WiringError, match=r"position 2 holds the class Step.*Call it: Step\(\.\.\.\)"):
+    with pytest.raises(WiringError, match=r"stage 2 is the class Step.*Call it: Step\(\.\.\.\)"):
         check_wiring([CAPTION, Step])
 
 

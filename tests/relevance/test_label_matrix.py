@@ -106,7 +106,7 @@ def test_a_damaged_file_is_computed_again_and_said_so(tmp_path, caplog, damage):
     encoder = FakeEncoder()
     np.testing.assert_array_equal(label_matrix(encoder, LABELS, folder=tmp_path).vectors, wanted)
     assert sum(encoder.text_batches) == 300
-    assert "is damaged and computed again" in caplog.text
+    assert "is damaged; it is computed again" in caplog.text
     np.testing.assert_array_equal(np.load(path), wanted)
 
 
@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
     blocked.write_text("in the way")
     matrix = label_matrix(FakeEncoder(), LABELS, folder=blocked / "labels")
     assert matrix.vectors.shape == (300, 65)
-    assert "cannot be written to" in caplog.text
+    assert "cannot write to" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_read_only_folder_costs_one_warning_and_leaves_nothing(tmp_path, caplo
         np.testing.assert_array_equal(matrix.vectors, FakeEncoder().embed_texts(LABELS))
     [record] = caplog.records
     assert record.getMessage() == (
-        f"label matrices are not kept, and computed in every run: {tmp_path} cannot be written to "
-        "(Permission denied); AUTOTAG_CACHE names another folder"
+        f"label matrices are not cached, so each run computes them again: cannot write to {tmp_path} "
+        "(Permission denied); set AUTOTAG_CACHE to another folder"
     )
     assert files(tmp_path) == []
 

@@ -26,7 +26,7 @@ def test_each_maker_makes_its_view() -> None:
 
 
 def test_a_maker_that_fails_is_an_error_of_that_image() -> None:
-    with pytest.raises(ImageReadError, match="'a.png': its view 'grey' cannot be made") as caught:
+    with pytest.raises(ImageReadError, match="'a.png': cannot make its view 'grey'") as caught:
         make_views(make_image(), {"grey": Broken()}, "a.png")
     assert isinstance(caught.value.__cause__, MemoryError)
 

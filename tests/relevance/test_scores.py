@@ -29,7 +29,7 @@ def test_a_cut_on_its_scores_scale_is_taken(threshold, score):
         (
             1.5,
             None,
-            r"filter_tags\.threshold = 1\.5 is no cosine; .* set filter_tags\.score = 'standardised'",
+            r"filter_tags\.threshold = 1\.5 is not a cosine .*; .* set filter_tags\.score = 'standardised'",
         ),
         ("high", None, r"filter_tags\.threshold is 'high'; allowed: a number from -1 to 1"),
         (1.5, "cosine", r"threshold is 1\.5; allowed: a number from -1 to 1"),

@@ -43,5 +43,7 @@ class Blind(FakeEncoder):
 
 
 def test_an_encoder_that_tells_few_labels_apart_is_refused_with_the_way_out():
-    with pytest.raises(ConfigError, match=r"'blind' tells only 2 of \d+ unrelated labels apart.*'cosine'"):
+    with pytest.raises(
+        ConfigError, match=r"'blind' has only 2 different vectors for \d+ unrelated labels.*'cosine'"
+    ):
         Background(Blind(id="blind"), "{}")

@@ -63,7 +63,7 @@ def test_without_captions_the_tags_make_it():
         ({"compat": "clip-interrogator"}, r"mode, with compat, is 'plain'; allowed: 'best'"),
         ({"mode": "fast", "flavors": "flavor"}, r"assemble_prompt\.flavors is 'flavor'.*mean 'flavors'"),
         ({"mode": "fast", "flavors": ("blue <end_of_text>",)}, r"<end_of_text>"),
-        ({"mode": "fast", "flavors": ("blue", "")}, r"'' is no label"),
+        ({"mode": "fast", "flavors": ("blue", "")}, r"'' is not a label"),
         ({"mode": "fast", "encoder": "clip-minni"}, r"clip-mini"),
     ],
 )

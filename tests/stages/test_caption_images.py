@@ -78,7 +78,9 @@ def test_options_that_not_every_captioner_heeds_reach_one_that_does():
 )
 def test_a_captioner_that_does_not_heed_an_option_is_refused(captioner, options, option):
     stage = CaptionImages(captioner(), **options)
-    with pytest.raises(ConfigError, match=rf"caption_images\.{option}: captioner .* knows no such option"):
+    with pytest.raises(
+        ConfigError, match=rf"caption_images\.{option}: captioner .* does not support this option"
+    ):
         stage.setup(FakeModels())
 
 
@@ -111,9 +113,9 @@ def test_captions_of_other_stages_stay_in_front():
         ({"do_sample": True, "top_k": 0}, r"caption_images\.top_k is 0; .* at least 1"),
         ({"do_sample": True, "top_p": 1.5}, r"caption_images\.top_p is 1\.5; .* above 0 to 1"),
         ({"do_sample": True, "seed": -1}, r"caption_images\.seed is -1"),
-        ({"do_sample": True, "num_beams": 2}, r"do_sample goes with one beam, and num_beams is 2"),
-        ({"top_k": 5}, r"caption_images\.top_k is for sampling; set do_sample"),
-        ({"beam_scores": "logits"}, r"caption_images\.beam_scores is for several beams"),
+        ({"do_sample": True, "num_beams": 2}, r"do_sample needs one beam, but num_beams is 2"),
+        ({"top_k": 5}, r"caption_images\.top_k needs sampling; set do_sample"),
+        ({"beam_scores": "logits"}, r"caption_images\.beam_scores needs several beams"),
         ({"num_beams": 2, "beam_scores": "logit"}, r"beam_scores = 'logit' does not fit; it takes"),
     ],
 )
@@ -233,7 +235,7 @@ def test_captioners_look_each_at_their_own_view():
 
 def test_an_option_that_one_of_several_captioners_does_not_heed_is_refused_by_its_name():
     stage = CaptionImages([Sampling(), FakeCaptioner()], do_sample=True)
-    with pytest.raises(ConfigError, match="captioner 'FakeCaptioner' knows no such option"):
+    with pytest.raises(ConfigError, match="captioner 'FakeCaptioner' does not support this option"):
         stage.setup(FakeModels())
 
 

@@ -72,7 +72,7 @@ def test_the_default_threshold_is_the_encoders():
 def test_an_encoder_without_default_is_refused_with_the_ways_out():
     unknown = FakeModels(fake_encoder=FakeEncoder(id="new-clip", default_thresholds={"sigmoid": 0.5}))
     with pytest.raises(
-        ConfigError, match=r"'new-clip' has no default .*filter_tags\.threshold=-1\.0 to rank only"
+        ConfigError, match=r"'new-clip' has no default .*filter_tags\.threshold=-1\.0 to keep the top_k best"
     ):
         FilterTags(score="cosine").setup(unknown)
     FilterTags(score="cosine", threshold=-1.0).setup(unknown)
@@ -133,7 +133,7 @@ def test_a_batch_costs_one_call_per_modality_and_known_texts_none():
             {"threshold": 101, "score": "standardised"},
             r"filter_tags\.threshold is 101\.0; allowed: a number from -100 to 100",
         ),
-        ({"threshold": 1.5}, r"filter_tags\.threshold = 1\.5 is no cosine; .*filter_tags\.score"),
+        ({"threshold": 1.5}, r"filter_tags\.threshold = 1\.5 is not a cosine .*; .*filter_tags\.score"),
         ({"score": "sigmoid"}, r"filter_tags: score = 'sigmoid' does not fit; it takes one of 'cosine'"),
         ({"top_k": 0}, r"filter_tags\.top_k is 0"),
         ({"template": "{} {}"}, r"filter_tags\.template is '\{\} \{\}'"),

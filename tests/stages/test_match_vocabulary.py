@@ -128,7 +128,7 @@ def test_the_image_vector_is_left_for_the_next_stage():
             r"match_vocabulary\.vocabulary is '/nowhere/rooms\.txt': neither a bundled vocabulary nor a file",
         ),
         ({"vocabulary": "thigns"}, r"neither a bundled vocabulary nor a file\. Did you mean 'things'"),
-        ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no label"),
+        ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no labels"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_built(options, message):

@@ -228,7 +228,7 @@ def test_by_default_broader_terms_are_those_of_things():
             {"broader": "more"},
             r"merge_tags: broader = 'more' does not fit; it takes one of 'keep', 'add', 'drop'",
         ),
-        ({"broader": "add", "vocabulary": None}, "merge_tags.vocabulary has no broader terms; take 'things'"),
+        ({"broader": "add", "vocabulary": None}, "merge_tags.vocabulary has no broader terms; use 'things'"),
         ({"broader": "drop", "vocabulary": "mediums"}, "has no broader terms"),
         ({"vocabulary": "thing"}, "neither a bundled vocabulary nor a file. Did you mean 'things'"),
     ],

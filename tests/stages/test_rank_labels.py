@@ -58,7 +58,7 @@ def test_by_default_it_is_the_five_bundled_lists():
     [
         ({"top_k": 0}, r"rank_labels\.top_k is 0"),
         ({"vocabularies": ("medium",)}, r"rank_labels\.vocabularies is 'medium'.*mean 'mediums'"),
-        ({"vocabularies": (LIGHT, LIGHT)}, "two of them are called 'light'"),
+        ({"vocabularies": (LIGHT, LIGHT)}, "two are called 'light'"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

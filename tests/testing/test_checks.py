@@ -121,7 +121,7 @@ def test_a_good_stage_passes(good: Good) -> None:
         (FailsOnNothing(), "an empty batch"),
         (Returns(), "returns nothing"),
         (LooksAtNeighbours(), "other tags in a batch than alone"),
-        (TagsAreText(), "holds 'dog', which is no Tag"),
+        (TagsAreText(), "has 'dog', which is not a Tag"),
         (NotJson(), "cannot be written as JSON"),
         (Unpicklable(), "cannot be pickled"),
         (ForgetsItsConfig(), "comes back from a config as"),

@@ -87,9 +87,9 @@ def test_prompts_are_read_from_tab_separated_values_and_from_lines(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "column", "message"),
     [
-        ("p.csv", b"", None, "holds no table"),
-        ("p.csv", b"prompt\n", None, "holds no prompt"),
-        ("p.csv", b"prompt\n\n ,\n", None, "holds no prompt"),
+        ("p.csv", b"", None, "is not a table"),
+        ("p.csv", b"prompt\n", None, "has no prompts"),
+        ("p.csv", b"prompt\n\n ,\n", None, "has no prompts"),
         (
             "p.csv",
             b"id,prompts\n1,fog\n",
@@ -101,9 +101,9 @@ def test_prompts_are_read_from_tab_separated_values_and_from_lines(tmp_path):
         ("p.csv", b"prompt\nfog\n\xe9t\xe9\n", None, "line 3: not UTF-8"),
         ("p.csv", b'prompt\n"fog\n', None, "line 2: not CSV"),
         ("p.csv", b"prompt\n" + b"a" * 200_000, None, "line 2: not CSV"),
-        ("p.txt", b"\n\n", None, "holds no prompt"),
+        ("p.txt", b"\n\n", None, "has no prompts"),
         ("p.txt", b"\xff\xfef\x00", None, "line 1: not UTF-8"),
-        ("p.txt", b"fog\n", "prompt", "is no table"),
+        ("p.txt", b"fog\n", "prompt", "is not a table"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(tmp_path, name, content, column, message):

@@ -72,8 +72,8 @@ def test_a_file_may_repeat_a_label(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no label"),
-        (b"# only\n\n   \n", "holds no label"),
+        (b"", "has no labels"),
+        (b"# only\n\n   \n", "has no labels"),
         (b"sofa\nlamp\n\xff\xfe\n", "line 3: not UTF-8"),
         (b"sofa\n| couch\n", "line 2: there are synonyms but no label"),
     ],
@@ -101,12 +101,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 @pytest.mark.parametrize(
     ("labels", "synonyms", "message"),
     [
-        ([], {}, "has no label"),
-        (["sofa", " "], {}, "is no label"),
-        (["sofa", 3], {}, "3 is no label"),
+        ([], {}, "has no labels"),
+        (["sofa", " "], {}, "is not a label"),
+        (["sofa", 3], {}, "3 is not a label"),
         ("sofa", {}, "give a list"),
         (["sofa"], {"lamp": ["light"]}, "synonyms for 'lamp'"),
-        (["sofa"], {"sofa": [""]}, "is no label"),
+        (["sofa"], {"sofa": [""]}, "is not a label"),
     ],
 )
 def test_bad_labels_are_refused(labels, synonyms, message):
@@ -184,7 +184,7 @@ def test_a_column_that_is_not_there_is_refused_with_the_near_miss(tmp_path):
 def test_a_column_of_a_text_file_is_refused(tmp_path):
     path = tmp_path / "rooms.txt"
     path.write_text("sofa\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"rooms\.txt is no table .* no column 'label'"):
+    with pytest.raises(ConfigError, match=r"rooms\.txt is not a table .* no 'label'"):
         Vocabulary.from_file(path, column="label")
 
 
@@ -230,7 +230,7 @@ def test_a_text_file_has_broader_terms_after_an_angle(tmp_path):
     [
         ("cat < anmal", "the broader term of 'cat' is 'anmal', which is not a label. Did you mean 'animal'"),
         ("cat < xyz", "is 'xyz', which is not a label. Write it on a line of its own"),
-        ("cat < cat", "in a circle: cat < cat"),
+        ("cat < cat", "form a circle: cat < cat"),
         ("cat < animal <", "write broader terms once"),
         ("cat <", "write broader terms once"),
         ("cat < animal | ", "write broader terms once"),
@@ -247,13 +247,13 @@ def test_bad_broader_terms_of_a_file_are_refused_with_its_name_and_line(tmp_path
 def test_a_circle_of_broader_terms_is_refused_with_all_its_labels(tmp_path):
     path = tmp_path / "animals.txt"
     path.write_text("tabby < cat\ncat < pet\npet < Cat\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"animals\.txt, line 2: .* circle: cat < pet < cat; take one"):
+    with pytest.raises(ConfigError, match=r"animals\.txt, line 2: .* circle: cat < pet < cat; remove one"):
         Vocabulary.from_file(path)
 
 
 def test_broader_terms_of_an_unknown_label_are_refused():
     with pytest.raises(
-        ConfigError, match="vocabulary 'pets': there are broader terms for 'dog', which is not"
+        ConfigError, match="vocabulary 'pets': broader terms are given for 'dog', which is not"
     ):
         Vocabulary(["cat"], name="pets", broader={"dog": ["cat"]})
 
@@ -261,7 +261,9 @@ def test_broader_terms_of_an_unknown_label_are_refused():
 def test_a_table_refuses_broader_terms_and_says_where_they_go(tmp_path):
     path = tmp_path / "animals.csv"
     path.write_text("animal\ncat,kitty,< animal\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"animals\.csv, line 2: a table holds no broader terms.*text file"):
+    with pytest.raises(
+        ConfigError, match=r"animals\.csv, line 2: tables cannot have broader terms.*text file"
+    ):
         Vocabulary.from_file(path)
 
 

@@ -283,7 +283,7 @@ def test_hosts_that_are_private_are_refused_without_a_connection(server: Hostile
     ],
 )
 def test_odd_spellings_of_addresses_are_refused(host: str) -> None:
-    with pytest.raises(UrlRefusedError, match="odd spelling"):
+    with pytest.raises(UrlRefusedError, match="unusual spelling"):
         fetch(f"http://{host}/a.png")
 
 
@@ -367,7 +367,7 @@ def test_passwords_are_not_repeated_in_messages() -> None:
         ("http://169.254.169.254/latest/meta-data", "not a public address"),
         ("//10.0.0.1/a.png", "not a public address"),
         ("http://[::ffff:10.0.0.1]/a.png", "not a public address"),
-        ("http://2130706433/a.png", "odd spelling"),
+        ("http://2130706433/a.png", "unusual spelling"),
         ("file:///etc/passwd", "only http and https"),
         ("http://user:pw@images.test/a.png", "user name"),
         ("data:image/png;base64,AAAA", "only http and https"),
