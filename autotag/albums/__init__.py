@@ -1,7 +1,7 @@
 """Tag whole albums without losing data: run, undo, plan, apply.
 
-``tag_folder`` finds photographs, streams them through a pipeline and passes the results to writers. Every
-change is recorded in a journal before it is made, so that ``undo_album`` can revert it, even after a crash. ``apply_plan``
+``tag_folder`` finds photographs, streams them through a pipeline and passes the results to
+writers. Every change is recorded in a journal before it is made, so that ``undo_album`` can revert it, even after a crash. ``apply_plan``
 applies out a plan that a person reviewed.
 """
 

@@ -135,7 +135,7 @@ def find_album(
         follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:
-        ConfigError: sources that cannot be combined, a file that is not a valid archive, or nothing found.
+        ConfigError: sources cannot be combined, an archive is invalid, or nothing is found.
         ImageReadError: a source does not exist.
     """
     paths = [Path(source) for source in sources]

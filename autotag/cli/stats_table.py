@@ -1,4 +1,4 @@
-"""Where the time of a stream went, as a small table for people."""
+"""Timings of a stream as a small table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEADINGS = ("part", "thread", "images", "seconds", "per second", "batch", "wait
 
 
 def stats_table(stats: StreamStats) -> str:
-    """One line per part, and a last one that says which part binds. ``waiting`` is the mean queue."""
+    """Return one line per part and a total that names the bottleneck; ``waiting``: mean queue length."""
     rows = [_HEADINGS, *map(_cells, stats.stages)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
