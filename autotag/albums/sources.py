@@ -127,8 +127,8 @@ def find_album(
     """Return the album that a user means.
 
     Args:
-        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). A missing
-            picture among several is reported as one failure; if all are missing, an error is raised.
+        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). One
+            missing picture among several is reported as one failure; if all are missing, an error is raised.
         include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
             match one.
         exclude: likewise of what to leave out.
