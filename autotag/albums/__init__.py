@@ -1,8 +1,8 @@
-"""Tagging whole albums so that nothing is lost: run, undo, plan, apply.
+"""Tag whole albums without losing data: run, undo, plan, apply.
 
-``tag_folder`` finds photographs, streams them through a pipeline and lets writers write; every change is
-in a journal before it is made, so that ``undo_album`` can take it back after anything. ``apply_plan``
-carries out a plan that a person reviewed.
+``tag_folder`` finds photographs, streams them through a pipeline and passes the results to writers. Every
+change is recorded in a journal before it is made, so that ``undo_album`` can revert it, even after a crash.
+``apply_plan`` applies a plan that a person reviewed.
 """
 
 from autotag.albums.album_writers import WriterChoice

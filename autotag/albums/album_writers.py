@@ -1,4 +1,4 @@
-"""The writers of a run: those that write beside each photograph, and files of results of the whole album."""
+"""The writers of a run: writers beside each photograph, and result files for the whole album."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {"jsonl": {"text": "caption"}}  # so that 
 
 @dataclass(frozen=True)
 class WriterChoice:
-    """A writer by name.
+    """Choose a writer by name.
 
     Attributes:
         name: registered under ``autotag.album_writers`` or ``autotag.writers``.
-        file: where a file of results goes; by default into the album. Other writers have none.
-        options: the writer's own.
+        file: path of a result file; by default in the album. Writers beside photographs have none.
+        options: of the writer.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Writers:
-    """What a run writes with.
+    """Keep the writers of a run.
 
     Attributes:
-        beside: name -> writer, in the order of writing; ``rename`` is last, for it moves what others made.
+        beside: name -> writer, in the order of writing; ``rename`` is last: it moves the others' files.
         outputs: files of results.
     """
 
@@ -73,7 +73,7 @@ class Writers:
     outputs: tuple[Output, ...]
 
     def fingerprint(self, rules: Mapping[str, Any]) -> str:
-        """Changes when something else would be written beside a photograph.
+        """Return a fingerprint that changes when the writers would write something else beside a photograph.
 
         Args:
             rules: the album's rules as plain data.
@@ -81,14 +81,14 @@ class Writers:
         return fingerprint(self.described(), rules) if self.beside else "nothing beside"
 
     def described(self) -> dict[str, Any]:
-        """Options of each writer beside the photographs, as plain data."""
+        """Return the options of each writer beside the photographs, as plain data."""
         return {
             name: options.written(writer, where=name) if is_dataclass(writer) else repr(type(writer))
             for name, writer in self.beside.items()
         }
 
     def close(self) -> None:
-        """Ends what writers may have started."""
+        """Close the writers, and end the processes that they started."""
         for writer in self.beside.values():
             close = getattr(writer, "close", None)
             if close is not None:
@@ -98,16 +98,16 @@ class Writers:
 def make_writers(
     choices: Sequence[str | WriterChoice | AlbumWriter], album: Album, *, model: str = ""
 ) -> Writers:
-    """The writers that a user chose.
+    """Make the writers that a user chose.
 
     Args:
         choices: names, names with options, or writers that write beside photographs.
         album: where they write.
-        model: put down as what found the tags, by writers with an option of this name.
+        model: recorded as the source of the tags, by writers with a ``model`` option.
 
     Raises:
         UnknownNameError: no such writer or option.
-        ConfigError: none is chosen, one twice, or one that cannot write there.
+        ConfigError: no writer is chosen, one is chosen twice, or one cannot write there.
     """
     check_list("writers", choices)
     if not isinstance(choices, Iterable):

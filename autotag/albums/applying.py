@@ -1,4 +1,4 @@
-"""Carrying out a plan that a person reviewed."""
+"""Apply a plan that a person reviewed."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def apply_plan(
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> AlbumSummary:
-    """Carry out a plan, line by line, and nothing else. No model is needed.
+    """Apply a plan line by line, and nothing else. This needs no model.
 
-    A photograph that changed since the plan was made is a failure of its own, and left as it is; metadata
-    alone may have changed. What an interrupted ``apply_plan`` did is found done by the next one.
+    A photograph that changed since the plan was made is reported as failed and left unchanged; a
+    change of its metadata alone is allowed. After an interruption, the next call skips what is done.
 
     Args:
         plan: the file that ``tag_folder(plan_file=...)`` wrote, as a person left it.
         state: the folder that was given to the run that made it.
-        adopt: use a state that is of another place, or that another machine or user wrote.
+        adopt: use a state of another folder, or one that another machine or user wrote.
         listener: is told how it goes.
         stop: asked after each group of photographs; True ends it.
 
@@ -80,7 +80,7 @@ def apply_plan(
 
 
 class _AsPlanned:
-    """A writer that writes only for the photographs for which the plan names it."""
+    """Write only for the photographs whose line in the plan names this writer."""
 
     def __init__(self, name: str, writer: AlbumWriter, photos: Mapping[Path, PlannedPhoto]) -> None:
         self._name, self._writer, self._photos = name, writer, photos
@@ -90,7 +90,7 @@ class _AsPlanned:
 
 
 class _NamesAsPlanned(RenameWriter):
-    """Gives photographs the names that stand in the plan."""
+    """Rename photographs as the plan says."""
 
     photos: Mapping[Path, PlannedPhoto]
 
@@ -101,7 +101,7 @@ class _NamesAsPlanned(RenameWriter):
 
 
 def _writers(plan: Plan) -> Writers:
-    """The writers that the plan's first line names."""
+    """Make the writers that the plan's first line names."""
     beside = [WriterChoice(name, options=options) for name, options in plan.writers.items()]
     outputs = [WriterChoice(name, one.file, one.options) for name, one in plan.outputs.items()]
     return make_writers([*beside, *outputs], find_album([plan.album]))
@@ -110,7 +110,7 @@ def _writers(plan: Plan) -> Writers:
 def _as_planned(
     beside: Mapping[str, AlbumWriter], photos: Mapping[Path, PlannedPhoto]
 ) -> dict[str, AlbumWriter]:
-    """The writers, each for the photographs whose lines name it."""
+    """Restrict each writer to the photographs whose lines name it."""
     writers: dict[str, AlbumWriter] = {}
     for name, writer in beside.items():
         if isinstance(writer, RenameWriter):
@@ -132,7 +132,7 @@ class _Applying:
     done: dict[str, PlannedPhoto] = field(default_factory=dict)  # by the name that the photograph has now
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
-        """Carries out the lines, a group at a time, and writes the files of results."""
+        """Apply the lines, one group at a time, and write the result files."""
         summary = self.summary
         summary.photos = len(self.plan.photos)
         listener.started(len(self.plan.photos), 0)
@@ -161,13 +161,13 @@ class _Applying:
         )
 
     def _rows(self, output: Output) -> Iterator[tuple[str, Result]]:
-        """Name and result of the photographs whose lines name this file's writer."""
+        """Yield name and result of each photograph whose line names this file's writer."""
         for name, result in self.ledger.results(self.plan.settings):
             if output.name in self.done[name].write:
                 yield name, result
 
     def _reports(self, lines: Sequence[PlannedPhoto], summary: AlbumSummary) -> list[PhotoReport]:
-        """Writes for a group of photographs."""
+        """Write for a group of photographs."""
         reports = []
         tasks: list[tuple[PlannedPhoto, Task]] = []
         for line in lines:
@@ -188,7 +188,7 @@ class _Applying:
         return [*reports, *(task.report() for _, task in tasks)]
 
     def _found(self, line: PlannedPhoto) -> Path | str:
-        """The photograph of a line, under its new name if an earlier go gave it that; or why it is left."""
+        """Return a line's photograph, under its new name if already renamed; or why it is skipped."""
         path = self.plan.album / line.file
         if not lies_in(path.parent, self.plan.album):
             return "a link leads from there out of the album"
@@ -205,9 +205,9 @@ class _Applying:
         return why
 
     def _is_as_planned(self, line: PlannedPhoto, path: Path) -> bool:
-        """Whether this is the picture that the line is about: size and time tell, else its digest.
+        """Return whether the file is the line's picture, by size and time, else by digest.
 
-        Of formats whose digest sees metadata too, the ledger knows how an earlier go left the file.
+        For formats whose digest covers metadata too, the ledger knows how an earlier run left the file.
         """
         facts = path.stat()
         now = (facts.st_size, facts.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Files of results of a whole album: written anew from the ledger, and replaced only when they differ."""
+"""Result files of a whole album: written from the ledger, and replaced only when they differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def check_outputs(outputs: Sequence[Output], ledger: Ledger, *, root: Path, state: Path) -> None:
-    """Refuse files of results that would replace what is not ours, or that could not be taken back.
+    """Refuse result files that would replace a user's file, or that could not be undone.
 
     Args:
         outputs: the files.
@@ -35,7 +35,7 @@ def check_outputs(outputs: Sequence[Output], ledger: Ledger, *, root: Path, stat
         state: where its state is. A state inside the album may be anybody's and holds no files outside.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a result file is refused.
     """
     for output in outputs:
         path = output.path.resolve()
@@ -60,10 +60,10 @@ def write_outputs(
     journal: Journal,
     summary: AlbumSummary,
 ) -> None:
-    """Write each file of results beside its place and put it there if it says something else than before.
+    """Write each result file, and replace the existing one only if the content differs.
 
-    A file that cannot be written is one failure in the summary; the others are written. What somebody else
-    put there during the run is left as it is: then the results go beside it, under a name with a number.
+    A file that cannot be written is one failure in the summary; the others are written. A file that
+    somebody else put there during the run is kept: the results then go beside it, under a numbered name.
 
     Args:
         outputs: the files.
@@ -76,7 +76,7 @@ def write_outputs(
     for output in outputs:
         path = output.path.resolve()
         try:
-            ledger.keep_output(path, ledger.output_digest(path))  # so that a kill leaves nothing unknown
+            ledger.keep_output(path, ledger.output_digest(path))  # so that after a kill the file is known
             with PartFile(path) as part:
                 digest = _written(output, part, rows, root)
                 if digest == digest_of(path):
@@ -95,7 +95,7 @@ def write_outputs(
 
 
 def _place(part: PartFile, digest: str, ledger: Ledger, journal: Journal) -> Path:
-    """Put a file of results in its place, or beside what somebody else put there, and say where it is."""
+    """Move a result file to its place, or beside a user's file there; return its path."""
     for path in chain([part.target], numbered(part.target)):
         state = state_of(path)
         if is_there(path) and not _is_ours(path, ledger):
@@ -114,13 +114,13 @@ def _place(part: PartFile, digest: str, ledger: Ledger, journal: Journal) -> Pat
 
 
 def _is_ours(path: Path, ledger: Ledger) -> bool:
-    """Whether a file of results is as autotag left it."""
+    """Return whether a result file is as autotag left it."""
     known = ledger.output_digest(path)
     return bool(known) and path.is_file() and digest_of(path) == known
 
 
 def _written(output: Output, part: PartFile, rows: Rows, root: Path) -> str:
-    """Digest of what was written to the hidden file, which is on the disk."""
+    """Write and fsync the hidden file; return the digest of its content."""
     with part.stream(binary=output.binary) as stream:
         writer = output.make(stream)
         here = os.path.relpath(root.resolve(), part.target.parent)

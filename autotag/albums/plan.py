@@ -1,4 +1,4 @@
-"""A plan of what would be done to an album, as a file that a person can read, edit, and have carried out.
+"""A plan of the changes to an album, as a file that a person can read, edit and apply.
 
 JSON Lines. The first line says what album it is and what would write; each line after it is a photograph::
 
@@ -52,7 +52,7 @@ _TAG = ("text", "score", "path")
 
 @dataclass(frozen=True, slots=True)
 class PlannedPhoto:
-    """A line of a plan.
+    """A photograph's line of a plan.
 
     Attributes:
         number: of the line, from 1.
@@ -77,7 +77,7 @@ class PlannedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutput:
-    """A file of results, as a plan has it.
+    """A result file in a plan.
 
     Attributes:
         file: where it goes.
@@ -112,7 +112,7 @@ class Plan:
 
 
 class PlanWriter:
-    """Writes a plan; a context manager. The file is there when all is written, or not at all.
+    """Write a plan, as a context manager. The file appears complete, or not at all.
 
     Attributes:
         path: the file; under another name if somebody made one of this name meanwhile.
@@ -124,7 +124,7 @@ class PlanWriter:
 
     def __init__(self, path: Path, album: Album, writers: Writers) -> None:
         if album.is_archive:
-            raise ConfigError("a plan is not for archives: there is nothing to write into them.")
+            raise ConfigError("a plan is not possible for an archive: nothing can be written into it.")
         try:
             if is_there(path):
                 raise ConfigError(f"the plan {str(path)!r} is there already; somebody may have edited it.")
@@ -137,7 +137,7 @@ class PlanWriter:
         self._stream = self._part.stream(binary=False, errors="surrogateescape")
 
     def begin(self, settings: str, wanted: str) -> None:
-        """The first line.
+        """Write the first line.
 
         Args:
             settings: fingerprint of the pipeline.
@@ -162,7 +162,7 @@ class PlanWriter:
     def write(
         self, photo: Photo, entry: Entry, result: Result, changes: Mapping[str, Sequence[FileChange]]
     ) -> None:
-        """One photograph, and what each writer would do.
+        """Write the line of one photograph, with what each writer would do.
 
         Args:
             photo: the photograph.
@@ -207,7 +207,7 @@ class PlanWriter:
                 self._place()
 
     def _place(self) -> None:
-        """Put the plan in its place, or beside a file that somebody made there."""
+        """Move the plan to its place, or beside a file that somebody made there."""
         for path in chain([self.path], numbered(self.path)):
             with suppress(FileChangedError):
                 self._part.place(None, path)
@@ -219,7 +219,7 @@ class PlanWriter:
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """A plan, every line of it checked.
+    """Read a plan and check every line.
 
     Raises:
         ConfigError: it cannot be read, or something in it is wrong; names line and field.
@@ -228,7 +228,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     number, header = next(rows, (1, None))
     if not isinstance(header, dict) or header.get("autotag_plan") != FORMAT:
         raise ConfigError(
-            f"{os.fspath(path)!r} is no plan of this version of autotag: its first line says so."
+            f"{os.fspath(path)!r} is not a plan of this version of autotag (see its first line)."
         )
     check = _Checked(Path(path), number, header, _HEADER)
     writers, outputs = check.table("writers"), _outputs(check)
@@ -243,7 +243,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         photos=tuple(_photo(_Checked(Path(path), number, row, _LINE), known) for number, row in rows),
     )
     if not plan.album.is_absolute():
-        check.refuse("album", f"{str(plan.album)!r} is not a whole path.")
+        check.refuse("album", f"{str(plan.album)!r} is not an absolute path.")
     for output in plan.outputs.values():
         _check_place(output.file, plan.album, plan.path, f"{path}, line {number}, field 'outputs'")
     _check_once(plan)
@@ -269,12 +269,12 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line.decode("utf-8", "surrogateescape"))
             except ValueError as error:
-                raise ConfigError(f"{path}, line {number}: it is no JSON: {error}") from error
+                raise ConfigError(f"{path}, line {number}: it is not JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One line, whose fields are checked as they are taken."""
+    """Check the fields of one line as they are read."""
 
     path: Path
     number: int
@@ -283,16 +283,16 @@ class _Checked:
 
     def __post_init__(self) -> None:
         if not isinstance(self.row, dict):
-            raise ConfigError(f"{self.path}, line {self.number}: it is no JSON object.")
+            raise ConfigError(f"{self.path}, line {self.number}: it is not a JSON object.")
         for name in self.row:
             if name not in self.known:
-                self.refuse(name, f"there is no such field. {suggestion(name, self.known)}")
+                self.refuse(name, f"this field does not exist. {suggestion(name, self.known)}")
 
     def refuse(self, name: str, why: str) -> None:
         raise ConfigError(f"{self.path}, line {self.number}, field {name!r}: {why}")
 
     def of_kind(self, name: str, kind: type | tuple[type, ...], words: str) -> Any:
-        """A field's value, if it is there and of this type; ``words`` say what it should be."""
+        """Return a field's value, or refuse a wrong type; ``words`` describe the right one."""
         if name not in self.row:
             self.refuse(name, "it is missing.")
         value = self.row[name]
@@ -354,7 +354,7 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
 
 
 def _tags(check: _Checked) -> tuple[tuple[Tag, ...], dict[str, str]]:
-    """The tags, each a text or a table, and what they belong to."""
+    """Return the tags, each given as a text or a table, and their paths in the hierarchy."""
     tags: list[Tag] = []
     paths: dict[str, str] = {}
     for position, item in enumerate(check.items("tags"), 1):
@@ -379,16 +379,16 @@ def _new_name(check: _Checked, file: str) -> str | None:
         return None
     name, old = PurePosixPath(check.text("rename_to")), PurePosixPath(file)
     if name.suffix.lower() != old.suffix.lower():
-        check.refuse("rename_to", f"{str(name)!r} has not the extension {old.suffix!r}.")
+        check.refuse("rename_to", f"{str(name)!r} does not have the extension {old.suffix!r}.")
     if safe_name(name.stem) != name.stem or str(name) != name.name:
         check.refuse(
-            "rename_to", f"{str(name)!r} is not fit for every file system; {safe_name(name.stem)!r} is."
+            "rename_to", f"{str(name)!r} is not valid on every file system; {safe_name(name.stem)!r} is."
         )
     return name.name
 
 
 def _check_once(plan: Plan) -> None:
-    """Refuses a photograph that comes twice, and two that would get one name."""
+    """Refuse a photograph that is listed twice, and two photographs with one new name."""
     files: dict[str, int] = {}
     names: dict[str, int] = {}
     for photo in plan.photos:
@@ -407,7 +407,7 @@ def _check_once(plan: Plan) -> None:
 
 
 def merged(planned: Result, known: Result | None) -> Result:
-    """What a plan says, with everything else as the models found it; scores of tags that stayed too."""
+    """Merge a plan's line with the models' result; unchanged tags keep their scores."""
     if known is None:
         return planned
     tags = {tag.text: tag for tag in known.tags}

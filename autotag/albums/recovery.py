@@ -1,4 +1,4 @@
-"""What a run does about an earlier one that was killed."""
+"""Recover from an earlier run that was killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
-    """End the steps that a killed run left half done, and remove its hidden files.
+    """Finish the steps that a killed run left half done, and remove its hidden files.
 
     Files that were about to get new names get them, if one of them has its own already: a photograph and its
     sidecars stay together. Where that is impossible, they go back; where that is impossible too, undo tries
@@ -53,7 +53,7 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
 
 
 def _renamed(change: RenameChange, ledger: Ledger, root: Path) -> tuple[bool, list[str]]:
-    """Give files the rest of their new names, or their old ones back; whether undo has to look at them."""
+    """Finish a renaming or revert it; return whether undo has to check it, and notes."""
     try:
         if is_away(change.paths[0].parent):
             return True, []
@@ -85,10 +85,10 @@ def _is_placed(change: OutputChange) -> bool:
 
 
 def is_away(folder: Path) -> bool:
-    """Whether a folder of photographs is not there, or holds nothing, as when a disk is not mounted.
+    """Return whether a folder of photographs is missing or empty, as when a disk is not mounted.
 
     Raises:
-        OSError: that cannot be known.
+        OSError: the folder cannot be read.
     """
     if not is_there(folder):
         return True
@@ -97,7 +97,7 @@ def is_away(folder: Path) -> bool:
 
 
 def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
-    """The files of changes, each with the digests of what it was and is to be, as far as they are known."""
+    """Return each changed file with its known digests, before and after the change."""
     found: dict[Path, set[str]] = {}
     for change in changes:
         for path in change.paths:
@@ -109,7 +109,7 @@ def contents_of(changes: Iterable[FileChange]) -> dict[Path, set[str]]:
 
 
 def rename_in_ledger(ledger: Ledger, root: Path, old: Path, new: Path) -> None:
-    """A photograph of the album has a new name."""
+    """Record the new name of a photograph of the album."""
     names = [Path(os.path.relpath(path, root)).as_posix() for path in (old, new)]
     if ledger.entry(names[0]) is not None:
         ledger.rename(*names)

@@ -1,4 +1,4 @@
-"""What a run says about each photograph, and in the end."""
+"""Reports on each photograph, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Status = Literal["written", "planned", "nothing to do", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class PhotoReport:
-    """What became of one photograph.
+    """The outcome for one photograph.
 
     Attributes:
         file: its name relative to the album, before any renaming.
@@ -33,7 +33,7 @@ class PhotoReport:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types, with tags and their scores, caption and prompt."""
+        """Return JSON types: tags with scores, caption and prompt included."""
         found = self.result
         return {
             "file": self.file,
@@ -48,25 +48,25 @@ class PhotoReport:
 
 
 class Listener(Protocol):
-    """Is told how a run goes on."""
+    """Receive the progress of a run."""
 
     def started(self, due: int, unchanged: int) -> None:
-        """So many photographs are to be done, so many are as they were."""
+        """Receive how many photographs are due and how many are unchanged."""
 
     def done(self, report: PhotoReport) -> None:
-        """One photograph is done."""
+        """Receive the report on one finished photograph."""
 
 
 @dataclass(slots=True)
 class AlbumSummary:
-    """How a run went.
+    """The outcome of a run.
 
     Attributes:
         photos: photographs found.
-        unchanged: those that an earlier run had done, and that are as they were.
-        written: those for which something was written, or would be.
-        nothing_to_do: those that were tagged or looked at, and needed no writing.
-        failed: those with an error.
+        unchanged: photographs that an earlier run finished and that have not changed.
+        written: photographs for which something was written, or would be.
+        nothing_to_do: photographs that were checked and needed no writing.
+        failed: photographs with an error.
         errors: photograph and reason of each failure.
         output_errors: file of results and reason of each failure; they count as failed too.
         outputs: files of results that were made or changed, or would be if they would say something new.
@@ -86,7 +86,7 @@ class AlbumSummary:
     stopped: str = ""
 
     def count(self, report: PhotoReport) -> None:
-        """Takes one photograph in."""
+        """Count one photograph."""
         if report.status == "failed":
             self.failed += 1
             self.errors.append((report.file, report.error or ""))
@@ -97,7 +97,7 @@ class AlbumSummary:
 
 
 class Silent:
-    """A listener that does nothing."""
+    """Ignore the progress of a run."""
 
     def started(self, due: int, unchanged: int) -> None:
         """Says nothing."""

@@ -1,4 +1,4 @@
-"""Rules for the tags of an album: words never wanted, other words instead, words besides, a hierarchy.
+"""Rules for the tags of an album: denied words, replacements, synonyms, a hierarchy.
 
 One TOML file::
 
@@ -48,7 +48,7 @@ THINGS: Literal["things"] = "things"
 
 @dataclass(frozen=True)
 class AlbumRules:
-    """What is done to the tags of each photograph before anything is written.
+    """Keep the rules that change a photograph's tags before they are written.
 
     Attributes:
         deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
@@ -64,7 +64,7 @@ class AlbumRules:
         parent: what all other tags belong to, above hierarchy and tree: ``"AI"`` makes ``AI|animal|dog``.
 
     Raises:
-        ConfigError: a rule says nothing, or contradicts another.
+        ConfigError: a rule is empty, or contradicts another.
     """
 
     deny: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class AlbumRules:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> AlbumRules:
-        """The rules in a TOML file.
+        """Read rules from a TOML file.
 
         Raises:
             ConfigError: it cannot be read, is not TOML, or a rule is wrong; says which.
@@ -119,7 +119,7 @@ class AlbumRules:
         return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, to tell rules apart by."""
+        """Return plain data, to compare rules by."""
         return options.written(self, where="the album rules")
 
     def applied(
@@ -128,7 +128,7 @@ class AlbumRules:
         mine: Mapping[str, str] | None = None,
         my_paths: Mapping[str, str] | None = None,
     ) -> Result:
-        """The result with the tags that the rules leave, and what they belong to in its extras.
+        """Return the result with the rules applied; the paths of tags are in its extras.
 
         Args:
             result: what the models found.
@@ -174,7 +174,7 @@ class AlbumRules:
 
 
 def own_spellings(keywords: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Loose form of each keyword -> how a person spells it most often, of equals the first in the alphabet.
+    """Return loose form of each keyword -> its most frequent spelling; ties go to the first in the alphabet.
 
     Args:
         keywords: a person's keywords, each with how often it is used.
@@ -206,19 +206,19 @@ def _most_used(found: Iterable[tuple[str, str, int]]) -> dict[str, str]:
 
 
 def loose(word: str) -> str:
-    """The form in which spellings of a word agree: without case, hyphens, underscores and plural."""
+    """Return a word without case, hyphens, underscores and plural, to compare spellings."""
     return singular(" ".join(fold(word).replace("-", " ").replace("_", " ").split()))
 
 
 @cache
 def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
-    """Folded leaf -> its cleaned path."""
+    """Return case-folded leaf -> its cleaned path."""
     cleaned = ("|".join(map(clean, path.split("|"))) for path in hierarchy)
     return {fold(path.rpartition("|")[2]): path for path in cleaned}
 
 
 def _path_of_things(text: str) -> str:
-    """The path of a tag that names a label of the vocabulary and has a broader term, else an empty text."""
+    """Return the path of a vocabulary label that has a broader term, else an empty text."""
     things = Vocabulary.bundled(THINGS)
     label = things.label_of(text)
     return "|".join((*things.path(label)[:-1], text)) if label and label in things.broader else ""

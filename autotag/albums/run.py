@@ -1,4 +1,4 @@
-"""One run over an album: find, tag what is due, write, put down what was done."""
+"""One run over an album: find new or changed photographs, tag them, write, record what was done."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def tag_folder(
 ) -> AlbumSummary:
     """Tag every photograph of an album and write what was found.
 
-    A run that was interrupted, by whatever, goes on where it stopped when it is started again. Photographs
+    An interrupted run continues where it stopped when it is started again. Photographs
     that are as an earlier run left them are not looked at again; what the models found is kept, so that other
     writers or rules need no models.
 
@@ -75,17 +75,17 @@ def tag_folder(
         source: a folder, a zip archive, a glob, or a list of files and globs.
         pipeline: what tags.
         writers: names, names with options, or writers of your own that write beside photographs.
-        rules: what is done to the tags before they are written.
+        rules: applied to the tags before they are written.
         include: glob patterns, of which a photograph has to match one.
         exclude: glob patterns of what to leave out.
         follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
             a plan, or a state inside the album, nothing is written outside of the album.
         state: where ledger and journal are kept; see ``autotag.albums.state.ledger.state_folder``.
-        model: put down with each tag as what found it.
+        model: recorded with each tag as its source.
         redo: look at every photograph again.
         dry_run: report what would be done, and do nothing.
         plan_file: write what would be done into this file, for ``apply_plan``; change nothing else.
-        adopt: use a state that is of another place, or that another machine or user wrote.
+        adopt: use a state of another folder, or one that another machine or user wrote.
         listener: is told how it goes.
         stop: asked after each photograph; True ends the run once the group in hand is written.
 
@@ -135,7 +135,7 @@ def tag_folder(
 
 @dataclass(slots=True)
 class _Run:
-    """The parts of ``tag_folder``, which share what was opened."""
+    """Keep the open files of one ``tag_folder`` call."""
 
     album: Album
     places: tuple[Path, ...]
@@ -156,11 +156,10 @@ class _Run:
     since: float = 0.0
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
-        """The whole run, from the list of photographs to the files of results."""
+        """Run from the list of photographs to the result files."""
         self.settings, unseen = settings_of(self.pipeline)
         self.summary.notes += [
-            f"every photograph is looked at, because it cannot be told whether the pipeline is as before: "
-            f"{why}."
+            f"every photograph is looked at, because changes of the pipeline cannot be detected: {why}."
             for why in unseen
         ]
         if self.rules.prefer_my_keywords:
@@ -204,7 +203,7 @@ class _Run:
             self.summary.stopped = "interrupted"
 
     def _found(self) -> Iterator[tuple[Photo, Entry | None, Result]]:
-        """Every photograph that is due with what was found in it: from the ledger, or by the models."""
+        """Yield each photograph that is due, with its result from the ledger or the models."""
         for name in self.ledger.listed(_TO_WRITE):
             result, entry = self.ledger.result(name), self.ledger.entry(name)
             if result is not None:
@@ -219,14 +218,14 @@ class _Run:
                 yield photo, entry, replace(result, source=photo.name)
 
     def _images(self, waiting: deque[tuple[Photo, Entry | None]]) -> Iterator[Any]:
-        """What the pipeline is to read; in ``waiting`` what it is, and how the file was before."""
+        """Yield images for the pipeline; add each photograph and its file's state to ``waiting``."""
         for name in self.ledger.listed(_TO_TAG):
             photo = self.album.photo(name)
             waiting.append((photo, self._entry(photo)))
             yield photo.image
 
     def _entry(self, photo: Photo, *, pixels: str = "") -> Entry | None:
-        """The state of a photograph's file now; None when it is gone."""
+        """Return the present state of a photograph's file; None when it is gone."""
         try:
             facts = (photo.path or self.album.key).stat()
         except OSError:
@@ -234,7 +233,7 @@ class _Run:
         return Entry(facts.st_size, facts.st_mtime_ns, pixels, self.settings, "")
 
     def _state(self, photo: Photo) -> int:
-        """Whether a photograph is as an earlier run left it, has to be tagged, or only to be written for."""
+        """Return whether a photograph is unchanged, must be tagged, or only written for."""
         known, now = self.ledger.entry(photo.name), self._entry(photo)
         to_tag = _TO_TAG if self._is_written_for(photo) else _TO_SKIP
         if known is None or now is None or self.redo or known.settings != self.settings:
@@ -248,7 +247,7 @@ class _Run:
         return _UNCHANGED if is_done else _TO_WRITE
 
     def _is_written_for(self, photo: Photo) -> bool:
-        """Whether a writer may write something for it; what none would write is not looked for."""
+        """Return whether any writer may write something for a photograph."""
         if self.writers.outputs or photo.path is None:
             return True
         return any(
@@ -258,18 +257,18 @@ class _Run:
 
     @property
     def _is_to_list(self) -> bool:
-        """Whether a plan has a line for each photograph, because files of results have a row for it."""
+        """Return whether the plan needs a line for every photograph, for result files."""
         return self.planned is not None and bool(self.writers.outputs)
 
     def _pixels(self, photo: Photo) -> str:
-        """Digest of a photograph without its metadata; empty when it cannot be read, or is in an archive."""
+        """Return a photograph's digest without metadata; empty if unreadable or in an archive."""
         try:
             return "" if photo.path is None else pixel_digest(photo.path.read_bytes())
         except OSError:
             return ""
 
     def _take(self, photo: Photo, entry: Entry | None, result: Result, listener: Listener) -> None:
-        """One photograph more; when there are enough, or it took long, they are written."""
+        """Add a photograph to the group; write the group when it is large or old enough."""
         now = self._entry(photo)
         error = result.error
         if error is None and (entry is None or now is None or _differ(now, entry)):
@@ -286,7 +285,7 @@ class _Run:
             self._flush(listener)
 
     def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
-        """Says, and puts into the plan, what would be done."""
+        """Report what would be done, and add it to the plan."""
         if not self.dry_run:
             now = replace(now, pixels=self._pixels(task.photo))
             self.ledger.keep(task.photo.name, now, result)
@@ -302,7 +301,7 @@ class _Run:
         self._report(replace(report, status="planned") if is_planned else report, listener)
 
     def _flush(self, listener: Listener) -> None:
-        """Writes for the group in hand, and puts down that it was done."""
+        """Write for the current group, and record that it is done."""
         group, self.group, self.since = self.group, [], time.monotonic()
         if not group or self.journal is None:
             return
@@ -332,12 +331,12 @@ class _Run:
         listener.done(report)
 
     def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
-        """Name and result, after the rules, of every photograph that has one, in the order of the album."""
+        """Yield name and result, after the rules, of each tagged photograph in album order."""
         for name, result in self.ledger.results(self.settings):
             yield name, self.rules.applied(result, self.mine, self.my_paths)
 
     def _read_own_keywords(self) -> None:
-        """Learns how a person spells the keywords of this album, and where they are in the person's tree."""
+        """Read the user's own keyword spellings and hierarchy from the album."""
         words: Counter[str] = Counter()
         paths: Counter[KeywordPath] = Counter()
         for photo in self.album.photos():

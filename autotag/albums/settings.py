@@ -1,4 +1,4 @@
-"""Fingerprints of pipelines: photographs whose results are from another one are looked at again."""
+"""Fingerprints of pipelines: a photograph tagged by a different pipeline is tagged again."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SEEN_BY_NAME = (ModuleType, FunctionType, BuiltinFunctionType, type)
 
 
 class _Unseen(Exception):  # noqa: N818 - raised and caught here only
-    """A part of a pipeline of which it cannot be told whether it is as before."""
+    """Report a part of a pipeline whose changes cannot be detected."""
 
 
 def settings_of(pipeline: Pipeline) -> tuple[str, list[str]]:
-    """A fingerprint of what a pipeline finds, and what in it cannot be seen.
+    """Return a fingerprint of a pipeline, and the parts that it cannot cover.
 
     The options of every stage are in it, the ids of models that were given as objects, and, of stages that
     are not autotag's own, the text of the file that they are in. Where something cannot be seen, the
@@ -50,7 +50,7 @@ def settings_of(pipeline: Pipeline) -> tuple[str, list[str]]:
 
 
 def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Any], object], object]]:
-    """Name, a function that makes plain data of it, and the thing itself, of each part of a pipeline."""
+    """Yield each part of a pipeline: its name, a function to plain data, the object."""
     for stage in pipeline.stages:
         yield stage.name, _stage, stage
     kind = type(pipeline)
@@ -61,7 +61,7 @@ def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Any], object], o
 
 
 def _stage(stage: Stage) -> list[object]:
-    """A stage as plain data."""
+    """Return a stage as plain data."""
     if isinstance(stage, FunctionStage):
         return [stage.import_string, _text(stage.function), _seen_by(stage.function)]
     kind = type(stage)
@@ -72,7 +72,7 @@ def _stage(stage: Stage) -> list[object]:
 
 
 def _options(thing: object) -> dict[str, object]:
-    """The options of a dataclass instance as plain data, 1 as 1.0 where it stands for a float."""
+    """Return a dataclass's options as plain data, with 1 as 1.0 in fields of type float."""
     given = {name: getattr(thing, name) for name in options.option_fields(type(thing))}
     with suppress(ConfigError):  # what does not fit is compared as it is
         given = options.checked(type(thing), given, where=type(thing).__name__)
@@ -80,7 +80,7 @@ def _options(thing: object) -> dict[str, object]:
 
 
 def _text(code: Any) -> str:
-    """Digest of the file that a class or function is in."""
+    """Return the digest of the file that defines a class or function."""
     try:
         return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
     except (TypeError, OSError) as error:
@@ -88,10 +88,10 @@ def _text(code: Any) -> str:
 
 
 def _seen_by(function: Any, known: frozenset[object] = frozenset()) -> list[object]:
-    """The values that a function finds around it: of its defaults, its closure, and the globals it names.
+    """Return the values that a function uses: its defaults, closure and named globals.
 
     Args:
-        function: of which code and file are known otherwise.
+        function: its code and file are covered elsewhere.
         known: functions that call it.
     """
     if not isinstance(function, FunctionType):
@@ -116,7 +116,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _value(value: object, module: str, known: frozenset[object]) -> object:
-    """A value around a function; code is known by its name, and in the same module by what is around it."""
+    """Return a function's value as plain data; code by name, in the same module by its values too."""
     if isinstance(value, FunctionType) and value.__module__ == module and value not in known:
         return [value.__qualname__, _seen_by(value, known)]
     if isinstance(value, _SEEN_BY_NAME):
@@ -125,10 +125,10 @@ def _value(value: object, module: str, known: frozenset[object]) -> object:
 
 
 def _plain(value: object) -> object:
-    """A value as plain data; a model by its id.
+    """Return a value as plain data; a model as its id.
 
     Raises:
-        _Unseen: it is an object that says nothing of itself.
+        _Unseen: it is an object without an id.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

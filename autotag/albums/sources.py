@@ -34,7 +34,7 @@ class Photo:
     """A photograph of an album.
 
     Attributes:
-        name: its path relative to the album, with ``/``; with the system's own letters where it is no UTF-8.
+        name: its path relative to the album, with ``/``; in the system's encoding where it is not UTF-8.
         image: what the pipeline reads.
         path: the file; None for one inside an archive.
     """
@@ -46,7 +46,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Album:
-    """The photographs of one run.
+    """Keep where the photographs of one run are.
 
     Attributes:
         root: the folder that they are in; for an archive, the one that it is in.
@@ -60,11 +60,11 @@ class Album:
     _find: Callable[[], Iterator[Photo]] = field(repr=False)
 
     def photos(self) -> Iterator[Photo]:
-        """Every photograph once, in a stable order, found as it is asked for."""
+        """Yield every photograph once, in a stable order, searched lazily."""
         return self._find()
 
     def linked(self) -> frozenset[str]:
-        """Real paths of the files that links among the photographs lead to."""
+        """Return the real paths of photographs that are links."""
         files = (photo.path for photo in self.photos() if photo.path is not None)
         return frozenset(os.path.realpath(path) for path in files if path.is_symlink())
 
@@ -75,7 +75,7 @@ class Album:
         return tuple(folder for folder in real if not lies_in(folder, self.root))
 
     def photo(self, name: str) -> Photo:
-        """A photograph by its name."""
+        """Return a photograph by its name."""
         if self.is_archive:
             return Photo(name, cast("BinaryIO", ZipImage(self.key, name)), None)
         path = self.root / name
@@ -95,7 +95,7 @@ class ZipImage:
         self.name = f"{archive}/{inner}"
 
     def read(self, size: int = -1) -> bytes:
-        """The whole file, or its first ``size`` bytes.
+        """Return the whole file, or its first ``size`` bytes.
 
         Raises:
             OSError: the archive is damaged, encrypted, or packed in a way that Python cannot unpack; or the
@@ -110,7 +110,7 @@ class ZipImage:
 
 
 def _check_ratio(packed: zipfile.ZipInfo) -> None:
-    """Refuse a file that is tiny in the archive and large outside; no more than it says is ever unpacked."""
+    """Refuse a decompression bomb; unpacking never exceeds the size that the archive states."""
     if packed.file_size > max(_ZIP_ANY_RATIO, _ZIP_RATIO * packed.compress_size):
         raise OSError(
             f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, which no picture does"
@@ -124,18 +124,18 @@ def find_album(
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
 ) -> Album:
-    """The album that a user means.
+    """Return the album that a user means.
 
     Args:
-        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). Of
-            several pictures, those that are gone are failures of their own, unless all are.
+        sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). One
+            missing picture among several is reported as one failure; if all are missing, an error is raised.
         include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
             match one.
         exclude: likewise of what to leave out.
         follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:
-        ConfigError: sources that do not go together, an archive that is none, or nothing found.
+        ConfigError: sources cannot be combined, an archive is invalid, or nothing is found.
         ImageReadError: a source does not exist.
     """
     paths = [Path(source) for source in sources]
@@ -165,7 +165,7 @@ def _folder_album(
 
 
 def _with_readable_raw(paths: Iterator[Path]) -> Iterator[Path]:
-    """The files without RAW files if those cannot be read, which is said once."""
+    """Yield the files; skip RAW files that cannot be read, with one warning."""
     readable = can_read_raw()
     said = False
     for path in paths:
@@ -196,7 +196,7 @@ def _listed_album(
 
 
 def _is_gone(path: Path) -> bool:
-    """Whether a path names a picture that is not there."""
+    """Return whether a path names a missing picture."""
     is_picture = path.suffix.lower() in IMAGE_SUFFIXES | RAW_SUFFIXES and not has_magic(str(path))
     return is_picture and not os.path.lexists(path)
 
@@ -204,7 +204,7 @@ def _is_gone(path: Path) -> bool:
 def _files(
     path: Path, *, include: Sequence[str], exclude: Sequence[str], follow_symlinks: bool
 ) -> Iterator[Path]:
-    """The pictures that one of several sources stands for."""
+    """Return the pictures of one of several sources."""
     if path.suffix.lower() == ".zip" and path.is_file():
         raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
     if has_magic(str(path)) and not path.exists():
@@ -225,7 +225,7 @@ def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Al
         with zipfile.ZipFile(path) as archive:
             names = sorted({one.filename for one in archive.infolist() if not one.is_dir()})
     except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{str(path)!r} is no zip archive that can be read: {error}") from error
+        raise ConfigError(f"{str(path)!r} is not a readable zip archive: {error}") from error
     small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]
     kept = [name for name in names if _is_wanted(PurePosixPath(name), *small)]
 
@@ -237,7 +237,7 @@ def _zip_album(path: Path, include: Sequence[str], exclude: Sequence[str]) -> Al
 
 
 def _is_wanted(path: PurePosixPath, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    """Whether a file is a picture that is not left out; folders are judged as ``find_images`` does."""
+    """Return whether a file is a picture that the patterns select, as in ``find_images``."""
     if path.suffix.lower() not in IMAGE_SUFFIXES | RAW_SUFFIXES or any(map(is_hidden, path.parts)):
         return False
     around = [path, *(parent for parent in path.parents if parent.name)]
@@ -252,7 +252,7 @@ def _matches(path: PurePosixPath, patterns: tuple[str, ...]) -> bool:
 
 
 def album_root(sources: Sequence[str | os.PathLike[str]]) -> tuple[Path, Path]:
-    """Folder and key (see ``Album``) of an album, without looking for photographs.
+    """Return folder and key (see ``Album``) of an album, without searching for photographs.
 
     Raises:
         ImageReadError: it does not exist.

@@ -1,4 +1,4 @@
-"""What each cut of a stage's scores would leave of an album's tags, on a sample."""
+"""Count, on a sample of an album, the tags that each score threshold would keep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEED = 20
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one cut would leave.
+    """The tags that one threshold keeps.
 
     Attributes:
         threshold: the least score of a tag that stays.
@@ -46,7 +46,7 @@ class Thresholds:
 
     Attributes:
         photos: photographs in the sample that could be tagged.
-        failed: those that could not.
+        failed: photographs that could not be tagged.
         cuts: from the lowest threshold to the highest.
     """
 
@@ -64,7 +64,7 @@ def try_thresholds(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Thresholds:
-    """Tags a sample of an album and counts what cuts would leave. Nothing is written.
+    """Tag a sample of an album and count the tags that each threshold keeps. Write nothing.
 
     Args:
         source: as for ``tag_folder``.
@@ -101,7 +101,7 @@ def _tags(result: Result) -> Iterable[Any]:
 
 
 def _drawn(photos: Iterable[Any], count: int) -> list[Any]:
-    """A sample in the order of the album, each photograph as likely as any other (Vitter's algorithm R)."""
+    """Return a uniform random sample in the order of the album (Vitter's algorithm R)."""
     chance = random.Random(_SEED)  # noqa: S311 - a sample, not a secret
     kept: list[tuple[int, Any]] = []
     for place, photo in enumerate(photos):
@@ -113,7 +113,7 @@ def _drawn(photos: Iterable[Any], count: int) -> list[Any]:
 
 
 def _quantiles(scored: Sequence[tuple[float, str, str]]) -> list[float]:
-    """Up to ten scores that part the tags evenly, the lowest first, rounded down to what one can type."""
+    """Return up to ten rounded-down quantiles of the scores, lowest first."""
     scores = sorted(score for score, _, _ in scored)
     picked = (scores[len(scores) * tenth // 10] for tenth in range(10))
     return sorted({int(score * 1000) / 1000 for score in picked})

@@ -1,4 +1,4 @@
-"""Taking back what runs did to an album."""
+"""Undo what runs did to an album."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MARKED_TOGETHER = 64
 
 @dataclass(slots=True)
 class UndoSummary:
-    """How undoing went.
+    """The outcome of an undo.
 
     Attributes:
         steps: steps that were taken back, or had not been taken.
@@ -56,7 +56,7 @@ def undo_album(
     forget_missing: bool = False,
     listener: Callable[[FileChange], None] = lambda _: None,
 ) -> UndoSummary:
-    """Take back everything that runs wrote in an album, newest first; also after a run that was killed.
+    """Undo everything that runs wrote in an album, newest first; also after a run that was killed.
 
     Runs over folders inside the album are taken back, too. Files are brought back byte for byte, with their
     names. Where somebody edited a file since, only the machine's tags are removed from metadata, and other
@@ -70,7 +70,7 @@ def undo_album(
         last: take back only the last run that still stands. Files of results that it replaced are removed,
             and made again by the next run.
         dry_run: go through what would be taken back, and do nothing.
-        adopt: use a state that is of another place, or that another machine or user wrote.
+        adopt: use a state of another folder, or one that another machine or user wrote.
         forget_missing: end the steps in folders that are gone, or empty: they do not come back.
         listener: is told of each step.
 
@@ -103,7 +103,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Album:
-    """An album with what is known of it, open."""
+    """Keep an album's open ledger and journal."""
 
     root: Path
     ledger: Ledger
@@ -111,10 +111,10 @@ class _Album:
 
 
 def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
-    """The states of the album and of albums inside it, as far as they have journals.
+    """Return the states, with journals, of the album and of albums inside it.
 
     Raises:
-        ConfigError: there is none; says what is known of albums around it, or that are gone.
+        ConfigError: no state is found; names known albums around it, or moved ones.
     """
     own = state_folder(key, chosen)
     found = {own: _State(own, root, key)} if (own / JOURNAL).exists() else {}
@@ -131,7 +131,7 @@ def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
 
 
 def _states_inside(root: Path) -> Iterator[Path]:
-    """The folders ``.autotag`` inside a folder; links are not followed."""
+    """Yield the folders ``.autotag`` inside a folder; do not follow links."""
     for place, folders, _ in os.walk(root):
         if IN_ALBUM in folders:
             folders.remove(IN_ALBUM)
@@ -139,10 +139,10 @@ def _states_inside(root: Path) -> Iterator[Path]:
 
 
 def _is_usable(state: _State, key: Path, summary: UndoSummary, *, adopt: bool) -> bool:
-    """Whether a state may be used; that of an album inside, which may not, is an error of its own.
+    """Return whether a state may be used; report an inner album whose state may not.
 
     Raises:
-        ConfigError: it is of the album itself, and may not be used.
+        ConfigError: the album's own state may not be used.
     """
     try:
         check_state(state.folder, state.key, adopt=adopt)
@@ -156,7 +156,7 @@ def _is_usable(state: _State, key: Path, summary: UndoSummary, *, adopt: bool) -
 
 @contextmanager
 def _opened(state: _State, *, is_dry: bool) -> Iterator[_Album]:
-    """An album with what is known of it."""
+    """Open an album's ledger and journal."""
     if not is_dry:
         claim_state(state.folder, state.key)
     with (
@@ -167,7 +167,7 @@ def _opened(state: _State, *, is_dry: bool) -> Iterator[_Album]:
 
 
 def _hint(key: Path, chosen: Path | None) -> str:
-    """What may be meant instead: an album around this one, or one that was moved."""
+    """Suggest what the user may mean: an album around this one, or one that was moved."""
     known = [(album_of(folder), folder) for folder in state_folders(chosen)]
     around = [album for album, _ in known if album and key.is_relative_to(album)]
     if around:
@@ -178,7 +178,7 @@ def _hint(key: Path, chosen: Path | None) -> str:
 
 
 def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
-    """The runs that can be taken back, each with the place of its album.
+    """Return the runs that can be undone, each with the index of its album.
 
     Those of one album are in the order of its journal, also where a clock was set back between them.
     """
@@ -193,7 +193,7 @@ def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
 
 
 def _records_left(root: Path) -> list[str]:
-    """Says which sidecars still hold machine tags: of runs that are not known here, or of steps that wait."""
+    """Name sidecars that still hold machine tags, from unknown runs or postponed steps."""
     found = list(_with_records(root))
     if not found:
         return []
@@ -221,7 +221,7 @@ class _Undo:
     contents: dict[Path, set[str]] = field(default_factory=dict)  # files seen since hidden files were cleared
 
     def run(self, albums: Sequence[_Album], *, last_run: bool) -> None:
-        """Take back run by run, newest first, of all albums together."""
+        """Undo run by run, newest first, across all albums."""
         if not self.is_dry:
             for album in albums:
                 self.summary.notes += recover(album.journal, album.ledger, album.root)
@@ -231,7 +231,7 @@ class _Undo:
         self._report_away()
 
     def _take_back_run(self, album: _Album, first: int) -> None:
-        """Take back the steps of a run, and mark in the journal what was taken back."""
+        """Undo the steps of a run, and mark them in the journal."""
         over: list[int] = []
         for number, change in album.journal.newest_first(first):
             if isinstance(change, LostStep):
@@ -253,7 +253,7 @@ class _Undo:
         self.contents = {}
 
     def _take_back(self, change: FileChange, album: _Album) -> bool:
-        """Take a step back; whether it is over."""
+        """Undo a step; return whether it is finished."""
         files = set(map(_real_entry, change.paths))
         try:
             missing = next((path.parent for path in change.paths if self._is_away(path.parent, change)), None)
@@ -278,12 +278,12 @@ class _Undo:
         return True
 
     def _leave(self, paths: Sequence[Path], reason: str) -> None:
-        """Note a step that is not taken back; earlier ones on its files wait for it."""
+        """Note a step that cannot be undone yet; earlier steps on its files wait for it."""
         self.waiting |= set(map(_real_entry, paths))
         self.summary.errors.append((str(paths[0]) if paths else "journal", reason))
 
     def _is_away(self, folder: Path, change: FileChange) -> bool:
-        """Whether the files of a change cannot be reached; a folder that held results alone may be empty."""
+        """Return whether a change's files are out of reach; a folder of results may be empty."""
         if folder in self.present:
             return False
         if isinstance(change, OutputChange):
@@ -305,5 +305,5 @@ class _Undo:
 
 
 def _real_entry(path: Path) -> str:
-    """The place of a file, links on the way to it resolved."""
+    """Return a file's path with its folder's links resolved."""
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118

@@ -1,4 +1,4 @@
-"""Carrying out what writers plan: journal first, then file by file."""
+"""Make the changes that writers plan: journal first, then file by file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What changes raise, besides their own errors, that come from a journal that somebody edited."""
+"""Errors that changes from an edited journal may raise, besides their own."""
 _THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
 class Task:
-    """One photograph to write for, and how it goes.
+    """Keep one photograph to write for, and the outcome.
 
     Attributes:
         photo: the photograph.
@@ -56,7 +56,7 @@ class Task:
     disk_full: bool = False
 
     def report(self) -> PhotoReport:
-        """How it went; the status follows from errors and changes."""
+        """Return the outcome; the status follows from errors and changes."""
         status: Status = "failed" if self.errors else "written" if self.changes else "nothing to do"
         error = "; ".join(self.errors) or None
         return PhotoReport(
@@ -65,7 +65,7 @@ class Task:
 
 
 def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path]) -> None:
-    """Ask each writer what is to be done; a writer that cannot say leaves its reason in ``task.errors``.
+    """Collect each writer's changes; a writer that fails leaves its reason in ``task.errors``.
 
     Args:
         task: the photograph.
@@ -84,7 +84,7 @@ def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path
 
 
 def _check(change: FileChange, places: Collection[Path]) -> None:
-    """Refuse a change that could not be taken back."""
+    """Refuse a change that could not be undone."""
     check_kind(change)
     outside = leads_out(change, places)
     if outside is not None:
@@ -147,7 +147,7 @@ def _flush(tasks: Sequence[Task], journal: Journal) -> list[int]:
 
 
 def _in_threads(tasks: Sequence[Task]) -> list[list[bool]]:
-    """Makes the changes, those of one photograph in order: most of the time is waiting for the disk."""
+    """Make the changes in threads, in order for each photograph: most of the time is disk waits."""
     if sum(len(task.planned) for task in tasks) < 2:
         return [_apply_all(task) for task in tasks]
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -159,7 +159,7 @@ def _apply_all(task: Task) -> list[bool]:
 
 
 def _apply(task: Task, change: FileChange) -> bool:
-    """Makes one change; False when it is certain that nothing happened."""
+    """Make one change; return False when certainly nothing was changed."""
     try:
         said = change.apply()
     except (AutotagError, OSError) as error:
@@ -178,7 +178,7 @@ def _apply(task: Task, change: FileChange) -> bool:
 
 
 def _may_have_begun(change: FileChange, error: Exception) -> bool:
-    """Whether something may have happened nevertheless, so that undo has to look."""
+    """Return whether a failed change may have changed something, so that undo must check."""
     if isinstance(change, RenameChange):
         try:
             return change.has_begun()
@@ -188,7 +188,7 @@ def _may_have_begun(change: FileChange, error: Exception) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error on one line, with the file where the system names it."""
+    """Return an error on one line, with the file where the system names it."""
     if isinstance(error, DAMAGED) and not isinstance(error, AutotagError):
         return f"its step in the journal is damaged: {error!r}"
     if isinstance(error, OSError) and error.strerror:

@@ -62,7 +62,7 @@ Exit codes:
 @reading_options
 @deterministic_option
 @follow_symlinks_option
-@click.option("--dry-run", is_flag=True, help="Say on stdout what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option(
     "--plan",
     "plan_file",
@@ -110,9 +110,9 @@ def album(
 ) -> None:
     """Tag every photograph of an album, and write what was found beside or into it.
 
-    FOLDER is a folder, a zip archive, a glob in quotes, files, or - for paths on stdin. A photograph that was
-    done and did not change is not done again; an interrupted run goes on where it stopped. `autotag undo`
-    takes everything back.
+    FOLDER is a folder, a zip archive, a glob in quotes, files, or - for paths on stdin. A photograph that is
+    done and unchanged is skipped; an interrupted run continues where it stopped. `autotag undo` reverts
+    everything.
     """
     from autotag.albums import tag_folder
     from autotag.albums.rules import AlbumRules
@@ -157,7 +157,7 @@ def album(
 
 
 def exit_code(stopped: str, failed: int) -> int:
-    """0, 1 when some failed or the run ended early, 130 after Ctrl-C."""
+    """Return 0, 1 when some failed or the run ended early, 130 after Ctrl-C."""
     if stopped == "interrupted":
         return INTERRUPTED
     return SOME_FAILED if failed or stopped else 0
@@ -166,7 +166,7 @@ def exit_code(stopped: str, failed: int) -> int:
 def writer_choices(
     named: Sequence[str], settings: Sequence[str], *, embed: bool
 ) -> list[str | WriterChoice | Any]:
-    """Writers with their options, as the command line gives them."""
+    """Return the writers and options of the command line."""
     from autotag.albums import WriterChoice
     from autotag.errors import UnknownNameError
     from autotag.pipeline import presets

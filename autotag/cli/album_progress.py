@@ -1,4 +1,4 @@
-"""What a person, or a program, is told while an album is tagged."""
+"""Progress of an album run, for a person or a program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AlbumListener:
-    """Errors and warnings to stderr, each on one line; a bar; what is done, or would be, to stdout if asked.
+    """Print errors and warnings to stderr, one a line; a progress bar; changes to stdout on request.
 
     Args:
         reporter: writes to stderr.
@@ -36,7 +36,7 @@ class AlbumListener:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Shows the bar."""
+        """Show the progress bar."""
         with self._reporter.counting(None):
             yield
 
@@ -66,7 +66,7 @@ class AlbumListener:
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Lets Ctrl-C end a run after what is in hand; a second one ends it at once."""
+    """Let Ctrl-C end a run after the current group; a second one ends it at once."""
     pressed = threading.Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:
@@ -87,7 +87,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def bookkeeping() -> Iterator[None]:
-    """Says in one line that journal or ledger cannot be written, without which nothing is done.
+    """Turn a failure to write journal or ledger into an error of one line.
 
     Raises:
         ConfigError: in place of the system's own error.
@@ -102,12 +102,12 @@ def bookkeeping() -> Iterator[None]:
         raise
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
-            f"what is done cannot be put down ({error}), so nothing more is done. Everything so far is safe."
+            f"cannot write the run's journal ({error}); stopped. Completed photographs are safe."
         ) from error
 
 
 def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool = False) -> None:
-    """The last lines on stderr."""
+    """Print the summary to stderr."""
     for note in summary.notes:
         reporter.complain(note)
     for file, reason in summary.output_errors:
@@ -122,4 +122,4 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
     for output in summary.outputs:
         reporter.inform(f"would write {output}" if planned else f"wrote {output}")
     if summary.stopped:
-        reporter.complain(f"stopped: {summary.stopped}. Everything so far is safe; run again to go on.")
+        reporter.complain(f"stopped: {summary.stopped}. Everything so far is safe; run again to continue.")

@@ -68,7 +68,7 @@ def analyze(
 
 
 def _analyzer(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
-    """The ``rank_labels`` stages of a preset, or one of its own, with the preset's encoder."""
+    """Return a preset's ``rank_labels`` stages, or a default one with the preset's encoder."""
     from autotag.pipeline import presets, stage_tables
 
     given = {name: value for name, value in changes.items() if value is not None}

@@ -1,4 +1,4 @@
-"""``autotag apply``: carries out a plan that a person reviewed."""
+"""``autotag apply``: applies a plan that a person reviewed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Exit codes:
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
 @click.option(
-    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
+    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
 )
 @adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
@@ -28,7 +28,7 @@ Exit codes:
 def apply(
     ctx: click.Context, plan: Path, *, state: Path | None, adopt: bool, ndjson: bool, quiet: bool
 ) -> None:
-    """Carry out a plan that `autotag album --plan` wrote and that you may have edited.
+    """Apply a plan that `autotag album --plan` wrote and that you may have edited.
 
     In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
     A photograph that changed since is left as it is and reported. No model is needed.

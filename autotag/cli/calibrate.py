@@ -1,4 +1,4 @@
-"""``autotag calibrate``: the cut that suits an encoder and its tags, fitted and judged on labelled images."""
+"""``autotag calibrate``: fits a threshold to an encoder and its tags, on labelled images."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def calibrate(
 
 
 def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
-    """The preset with what the options change."""
+    """Return the preset's table with the changes of the options."""
     from autotag.pipeline import presets
 
     changed = {"encoder": _lasting(encoder)} if encoder else {}
@@ -130,7 +130,7 @@ def _without_header(text: str) -> str:
 
 
 def _lasting(encoder: str) -> str:
-    """An encoder's name; a folder's from the root, so that the written preset finds it from anywhere."""
+    """Return an encoder's name, with folders absolute so that the preset works from anywhere."""
     from autotag.models.cards import find_card
 
     folder = Path(encoder).expanduser()
@@ -138,7 +138,7 @@ def _lasting(encoder: str) -> str:
 
 
 def _report(calibration: Calibration, found: EvaluationSet) -> list[str]:
-    """What was fitted to what, and how good it is, a line each."""
+    """Return the lines of the report: what was fitted, on what, and how good it is."""
     failed = f"; {calibration.failed} failed" if calibration.failed else ""
     figures = [
         f"  {name.replace('_', ' ')} {_figure(figure)}" for name, figure in calibration.figures.items()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Exit codes: 0 all models are on this machine; 2 one is not to be had, or a name is unknown."
+    epilog="Exit codes: 0 all models are on this machine; 2 a download failed, or a name is unknown."
 )
 @click.argument("names", metavar="PRESET|MODEL...", nargs=-1, required=True)
 def download(names: tuple[str, ...]) -> None:
@@ -31,7 +31,7 @@ def download(names: tuple[str, ...]) -> None:
 
 
 def _downloaded(address: ModelAddress) -> str:
-    """Sees to it that a model is on this machine, and says what was to be done."""
+    """Download a model if it is not on this machine; return what was done."""
     from autotag.pipeline import inventory
     from autotag.writers.one_line import one_line
 

@@ -137,7 +137,7 @@ def evaluate(
 
 
 def _judges(sentences: str, clip: str, device: str | None, *, texts: bool) -> Judges:
-    """The models that judge; none for a data set of tags."""
+    """Return the models that judge; none for a data set of tags."""
     from autotag.evaluation.evaluate import Judges
     from autotag.evaluation.sentence_encoder import load_sentence_encoder
     from autotag.models.pool import ModelPool

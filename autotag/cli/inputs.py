@@ -1,4 +1,4 @@
-"""The images, folders and URLs that a command line names."""
+"""Images, folders and URLs on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
-    """The images behind the paths; a path that cannot be looked at stays, to be reported in its place.
+    """Return the images at the paths; an unreadable path is kept, to be reported in its place.
 
     Args:
         paths: files, folders, URLs and ``-``.
@@ -25,7 +25,7 @@ def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = Fals
 
     Raises:
         UsageError: a URL, and URLs are not allowed.
-        ImageReadError: none of the paths can be looked at.
+        ImageReadError: none of the paths can be read.
         ConfigError: there is no image.
     """
     from autotag.errors import ConfigError, ImageReadError
@@ -50,7 +50,7 @@ def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = Fals
 
 
 def given(paths: Sequence[str]) -> Iterator[str]:
-    """The paths, with those on stdin in the place of ``-``."""
+    """Yield the paths, with paths from stdin in place of ``-``."""
     for path in paths:
         if path == "-":
             listed = sys.stdin.buffer.read()

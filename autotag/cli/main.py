@@ -29,7 +29,7 @@ READER_GONE = 141
 
 
 class _Commands(click.Group):
-    """Ends every command that could not go on with one line and an exit code, not with a traceback."""
+    """End a command that fails with one line and an exit code instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,7 +48,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all is well; 1 some images failed; 2 it could not run; 130 interrupted.",
+    epilog="Exit codes: 0 success; 1 some images failed; 2 it could not run; 130 interrupted.",
 )
 @click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def main() -> None:
@@ -80,5 +80,5 @@ def _complain(message: str) -> None:
 
 
 def _drop_stdout() -> None:
-    """Lets the interpreter's last flush of stdout succeed, whose reader is gone."""
+    """Redirect stdout, whose reader is gone, so that the interpreter's last flush succeeds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``autotag models``: what there is to use."""
+"""``autotag models``: lists presets and models."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _model_as_data(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _print_for_people(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> None:
-    """Two lines per preset and model: the facts in columns, then what it is made of."""
+    """Print two lines per preset and model: the facts in columns, then its parts."""
     click.secho("Presets", bold=True)
     _echo_rows([(_preset_facts(preset), f"stages {', '.join(preset.stages)}") for preset in presets])
     click.secho("\nModels", bold=True)
@@ -89,13 +89,13 @@ def _print_for_people(presets: Sequence[PresetEntry], entries: Sequence[ModelEnt
 
 
 def _preset_facts(preset: PresetEntry) -> tuple[str, ...]:
-    """Name, size, whether all of it is here, and its models."""
+    """Return name, size, whether everything is on this machine, and the models."""
     here = "here" if preset.present else "not here"
     return preset.name, size_in_words(preset.size), here, ", ".join(preset.models)
 
 
 def _model_facts(entry: ModelEntry) -> tuple[str, ...]:
-    """Name, kind, size, whether it is here, and for which presets."""
+    """Return name, kind, size, whether it is on this machine, and its presets."""
     here = ("bundled" if entry.card.bundled else "here") if entry.present else "not here"
     here = "remote" if entry.card.remote else here
     presets = f"for {', '.join(entry.presets)}" if entry.presets else ""
@@ -103,7 +103,7 @@ def _model_facts(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def _echo_rows(rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
-    """Rows of cells, aligned, each with a remark below it."""
+    """Print aligned rows of cells, each with a remark below it."""
     from autotag.writers.text_table import text_table
 
     lines = text_table([cells for cells, _ in rows]).splitlines()
@@ -113,6 +113,6 @@ def _echo_rows(rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:
-    """Wrapped for a terminal; one line anywhere else."""
+    """Wrap text for a terminal; return one line anywhere else."""
     width = terminal_width() or sys.maxsize
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)

@@ -17,7 +17,7 @@ SOME_FAILED = 1
 
 
 def set_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
-    """``--set STAGE.OPTION=VALUE``, as ``settings``."""
+    """Add ``--set STAGE.OPTION=VALUE``, as ``settings``."""
     return click.option("--set", "settings", metavar="STAGE.OPTION=VALUE", multiple=True, help=help)
 
 
@@ -28,7 +28,7 @@ def device_option(command: Command) -> Command:
 
 
 def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
-    """``--images``, ``--skip-missing``, ``--limit`` of so many images at least, and ``--seed``."""
+    """Add ``--images``, ``--skip-missing``, ``--limit`` (at least ``fewest``) and ``--seed``."""
     options = [
         click.option(
             "--images",
@@ -38,9 +38,9 @@ def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
         ),
         click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing."),
         click.option(
-            "--limit", metavar="N", type=click.IntRange(min=fewest), help="So many images, drawn at random."
+            "--limit", metavar="N", type=click.IntRange(min=fewest), help="At most N images, drawn at random."
         ),
-        click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of every draw."),
+        click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Random seed."),
     ]
 
     def added(command: Command) -> Command:
@@ -52,7 +52,7 @@ def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
 
 
 def weights_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
-    """``--weights W,W,...``, as a tuple of numbers or None."""
+    """Add ``--weights W,W,...``, as a tuple of numbers or None."""
     return click.option("--weights", metavar="W,W,...", callback=_numbers, help=help)
 
 
@@ -66,8 +66,8 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 
 def reading_options(command: Command) -> Command:
-    """``--allow-truncated`` and ``--max-pixels``, each None unless given."""
-    truncated = "Keep what can be read of image files that end too early; their results say so."
+    """Add ``--allow-truncated`` and ``--max-pixels``, each None unless given."""
+    truncated = "Accept truncated image files as far as they can be read; their results say so."
     largest = "Refuse larger pictures; by default 178956970, fewer of kinds that cannot be decoded smaller."
     command = click.option("--max-pixels", metavar="N", type=click.IntRange(min=1), help=largest)(command)
     return click.option("--allow-truncated", is_flag=True, default=None, help=truncated)(command)
@@ -75,31 +75,30 @@ def reading_options(command: Command) -> Command:
 
 def follow_symlinks_option(command: Command) -> Command:
     """``--follow-symlinks``."""
-    words = "Enter folders that links lead to; else they are named and left out."
+    words = "Follow links to folders; by default they are reported and skipped."
     return click.option("--follow-symlinks", is_flag=True, help=words)(command)
 
 
 def overwrite_option(command: Command) -> Command:
     """``--overwrite``."""
-    words = "Replace a file --output also where it is not as autotag left it."
+    words = "Replace the file --output even if somebody changed it."
     return click.option("--overwrite", is_flag=True, help=words)(command)
 
 
 def deterministic_option(command: Command) -> Command:
-    """``--deterministic``, None unless given."""
-    words = "Choose nothing by trial: the same images give the same results, byte for byte, and more slowly."
+    """Add ``--deterministic``, None unless given."""
+    words = "Make results identical, byte for byte, for the same images; slower."
     return click.option("--deterministic", is_flag=True, default=None, help=words)(command)
 
 
 def quiet_option(command: Command) -> Command:
     """``--quiet``."""
-    words = "Neither progress nor information on stderr; errors stay."
+    words = "Print only errors and warnings on stderr."
     return click.option("--quiet", "-q", is_flag=True, help=words)(command)
 
 
 adopt_option = click.option(
     "--adopt",
     is_flag=True,
-    help="Use the state although it is of another place, or was written on another machine or by another "
-    "user.",
+    help="Use a state that belongs to another folder, or was written on another machine or by another user.",
 )

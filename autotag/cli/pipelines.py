@@ -1,4 +1,4 @@
-"""Pipelines as commands ask for them, and their results as lines."""
+"""Pipelines from command-line options, and their results as lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
-    """The pipeline of a preset with what the options change.
+    """Return the pipeline of a preset with the changes of the options.
 
     Args:
         preset: its name, or a TOML file.
@@ -37,7 +37,7 @@ def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[s
 def write_lines(
     pipeline: Pipeline, paths: Sequence[str], reporter: Reporter, line: Callable[[Result], str]
 ) -> int:
-    """Writes what ``line`` says about each image to stdout, and answers how many images failed."""
+    """Write ``line`` of each result to stdout; return how many images failed."""
     images = find(paths, allow_urls=pipeline.allow_urls)
     with reporter.loading():
         pipeline.load()

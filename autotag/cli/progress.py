@@ -1,4 +1,4 @@
-"""What a person sees on stderr while images are tagged."""
+"""Progress and messages on stderr while images are tagged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Writes complaints to stderr; information unless quiet; a live bar unless quiet, on a terminal only.
+    """Write errors to stderr; unless quiet, also information and, on a terminal, a progress bar.
 
     Args:
         quiet: neither information nor a bar.
@@ -43,23 +43,23 @@ class Reporter:
         self._task = self._bar.add_task("", start=False)
 
     def complain(self, message: str) -> None:
-        """One line about something that went wrong."""
+        """Print one line about an error."""
         self._console.print(Text(one_line(f"autotag: {message}")), soft_wrap=True)
 
     def inform(self, message: str) -> None:
-        """One line that is good to know."""
+        """Print one line of information, unless quiet."""
         if not self._quiet:
             self.complain(message)
 
     def show(self, text: str) -> None:
-        """Lines that were asked for, as they are."""
+        """Print requested lines unchanged."""
         self._console.print(Text(text), soft_wrap=True)
 
     @contextmanager
     def counting(self, total: int | None) -> Iterator[None]:
-        """Shows the bar: how many of ``total`` images are done, how fast, and the time left.
+        """Show the progress bar: images done of ``total``, rate, and time left.
 
-        None: how many there are is said later, by ``expect``.
+        With None, ``expect`` sets the total later.
         """
         self._bar.update(self._task, total=total)
         self._bar.start_task(self._task)
@@ -67,16 +67,16 @@ class Reporter:
             yield
 
     def expect(self, total: int) -> None:
-        """So many images are to be done; time counts from now."""
+        """Set the number of images; time counts from now."""
         self._bar.reset(self._task, total=total)
 
     def advance(self) -> None:
-        """One image more is done."""
+        """Count one finished image."""
         self._bar.advance(self._task)
 
     @contextmanager
     def making_way(self) -> Iterator[None]:
-        """Takes the bar off the terminal while results are written to it."""
+        """Hide the bar while results are written to the terminal."""
         if self._bar.disable or not sys.stdout.isatty():
             yield
             return
@@ -86,7 +86,7 @@ class Reporter:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Says so on a terminal, and leaves the hub's own bars for downloads to show, unless quiet."""
+        """Report loading on a terminal and show the hub's download bars, unless quiet."""
         from huggingface_hub.utils.tqdm import (
             are_progress_bars_disabled,
             disable_progress_bars,
@@ -106,7 +106,7 @@ class Reporter:
 
     @contextmanager
     def passing_on_warnings(self) -> Iterator[None]:
-        """Complains about what the library logs as warnings, such as folders that cannot be listed."""
+        """Print the library's logged warnings, such as folders that cannot be listed."""
         handler = _Complaints(self)
         logger = logging.getLogger("autotag")
         logger.addHandler(handler)
@@ -117,7 +117,7 @@ class Reporter:
 
 
 class _Pace(ProgressColumn):
-    """Images per second and the time left, both over all so far, because results come in bursts."""
+    """Show images per second and time left, averaged over the run because results come in bursts."""
 
     def render(self, task: Task) -> Text:
         if not (task.completed and task.elapsed and task.remaining is not None):

@@ -76,7 +76,7 @@ def prompt(
 
 
 def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages, in order, that a field of the result comes from."""
+    """Return the stages, in order, that a field of the result needs."""
     needed: list[Stage] = []
     wanted = {field}
     for stage in reversed(stages):
@@ -87,10 +87,10 @@ def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
 
 
 def _prompter(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
-    """The pipeline of a preset, as far as it makes the prompt.
+    """Return a preset's pipeline, reduced to the stages that the prompt needs.
 
     Raises:
-        ConfigError: no stage of the preset makes one.
+        ConfigError: no stage of the preset makes a prompt.
     """
     from autotag.cli.pipelines import pipeline_of
     from autotag.errors import ConfigError

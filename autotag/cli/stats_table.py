@@ -1,4 +1,4 @@
-"""Where the time of a stream went, as a small table for people."""
+"""Timings of a stream as a small table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEADINGS = ("part", "thread", "images", "seconds", "per second", "batch", "wait
 
 
 def stats_table(stats: StreamStats) -> str:
-    """One line per part, and a last one that says which part binds. ``waiting`` is the mean queue."""
+    """Return one line per part and a total that names the bottleneck; ``waiting``: mean queue length."""
     table = text_table([_HEADINGS, *map(_cells, stats.stages)], right=range(2, len(_HEADINGS)))
     pace = stats.done / stats.seconds if stats.seconds else 0.0
     total = f"{stats.done} images, {stats.failed} failed, {stats.seconds:.1f} s, {pace:.1f} per second"

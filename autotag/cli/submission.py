@@ -117,7 +117,7 @@ def submission(
 def _runs(
     pipelines: Mapping[str, Pipeline], dataset: EvaluationSet, text: TextField, reporter: Reporter
 ) -> list[ModelRun]:
-    """What each model wrote about every image.
+    """Run each model on every image and return the texts.
 
     Raises:
         ConfigError: an image failed; a submission needs all of them.

@@ -86,7 +86,7 @@ Exit codes:
     "files into the folder --output. The same command again does what is missing.",
 )
 @click.option(
-    "--retry-errors", is_flag=True, help="With --shard: try images again that failed in a former run."
+    "--retry-errors", is_flag=True, help="With --shard: retry images that failed in an earlier run."
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
 @follow_symlinks_option
@@ -159,7 +159,7 @@ def tag(
 
 @contextmanager
 def _telling_stats(pipeline: Pipeline, reporter: Reporter, *, wanted: bool) -> Iterator[None]:
-    """Shows in the end where the time went, also of what was interrupted."""
+    """Print timings at the end, also after an interruption."""
     from autotag.cli.stats_table import stats_table
 
     try:
@@ -171,7 +171,7 @@ def _telling_stats(pipeline: Pipeline, reporter: Reporter, *, wanted: bool) -> I
 
 
 def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:
-    """What makes the writer, by the format's name, else by the output's suffix, else for people."""
+    """Return a writer factory: by format name, else by the output's suffix, else the table."""
     from autotag import registry
 
     suffix = output.suffix.removeprefix(".") if output else ""
@@ -183,7 +183,7 @@ def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[I
 def _check_shard(
     shard: str | None, format_name: str | None, output: Path | None, *, retry_errors: bool
 ) -> None:
-    """Refuses options that do not go together."""
+    """Refuse options that cannot be combined."""
     if shard is None:
         if retry_errors:
             raise click.UsageError("--retry-errors is for a --shard, whose former run left errors.")
@@ -208,7 +208,7 @@ def _complete(
     *,
     retry_errors: bool,
 ) -> int:
-    """Tags the images that a shard lacks, and answers how many failed."""
+    """Tag the images that a shard lacks; return how many failed."""
     missing = writer.missing(images, retry_errors=retry_errors)
     if writer.done:
         failed = f", {writer.failed} of them with an error" if writer.failed else ""
@@ -240,7 +240,7 @@ def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> 
 
 @contextmanager
 def _stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
-    """Where results go: bytes if the writer wants them, else UTF-8, and never stopped by a character."""
+    """Open the output: bytes if the writer needs them, else UTF-8 that accepts any character."""
     from autotag.protocols import is_binary, is_streaming
     from autotag.writers.output_file import open_output
 
@@ -257,7 +257,7 @@ def _stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> It
 
 @contextmanager
 def _whole() -> Iterator[None]:
-    """Puts Ctrl-C off to the end of the block, so that no result is cut in two; but not a second one."""
+    """Delay Ctrl-C to the end of the block, so that results stay whole; a second one acts at once."""
     pressed = False
 
     def put_off(_number: int, _frame: FrameType | None) -> None:
@@ -279,9 +279,9 @@ def _whole() -> Iterator[None]:
 
 
 def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter: Reporter) -> int:
-    """Tags the images, writes what comes out, and answers how many failed.
+    """Tag the images and write the results; return how many failed.
 
-    However it ends, the results before that are written.
+    Results that are finished are written even if it is interrupted.
     """
     started = time.perf_counter()
     done = failures = 0

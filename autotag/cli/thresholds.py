@@ -1,4 +1,4 @@
-"""``autotag thresholds``: what each cut would leave, before anything is written."""
+"""``autotag thresholds``: shows what each threshold would keep, and writes nothing."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def thresholds(
 
 
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
-    """Settings that switch the preset's own cut off, where it has one that is not set by hand."""
+    """Return settings that turn off the preset's own threshold unless the user set it."""
     from autotag.pipeline import presets
     from autotag.relevance.scores import LOWEST, score_for
 

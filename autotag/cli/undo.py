@@ -1,4 +1,4 @@
-"""``autotag undo``: takes back what was written in an album."""
+"""``autotag undo``: reverts what was written in an album."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Exit codes:
 )
 @click.argument("folder", metavar="FOLDER")
 @click.option("--last", is_flag=True, help="Take back only the last run that still stands.")
-@click.option("--dry-run", is_flag=True, help="Say on stdout what would be taken back, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be undone, and do nothing.")
 @click.option(
-    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder that was given to the run."
+    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
 )
 @adopt_option
 @click.option("--forget-missing", is_flag=True, help="End the steps in folders that are gone for good.")
-@click.option("--quiet", "-q", is_flag=True, help="No information on stderr; errors stay.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors and warnings on stderr.")
 @click.pass_context
 def undo(
     ctx: click.Context,

@@ -182,7 +182,7 @@ def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tagz": []}, r"line 3, field 'tagz': there is no such field. Did you mean 'tags'\?"),
+        ({"tagz": []}, r"line 3, field 'tagz': this field does not exist. Did you mean 'tags'\?"),
         ({"tags": "sea"}, "line 3, field 'tags': 'sea' is not a list"),
         ({"tags": [7]}, "line 3, field 'tags': entry 1, 7, is neither a text nor a table"),
         ({"tags": [{"text": "duck", "path": "animal|goose"}]}, "does not end in 'duck'"),
@@ -191,8 +191,8 @@ def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
             {"write": ["xnp"]},
             r"line 3, field 'write': 'xnp' is not a writer of this plan. Did you mean 'xmp'\?",
         ),
-        ({"rename_to": "b.png"}, "line 3, field 'rename_to': 'b.png' has not the extension '.jpg'"),
-        ({"rename_to": "con.jpg"}, "line 3, field 'rename_to': 'con.jpg' is not fit for every file system"),
+        ({"rename_to": "b.png"}, "line 3, field 'rename_to': 'b.png' does not have the extension '.jpg'"),
+        ({"rename_to": "con.jpg"}, "line 3, field 'rename_to': 'con.jpg' is not valid on every file system"),
         ({"rename_to": "../b.jpg"}, "line 3, field 'rename_to'"),
         ({"file": "../../etc/passwd"}, "line 3, field 'file': .* leads out of the album"),
         ({"file": "a red.png", "rename_to": None}, "line 3, field 'file': line 2 has 'a red.png' too"),
@@ -238,7 +238,7 @@ def test_two_photographs_cannot_be_given_one_name(plan):
 
 def test_text_that_is_no_json_is_named_by_its_line(plan):
     plan.write_text(plan.read_text() + "{oops\n")
-    with pytest.raises(ConfigError, match="line 9: it is no JSON"):
+    with pytest.raises(ConfigError, match="line 9: it is not JSON"):
         read_plan(plan)
 
 
@@ -249,7 +249,7 @@ def test_a_plan_that_may_have_been_edited_is_not_overwritten(photos, plan, tagge
 
 def test_a_file_that_is_no_plan_is_refused(tmp_path):
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(ConfigError, match="is no plan"):
+    with pytest.raises(ConfigError, match="is not a plan"):
         read_plan(tmp_path / "other.jsonl")
 
 

@@ -84,7 +84,7 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path):
     (tmp_path / "bad.zip").write_text("no archive")
     for sources, said in [
         ([], "needs a folder"),
-        ([tmp_path / "bad.zip"], "no zip archive"),
+        ([tmp_path / "bad.zip"], "not a readable zip archive"),
         ([tmp_path / "bad.zip", folder], "name it alone"),
     ]:
         with pytest.raises(ConfigError, match=said):

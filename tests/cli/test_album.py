@@ -159,7 +159,7 @@ def test_a_state_folder_that_cannot_be_made_ends_the_run_before_anything_is_done
     before = files()
     result = run("album", photos, "--preset", preset, "--state", photos / "blue.png" / "state")
     assert result.exit_code == 2
-    assert "cannot be put down" in result.stderr
+    assert "cannot write the run's journal" in result.stderr
     assert files() == before
 
 

@@ -1,4 +1,4 @@
-"""Changes to files of an album that can be written down beforehand, stopped anywhere, and taken back."""
+"""Changes to an album's files that can be journalled first, interrupted anywhere, and undone."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class TextChange:
         return f"{'writes' if self.before is None else 'changes'} {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
-        """Put the new content in its place, as ``replace_file`` does."""
+        """Write the new content as ``replace_file`` does."""
         assert self.content is not None  # noqa: S101 - a change read from a journal is only undone
         return replace_file(self.path, self.content, expected=self.state, calls=self.calls)
 
@@ -130,7 +130,7 @@ class TextChange:
 
 @dataclass(frozen=True)
 class RenameChange:
-    """Files that get new names in their folder together: a photograph and what belongs to it.
+    """Rename a photograph and its companions together, in their folder.
 
     Attributes:
         moves: old and new path of each; the photograph is the first.
@@ -188,7 +188,7 @@ class RenameChange:
         return f"renames {source.name} to {target.name}{along}"
 
     def apply(self) -> tuple[str, ...]:
-        """Move what is not moved yet; where one cannot be moved, those moved by this call go back.
+        """Move files that are not moved yet; if one fails, move back the files that this call moved.
 
         Raises:
             FileChangedError: a name was taken by another file, or a file is gone.
@@ -207,7 +207,7 @@ class RenameChange:
         return self._synced()
 
     def undo(self) -> tuple[str, ...]:
-        """Move back what was moved; what was deleted since stays so.
+        """Move back the moved files; skip files deleted since.
 
         Raises:
             FileChangedError: a former name was taken by another file.
@@ -221,7 +221,7 @@ class RenameChange:
         return (*(f"{path}: it is gone." for path in missing), *self._synced())
 
     def has_begun(self) -> bool:
-        """Whether one of the files has its new name already.
+        """Return whether one of the files already has its new name.
 
         A file that has both names, as a kill between two steps leaves it, counts; another file that has the
         new name does not.
@@ -229,7 +229,7 @@ class RenameChange:
         return bool(self._moved())
 
     def _moved(self) -> list[tuple[Path, Path]]:
-        """The moves that were made, as far as the new names are still there."""
+        """Return the moves that were made and whose new names still exist."""
         return [
             (source, target)
             for (source, target), inode in zip(self.moves, self.inodes, strict=True)
@@ -245,12 +245,12 @@ class RenameChange:
 
 
 def _was_never_moved(source: Path, target: Path, inode: int) -> bool:
-    """Whether a file has its old name still, and another one has the new name."""
+    """Return whether a file still has its old name while another file has the new one."""
     return is_there(source) and not same_entry(source, target) and source.lstat().st_ino == inode
 
 
 def _check_names(moves: Iterable[tuple[Path, Path]]) -> None:
-    """Refuse, before anything is moved, a name that is taken by another file."""
+    """Refuse a name that another file has, before anything is moved."""
     for source, target in moves:
         if is_there(target) and is_there(source) and not same_entry(source, target):
             raise FileChangedError(
@@ -260,7 +260,7 @@ def _check_names(moves: Iterable[tuple[Path, Path]]) -> None:
 
 @dataclass(frozen=True)
 class OutputChange:
-    """A file of results of a whole album, which autotag makes and replaces as a whole.
+    """Replace a result file of a whole album.
 
     Attributes:
         path: the file.
@@ -301,7 +301,7 @@ class OutputChange:
         return f"writes {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
-        """Put the hidden file in its place.
+        """Move the hidden file to its place.
 
         Raises:
             FileChangedError: what stands there is not as autotag left it; it is left as it is.
@@ -335,7 +335,7 @@ class OutputChange:
 
 
 def to_record(change: FileChange) -> dict[str, Any]:
-    """A change as JSON types, with the name of its kind.
+    """Return a change as JSON types, with the name of its kind.
 
     Raises:
         ConfigError: its kind is not registered, so that nobody could take it back.
@@ -348,7 +348,7 @@ def check_kind(change: FileChange) -> None:
     """Refuse a change of a kind that is not registered, so that nobody could take it back.
 
     Raises:
-        ConfigError: it is such a change.
+        ConfigError: the change's kind is not registered.
     """
     if change.kind not in registry.names("change"):
         raise ConfigError(
@@ -358,7 +358,7 @@ def check_kind(change: FileChange) -> None:
 
 
 def from_record(record: Mapping[str, Any]) -> FileChange:
-    """The inverse of ``to_record``, as far as undoing goes.
+    """Make a change from a record: the inverse of ``to_record``, enough to undo it.
 
     Raises:
         UnknownNameError: no change of this kind is registered.
@@ -373,7 +373,7 @@ def from_record(record: Mapping[str, Any]) -> FileChange:
 
 
 def relocated(record: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, Any]:
-    """A record as ``to_record`` gives it, for files in folders that were moved.
+    """Return a record of ``to_record`` for files in folders that were moved.
 
     Args:
         record: of a change of any kind; files stand under ``path`` and ``moves``, at any depth.
@@ -390,7 +390,7 @@ def relocated(record: Mapping[str, Any], moves: Mapping[str, str]) -> dict[str, 
 
 
 def files_of(record: Mapping[str, Any]) -> list[Path]:
-    """Every file that a record of a change names, see ``relocated``."""
+    """Return every file that a change's record names, see ``relocated``."""
     found: list[Path] = []
 
     def note(path: str) -> str:
@@ -422,7 +422,7 @@ def leads_out(change: FileChange, places: Collection[Path], named: Iterable[Path
 
 
 def _with_paths(found: Any, change: Callable[[str], str], *, is_file: bool = False) -> Any:
-    """A record with its files changed."""
+    """Return a record with its paths changed."""
     if isinstance(found, dict):
         return {
             key: _with_paths(
@@ -436,7 +436,7 @@ def _with_paths(found: Any, change: Callable[[str], str], *, is_file: bool = Fal
 
 
 def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, FileState] | None:
-    """Content and state of a file, or None when there is none.
+    """Return content and state of a file, or None when it does not exist.
 
     Raises:
         FileChangedError: it changed while it was read.
@@ -451,7 +451,7 @@ def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, Fi
 
 
 def move(source: Path, target: Path, *, calls: SystemCalls = SYSTEM) -> bool:
-    """Give a file another name, never one that is taken; False when that was done already.
+    """Rename a file, never over another one; return False when that was done already.
 
     Raises:
         FileChangedError: neither is there, or another file has the name.
@@ -477,6 +477,6 @@ def move(source: Path, target: Path, *, calls: SystemCalls = SYSTEM) -> bool:
 
 
 def same_entry(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, links not followed."""
+    """Return whether two names are one file, without following links."""
     first, second = one.lstat(), other.lstat()
     return (first.st_ino, first.st_dev) == (second.st_ino, second.st_dev)

@@ -1,4 +1,4 @@
-"""The names in a folder, and which of them belong together."""
+"""Names in a folder, and the files that belong together."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FOLDERS = 4
 
 @dataclass(slots=True)
 class _Listing:
-    """The names in a folder: as they are, case-folded, and by what they have before the last dot.
+    """Keep a folder's names: exact, case-folded, and by stem.
 
     Attributes:
-        folds: whether the file system takes names that differ in letter case only for one.
+        folds: whether the file system ignores letter case.
     """
 
     names: set[str] = field(default_factory=set)
@@ -44,16 +44,16 @@ class _Listing:
             self.by_stem.setdefault(self.key(_stem(name)), []).append(name)
 
     def key(self, name: str) -> str:
-        """What names that are one to the file system have in common."""
+        """Return a key that is equal for names which the file system treats as one."""
         return name.casefold() if self.folds else name
 
     def has(self, name: str) -> bool:
-        """Whether a file is there that the file system finds under this name."""
+        """Return whether the file system finds a file under this name."""
         return name.casefold() in self.folded if self.folds else name in self.names
 
 
 class FolderNames:
-    """Listings of the folders looked at last.
+    """Keep the listings of recently read folders.
 
     Which files belong together is decided by their exact names; letter case is overlooked only where the file
     system overlooks it. New names never differ from others in letter case alone, for other file systems.
@@ -63,21 +63,21 @@ class FolderNames:
         self._listings: LRUCache[Path, _Listing] = LRUCache(_FOLDERS)
 
     def taken(self, folder: Path, name: str) -> bool:
-        """Whether a file of this name, in whatever letter case, is there or is about to be."""
+        """Return whether a file has this name, in any letter case, or is about to get it."""
         return name.casefold() in self._listing(folder).folded
 
     def take(self, folder: Path, name: str) -> None:
-        """A file is about to get this name."""
+        """Reserve a name for a file that is about to get it."""
         self._listing(folder).add(name)
 
     def same_stem(self, picture: Path) -> list[str]:
-        """Other pictures in the folder with the same name up to the extension, sorted."""
+        """Return other pictures in the folder with the same stem, sorted."""
         listing = self._listing(picture.parent)
         names = listing.by_stem.get(listing.key(picture.stem), [])
         return sorted(name for name in names if name != picture.name and _suffix(name) in PICTURE_SUFFIXES)
 
     def companions(self, picture: Path) -> list[str]:
-        """Files there that belong to a picture by name: ``a.jpg.xmp``; ``a.txt`` if ``a`` is one picture.
+        """Return files that belong to a picture by name: ``a.jpg.xmp``; ``a.txt`` if ``a`` is one picture.
 
         Whatever is called ``a.jpg`` and one extension more does, such as what RawTherapee or DxO put there.
         The film of a live photograph goes with it. Of several pictures of one stem, a RAW file owns ``a.xmp``
@@ -95,7 +95,7 @@ class FolderNames:
         return _there(picture.parent, names, folds=listing.folds)
 
     def _foreign(self, picture: Path) -> list[str]:
-        """Companions there that have names of other programs' making."""
+        """Return companions with names that other programs made."""
         listing = self._listing(picture.parent)
         return [
             one.name
@@ -106,7 +106,7 @@ class FolderNames:
         ]
 
     def _shares_beginning(self, picture: Path) -> bool:
-        """Whether another picture there has a name that Takeout cuts to the same."""
+        """Return whether Takeout cuts another picture's name there to the same."""
         listing = self._listing(picture.parent)
         beginning = listing.key(picture.name[:TAKEOUT_LENGTH])
         alike = [name for name in listing.names if listing.key(name[:TAKEOUT_LENGTH]) == beginning]
@@ -123,7 +123,7 @@ class FolderNames:
 
 
 def _folds_case(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a folder's file system takes names that differ in letter case only for one."""
+    """Return whether a folder's file system ignores letter case."""
     there = set(names)
     for name in names:
         other = name.swapcase()
@@ -133,12 +133,12 @@ def _folds_case(folder: Path, names: Sequence[str]) -> bool:
 
 
 def _spelt(suffixes: Iterable[str]) -> list[str]:
-    """Suffixes in small and in large letters."""
+    """Return suffixes in lower and upper case."""
     return [spelling for small in sorted(suffixes) for spelling in (small, small.upper())]
 
 
 def _there(folder: Path, names: Sequence[str], *, folds: bool) -> list[str]:
-    """Those of the names that exist, each once; one of them where letter case does not matter."""
+    """Return the names that exist, each once; one of equals where letter case does not matter."""
     found: dict[object, str] = {}
     for name in names:
         with suppress(OSError):

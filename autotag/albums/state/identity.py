@@ -1,4 +1,4 @@
-"""Which album a state is of, and which users of which machines wrote it.
+"""The identity of a state: its album, and the users and machines that wrote it.
 
 A state may lie in an album that came from somebody else, or be named for the wrong album. It is used only for
 the album that it is of, by those who wrote it; others take it over with ``adopt``.
@@ -31,7 +31,7 @@ _OURS = (_IDENTITY, _ID, LEDGER, JOURNAL, LOCK)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a state says about its album.
+    """Keep what a state records about its album.
 
     Attributes:
         real: the album's folder, links resolved.
@@ -49,18 +49,18 @@ class Identity:
 
 
 def is_state(folder: Path) -> bool:
-    """Whether a folder is the state of one album."""
+    """Return whether a folder is the state of one album."""
     return any(os.path.lexists(folder / name) for name in (_IDENTITY, LEDGER, JOURNAL))
 
 
 def album_of(folder: Path) -> str:
-    """Where the album of a state is; empty when the state does not say."""
+    """Return the path of a state's album; empty when the state does not record it."""
     found = _read(folder)
     return "" if found is None else found.real
 
 
 def check_state(folder: Path, album: Path, *, adopt: bool = False) -> None:
-    """Refuse a state that is not of this album, or that somebody else wrote.
+    """Refuse a state of another album, or one that somebody else wrote.
 
     Args:
         folder: the state.
@@ -83,7 +83,7 @@ def check_state(folder: Path, album: Path, *, adopt: bool = False) -> None:
 
 
 def claim_state(folder: Path, album: Path) -> None:
-    """Put down in a state that it is of this album, and ours.
+    """Record in a state its album and the present user and machine.
 
     Raises:
         OSError: it cannot be written.
@@ -102,13 +102,13 @@ def claim_state(folder: Path, album: Path) -> None:
 
 @cache
 def owner() -> str:
-    """A digest of this machine and this user, the same in every process."""
+    """Return a digest of this machine and user, the same in every process."""
     user = str(os.getuid()) if sys.platform != "win32" else os.environ.get("USERNAME", "")
     return hashlib.sha256(f"autotag {_machine()} {user}".encode()).hexdigest()[:32]
 
 
 def _machine() -> str:
-    """What tells this machine from others; empty where nothing lasting does, as in a container."""
+    """Return a lasting id of this machine; empty without one, as in a container."""
     if sys.platform != "linux":
         node = uuid.getnode()
         is_random = node >> 40 & 1  # RFC 4122: a number that was made up has this bit
@@ -119,7 +119,7 @@ def _machine() -> str:
 
 
 def _is_of(found: Identity, folder: Path, album: Path) -> bool:
-    """Whether a state is of this album."""
+    """Return whether a state belongs to this album."""
     if lies_in(folder, album):
         return True
     album_id = _id_of(album)
@@ -140,7 +140,7 @@ def _id_of(album: Path) -> str:
 
 
 def _read(folder: Path) -> Identity | None:
-    """What a state says about its album; None when it does not, or not so that it can be read."""
+    """Return what a state records about its album; None when missing or unreadable."""
     try:
         row = json.loads((folder / _IDENTITY).read_bytes())
         return Identity(
@@ -151,7 +151,7 @@ def _read(folder: Path) -> Identity | None:
 
 
 def _check_no_links(folder: Path, album: Path) -> None:
-    """Refuse a state that is in other places than it seems."""
+    """Refuse a state that contains links or devices."""
     if (album / IN_ALBUM).is_symlink() and lies_in(folder, album / IN_ALBUM):
         raise ConfigError(f"{str(album / IN_ALBUM)!r} is a link, and no state is kept through it; remove it.")
     names = [name + ending for name in _OURS for ending in ("", "-wal", "-shm", "-journal")]

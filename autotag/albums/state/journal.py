@@ -1,4 +1,4 @@
-"""What was done to an album, written down before it is done, so that it can be taken back.
+"""A write-ahead journal of changes to an album, so that they can be undone.
 
 One JSON object per line, only ever appended: ``{"run": 7, "at": 1764288000000000000, "album": "/photos",
 "real": "/photos"}`` before the first step of a run, whose id is 7; ``{"id": 7, "do": {...}}`` before a step,
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LostStep:
-    """A step that can neither be carried out nor taken back.
+    """A step that can neither be made nor undone.
 
     Attributes:
         reason: why, as a sentence without its full stop.
@@ -67,7 +67,7 @@ class LostStep:
 
 
 class Journal:
-    """The journal of an album; a context manager.
+    """Keep the journal of an album, as a context manager.
 
     Where the album was moved or copied, the steps are about the files where the album is now.
 
@@ -108,11 +108,11 @@ class Journal:
             raise
 
     def begin(self, changes: Sequence[FileChange]) -> list[int]:
-        """Write down what is about to be done, and answer with the steps' ids.
+        """Journal changes before they are made; return the steps' ids.
 
         Raises:
-            ConfigError: a change is of a kind that nobody could take back.
-            OSError: that is impossible, so it must not be done. The journal is as it was.
+            ConfigError: a change's kind is not registered, so it could not be undone.
+            OSError: the journal cannot be written and is unchanged; do not make the changes.
         """
         if not changes:
             return []
@@ -135,7 +135,7 @@ class Journal:
         return ids
 
     def done(self, numbers: Iterable[int]) -> None:
-        """Mark steps as taken."""
+        """Mark steps as done."""
         self._mark("done", numbers)
 
     def failed(self, numbers: Iterable[int]) -> None:
@@ -143,29 +143,29 @@ class Journal:
         self._mark("failed", numbers)
 
     def undone(self, numbers: Iterable[int]) -> None:
-        """Mark steps as taken back."""
+        """Mark steps as undone."""
         self._mark("undone", numbers)
 
     def open_runs(self) -> list[Run]:
-        """The runs with steps that may have been taken and were not taken back, oldest first."""
+        """Return the runs with steps that may be done and are not undone, oldest first."""
         return sorted(set(map(self._run_of, self._starts)), key=lambda run: run.first)
 
     def newest_first(self, run: int | None = None) -> Iterator[tuple[int, FileChange | LostStep]]:
-        """Every step that may have been taken and was not taken back.
+        """Yield every step that may be done and is not undone, newest first.
 
         Args:
-            run: only those of the run with this first step.
+            run: only steps of the run with this first step.
         """
         for number in sorted(self._starts, reverse=True):
             if run is None or self._run_of(number).first == run:
                 yield number, self._change(number)
 
     def pending(self) -> list[tuple[int, FileChange | LostStep]]:
-        """The steps of which it is not known whether they were taken, oldest first."""
+        """Return the steps that may or may not be done, oldest first."""
         return [(number, self._change(number)) for number in sorted(self._starts) if number not in self._done]
 
     def close(self) -> None:
-        """Bring the marks to the disk."""
+        """Fsync the marks and close the file."""
         if self._descriptor >= 0:
             try:
                 self._calls.fsync(self._descriptor)
@@ -243,19 +243,19 @@ class Journal:
         return out
 
     def _moves(self, number: int) -> dict[str, str]:
-        """Where the album was at a step -> where it is."""
+        """Return folders at the time of a step -> the same folders now."""
         run = self._run_of(number)
         if run.real == self._real:
             return {}
         return {run.album: self._album, run.real: self._real}
 
     def _run_of(self, number: int) -> Run:
-        """The run of a step; where its line is damaged, one that was here."""
+        """Return a step's run; if its line is damaged, a run at the present place."""
         place = bisect_right(self._runs, number, key=lambda run: run.first)
         return self._runs[place - 1] if place else Run(0, 0, self._album, self._real)
 
     def _scan(self) -> int:
-        """Take in every line, cut off a torn one, and answer with the offset of the end."""
+        """Read every line, cut off a torn one, and return the offset of the end."""
         offset = 0
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with os.fdopen(os.dup(self._descriptor), "rb") as file:

@@ -1,4 +1,4 @@
-"""What is known of an album between runs: which photographs were done, with what settings, and what came out.
+"""The ledger of an album between runs: finished photographs, their settings and results.
 
 It lives in SQLite in the user's state folder, not in the album, unless the album has a folder ``.autotag``.
 Beside it is the journal (``autotag.albums.state.journal``). Losing the ledger costs time, never a photograph.
@@ -51,7 +51,7 @@ CREATE INDEX temp.scan_names ON scan (name);
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the ledger says about a photograph.
+    """The ledger's entry of a photograph.
 
     Attributes:
         size: of the file in bytes, when it was last left alone.
@@ -69,7 +69,7 @@ class Entry:
 
 
 class Ledger:
-    """The table of photographs of one album. Safe to use from several threads.
+    """Keep the table of photographs of one album. Thread-safe.
 
     Args:
         path: the database, made when it is not there; None for one in memory.
@@ -102,18 +102,18 @@ class Ledger:
             self._database.executescript(_SCAN)
 
     def entry(self, name: str) -> Entry | None:
-        """What is known of a photograph, by its name relative to the album."""
+        """Return the entry of a photograph, by its name relative to the album."""
         columns = "size, mtime_ns, pixels, settings, written"
         [*rows] = self._rows(f"SELECT {columns} FROM photos WHERE name = ?", (os.fsencode(name),))  # noqa: S608
         return Entry(*rows[0]) if rows else None
 
     def result(self, name: str) -> Result | None:
-        """What the models found in it, or None."""
+        """Return what the models found in a photograph, or None."""
         [*rows] = self._rows("SELECT result FROM photos WHERE name = ?", (os.fsencode(name),))
         return _unpacked(rows[0][0]) if rows else None
 
     def keep(self, name: str, entry: Entry, result: Result | None = None) -> None:
-        """Put a photograph down; without a result, the one that is there stays."""
+        """Record a photograph; without a result, keep the recorded one."""
         values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written)
         if result is not None:
             query = "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -123,42 +123,42 @@ class Ledger:
         self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
 
     def rename(self, old: str, new: str) -> None:
-        """A photograph has a new name; also in the list of this run."""
+        """Rename a photograph, also in the list of this run."""
         self._rows("DELETE FROM photos WHERE name = ?", (os.fsencode(new),))
         for table in ("photos", "scan"):
             query = f"UPDATE {table} SET name = ? WHERE name = ?"  # noqa: S608
             self._rows(query, (os.fsencode(new), os.fsencode(old)))
 
     def forget_writing(self) -> None:
-        """What was written was taken back: the results stay, the writers have to write again."""
+        """Mark every photograph as not written; keep the results."""
         self._rows("UPDATE photos SET written = ''", ())
 
     def output_digest(self, path: Path) -> str:
-        """Digest of a file of results as autotag left it; empty when it made none there."""
+        """Return a result file's digest as autotag left it; empty when it made none there."""
         [*rows] = self._rows("SELECT digest FROM outputs WHERE path = ?", (self._place(path),))
         return str(rows[0][0]) if rows else ""
 
     def outputs(self) -> list[Path]:
-        """The files of results that runs wrote or began."""
+        """Return the result files that runs wrote or began."""
         return [self._album / os.fsdecode(path) for (path,) in self._rows("SELECT path FROM outputs", ())]
 
     def keep_output(self, path: Path, digest: str) -> None:
-        """Put down what is in a file of results."""
+        """Record the digest of a result file."""
         self._rows("INSERT OR REPLACE INTO outputs VALUES (?, ?)", (self._place(path), digest))
 
     def _place(self, path: Path) -> bytes:
-        """A resolved path, relative to the album if it is in it."""
+        """Return a resolved path, relative to the album if inside it."""
         return os.fsencode(path.relative_to(self._album) if path.is_relative_to(self._album) else path)
 
     def list_photos(self, photos: Iterable[tuple[str, int]]) -> None:
-        """The photographs of this run in order, each with a number for the work that there is."""
+        """Store this run's photographs in order, each with the number of its kind of work."""
         with self._guarded():
             self._database.execute("DELETE FROM scan")
             rows = ((os.fsencode(name), work) for name, work in photos)
             self._database.executemany("INSERT INTO scan (name, work) VALUES (?, ?)", rows)
 
     def listed(self, work: int) -> Iterator[str]:
-        """The names of this run's photographs with this work."""
+        """Yield the names of this run's photographs with this kind of work."""
         place = 0
         query = "SELECT place, name FROM scan WHERE place > ? AND work = ? ORDER BY place LIMIT 256"
         while rows := self._rows(query, (place, work)):
@@ -166,12 +166,12 @@ class Ledger:
             place = rows[-1][0]
 
     def counted(self, work: int) -> int:
-        """How many of this run's photographs have this work."""
+        """Return how many of this run's photographs have this kind of work."""
         [[count]] = self._rows("SELECT count(*) FROM scan WHERE work = ?", (work,))
         return int(count)
 
     def results(self, settings: str) -> Iterator[tuple[str, Result]]:
-        """Name and result of this run's photographs by name, as far as there is one for these settings."""
+        """Yield name and result of this run's photographs that have a result for these settings."""
         query = (
             "SELECT photos.name, photos.result FROM photos JOIN scan ON scan.name = photos.name "
             "WHERE photos.name > ? AND photos.settings = ? ORDER BY photos.name LIMIT 256"
@@ -183,7 +183,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is put down inside is put down together, or, after an error, not at all."""
+        """Commit everything recorded inside together; roll back after an error."""
         with self._lock:
             self._rows("BEGIN", ())
             try:
@@ -203,7 +203,7 @@ class Ledger:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Keep other threads out, and pass on SQLite's errors as those that are documented."""
+        """Lock out other threads, and convert SQLite's errors to the documented ones."""
         try:
             with self._lock:
                 yield
@@ -219,7 +219,7 @@ class Ledger:
 
 
 def state_folder(album: Path, chosen: Path | None = None) -> Path:
-    """Where the state of an album is kept; the folder may not exist yet.
+    """Return the folder of an album's state; it may not exist yet.
 
     Args:
         album: the album's folder.
@@ -237,7 +237,7 @@ def state_folder(album: Path, chosen: Path | None = None) -> Path:
 
 
 def state_folders(chosen: Path | None = None) -> list[Path]:
-    """The states of albums in the user's state folder, or in the one that a user chose, by name."""
+    """Return the states in the user's state folder, or in the chosen one, by name."""
     folder = chosen or _user_folder()
     return sorted(path for path in folder.iterdir() if is_state(path)) if folder.is_dir() else []
 
@@ -253,7 +253,7 @@ def _plain(name: str) -> str:
 
 @contextmanager
 def locked(album: Path, *states: Path) -> Iterator[None]:
-    """Keep a second run away from an album, from any folder in it and from any folder around it.
+    """Lock an album, the folders in it and the folders around it against a second run.
 
     The album's folder is locked for this run alone, those around it for all who lock folders inside them;
     no file is written for that. Where the system cannot lock folders, the states are locked.
@@ -276,7 +276,7 @@ def locked(album: Path, *states: Path) -> Iterator[None]:
 
 
 def _lock_state(state: Path, held: ExitStack) -> None:
-    """Lock a state by an exclusive transaction of a database that is for nothing else."""
+    """Lock a state by an exclusive transaction of a database that serves as a lock."""
     state.mkdir(parents=True, exist_ok=True)
     try:
         guard = held.enter_context(closing(sqlite3.connect(state / LOCK, timeout=0, isolation_level=None)))
@@ -306,7 +306,7 @@ def _lock_folders(album: Path, held: ExitStack) -> None:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A digest of plain data, the same in every process."""
+    """Return a digest of plain data, the same in every process."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""Photographs named by what is in them."""
+"""Rename photographs by their content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WINDOWS_DEVICES = re.compile(
 
 @dataclass
 class RenameWriter:
-    """Gives a photograph its prompt or caption as its name; the extension stays, sidecars move along.
+    """Rename a photograph to its prompt or caption; keep the extension, rename sidecars too.
 
     Names are fit for every file system. A name that is taken gets a number: ``a dog (2).jpg``.
 
@@ -51,7 +51,7 @@ class RenameWriter:
             raise ConfigError(f"rename: max_length = {self.max_length} is not from 8 to 128.")
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[RenameChange]:
-        """The new names of the photograph and of what belongs to it; none if it has such a name already.
+        """Return the renaming of a photograph and its companions; nothing if already so named.
 
         Raises:
             MetadataError: a link in the album leads to it, or two files would get one name.
@@ -64,7 +64,7 @@ class RenameWriter:
         return [self._renamed(photo, wanted)]
 
     def renamed_to(self, photo: Path, name: str) -> list[RenameChange]:
-        """The change that gives a photograph just this name, with what belongs to it.
+        """Return the change that gives a photograph and its companions exactly this name.
 
         Raises:
             MetadataError: a link in the album leads to it, or a name is taken.
@@ -96,7 +96,7 @@ class RenameWriter:
         return RenameChange.planned(moves)
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:
-        """The photograph first, then what belongs to it."""
+        """Return old and new paths: the photograph first, then its companions."""
         moves = {photo.with_name(stem + suffix): photo}
         foreign = {one.name: one.renamed(stem, suffix) for one in foreign_names(photo.name)}
         for name in self._names.companions(photo):
@@ -107,7 +107,7 @@ class RenameWriter:
 
 
 def safe_name(text: str, max_length: int = 128) -> str:
-    """The text as a file name without extension: for Windows, macOS and Linux; empty when nothing is left.
+    """Return a text as a file name, without extension, for Windows, macOS and Linux; may be empty.
 
     Without what any of them refuses or hides: reserved characters and names, controls, dots and spaces at the
     ends, lone surrogates, directions of writing. At most ``max_length`` characters and 200 bytes.
@@ -124,7 +124,7 @@ def safe_name(text: str, max_length: int = 128) -> str:
 
 
 def _cut(name: str, max_length: int) -> str:
-    """Cut to the room there is, between words if one ends in its last quarter."""
+    """Cut a name to the limits, between words if one ends in the last quarter."""
     cut = name[:max_length]
     while len(cut.encode()) > _MOST_BYTES:
         cut = cut[:-1]
@@ -142,7 +142,7 @@ def _numbered(wanted: str, number: int, max_length: int) -> str:
 
 
 def _is_numbered(stem: str, wanted: str, max_length: int) -> bool:
-    """Whether a photograph has the wanted name, or that with a number."""
+    """Return whether a stem is the wanted name, or that name with a number."""
     if stem.casefold() == wanted.casefold():
         return True
     match = re.search(r" \((\d+)\)$", stem)

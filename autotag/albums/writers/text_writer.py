@@ -26,7 +26,7 @@ _NOT_TEXT = PICTURE_SUFFIXES | FILM_SUFFIXES | {".xmp", ".aae", ".thm"}
 
 @dataclass
 class TextWriter:
-    """Writes tags, caption or prompt of a photograph into a text file beside it, in UTF-8.
+    """Write tags, caption or prompt of a photograph into a text file beside it, in UTF-8.
 
     Attributes:
         content: what to write. ``"caption_and_tags"`` is the caption as the first of the tags.
@@ -59,7 +59,7 @@ class TextWriter:
             )
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[TextChange]:
-        """The file, unless it says all already.
+        """Return the change of the text file; nothing if it already holds everything.
 
         Raises:
             MetadataError: several photographs would share it; or it is not UTF-8, and is to be added to.
@@ -77,7 +77,7 @@ class TextWriter:
         return [TextChange.planned(path, content, before=before)]
 
     def would_write(self, photo: Path, /) -> bool:
-        """Whether it may write; not where it skips a file that is there."""
+        """Return whether it may write; False where it skips an existing file."""
         if self.mode != "skip":
             return True
         with suppress(MetadataError):  # it is said when there is something to write
@@ -141,12 +141,12 @@ class TextWriter:
 
 
 def _encodable(piece: str) -> str:
-    """The piece with lone surrogates, which UTF-8 cannot hold, as escapes."""
+    """Escape lone surrogates, which UTF-8 cannot hold."""
     return piece.encode("utf-8", "backslashreplace").decode()
 
 
 def _stands_in(piece: str, text: str, separator: str) -> bool:
-    """Whether a piece with commas in it is in a text of pieces separated by commas."""
+    """Return whether a piece that has commas is in a comma-separated text."""
     if separator != "comma" or "," not in piece:
         return False
     whole = ", ".join(part.strip() for part in text.replace("\n", ",").split(",")).casefold()

@@ -34,7 +34,7 @@ TAG_PATHS = "tag_paths"
 
 @dataclass(frozen=True)
 class XmpChange:
-    """A planned change of a photograph's metadata as a step of an album run.
+    """Make a planned change of a photograph's metadata as a step of an album run.
 
     Attributes:
         change: see ``autotag.metadata``.
@@ -77,7 +77,7 @@ class XmpChange:
         return (*self.change.warnings, *said)
 
     def undo(self) -> tuple[str, ...]:
-        """Takes it back as ``undo_change`` does, through exiftool where that is needed and installed."""
+        """Undo the change as ``undo_change`` does, through exiftool if needed and installed."""
         exiftool = Exiftool.if_installed()
         if exiftool is None:
             return undo_change(self.change)
@@ -87,7 +87,7 @@ class XmpChange:
 
 @dataclass
 class XmpWriter:
-    """Writes tags, hierarchy and description as XMP, and losslessly; see ``autotag.metadata``.
+    """Write tags, hierarchy and description as XMP, losslessly; see ``autotag.metadata``.
 
     Attributes:
         embed: into the photograph where that can be done without loss, else into a sidecar.
@@ -96,7 +96,7 @@ class XmpWriter:
         description: what is written as the description where people wrote none.
         fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
-        model: put down with each tag as what found it; by default the preset's name.
+        model: recorded with each tag as its source; by default the preset's name.
         root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
             it.
     """
@@ -119,7 +119,7 @@ class XmpWriter:
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
-        """The sidecar, the photograph, or both, unless they say all already.
+        """Return the changes of sidecar and photograph; nothing if they already hold everything.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
