@@ -50,7 +50,7 @@ def load_sentence_encoder(
 
     Raises:
         ConfigError: there is no such model, or it has no sentence-transformers model.
-        ModelUnavailableError: the weights are not to be had.
+        ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
     """
     from autotag.models.pool import ModelPool
 

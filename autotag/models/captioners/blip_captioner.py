@@ -77,7 +77,7 @@ class HfCaptioner:
         """The captioner in a folder or hub repository, with the fast paths of ``request``.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         own = {"HybridBlip": HybridBlip}

@@ -61,7 +61,7 @@ class ChatCaptioner:
         """The captioner in a folder or hub repository.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, of another class, or no chat model.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)

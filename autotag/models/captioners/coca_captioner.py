@@ -76,7 +76,7 @@ class CocaCaptioner:
         """The captioner named ``"coca_ViT-L-14/laion2b_s13b_b90k"``, ``"hf-hub:<id>"``, or in a folder.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, or of no CoCa.
             ConfigError: open_clip knows no such CoCa or pretrained tag.
         """

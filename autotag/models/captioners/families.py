@@ -43,7 +43,7 @@ def load(request: ModelRequest) -> Captioner:
     """The captioner in a folder or hub repository, by the captioner of its family.
 
     Raises:
-        ModelUnavailableError: the weights are not to be had.
+        ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
         ModelLoadError: they are there but damaged, incomplete, or of a class that no captioner serves.
     """
     folder = hub.model_folder(request, "captioner", model_folders.TRANSFORMERS)

@@ -52,7 +52,7 @@ class FlorenceCaptioner:
         """The captioner in a folder or hub repository.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)

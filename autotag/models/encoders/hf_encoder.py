@@ -79,7 +79,7 @@ class HfEncoder:
         """The encoder in a folder or hub repository.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)

@@ -88,7 +88,7 @@ class OpenClipEncoder:
         """The encoder named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged, incomplete, or of another class.
             ConfigError: open_clip knows no such model or pretrained tag.
         """

@@ -60,7 +60,7 @@ class KeybertExtractor:
         ``request.dtype`` is not heeded: see the class.
 
         Raises:
-            ModelUnavailableError: the weights are not to be had.
+            ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
             ModelLoadError: they are there but damaged or incomplete.
         """
         folder = hub.model_folder(request, "extractor", model_folders.SENTENCE_TRANSFORMERS)

@@ -53,7 +53,7 @@ def load_open_clip(request: ModelRequest, kind: ModelKind, check: Check = any_mo
         check: raises where the configuration is of another kind of model.
 
     Raises:
-        ModelUnavailableError: the weights are not to be had.
+        ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
         ModelLoadError: they are there but damaged, incomplete, or of another class.
         ConfigError: open_clip knows no such model or pretrained tag.
     """

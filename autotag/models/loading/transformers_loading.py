@@ -46,7 +46,7 @@ def load_pretrained(
         own_classes: classes of autotag by the name that a configuration gives as its architecture.
 
     Raises:
-        ModelUnavailableError: the weights are not to be had.
+        ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
         ModelLoadError: they are there but damaged, incomplete, or of another class.
     """
     folder = hub.model_folder(request, kind, model_folders.TRANSFORMERS)
