@@ -31,7 +31,7 @@ LAYERS = [
         "evaluation", "file_changes", "folder_names", "foreign_names", "inventory", "journal", "metadata",
         "pixel_digest", "search", "sharding", "sources", "testing", "training", "writers",
     },
-    {"cli", "integrations", "server", "ui"},
+    {"cli", "demo", "integrations", "review", "server", "ui"},
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
