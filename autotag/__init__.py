@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autotag.pipeline.function_stage import stage
     from autotag.pipeline.pipeline import Pipeline
     from autotag.pipeline.presets import load
+    from autotag.server.tagger import serve_async
     from autotag.vocabularies.vocabulary import Vocabulary
 
     __version__: str
@@ -36,6 +37,7 @@ __all__ = [
     "find_images",
     "load",
     "records",
+    "serve_async",
     "stage",
     "tag",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "Vocabulary": "autotag.vocabularies.vocabulary",
     "find_images": "autotag.images.reading",
     "load": "autotag.pipeline.presets",
+    "serve_async": "autotag.server.tagger",
     "stage": "autotag.pipeline.function_stage",
     "tag": "autotag.api",
 }

@@ -16,6 +16,7 @@
     |   `-- StageBrokenError         a stage failed on many images in a row
     |-- PipelineClosedError          a closed pipeline was used
     |-- ForkedProcessError           the process was forked after models were used
+    |-- RequestRefusedError          a server gives no answer: ``kind``, ``message``, ``retry_after``
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -199,6 +200,25 @@ class ForkedProcessError(AutotagError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), ()
+
+
+class RequestRefusedError(AutotagError):
+    """A server, or its batcher, gives no answer.
+
+    Attributes:
+        kind: what is wrong, one of ``autotag.server.refusals.STATUS``, such as ``"overloaded"``.
+        message: the same in words, with the way out.
+        retry_after: seconds after which it is worth asking again, or None.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after: int | None = None) -> None:
+        self.kind = kind
+        self.message = message
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.kind, self.message, self.retry_after)
 
 
 class MetadataError(AutotagError):

@@ -16,6 +16,7 @@ from autotag.cli.download import download
 from autotag.cli.evaluate import evaluate
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
+from autotag.cli.serve import serve
 from autotag.cli.submission import submission
 from autotag.cli.tag import tag
 from autotag.cli.thresholds import thresholds
@@ -63,6 +64,7 @@ for command in (
     thresholds,
     prompt,
     analyze,
+    serve,
     models,
     download,
     vocabulary,

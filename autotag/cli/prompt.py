@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autotag.pipeline.pipeline import Pipeline
-    from autotag.protocols import Stage
 
 MODES = ("best", "fast", "classic", "negative", "caption", "plain")
 
@@ -75,17 +74,6 @@ def prompt(
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
-    """Return the stages, in order, that a field of the result needs."""
-    needed: list[Stage] = []
-    wanted = {field}
-    for stage in reversed(stages):
-        if wanted & set(stage.provides):
-            needed.insert(0, stage)
-            wanted |= set(stage.requires)
-    return needed
-
-
 def _prompter(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
     """Return a preset's pipeline, reduced to the stages that the prompt needs.
 
@@ -94,6 +82,7 @@ def _prompter(preset: str, changes: Mapping[str, object], settings: Sequence[str
     """
     from autotag.cli.pipelines import pipeline_of
     from autotag.errors import ConfigError
+    from autotag.pipeline.wiring import needed_for
 
     pipeline = pipeline_of(preset, changes, settings)
     stages = needed_for("prompt", pipeline.stages)

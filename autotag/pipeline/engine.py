@@ -11,6 +11,7 @@ import copy
 import sys
 import time
 import traceback
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, RLock
@@ -74,14 +75,20 @@ class Engine:
 
     Attributes:
         last_meter: statistics of the stream that started last.
+
+    Args:
+        lender: a loaded engine; this one shares its models and takes turns with it. None for models of its
+            own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lender: Engine | None = None) -> None:
         self.last_meter = Meter()
+        self._lender = lender
         self._loading = RLock()
-        self._head = _Part()
-        self._tail = _Part()
+        self._head: _Part = _Part() if lender is None else _Part(lock=lender._head.lock)  # noqa: SLF001
+        self._tail: _Part = _Part() if lender is None else _Part(lock=lender._tail.lock)  # noqa: SLF001
         self._pool: ModelPool | None = None
+        self._owns_pool = False
         self._loaded = self._closed = False
         self._replaces_pixels = False
 
@@ -115,6 +122,17 @@ class Engine:
     def view_makers(self) -> dict[str, ViewsImages]:
         """View id -> a model that makes this view; empty if a stage replaces the pixels."""
         return self._pool.view_makers if self._pool and not self._replaces_pixels else {}
+
+    @contextmanager
+    def taking_turns(self) -> Iterator[ModelPool | None]:
+        """Hold both parts still, and lend the models; None where no stage borrowed one.
+
+        Raises:
+            PipelineClosedError: it was closed.
+        """
+        with self._head.lock, self._tail.lock:
+            self.check_open()
+            yield self._pool
 
     @property
     def overlaps(self) -> bool:
@@ -179,7 +197,7 @@ class Engine:
             return
         with self._loading, self._head.lock, self._tail.lock:
             self._head.steps = self._tail.steps = ()
-            if self._pool:
+            if self._pool and self._owns_pool:
                 self._pool.close()
             self._pool = None
 
@@ -215,20 +233,25 @@ class Engine:
         if borrows:
             check_not_forked()
             note_use()
-        pool = make_pool() if borrows else None
-        try:
-            ready = [_ready(stage, pool) for stage in stages]
-        except BaseException:
-            if pool:
-                pool.close()
-            raise
+        with ExitStack() as undone:
+            pool, is_own = None, False
+            if borrows and self._lender is not None:
+                pool = undone.enter_context(self._lender.taking_turns())
+            if borrows and pool is None:
+                pool, is_own = make_pool(), True
+            try:
+                ready = [_ready(stage, pool) for stage in stages]
+            except BaseException:
+                if pool and is_own:
+                    pool.close()
+                raise
         cut = _cut(ready)
         head = [Step.of(own.stage, size_of) for own in ready[:cut]]
         tail = [Step.of(own.stage, size_of) for own in ready[cut:]]
         ahead = _vector_steps([own.stage for own in ready[cut:]], size_of)
         self._head.steps, self._tail.steps = (*head, *ahead), tuple(tail)
         self._replaces_pixels = any("image" in stage.provides for stage in stages)
-        self._pool = pool
+        self._pool, self._owns_pool = pool, is_own
 
 
 @dataclass(slots=True)

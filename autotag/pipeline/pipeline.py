@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
@@ -35,7 +35,7 @@ from autotag.pipeline.batch_sizes import BatchSize
 from autotag.pipeline.engine import Engine, Run
 from autotag.pipeline.stats import READ, Meter, StreamStats
 from autotag.pipeline.streaming import Outcome, Reading, stream
-from autotag.records import Result
+from autotag.records import Result, Sample
 from autotag.relevance.sample_views import make_views
 
 if TYPE_CHECKING:
@@ -211,6 +211,95 @@ class Pipeline:
         """
         self._engine.load(self.stages, self._size_of, self._make_pool)
 
+    def read(
+        self, image: ImageInput, *, source: str | None = None, reserve: Callable[[int], None] | None = None
+    ) -> ReadImage:
+        """Read one image as the loaded models want it, for ``tag_batch``; may be called from several threads.
+
+        Args:
+            image: what ``pipeline(image)`` takes.
+            source: what to call it; by default its path or URL, else the kind of object it is.
+            reserve: called, with the bytes that decoding takes, before it begins; it may raise.
+
+        Raises:
+            ImageReadError: it cannot be read.
+            PipelineClosedError: after ``close()``.
+        """
+        self.load()
+        read = self._reader(self._engine.meter(readers=1, overlapping=False), source=source)
+        return read(image, reserve or (lambda _size: None))
+
+    def tag_batch(
+        self,
+        reads: Sequence[ReadImage],
+        *,
+        looked: Callable[[], None] = lambda: None,
+        tell: Callable[[StreamStats], None] = lambda _stats: None,
+    ) -> list[Result | StageError]:
+        """Return per image its result, or the error of the stage that fails on it alone.
+
+        For programs that make batches of their own, such as servers. The images go through the stages
+        together; a batch that fails is halved until the images that fail stand alone.
+
+        Args:
+            reads: as ``read`` gives them; may be empty.
+            looked: called once the models have looked at the images and only texts remain to be worked on,
+                so that another thread may begin with the next batch.
+            tell: called at the end with where the time went.
+
+        Raises:
+            PipelineClosedError: after ``close()``.
+        """
+        self.load()
+        meter = self._engine.meter(readers=1, overlapping=True)
+        run = Run(self._batch_size(), meter)
+
+        def started() -> list[Sample]:
+            samples = self._engine.start(reads, run)
+            looked()
+            return samples
+
+        start = partial(partial, self._engine.start, run=run)
+        outcomes = list(self._engine.outcomes(reads, run, start, started))
+        tell(meter.stats())
+        return outcomes
+
+    def sharing_models(self, stages: Sequence[Stage]) -> Pipeline:
+        """Return a pipeline of other stages with these settings, which borrows the models of this one.
+
+        A model that both name is loaded once, and the two take turns with it. It works as long as this
+        pipeline is open; closing it leaves the models where they are.
+
+        Raises:
+            WiringError: the stages do not fit together in this order.
+            ModelUnavailableError: weights of this pipeline are neither on this machine nor within reach.
+        """
+        self.load()
+        names = {stage.name for stage in stages}
+        sizes = {name: size for name, size in self.stage_batch_sizes.items() if name in names}
+        other = replace(self, stages=stages, stage_batch_sizes=sizes)
+        object.__setattr__(other, "_engine", Engine(lender=self._engine))
+        return other
+
+    @property
+    def images_per_batch(self) -> int:
+        """How many images go through the stages together; on a GPU it is known once the models are loaded."""
+        return self._batch_size()
+
+    @contextmanager
+    def lent_encoder(self) -> Iterator[ImageTextEncoder]:
+        """Lend the pipeline's own encoder, while no batch is worked on.
+
+        Raises:
+            ConfigError: the pipeline has none.
+            PipelineClosedError: after ``close()``.
+        """
+        self.load()
+        with self._engine.taking_turns() as pool:
+            if pool is None:
+                raise ConfigError("no stage of this pipeline uses an encoder.")
+            yield pool.encoder(None)
+
     def close(self) -> None:
         """Free the models after the current batch. A closed pipeline stays closed."""
         self._engine.close()
@@ -298,10 +387,13 @@ class Pipeline:
         reading = Reading(self._reader(meter), workers, ahead, ordered, overlapping)
         yield from stream(self._engine, images, Run(batch_size, meter), reading)
 
-    def _reader(self, meter: Meter) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:
+    def _reader(
+        self, meter: Meter, *, source: str | None = None
+    ) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:
         """Return a function that reads one image for the settings and loaded models; called in threads."""
         read = partial(
             read_image,
+            source=source,
             target_size=self._target_size(),
             allow_urls=self.allow_urls,
             allow_truncated=self.allow_truncated,

@@ -157,3 +157,14 @@ def _declared(found: object, side: _Side) -> AbstractSet[str]:
     """Return the fields that a class declares for all its instances; empty if they depend on the instance."""
     declared = getattr(found, side, None)
     return declared if isinstance(declared, AbstractSet) else frozenset()
+
+
+def needed_for(field: str, stages: Sequence[Stage]) -> list[Stage]:
+    """Return the stages, in order, that a field of the result comes from."""
+    needed: list[Stage] = []
+    wanted = {field}
+    for stage in reversed(stages):
+        if wanted & set(stage.provides):
+            needed.insert(0, stage)
+            wanted |= set(stage.requires)
+    return needed

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from autotag.cli.prompt import MODES, needed_for
+from autotag.cli.prompt import MODES
 from autotag.pipeline.presets import from_config
+from autotag.pipeline.wiring import needed_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PRESET = """

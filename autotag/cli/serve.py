@@ -1,0 +1,106 @@
+"""``autotag serve``: a server that other programs ask for tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from autotag.cli.options import device_option
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    ended by SIGTERM or Ctrl-C; what was taken is answered
+  2    could not run: a bad option, a missing model or package"""
+)
+@click.option(
+    "--preset",
+    "presets",
+    metavar="NAME|FILE.toml",
+    multiple=True,
+    default=("base",),
+    show_default=True,
+    help="What to run; may be repeated, the first is the default.",
+)
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8118,
+    show_default=True,
+    help="At which port.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Tokens, one a line; a request has to bring one of them.",
+)
+@click.option("--insecure", is_flag=True, help="Let other machines ask without a token.")
+@click.option("--preload", is_flag=True, help="Listen only once the models are loaded.")
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    metavar="HOST",
+    multiple=True,
+    help="Fetch images from URLs of this host.",
+)
+@click.option(
+    "--max-waiting",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Images that may wait; more are answered with 429.",
+)
+@click.option(
+    "--max-body",
+    metavar="MB",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Megabytes of one request.",
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=60.0,
+    show_default=True,
+    help="Seconds for a request.",
+)
+@device_option
+def serve(
+    *,
+    presets: tuple[str, ...],
+    host: str,
+    port: int,
+    token_file: Path | None,
+    insecure: bool,
+    preload: bool,
+    allowed_hosts: tuple[str, ...],
+    max_waiting: int,
+    max_body: int,
+    timeout: float,
+    device: str | None,
+) -> None:
+    """Answer requests of other programs for tags, captions, prompts and embeddings.
+
+    It speaks its own API and those of OpenAI, Ollama and PhotoPrism Vision; /docs lists the endpoints.
+    Requests are logged to stderr, one JSON object a line, without images. It needs autotag[serve].
+    """
+    from autotag.errors import ConfigError
+    from autotag.server.limits import Limits
+
+    try:
+        from autotag.server.run import Place, read_tokens, run_server
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"serve needs {error.name}: pip install 'autotag[serve]'.") from error
+
+    tokens = read_tokens(token_file) if token_file else ()
+    place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
+    limits = Limits(max_waiting=max_waiting, max_body_bytes=max_body * 2**20, timeout=timeout)
+    run_server(presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload)

@@ -1,0 +1,1 @@
+"""A server that tags images for other programs; needs ``autotag[serve]``, its batcher does not."""

@@ -1,0 +1,309 @@
+"""The ASGI application: routes, limits, tokens, error shapes, counts and logs around them."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+import autotag
+from autotag.errors import RequestRefusedError
+from autotag.server.native import native_routes
+from autotag.server.protocols.ollama import ollama_routes
+from autotag.server.protocols.openai import openai_routes
+from autotag.server.protocols.photoprism import photoprism_routes
+from autotag.server.refusals import STATUS
+from autotag.server.service import ClientGoneError, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_OPEN = frozenset({"/healthz", "/readyz"})
+_LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
+_GONE = 499
+_logger = logging.getLogger("autotag.server")
+
+_DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>autotag: API</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;
+color-scheme:light dark}code{font-weight:600}li{margin:.4rem 0}</style>
+<h1>autotag: API</h1><p>Machine-readable: <a href="openapi.json">openapi.json</a>.</p><div id="list"></div>
+<script type="module">
+const api = await (await fetch("openapi.json")).json(), groups = {};
+for (const [path, methods] of Object.entries(api.paths))
+  for (const [method, about] of Object.entries(methods))
+    (groups[about.tags?.[0] ?? "operation"] ??= []).push([method, path, about]);
+for (const [name, rows] of Object.entries(groups)) {
+  const title = document.createElement("h2"), list = document.createElement("ul");
+  title.textContent = name;
+  for (const [method, path, about] of rows) {
+    const item = document.createElement("li"), code = document.createElement("code");
+    code.textContent = `${method.toUpperCase()} ${path}`;
+    const names = (about.parameters ?? []).map(one => one.name).join(", ");
+    item.append(code, ` ${about.summary ?? ""}${names ? ` (${names})` : ""}`);
+    list.append(item);
+  }
+  document.getElementById("list").append(title, list);
+}
+</script></html>"""
+
+
+def create_app(
+    service: Service,
+    *,
+    tokens: Sequence[str] = (),
+    preload: bool = True,
+    give_up: Callable[[BaseException], None] = lambda _error: None,
+) -> FastAPI:
+    """Return the application that answers for a service.
+
+    Args:
+        service: answers; started and stopped with the application.
+        tokens: if any, one of them has to come with each request as a bearer token.
+        preload: whether models are loaded before the first request is taken, or beside it.
+        give_up: called when they cannot be loaded.
+    """
+
+    def failed(loading: asyncio.Task[None]) -> None:
+        if not loading.cancelled() and (error := loading.exception()) is not None:
+            give_up(error)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(asyncio.to_thread(service.start))
+        loading.add_done_callback(failed)
+        if preload:
+            await loading
+        yield
+        await asyncio.wait({loading})
+        await service.stop()
+
+    app = FastAPI(
+        title="autotag", version=autotag.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    for routes in (native_routes, openai_routes, ollama_routes, photoprism_routes):
+        app.include_router(routes(service))
+    _add_operation(app, service)
+    _add_errors(app, service)
+    app.add_middleware(_Gate, service=service, tokens=tuple(token.encode() for token in tokens))
+    return app
+
+
+def _add_operation(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Whether the server lives", tags=["operation"])
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Whether it takes images now", tags=["operation"])
+    async def readyz() -> Response:
+        status = "ready" if service.ready else "full or draining" if service.loaded else "loading"
+        return JSONResponse({"status": status}, status_code=200 if service.ready else 503)
+
+    @app.get("/metrics", summary="Counts, for Prometheus", tags=["operation"])
+    async def metrics() -> Response:
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(_DOCS)
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(RequestRefusedError)
+    async def refused(request: Request, refusal: RequestRefusedError) -> Response:
+        service.metrics.errors.labels(refusal.kind).inc()
+        return _refusal(request.scope, refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return await refused(request, RequestRefusedError("wrong_option", f"{where}: {first['msg']}."))
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        kind = "not_found" if error.status_code == 404 else "bad_request"
+        response = _refusal(
+            request.scope, RequestRefusedError(kind, f"{error.detail}: {request.url.path[:200]}")
+        )
+        response.status_code = error.status_code
+        return response
+
+    @app.exception_handler(ClientGoneError)
+    async def gone(_request: Request, _error: ClientGoneError) -> Response:
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        _logger.error("request %s failed", request.scope.get("autotag.id"), exc_info=error)
+        return await refused(
+            request, RequestRefusedError("model_failed", "the server failed; its log says why.")
+        )
+
+
+def protocol_of(path: str) -> str:
+    """Return which protocol a path belongs to."""
+    if path.startswith("/api/v1/vision/"):
+        return "photoprism"
+    if path.startswith("/api/"):
+        return "ollama"
+    if path.startswith(_LLM):
+        return "openai"
+    return "native" if path.startswith("/v1/") else "operation"
+
+
+def _refusal(scope: Scope, refusal: RequestRefusedError) -> JSONResponse:
+    """Return a refusal in the shape of the protocol that was spoken."""
+    protocol = protocol_of(scope["path"])
+    status, request_id = STATUS[refusal.kind], scope.get("autotag.id", "")
+    if protocol in {"openai", "ollama", "photoprism"} and refusal.kind in {"not_an_image", "wrong_option"}:
+        status = STATUS["bad_request"]
+    body: dict[str, Any]
+    if protocol == "photoprism":
+        named = scope.get("state", {}).get("vision_id", request_id)
+        body = {"id": named, "code": status, "error": refusal.message, "result": {}}
+    elif protocol == "ollama":
+        body = {"error": refusal.message}
+    else:
+        client = status < 500 and status != STATUS["overloaded"]
+        kind = "invalid_request_error" if client else "server_error"
+        kind = "rate_limit_error" if refusal.kind == "overloaded" else kind
+        error = {"message": refusal.message, "type": kind, "code": refusal.kind, "param": None}
+        body = {"error": error, "request_id": request_id}
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    if refusal.kind == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+class _Gate:
+    """What every request passes: its id, the token, its body within limits; counts and a line in the log."""
+
+    def __init__(self, app: Asgi, *, service: Service, tokens: tuple[bytes, ...]) -> None:
+        self._app = app
+        self._service = service
+        self._tokens = tokens
+        self._bodies = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        scope["autotag.id"] = request_id = _request_id(headers.get(b"x-request-id", b""))
+        started, status = time.perf_counter(), 0
+
+        async def answering(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        held = 0
+        try:
+            self._check_token(scope["path"], headers.get(b"authorization", b""))
+            body = await self._body(headers, receive)
+            if body is None:
+                return  # the client hung up
+            held = len(body)
+            self._bodies += held
+            await self._app(scope, _replay(body, receive), answering)
+        except RequestRefusedError as refusal:
+            self._service.metrics.errors.labels(refusal.kind).inc()
+            await _refusal(scope, refusal)(scope, receive, answering)
+        finally:
+            self._bodies -= held
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _check_token(self, path: str, authorization: bytes) -> None:
+        if not self._tokens or path in _OPEN:
+            return
+        scheme, _, given = authorization.partition(b" ")
+        matches = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
+        if scheme.lower() != b"bearer" or not any(matches):
+            raise RequestRefusedError(
+                "unauthorized", "send a token of this server: Authorization: Bearer <token>."
+            )
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body, or None when the client hangs up before its end."""
+        most = self._service.limits.max_body_bytes
+        refusal = RequestRefusedError("too_large", f"the body has more than {most} bytes.")
+        said = headers.get(b"content-length", b"0")
+        if said.isdigit() and int(said) > most:
+            raise refusal
+        if self._bodies and self._bodies + int(said) > self._service.limits.max_waiting_bytes:
+            raise RequestRefusedError(
+                "overloaded", "too many bytes are waiting already.", self._retry_after()
+            )
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._service.limits.timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > most:
+                        raise refusal
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError as error:
+            seconds = self._service.limits.timeout
+            raise RequestRefusedError(
+                "timed_out", f"the body did not arrive within {seconds:g} s."
+            ) from error
+
+    def _retry_after(self) -> int:
+        return self._service.batcher.retry_after() if self._service.loaded else 5
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        protocol = protocol_of(scope["path"])
+        self._service.metrics.requests.labels(protocol, str(status or _GONE)).inc()
+        self._service.metrics.seconds.labels(protocol).observe(seconds)
+        row = {
+            "request": scope["autotag.id"], "method": scope["method"], "path": scope["path"][:200],
+            "status": status or _GONE, "seconds": round(seconds, 4),
+        }  # fmt: skip
+        _logger.info("%s", json.dumps(row))
+
+
+def _request_id(given: bytes) -> str:
+    """The id that the client chose, if it is fit for a header and a log, else one of our own."""
+    text = given.decode("ascii", "ignore")
+    fit = 0 < len(given) <= 128 and len(text) == len(given) and all(c.isalnum() or c in "-_.:" for c in text)
+    return text if fit else uuid4().hex
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the body at once, then what comes after it."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

@@ -1,0 +1,345 @@
+"""Batches of the images that many callers bring one by one.
+
+The largest batch at once, without waiting for more: while the models are at work the next images gather.
+One batch has its images looked at while the texts of the batch before it are worked on. Images whose
+callers gave up are dropped before the models see them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from threading import Condition, Lock, Thread
+from typing import TYPE_CHECKING
+
+from autotag.errors import RequestRefusedError, StageError
+from autotag.server.wishes import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autotag.images.reading import ImageInput, ReadImage
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.pipeline.stats import StreamStats
+    from autotag.records import Result
+    from autotag.server.limits import Limits
+    from autotag.server.wishes import Pipelines
+
+_WORKERS = 2  # one looks at images, one works on texts
+_LONGEST_RETRY = 60
+_SECONDS_MEASURED = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """What is told of a batch once it is done.
+
+    Attributes:
+        size: its images.
+        failed: how many of them a stage failed on.
+        queue_seconds: how long each waited.
+        stage_seconds: by stage.
+    """
+
+    size: int
+    failed: int
+    queue_seconds: tuple[float, ...]
+    stage_seconds: dict[str, float]
+
+
+@dataclass(slots=True)
+class _Job:
+    read: ReadImage
+    queued: float
+    future: Future[Result] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Images that one pipeline is asked about."""
+
+    pipeline: Pipeline
+    jobs: deque[_Job] = field(default_factory=deque)
+
+
+class Batcher:
+    """Tags images for many callers at once; call it from one event loop.
+
+    Args:
+        pipelines: what to ask.
+        limits: how much to take on.
+        tell: called after each batch, in a thread of its own.
+    """
+
+    def __init__(
+        self, pipelines: Pipelines, limits: Limits, *, tell: Callable[[BatchDone], None] = lambda _batch: None
+    ) -> None:
+        self.pipelines = pipelines
+        self.limits = limits
+        self.draining = False
+        self._tell = tell
+        self._groups: dict[Wish, _Group] = {}
+        self._wake = Condition()
+        self._looking = Lock()
+        self._closed = False
+        self._counting = Lock()
+        self._waiting = 0
+        self._bytes = 0
+        self._done: deque[tuple[float, int]] = deque()
+        self._cache: OrderedDict[tuple[bytes, Wish], Result] = OrderedDict()
+        self._readers = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="autotag-decode")
+        self._workers = [
+            Thread(target=self._work, name=f"autotag-batch-{number}", daemon=True)
+            for number in range(_WORKERS)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images that are read, wait or are worked on."""
+        return self._waiting
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of them, encoded and decoded."""
+        return self._bytes
+
+    async def tag(
+        self,
+        image: ImageInput,
+        wish: Wish | None = None,
+        *,
+        source: str | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Return what is found in one image.
+
+        Cancelling the call takes the image out of the queue.
+
+        Args:
+            image: what ``pipeline(image)`` takes.
+            wish: what is wanted of it.
+            source: what its result calls it; by default its path, else the kind of object it is.
+            timeout: seconds; None for the limit's own.
+
+        Raises:
+            RequestRefusedError: too much is waiting, it is draining, time is up, or the wish is wrong.
+            ImageReadError: the image cannot be read.
+            StageError: a stage failed on it.
+        """
+        wish = wish or Wish()
+        if self.draining or self._closed:
+            raise RequestRefusedError("not_ready", "the server is shutting down; ask another one.", 1)
+        key = (
+            (sha256(image).digest(), wish)
+            if isinstance(image, bytes) and self.limits.cached_results
+            else None
+        )
+        if key in self._cache and key is not None:
+            self._cache.move_to_end(key)
+            known = self._cache[key]
+            return replace(known, source=source or "bytes")
+        seconds = self.limits.timeout if timeout is None else min(timeout, self.limits.timeout)
+        ticket = self._admit(len(image) if isinstance(image, bytes) else 0)
+        try:
+            async with asyncio.timeout(seconds):
+                result = await self._answer(image, wish, source, ticket)
+        except TimeoutError as error:
+            raise RequestRefusedError("timed_out", f"there was no answer within {seconds:g} s.") from error
+        finally:
+            ticket.give_back()
+        if key is not None:
+            self._cache[key] = result
+            while len(self._cache) > self.limits.cached_results:
+                self._cache.popitem(last=False)
+        return result
+
+    async def prepare(self, wish: Wish) -> Pipeline:
+        """Return the pipeline of a wish, once its models are loaded.
+
+        Raises:
+            RequestRefusedError: no such wish is granted.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.pipelines.of, wish)
+
+    def retry_after(self) -> int:
+        """Return the seconds until what waits now should be done, by the rate of the last half minute."""
+        with self._counting:
+            now = time.monotonic()
+            while self._done and now - self._done[0][0] > _SECONDS_MEASURED:
+                self._done.popleft()
+            images = sum(size for _, size in self._done)
+            span = now - self._done[0][0] if self._done else 0.0
+        if not images or span <= 0:
+            return 1
+        return max(1, min(_LONGEST_RETRY, math.ceil(self._waiting * span / images)))
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing more, and wait until all that was taken is answered; say whether it was in time."""
+        self.draining = True
+        until = time.monotonic() + seconds
+        while self._waiting and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        return not self._waiting
+
+    def close(self) -> None:
+        """End the threads, once the batches in hand are done; what still waits is refused."""
+        self.draining = self._closed = True
+        with self._wake:
+            left = [job for group in self._groups.values() for job in group.jobs]
+            self._groups.clear()
+            self._wake.notify_all()
+        for job in left:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(RequestRefusedError("not_ready", "the server is shutting down.", 1))
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.join()
+
+    async def _answer(self, image: ImageInput, wish: Wish, source: str | None, ticket: _Ticket) -> Result:
+        pipeline = await self.prepare(wish)
+
+        def read() -> ReadImage:
+            return pipeline.read(image, source=source, reserve=ticket.reserve)
+
+        reading = self._readers.submit(read)
+        ticket.reading = reading
+        found = await asyncio.wrap_future(reading)
+        job = _Job(found, time.monotonic())
+        with self._wake:
+            if self._closed:
+                raise RequestRefusedError("not_ready", "the server is shutting down.", 1)
+            self._groups.setdefault(wish, _Group(pipeline)).jobs.append(job)
+            self._wake.notify()
+        return await asyncio.wrap_future(job.future)
+
+    def _admit(self, encoded: int) -> _Ticket:
+        with self._counting:
+            full = self._waiting >= self.limits.max_waiting
+            heavy = self._waiting > 0 and self._bytes + encoded > self.limits.max_waiting_bytes
+            if not full and not heavy:
+                self._waiting += 1
+                self._bytes += encoded
+                return _Ticket(self, encoded)
+        raise self._overloaded()
+
+    def _overloaded(self) -> RequestRefusedError:
+        seconds = self.retry_after()
+        return RequestRefusedError(
+            "overloaded", f"{self._waiting} images are waiting already; ask again in {seconds} s.", seconds
+        )
+
+    def reserve(self, size: int, others: int) -> None:
+        """Count bytes that decoding takes.
+
+        Raises:
+            RequestRefusedError: together with those of other images they are too many.
+        """
+        with self._counting:
+            if self._bytes > others and self._bytes + size > self.limits.max_waiting_bytes:
+                full = True
+            else:
+                full = False
+                self._bytes += size
+        if full:
+            raise self._overloaded()
+
+    def give_back(self, images: int, size: int) -> None:
+        """Count an image, or bytes of it, as gone."""
+        with self._counting:
+            self._waiting -= images
+            self._bytes -= size
+
+    def _work(self) -> None:
+        while True:
+            with ExitStack() as looking:
+                looking.enter_context(self._looking)
+                taken = self._take()
+                if taken is None:
+                    return
+                pipeline, jobs = taken
+                self._run(pipeline, jobs, looking.close)
+
+    def _take(self) -> tuple[Pipeline, list[_Job]] | None:
+        """Wait for work; give the group whose first image waits longest, or None after ``close``."""
+        with self._wake:
+            while True:
+                for wish in [wish for wish, group in self._groups.items() if not group.jobs]:
+                    del self._groups[wish]
+                if self._groups:
+                    group = min(self._groups.values(), key=lambda group: group.jobs[0].queued)
+                    jobs = self._next_of(group)
+                    if jobs:
+                        return group.pipeline, jobs
+                elif self._closed:
+                    return None
+                else:
+                    self._wake.wait()
+
+    def _next_of(self, group: _Group) -> list[_Job]:
+        jobs: list[_Job] = []
+        while group.jobs and len(jobs) < group.pipeline.images_per_batch:
+            job = group.jobs.popleft()
+            if job.future.set_running_or_notify_cancel():  # else its caller gave up
+                jobs.append(job)
+        return jobs
+
+    def _run(self, pipeline: Pipeline, jobs: list[_Job], looked: Callable[[], None]) -> None:
+        started = time.monotonic()
+        stats: list[StreamStats] = []
+        try:
+            outcomes = pipeline.tag_batch([job.read for job in jobs], looked=looked, tell=stats.append)
+        except Exception as error:  # noqa: BLE001 - every caller is told, and the thread lives on
+            for job in jobs:
+                job.future.set_exception(error)
+            return
+        with self._counting:
+            self._done.append((started, len(jobs)))
+        failed = 0
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, StageError):
+                failed += 1
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+        seconds = {stage.name: stage.seconds for one in stats for stage in one.stages if stage.items}
+        waited = tuple(started - job.queued for job in jobs)
+        self._tell(BatchDone(len(jobs), failed, waited, seconds))
+
+
+class _Ticket:
+    """What one image takes of the limits; given back once, after its last thread let go of it."""
+
+    def __init__(self, batcher: Batcher, size: int) -> None:
+        self._batcher = batcher
+        self._size = size
+        self._lock = Lock()
+        self._open = True
+        self.reading: Future[ReadImage] | None = None
+
+    def reserve(self, size: int) -> None:
+        """Count bytes that decoding takes. ``read`` says them before it decodes, and what it keeps after.
+
+        Raises:
+            RequestRefusedError: too much is waiting, or nobody waits for this image any more.
+        """
+        with self._lock:
+            if not self._open:
+                raise RequestRefusedError("timed_out", "nobody waits for this image any more.")
+            kept = max(0, size - self._size)  # what is kept is no more than what decoding took
+            self._batcher.reserve(kept, self._size)
+            self._size += kept
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._open = False
+            if self.reading is not None:
+                self.reading.cancel()
+            self._batcher.give_back(1, self._size)

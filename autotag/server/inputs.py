@@ -1,0 +1,131 @@
+"""Images out of requests: data URLs, base64, allowed URLs, forms and bare bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from autotag.errors import ImageReadError, RequestRefusedError
+from autotag.web.public_urls import decode_data_uri, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.requests import Request
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Return the JSON object in a request's body.
+
+    Raises:
+        RequestRefusedError: there is none.
+    """
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise RequestRefusedError("bad_request", "the body is not JSON.") from error
+    if not isinstance(found, dict):
+        raise RequestRefusedError("bad_request", "the body is JSON, but not an object.")
+    return found
+
+
+async def image_in_text(text: object, allowed_hosts: Collection[str]) -> bytes:
+    """Return the image file in a data URL or in base64, or behind an http(s) URL of an allowed host.
+
+    Raises:
+        RequestRefusedError: it is none of these.
+    """
+    if not isinstance(text, str) or not text:
+        raise RequestRefusedError("bad_request", "an image is a data URL or base64 text.")
+    lowered = text[:8].lower()
+    if lowered.startswith(("http://", "https://")):
+        return await _fetched(text, allowed_hosts)
+    try:
+        if lowered.startswith("data:"):
+            return await asyncio.to_thread(decode_data_uri, text)
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (ImageReadError, binascii.Error, ValueError) as error:
+        reason = error.reason if isinstance(error, ImageReadError) else "it is neither a data URL nor base64"
+        raise RequestRefusedError("not_an_image", f"the image cannot be read: {reason}.") from error
+
+
+async def _fetched(url: str, allowed_hosts: Collection[str]) -> bytes:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError as error:
+        raise RequestRefusedError("bad_request", "the URL is malformed.") from error
+    if host.lower() not in allowed_hosts:
+        raise RequestRefusedError(
+            "bad_request",
+            f"URLs of {host[:80]!r} are not fetched; send a data URL, or start with --allow-host.",
+        )
+    try:
+        return await asyncio.to_thread(fetch, url, max_redirects=0)
+    except ImageReadError as error:
+        raise RequestRefusedError("not_an_image", str(error)) from error
+
+
+async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int) -> list[tuple[str, object]]:
+    """Return name and content (or the refusal of it) of every image in a native request, in order.
+
+    A multipart form has files in any fields; JSON has ``image``, or ``images``; any other body is an image.
+
+    Raises:
+        RequestRefusedError: there is no image, there are too many, or the body cannot be read.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    found: list[tuple[str, object]]
+    if kind == "multipart/form-data":
+        found = await _form_files(request, most)
+    elif kind == "application/json":
+        body = await json_body(request)
+        given = body.get("images", [body["image"]] if "image" in body else [])
+        if not isinstance(given, list):
+            raise RequestRefusedError("bad_request", "images is a list of data URLs.")
+        _check_count(len(given), most)
+        found = [
+            (f"image-{number}", await _or_refusal(one, allowed_hosts)) for number, one in enumerate(given, 1)
+        ]
+    elif kind.startswith("image/") or kind in {"application/octet-stream", ""}:
+        content = await request.body()
+        found = [("image-1", content)] if content else []
+    else:
+        raise RequestRefusedError(
+            "not_an_image", f"a body of type {kind[:80]!r} holds no image; send image/*, JSON or a form."
+        )
+    _check_count(len(found), most)
+    return found
+
+
+async def _or_refusal(given: object, allowed_hosts: Collection[str]) -> object:
+    try:
+        return await image_in_text(given, allowed_hosts)
+    except RequestRefusedError as refusal:
+        return refusal
+
+
+async def _form_files(request: Request, most: int) -> list[tuple[str, object]]:
+    try:
+        async with request.form(max_files=most + 1, max_fields=100) as form:
+            files = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
+            return [(file.filename or "upload", await file.read()) for file in files]
+    except (MultiPartException, ValueError) as error:
+        raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
+    except Exception as error:
+        if type(error).__name__ == "HTTPException":  # starlette wraps its own parser's error
+            raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
+        raise
+
+
+def _check_count(count: int, most: int) -> None:
+    if count == 0:
+        raise RequestRefusedError("bad_request", "there is no image in the request.")
+    if count > most:
+        raise RequestRefusedError("too_large", f"there are more than {most} images in the request.")

@@ -1,0 +1,39 @@
+"""How much a server takes on at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autotag.checks import check_count, check_number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a server takes on at once; what goes beyond is refused, and told when to come again.
+
+    Attributes:
+        max_waiting: images that are read, wait or are worked on.
+        max_waiting_bytes: bytes of them, encoded and decoded. One image alone may have more.
+        max_body_bytes: of one request.
+        max_images: in one request.
+        timeout: seconds for a request, from its arrival to its answer.
+        decode_threads: threads that decode images.
+        cached_results: results that are kept for images that come again; 0 for none.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+
+    max_waiting: int = 256
+    max_waiting_bytes: int = 2**30
+    max_body_bytes: int = 32 * 2**20
+    max_images: int = 32
+    timeout: float = 60.0
+    decode_threads: int = 2
+    cached_results: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("max_waiting", "max_waiting_bytes", "max_body_bytes", "max_images", "decode_threads"):
+            check_count(f"limits.{name}", getattr(self, name), most=2**40)
+        check_count("limits.cached_results", self.cached_results, least=0, most=2**24)
+        check_number("limits.timeout", self.timeout, least=0.001, most=86_400.0)

@@ -1,0 +1,185 @@
+"""The server's own API. A result is the record that ``autotag tag`` writes as JSON Lines."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from autotag.errors import RequestRefusedError
+from autotag.server.inputs import image_in_text, json_body, uploads
+from autotag.server.keep_embedding import EMBEDDING
+from autotag.server.service import MODEL, Service, while_waited_for
+from autotag.server.wishes import MOST_TAGS, Wish
+from autotag.writers.json_text import json_text
+
+if TYPE_CHECKING:
+    from autotag.records import Result
+
+Preset = Annotated[str, Query(description="One of the presets that the server has; its first by default.")]
+TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
+VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to look for tags in.")]
+Mode = Literal["best", "fast", "classic", "negative", "caption", "plain"]
+
+_IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_ONE = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _IMAGE,
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"image": _IMAGE["schema"]}, "required": ["image"]}
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "string", "description": "A data URL or base64."}},
+                    "required": ["image"],
+                }
+            },
+        },
+    }
+}
+_SEVERAL = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": _IMAGE["schema"]}},
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": {"type": "string"}}},
+                    "required": ["images"],
+                }
+            },
+        },
+    }
+}
+
+
+def native_routes(service: Service) -> APIRouter:
+    """Return the routes of the server's own API."""
+    router = APIRouter(tags=["autotag"])
+
+    async def tagged(request: Request, wish: Wish) -> Result:
+        [(name, content)] = await uploads(request, service.allowed_hosts, most=1)
+        if isinstance(content, RequestRefusedError):
+            raise content
+        return await service.tag(request, _bytes(content), wish, source=name)
+
+    @router.post("/v1/tag", summary="Tag one image", openapi_extra=_ONE)
+    async def tag(
+        request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
+    ) -> Response:
+        result = await tagged(request, Wish(preset=preset, top_k=top_k, vocabulary=vocabulary))
+        return Response(json_text(result), media_type="application/json")
+
+    @router.post(
+        "/v1/tag/batch",
+        summary="Tag several images; each has its result or its error",
+        openapi_extra=_SEVERAL,
+    )
+    async def tag_batch(
+        request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
+    ) -> Response:
+        wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary)
+        await service.batcher.prepare(wish)
+        found = await uploads(request, service.allowed_hosts, most=service.limits.max_images)
+        work = [_row(service, content, wish, name) for name, content in found]
+        rows = await while_waited_for(request, asyncio.gather(*work))
+        return Response(f'{{"results": [{", ".join(rows)}]}}', media_type="application/json")
+
+    @router.post("/v1/caption", summary="Caption one image", openapi_extra=_ONE)
+    async def caption(request: Request, preset: Preset = "") -> dict[str, Any]:
+        result = await tagged(request, Wish(task="caption", preset=preset))
+        row = result.to_dict()
+        return {"source": result.source, "caption": result.caption, "captions": row["captions"]}
+
+    @router.post("/v1/prompt", summary="Write the prompt behind one image", openapi_extra=_ONE)
+    async def prompt(request: Request, preset: Preset = "", mode: Mode | None = None) -> dict[str, Any]:
+        result = await tagged(request, Wish(task="prompt", preset=preset, mode=mode))
+        return {"source": result.source, "prompt": result.prompt, "caption": result.caption}
+
+    @router.post("/v1/embeddings", summary="Embed texts or images, in OpenAI's shape")
+    async def embeddings(request: Request) -> dict[str, Any]:
+        body = await json_body(request)
+        preset = service.preset_of(body.get("model"))
+        as_base64 = body.get("encoding_format", "float") == "base64"
+        given = body.get("input")
+        items: list[Any] = given if isinstance(given, list) else [given]
+        if not items or not all(isinstance(item, str) and item for item in items):
+            raise RequestRefusedError(
+                "bad_request", "input is a text, a data URL of an image, or a list of those."
+            )
+        if len(items) > service.limits.max_images:
+            raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
+        work = asyncio.gather(*(_vector(service, item, preset) for item in items))
+        vectors = await while_waited_for(request, work)
+        data = [
+            {"object": "embedding", "index": index, "embedding": _encoded(vector, as_base64=as_base64)}
+            for index, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        return {"object": "list", "data": data, "model": body["model"], "usage": usage}
+
+    @router.get("/v1/models", summary="The presets that this server has")
+    async def models() -> dict[str, Any]:
+        rows = [
+            {"id": name, "object": "model", "created": 0, "owned_by": MODEL} for name in service.model_names()
+        ]
+        return {"object": "list", "data": rows}
+
+    @router.get("/v1/models/{name:path}", summary="One of them")
+    async def model(name: str) -> dict[str, Any]:
+        service.preset_of(name)
+        return {"id": name, "object": "model", "created": 0, "owned_by": MODEL}
+
+    return router
+
+
+def _bytes(content: object) -> bytes:
+    if not isinstance(content, bytes):
+        raise RequestRefusedError("not_an_image", "it is not an image file.")
+    return content
+
+
+async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
+    """One image's result as JSON; a refusal of it alone is a record with an error."""
+    try:
+        if isinstance(content, RequestRefusedError):
+            raise content
+        return json_text(await service.outcome(_bytes(content), wish, source=name))
+    except RequestRefusedError as refusal:
+        if refusal.kind in {"not_ready", "not_found", "wrong_option"}:
+            raise
+        return json.dumps({"source": name, "error": refusal.message, "kind": refusal.kind})
+
+
+async def _vector(service: Service, item: str, preset: str) -> list[float]:
+    if item[:5].lower() == "data:":
+        content = await image_in_text(item, ())
+        result = await service.outcome(content, Wish(task="embedding", preset=preset), source="image")
+        return list(result.extras[EMBEDDING])
+    pipeline = await service.batcher.prepare(Wish(task="embedding", preset=preset))
+
+    def embedded() -> list[float]:
+        with pipeline.lent_encoder() as encoder:
+            return [float(number) for number in encoder.embed_texts([item])[0]]
+
+    return await asyncio.to_thread(embedded)
+
+
+def _encoded(vector: list[float], *, as_base64: bool) -> list[float] | str:
+    if as_base64:
+        return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode("ascii")
+    return vector

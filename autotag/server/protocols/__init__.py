@@ -1,0 +1,1 @@
+"""What other applications speak: the APIs of OpenAI, Ollama and PhotoPrism Vision."""

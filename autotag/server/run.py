@@ -1,0 +1,139 @@
+"""``run_server``: the application under uvicorn, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from autotag.errors import ConfigError
+from autotag.pipeline.presets import load
+from autotag.server.app import create_app
+from autotag.server.service import Service
+from autotag.server.wishes import Pipelines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.server.limits import Limits
+
+_FEWEST_TOKEN_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a server listens, and to whom.
+
+    Attributes:
+        host: an address or name of this machine.
+        port: from 0, which takes any that is free, to 65535.
+        tokens: if any, one of them has to come with each request.
+        insecure: whether others than this machine may ask without a token.
+
+    Raises:
+        ConfigError: others may ask, there is no token, and ``insecure`` is not said.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8118
+    tokens: tuple[str, ...] = ()
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.tokens or self.insecure or _is_loopback(self.host)):
+            raise ConfigError(
+                f"{self.host} lets other machines ask, and there is no token: give --token-file, or say "
+                "--insecure."
+            )
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """Return the tokens in a file, one a line; empty lines and those that begin with # are left out.
+
+    Raises:
+        ConfigError: it cannot be read, holds no token, or one that is too short or not plain ASCII.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the token file {str(path)!r}: {error}.") from error
+    tokens = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not tokens:
+        raise ConfigError(f"the token file {str(path)!r} holds no token.")
+    if any(len(token) < _FEWEST_TOKEN_CHARACTERS for token in tokens):
+        raise ConfigError(f"{str(path)!r} holds a token of fewer than {_FEWEST_TOKEN_CHARACTERS} characters.")
+    return tokens
+
+
+def run_server(
+    presets: Sequence[str],
+    place: Place,
+    limits: Limits,
+    *,
+    device: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    preload: bool = False,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; then answer what was taken, and end.
+
+    Args:
+        presets: names or TOML files, the default first.
+        place: where to listen.
+        limits: how much to take on at once.
+        device: of every preset; None for its own.
+        allowed_hosts: whose http(s) URLs are fetched.
+        preload: whether to listen only once the models are loaded.
+
+    Raises:
+        ConfigError: a preset or option is wrong.
+        ModelError: a model is not available or does not load.
+    """
+    pipelines = {Path(preset).stem: load(preset, device=device) for preset in presets}
+    hosts = frozenset(host.lower() for host in allowed_hosts)
+    service = Service(Pipelines(pipelines), limits, hosts)
+    if preload:
+        service.pipelines.load()
+    _log_to_stderr()
+    failures: list[BaseException] = []
+
+    def give_up(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = create_app(service, tokens=place.tokens, preload=False, give_up=give_up)
+    config = uvicorn.Config(
+        app,
+        host=place.host,
+        port=place.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(limits.timeout) + 1,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if failures:
+        raise failures[0]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _log_to_stderr() -> None:
+    """Write requests, one JSON object a line, and complaints to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("autotag.server")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addHandler(handler)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

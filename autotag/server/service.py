@@ -1,0 +1,162 @@
+"""What every protocol asks: one batcher, its pipelines and limits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from autotag.errors import ImageReadError, RequestRefusedError, StageError
+from autotag.server.answers import Answer, cut_of
+from autotag.server.batcher import Batcher
+from autotag.server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from starlette.requests import Request
+
+    from autotag.images.reading import ImageInput
+    from autotag.records import Result
+    from autotag.server.limits import Limits
+    from autotag.server.wishes import Pipelines, Wish
+
+Answered = TypeVar("Answered")
+
+MODEL = "autotag"
+"""What the default preset is called as a model; others are ``"autotag:<preset>"``."""
+
+NOTE = {"X-Autotag-Note": "prompt text is not followed; the answer is what the image models find"}
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass
+class Service:
+    """What every protocol asks.
+
+    Attributes:
+        pipelines: of the presets that are served.
+        limits: how much is taken on at once.
+        allowed_hosts: in lower case, whose URLs are fetched.
+        metrics: what is counted.
+    """
+
+    pipelines: Pipelines
+    limits: Limits
+    allowed_hosts: frozenset[str] = frozenset()
+    metrics: Metrics = field(default_factory=Metrics)
+    _batcher: Batcher | None = None
+    _cuts: Mapping[str, float | None] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Load the models and take images from now on; call it in a thread."""
+        self.pipelines.load()
+        self._cuts = {name: cut_of(pipeline) for name, pipeline in self.pipelines.presets.items()}
+        batcher = Batcher(self.pipelines, self.limits, tell=self.metrics.count_batch)
+        self.metrics.watch(batcher)
+        self._batcher = batcher
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the models are there."""
+        return self._batcher is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether images are taken now."""
+        batcher = self._batcher
+        return batcher is not None and not batcher.draining and batcher.waiting < self.limits.max_waiting
+
+    @property
+    def batcher(self) -> Batcher:
+        """The batcher.
+
+        Raises:
+            RequestRefusedError: the models are still being loaded.
+        """
+        if self._batcher is None:
+            raise RequestRefusedError("not_ready", "the models are being loaded; ask again in a moment.", 5)
+        return self._batcher
+
+    async def stop(self) -> None:
+        """Take nothing more, wait for what was taken as long as a request may last, and end."""
+        batcher = self._batcher
+        if batcher is not None:
+            await batcher.drain(self.limits.timeout)
+            await asyncio.to_thread(batcher.close)
+
+    async def tag(self, request: Request, image: ImageInput, wish: Wish, *, source: str = "image") -> Result:
+        """Return what is found in one image; gives up when the client hangs up.
+
+        Raises:
+            RequestRefusedError: no answer, and why.
+            ClientGoneError: the client hung up.
+        """
+        return await while_waited_for(request, self.outcome(image, wish, source=source))
+
+    async def outcome(self, image: ImageInput, wish: Wish, *, source: str) -> Result:
+        """Return what is found in one image.
+
+        Raises:
+            RequestRefusedError: no answer, and why.
+        """
+        try:
+            return await self.batcher.tag(image, wish, source=source)
+        except ImageReadError as error:
+            kind = "too_large" if "more than max_pixels" in error.reason else "not_an_image"
+            raise RequestRefusedError(kind, f"the image cannot be read: {error.reason}.") from error
+        except StageError as error:
+            raise RequestRefusedError(
+                "model_failed", f"stage {error.stage!r} failed on the image."
+            ) from error
+
+    def answer(self, result: Result, wish: Wish) -> Answer:
+        """Return caption and tags with confidences."""
+        return Answer.of(result, self._cuts.get(wish.preset or self.pipelines.default))
+
+    def preset_of(self, model: object) -> str:
+        """Return the preset that a model's name means: ``autotag``, ``autotag:<preset>`` or ``<preset>``.
+
+        Raises:
+            RequestRefusedError: the server has no such model.
+        """
+        if not isinstance(model, str) or not model:
+            raise RequestRefusedError("bad_request", "model is missing; GET /v1/models lists them.")
+        name = model.removesuffix(":latest")
+        preset = "" if name == MODEL else name.removeprefix(f"{MODEL}:")
+        if preset and preset not in self.pipelines.presets:
+            known = ", ".join(self.model_names())
+            raise RequestRefusedError(
+                "not_found", f"model {model[:80]!r} not found; this server has: {known}."
+            )
+        return preset
+
+    def model_names(self) -> list[str]:
+        """What models are called, the default first."""
+        return [MODEL, *(f"{MODEL}:{preset}" for preset in self.pipelines.presets)]
+
+
+async def while_waited_for(request: Request, work: Awaitable[Answered]) -> Answered:
+    """Return what the work gives, or end it when the client hangs up.
+
+    Raises:
+        ClientGoneError: it hung up.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGoneError
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

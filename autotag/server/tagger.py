@@ -1,0 +1,103 @@
+"""``serve_async``: tagging for programs that are written with asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from os import fspath
+from typing import TYPE_CHECKING
+
+from autotag.pipeline.presets import load
+from autotag.server.batcher import Batcher
+from autotag.server.limits import Limits
+from autotag.server.wishes import Pipelines, Wish
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from types import TracebackType
+
+    from autotag.images.reading import ImageInput
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.records import Result
+
+
+class AsyncTagger:
+    """Tags images for many tasks of one event loop, in batches; an async context manager.
+
+    Args:
+        pipeline: what finds the tags; closed at the end.
+        name: what the preset is called.
+        limits: how much is taken on at once.
+    """
+
+    def __init__(self, pipeline: Pipeline, name: str, limits: Limits) -> None:
+        self._pipeline = pipeline
+        self._pipelines = Pipelines({name: pipeline})
+        self._limits = limits
+        self._batcher: Batcher | None = None
+
+    async def __aenter__(self) -> AsyncTagger:
+        await asyncio.to_thread(self._pipelines.load)
+        self._batcher = Batcher(self._pipelines, self._limits)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        batcher, self._batcher = self._batcher, None
+        if batcher is not None:
+            await batcher.drain(self._limits.timeout)
+            await asyncio.to_thread(batcher.close)
+        await asyncio.to_thread(self._pipeline.close)
+
+    async def tag(
+        self,
+        image: ImageInput,
+        *,
+        top_k: int | None = None,
+        vocabulary: str | None = None,
+        labels: tuple[str, ...] = (),
+        source: str | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Return what is found in one image; images of many calls go through the models together.
+
+        Args:
+            image: what ``pipeline(image)`` takes.
+            top_k: tags at most; None for the preset's own.
+            vocabulary: a bundled vocabulary that tags are looked for in; None for the preset's own.
+            labels: if any, the only tags that are allowed.
+            source: what the result calls the image.
+            timeout: seconds; None for the limit's own.
+
+        Raises:
+            RequestRefusedError: too much is waiting, time is up, an option is wrong, or the block has ended.
+            ImageReadError: the image cannot be read.
+            StageError: a stage failed on it.
+        """
+        if self._batcher is None:
+            from autotag.errors import PipelineClosedError
+
+            raise PipelineClosedError("use it inside: async with autotag.serve_async(...) as tagger.")
+        wish = Wish(top_k=top_k, vocabulary=vocabulary, labels=tuple(labels))
+        return await self._batcher.tag(image, wish, source=source, timeout=timeout)
+
+
+def serve_async(
+    preset: str | PathLike[str] = "base", *, device: str | None = None, limits: Limits | None = None
+) -> AsyncTagger:
+    """Return a tagger for ``async with``; its models are loaded when the block begins.
+
+    ::
+
+        async with autotag.serve_async("base") as tagger:
+            results = await asyncio.gather(*(tagger.tag(path) for path in paths))
+
+    Args:
+        preset: a preset's name, or the path of a TOML file.
+        device: as ``load`` takes it; None for the preset's own.
+        limits: how much is taken on at once.
+
+    Raises:
+        ConfigError: no such preset or device.
+    """
+    return AsyncTagger(load(preset, device=device), fspath(preset), limits or Limits())

@@ -1,0 +1,171 @@
+"""What a request wants of an image, and the pipelines that find it, which share their models."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotag.errors import ConfigError, RequestRefusedError
+from autotag.pipeline.wiring import needed_for
+from autotag.relevance.scores import STANDARDISED_CUT
+from autotag.server.keep_embedding import KeepEmbedding
+from autotag.stages.assemble_prompt import AssemblePrompt
+from autotag.stages.filter_tags import FilterTags
+from autotag.stages.match_vocabulary import MatchVocabulary
+from autotag.vocabularies.vocabulary import BUNDLED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.protocols import Stage
+
+Task = Literal["tag", "caption", "prompt", "embedding"]
+
+MOST_TAGS = 100
+MOST_LABELS = 1000
+_MOST_PIPELINES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is wanted of an image; images of equal wishes go through the models together.
+
+    Attributes:
+        task: what is found.
+        preset: one of those that the server has; empty for its first.
+        top_k: tags at most; None for the preset's own.
+        vocabulary: the name of a bundled vocabulary that tags are looked for in; None for the preset's own.
+        labels: if any, the only tags that are allowed; they are matched with the image itself.
+        mode: of the prompt; None for the preset's own.
+    """
+
+    task: Task = "tag"
+    preset: str = ""
+    top_k: int | None = None
+    vocabulary: str | None = None
+    labels: tuple[str, ...] = ()
+    mode: str | None = None
+
+
+class Pipelines:
+    """The pipelines of a server: one per preset, and those made of it for wishes.
+
+    Args:
+        presets: name -> pipeline, the default first. They stay the caller's to close.
+
+    Raises:
+        ConfigError: there is none.
+    """
+
+    def __init__(self, presets: Mapping[str, Pipeline]) -> None:
+        if not presets:
+            raise ConfigError("a server needs a preset.")
+        self.presets = dict(presets)
+        self.default = next(iter(self.presets))
+        self._lock = Lock()
+        self._made: OrderedDict[Wish, Pipeline] = OrderedDict()
+
+    def load(self) -> None:
+        """Load the models of every preset."""
+        for pipeline in self.presets.values():
+            pipeline.load()
+
+    def preset(self, name: str) -> Pipeline:
+        """Return the pipeline of a preset; of the default for an empty name.
+
+        Raises:
+            RequestRefusedError: the server has no such preset.
+        """
+        found = self.presets.get(name or self.default)
+        if found is None:
+            raise RequestRefusedError(
+                "not_found", f"this server has no preset {name[:80]!r}; it has: {', '.join(self.presets)}."
+            )
+        return found
+
+    def of(self, wish: Wish) -> Pipeline:
+        """Return the pipeline for a wish, its models loaded; the same one for the same wish.
+
+        May take a while: call it in a thread.
+
+        Raises:
+            RequestRefusedError: the server has no such preset, or the preset cannot do it.
+        """
+        with self._lock:
+            made = self._made.pop(wish, None) or self._make(wish)
+            self._made[wish] = made
+            while len(self._made) > _MOST_PIPELINES:
+                self._made.popitem(last=False)
+        return made
+
+    def _make(self, wish: Wish) -> Pipeline:
+        pipeline = self.preset(wish.preset)
+        try:
+            if wish == Wish(preset=wish.preset):
+                pipeline.load()
+                return pipeline
+            made = pipeline.sharing_models(_stages(pipeline.stages, wish))
+            made.load()
+        except ConfigError as error:
+            raise RequestRefusedError("wrong_option", str(error)) from error
+        return made
+
+
+def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
+    """Return the stages of a preset, as far as a wish needs them, with what it changes.
+
+    Raises:
+        RequestRefusedError: the preset has no stage for it.
+        ConfigError: an option of a stage is wrong.
+    """
+    if wish.task == "embedding":
+        return [KeepEmbedding()]
+    if wish.task == "caption":
+        return _needed("captions", stages)
+    if wish.labels:
+        chosen = MatchVocabulary(
+            wish.labels, top_k=wish.top_k or 10, score="standardised", threshold=STANDARDISED_CUT
+        )
+        return [*needed_for("captions", stages), chosen]
+    changed = list(stages)
+    if wish.vocabulary is not None:
+        if wish.vocabulary not in BUNDLED:
+            known = ", ".join(BUNDLED)
+            raise RequestRefusedError(
+                "wrong_option", f"there is no vocabulary {wish.vocabulary!r}; known: {known}."
+            )
+        changed = [
+            replace(stage, vocabulary=wish.vocabulary, leave_out=()) if is_one else stage
+            for stage, is_one in _marked(changed, MatchVocabulary, "vocabulary")
+        ]
+    if wish.top_k is not None:
+        if not 1 <= wish.top_k <= MOST_TAGS:
+            raise RequestRefusedError("wrong_option", f"top_k = {wish.top_k} is not from 1 to {MOST_TAGS}.")
+        changed = [
+            replace(stage, top_k=wish.top_k) if is_one else stage
+            for stage, is_one in _marked(changed, FilterTags, "top_k")
+        ]
+    if wish.mode is not None:
+        changed = [
+            replace(stage, mode=wish.mode) if is_one else stage
+            for stage, is_one in _marked(changed, AssemblePrompt, "mode")
+        ]
+    return _needed("prompt", changed) if wish.task == "prompt" else changed
+
+
+def _needed(field: str, stages: Sequence[Stage]) -> list[Stage]:
+    needed = needed_for(field, stages)
+    if not needed:
+        raise RequestRefusedError("wrong_option", f"no stage of this preset makes {field}.")
+    return needed
+
+
+def _marked(stages: Sequence[Stage], kind: type, option: str) -> list[tuple[Any, bool]]:
+    """Return each stage, and whether it is of the kind whose option is changed."""
+    marked = [(stage, isinstance(stage, kind)) for stage in stages]
+    if not any(is_one for _, is_one in marked):
+        raise RequestRefusedError("wrong_option", f"this preset has no stage that {option} is an option of.")
+    return marked

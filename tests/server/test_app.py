@@ -1,0 +1,481 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import ollama
+import openai
+import pytest
+from click.testing import CliRunner
+
+import autotag
+from autotag.cli.main import main
+from autotag.errors import ConfigError
+from autotag.server.limits import Limits
+from autotag.server.run import Place, read_tokens
+from autotag.server.service import Service
+from autotag.server.wishes import Pipelines
+from autotag.writers.json_text import json_text
+from tests.server.conftest import Numbers, Serve, Server, numbered_png
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+CAT = (EXAMPLES / "cat.jpg").read_bytes()
+CAT_URL = "data:image/jpeg;base64," + base64.b64encode(CAT).decode()
+TEXTS = {"type": "array", "items": {"type": "string"}}
+TAGS = {"type": "object", "properties": {"tags": TEXTS}, "required": ["tags"]}
+TOKEN = "a-token-of-enough-characters"  # noqa: S105 - of these tests
+
+
+@pytest.fixture(scope="module")
+def mini() -> Iterator[Server]:
+    with autotag.load("mini") as pipeline, Server(Service(Pipelines({"mini": pipeline}), Limits())) as server:
+        yield server
+
+
+@pytest.fixture
+def gpt(mini: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{mini.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def llama(mini: Server) -> Iterator[ollama.Client]:
+    client = ollama.Client(mini.url, trust_env=False)
+    yield client
+    client._client.close()
+
+
+def png_url(number: int) -> str:
+    return "data:image/png;base64," + base64.b64encode(numbered_png(number)).decode()
+
+
+# The server's own API
+
+
+def test_a_result_is_the_record_of_the_command_line_however_the_image_is_sent(mini: Server) -> None:
+    with autotag.load("mini") as pipeline:
+        expected = json.loads(json_text(pipeline(EXAMPLES / "cat.jpg")))
+    with mini.client() as client:
+        answers = [
+            client.post("/v1/tag", content=CAT, headers={"content-type": "image/jpeg"}),
+            client.post("/v1/tag", files={"image": ("cat.jpg", CAT)}),
+            client.post("/v1/tag", json={"image": CAT_URL}),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert answers[1].json()["source"] == "cat.jpg"
+    for answer in answers:
+        found = answer.json()
+        assert set(found) == set(expected)
+        assert found["caption"] == expected["caption"]
+        assert [tag["text"] for tag in found["tags"]] == [tag["text"] for tag in expected["tags"]]
+
+
+def test_options_change_the_answer(mini: Server) -> None:
+    with mini.client() as client:
+        few = client.post("/v1/tag?top_k=2", json={"image": CAT_URL}).json()
+        medium = client.post("/v1/tag?vocabulary=mediums", json={"image": CAT_URL}).json()
+        prompt = client.post("/v1/prompt?mode=caption", json={"image": CAT_URL}).json()
+        caption = client.post("/v1/caption", json={"image": CAT_URL}).json()
+    assert len(few["tags"]) == 2
+    assert medium["tags"] != few["tags"]
+    assert prompt["prompt"] == caption["caption"] == few["caption"]
+
+
+def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
+    with serve(Limits(max_images=3, cached_results=0)).client() as client:
+        sent = [png_url(1), "data:image/png;base64,AAAA", png_url(2)]
+        rows = client.post("/v1/tag/batch", json={"images": sent}).json()["results"]
+        too_many = client.post("/v1/tag/batch", json={"images": [png_url(n) for n in range(4)]})
+    assert [row.get("caption") for row in rows] == ["number 1", None, "number 2"]
+    assert "cannot be read" in rows[1]["error"]
+    assert too_many.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status", "words"),
+    [
+        ("/v1/tag", {"content": b"", "headers": {"content-type": "image/png"}}, 400, "no image"),
+        ("/v1/tag", {"content": b"text", "headers": {"content-type": "image/png"}}, 415, "not an image"),
+        ("/v1/tag", {"content": b"text", "headers": {"content-type": "text/html"}}, 415, "text/html"),
+        ("/v1/tag", {"content": numbered_png(1)[:40], "headers": {"content-type": "image/png"}}, 415, "read"),
+        ("/v1/tag", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "JSON"),
+        ("/v1/tag", {"json": []}, 400, "object"),
+        ("/v1/tag", {"json": {"image": 3}}, 400, "data URL"),
+        ("/v1/tag", {"json": {"image": "http://127.0.0.1/a.png"}}, 400, "not fetched"),
+        ("/v1/tag", {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
+        ("/v1/tag?preset=none", {"json": {"image": png_url(1)}}, 404, "numbers"),
+        ("/v1/tag?top_k=0", {"json": {"image": png_url(1)}}, 422, "top_k"),
+        ("/v1/prompt?mode=silly", {"json": {"image": png_url(1)}}, 422, "mode"),
+        ("/v1/nothing", {"json": {}}, 404, "/v1/nothing"),
+        ("/v1/embeddings", {"json": {"model": "autotag", "input": []}}, 400, "input"),
+    ],
+)
+def test_bad_requests_are_named(serve: Serve, path: str, options: dict, status: int, words: str) -> None:  # type: ignore[type-arg]
+    with serve().client() as client:
+        answer = client.post(path, **options)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]["message"]
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_picture_with_too_many_pixels_and_a_body_with_too_many_bytes_are_413(serve: Serve) -> None:
+    import zlib
+    from struct import pack
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
+
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    bomb += chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    kind = {"content-type": "image/png"}
+    with serve(Limits(max_body_bytes=10_000, cached_results=0)).client() as client:
+        assert client.post("/v1/tag", content=bomb, headers=kind).status_code == 413
+        assert client.post("/v1/tag", content=b"x" * 10_001, headers=kind).status_code == 413
+        chunked = client.post("/v1/tag", content=iter([b"x" * 6000] * 3), headers=kind)
+        assert chunked.status_code == 413
+        assert client.post("/v1/tag", content=numbered_png(3), headers=kind).json()["caption"] == "number 3"
+
+
+# What other applications speak
+
+
+def test_the_client_of_openai_gets_its_schema_filled(gpt: openai.OpenAI) -> None:
+    image = {"type": "image_url", "image_url": {"url": CAT_URL, "detail": "low"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Describe it."}, image]}]
+
+    def say(**options: object) -> openai.types.chat.ChatCompletion:
+        return gpt.chat.completions.create(model="autotag", messages=messages, **options)  # type: ignore[call-overload, no-any-return]
+
+    assert say(max_tokens=9, temperature=0.3).choices[0].message.content == "a cat"
+    nested = {"type": "json_schema", "json_schema": {"name": "schema", "schema": TAGS}}
+    bare = {**TAGS}
+    for shape in (nested, bare):
+        assert json.loads(say(response_format=shape).choices[0].message.content or "")["tags"][0] == "cat"
+    both = json.loads(say(response_format={"type": "json_object"}).choices[0].message.content or "")
+    assert both["caption"] == "a cat"
+    tool = {"type": "function", "function": {"name": "final_result", "parameters": TAGS}}
+    called = say(tools=[tool]).choices[0]
+    assert called.finish_reason == "tool_calls"
+    [call] = called.message.tool_calls or []
+    assert call.function.name == "final_result"  # type: ignore[union-attr]
+    assert json.loads(call.function.arguments)["tags"][0] == "cat"  # type: ignore[union-attr]
+    enum = {"type": "object", "properties": {"tags": {"type": "array", "items": {"enum": ["Rocket", "Cat"]}}}}
+    allowed = say(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": enum}})
+    assert json.loads(allowed.choices[0].message.content or "") == {"tags": ["Cat"]}
+    stream = gpt.chat.completions.create(model="autotag:mini", messages=messages, stream=True)  # type: ignore[call-overload]
+    assert "".join(part.choices[0].delta.content or "" for part in stream) == "a cat"
+    assert [model.id for model in gpt.models.list()] == ["autotag", "autotag:mini"]
+
+
+def test_the_client_of_openai_gets_responses_and_embeddings(gpt: openai.OpenAI) -> None:
+    content = [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": CAT_URL}]
+    schema = {"format": {"type": "json_schema", "name": "labels", "schema": TAGS, "strict": True}}
+    answer = gpt.responses.create(
+        model="autotag", input=[{"role": "user", "content": content}], text=schema  # type: ignore[arg-type, list-item, typeddict-item]
+    )  # fmt: skip
+    assert json.loads(answer.output_text)["tags"][0] == "cat"
+    vectors = gpt.embeddings.create(model="autotag", input=["a photo of a cat", "a photo of a car", CAT_URL])
+    cat, car, image = (row.embedding for row in vectors.data)
+    assert sum(map(float.__mul__, image, image)) == pytest.approx(1, abs=1e-3)
+    assert sum(map(float.__mul__, cat, image)) > sum(map(float.__mul__, car, image))
+    plain = gpt.embeddings.create(model="autotag", input=CAT_URL, encoding_format="float").data[0].embedding
+    assert plain == pytest.approx(image, abs=1e-6)
+
+
+def test_the_client_of_openai_gets_its_own_errors(gpt: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="images only"):
+        gpt.chat.completions.create(model="autotag", messages=[{"role": "user", "content": "only text"}])
+    with pytest.raises(openai.NotFoundError, match="gpt-9"):
+        gpt.chat.completions.create(model="gpt-9", messages=[])
+
+
+def test_the_client_of_ollama_gets_its_schema_filled(llama: ollama.Client) -> None:
+    image = base64.b64encode(CAT).decode()
+    assert llama.generate("autotag", "Describe", images=[image]).response == "a cat"
+    assert json.loads(llama.generate("autotag", "", images=[image], format=TAGS).response)["tags"][0] == "cat"
+    example = 'schema:\n{"labels":[{"name":"","confidence":0,"topicality":0}]}'
+    labels = json.loads(llama.generate("autotag", example, images=[image], format="json").response)["labels"]
+    assert labels[0]["name"] == "cat"
+    assert 0.5 <= labels[0]["confidence"] <= 1
+    parts = list(llama.generate("autotag", "Describe", images=[image], stream=True))
+    assert [part.done for part in parts] == [False, True]
+    assert parts[-1].eval_count == 0
+    said = llama.chat("autotag:mini", [{"role": "user", "content": "list tags", "images": [CAT]}])
+    assert (said.message.content or "").startswith("cat, ")
+    assert [model.model for model in llama.list().models] == ["autotag:latest", "autotag:mini"]
+    assert "vision" in (llama.show("autotag:latest").capabilities or [])
+    with pytest.raises(ollama.ResponseError, match="images only") as refused:
+        llama.generate("autotag", "only text")
+    assert refused.value.status_code == 400
+    with pytest.raises(ollama.ResponseError, match="llava") as missing:
+        llama.generate("llava", "x", images=[image])
+    assert missing.value.status_code == 404
+
+
+def test_absent_stream_means_ndjson_as_ollama_has_it(mini: Server) -> None:
+    body = {"model": "autotag", "prompt": "x", "images": [base64.b64encode(CAT).decode()], "think": False}
+    with mini.client() as client:
+        answer = client.post("/api/generate", json=body)
+    rows = [json.loads(line) for line in answer.text.splitlines()]
+    assert (rows[0]["response"], rows[-1]["done"]) == ("a cat", True)
+    assert "not followed" in answer.headers["x-autotag-note"]
+
+
+def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> None:
+    body = {
+        "id": "3487da77-246e-4b4c-9437-67507177bcd7", "model": "autotag", "version": "latest", "suffix": "",
+        "stream": False, "images": [CAT_URL],
+    }  # fmt: skip
+    with mini.client() as client:
+        labels = client.post("/api/v1/vision/labels", json=body).json()
+        caption = client.post("/api/v1/vision/caption/autotag", json=body).json()
+        none = client.post("/api/v1/vision/labels", json={"id": "q", "images": []})
+        broken = client.post("/api/v1/vision/labels", json={"images": ["data:image/png;base64,AAAA"]})
+    assert (labels["id"], labels["code"], labels["model"]["type"]) == (body["id"], 200, "labels")
+    first = labels["result"]["labels"][0]
+    assert set(first) == {"name", "source", "priority", "confidence", "topicality", "categories", "nsfw"}
+    assert first["name"] == "cat"
+    assert 0.5 <= first["confidence"] <= 1
+    assert caption["result"]["caption"]["text"] == "a cat"
+    assert (none.status_code, none.json()["id"], none.json()["result"]) == (400, "q", {})
+    assert broken.json()["code"] == 400
+
+
+# Load, tokens, operation
+
+
+def test_an_overload_is_429_with_retry_after_and_loses_no_answer(serve: Serve, numbers: Numbers) -> None:
+    server = serve(Limits(max_waiting=5, cached_results=0))
+    numbers.gate.clear()
+
+    def ask(number: int) -> httpx.Response:
+        with server.client() as client:
+            return client.post("/v1/tag", json={"image": png_url(number)})
+
+    with ThreadPoolExecutor(12) as threads:
+        asked = [threads.submit(ask, number) for number in range(12)]
+        for _ in range(200):
+            if sum(one.done() for one in asked) >= 7:
+                break
+            time.sleep(0.05)
+        numbers.gate.set()
+        answers = [one.result() for one in asked]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 7
+    assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    for number, answer in enumerate(answers):
+        assert answer.status_code == 429 or answer.json()["caption"] == f"number {number}"
+
+
+def test_a_request_that_takes_too_long_is_504_and_the_next_is_answered(
+    serve: Serve, numbers: Numbers
+) -> None:
+    server = serve(Limits(timeout=0.5, cached_results=0))
+    with server.client() as client:
+        numbers.gate.clear()
+        assert client.post("/v1/tag", json={"image": png_url(1)}).status_code == 504
+        numbers.gate.set()
+        assert client.post("/v1/tag", json={"image": png_url(2)}).json()["caption"] == "number 2"
+
+
+def test_a_client_that_hangs_up_is_forgotten(serve: Serve, numbers: Numbers) -> None:
+    server = serve()
+    numbers.gate.clear()
+    with server.client() as client, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(client.post, "/v1/tag", json={"image": png_url(1)})
+        assert numbers.entered.wait(10)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/v1/tag", json={"image": png_url(2)}, timeout=0.5, trust_env=False)
+        for _ in range(100):
+            if server.service.batcher.waiting == 1:
+                break
+            time.sleep(0.05)
+        assert server.service.batcher.waiting == 1
+        numbers.gate.set()
+        assert first.result().json()["caption"] == "number 1"
+    assert numbers.batches == [[1]]
+
+
+def test_a_slow_client_is_cut_off_and_others_are_served_meanwhile(serve: Serve) -> None:
+    server = serve(Limits(timeout=1, cached_results=0))
+    with socket.create_connection(("127.0.0.1", server.port)) as slow, server.client() as client:
+        slow.sendall(
+            b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 99\r\n\r\nab"
+        )
+        assert client.post("/v1/tag", json={"image": png_url(1)}).status_code == 200
+        slow.settimeout(10)
+        assert b" 504 " in slow.recv(1000).splitlines()[0]
+
+
+def test_many_requests_on_one_connection(serve: Serve) -> None:
+    with serve().client() as client:
+        for number in range(300):
+            answer = client.post(
+                "/v1/tag", content=numbered_png(number), headers={"content-type": "image/png"}
+            )
+            assert answer.json()["caption"] == f"number {number}"
+
+
+def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(
+    serve: Serve, numbers: Numbers
+) -> None:
+    numbers.poison = frozenset({7})
+    server = serve()
+    with server.client() as client:
+        own = client.post("/v1/tag", json={"image": png_url(7)})
+        prism = client.post("/api/v1/vision/labels", json={"images": [png_url(7)]})
+        llama = client.post("/api/generate", json={"model": "autotag", "images": [png_url(7).split(",")[1]]})
+        assert [own.status_code, prism.status_code, llama.status_code] == [500, 500, 500]
+        assert "numbers" in own.json()["error"]["message"]
+        assert "numbers" in llama.json()["error"]
+        assert client.post("/v1/tag", json={"image": png_url(8)}).json()["caption"] == "number 8"
+
+
+def test_a_token_is_wanted_everywhere_but_for_health(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(tokens=["another-token-entirely", TOKEN])
+    body = {"image": png_url(1)}
+    with server.client() as client:
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        for headers in ({}, {"authorization": f"Basic {TOKEN}"}, {"authorization": f"Bearer {TOKEN}x"}):
+            refused = client.post("/v1/tag", json=body, headers=headers)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.post(f"/v1/tag?token={TOKEN}", json=body).status_code == 401
+        assert client.get("/metrics").status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert client.post("/v1/tag", json=body, headers=right).json()["caption"] == "number 1"
+    assert TOKEN not in caplog.text
+
+
+def test_a_request_keeps_the_id_that_the_client_gave_if_it_is_fit(serve: Serve) -> None:
+    with serve().client() as client:
+        assert client.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+        assert (
+            client.get("/healthz", headers={"x-request-id": "a b" * 99}).headers["x-request-id"] != "a b" * 99
+        )
+
+
+def test_metrics_count_what_happened(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    with serve().client() as client, caplog.at_level("INFO", logger="autotag.server"):
+        client.post("/v1/tag", json={"image": png_url(1)})
+        client.post("/api/generate", json={"model": "autotag"})
+        text = client.get("/metrics").text
+    for line in (
+        'autotag_requests_total{code="200",protocol="native"} 1.0',
+        'autotag_requests_total{code="400",protocol="ollama"} 1.0',
+        'autotag_errors_total{kind="bad_request"} 1.0',
+        "autotag_batch_size_count 1.0",
+        "autotag_queue_depth 0.0",
+    ):
+        assert line in text
+    assert re.search(r'autotag_stage_seconds_total\{stage="numbers"\} \d', text)
+    rows = [json.loads(record.message) for record in caplog.records if record.name == "autotag.server"]
+    assert (rows[0]["path"], rows[0]["status"]) == ("/v1/tag", 200)
+
+
+def test_the_pages_about_the_api_need_no_other_server(serve: Serve) -> None:
+    with serve().client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        page = client.get("/docs").text
+    assert {"/v1/tag", "/v1/embeddings", "/api/generate", "/api/v1/vision/labels"} <= set(paths)
+    assert "http" not in page.replace("<html", "")
+
+
+def test_a_server_that_still_loads_says_so_with_503(numbers: Numbers) -> None:
+    loading = threading.Event()
+
+    class Slow(Service):
+        def start(self) -> None:
+            assert loading.wait(10)
+            super().start()
+
+    with numbers.pipeline() as pipeline:
+        service = Slow(Pipelines({"numbers": pipeline}), Limits())
+        with Server(service, preload=False) as server, server.client() as client:
+            try:
+                early = client.post("/v1/tag", json={"image": png_url(1)})
+                ready = client.get("/readyz").status_code
+            finally:
+                loading.set()
+            assert (early.status_code, early.headers["retry-after"], ready) == (503, "5", 503)
+            while client.get("/readyz").status_code == 503:
+                time.sleep(0.02)
+            assert client.post("/v1/tag", json={"image": png_url(1)}).status_code == 200
+
+
+def test_a_server_that_ends_answers_what_it_took(serve: Serve, numbers: Numbers) -> None:
+    server = serve()
+    numbers.gate.clear()
+    with server.client() as client, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(client.post, "/v1/tag", json={"image": png_url(4)})
+        assert numbers.entered.wait(10)
+        server.end()
+        time.sleep(0.3)
+        numbers.gate.set()
+        assert asked.result().json()["caption"] == "number 4"
+
+
+# The command
+
+
+def test_a_place_that_others_reach_wants_a_token() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.4", "photos.example"):  # noqa: S104 - refused
+        with pytest.raises(ConfigError, match="token"):
+            Place(host=host)
+        assert Place(host=host, insecure=True).host == host
+        assert Place(host=host, tokens=(TOKEN,)).host == host
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert Place(host=host).host == host
+    answer = CliRunner().invoke(main, ["serve", "--preset", "mini", "--host", "0.0.0.0"])  # noqa: S104
+    assert answer.exit_code == 2
+    assert "--token-file" in answer.output
+
+
+def test_a_token_file_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"# ours\n\n{TOKEN}\n")
+    assert read_tokens(file) == (TOKEN,)
+    for text, words in (("", "no token"), ("short", "16")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            read_tokens(file)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_tokens(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_sigterm() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from autotag.cli.main import main; main()", "serve", "--preset", "mini"]
+    with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+                for _ in range(600):
+                    try:
+                        if client.get("/readyz").status_code == 200:
+                            break
+                    except httpx.TransportError:
+                        pass
+                    time.sleep(0.1)
+                assert client.post("/v1/tag", json={"image": CAT_URL}).json()["caption"] == "a cat"
+            os.kill(process.pid, signal.SIGTERM)
+            _, log = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    rows = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert rows[-1]["path"] == "/v1/tag"
+    assert "base64" not in log

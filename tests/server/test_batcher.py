@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import autotag
+from autotag.errors import ImageReadError, PipelineClosedError, RequestRefusedError, StageError
+from autotag.server.batcher import BatchDone, Batcher
+from autotag.server.limits import Limits
+from autotag.server.wishes import Pipelines, Wish
+from tests.server.conftest import Numbers, numbered_png
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+
+
+def run(
+    numbers: Numbers,
+    test: Callable[[Batcher], Awaitable[None]],
+    limits: Limits | None = None,
+    told: list[BatchDone] | None = None,
+) -> None:
+    async def all_of_it() -> None:
+        done: list[BatchDone] = [] if told is None else told
+        with numbers.pipeline() as pipeline:
+            batcher = Batcher(
+                Pipelines({"numbers": pipeline}), limits or Limits(cached_results=0), tell=done.append
+            )
+            try:
+                await test(batcher)
+            finally:
+                numbers.gate.set()
+                await asyncio.to_thread(batcher.close)
+            assert (batcher.waiting, batcher.waiting_bytes) == (0, 0)
+
+    asyncio.run(all_of_it())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+def test_every_caller_gets_the_answer_of_its_own_image(numbers: Numbers) -> None:
+    told: list[BatchDone] = []
+
+    async def test(batcher: Batcher) -> None:
+        results = await asyncio.gather(*(batcher.tag(numbered_png(n), source=f"s{n}") for n in range(150)))
+        assert [result.caption for result in results] == [f"number {n}" for n in range(150)]
+        assert [result.source for result in results] == [f"s{n}" for n in range(150)]
+
+    run(numbers, test, told=told)
+    assert sum(batch.size for batch in told) == 150
+    assert max(len(batch) for batch in numbers.batches) == 4
+
+
+def test_the_first_image_does_not_wait_for_others_and_those_that_come_meanwhile_share_a_batch(
+    numbers: Numbers,
+) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        first = asyncio.create_task(batcher.tag(numbered_png(0)))
+        await until(numbers.entered.is_set)
+        rest = [asyncio.create_task(batcher.tag(numbered_png(n))) for n in range(1, 4)]
+        await until(lambda: batcher.waiting == 4)
+        await asyncio.sleep(0.2)
+        numbers.gate.set()
+        await asyncio.gather(first, *rest)
+
+    run(numbers, test)
+    assert numbers.batches[0] == [0]
+    assert sorted(numbers.batches[1]) == [1, 2, 3]
+
+
+def test_a_bad_image_fails_alone(numbers: Numbers) -> None:
+    numbers.poison = frozenset({2})
+
+    async def test(batcher: Batcher) -> None:
+        pictures = [numbered_png(0), b"no picture", numbered_png(1), numbered_png(2), numbered_png(3)]
+        answers = await asyncio.gather(*map(batcher.tag, pictures), return_exceptions=True)
+        assert isinstance(answers[1], ImageReadError)
+        assert isinstance(answers[3], StageError)
+        assert [answer.caption for answer in answers if isinstance(answer, autotag.records.Result)] == [
+            "number 0", "number 1", "number 3",
+        ]  # fmt: skip
+
+    run(numbers, test)
+
+
+def test_a_pipeline_that_fails_on_every_image_answers_and_goes_on(numbers: Numbers) -> None:
+    numbers.poison = frozenset(range(20))
+
+    async def test(batcher: Batcher) -> None:
+        answers = await asyncio.gather(
+            *(batcher.tag(numbered_png(n)) for n in range(20)), return_exceptions=True
+        )
+        assert all(isinstance(answer, StageError) for answer in answers)
+        assert (await batcher.tag(numbered_png(21))).caption == "number 21"
+
+    run(numbers, test)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        taken = [asyncio.create_task(batcher.tag(numbered_png(n))) for n in range(3)]
+        await until(lambda: batcher.waiting == 3)
+        with pytest.raises(RequestRefusedError) as refused:
+            await batcher.tag(numbered_png(9))
+        assert refused.value.kind == "overloaded"
+        assert refused.value.retry_after is not None
+        assert refused.value.retry_after >= 1
+        numbers.gate.set()
+        assert [result.caption for result in await asyncio.gather(*taken)] == [
+            "number 0", "number 1", "number 2",
+        ]  # fmt: skip
+
+    run(numbers, test, Limits(max_waiting=3, cached_results=0))
+
+
+def test_the_queue_is_bounded_by_bytes_but_one_image_always_fits(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        first = asyncio.create_task(batcher.tag(numbered_png(0)))
+        await until(numbers.entered.is_set)
+        with pytest.raises(RequestRefusedError) as refused:
+            await batcher.tag(numbered_png(1))
+        assert refused.value.kind == "overloaded"
+        numbers.gate.set()
+        assert (await first).caption == "number 0"
+
+    run(numbers, test, Limits(max_waiting_bytes=100, cached_results=0))
+
+
+def test_an_image_whose_time_is_up_or_whose_caller_left_is_not_shown_to_the_models(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        first = asyncio.create_task(batcher.tag(numbered_png(0)))
+        await until(numbers.entered.is_set)
+        left = asyncio.create_task(batcher.tag(numbered_png(1)))
+        await until(lambda: batcher.waiting == 2)
+        with pytest.raises(RequestRefusedError) as refused:
+            await batcher.tag(numbered_png(2), timeout=0.2)
+        assert refused.value.kind == "timed_out"
+        left.cancel()
+        await until(lambda: batcher.waiting == 1)
+        numbers.gate.set()
+        await first
+        assert (await batcher.tag(numbered_png(3))).caption == "number 3"
+
+    run(numbers, test)
+    assert numbers.batches == [[0], [3]]
+
+
+def test_the_same_image_again_comes_from_the_cache_under_its_own_name(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        first = await batcher.tag(numbered_png(5), source="a")
+        again = await batcher.tag(numbered_png(5), source="b")
+        caption_only = await batcher.tag(numbered_png(5), Wish(task="caption"))
+        assert (first.source, again.source, again.tags) == ("a", "b", first.tags)
+        assert caption_only.caption == "number 5"
+
+    run(numbers, test, Limits(cached_results=2))
+    assert numbers.batches == [[5], [5]]
+
+
+def test_a_batcher_that_drains_answers_what_it_took_and_takes_nothing_more(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        taken = [asyncio.create_task(batcher.tag(numbered_png(n))) for n in range(6)]
+        await until(lambda: batcher.waiting == 6)
+        draining = asyncio.create_task(batcher.drain(10))
+        await asyncio.sleep(0.05)
+        with pytest.raises(RequestRefusedError) as refused:
+            await batcher.tag(numbered_png(7))
+        assert refused.value.kind == "not_ready"
+        numbers.gate.set()
+        assert await draining
+        assert len(await asyncio.gather(*taken)) == 6
+
+    run(numbers, test)
+
+
+def test_a_wish_that_the_preset_cannot_grant_is_refused_with_the_reason(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        for wish, words in (
+            (Wish(top_k=3), "top_k"),
+            (Wish(vocabulary="things"), "vocabulary"),
+            (Wish(task="prompt"), "prompt"),
+            (Wish(preset="other"), "numbers"),
+        ):
+            with pytest.raises(RequestRefusedError, match=words):
+                await batcher.tag(numbered_png(1), wish)
+
+    run(numbers, test)
+
+
+def test_threads_end_with_the_batcher(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        await batcher.tag(numbered_png(1))
+
+    run(numbers, test)
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("autotag-b", "autotag-d"))
+    ]
+
+
+def test_serve_async_gives_what_the_pipeline_gives_and_shares_its_models_between_wishes() -> None:
+    files = [EXAMPLES / "cat.jpg", EXAMPLES / "rocket.jpg", EXAMPLES / "coffee.jpg"]
+
+    async def served() -> list[autotag.records.Result]:
+        async with autotag.serve_async("mini") as tagger:
+            results = list(await asyncio.gather(*(tagger.tag(file) for file in files)))
+            results.append(await tagger.tag(files[0], top_k=1))
+            results.append(await tagger.tag(files[0], labels=("cat", "rocket")))
+        with pytest.raises(PipelineClosedError):
+            await tagger.tag(files[0])
+        return results
+
+    *results, one_tag, allowed = asyncio.run(served())
+    with autotag.load("mini") as pipeline:
+        alone = [pipeline(file) for file in files]
+    assert [result.source for result in results] == [str(file) for file in files]
+    assert [result.caption for result in results] == [result.caption for result in alone]
+    assert [[tag.text for tag in result.tags] for result in results] == [
+        [tag.text for tag in result.tags] for result in alone
+    ]
+    assert [tag.text for tag in one_tag.tags] == [alone[0].tags[0].text]
+    assert [tag.text for tag in allowed.tags] == ["cat"]
+
+
+def test_pipelines_that_share_models_lend_the_same_objects() -> None:
+    with autotag.load("mini") as pipeline:
+        other = pipeline.sharing_models(pipeline.stages[:1])
+        other.load()
+        with pipeline.lent_encoder() as encoder:
+            pass
+        other.close()
+        assert pipeline(EXAMPLES / "cat.jpg").caption  # closing the borrower left the models where they are
+        third = pipeline.sharing_models(pipeline.stages)
+        with third.lent_encoder() as borrowed:
+            assert borrowed is encoder
