@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autotag.pipeline.function_stage import stage
     from autotag.pipeline.pipeline import Pipeline
     from autotag.pipeline.presets import load
-    from autotag.server.tagger import serve_async
+    from autotag.server.core.tagger import serve_async
     from autotag.vocabularies.vocabulary import Vocabulary
 
     __version__: str
@@ -47,7 +47,7 @@ _HOMES = {
     "Vocabulary": "autotag.vocabularies.vocabulary",
     "find_images": "autotag.images.reading",
     "load": "autotag.pipeline.presets",
-    "serve_async": "autotag.server.tagger",
+    "serve_async": "autotag.server.core.tagger",
     "stage": "autotag.pipeline.function_stage",
     "tag": "autotag.api",
 }

@@ -206,7 +206,7 @@ class RequestRefusedError(AutotagError):
     """A server, or its batcher, gives no answer.
 
     Attributes:
-        kind: what is wrong, one of ``autotag.server.refusals.STATUS``, such as ``"overloaded"``.
+        kind: what is wrong, one of ``autotag.server.core.refusals.STATUS``, such as ``"overloaded"``.
         message: the same in words, with the way out.
         retry_after: seconds after which it is worth asking again, or None.
     """

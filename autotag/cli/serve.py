@@ -90,15 +90,15 @@ def serve(
     """Answer requests of other programs for tags, captions, prompts and embeddings.
 
     It speaks its own API and those of OpenAI, Ollama and PhotoPrism Vision; /docs lists the endpoints.
-    Requests are logged to stderr, one JSON object a line, without images. It needs autotag[serve].
+    Requests are logged to stderr, one JSON object a line, without images. It needs autotag-images[serve].
     """
-    from autotag.errors import ConfigError
-    from autotag.server.limits import Limits
+    from autotag.errors import ConfigError, install_hint
+    from autotag.server.core.limits import Limits
 
     try:
         from autotag.server.run import Place, read_tokens, run_server
     except ModuleNotFoundError as error:
-        raise ConfigError(f"serve needs {error.name}: pip install 'autotag[serve]'.") from error
+        raise ConfigError(f"serve needs {error.name}: {install_hint('serve')}.") from error
 
     tokens = read_tokens(token_file) if token_file else ()
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,14 +18,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-import autotag
-from autotag.errors import RequestRefusedError
+from autotag.errors import DISTRIBUTION, RequestRefusedError
+from autotag.server.core.refusals import STATUS
+from autotag.server.core.service import ClientGoneError, Service
 from autotag.server.native import native_routes
 from autotag.server.protocols.ollama import ollama_routes
 from autotag.server.protocols.openai import openai_routes
 from autotag.server.protocols.photoprism import photoprism_routes
-from autotag.server.refusals import STATUS
-from autotag.server.service import ClientGoneError, Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def create_app(
         await service.stop()
 
     app = FastAPI(
-        title="autotag", version=autotag.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+        title="autotag", version=version(DISTRIBUTION), docs_url=None, redoc_url=None, lifespan=lifespan
     )
     for routes in (native_routes, openai_routes, ollama_routes, photoprism_routes):
         app.include_router(routes(service))

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from autotag.errors import RequestRefusedError
-from autotag.server.inputs import image_in_text, json_body, uploads
-from autotag.server.keep_embedding import EMBEDDING
-from autotag.server.service import MODEL, Service, while_waited_for
-from autotag.server.wishes import MOST_TAGS, Wish
+from autotag.server.core.inputs import image_in_text, json_body, uploads
+from autotag.server.core.keep_embedding import EMBEDDING
+from autotag.server.core.service import MODEL, Service, while_waited_for
+from autotag.server.core.wishes import MOST_TAGS, Wish
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:

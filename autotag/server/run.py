@@ -14,13 +14,13 @@ import uvicorn
 from autotag.errors import ConfigError
 from autotag.pipeline.presets import load
 from autotag.server.app import create_app
-from autotag.server.service import Service
-from autotag.server.wishes import Pipelines
+from autotag.server.core.service import Service
+from autotag.server.core.wishes import Pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.server.limits import Limits
+    from autotag.server.core.limits import Limits
 
 _FEWEST_TOKEN_CHARACTERS = 16
 

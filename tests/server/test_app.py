@@ -19,16 +19,16 @@ import ollama
 import openai
 import pytest
 from click.testing import CliRunner
+from numbered_server import Numbers, Serve, Server, numbered_png
 
 import autotag
 from autotag.cli.main import main
 from autotag.errors import ConfigError
-from autotag.server.limits import Limits
+from autotag.server.core.limits import Limits
+from autotag.server.core.service import Service
+from autotag.server.core.wishes import Pipelines
 from autotag.server.run import Place, read_tokens
-from autotag.server.service import Service
-from autotag.server.wishes import Pipelines
 from autotag.writers.json_text import json_text
-from tests.server.conftest import Numbers, Serve, Server, numbered_png
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = (EXAMPLES / "cat.jpg").read_bytes()

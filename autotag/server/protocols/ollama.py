@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-import autotag
-from autotag.errors import RequestRefusedError
-from autotag.server.fill_schema import default_schema, schema_in_prompt
-from autotag.server.inputs import json_body
+from autotag.errors import DISTRIBUTION, RequestRefusedError
+from autotag.server.core.fill_schema import default_schema, schema_in_prompt
+from autotag.server.core.inputs import json_body
+from autotag.server.core.service import NOTE, Service
 from autotag.server.protocols.openai import written
-from autotag.server.service import NOTE, Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -72,7 +71,7 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.get("/api/version", summary="Version of the API that is spoken")
     async def version() -> dict[str, str]:
-        return {"version": _VERSION, "autotag": autotag.__version__}
+        return {"version": _VERSION, "autotag": version(DISTRIBUTION)}
 
     return router
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from autotag.errors import RequestRefusedError
-from autotag.server.fill_schema import (
+from autotag.server.core.fill_schema import (
     SchemaError,
     allowed_labels,
     default_schema,
@@ -23,14 +23,14 @@ from autotag.server.fill_schema import (
     schema_in_prompt,
     wants_tags,
 )  # fmt: skip
-from autotag.server.inputs import image_in_text, json_body
-from autotag.server.service import NOTE, Service
-from autotag.server.wishes import MOST_LABELS, Wish
+from autotag.server.core.inputs import image_in_text, json_body
+from autotag.server.core.service import NOTE, Service
+from autotag.server.core.wishes import MOST_LABELS, Wish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from autotag.server.answers import Answer
+    from autotag.server.core.answers import Answer
 
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _NO_IMAGE = "there is no image in the request: autotag answers about images only."

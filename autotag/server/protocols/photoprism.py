@@ -6,16 +6,16 @@ labels.go, caption.go.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 
-import autotag
-from autotag.errors import RequestRefusedError
-from autotag.server.inputs import image_in_text, json_body
-from autotag.server.service import MODEL, Service
-from autotag.server.wishes import Wish
+from autotag.errors import DISTRIBUTION, RequestRefusedError
+from autotag.server.core.inputs import image_in_text, json_body
+from autotag.server.core.service import MODEL, Service
+from autotag.server.core.wishes import Wish
 
 _CAPTION_CONFIDENCE = 0.8  # what PhotoPrism takes for a caption that brings none
 
@@ -66,7 +66,7 @@ def photoprism_routes(service: Service) -> APIRouter:
         return {
             "id": body.get("id") or str(uuid4()),
             "code": 200,
-            "model": {"type": kind, "name": name, "version": autotag.__version__},
+            "model": {"type": kind, "name": name, "version": version(DISTRIBUTION)},
             "result": result,
         }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from autotag.server.answers import Answer, SureTag
+    from autotag.server.core.answers import Answer, SureTag
 
 _TAGS = re.compile(r"tag|keyword|label|categor|subject|object|concept|classif", re.IGNORECASE)
 _TITLE = re.compile(r"title|headline|^name$", re.IGNORECASE)

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from numbered_server import Numbers, numbered_png
 
 import autotag
 from autotag.errors import ImageReadError, PipelineClosedError, RequestRefusedError, StageError
-from autotag.server.batcher import BatchDone, Batcher
-from autotag.server.limits import Limits
-from autotag.server.wishes import Pipelines, Wish
-from tests.server.conftest import Numbers, numbered_png
+from autotag.server.core.batcher import BatchDone, Batcher
+from autotag.server.core.limits import Limits
+from autotag.server.core.wishes import Pipelines, Wish
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 

@@ -7,9 +7,9 @@ from os import fspath
 from typing import TYPE_CHECKING
 
 from autotag.pipeline.presets import load
-from autotag.server.batcher import Batcher
-from autotag.server.limits import Limits
-from autotag.server.wishes import Pipelines, Wish
+from autotag.server.core.batcher import Batcher
+from autotag.server.core.limits import Limits
+from autotag.server.core.wishes import Pipelines, Wish
 
 if TYPE_CHECKING:
     from os import PathLike

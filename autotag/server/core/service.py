@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from autotag.errors import ImageReadError, RequestRefusedError, StageError
-from autotag.server.answers import Answer, cut_of
-from autotag.server.batcher import Batcher
-from autotag.server.metrics import Metrics
+from autotag.server.core.answers import Answer, cut_of
+from autotag.server.core.batcher import Batcher
+from autotag.server.core.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from autotag.images.reading import ImageInput
     from autotag.records import Result
-    from autotag.server.limits import Limits
-    from autotag.server.wishes import Pipelines, Wish
+    from autotag.server.core.limits import Limits
+    from autotag.server.core.wishes import Pipelines, Wish
 
 Answered = TypeVar("Answered")
 

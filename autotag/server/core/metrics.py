@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from autotag.server.batcher import BatchDone, Batcher
+    from autotag.server.core.batcher import BatchDone, Batcher
 
 
 class Metrics:

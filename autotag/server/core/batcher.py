@@ -19,7 +19,7 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING
 
 from autotag.errors import RequestRefusedError, StageError
-from autotag.server.wishes import Wish
+from autotag.server.core.wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from autotag.pipeline.pipeline import Pipeline
     from autotag.pipeline.stats import StreamStats
     from autotag.records import Result
-    from autotag.server.limits import Limits
-    from autotag.server.wishes import Pipelines
+    from autotag.server.core.limits import Limits
+    from autotag.server.core.wishes import Pipelines
 
 _WORKERS = 2  # one looks at images, one works on texts
 _LONGEST_RETRY = 60

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autotag.errors import ConfigError, RequestRefusedError
 from autotag.pipeline.wiring import needed_for
 from autotag.relevance.scores import STANDARDISED_CUT
-from autotag.server.keep_embedding import KeepEmbedding
+from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from autotag.records import Tag
-from autotag.server.answers import Answer, SureTag, confidence
-from autotag.server.fill_schema import SchemaError, allowed_labels, fill, schema_in_prompt
+from autotag.server.core.answers import Answer, SureTag, confidence
+from autotag.server.core.fill_schema import SchemaError, allowed_labels, fill, schema_in_prompt
 
 ANSWER = Answer("a dog on a beach", (SureTag("dog", 0.91), SureTag("sandy beach", 0.7)))
 TEXTS = {"type": "array", "items": {"type": "string"}}
