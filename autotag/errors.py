@@ -16,6 +16,7 @@
     |   `-- StageBrokenError         a stage failed on many images in a row
     |-- PipelineClosedError          a closed pipeline was used
     |-- ForkedProcessError           models were used, and then the process was forked
+    |-- SearchIndexError             an index cannot be used: ``path``, ``reason``
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -191,6 +192,23 @@ class ForkedProcessError(AutotagError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), ()
+
+
+class SearchIndexError(AutotagError):
+    """An index cannot be opened, read, written or asked.
+
+    Attributes:
+        path: the index's file.
+        reason: what is in the way, and the way out, in words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"index {path}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.reason)
 
 
 class MetadataError(AutotagError):

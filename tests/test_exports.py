@@ -8,6 +8,7 @@ import pytest
 import autotag
 
 TYPED_BY_USERS = {
+    "Index",
     "Pipeline",
     "Vocabulary",
     "__version__",

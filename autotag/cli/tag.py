@@ -238,7 +238,7 @@ def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = Fals
 
     images: list[Image] = []
     refusals: list[ImageReadError] = []
-    for path in _given(paths):
+    for path in given(paths):
         if is_url(path):
             images.append(_allowed(path, allow_urls=allow_urls))
             continue
@@ -254,7 +254,7 @@ def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = Fals
     return images
 
 
-def _given(paths: Sequence[str]) -> Iterator[str]:
+def given(paths: Sequence[str]) -> Iterator[str]:
     """The paths, with those on stdin in the place of ``-``."""
     for path in paths:
         if path == "-":

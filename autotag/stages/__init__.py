@@ -3,6 +3,7 @@
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.caption_images import CaptionImages
 from autotag.stages.choose_caption import ChooseCaption
+from autotag.stages.embed_images import EmbedImages
 from autotag.stages.extract_keyphrases import ExtractKeyphrases
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
@@ -13,6 +14,7 @@ __all__ = [
     "AssemblePrompt",
     "CaptionImages",
     "ChooseCaption",
+    "EmbedImages",
     "ExtractKeyphrases",
     "FilterTags",
     "MatchVocabulary",
