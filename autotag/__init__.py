@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from autotag.pipeline.function_stage import stage
     from autotag.pipeline.pipeline import Pipeline
     from autotag.pipeline.presets import load
+    from autotag.search.index import Index
     from autotag.server.core.tagger import serve_async
     from autotag.vocabularies.vocabulary import Vocabulary
 
     __version__: str
 
 __all__ = [
+    "Index",
     "Pipeline",
     "Vocabulary",
     "__version__",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Index": "autotag.search.index",
     "Pipeline": "autotag.pipeline.pipeline",
     "Vocabulary": "autotag.vocabularies.vocabulary",
     "find_images": "autotag.images.reading",

@@ -17,6 +17,7 @@
     |-- PipelineClosedError          a closed pipeline was used
     |-- ForkedProcessError           the process was forked after models were used
     |-- RequestRefusedError          a server gives no answer: ``kind``, ``message``, ``retry_after``
+    |-- SearchIndexError             an index cannot be used: ``path``, ``reason``
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -219,6 +220,23 @@ class RequestRefusedError(AutotagError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.kind, self.message, self.retry_after)
+
+
+class SearchIndexError(AutotagError):
+    """An index cannot be opened, read, written or asked.
+
+    Attributes:
+        path: the index's file.
+        reason: what is in the way, and the way out, in words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"index {path}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.reason)
 
 
 class MetadataError(AutotagError):

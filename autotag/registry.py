@@ -20,6 +20,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
         "choose_caption": "autotag.stages.choose_caption:ChooseCaption",
+        "embed_images": "autotag.stages.embed_images:EmbedImages",
         "extract_keyphrases": "autotag.stages.extract_keyphrases:ExtractKeyphrases",
         "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
         "merge_tags": "autotag.stages.merge_tags:MergeTags",

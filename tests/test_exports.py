@@ -8,6 +8,7 @@ import pytest
 import autotag
 
 TYPED_BY_USERS = {
+    "Index",
     "Pipeline",
     "Vocabulary",
     "__version__",
@@ -15,6 +16,7 @@ TYPED_BY_USERS = {
     "find_images",
     "load",
     "records",
+    "serve_async",
     "stage",
     "tag",
 }

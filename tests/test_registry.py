@@ -33,6 +33,7 @@ def test_the_stages_of_the_architecture_are_registered_under_their_names() -> No
         "assemble_prompt",
         "caption_images",
         "choose_caption",
+        "embed_images",
         "extract_keyphrases",
         "filter_tags",
         "match_vocabulary",

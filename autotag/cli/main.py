@@ -14,8 +14,10 @@ from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
 from autotag.cli.download import download
 from autotag.cli.evaluate import evaluate
+from autotag.cli.index import index
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
+from autotag.cli.search import search
 from autotag.cli.serve import serve
 from autotag.cli.submission import submission
 from autotag.cli.tag import tag
@@ -61,6 +63,8 @@ for command in (
     album,
     undo,
     apply,
+    index,
+    search,
     thresholds,
     prompt,
     analyze,

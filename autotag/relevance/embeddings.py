@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,12 +12,39 @@ from cachetools import LRUCache
 from autotag.relevance.sample_views import views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Sample
+
+EMBEDDING = "embedding"
+"""The key in a result's extras under which the stage ``embed_images`` leaves the image's vector."""
+
+
+def written_embedding(encoder_id: str, vector: NDArray[np.float32]) -> dict[str, str]:
+    """Return a vector of shape (D,) and the encoder that made it as JSON types: base64 of float16."""
+    return {"encoder": encoder_id, "vector": base64.b64encode(vector.astype("<f2").tobytes()).decode("ascii")}
+
+
+def read_embedding(extras: Mapping[str, Any]) -> tuple[str, NDArray[np.float16]] | None:
+    """Return encoder id and vector, (D,) float16, from a result's extras; None where there is none.
+
+    Raises:
+        ValueError: something else stands in its place.
+    """
+    found = extras.get(EMBEDDING)
+    if found is None:
+        return None
+    try:
+        vector = np.frombuffer(base64.b64decode(found["vector"], validate=True), dtype="<f2")
+        encoder_id = str(found["encoder"])
+    except (KeyError, TypeError, binascii.Error) as error:
+        raise ValueError(f"extras[{EMBEDDING!r}] does not hold an encoder and a vector") from error
+    if not len(vector) or not np.isfinite(vector).all():
+        raise ValueError(f"extras[{EMBEDDING!r}] holds an empty vector or one that is not finite")
+    return encoder_id, vector
 
 
 def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:

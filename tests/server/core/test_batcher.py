@@ -14,7 +14,7 @@ from autotag.server.core.batcher import BatchDone, Batcher
 from autotag.server.core.limits import Limits
 from autotag.server.core.wishes import Pipelines, Wish
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 
 
 def run(

@@ -1,0 +1,206 @@
+"""``autotag index``: makes photographs findable."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autotag.cli.options import (
+    SOME_FAILED,
+    deterministic_option,
+    device_option,
+    follow_symlinks_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.search.updating import Plan
+
+INDEX_VARIABLE = "AUTOTAG_INDEX"
+
+
+def index_option(command: Any) -> Any:
+    """``--index``, as a path."""
+    words = f"The index; by default ${INDEX_VARIABLE}, else index.db in the user's data folder of autotag."
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
+        command
+    )
+
+
+def _chosen(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path:
+    return value or default_index()
+
+
+def default_index() -> Path:
+    """Return ``$AUTOTAG_INDEX``, else ``autotag/index.db`` in the user's data folder."""
+    named = os.environ.get(INDEX_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        home = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        home = "~/Library/Application Support"
+    else:
+        home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(home).expanduser() / "autotag" / "index.db"
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    every photograph is in the index
+  1    some could not be read; the index keeps why
+  2    could not run: a bad option, a missing model, another encoder than the index's
+  130  interrupted with Ctrl-C; what was finished is in the index"""
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@index_option
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
+@device_option
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
+@click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
+@click.option("--retry-errors", is_flag=True, help="Try photographs again that failed in a former run.")
+@click.option("--prune", is_flag=True, help="Forget photographs whose folder is not there or empty, too.")
+@follow_symlinks_option
+@reading_options
+@deterministic_option
+@quiet_option
+@click.pass_context
+def index(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    index_file: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    batch_size: int | None,
+    allow_urls: bool,
+    retry_errors: bool,
+    prune: bool,
+    follow_symlinks: bool,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
+    deterministic: bool | None,
+    quiet: bool,
+) -> None:
+    """Tag and embed photographs, and keep what was found where `autotag search` finds it.
+
+    PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
+    from stdin. No photograph is changed. A second run does only what is new or changed, follows photographs
+    that were moved, and forgets those that were deleted. It may be interrupted at any moment and goes on
+    where it stopped.
+
+    A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
+    be mounted. --prune forgets it.
+    """
+    from autotag.cli.progress import Reporter
+    from autotag.search import Index
+    from autotag.search.updating import carry_out, make_plan, tag_due
+
+    reporter = Reporter(quiet=quiet)
+    changes = {
+        "device": device,
+        "batch_size": batch_size,
+        "allow_urls": allow_urls or None,
+        "allow_truncated": allow_truncated,
+        "max_pixels": max_pixels,
+        "deterministic": deterministic,
+    }
+    with (
+        embedding_pipeline(preset, changes, settings) as pipeline,
+        reporter.passing_on_warnings(),
+        Index.open(index_file) as opened,
+    ):
+        images, roots = _found(paths, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
+        plan = make_plan(opened, images, roots, retry_errors=retry_errors)
+        carry_out(opened, plan, prune=prune)
+        added = failed = 0
+        if plan.due:
+            with reporter.loading():
+                pipeline.load()
+            name = pipeline.encoder if isinstance(pipeline.encoder, str) else None
+            with reporter.counting(len(plan.due)):
+                added, failed = tag_due(
+                    opened,
+                    plan,
+                    pipeline,
+                    encoder_name=name,
+                    done=_telling(reporter.complain, reporter.advance),
+                )
+        reporter.inform(_summary(plan, added, failed, len(opened), prune=prune))
+    ctx.exit(SOME_FAILED if failed else 0)
+
+
+def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+    """Return the pipeline of a preset that also leaves the images' vectors in its results."""
+    from autotag.pipeline import presets
+
+    table = {
+        **presets.read_preset(preset),
+        **{name: value for name, value in changes.items() if value is not None},
+    }
+    stages: list[Any] = list(table["stages"])
+    if not any(stage.get("stage") == "embed_images" for stage in stages):
+        stages.append({"stage": "embed_images"})
+    return presets.from_config(
+        presets.overridden({**table, "stages": stages}, presets.parse_overrides(settings))
+    )
+
+
+def _found(
+    paths: Sequence[str], pipeline: Pipeline, *, follow_symlinks: bool, known: bool
+) -> tuple[list[str], list[Path]]:
+    """Return the images behind the paths, and those paths that are, or were, folders.
+
+    Raises:
+        ConfigError, ImageReadError: there is no image, and the index is empty.
+    """
+    from autotag.cli.inputs import find, given
+    from autotag.errors import ConfigError, ImageReadError
+    from autotag.images.reading import is_url
+
+    named = list(given(paths))
+    roots = [Path(path) for path in named if not is_url(path) and not Path(path).is_file()]
+    try:
+        images = find(named, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
+    except (ConfigError, ImageReadError):
+        if not known or not roots:  # nothing to mark offline
+            raise
+        return [], roots
+    missing = set(roots)
+    return [os.fspath(image) for image in images if image not in missing or Path(image).exists()], roots
+
+
+def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:
+    def tell(result: Any) -> None:
+        if result.error is not None:
+            complain(result.error)
+        advance()
+
+    return tell
+
+
+def _summary(plan: Plan, added: int, failed: int, total: int, *, prune: bool) -> str:
+    parts = [f"{added} indexed"]
+    numbers = {
+        "failed": failed,
+        "unchanged": plan.unchanged,
+        "with new metadata": len(plan.touched),
+        "moved": len(plan.moved),
+        "forgotten": len(plan.gone) + (len(plan.offline) if prune else 0),
+        "offline": 0 if prune else len(plan.offline),
+    }
+    parts += [f"{number} {what}" for what, number in numbers.items() if number]
+    return f"{', '.join(parts)}; {total} in the index"

@@ -1,0 +1,163 @@
+"""``autotag search``: finds photographs in an index."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.cli.index import index_option
+from autotag.cli.options import device_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.search import Hit
+
+_FORMATS = ("table", "json", "jsonl", "paths", "paths0", "html")
+NOTHING_FOUND = 1
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    something was found
+  1    nothing was found
+  2    could not run: a bad option, no index, another encoder than the index's"""
+)
+@click.argument("text", metavar="[WORDS]", required=False)
+@index_option
+@click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="An image to resemble.")
+@click.option("--like", metavar="ID", type=int, help="A photograph of the index to resemble, by its id.")
+@click.option(
+    "--not", "without", metavar="WORDS", help="What must not be there: neither its words nor its look."
+)
+@click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag or keyword. May be repeated."
+)
+@click.option("--folder", metavar="NAME", help="Only in folders of this name, or of this path, at any depth.")
+@click.option("--since", metavar="DATE", help="Only taken then or later: 2020-05-17, 2020-05 or 2020.")
+@click.option("--until", metavar="DATE", help="Only taken then or earlier, that day, month or year included.")
+@click.option("--camera", metavar="NAME", help="Only with a camera whose make or model contains this.")
+@click.option("--near", metavar="LAT,LON,KM", help="Only within so many kilometres of a place.")
+@click.option("--top", "top_k", metavar="N", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["both", "vectors", "words"]),
+    default="both",
+    show_default=True,
+    help="Find WORDS by meaning (vectors), as text (words), or both.",
+)
+@click.option("--why", is_flag=True, help="Show why each was found: its cosine and the words that matched.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(_FORMATS),
+    default="table",
+    show_default=True,
+    help="table for people, json, jsonl, paths (one a line), paths0 (separated by NUL), or html: one page "
+    "with thumbnails.",
+)
+@click.option(
+    "--encoder",
+    metavar="NAME|FOLDER",
+    help="Where the index's encoder is; by default the name that the index keeps.",
+)
+@device_option
+@click.pass_context
+def search(
+    ctx: click.Context,
+    text: str | None,
+    *,
+    index_file: Path,
+    image: Path | None,
+    like: int | None,
+    without: str | None,
+    tags: tuple[str, ...],
+    folder: str | None,
+    since: str | None,
+    until: str | None,
+    camera: str | None,
+    near: str | None,
+    top_k: int,
+    by: str,
+    why: bool,
+    format_name: str,
+    encoder: str | None,
+    device: str | None,
+) -> None:
+    """Find photographs by words, by an image, by both, or by what is known about them.
+
+    WORDS are found by meaning and in captions, tags, keywords and file names; "a part in double quotes" must
+    stand there. Several queries are joined: a photograph that is high in more than one ranking comes first.
+    Every other option leaves out what does not meet it.
+    """
+    from autotag.search import Filter, Index
+
+    wanted = Filter(tags=tags, folder=folder, since=since, until=until, camera=camera, near=_place(near))
+    has_query = text is not None or image is not None or like is not None
+    has_filter = wanted != Filter()
+    with Index.open(index_file, encoder=encoder, device=device or "auto", create=False) as index:
+        hits = index.search(
+            text,
+            image=image,
+            like=like,
+            without=without,
+            filter=wanted if has_filter or (without is not None and not has_query) else None,
+            top_k=top_k,
+            by=by,  # type: ignore[arg-type]  # click.Choice has checked it
+        )
+    _write(hits, format_name, title=text or "", why=why)
+    ctx.exit(0 if hits else NOTHING_FOUND)
+
+
+def _place(near: str | None) -> tuple[float, float, float] | None:
+    if near is None:
+        return None
+    try:
+        latitude, longitude, distance = map(float, near.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"--near {near!r}: write latitude,longitude,kilometres: 52.52,13.405,5"
+        ) from error
+    return latitude, longitude, distance
+
+
+def _write(hits: Sequence[Hit], format_name: str, *, title: str, why: bool) -> None:
+    if format_name in {"paths", "paths0"}:
+        end = b"\0" if format_name == "paths0" else b"\n"
+        sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end for hit in hits))
+        sys.stdout.flush()
+    elif format_name == "html":
+        from autotag.search.page import page
+
+        click.echo(page(hits, title=title, why=why))
+    elif format_name == "json":
+        click.echo(json.dumps([hit.to_dict() for hit in hits], indent=2))
+    elif format_name == "jsonl":
+        for hit in hits:
+            click.echo(json.dumps(hit.to_dict()))
+    else:
+        _write_table(hits, why=why)
+
+
+def _write_table(hits: Sequence[Hit], *, why: bool) -> None:
+    from autotag.writers.one_line import one_line
+
+    for place, hit in enumerate(hits, 1):
+        mark = "  (offline)" if hit.offline else ""
+        click.echo(f"{place:>3}. {one_line(hit.path)}{mark}")
+        told = ", ".join(tag.text for tag in hit.tags[:8])
+        click.echo(f"     {hit.score:.4f} {hit.reason:<6} #{hit.id}  {one_line(hit.caption)}")
+        if told:
+            click.echo(f"     {one_line(told)}")
+        if why:
+            cosine = "" if hit.cosine is None else f"cosine {hit.cosine:.3f}"
+            words = f"words: {', '.join(hit.words)}" if hit.words else ""
+            click.echo(
+                f"     why: {one_line('; '.join(filter(None, (cosine, words))) or 'it meets the filter')}"
+            )

@@ -1,0 +1,92 @@
+"""Which photographs a search may find: exact conditions, as SQL."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import KW_ONLY, dataclass
+
+from autotag.errors import ConfigError
+from autotag.metadata.keywords import fold
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
+_EARTH_KM = 6371.0088  # mean radius, IUGG
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that a photograph must meet, all of them.
+
+    Attributes:
+        tags: each is one of its tags or keywords, whatever the case.
+        folder: a folder that it lies in, at any depth: a name, or several with separators between, or an
+            absolute path.
+        since: the day, month or year in which it was taken at the earliest: ``2020-05-17``, ``2020-05``,
+            ``2020``.
+        until: the same at the latest, included.
+        camera: a part of make or model, whatever the case.
+        near: latitude and longitude in degrees, and a distance in kilometres.
+
+    Raises:
+        ConfigError: a date or a place is wrong.
+    """
+
+    _: KW_ONLY
+    tags: tuple[str, ...] = ()
+    folder: str | None = None
+    since: str | None = None
+    until: str | None = None
+    camera: str | None = None
+    near: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            date = getattr(self, name)
+            if date is not None and not _DATE.fullmatch(date):
+                raise ConfigError(f"{name}={date!r} is not a date; write 2020-05-17, 2020-05 or 2020.")
+        if self.near is not None:
+            latitude, longitude, distance = self.near
+            if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < distance < math.inf):
+                raise ConfigError(
+                    f"near={self.near} is not a place: latitude in [-90, 90], longitude in [-180, 180], a "
+                    "distance above 0 km."
+                )
+        if self.folder is not None and not self.folder.strip(os.sep):
+            raise ConfigError("folder is empty; name a folder.")
+
+    def sql(self) -> tuple[list[str], list[object]]:
+        """Return conditions on the table ``photo`` and their parameters; empty lists for no filter."""
+        conditions: list[str] = []
+        parameters: list[object] = []
+        for tag in self.tags:
+            conditions.append("id IN (SELECT photo FROM tag WHERE folded = ?)")
+            parameters.append(fold(tag))
+        if self.folder is not None:
+            conditions.append("instr(path, ?) > 0")
+            parameters.append(os.fsencode(f"{os.sep}{self.folder.strip(os.sep)}{os.sep}"))
+        if self.since is not None:
+            conditions.append("taken >= ?")
+            parameters.append(self.since)
+        if self.until is not None:
+            conditions.append("substr(taken, 1, ?) <= ?")
+            parameters += [len(self.until), self.until]
+        if self.camera is not None:
+            conditions.append("instr(lower(camera), lower(?)) > 0")
+            parameters.append(self.camera)
+        if self.near is not None:
+            conditions.append("distance_km(latitude, longitude, ?, ?) <= ?")
+            parameters += list(self.near)
+        return conditions, parameters
+
+
+def distance_km(
+    latitude: float | None, longitude: float | None, other_latitude: float, other_longitude: float
+) -> float | None:
+    """Return the distance of two places along a great circle (haversine), or None where one is not known."""
+    if latitude is None or longitude is None:
+        return None
+    one, other = math.radians(latitude), math.radians(other_latitude)
+    across = math.radians(longitude - other_longitude)
+    half = math.sin((one - other) / 2) ** 2 + math.cos(one) * math.cos(other) * math.sin(across / 2) ** 2
+    return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(half)))

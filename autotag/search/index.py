@@ -1,0 +1,644 @@
+"""``Index``: photographs, what was found in them, and their vectors, in one file that can be searched."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from autotag.errors import ConfigError, ImageReadError, SearchIndexError
+from autotag.images.reading import is_url, read_image
+from autotag.metadata.keywords import fold
+from autotag.records import Tag
+from autotag.relevance.embeddings import read_embedding
+from autotag.search.filters import Filter, distance_km
+from autotag.search.fusion import reciprocal_ranks
+from autotag.search.photo_facts import read_facts
+from autotag.search.schema import connect, readable
+from autotag.search.text_query import TextQuery
+from autotag.search.vector_rows import VectorRows, load_rows
+from autotag.writers.one_line import one_line
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from autotag.images.reading import ImageInput
+    from autotag.protocols import ImageTextEncoder
+    from autotag.records import Result
+    from autotag.search.photo_facts import PhotoFacts
+
+By = Literal["both", "vectors", "words"]
+
+_DEPTH = 1000  # entries of each ranking that are joined
+_TOGETHER = 64  # results that are committed together
+_LONGEST_WAIT = 2.0  # seconds after which fewer are committed
+_KEYWORD = "keyword"
+_WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
+_MARKS = ("\x02", "\x03")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A photograph that a search found.
+
+    Attributes:
+        id: of the photograph in its index; ``like=id`` finds those that resemble it.
+        path: where it is; a URL stays as it is.
+        score: of the joined rankings, comparable within one search only.
+        caption: the best one.
+        tags: the models' tags, best first, then people's keywords, whose source is ``"keyword"`` and score 0.
+        size: width, height of the upright original in pixels.
+        taken: local time, ``"2020-05-17T14:03:59"``, or None.
+        cosine: of its vector with the query's, in [-1, 1], or None where no vector was asked for; of several
+            queries (words and an image) the greatest.
+        words: words of its texts that the query's matched, as they stand there; empty when none did.
+        offline: whether its folder was not there when the index was last brought up to date.
+    """
+
+    id: int
+    path: str
+    score: float
+    caption: str
+    tags: tuple[Tag, ...]
+    size: tuple[int, int]
+    taken: str | None = None
+    cosine: float | None = None
+    words: tuple[str, ...] = ()
+    offline: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why it was found: ``"both"``, ``"vector"``, ``"words"``, or ``"filter"``."""
+        if self.words:
+            return "words" if self.cosine is None else "both"
+        return "filter" if self.cosine is None else "vector"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON types."""
+        return {
+            "id": self.id,
+            "path": self.path,
+            "score": round(self.score, 6),
+            "reason": self.reason,
+            "cosine": None if self.cosine is None else round(self.cosine, 6),
+            "words": list(self.words),
+            "caption": self.caption,
+            "tags": [tag.text for tag in self.tags],
+            "size": list(self.size),
+            "taken": self.taken,
+            "offline": self.offline,
+        }
+
+
+@dataclass(eq=False)
+class Index:
+    """Photographs that can be searched, in one SQLite file. Opened by ``Index.open``.
+
+    One index may be read by many programs while one writes it. An object belongs to one thread at a time.
+
+    Attributes:
+        path: the file.
+        encoder: what embeds queries: a model's name, an object, or None for the one whose name the index
+            keeps.
+        device: where it runs, see ``Pipeline``.
+    """
+
+    path: Path
+    _: KW_ONLY
+    encoder: str | ImageTextEncoder | None = None
+    device: str = "auto"
+    _connection: sqlite3.Connection = field(repr=False)
+    _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
+    _rows: tuple[int, VectorRows] | None = field(init=False, repr=False, default=None)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        encoder: str | ImageTextEncoder | None = None,
+        device: str = "auto",
+        create: bool = True,
+    ) -> Index:
+        """Open an index; use it in a ``with`` block, or ``close`` it.
+
+        Args:
+            path: the file.
+            encoder: what embeds queries; by default the encoder whose name the index keeps. One whose vectors
+                the index does not hold is refused when it is first asked.
+            device: where the encoder runs.
+            create: whether to make a new index where there is no file.
+
+        Raises:
+            SearchIndexError: it is not an index, it is damaged, of a newer autotag, or cannot be read.
+        """
+        file = Path(path)
+        connection = connect(file, create=create)
+        connection.create_function("distance_km", 4, distance_km, deterministic=True)
+        return cls(file, encoder=encoder, device=device, _connection=connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        with readable(self.path):
+            return int(self._connection.execute("SELECT count(*) FROM photo").fetchone()[0])
+
+    # ---- writing
+
+    def add(
+        self,
+        results: Iterable[Result],
+        *,
+        facts: Mapping[str, PhotoFacts] | None = None,
+        encoder_name: str | None = None,
+    ) -> int:
+        """Put results in, replacing what was there under the same path, and return how many.
+
+        They are committed by the dozen, so that what is killed in between loses little and breaks nothing.
+
+        Args:
+            results: of a pipeline whose stages end with ``embed_images``; those without a vector are found by
+                their words only. One with an error is kept with it.
+            facts: by a result's source, what is known about its file; where it is missing, the file is read.
+            encoder_name: by which the encoder of the results can be loaded for queries.
+
+        Raises:
+            SearchIndexError: a vector is of another encoder than those in the index, or writing fails; what
+                was committed before stays.
+        """
+        done = 0
+        for group in _groups(results):
+            rows = [(result, (facts or {}).get(result.source) or _facts_of(result)) for result in group]
+            with self.writing() as generation:
+                for result, known in rows:
+                    self._put(result, known, generation, encoder_name)
+            done += len(group)
+        return done
+
+    def remove(self, *photos: int | str | PathLike[str]) -> int:
+        """Forget photographs, by path or id, and return how many were there. No file is touched."""
+        with self.writing():
+            return sum(
+                self._connection.execute(
+                    "DELETE FROM photo WHERE id = ?"
+                    if isinstance(one, int)
+                    else "DELETE FROM photo WHERE path = ?",
+                    (one if isinstance(one, int) else stored_path(one),),
+                ).rowcount
+                for one in photos
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[int]:
+        """Hold the write lock for one transaction, all or nothing, and give its generation.
+
+        Raises:
+            SearchIndexError: another program has been writing for half a minute, or the disk is full.
+        """
+        with readable(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")
+                yield int(self.about()["generation"])
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _put(
+        self, result: Result, facts: PhotoFacts | None, generation: int, encoder_name: str | None
+    ) -> None:
+        embedding = self._checked_embedding(result, encoder_name)
+        shot = facts.shot if facts else None
+        values = {
+            "path": stored_path(result.source),
+            "bytes": facts.bytes if facts else None,
+            "mtime_ns": facts.mtime_ns if facts else None,
+            "digest": facts.digest if facts else None,
+            "width": result.size[0],
+            "height": result.size[1],
+            "taken": shot.taken if shot else None,
+            "camera": shot.camera if shot else None,
+            "latitude": shot.latitude if shot else None,
+            "longitude": shot.longitude if shot else None,
+            "caption": _storable(result.caption),
+            "error": None if result.error is None else _storable(result.error),
+            "offline": 0,
+            "generation": generation,
+        }
+        updates = ", ".join(f"{name} = excluded.{name}" for name in values if name != "path")
+        (photo,) = self._connection.execute(
+            f"INSERT INTO photo ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608 - ours
+            f"ON CONFLICT (path) DO UPDATE SET {updates} RETURNING id",
+            tuple(values.values()),
+        ).fetchone()
+        self._connection.execute("DELETE FROM vector WHERE photo = ?", (photo,))
+        if embedding is not None:
+            self._connection.execute("INSERT INTO vector VALUES (?, ?)", (photo, embedding.tobytes()))
+        tags = [(_storable(tag.text), tag.score, tag.source) for tag in result.tags]
+        self.put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
+
+    def put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
+        """Replace what is known about a file, within ``writing``; what the models found stays."""
+        shot = facts.shot
+        self._connection.execute(
+            "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, taken = ?, camera = ?, "
+            "latitude = ?, longitude = ?, offline = 0, generation = ? WHERE id = ?",
+            (
+                stored_path(source), facts.bytes, facts.mtime_ns, facts.digest, shot.taken, shot.camera,
+                shot.latitude, shot.longitude, generation, photo,
+            ),
+        )  # fmt: skip
+        (caption,) = self._connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
+        tags = self._connection.execute(
+            "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
+            (photo, _KEYWORD),
+        ).fetchall()
+        self.put_words(photo, source, caption, tags, facts.keywords)
+
+    def put_words(
+        self,
+        photo: int,
+        source: str,
+        caption: object,
+        tags: Sequence[tuple[str, float, str]],
+        keywords: Sequence[str],
+    ) -> None:
+        """Replace the tags, keywords and full text of a photograph, within ``writing``."""
+        rows = [*tags, *((_storable(word), None, _KEYWORD) for word in keywords)]
+        self._connection.execute("DELETE FROM tag WHERE photo = ?", (photo,))
+        self._connection.executemany(
+            "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?)",
+            [(photo, place, text, fold(text), score, by) for place, (text, score, by) in enumerate(rows)],
+        )
+        texts = "\n".join(text for text, _, _ in tags)
+        words = "\n".join(map(_storable, keywords))
+        self._connection.execute("DELETE FROM words WHERE rowid = ?", (photo,))
+        self._connection.execute(
+            "INSERT INTO words (rowid, caption, tags, keywords, name) VALUES (?, ?, ?, ?, ?)",
+            (photo, caption, texts, words, _storable(Path(source).stem)),
+        )
+
+    def _checked_embedding(self, result: Result, encoder_name: str | None) -> NDArray[np.float16] | None:
+        """Return the vector of a result, of length 1; the first one decides the index's encoder.
+
+        Raises:
+            SearchIndexError: it is of another encoder, or not a vector.
+        """
+        try:
+            found = read_embedding(result.extras)
+        except ValueError as error:
+            raise SearchIndexError(str(self.path), f"the result of {result.source!r}: {error}.") from error
+        if found is None:
+            return None
+        encoder_id, vector = found
+        about = self.about()
+        if "encoder" not in about:
+            name = encoder_name or ""
+            facts = {"encoder": encoder_id, "encoder_name": name, "dimension": str(len(vector))}
+            self._connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
+        elif about["encoder"] != encoder_id or about["dimension"] != str(len(vector)):
+            self._refuse_encoder(encoder_id, about["encoder"])
+        wide = vector.astype(np.float32)
+        length = float(np.linalg.norm(wide))
+        if not length:
+            raise SearchIndexError(str(self.path), f"the vector of {result.source!r} has length 0.")
+        return (wide / length).astype("<f2")
+
+    def _refuse_encoder(self, other: str, own: str) -> None:
+        raise SearchIndexError(
+            str(self.path),
+            f"its vectors are of the encoder {own!r}, and these are of {other!r}, which cannot be compared. "
+            "Use the preset or encoder that made the index, or make another index with --index FILE.",
+        )
+
+    # ---- reading
+
+    def execute(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query in SQL.
+
+        Raises:
+            SearchIndexError: it fails.
+        """
+        with readable(self.path):
+            return self._connection.execute(query, parameters).fetchall()
+
+    def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement for each row of parameters, within ``writing``."""
+        self._connection.executemany(statement, rows)
+
+    def about(self) -> dict[str, str]:
+        """Return what the index says of itself: id, generation, encoder, encoder_name, dimension."""
+        with readable(self.path):
+            return dict(self._connection.execute("SELECT key, value FROM about"))
+
+    def stats(self) -> dict[str, object]:
+        """Return numbers of photographs, vectors, failures and offline ones, the encoder, bytes on disk."""
+        count = "SELECT count(*), count(error), coalesce(sum(offline), 0) FROM photo"
+        with readable(self.path):
+            photos, failed, offline = self._connection.execute(count).fetchone()
+            (vectors,) = self._connection.execute("SELECT count(*) FROM vector").fetchone()
+        about = self.about()
+        return {
+            "photos": photos,
+            "vectors": vectors,
+            "failed": failed,
+            "offline": offline,
+            "encoder": about.get("encoder"),
+            "dimension": int(about.get("dimension", 0)),
+            "bytes": sum(file.stat().st_size for file in self.files() if file.exists()),
+        }
+
+    def files(self) -> list[Path]:
+        """Return the file and those that may be beside it: SQLite's own, and the cache of vectors."""
+        return [
+            self.path,
+            *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm", "-vectors")),
+        ]
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: ImageInput | None = None,
+        like: int | None = None,
+        without: str | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the word that people look for
+        top_k: int = 20,
+        by: By = "both",
+    ) -> list[Hit]:
+        """Return the photographs that fit best, best first.
+
+        Each query (the vector of the text, that of the image, that of the photograph ``like``, and the words
+        of the text) makes a ranking; they are joined by reciprocal ranks. Without any query, the photographs
+        that the filter leaves come newest first.
+
+        Args:
+            text: words to find by meaning and by text. A part in double quotes must stand in caption, tags,
+                keywords or file name, word for word apart from endings.
+            image: an image to resemble.
+            like: id of a photograph in the index to resemble; it is not found itself.
+            without: words that must not stand in caption, tags, keywords or file name, and whose meaning
+                counts against a photograph.
+            filter: conditions that must be met.
+            top_k: photographs at most, at least 1.
+            by: whether vectors, words or both count for ``text``.
+
+        Raises:
+            ConfigError: there is nothing to search for, or an option is wrong.
+            SearchIndexError: the encoder is not the index's, or the index cannot be read.
+            ImageReadError: the image cannot be read.
+            ModelError: the encoder cannot be loaded.
+        """
+        query = _checked_query(text, by, top_k)
+        if query is None and image is None and like is None and filter is None:
+            raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
+        vectors = self._query_vectors(query if by != "words" else None, image, like, without)
+        with readable(self.path), self._reading():
+            allowed = self._allowed(filter, query, without, like)
+            depth = max(_DEPTH, top_k)
+            rankings = [self._vector_rows().top(vector, depth, allowed) for vector in vectors]
+            cosines: dict[int, float] = {}
+            for ranking in rankings:
+                for photo, cosine in ranking:
+                    cosines[photo] = max(cosine, cosines.get(photo, -1.0))
+            ranked = [[photo for photo, _ in ranking] for ranking in rankings]
+            if query is not None and query.any_word and by != "vectors":
+                ranked.append(self._word_ranking(query, allowed, depth))
+            if not ranked:
+                ranked = [self._newest(allowed, depth)]
+            best = list(reciprocal_ranks(ranked).items())[:top_k]
+            words = self._matched_words(query, [photo for photo, _ in best]) if by != "vectors" else {}
+            return [
+                self._hit(photo, score, cosines.get(photo), words.get(photo, ())) for photo, score in best
+            ]
+
+    def _query_vectors(
+        self, query: TextQuery | None, image: ImageInput | None, like: int | None, without: str | None
+    ) -> list[NDArray[np.float32]]:
+        """Return one unit vector per query, each turned away from what is not wanted."""
+        found: list[NDArray[np.float32]] = []
+        if query is not None and query.plain:
+            found.append(self._embed_text(query.plain))
+        if image is not None:
+            found.append(self._embed_image(image))
+        if like is not None:
+            found.append(self._vector_of(like))
+        if without is not None and found:
+            unwanted = self._embed_text(TextQuery.parse(without).plain)
+            found = [_unit(vector - unwanted) for vector in found]
+        return found
+
+    def _embed_text(self, text: str) -> NDArray[np.float32]:
+        return _unit(np.asarray(self._query_encoder().embed_texts([text])[0], dtype=np.float32))
+
+    def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
+        encoder = self._query_encoder()
+        read = read_image(image, target_size=getattr(encoder, "image_size", None))
+        return _unit(np.asarray(encoder.embed_images([read.image])[0], dtype=np.float32))
+
+    def _vector_of(self, photo: int) -> NDArray[np.float32]:
+        with readable(self.path):
+            row = self._connection.execute("SELECT value FROM vector WHERE photo = ?", (photo,)).fetchone()
+        if row is None:
+            raise SearchIndexError(str(self.path), f"there is no photograph {photo} with a vector.")
+        return _unit(np.frombuffer(row[0], dtype="<f2").astype(np.float32))
+
+    def _query_encoder(self) -> ImageTextEncoder:
+        """Return the encoder for queries, loaded and checked once.
+
+        Raises:
+            SearchIndexError: it is not the one that made the index's vectors, or there are none.
+        """
+        if self._loaded is None:
+            from autotag.models.pool import ModelPool
+
+            about = self.about()
+            wanted = self.encoder or about.get("encoder_name")
+            if "encoder" not in about:
+                raise SearchIndexError(
+                    str(self.path), "it holds no vectors; `autotag index FOLDER` makes them."
+                )
+            if not wanted:
+                reason = f"it does not say how to load its encoder {about['encoder']!r}; name it: encoder=..."
+                raise SearchIndexError(str(self.path), reason)
+            loaded = ModelPool(device=self.device).encoder(wanted)
+            if loaded.id != about["encoder"]:
+                self._refuse_encoder(loaded.id, about["encoder"])
+            self._loaded = loaded
+        return self._loaded
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """See one state of the file throughout."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def _vector_rows(self) -> VectorRows:
+        generation = int(self.about()["generation"])
+        if self._rows is None or self._rows[0] != generation:
+            self._rows = None  # lets go of the old ones before the new ones are read
+            cache = self.path.with_name(f"{self.path.name}-vectors")
+            self._rows = (generation, load_rows(self._connection, cache))
+        return self._rows[1]
+
+    def _allowed(
+        self,
+        filter: Filter | None,  # noqa: A002
+        query: TextQuery | None,
+        without: str | None,
+        like: int | None,
+    ) -> NDArray[np.int64] | None:
+        """Return the ids that may be found, ascending; None for all."""
+        conditions, parameters = filter.sql() if filter else ([], [])
+        if query is not None and query.phrases:
+            conditions.append("id IN (SELECT rowid FROM words WHERE words MATCH ?)")
+            parameters.append(query.phrases)
+        unwanted = TextQuery.parse(without).any_word if without else ""
+        if unwanted:
+            conditions.append("id NOT IN (SELECT rowid FROM words WHERE words MATCH ?)")
+            parameters.append(unwanted)
+        if like is not None:
+            conditions.append("id <> ?")
+            parameters.append(like)
+        if not conditions:
+            return None
+        rows = self._connection.execute(
+            f"SELECT id FROM photo WHERE {' AND '.join(conditions)} ORDER BY id",  # noqa: S608 - conditions are ours
+            parameters,
+        )
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def _word_ranking(self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
+        rows = self._connection.execute(
+            f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid",  # noqa: S608
+            (query.any_word,),
+        )
+        wanted = None if allowed is None else set(allowed.tolist())
+        found: list[int] = []
+        for (photo,) in rows:
+            if wanted is None or photo in wanted:
+                found.append(photo)
+                if len(found) == depth:
+                    break
+        return found
+
+    def _newest(self, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
+        rows = self._connection.execute("SELECT id FROM photo ORDER BY taken IS NULL, taken DESC, id")
+        wanted = None if allowed is None else set(allowed.tolist())
+        return [photo for (photo,) in rows if wanted is None or photo in wanted][:depth]
+
+    def _matched_words(self, query: TextQuery | None, photos: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Return id -> words of its texts that the query matched, in their order, each once."""
+        if query is None or not query.any_word:
+            return {}
+        marked = " || ' ' || ".join(f"highlight(words, {column}, ?, ?)" for column in range(4))
+        places = ", ".join("?" * len(photos))
+        rows = self._connection.execute(
+            f"SELECT rowid, {marked} FROM words WHERE words MATCH ? AND rowid IN ({places})",  # noqa: S608 - ours
+            (*(_MARKS * 4), query.any_word, *photos),
+        )
+        return {photo: _between_marks(text) for photo, text in rows}
+
+    def _hit(self, photo: int, score: float, cosine: float | None, words: Sequence[str]) -> Hit:
+        facts = "SELECT path, caption, width, height, taken, offline FROM photo WHERE id = ?"
+        path, caption, width, height, taken, offline = self._connection.execute(facts, (photo,)).fetchone()
+        tags = self._connection.execute(
+            "SELECT text, score, source FROM tag WHERE photo = ? ORDER BY place", (photo,)
+        )
+        return Hit(
+            id=photo,
+            path=os.fsdecode(path),
+            score=score,
+            caption=caption,
+            tags=tuple(Tag(text, value or 0.0, source) for text, value, source in tags),
+            size=(width, height),
+            taken=taken,
+            cosine=cosine,
+            words=tuple(words),
+            offline=bool(offline),
+        )
+
+
+def stored_path(source: str | PathLike[str]) -> bytes:
+    """Return a path, absolute, or a URL as an index keeps it: bytes, as names need not be UTF-8."""
+    text = os.fspath(source)
+    return text.encode() if is_url(text) else os.fsencode(Path(text).absolute())
+
+
+def _checked_query(text: str | None, by: By, top_k: int) -> TextQuery | None:
+    if top_k < 1:
+        raise ConfigError(f"top_k={top_k}: a search gives at least 1 photograph.")
+    if by not in {"both", "vectors", "words"}:
+        raise ConfigError(f"by={by!r} is not known; use both, vectors or words.")
+    if text is None:
+        return None
+    query = TextQuery.parse(text)
+    if not query.plain:
+        raise ConfigError("the query is empty; write what to look for.")
+    if by == "words" and not query.any_word:
+        raise ConfigError(f"the query {one_line(text[:60])!r} has no word; write what to look for.")
+    return query
+
+
+def _groups(results: Iterable[Result]) -> Iterator[list[Result]]:
+    """Gather results until there are enough, or enough time has passed."""
+    group: list[Result] = []
+    started = time.monotonic()
+    for result in results:
+        group.append(result)
+        if len(group) >= _TOGETHER or time.monotonic() - started > _LONGEST_WAIT:
+            yield group
+            group, started = [], time.monotonic()
+    if group:
+        yield group
+
+
+def _facts_of(result: Result) -> PhotoFacts | None:
+    """Return the facts about a result's file; None where it is not a file that can be read."""
+    if is_url(result.source):
+        return None
+    try:
+        return read_facts(Path(result.source))
+    except ImageReadError:
+        return None
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(vector))
+    return np.asarray(vector / length if length else vector, dtype=np.float32)
+
+
+def _storable(text: str) -> str:
+    """Return a text that UTF-8 can hold."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _between_marks(text: str) -> tuple[str, ...]:
+    begin, end = _MARKS
+    pieces = (piece.partition(end)[0].lower() for piece in text.split(begin)[1:])
+    return tuple(dict.fromkeys(pieces))

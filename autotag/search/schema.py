@@ -1,0 +1,159 @@
+"""The file of an index: SQLite tables, their version, and how a file is opened.
+
+Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``vector``
+(float16), ``words`` (full text, FTS5) and ``about`` (encoder, dimension, generation).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from autotag.errors import SearchIndexError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+APPLICATION_ID = 0x41755467
+"""What SQLite keeps in the file's head, so that a file of another program is told apart."""
+
+_WAIT = 30.0  # seconds that a writer waits for another
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE photo (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        bytes INTEGER, mtime_ns INTEGER, digest TEXT,
+        width INTEGER NOT NULL, height INTEGER NOT NULL,
+        taken TEXT, camera TEXT, latitude REAL, longitude REAL,
+        caption TEXT NOT NULL, error TEXT,
+        offline INTEGER NOT NULL DEFAULT 0,
+        generation INTEGER NOT NULL
+    );
+    CREATE INDEX photo_digest ON photo(digest);
+    CREATE INDEX photo_taken ON photo(taken);
+    CREATE TABLE tag (
+        photo INTEGER NOT NULL REFERENCES photo(id) ON DELETE CASCADE,
+        place INTEGER NOT NULL,
+        text TEXT NOT NULL, folded TEXT NOT NULL,
+        score REAL, source TEXT NOT NULL,
+        PRIMARY KEY (photo, place)
+    ) WITHOUT ROWID;
+    CREATE INDEX tag_folded ON tag(folded, photo);
+    CREATE TABLE vector (
+        photo INTEGER PRIMARY KEY REFERENCES photo(id) ON DELETE CASCADE, value BLOB NOT NULL
+    );
+    CREATE VIRTUAL TABLE words USING fts5(
+        caption, tags, keywords, name, tokenize = "porter unicode61 remove_diacritics 2"
+    );
+    CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
+    """,
+)
+"""One script per version of the schema; each brings a file from the version before to its own."""
+
+VERSION = len(_MIGRATIONS)
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open an index and bring it to this version's tables.
+
+    Raises:
+        SearchIndexError: there is no such file and ``create`` is False, it is not an index, it is damaged, a
+            newer autotag wrote it, or it cannot be read.
+    """
+    if not create and not path.is_file():
+        raise SearchIndexError(str(path), "there is no such index; `autotag index FOLDER` makes one.")
+    if create:
+        _make_folder(path)
+    with readable(path):
+        connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one that names the index and the way out.
+
+    Raises:
+        SearchIndexError: in their place.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        reason = str(error)
+        if "locked" in reason:
+            reason = (
+                f"another program has been writing it for {_WAIT:.0f} seconds; try again when it is done."
+            )
+        raise SearchIndexError(str(path), reason) from error
+    except sqlite3.DatabaseError as error:
+        reason = f"{error}; it is damaged or not an index. Move it away and run `autotag index` again."
+        raise SearchIndexError(str(path), reason) from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SearchIndexError(str(path), f"its folder cannot be made: {error}") from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    version = _checked_version(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(_checked_version(connection, path), VERSION):  # another run may have been first
+            _migrate(connection, number)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the file's tables; 0 for a file without any.
+
+    Raises:
+        SearchIndexError: the file is of another program, or of a newer version.
+    """
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if owner != APPLICATION_ID and (tables or version or owner):
+        raise SearchIndexError(str(path), "it is a database of another program; choose another file.")
+    if version > VERSION:
+        reason = (
+            f"a newer autotag wrote it (version {version} of its tables, known are up to {VERSION}); update."
+        )
+        raise SearchIndexError(str(path), reason)
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, number: int) -> None:
+    """Run one script, statement by statement: ``executescript`` would commit before it."""
+    statement = ""
+    for line in _MIGRATIONS[number].splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    if number == 0:
+        facts = {"id": uuid.uuid4().hex, "generation": "0"}
+        connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {number + 1}")

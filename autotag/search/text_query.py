@@ -1,0 +1,43 @@
+"""What a person types, as a query of SQLite's full text search (FTS5)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from autotag.language.english import function_words
+
+_QUOTED = re.compile(r'"([^"]*)"')
+_WORD = re.compile(r"\w+")
+_MOST_WORDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """The parts of a query. Nothing that a person types is taken for syntax, except double quotes.
+
+    Attributes:
+        phrases: FTS5 query of the quoted phrases, which must all match; empty for none.
+        any_word: FTS5 query of the words and phrases, any of which may match; empty for none.
+        plain: the text without quotes, for an encoder.
+    """
+
+    phrases: str
+    any_word: str
+    plain: str
+
+    @classmethod
+    def parse(cls, text: str) -> TextQuery:
+        """Return the parts of a query; of a long one 64 different words count for the text match."""
+        phrases = [" ".join(_WORD.findall(phrase)) for phrase in _QUOTED.findall(text)]
+        phrases = [phrase for phrase in dict.fromkeys(phrases) if phrase]
+        words = list(dict.fromkeys(word.lower() for word in _WORD.findall(_QUOTED.sub(" ", text))))
+        telling = [word for word in words if word not in function_words()]
+        if not telling and not phrases:
+            telling = words
+        wanted = [*phrases, *telling][:_MOST_WORDS]
+        return cls(
+            phrases=" AND ".join(f'"{phrase}"' for phrase in phrases[:_MOST_WORDS]),
+            any_word=" OR ".join(f'"{word}"' for word in wanted),
+            plain=" ".join(text.replace('"', " ").split()),
+        )

@@ -1,0 +1,255 @@
+"""Brings an index up to date with folders: what is new, changed, moved, gone or out of reach."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotag.errors import ConfigError, ImageReadError
+from autotag.images.reading import is_url
+from autotag.relevance.embeddings import EMBEDDING
+from autotag.search.index import stored_path
+from autotag.search.photo_facts import read_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from autotag.pipeline.pipeline import Pipeline
+    from autotag.records import Result
+    from autotag.search.index import Index
+    from autotag.search.photo_facts import PhotoFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an index holds about a path: id, size in bytes, time of change and digest, or None for a URL."""
+
+    id: int
+    bytes: int | None
+    mtime_ns: int | None
+    digest: str | None
+    has_vector: bool
+    error: str | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run over some photographs has to do.
+
+    Attributes:
+        due: photographs to tag and embed, in the order in which they were found.
+        touched: photographs whose pixels did not change: id and new facts.
+        moved: id, new path and facts of photographs that lie elsewhere now.
+        unchanged: how many are as they were.
+        gone: ids of photographs that were deleted from folders that are there.
+        offline: ids of photographs whose whole folder is not there, or empty.
+        back: ids of photographs that were offline and are there.
+    """
+
+    due: list[str] = field(default_factory=list)
+    touched: list[tuple[int, str, PhotoFacts]] = field(default_factory=list)
+    moved: list[tuple[int, str, PhotoFacts]] = field(default_factory=list)
+    unchanged: int = 0
+    gone: list[int] = field(default_factory=list)
+    offline: list[int] = field(default_factory=list)
+    back: list[int] = field(default_factory=list)
+
+
+def make_plan(
+    index: Index, images: Iterable[str], roots: Sequence[Path], *, retry_errors: bool = False
+) -> Plan:
+    """Return what is to be done so that the index says what is in the folders. Nothing is written.
+
+    A photograph is taken for unchanged by its size and time of change; where they differ, its pixels decide.
+    A new one with the pixels of one that is gone is the same photograph, moved.
+
+    Args:
+        index: the index.
+        images: what was found, files and URLs.
+        roots: the folders that were searched; indexed photographs below them that were not found are gone.
+        retry_errors: whether to try those again that failed in a former run.
+    """
+    known = _known(index)
+    plan = Plan()
+    found: set[bytes] = set()
+    new: list[str] = []
+    offline = _ids(index, "SELECT id FROM photo WHERE offline")
+    for image in images:
+        path = stored_path(image)
+        if path in found:
+            continue
+        found.add(path)
+        before = known.get(path)
+        if before is None:
+            new.append(image)
+        elif _is_unchanged(image, before, retry_errors=retry_errors):
+            plan.unchanged += 1
+            if before.id in offline:
+                plan.back.append(before.id)
+        else:
+            _sort_changed(plan, image, before, retry_errors=retry_errors)
+    missing = _missing(known, found, roots)
+    _sort_new(plan, new, {known[path].digest: path for path in missing if known[path].digest}, known)
+    moved = {photo for photo, _, _ in plan.moved}
+    for path in missing:
+        photo = known[path].id
+        if photo not in moved:
+            (plan.gone if _was_deleted(path) else plan.offline).append(photo)
+    return plan
+
+
+def carry_out(index: Index, plan: Plan, *, prune: bool = False) -> None:
+    """Write what needs no model: moves, new facts, what is gone, what is out of reach or back.
+
+    Args:
+        index: the index.
+        plan: made by ``make_plan``.
+        prune: whether to forget photographs that are offline, too.
+
+    Raises:
+        SearchIndexError: it cannot be written.
+    """
+    gone = [*plan.gone, *(plan.offline if prune else ())]
+    offline = [] if prune else plan.offline
+    if not (gone or offline or plan.back or plan.moved or plan.touched):
+        return
+    with index.writing() as generation:
+        index.execute_many("DELETE FROM photo WHERE id = ?", [(photo,) for photo in gone])
+        index.execute_many("UPDATE photo SET offline = 1 WHERE id = ?", [(photo,) for photo in offline])
+        index.execute_many("UPDATE photo SET offline = 0 WHERE id = ?", [(photo,) for photo in plan.back])
+        for photo, image, facts in [*plan.touched, *plan.moved]:
+            index.put_facts(photo, image, facts, generation)
+
+
+def tag_due(
+    index: Index,
+    plan: Plan,
+    pipeline: Pipeline,
+    *,
+    encoder_name: str | None,
+    done: Callable[[Result], None] = lambda _result: None,
+) -> tuple[int, int]:
+    """Tag and embed what is due, put it in by the dozen, and return how many succeeded and how many failed.
+
+    Each file's facts are read before the models see it, so that a file that changes meanwhile is due again.
+
+    Args:
+        index: the index.
+        plan: made by ``make_plan``.
+        pipeline: ends with the stage ``embed_images``.
+        encoder_name: by which the encoder can be loaded for queries.
+        done: told each result.
+
+    Raises:
+        SearchIndexError: the encoder is not the index's, or writing fails.
+    """
+    facts: dict[str, PhotoFacts] = {}
+    counts = [0, 0]
+
+    def images() -> Iterator[str]:
+        for image in plan.due:
+            if not is_url(image):
+                with suppress(ImageReadError):  # the pipeline's result will say why
+                    facts[image] = read_facts(Path(image))
+            yield image
+
+    def counted(results: Iterable[Result]) -> Iterator[Result]:
+        for result in results:
+            counts[result.error is not None] += 1
+            done(result)
+            yield result
+
+    index.add(counted(pipeline.stream(images(), on_error="record")), facts=facts, encoder_name=encoder_name)
+    return counts[0], counts[1]
+
+
+def check_embeds(pipeline: Pipeline) -> None:
+    """Refuse a pipeline whose results hold no vectors.
+
+    Raises:
+        ConfigError: naming the way out.
+    """
+    if not any(f"extras.{EMBEDDING}" in stage.provides for stage in pipeline.stages):
+        raise ConfigError("the pipeline has no stage embed_images; an index needs the images' vectors.")
+
+
+def _known(index: Index) -> dict[bytes, Known]:
+    vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
+    query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error FROM photo"  # noqa: S608 - ours
+    return {
+        row[0]: Known(row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in index.execute(query)
+    }
+
+
+def _ids(index: Index, query: str) -> set[int]:
+    return {row[0] for row in index.execute(query)}
+
+
+def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
+    if before.error is not None:
+        if retry_errors:
+            return False
+    elif not before.has_vector:
+        return False
+    if is_url(image):
+        return True
+    try:
+        now = Path(image).stat()
+    except OSError:
+        return False
+    return (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+
+
+def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) -> None:
+    """Put a known photograph whose file differs to those whose pixels changed, or to the others."""
+    is_whole = before.has_vector or (before.error is not None and not retry_errors)
+    if is_whole and before.digest and not is_url(image):
+        try:
+            facts = read_facts(Path(image))
+        except ImageReadError:
+            plan.due.append(image)
+            return
+        if facts.digest == before.digest:
+            plan.touched.append((before.id, image, facts))
+            return
+    plan.due.append(image)
+
+
+def _sort_new(
+    plan: Plan, new: Sequence[str], missing: dict[str | None, bytes], known: dict[bytes, Known]
+) -> None:
+    """Tell new photographs from those that were moved, whose pixels are those of a missing one."""
+    for image in new:
+        if missing and not is_url(image):
+            try:
+                facts = read_facts(Path(image))
+            except ImageReadError:
+                plan.due.append(image)
+                continue
+            before = missing.pop(facts.digest, None)
+            if before is not None and known[before].has_vector:
+                plan.moved.append((known[before].id, image, facts))
+                continue
+        plan.due.append(image)
+
+
+def _missing(known: dict[bytes, Known], found: set[bytes], roots: Sequence[Path]) -> list[bytes]:
+    """Return the indexed paths below the roots that were not found and are not there."""
+    beginnings = tuple(stored_path(root).rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in roots)
+    below = (path for path in known if path not in found and path.startswith(beginnings))
+    return [path for path in below if not os.path.exists(path)]  # noqa: PTH110 - bytes
+
+
+def _was_deleted(path: bytes) -> bool:
+    """Return whether the folder of a missing photograph is there and holds something.
+
+    One that is not there or empty may be a disk that is not mounted.
+    """
+    try:
+        with os.scandir(os.path.dirname(path)) as entries:  # noqa: PTH120 - bytes
+            return next(entries, None) is not None
+    except OSError:
+        return False

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from autotag.testing import make_image
+
+PRESET = """
+encoder = "clip-mini"
+[[stages]]
+stage = "colour_stages:NameColours"
+"""
+
+
+@pytest.fixture
+def colours(preset):
+    preset.write_text(PRESET)
+    return preset
+
+
+@pytest.fixture
+def indexed(colours, photos, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOTAG_INDEX", str(tmp_path / "index.db"))
+
+    def index(*options):
+        return run("index", photos, "--preset", colours, *options)
+
+    found = index()
+    assert found.exit_code == 0, found.stderr
+    assert "3 indexed; 3 in the index" in found.stderr
+    return index
+
+
+def paths(result):
+    return [line.rpartition("/")[2] for line in result.stdout.splitlines()]
+
+
+def test_photographs_are_found_by_tag_words_and_image(indexed, photos, run):
+    assert paths(run("search", "--tag", "red", "--format", "paths")) == ["a red.png"]
+    assert paths(run("search", '"red"', "--format", "paths")) == ["a red.png"]
+    assert paths(run("search", "--image", photos / "blue.png", "--format", "paths"))[0] == "blue.png"
+    assert paths(run("search", "--folder", "more", "--format", "paths")) == ["green.png"]
+    nothing = run("search", "--tag", "unicorn")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+
+
+def test_every_format_says_the_same(indexed, run):
+    hit = json.loads(run("search", "--tag", "red", "--format", "json").stdout)[0]
+    assert json.loads(run("search", "--tag", "red", "--format", "jsonl").stdout) == hit
+    assert hit["path"].endswith("a red.png")
+    assert run("search", "--tag", "red", "--format", "paths0").stdout.endswith("a red.png\0")
+    assert "a red.png" in run("search", "--tag", "red", "--why").stdout
+    page = run("search", "--tag", "red", "--format", "html").stdout
+    assert "data:image/jpeg;base64," in page
+    assert "a red.png" in page
+
+
+def test_why_says_which_words_matched(indexed, run):
+    assert "words: red" in run("search", '"red"', "--by", "words", "--why").stdout
+
+
+def test_a_second_run_does_what_is_new_moved_or_gone(indexed, photos):
+    assert "0 indexed, 3 unchanged" in indexed().stderr
+    (photos / "blue.png").rename(photos / "more" / "azure.png")
+    (photos / "a red.png").unlink()
+    make_image("yellow").save(photos / "new.png")
+    assert "1 indexed, 1 unchanged, 1 moved, 1 forgotten; 3 in the index" in indexed().stderr
+
+
+def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run):
+    away = photos.rename(photos.with_name("away"))
+    assert "3 offline; 3 in the index" in indexed().stderr
+    assert "(offline)" in run("search", "--tag", "red").stdout
+    away.rename(photos)
+    assert "3 unchanged; 3 in the index" in indexed().stderr
+    assert "(offline)" not in run("search", "--tag", "red").stdout
+    shutil.rmtree(photos / "more")
+    assert "1 offline" in indexed().stderr
+    assert "1 forgotten; 2 in the index" in indexed("--prune").stderr
+
+
+def test_a_photograph_that_cannot_be_read_is_kept_with_its_reason_and_tried_again_when_told(
+    indexed, photos, run
+):
+    (photos / "broken.jpg").write_bytes(b"nothing")
+    assert indexed().exit_code == 1
+    again = indexed()
+    assert (again.exit_code, "4 unchanged" in again.stderr) == (0, True)
+    assert "1 failed" in indexed("--retry-errors").stderr
+
+
+def test_a_search_without_an_index_says_the_way_out(run, tmp_path):
+    result = run("search", "dog", "--index", tmp_path / "no.db")
+    assert result.exit_code == 2
+    assert "autotag index FOLDER" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [("--top", "0"), ("--near", "here"), (), ("",)])
+def test_bad_options_are_refused(indexed, run, wrong):
+    assert run("search", *wrong).exit_code == 2

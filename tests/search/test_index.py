@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autotag.errors import ConfigError, SearchIndexError
+from autotag.records import Caption, Result, Tag
+from autotag.relevance.embeddings import written_embedding
+from autotag.search import Filter, Index
+from autotag.search.exact import top
+from autotag.search.fusion import reciprocal_ranks
+from autotag.search.schema import VERSION
+from autotag.search.shot import read_shot
+from autotag.search.text_query import TextQuery
+from autotag.search.vector_rows import load_rows
+
+DIMENSION = 16
+
+
+@dataclass
+class Words:
+    """An encoder whose vector of a text is the sum of its known words' directions."""
+
+    id: str = "words-1"
+    default_thresholds: dict[str, float] = field(default_factory=dict)
+
+    def embed_texts(self, texts):
+        names = ["dog", "cat", "beach", "rocket"]
+        found = np.full((len(texts), DIMENSION), 1e-3, dtype=np.float32)
+        for row, text in enumerate(texts):
+            for place, name in enumerate(names):
+                found[row, place] += name in text.split()
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def embed_images(self, images):
+        return self.embed_texts(["dog" for _ in images])
+
+
+ENCODER = Words()
+
+
+def result(source, caption, *tags, looks=None, encoder=ENCODER.id):
+    extras = {}
+    if looks is not None:
+        extras["embedding"] = written_embedding(encoder, ENCODER.embed_texts([looks])[0])
+    return Result(
+        str(source),
+        (40, 30),
+        captions=(Caption(caption, "c"),),
+        tags=tuple(Tag(tag, 0.5, "s") for tag in tags),
+        extras=extras,
+    )
+
+
+ALBUM = [
+    result("/album/2019/a.jpg", "a small dog", "dog", looks="dog"),
+    result("/album/2019/b.jpg", "a cat sits on a sofa", "cat", looks="cat"),
+    result("/album/2020/c.jpg", "waves", "sea", looks="beach"),
+    result("/album/2020/d.jpg", "an animal runs", "beach", looks="dog beach"),
+]
+
+
+@pytest.fixture
+def index(tmp_path):
+    with Index.open(tmp_path / "index.db", encoder=ENCODER) as opened:
+        opened.add(ALBUM)
+        yield opened
+
+
+def names(hits):
+    return [Path(hit.path).name for hit in hits]
+
+
+def test_words_are_found_by_meaning_and_as_text(index):
+    assert names(index.search("dog"))[:2] == ["a.jpg", "d.jpg"]
+    first = index.search("dog")[0]
+    assert (first.reason, first.words) == ("both", ("dog",))
+    assert first.cosine == pytest.approx(1.0, abs=1e-2)
+
+
+def test_words_alone_need_no_encoder(tmp_path):
+    with Index.open(tmp_path / "i.db") as opened:
+        opened.add(ALBUM)
+        assert names(opened.search("dogs running", by="words")) == ["a.jpg", "d.jpg"]
+        with pytest.raises(SearchIndexError, match="how to load its encoder"):
+            opened.search("dog")
+
+
+def test_a_quoted_phrase_must_stand_there(index):
+    assert names(index.search('"small dog"')) == ["a.jpg"]
+    assert index.search('"dog small"') == []
+
+
+def test_an_image_and_words_are_joined(index):
+    assert names(index.search("beach", image=Image.new("RGB", (8, 8))))[0] == "d.jpg"
+
+
+def test_more_like_one_leaves_itself_out(index):
+    first = index.search("dog", top_k=1)[0]
+    assert names(index.search(like=first.id))[0] == "d.jpg"
+    assert first.id not in [hit.id for hit in index.search(like=first.id)]
+
+
+def test_what_is_not_wanted_is_left_out_by_its_words(index):
+    assert "b.jpg" not in names(index.search("dog", without="cat"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (Filter(tags=("DOG",)), ["a.jpg"]),
+        (Filter(folder="2020"), ["c.jpg", "d.jpg"]),
+        (Filter(folder="20"), []),
+        (Filter(folder="/album/2019"), ["a.jpg", "b.jpg"]),
+        (Filter(tags=("dog",), folder="2020"), []),
+    ],
+)
+def test_filters_are_exact(index, condition, expected):
+    assert sorted(names(index.search(filter=condition))) == expected
+    assert sorted(names(index.search("dog", filter=condition))) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["') OR 1=1 --", "caption:dog AND NOT", "NEAR(a b)", "*", '"', "a" * 10_000, "dog\0cat", "\ud800 dog"],
+)
+def test_nothing_that_is_typed_is_taken_for_syntax(index, text):
+    if TextQuery.parse(text).plain:
+        assert len(index.search(text)) == 4
+    else:
+        with pytest.raises(ConfigError, match="empty"):
+            index.search(text)
+
+
+@pytest.mark.parametrize("wrong", [{"text": ""}, {"text": "  "}, {}, {"text": "dog", "top_k": 0}])
+def test_a_search_for_nothing_is_refused(index, wrong):
+    with pytest.raises(ConfigError):
+        index.search(**wrong)
+
+
+def test_another_encoder_is_refused_for_queries_and_for_photographs(tmp_path, index):
+    with Index.open(index.path, encoder=Words(id="words-2")) as other:
+        with pytest.raises(SearchIndexError, match="'words-1'.*'words-2'.*--index FILE"):
+            other.search("dog")
+        with pytest.raises(SearchIndexError, match="cannot be compared"):
+            other.add([result("/e.jpg", "x", looks="dog", encoder="words-2")])
+        assert len(other) == 4
+
+
+def test_a_photograph_that_is_put_in_twice_is_there_once(index):
+    index.add([result("/album/2019/a.jpg", "a rocket", looks="rocket")])
+    assert len(index) == 4
+    assert index.search('"small dog"') == []
+    assert names(index.search("rocket"))[0] == "a.jpg"
+
+
+def test_what_is_removed_is_found_no_more(index):
+    assert index.remove("/album/2019/a.jpg", "/not/there.jpg") == 1
+    assert "a.jpg" not in names(index.search("dog"))
+    assert index.search('"small dog"') == []
+    assert index.execute("SELECT count(*) FROM words") == [(3,)]
+    assert index.execute("SELECT count(*) FROM vector") == [(3,)]
+
+
+def test_an_open_index_sees_what_another_program_wrote(index):
+    assert len(index.search("dog")) == 4
+    with Index.open(index.path) as other:
+        other.add([result("/new.jpg", "new", looks="rocket")])
+    assert names(index.search("rocket", by="vectors"))[0] == "new.jpg"
+
+
+def test_names_that_are_not_utf8_come_back_as_they_are(index):
+    source = os.fsdecode(b"/album/\xff.jpg")
+    index.add([result(source, "a rocket", looks="rocket")])
+    assert index.search("rocket", top_k=1)[0].path == source
+
+
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("my notes " * 1000)
+    with pytest.raises(SearchIndexError, match="damaged or not an index"):
+        Index.open(text)
+    assert text.read_text() == "my notes " * 1000
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    with pytest.raises(SearchIndexError, match="another program"):
+        Index.open(other)
+
+
+def test_an_index_of_a_newer_version_is_refused(index):
+    index.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(SearchIndexError, match="newer autotag"):
+        Index.open(index.path)
+
+
+def test_a_missing_index_is_not_made_by_a_search(tmp_path):
+    with pytest.raises(SearchIndexError, match="autotag index FOLDER"):
+        Index.open(tmp_path / "no.db", create=False)
+    assert not list(tmp_path.iterdir())
+
+
+class TestMappedVectors:
+    @pytest.fixture
+    def large(self, tmp_path):
+        random = np.random.default_rng(0)
+        self.vectors = random.normal(size=(300, DIMENSION)).astype(np.float32)
+        self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        with Index.open(tmp_path / "l.db") as opened:
+            opened.add(self.numbered(number, vector) for number, vector in enumerate(self.vectors))
+            yield opened
+
+    def numbered(self, number, vector):
+        return Result(f"/{number}.jpg", (1, 1), extras={"embedding": written_embedding("e", vector)})
+
+    def rows(self, index):
+        return load_rows(index._connection, index.files()[-1], in_memory=100)
+
+    def best(self, index, query, allowed=None):
+        return [photo for photo, _ in self.rows(index).top(query, 5, allowed)]
+
+    def expected(self, index, query):
+        ids = dict(index.execute("SELECT photo, value FROM vector"))
+        scores = {photo: np.frombuffer(raw, "<f2").astype(np.float32) @ query for photo, raw in ids.items()}
+        return sorted(scores, key=lambda photo: (-scores[photo], photo))[:5]
+
+    def test_they_give_what_is_in_memory_gives(self, large):
+        assert self.best(large, self.vectors[7]) == self.expected(large, self.vectors[7])
+        assert self.rows(large).matrix.dtype == np.float16
+
+    def test_rows_that_changed_since_are_merged_and_deleted_ones_do_not_come_back(self, large):
+        self.rows(large)
+        before = large.files()[-1].stat().st_mtime_ns
+        large.remove("/7.jpg")
+        large.add([self.numbered(1000, self.vectors[7]), self.numbered(8, -self.vectors[8])])
+        assert self.best(large, self.vectors[7]) == self.expected(large, self.vectors[7])
+        assert self.best(large, self.vectors[8]) == self.expected(large, self.vectors[8])
+        assert large.files()[-1].stat().st_mtime_ns == before
+
+    def test_a_filter_holds_for_both_parts(self, large):
+        self.rows(large)
+        large.add([self.numbered(1000, self.vectors[7])])
+        assert self.best(large, self.vectors[7], np.asarray([3, 301])) == [301, 3]
+
+    @pytest.mark.parametrize(
+        "harm",
+        [lambda raw: raw[:-9], lambda raw: b"", lambda raw: raw.replace(b'"index": "', b'"index": "z', 1)],
+    )
+    def test_a_torn_or_foreign_file_is_made_again(self, large, harm):
+        self.rows(large)
+        file = large.files()[-1]
+        file.write_bytes(harm(file.read_bytes()))
+        assert self.best(large, self.vectors[9]) == self.expected(large, self.vectors[9])
+
+    def test_a_file_that_is_too_stale_is_made_again(self, large):
+        self.rows(large)
+        large.remove(*range(1, 100))
+        assert self.best(large, self.vectors[150]) == self.expected(large, self.vectors[150])
+        assert self.rows(large).alive is None
+
+
+def test_exact_search_equals_numpy_in_both_precisions():
+    random = np.random.default_rng(1)
+    matrix = random.normal(size=(20_000, 8)).astype(np.float16)
+    query = random.normal(size=8).astype(np.float32)
+    scores = matrix.astype(np.float32) @ query
+    best = np.argsort(-scores, kind="stable")[:10]
+    for version in (matrix, matrix.astype(np.float32)):
+        positions, found = top(version, query, 10)
+        assert positions.tolist() == best.tolist()
+        assert np.allclose(found, scores[best], atol=1e-5)
+    some = np.arange(0, 20_000, 7)
+    assert (
+        top(matrix, query, 3, some)[0].tolist() == some[np.argsort(-scores[some], kind="stable")[:3]].tolist()
+    )
+
+
+def test_reciprocal_ranks_reward_what_several_rankings_agree_on():
+    assert list(reciprocal_ranks([[1, 2, 3], [3, 2]])) == [3, 2, 1]
+    assert reciprocal_ranks([[5]]) == {5: pytest.approx(1 / 61)}
+
+
+def test_date_camera_and_place_are_read_and_filtered(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 5D"
+    exif.get_ifd(0x8769)[0x9003] = "2020:05:17 14:03:59"
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "W", 4: (13.0, 24.0, 18.0)})
+    photo = tmp_path / "p.jpg"
+    Image.new("RGB", (8, 8)).save(photo, exif=exif)
+    shot = read_shot(photo.read_bytes())
+    assert (shot.taken, shot.camera) == ("2020-05-17T14:03:59", "Canon EOS 5D")
+    assert (shot.latitude, shot.longitude) == (pytest.approx(52.52), pytest.approx(-13.405))
+    with Index.open(tmp_path / "i.db") as index:
+        index.add([result(photo, "x"), *ALBUM])
+        for condition in (
+            Filter(since="2020-05-17", until="2020-05"),
+            Filter(camera="eos"),
+            Filter(near=(52.5, -13.4, 5)),
+        ):
+            assert names(index.search(filter=condition)) == ["p.jpg"]
+        assert index.search(filter=Filter(since="2020-05-18")) == []
+        assert index.search(filter=Filter(until="2020-04")) == []
+        assert index.search(filter=Filter(near=(52.5, 13.4, 5))) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"since": "May"}, {"near": (91.0, 0.0, 1.0)}, {"near": (0.0, 0.0, 0.0)}, {"folder": "/"}]
+)
+def test_a_filter_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        Filter(**wrong)
+
+
+ADD = """
+import sys
+sys.path.insert(0, {here!r})
+from test_index import *
+with Index.open({path!r}) as index:
+    for number in range(100_000):
+        index.add([result(f"/{{number}}-{{k}}.jpg", "a dog", "dog", looks="dog") for k in range(3)])
+        print(number, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_loses_nothing_that_was_committed_and_doubles_nothing(tmp_path):
+    path = tmp_path / "killed.db"
+    script = ADD.format(here=str(Path(__file__).parent), path=str(path))
+    for attempt in range(4):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        line = ""
+        for line in process.stdout:
+            if int(line) >= 5 * (attempt + 1):
+                break
+        time.sleep(0.003 * attempt)
+        process.kill()
+        process.stdout.close()
+        process.wait()
+        with Index.open(path) as index:
+            assert index.execute("PRAGMA integrity_check") == [("ok",)]
+            assert index.execute("PRAGMA foreign_key_check") == []
+            counts = [
+                index.execute("SELECT count(*) FROM " + table)[0][0]  # noqa: S608
+                for table in ("photo", "vector", "words", "tag")
+            ]
+            assert len(set(counts)) == 1
+            assert counts[0] % 3 == 0
+            assert counts[0] >= 3 * (int(line) + 1)
