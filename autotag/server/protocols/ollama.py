@@ -71,7 +71,7 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.get("/api/version", summary="Version of the API that is spoken")
     async def version() -> dict[str, str]:
-        return {"version": _VERSION, "autotag": version(DISTRIBUTION)}
+        return {"version": _VERSION, "autotag": installed_version(DISTRIBUTION)}
 
     return router
 
