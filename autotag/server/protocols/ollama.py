@@ -10,6 +10,7 @@ import json
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
