@@ -147,7 +147,9 @@ def test_what_was_left_out_does_not_make_two_vocabularies_differ():
     ],
 )
 def test_a_label_that_would_end_the_text_early_is_refused_with_the_mark(label, tmp_path):
-    with pytest.raises(ConfigError, match=r"vocabulary 'rooms': .* contains '<.*>', where text encoders stop"):
+    with pytest.raises(
+        ConfigError, match=r"vocabulary 'rooms': .* contains '<.*>', where text encoders stop"
+    ):
         Vocabulary(["lamp", label], name="rooms")
     with pytest.raises(ConfigError, match="contains '<"):
         Vocabulary({"lamp": [label]})
