@@ -249,7 +249,7 @@ def test_a_damaged_block_is_named(tmp_path):
 
 
 def test_a_folder_of_something_else_is_no_folder_of_shards(tmp_path):
-    with pytest.raises(ConfigError, match="no folder of shards"):
+    with pytest.raises(ConfigError, match="not a folder of shards"):
         read_shards(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot use"):

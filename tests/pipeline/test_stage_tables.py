@@ -80,9 +80,9 @@ def test_the_name_of_a_table_is_known_before_it_is_built() -> None:
         ({"stage": 3}, 'needs stage = "<name>"'),
         ({"stage": "filter_tag"}, "Did you mean 'filter_tags'"),
         ({"stage": "no_such_module_at_all:x"}, "cannot be imported"),
-        ({"stage": "json:loads"}, "no stage. Functions need @autotag.stage"),
+        ({"stage": "json:loads"}, "not a stage. Functions need @autotag.stage"),
         ({"stage": "json:JSONDecoder"}, "which is not a stage"),
-        ({"stage": f"{__name__}:module_level", "size": 3}, "takes no options, not size"),
+        ({"stage": f"{__name__}:module_level", "size": 3}, "takes no options; remove size"),
         ({"stage": f"{__name__}:NoDataclass", "size": 3}, "is not a dataclass"),
         ({"stage": f"{__name__}:WithHiddenOptions"}, "missing 1 required positional argument"),
         (

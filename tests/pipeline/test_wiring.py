@@ -58,7 +58,7 @@ def test_registered_stages_that_would_write_the_field_are_named() -> None:
 
 
 def test_a_field_nobody_writes_is_said_to_be_so() -> None:
-    with pytest.raises(WiringError, match="No registered stage writes it"):
+    with pytest.raises(WiringError, match="No registered stage creates it"):
         check_wiring([Step(requires={"extras.sharpness"})])
 
 

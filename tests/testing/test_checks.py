@@ -265,7 +265,7 @@ BOX = (0.0, 0.0, 5.0, 5.0)
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (Scripted(Detection("dog", 1.5, BOX)), "no probability"),
+        (Scripted(Detection("dog", 1.5, BOX)), "not in \\[0, 1\\]"),
         (Scripted(Detection("dog", 0.1, BOX), Detection("cat", 0.9, BOX)), "not best first"),
         (Scripted(Detection("dog", 0.9, (0.0, 0.0, 30.0, 30.0))), "not within the image"),
     ],

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
         (["sofa", " "], {}, "is not a label"),
         (["sofa", 3], {}, "3 is not a label"),
         ("sofa", {}, "give a list"),
-        (["sofa"], {"lamp": ["light"]}, "synonyms for 'lamp'"),
+        (["sofa"], {"lamp": ["light"]}, "synonyms are given for 'lamp'"),
         (["sofa"], {"sofa": [""]}, "is not a label"),
     ],
 )
@@ -147,13 +147,15 @@ def test_what_was_left_out_does_not_make_two_vocabularies_differ():
     ],
 )
 def test_a_label_that_would_end_the_text_early_is_refused_with_the_mark(label, tmp_path):
-    with pytest.raises(ConfigError, match=r"vocabulary 'rooms': .* holds '<.*>', where text encoders stop"):
+    with pytest.raises(
+        ConfigError, match=r"vocabulary 'rooms': .* contains '<.*>', where text encoders stop"
+    ):
         Vocabulary(["lamp", label], name="rooms")
-    with pytest.raises(ConfigError, match="holds '<"):
+    with pytest.raises(ConfigError, match="contains '<"):
         Vocabulary({"lamp": [label]})
     path = tmp_path / "rooms.txt"
     path.write_text("lamp\n" + label.replace("|", "") + "\nlamp | </s>\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"rooms\.txt, line [23]: .* holds '<"):
+    with pytest.raises(ConfigError, match=r"rooms\.txt, line [23]: .* contains '<"):
         Vocabulary.from_file(path)
 
 

@@ -333,7 +333,7 @@ def test_the_next_address_is_tried_if_one_does_not_answer(server: HostileServer)
         ("http://example.org/a.png\r\nX-Evil: 1", "control characters"),
         ("http://exa\tmple.org/a.png", "control characters"),
         ("http://example.org/a b.png", "spaces"),
-        ("http://example.org:0/a.png", "port 0"),
+        ("http://example.org:0/a.png", "not a port number"),
         ("http://example.org:99999/a.png", "malformed"),
         ("http://example.org:http/a.png", "malformed"),
         ("http://[::1/a.png", "malformed"),
