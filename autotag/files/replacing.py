@@ -1,4 +1,4 @@
-"""Atomic replacement of files: after a crash at any moment, the file is either the old or the complete new one.
+"""Atomic replacement of files: after a crash at any moment, a file is either old or completely new.
 
 The new content is written to a hidden file in the same folder, fsynced, read back and compared; then it
 replaces the old file in one step. Where the system can exchange two files (Linux), the replaced file is
@@ -576,7 +576,7 @@ def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCa
 def _in_state(
     place: Path, expected: FileState | None, calls: SystemCalls, *, named: Path | None = None
 ) -> os.stat_result | None:
-    """Refuse a file that is not in the expected state; return its ``lstat`` result."""
+    """Refuse a file that is not in the expected state; return its ``lstat`` result, or None."""
     try:
         found = calls.lstat(place)
     except FileNotFoundError:
