@@ -259,7 +259,7 @@ def _coco_entries(file: Path) -> Iterator[_Entry]:
         categories = {kind["id"]: kind["name"] for kind in coco.get("categories", ())}
         notes = [(note["image_id"], note) for note in coco["annotations"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{str(file)!r} is not a COCO file with images and annotations: {error!r}.") from error
+        raise ConfigError(f"{str(file)!r} is not a COCO file (images, annotations): {error!r}.") from error
     strangers = [image for image, _ in notes if image not in names]
     if strangers:
         raise ConfigError(

@@ -23,7 +23,7 @@ _SCALE = 2.5
 def clip_score(
     image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the CLIPScore per image, (N,) in [0, 2.5]: 2.5 times the cosine of image and caption, at least 0.
+    """Return CLIPScore per image, (N,) in [0, 2.5]: 2.5 times the cosine of image and caption, at least 0.
 
     Args:
         image_vectors: (N, D), of the images.

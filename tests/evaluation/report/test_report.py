@@ -114,7 +114,7 @@ def to_table(evaluation) -> list[str]:
 def test_left_out_images_and_failures_are_told(evaluation, tmp_path) -> None:
     write_report(evaluation, tmp_path)
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "2 images that nobody wrote about" in markdown
+    assert "2 images without text or tags" in markdown
     assert "1 entries whose image is missing" in markdown
     assert "cannot read image" in markdown
     assert "by some-clip" in markdown.replace("\\", "")
