@@ -144,7 +144,7 @@ def is_held_out(file_name: str) -> bool:
 
 
 def clean_caption(text: str) -> str:
-    """Return a caption in lower case, with single spaces, no space before punctuation and no final full stop."""
+    """Return a caption in lower case, single-spaced, no space before punctuation, no final full stop."""
     text = " ".join(text.lower().split())
     for mark in ",.;:!?'":
         text = text.replace(f" {mark}", mark)

@@ -355,7 +355,7 @@ class ImageHeadTrainer:
 
     def _class_losses(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> dict[str, Tensor]:
         """Compute a softmax loss, to tell classes apart, and a sigmoid loss, for the scale of labels."""
-        picks = 2 * torch.rand(len(self.classes.names), generator=self._random) - 1  # the first name half of the time
+        picks = 2 * torch.rand(len(self.classes.names), generator=self._random) - 1  # half the time the first
         named = [
             names[int(max(0.0, pick) * len(names))]
             for names, pick in zip(self.classes.names, picks.tolist(), strict=True)

@@ -149,10 +149,10 @@ def test_images_without_words_are_left_out_and_counted(folder: Path) -> None:
         ("some.csv", b"image,words\nred.png,one\n", "no column prompt"),
         ("some.csv", b"image,caption\n,one\n", "line 2: it names no image"),
         ("some.csv", b"image,caption\nred.png,caf\xe9\n", "not UTF-8"),
-        ("metadata.jsonl", b'{"file_name": "red.png", "caption": "one"}\n{"file_name"', "line 2: not valid JSON"),
+        ("metadata.jsonl", b'{"file_name": "red.png", "caption": "one"}\n{"file_name"', "line 2: not valid"),
         ("metadata.jsonl", b'["red.png"]\n', "line 1: not an object"),
-        ("coco.json", b"[]", "no COCO file"),
-        ("some.xlsx", b"PK", "no data set that is known"),
+        ("coco.json", b"[]", "not a COCO file"),
+        ("some.xlsx", b"PK", "not a known data set"),
         ("some.parquet", b"PK", "cannot read"),
         (
             "mixed.jsonl",
