@@ -250,7 +250,7 @@ def objection_to_writing(path: Path) -> str | None:
     except FileNotFoundError:
         found = None
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"
+        return f"it cannot be accessed: {error.strerror}"
     if found is None and path.is_symlink():
         return "it is a link to a file that is not there"
     if found is not None and not stat.S_ISREG(found.st_mode):
@@ -444,7 +444,7 @@ class PartFile:
         if not self._is(ours):
             kept = _kept_beside(self.path, target, self._calls)
             self._is_gone = True
-            raise FileChangedError(str(target), f"it changed since it was read; that is in {kept.name} now")
+            raise FileChangedError(str(target), f"it changed since it was read; the change is in {kept.name}")
 
     def _is(self, state: FileState) -> bool:
         try:
@@ -597,7 +597,7 @@ def _check_read_back(
     target: Path, again: bytes, content: bytes, verify: Callable[[bytes], None] | None
 ) -> None:
     if again != content:
-        raise MetadataError(str(target), "what was written does not read back the same")
+        raise MetadataError(str(target), "the content read back differs from what was written")
     if verify is not None:
         verify(again)
 
@@ -609,7 +609,7 @@ def _warnings(target: Path, found: os.stat_result | None, calls: SystemCalls) ->
     try:
         calls.sync_folder(target.parent)
     except OSError as error:
-        warnings.append(f"its folder could not be synced ({error.strerror}); after a power cut it may be old")
+        warnings.append(f"its folder was not synced ({error.strerror}); a power cut may restore the old file")
     return tuple(warnings)
 
 
@@ -619,7 +619,7 @@ def _put_back(aside: Path, path: Path, calls: SystemCalls) -> None:
         kept = _kept_beside(aside, path, calls, first=True)
         if kept != path:
             raise FileChangedError(
-                str(path), f"another file took its place meanwhile; it is in {kept.name} now"
+                str(path), f"another file took its name meanwhile; it is now {kept.name}"
             )
 
 

@@ -157,7 +157,7 @@ def test_images_without_words_are_left_out_and_counted(folder: Path) -> None:
         (
             "mixed.jsonl",
             b'{"image": "red.png", "tags": ["a"]}\n{"image": "blue.png", "text": "b"}',
-            "part them",
+            "split them",
         ),
     ],
 )

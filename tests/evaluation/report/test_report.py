@@ -173,4 +173,4 @@ def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(d
     assert f"{name}: best and worst" in text
     assert f"Texts in a plane: {name}" in text
     assert f"Words: {name}" not in text
-    assert "is the mean of their sentence embeddings" in text
+    assert "the mean of their embeddings" in text
