@@ -1,5 +1,5 @@
-"""Measuring captions and tags, and choosing thresholds, on photographs that people described.
+"""Measures captions and tags, and chooses thresholds, on images with human captions or labels.
 
-``evaluate`` and ``calibration`` are for users. ``metrics`` holds one measure per file, ``report`` what is
-printed and drawn. It may import ``albums``, ``stages``, ``pipeline`` and what is below them.
+``evaluate`` and ``calibration`` are for users. ``metrics`` holds one measure per file, ``report`` the printed
+and drawn reports. It may import ``albums``, ``stages``, ``pipeline`` and the rooms below them.
 """

@@ -1,7 +1,7 @@
-"""Fits the cut of ``filter_tags`` to images that people wrote about, and judges it on others.
+"""Fits the threshold of ``filter_tags`` to images with human captions or labels, and tests it on others.
 
-A raw cosine's best cut is another for every encoder, and any score's is another for other images and other
-tags. Half of the images, drawn at random, fit the cut, and the other half say how good it is.
+The best threshold depends on the images and tags, and for raw cosines also on the encoder. A random half of
+the images is used to fit the threshold, the other half to measure how good it is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from autotag.relevance.scores import Score
 
 FEWEST_TAGS = 20
-"""A cut that keeps fewer tags than this says nothing of its precision."""
+"""With fewer kept tags than this, the precision of a threshold is too uncertain."""
 
 _DIGITS = 4
 _FILTER = "filter_tags"
@@ -45,11 +45,11 @@ _FILTER = "filter_tags"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Proposals:
-    """What a pipeline proposes for one image, before any cut.
+    """The tags that a pipeline proposes for one image, before any threshold.
 
     Attributes:
-        scores: (T,) of its tags, best first.
-        right: (T,) bool: which of them are right.
+        scores: (T,) float64, the scores of the tags, best first.
+        right: (T,) bool, whether each tag is right.
     """
 
     scores: NDArray[np.float64]
@@ -58,7 +58,7 @@ class Proposals:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A figure on the images that had no part in the fit.
+    """A figure measured on the held-out images.
 
     Attributes:
         value: the figure.
@@ -71,18 +71,18 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A cut, and how good it is.
+    """A fitted threshold and its figures.
 
     Attributes:
-        score: what is cut.
-        threshold: the cut.
-        encoder: the encoder that it belongs to, as the config names it.
-        fitted_on: images that it was fitted to.
-        judged_on: other images, which the figures are of.
-        failed: images that could not be read or tagged, and are in neither.
-        figures: ``"f1"``, ``"precision"`` and ``"recall"`` (of the right tags among those proposed), summed
-            over images, and ``"tags_per_image"``.
-        config: the pipeline with this cut, as ``autotag.pipeline.presets`` has it.
+        score: the score type that the threshold applies to.
+        threshold: the fitted threshold.
+        encoder: the encoder that it was fitted for, as the config names it.
+        fitted_on: number of images used to fit it.
+        judged_on: number of held-out images that the figures are measured on.
+        failed: number of images that could not be read or tagged; they are in neither half.
+        figures: name -> figure: ``"f1"``, ``"precision"`` and ``"recall"`` (of the right tags among all
+            proposed tags), micro-averaged, and ``"tags_per_image"``.
+        config: the pipeline's config with this threshold, in the form of ``autotag.pipeline.presets``.
     """
 
     score: Score
@@ -105,25 +105,25 @@ def calibrate(
     seed: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> Calibration:
-    """Fits the cut of a config's ``filter_tags``.
+    """Fit the threshold of a config's ``filter_tags`` stage.
 
-    On a data set of tags every label of the set is proposed for every image, and those that the image has are
-    right. On captions the tags are those that the config's own stages propose, and a tag is right if
-    all its words are content words of one caption of its image.
+    On a data set of tags, every label of the set is proposed for every image, and the image's own labels are
+    right. On captions, the config's own stages propose the tags, and a tag is right if all its words are
+    content words of one caption of its image.
 
     Args:
         dataset: see ``read_dataset``; at least two images.
-        table: a config, as ``autotag.pipeline.presets.read_preset`` gives it, with one stage ``filter_tags``.
-        score: what to cut; None for what the config's stage has.
-        wanted_precision: the cut that keeps most tags while at least this share of them is right; None for
-            the cut with the highest F1.
+        table: a config from ``autotag.pipeline.presets.read_preset``, with one stage ``filter_tags``.
+        score: the score type to threshold; None for the one of the config's stage.
+        wanted_precision: in (0, 1]; choose the threshold that keeps most tags at this precision or better.
+            None chooses the threshold with the highest F1.
         device: where to run; None for the config's own.
-        seed: of the draw of the halves and of the intervals.
+        seed: for drawing the halves and for the intervals.
         on_image: called after each image.
 
     Raises:
-        ConfigError: there is no such stage, fewer than two images can be tagged, no tag that is proposed is
-            right, or no cut reaches the precision.
+        ConfigError: the stage is missing, fewer than two images can be tagged, no proposed tag is right, or
+            no threshold reaches the precision.
         ModelUnavailableError: weights are missing.
         StageBrokenError: a stage failed on many images in a row.
     """
@@ -151,17 +151,18 @@ def calibrate(
 def fit_cut(
     images: Sequence[Proposals], *, top_k: int | None, wanted_precision: float | None = None
 ) -> float:
-    """The cut with the highest F1, or the lowest one with the wanted precision, rounded to four digits.
+    """Return the threshold with the highest F1, or the lowest with the wanted precision, to four decimals.
 
-    It lies halfway between the lowest score that stays and the next below it.
+    It lies halfway between the lowest kept score and the next lower one.
 
     Args:
-        images: with what is proposed for them.
-        top_k: tags per image that may stay at most; None for all.
+        images: the proposed tags of each image.
+        top_k: most tags kept per image; None for all.
         wanted_precision: in (0, 1]; None for the highest F1.
 
     Raises:
-        ConfigError: nothing proposed is right, or no cut that keeps ``FEWEST_TAGS`` reaches the precision.
+        ConfigError: no proposed tag is right, or no threshold that keeps at least ``FEWEST_TAGS`` tags
+            reaches the precision.
     """
     total = sum(int(image.right.sum()) for image in images)
     if not total:
@@ -184,7 +185,14 @@ def fit_cut(
 def held_out(
     images: Sequence[Proposals], threshold: float, *, top_k: int | None, seed: int
 ) -> dict[str, HeldOut]:
-    """How good a cut is: see ``Calibration.figures``."""
+    """Return the figures of a threshold, see ``Calibration.figures``.
+
+    Args:
+        images: the proposed tags of each held-out image.
+        threshold: lowest score that is kept.
+        top_k: most tags kept per image; None for all.
+        seed: for the bootstrap intervals.
+    """
     stays = [image.scores[:top_k] >= threshold for image in images]
     given = np.array([stay.sum() for stay in stays], dtype=np.float64)
     found = [image.right[:top_k][stay].sum() for image, stay in zip(images, stays, strict=True)]
@@ -199,7 +207,7 @@ def held_out(
 
 
 def _lowest_with(wanted: float, precisions: NDArray[np.float64], kept: NDArray[np.intp]) -> int:
-    """Where the cut lies that keeps most tags at this precision."""
+    """Return the index of the lowest threshold with at least this precision."""
     enough = kept >= FEWEST_TAGS
     if not enough.any():
         raise ConfigError(f"only {kept[-1]} tags are proposed; a wanted precision takes {FEWEST_TAGS}.")
@@ -213,7 +221,7 @@ def _lowest_with(wanted: float, precisions: NDArray[np.float64], kept: NDArray[n
 
 
 def _filter_of(table: Mapping[str, Any]) -> tuple[str, Any]:
-    """The name of a config's only ``filter_tags`` stage, and the stage itself."""
+    """Return the name of a config's only ``filter_tags`` stage, and the stage itself."""
     stages = [one for one in table.get("stages", ()) if stage_tables.stage_reference(one) == _FILTER]
     if len(stages) != 1:
         raise ConfigError(
@@ -223,7 +231,7 @@ def _filter_of(table: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _proposing(dataset: EvaluationSet, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The config up to its filter, and for a data set of tags one that proposes the labels of the set."""
+    """Return the config up to its filter; for a data set of tags, one that proposes all labels of the set."""
     tables = list(table["stages"])
     place = next(index for index, one in enumerate(tables) if stage_tables.stage_reference(one) == _FILTER)
     stages = tables[: place + 1]
@@ -246,7 +254,7 @@ def _results(pipeline: Pipeline, dataset: EvaluationSet, on_image: Callable[[], 
 
 
 def _proposals(dataset: EvaluationSet, results: Sequence[Result]) -> list[Proposals]:
-    """Of the images that could be tagged."""
+    """Return the proposed tags of the images that could be tagged."""
     by_label = bool(dataset.labels)
     return [
         _judged(example, result, by_label=by_label)

@@ -1,11 +1,11 @@
-"""Reads images with what people wrote about them, in the layouts that data sets come in.
+"""Reads images with human captions, prompts or tags, in the common data set layouts.
 
 =========================  =====================================================================
 a folder                   with ``metadata.jsonl``, ``prompts.csv`` or ``captions.txt``, else images
-                           each with a ``.txt`` of the same stem, one caption a line
+                           each with a ``.txt`` of the same stem, one caption per line
 ``.csv``                   a column for the image (``imgId``, ``image``, ``file_name``), one for the text
-                           (``prompt``, ``caption``, ``text``) or for ``tags``; a line for each text
-``.jsonl``                 an object a line: ``file_name`` and ``caption``, ``captions``, ``prompt``,
+                           (``prompt``, ``caption``, ``text``) or for ``tags``; one line per text
+``.jsonl``                 one object per line: ``file_name`` and ``caption``, ``captions``, ``prompt``,
                            ``text`` or ``tags``
 ``.json``                  COCO: ``images`` and ``annotations`` with captions or categories
 ``.txt``                   Flickr8k: ``photo.jpg#0<tab>caption``, or lines like those of a CSV
@@ -43,13 +43,13 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image and what people wrote about it.
+    """One image and its ground truth.
 
     Attributes:
-        id: names the image: its file name, or the id in the data set.
-        image: its file, or its bytes.
-        texts: captions or the prompt, none of them empty; () in a data set of tags.
-        tags: labels, each once; () in a data set of captions.
+        id: file name of the image, or its id in the data set.
+        image: path of the file, or the encoded bytes.
+        texts: the captions or the prompt, never empty strings; () in a data set of tags.
+        tags: the labels, without duplicates; () in a data set of captions.
     """
 
     id: str
@@ -60,13 +60,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """Images to judge models by: all with texts, or all with tags, or all with both.
+    """The images to evaluate models on: all with texts, or all with tags, or all with both.
 
     Attributes:
-        name: what it was read from.
-        examples: at least one, in the order in which they stand there.
-        without_truth: images that were left out because nobody wrote about them.
-        without_image: entries that were left out because their image is missing; 0 unless that was allowed.
+        name: the file or folder that it was read from.
+        examples: at least one, in the order of the file.
+        without_truth: number of images left out because they have neither text nor tag.
+        without_image: number of entries left out because their image is missing; 0 unless ``skip_missing``.
     """
 
     name: str
@@ -76,12 +76,12 @@ class EvaluationSet:
 
     @property
     def has_texts(self) -> bool:
-        """Whether every image has a caption or prompt."""
+        """True if every image has a caption or prompt."""
         return all(example.texts for example in self.examples)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every tag in lower case, sorted; () unless every image has a tag."""
+        """All tags in lower case, sorted; () unless every image has a tag."""
         if not all(example.tags for example in self.examples):
             return ()
         return tuple(sorted({tag.casefold() for example in self.examples for tag in example.tags}))
@@ -103,21 +103,21 @@ def read_dataset(
     limit: int | None = None,
     seed: int = 0,
 ) -> EvaluationSet:
-    """Reads a file or folder of one of the layouts above.
+    """Read a file or folder in one of the layouts above.
 
-    Captions are kept as they are but for spaces at their ends; empty ones are dropped, and an image that has
-    neither text nor tag is left out and counted.
+    Captions are stripped of outer spaces, and empty ones are dropped. An image with neither text nor tag is
+    left out and counted.
 
     Args:
         place: the file or folder.
-        images: the folder of the images; by default that of the file, or ``images`` in it.
+        images: folder of the images; by default the folder of the file, or ``images`` in it.
         skip_missing: leave out and count entries whose image is missing, instead of raising.
-        limit: so many images, drawn at random; None for all.
-        seed: of the draw.
+        limit: number of images, drawn at random; None for all.
+        seed: for the draw.
 
     Raises:
-        ConfigError: it cannot be read, holds nothing to judge by, names images that are not there, or ids
-            that no image has. The message names the first few.
+        ConfigError: it cannot be read, has no captions, prompts or tags, or names missing images or unknown
+            ids. The message names the first few.
     """
     entries = _merged(_entries(place))
     told = [entry for entry in entries if entry.texts or entry.tags]
@@ -141,14 +141,14 @@ def read_dataset(
 
 
 def _of_one_kind(examples: list[Example], place: Path) -> list[Example]:
-    """The examples, with texts or tags on all of them; tags alone where some have no text."""
+    """Return the examples with texts on all, or tags on all; tags only if some have no text."""
     if all(example.texts for example in examples):
         tagged = all(example.tags for example in examples)
         return examples if tagged else [replace(example, tags=()) for example in examples]
     if all(example.tags for example in examples):
         return [replace(example, texts=()) for example in examples]
     raise ConfigError(
-        f"some images of {str(place)!r} have only captions and others only tags; part them in two files."
+        f"some images of {str(place)!r} have only captions and others only tags; split them into two files."
     )
 
 
@@ -167,7 +167,7 @@ def _entries(place: Path) -> list[_Entry]:
         raise ConfigError(f"there is no data set {str(place)!r}.")
     if place.suffix.lower() not in readers:
         known = ", ".join(readers)
-        raise ConfigError(f"{str(place)!r} is no data set that is known: a folder, or a file of {known}.")
+        raise ConfigError(f"{str(place)!r} is not a known data set: give a folder, or a file of {known}.")
     return list(readers[place.suffix.lower()](place))
 
 
@@ -199,7 +199,7 @@ def _table_entries(text: str, file: Path) -> Iterator[_Entry]:
 
 
 def _with_commas(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """A row whose last cell holds commas without quotes, put together again."""
+    """Rejoin the last cell of a row if it contains unquoted commas."""
     rest = row.pop("", None)
     if rest:
         row[columns[-1]] = ",".join([row[columns[-1]], *rest])
@@ -213,7 +213,7 @@ def _jsonl_entries(file: Path) -> Iterator[_Entry]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f"{file}, line {number}: no JSON: {error}.") from error
+            raise ConfigError(f"{file}, line {number}: not valid JSON: {error}.") from error
         yield _entry(row, f"{file}, line {number}")
 
 
@@ -259,11 +259,11 @@ def _coco_entries(file: Path) -> Iterator[_Entry]:
         categories = {kind["id"]: kind["name"] for kind in coco.get("categories", ())}
         notes = [(note["image_id"], note) for note in coco["annotations"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{str(file)!r} is no COCO file with images and annotations: {error!r}.") from error
+        raise ConfigError(f"{str(file)!r} is not a COCO file (images, annotations): {error!r}.") from error
     strangers = [image for image, _ in notes if image not in names]
     if strangers:
         raise ConfigError(
-            f"{len(strangers)} annotations of {str(file)!r} are of images that it does not list: "
+            f"{len(strangers)} annotations of {str(file)!r} are for images that it does not list: "
             f"{_first(dict.fromkeys(strangers))}."
         )
     yield from (_Entry(name) for name in names.values())
@@ -280,7 +280,7 @@ def _entries_beside(folder: Path) -> Iterator[_Entry]:
 
 
 def _entry(row: object, where: str) -> _Entry:
-    """The entry of a row of a table."""
+    """Return the entry of a table's row, which must name an image."""
     if not isinstance(row, Mapping):
         raise ConfigError(f"{where}: not an object with a file_name.")
     image = _named(row, _IMAGE_COLUMNS)
@@ -291,25 +291,25 @@ def _entry(row: object, where: str) -> _Entry:
 
 
 def _named(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """The column that comes first among those wanted, in whatever case it is written."""
+    """Return the first wanted column that exists, ignoring case."""
     by_name = {column.strip().lower(): column for column in columns if column}
     return next((by_name[name] for name in wanted if name in by_name), None)
 
 
 def _texts(cell: object) -> tuple[str, ...]:
-    """The texts of a cell, without empty ones."""
+    """Return the non-empty texts of a cell."""
     several = cell if isinstance(cell, list | tuple) else [cell]
     return tuple(text.strip() for text in several if isinstance(text, str) and text.strip())
 
 
 def _tags(cell: object) -> tuple[str, ...]:
-    """The tags of a cell, each once; in a text they are parted by ``;``, ``|`` or a comma."""
+    """Return the tags of a cell without duplicates; a text is split at ``;``, ``|`` and commas."""
     several = _BETWEEN_TAGS.split(cell) if isinstance(cell, str) else cell
     return tuple(dict.fromkeys(_texts(several))) if several else ()
 
 
 def _merged(entries: Iterable[_Entry]) -> list[_Entry]:
-    """One entry per image, in the order in which images are first named."""
+    """Return one entry per image, in the order in which images are first named."""
     merged: dict[str, _Entry] = {}
     for entry in entries:
         before = merged.get(entry.id)
@@ -322,7 +322,7 @@ def _merged(entries: Iterable[_Entry]) -> list[_Entry]:
 
 
 def _image(entry: _Entry, folder: Path) -> Path | bytes | None:
-    """The image of an entry, also of an id without a suffix; None when it is missing."""
+    """Return the image of an entry, whose id may lack the suffix; None if it is missing."""
     if entry.image is not None:
         return entry.image
     for place in _IMAGE_FOLDERS:
@@ -343,7 +343,7 @@ def _drawn(examples: list[Example], limit: int | None, seed: int) -> list[Exampl
 
 
 def _first(names: Iterable[object]) -> str:
-    """The first few, and how many more there are."""
+    """List the first few names and the number of the others."""
     listed = [repr(name) for name in names]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more

@@ -1,9 +1,9 @@
-"""Several models as one, for metrics that compare sentence embeddings: the weighted mean of their embeddings.
+"""Ensembles of models, for metrics that compare sentence embeddings: the weighted mean of their embeddings.
 
-Public solutions of the Kaggle competition "Stable Diffusion - Image to Prompts" (2023) add up their models'
-embeddings with weights (for one, that of the 111th place, LUPIN11/KaggeCompetitionSDIP-111thPlaceSolution on
-GitHub). As with the embeddings of texts there, each member's have length 1 before they are weighted, which
-all-MiniLM-L6-v2 sees to by its last layer. The mean is brought to length 1 again; a cosine does not notice.
+Public solutions of the Kaggle competition "Stable Diffusion - Image to Prompts" (2023) use weighted sums of
+their models' embeddings (for example the 111th place, LUPIN11/KaggeCompetitionSDIP-111thPlaceSolution on
+GitHub). As there, each member's embeddings have length 1 before they are weighted; the last layer of
+all-MiniLM-L6-v2 normalises its own. The mean is normalised again, which does not change a cosine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 
 def shares_of(weights: Sequence[float] | None, members: int) -> tuple[float, ...]:
-    """The weights, at least 0, as shares that sum to 1; equal shares for None.
+    """Return the weights as shares that sum to 1; equal shares for None.
+
+    Args:
+        weights: one per member, each at least 0.
+        members: number of members.
 
     Raises:
-        ConfigError: there is not one weight for each member, one is negative or not finite, or all are zero.
+        ConfigError: the number of weights is wrong, one is negative or not finite, or all are zero.
     """
     if weights is None:
         return (1 / members,) * members
@@ -46,18 +50,18 @@ def shares_of(weights: Sequence[float] | None, members: int) -> tuple[float, ...
 def mean_embedding(
     vectors: Sequence[NDArray[np.floating]], weights: Sequence[float] | None = None
 ) -> NDArray[np.float32]:
-    """(N, D) float32, rows of length 1: the weighted mean of the members' embeddings, row by row.
+    """Return the weighted mean of the members' embeddings, row by row: (N, D) float32, rows of length 1.
 
-    A member's row of zeros, which stands for a text without words, does not count, and the others weigh more.
-    A row to which no member has anything to say is zeros.
+    A row of zeros, which stands for a text without words, is left out of the mean. A row that is zeros for
+    all members stays zeros.
 
     Args:
-        vectors: of each member (N, D), one row per text; of any length, each is brought to 1 first.
+        vectors: per member (N, D), one row per text; rows are normalised to length 1 first.
         weights: one per member, see ``shares_of``.
 
     Raises:
         ConfigError: the weights do not fit.
-        ValueError: there is no member, or their shapes differ.
+        ValueError: there is no member, or the members' shapes differ.
     """
     shapes = {member.shape for member in vectors}
     if len(shapes) != 1:

@@ -1,4 +1,4 @@
-"""Judges models on a data set: every figure with an interval, every pair of models with a test."""
+"""Evaluates models on a data set: a figure with an interval for each, a significance test for each pair."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
 
 DECIDING = ("similarity", "cider_d", "rouge_l", "f1_macro")
-"""The figure by which models are ordered and compared: the first of these that there is."""
+"""The first of these figures that is available orders and compares the models."""
 
 MATRIX_SIDE = 150
-"""Images whose similarities with each other are kept to be looked at; all are compared."""
+"""Number of images in the similarity matrix of a report; the figures use all images."""
 
 _IMAGES_AT_ONCE = 32
 _ROWS_AT_ONCE = 512
@@ -54,12 +54,12 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """The models that judge; None leaves out what they would say.
+    """The models that compute figures; None leaves out the figures of that model.
 
     Attributes:
         sentences: embeds texts, for the similarity of texts.
         clip: embeds images and texts, for CLIPScore, RefCLIPScore and retrieval.
-        clip_name: what a report calls ``clip``; by default its id.
+        clip_name: name of ``clip`` in reports; by default its id.
     """
 
     sentences: SentenceEncoder | None = None
@@ -82,19 +82,19 @@ class Figure:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Judged:
-    """One model and what was found about it.
+    """One model and its figures.
 
     Attributes:
-        run: what it wrote.
-        measures: by name, with what each image adds.
-        figures: by the same names.
-        vectors: (N, D) sentence embeddings of its texts, or None.
-        matrix: (M, M) similarity of each text with each image's true texts, the mean over them, of the first
+        run: its output.
+        measures: name -> measure, with each image's contribution.
+        figures: name -> figure, with the same names.
+        vectors: (N, D) float32, sentence embeddings of its texts; or None.
+        matrix: (M, M) float64, mean similarity of text i with the true texts of image j, for the first
             ``MATRIX_SIDE`` images; or None.
-        best_matches: (N,) the image whose true texts each text is most similar to, or None.
-        members: names of the models whose embeddings are averaged; empty for a model by itself. Such an
-            ensemble has no texts of its own: those of ``run`` are its members', and only figures of
-            embeddings are found about it.
+        best_matches: (N,) index of the image whose true texts each text is most similar to; or None.
+        members: names of an ensemble's models, whose embeddings are averaged; () for a single model. An
+            ensemble does not write texts: ``run`` has its members' texts, and only figures of embeddings
+            are computed.
     """
 
     run: ModelRun
@@ -106,20 +106,20 @@ class Judged:
     members: tuple[str, ...] = ()
 
     def per_image(self, name: str) -> NDArray[np.float64] | None:
-        """The figure of each image (N,), where it is a mean over images."""
+        """Return the figure of each image (N,), or None if it is not a mean over images."""
         rows = self.measures[name].rows
         return rows[:, 0] if rows.shape[1] == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models by the deciding figure.
+    """Two models compared by the deciding figure.
 
     Attributes:
         better: name of the model with the higher figure.
         worse: name of the other.
-        difference: by how much.
-        interval: of the difference; None for a single image.
+        difference: ``better`` minus ``worse``, at least 0.
+        interval: 95 % bootstrap interval of the difference; None for a single image.
         p_value: two-sided, adjusted for the number of pairs (Holm).
     """
 
@@ -132,16 +132,16 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """Everything that was found.
+    """All results of an evaluation.
 
     Attributes:
-        dataset: the images and what is true of them.
+        dataset: the images and their ground truth.
         judged: the models, best first by ``deciding``.
-        comparisons: of every pair; empty for one model.
-        deciding: the name of the figure that orders them.
+        comparisons: one for every pair of models; empty for one model.
+        deciding: name of the figure that orders the models.
         true_vectors: (N, D) mean sentence embedding of each image's true texts, or None.
-        judges: name of each judge that was asked.
-        seed: of every draw.
+        judges: kind -> name of each judging model in use.
+        seed: for every random draw.
     """
 
     dataset: EvaluationSet
@@ -163,24 +163,24 @@ def evaluate(
     seed: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """Runs every model over the data set and judges what it wrote.
+    """Run every model over the data set and evaluate its output.
 
-    A text that is empty, and the text of an image that failed, scores 0 everywhere. The same seed and texts
-    give the same figures.
+    An empty text, and the text of a failed image, scores 0 everywhere. The same seed and texts give the same
+    figures.
 
     Args:
         dataset: see ``read_dataset``.
-        pipelines: by name, not loaded yet; each is closed when it is done. See ``pipelines_of``.
-        judges: the models that judge.
-        text: which text of a model is judged.
-        ensemble: weights, one per model in their order, of the mean of their sentence embeddings, which is
-            then judged as one more model (see ``autotag.evaluation.ensembles``); None for no such ensemble.
-        seed: of the draws behind intervals and tests.
+        pipelines: name -> pipeline, not loaded yet; each is closed after its run. See ``pipelines_of``.
+        judges: the models that compute figures.
+        text: which text of a model is evaluated.
+        ensemble: weights, one per model in their order. The weighted mean of the models' sentence embeddings
+            is evaluated as one more model, see ``autotag.evaluation.ensembles``. None for no ensemble.
+        seed: for the draws behind intervals and tests.
         on_image: called after each image of each model.
 
     Raises:
-        ConfigError: there is no model, or one that does not give what the data set judges; the weights do
-            not fit the models, or there is nothing to compare embeddings by.
+        ConfigError: there is no model, a model does not produce what the data set evaluates, the weights do
+            not fit the models, or an ensemble lacks a sentence encoder or true texts.
         ModelUnavailableError: weights are missing.
     """
     if not pipelines:
@@ -216,7 +216,7 @@ def evaluate(
 
 
 class _Truth:
-    """What is true of the images, made ready once for all models."""
+    """Keep the ground truth of the images, with its embeddings, computed once for all models."""
 
     def __init__(self, dataset: EvaluationSet, judges: Judges) -> None:
         self.dataset = dataset
@@ -233,7 +233,7 @@ class _Truth:
             self.clip_references = _clip_texts(judges.clip, self.all_texts)
 
     def judge(self, run: ModelRun, seed: int) -> Judged:
-        """Every figure of one model."""
+        """Compute all figures of one model."""
         measures: list[Measure] = []
         vectors = compared = None
         if self.texts:
@@ -248,7 +248,7 @@ class _Truth:
         return _judged(run, measures, seed, vectors=vectors, compared=compared)
 
     def judge_ensemble(self, members: Sequence[Judged], shares: Sequence[float], seed: int) -> Judged:
-        """Every figure of the mean embedding of models that were judged."""
+        """Compute the figures of an ensemble, from its members' embeddings."""
         assert self.mean_vectors is not None  # noqa: S101 - asked before
         vectors = mean_embedding([one.vectors for one in members if one.vectors is not None], shares)
         compared = _compared(unit_rows(vectors), self.mean_vectors)
@@ -259,7 +259,10 @@ class _Truth:
         )
 
     def _mean_vectors(self) -> NDArray[np.float64]:
-        """(N, D): so that the product with a text's vector is its mean cosine with an image's true texts."""
+        """Return the mean unit vector (N, D) of each image's true texts.
+
+        Its dot product with a text's unit vector is the text's mean cosine with the true texts.
+        """
         assert self.judges.sentences is not None  # noqa: S101 - asked before
         rows = unit_rows(self.judges.sentences.vectors(self.all_texts))
         sums = np.zeros((len(self.texts), rows.shape[1]))
@@ -293,7 +296,14 @@ class _Truth:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Compared:
-    """Texts and what they were compared with, without the whole matrix, which may not fit into memory."""
+    """Results of comparing texts with images, without the full matrix, which may not fit into memory.
+
+    Attributes:
+        matched: (N,) similarity of each text with its own partner.
+        ranks: (N,) rank of each text's own partner, from 1.
+        best: (N,) index of the most similar partner.
+        corner: upper left corner of the similarity matrix, at most ``MATRIX_SIDE`` square.
+    """
 
     matched: NDArray[np.float64]
     ranks: NDArray[np.intp]
@@ -302,7 +312,7 @@ class _Compared:
 
 
 def _compared(rows: NDArray[np.float64], partners: NDArray[np.float64]) -> _Compared:
-    """The similarities of (N, D) with their partners (N, D) and all the others, some rows at a time."""
+    """Compare unit rows (N, D) with all partners (N, D), a block of rows at a time."""
     matched, ranks, best, corner = [], [], [], []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = rows[start : start + _ROWS_AT_ONCE] @ partners.T
@@ -344,7 +354,10 @@ def _similarity_measures(compared: _Compared) -> list[Measure]:
 
 
 def _tag_measures(run: ModelRun, dataset: EvaluationSet) -> list[Measure]:
-    """Tags are compared with labels word for word, in whatever case; a tag that is no label is not judged."""
+    """Compute the figures of tags, matched with labels as whole texts, ignoring case.
+
+    A tag that is not a label counts only in ``tags_per_image`` and ``without_tag``.
+    """
     assert run.tags is not None  # noqa: S101 - asked before
     columns = {label: column for column, label in enumerate(dataset.labels)}
     shape = (len(dataset.examples), len(dataset.labels))
@@ -380,7 +393,7 @@ def _comparisons(judged: Sequence[Judged], deciding: str, seed: int) -> tuple[Co
     p_values: dict[str, float] = {}
     for number, (one, other) in enumerate(pairs):
         p_value = paired_test(one.measures[deciding], other.measures[deciding], seed=seed)
-        assert p_value is not None  # noqa: S101 - no deciding figure is one that cannot be tested
+        assert p_value is not None  # noqa: S101 - every deciding figure can be tested
         p_values[str(number)] = p_value
     adjusted = holm(p_values)
     return tuple(
@@ -396,7 +409,7 @@ def _comparisons(judged: Sequence[Judged], deciding: str, seed: int) -> tuple[Co
 
 
 def _image_vectors(dataset: EvaluationSet, clip: ImageTextEncoder) -> NDArray[np.float32]:
-    """(N, D), and zeros for an image that cannot be read."""
+    """Embed the images: (N, D) float32, a row of zeros for an image that cannot be read."""
     size = image_size_of(clip)
     parts: list[NDArray[np.float32]] = []
     for start in range(0, len(dataset.examples), _IMAGES_AT_ONCE):
@@ -406,7 +419,7 @@ def _image_vectors(dataset: EvaluationSet, clip: ImageTextEncoder) -> NDArray[np
             try:
                 pictures[place] = read_image(example.image, target_size=size).image
             except ImageReadError:
-                continue  # the models' own runs tell of it
+                continue  # the models' own runs report it
         rows = clip.embed_images(list(pictures.values())) if pictures else np.zeros((0, 1), np.float32)
         part = np.zeros((len(some), rows.shape[1]), dtype=np.float32)
         part[list(pictures)] = rows
@@ -416,7 +429,7 @@ def _image_vectors(dataset: EvaluationSet, clip: ImageTextEncoder) -> NDArray[np
 
 
 def _clip_texts(clip: ImageTextEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
-    """(T, D), and zeros for an empty text."""
+    """Embed texts after ``CLIP_PREFIX``: (T, D) float32, a row of zeros for an empty text."""
     rows = np.concatenate(
         [
             clip.embed_texts([CLIP_PREFIX + text for text in texts[start : start + 256]])

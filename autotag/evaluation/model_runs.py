@@ -1,4 +1,4 @@
-"""Runs models over a data set: what each wrote, how long it took and how much memory."""
+"""Runs models over a data set and records their texts, tags, times and memory."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _LOOK_EVERY = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ModelRun:
-    """What came out of one model, image by image.
+    """The output of one model for every image, with times and memory.
 
     Attributes:
         name: the model's name as given.
-        texts: the caption or prompt of each image; empty where there is none.
-        tags: of each image; None when the model gives no tags.
-        errors: why an image failed, or None.
-        load_seconds: to load the weights.
-        seconds: for all images, reading among them, weights loaded.
-        memory: bytes by which the process grew at most, or on a GPU the most that was allocated there; None
-            where the system does not say.
+        texts: the caption or prompt of each image; "" if there is none.
+        tags: the tags of each image; None if the model gives no tags.
+        errors: per image the reason of its failure, or None.
+        load_seconds: time to load the weights.
+        seconds: time for all images after loading, including reading them.
+        memory: peak growth of the process in bytes, or on a GPU the peak of allocated memory; None if the
+            system does not report it.
     """
 
     name: str
@@ -56,31 +56,31 @@ class ModelRun:
 
     @property
     def images_per_second(self) -> float:
-        """Images done per second."""
+        """Images processed per second."""
         return len(self.texts) / self.seconds
 
     @property
     def failed(self) -> int:
-        """Images with an error."""
+        """Number of images with an error."""
         return sum(error is not None for error in self.errors)
 
     @property
     def empty(self) -> int:
-        """Images without an error and without a word."""
+        """Number of images that did not fail but got an empty text."""
         pairs = zip(self.texts, self.errors, strict=True)
         return sum(not text.strip() and error is None for text, error in pairs)
 
 
 def pipelines_of(names: Sequence[str], **settings: object) -> dict[str, Pipeline]:
-    """By name the pipelines to compare. No weights are loaded yet.
+    """Return the pipelines to compare, by name. No weights are loaded yet.
 
     Args:
         names: presets, TOML files, or captioners (catalog names, ``"hf:<hub id>"``, folders), each once.
-        **settings: settings of ``Pipeline``, such as ``device``; those that are None are left as they are.
+        **settings: settings of ``Pipeline``, such as ``device``; None leaves a setting unchanged.
 
     Raises:
-        UnknownNameError: neither a preset nor a captioner; the near miss is suggested.
-        ConfigError: a name comes twice, or a setting is wrong.
+        UnknownNameError: a name is neither a preset nor a captioner; a similar name is suggested.
+        ConfigError: a name is given twice, or a setting is wrong.
     """
     check_list("names", names)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -98,13 +98,13 @@ def run_model(
     text: TextField = "caption",
     on_image: Callable[[], None] | None = None,
 ) -> ModelRun:
-    """Runs a pipeline over every image and closes it.
+    """Run a pipeline over every image and close it.
 
     Args:
-        name: what to call the model.
-        pipeline: not loaded yet, so that loading is measured, too.
+        name: the model's name in reports.
+        pipeline: not loaded yet, because loading is measured too.
         dataset: the images.
-        text: which text is judged.
+        text: which text to keep, the caption or the prompt.
         on_image: called after each image.
 
     Raises:
@@ -136,14 +136,14 @@ def run_model(
 
 
 def run_of_ensemble(runs: Sequence[ModelRun], shares: Sequence[float]) -> ModelRun:
-    """The runs of several models over the same images as one, for the mean of what they wrote.
+    """Combine the runs of an ensemble's members, over the same images, into one run.
 
-    Its texts are theirs side by side; an image failed where all of them failed. Times add up, and memory is
-    that of the largest, because the models run one after the other.
+    Its texts are the members' texts joined by `` | ``; an image failed if it failed in every run. Times are
+    summed, and memory is the largest, because the models run one after the other.
 
     Args:
-        runs: of the members.
-        shares: of each in the mean, for its name: ``"blip-base 0.6 + coca-l 0.4"``.
+        runs: the runs of the members.
+        shares: weight of each member, shown in the name: ``"blip-base 0.6 + coca-l 0.4"``.
     """
     memories = [run.memory for run in runs if run.memory is not None]
     texts = zip(*(run.texts for run in runs), strict=True)
@@ -160,26 +160,26 @@ def run_of_ensemble(runs: Sequence[ModelRun], shares: Sequence[float]) -> ModelR
 
 
 def check_fits(pipelines: Mapping[str, Pipeline], dataset: EvaluationSet, text: TextField) -> None:
-    """Refuses models that do not give what the data set judges.
+    """Refuse models that do not produce the texts or tags that the data set evaluates.
 
     Raises:
-        ConfigError: a model writes no caption or prompt, or no tags where there is nothing else to judge.
+        ConfigError: a model does not write the text, or gives no tags where the data set has only tags.
     """
     for name, pipeline in pipelines.items():
         if dataset.has_texts:
             check_text(name, pipeline, text)
         elif not _provides(pipeline, "tags"):
-            raise ConfigError(f"{name!r} gives no tags, which is what {dataset.name!r} judges.")
+            raise ConfigError(f"{name!r} gives no tags, but {dataset.name!r} evaluates tags.")
 
 
 def check_text(name: str, pipeline: Pipeline, text: TextField) -> None:
-    """Refuses a model that does not write this kind of text.
+    """Refuse a model that does not write this kind of text.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not write it.
     """
     if not _provides(pipeline, "captions" if text == "caption" else "prompt"):
-        raise ConfigError(f"{name!r} writes no {text}, which is what is asked of it.")
+        raise ConfigError(f"{name!r} does not write a {text}.")
 
 
 def _provides(pipeline: Pipeline, field_name: str) -> bool:
@@ -200,14 +200,14 @@ def _pipeline(name: str, changes: Mapping[str, Any]) -> Pipeline:
 
 @dataclass(slots=True)
 class _PeakMemory:
-    """Looks at the memory of this process while something runs."""
+    """Keep the peak memory of this process, sampled in a thread while a block runs."""
 
     peak: int | None = None
     _done: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        import torch  # its own memory is no model's
+        import torch  # before measuring: memory of the import does not count as the model's
 
         gc.collect()
         before = _resident()
@@ -232,7 +232,7 @@ class _PeakMemory:
 
 
 def _resident() -> int | None:
-    """Bytes of this process in memory; None where the system does not say."""
+    """Return the resident memory of this process in bytes; None if the system does not report it."""
     if sys.platform != "linux":
         return None
     import resource

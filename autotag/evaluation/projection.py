@@ -1,4 +1,4 @@
-"""Vectors in a plane, to look at: principal component analysis (Pearson 1901; Hotelling 1933)."""
+"""Projects vectors to a plane for charts: principal component analysis (Pearson 1901; Hotelling 1933)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def principal_plane(vectors: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean (D,) of some vectors (N, D), and the two directions (2, D) in which they differ most.
+    """Return the mean (D,) and the first two principal directions (2, D) of vectors (N, D).
 
-    Directions have length 1, and their largest component is positive, so that the same vectors give the same
-    picture; where there are fewer, they are zeros.
+    Directions have length 1, and their component of largest magnitude is positive, so that the same vectors
+    give the same picture. If the vectors vary in fewer directions, the missing rows are zeros.
     """
     rows = np.asarray(vectors, dtype=np.float64)
     mean = rows.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The model whose embeddings say how alike two texts are."""
+"""The sentence encoder that measures the similarity of texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_SENTENCE_ENCODER = "minilm"
 
 @dataclass(frozen=True, slots=True)
 class SentenceEncoder:
-    """Embeds texts.
+    """A named function that embeds texts.
 
     Attributes:
         name: the model's name.
@@ -32,7 +32,7 @@ class SentenceEncoder:
     encode: Callable[[Sequence[str]], NDArray[np.float32]]
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(T, D) float32: unit rows, and zeros for a text without words, which is like nothing."""
+        """Embed texts: (T, D) float32 unit rows, and zeros for an empty text, which is similar to nothing."""
         rows = self.encode([text or " " for text in texts])
         spoken = np.array([bool(text.strip()) for text in texts])
         return np.where(spoken[:, None], rows, np.float32(0))
@@ -41,15 +41,15 @@ class SentenceEncoder:
 def load_sentence_encoder(
     name: str = DEFAULT_SENTENCE_ENCODER, *, device: str = "auto", batch_size: int = 64
 ) -> SentenceEncoder:
-    """The sentence-transformers model of this name, by its plain path, in float32.
+    """Load the sentence-transformers model of this name, in float32 and without fast paths.
 
     Args:
         name: an extractor of the catalog, a folder, or ``"keybert:<hub id>"``.
         device: as for ``Pipeline``.
-        batch_size: texts that are embedded at once.
+        batch_size: number of texts that are embedded at once.
 
     Raises:
-        ConfigError: there is no such model, or it has no sentence-transformers model.
+        ConfigError: the model is unknown, or is not a sentence-transformers model.
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
     """
     from autotag.models.pool import ModelPool
@@ -61,8 +61,8 @@ def load_sentence_encoder(
     except ModelUnavailableError as error:
         raise ModelUnavailableError(
             name,
-            f"{error} It is to judge how alike texts are; --similarity-model minilm-mini comes with autotag, "
-            "--similarity-model FOLDER is one of yours, --similarity-model none leaves it out.",
+            f"{error} It compares texts; --similarity-model minilm-mini comes with autotag, "
+            "--similarity-model FOLDER uses your own, --similarity-model none leaves it out.",
             looked_in=error.looked_in,
             download_size=error.download_size,
         ) from error

@@ -1,8 +1,8 @@
-"""The submission of the Kaggle competition "Stable Diffusion - Image to Prompts" (2023).
+"""Writes and reads submissions to the Kaggle competition "Stable Diffusion - Image to Prompts" (2023).
 
-A CSV file of two columns, ``imgId_eId`` and ``val``: for every image, in the order of ids, 384 lines
+A submission is a CSV file with columns ``imgId_eId`` and ``val``: for every image, sorted by id, 384 lines
 ``<id>_0`` to ``<id>_383`` with the sentence embedding of its prompt by all-MiniLM-L6-v2. Values have nine
-significant digits, which is what a float32 needs to be read back bit for bit.
+significant digits, enough to read a float32 back bit for bit.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ HEADER = ("imgId_eId", "val")
 
 
 def image_id(source: str) -> str:
-    """The id of an image file: its name without folder and suffix."""
+    """Return the id of an image file: its name without folder and suffix."""
     return Path(source).stem
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """Refuses ids that come twice, or are empty, before a model runs.
+    """Refuse duplicate or empty ids; call it before a model runs.
 
     Raises:
-        ConfigError: names the first.
+        ConfigError: an id is empty or a duplicate; names the first one.
     """
     seen: set[str] = set()
     for name in ids:
@@ -51,15 +51,15 @@ def check_ids(ids: Sequence[str]) -> None:
 def submitted_vectors(
     texts: Sequence[Sequence[str]], encoder: SentenceEncoder, weights: Sequence[float] | None = None
 ) -> NDArray[np.float32]:
-    """(N, D) float32, rows of length 1: per image the embedding of its text, or the mean over models.
+    """Return each image's text embedding, or the mean over models: (N, D) float32, rows of length 1.
 
-    A model that wrote nothing about an image does not count there; where none wrote anything, the empty text
-    is embedded, because a submission has a row for every image.
+    An empty text is left out of its image's mean. If all models' texts are empty, the empty text is embedded,
+    because a submission has a row for every image.
 
     Args:
-        texts: of each model, one text per image.
-        encoder: embeds them.
-        weights: one per model, see ``autotag.evaluation.ensembles``; None for equal ones.
+        texts: per model, one text per image.
+        encoder: embeds the texts.
+        weights: one per model, see ``autotag.evaluation.ensembles``; None for equal weights.
 
     Raises:
         ConfigError: the weights do not fit the models.
@@ -72,15 +72,15 @@ def submitted_vectors(
 
 
 def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> None:
-    """Writes the embedding of each image by id, then reads the file again and compares it bit for bit.
+    """Write a submission, then read the file back and compare it bit for bit.
 
     Args:
-        vectors: by id of the image, (384,) float32.
-        file: takes its name only when it is whole.
+        vectors: image id -> embedding, (384,) float32.
+        file: the file to write; it appears only when it is complete.
 
     Raises:
-        ConfigError: there is no image, a vector is of another size or not finite, the file cannot be written,
-            or does not read back as it was written.
+        ConfigError: there is no image, a vector has the wrong size or is not finite, the file cannot be
+            written, or reading it back gives other values.
     """
     ids = sorted(vectors)
     check_ids(ids)
@@ -102,10 +102,10 @@ def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> 
 
 
 def read_submission(file: Path) -> dict[str, NDArray[np.float32]]:
-    """The embeddings in a submission: by id, in the order of the file, (384,) float32.
+    """Return the embeddings in a submission: image id -> (384,) float32, in the order of the file.
 
     Raises:
-        ConfigError: it cannot be read, or is no submission; says in which line.
+        ConfigError: it cannot be read, or is not a valid submission; names the line.
     """
     found: dict[str, list[float]] = {}
     try:
@@ -124,7 +124,7 @@ def read_submission(file: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _take(row: Sequence[str], found: dict[str, list[float]], where: str) -> None:
-    """Adds one line to what was found."""
+    """Check one line and append its value to its image's values."""
     if len(row) != len(HEADER):
         raise ConfigError(f"{where}: {len(row)} cells instead of {len(HEADER)}.")
     name, _, place = row[0].rpartition("_")
@@ -134,7 +134,7 @@ def _take(row: Sequence[str], found: dict[str, list[float]], where: str) -> None
     try:
         value = float(row[1])
     except ValueError as error:
-        raise ConfigError(f"{where}: {row[1]!r} is no number.") from error
+        raise ConfigError(f"{where}: {row[1]!r} is not a number.") from error
     if not np.isfinite(value):
         raise ConfigError(f"{where}: {row[1]!r} is not finite.")
     values.append(value)
@@ -144,7 +144,7 @@ def _check_vector(name: str, vector: NDArray[np.float32]) -> None:
     if vector.shape != (DIMENSIONS,):
         raise ConfigError(
             f"the embedding of {name!r} has the shape {vector.shape}; a submission needs ({DIMENSIONS},), "
-            "as all-MiniLM-L6-v2 gives it."
+            "the size that all-MiniLM-L6-v2 gives."
         )
     if vector.dtype != np.float32 or not np.isfinite(vector).all():
         raise ConfigError(f"the embedding of {name!r} is not float32 and finite.")

@@ -1,4 +1,4 @@
-"""Files in general: replacing one so that nothing is lost, bounded reading, folders of the user, TOML files.
+"""File handling: safe replacement of files, bounded reading, user folders, TOML files.
 
-Everything above may import it; it imports only ``errors`` and ``checks``.
+Every room above may import this one; it imports only ``errors`` and ``checks``.
 """

@@ -1,4 +1,4 @@
-"""Files that somebody names in a config: found whatever the name, and read whole if they end."""
+"""Finds and reads files named by users: any name is accepted, and the size is bounded."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def named_path(name: str | PathLike[str]) -> Path:
-    """Return the path that a user names, ``~`` resolved where that can be done."""
+    """Return a user's file name as a path; ``~`` is expanded if the user exists."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no such user
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is such a file; for a name that no file can have there is none."""
+    """Return True if the file exists; an invalid name gives False."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for such names
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is such a folder; for a name that no folder can have there is none."""
+    """Return True if the folder exists; an invalid name gives False."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for such names
 
 
@@ -32,14 +32,14 @@ def read_bounded(path: str | PathLike[str], *, most: int) -> bytes:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: the largest allowed size, in bytes.
 
     Raises:
-        OSError: it cannot be read, is a device, or has more bytes; ``strerror`` says so in words.
+        OSError: it cannot be read, is a device, or is larger than ``most``; ``strerror`` gives the reason.
     """
     try:
         opened = open(path, "rb")  # noqa: PTH123, SIM115 - a path of any kind, closed below
-    except ValueError as error:  # a null byte, or letters that no file name can have
+    except ValueError as error:  # a null byte, or characters that a file name cannot have
         raise OSError(errno.EINVAL, "it is not a name that a file can have", os.fspath(path)) from error
     with opened as file:
         mode = os.fstat(file.fileno()).st_mode

@@ -1,7 +1,7 @@
-"""Whether this process is a forked copy of one that had used models: they hang in it.
+"""Detects a forked copy of a process that had used models, because models hang in such a copy.
 
-The copy has the locks of threads that it does not have, and OpenMP, which torch calculates with on a CPU,
-waits in it for threads that are not there.
+The copy inherits locks held by threads that do not exist in it. OpenMP, which torch uses on a CPU, waits
+there for threads that do not exist.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _used_models_in: int | None = None
 
 
 def note_use() -> None:
-    """Put down that this process uses models."""
-    global _used_models_in  # noqa: PLW0603 - of the process, as forking is
+    """Record that this process uses models."""
+    global _used_models_in  # noqa: PLW0603 - state of the process, as forking is
     _used_models_in = os.getpid()
 
 
 def check_not_forked() -> None:
-    """Refuse to go on in a forked copy.
+    """Refuse to continue in a forked copy.
 
     Raises:
         ForkedProcessError: models were used before this process was forked.
@@ -30,5 +30,5 @@ def check_not_forked() -> None:
 
 
 def is_forked() -> bool:
-    """Return whether models were used before this process was forked."""
+    """Return True if models were used before this process was forked."""
     return _used_models_in not in {None, os.getpid()}

@@ -1,9 +1,9 @@
-"""Replacing a file so that, whatever happens at whatever moment, it is the old one or the whole new one.
+"""Atomic replacement of files: after a crash at any moment, a file is either old or completely new.
 
-The new content is written to a hidden file in the same folder, brought to the disk, read again and compared;
-then it takes the place of the old file in one step. Where the system can exchange two files (Linux), what
-came out of that place is looked at before it goes: an edit by another program in the last moment is put back.
-Every call to the operating system goes through ``SystemCalls``, so that tests can stop it anywhere.
+The new content is written to a hidden file in the same folder, fsynced, read back and compared; then it
+replaces the old file in one step. Where the system can exchange two files (Linux), the replaced file is
+checked before it is deleted: if another program edited it at the last moment, it is put back.
+Every call to the operating system goes through ``SystemCalls``, so that tests can interrupt it anywhere.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-_LONGEST_NAME = 180  # bytes of a name that still has room for what is put around it
-_TOKEN = 8  # bytes that nobody can guess
+_LONGEST_NAME = 180  # bytes; leaves room for the prefix and suffix of a hidden file
+_TOKEN = 8  # random bytes in a hidden file's name, so that it cannot be guessed
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TO_LOCK = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EBADF)
@@ -41,19 +41,19 @@ _NO_HARD_LINKS = (
 )  # fmt: skip
 _NOT_SUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS)
 _NO_RENAMEAT2 = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
-_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2  # of linux/fcntl.h and linux/fs.h
+_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2  # from linux/fcntl.h and linux/fs.h
 _HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]{16}\.autotag-(part|swap)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells whether a file is still the one that was read.
+    """The state of a file, to detect whether it changed since it was read.
 
     Attributes:
-        size: bytes.
-        mtime_ns: time of the last change, nanoseconds since 1970.
-        inode: number of the file on its device.
-        device: number of the device.
+        size: in bytes.
+        mtime_ns: time of the last change, in nanoseconds since 1970.
+        inode: the inode number.
+        device: the device number.
     """
 
     size: int
@@ -67,16 +67,16 @@ class FileState:
 
 
 class SystemCalls:
-    """The operating system, as far as files are changed. Tests override single methods."""
+    """Make the system calls that change files. Tests override single methods."""
 
     def open(self, path: Path, flags: int, mode: int) -> int:
         return os.open(path, flags, mode)
 
     def lock(self, descriptor: int) -> bool:
-        """Take the lock of an open file; False when another process has it. It ends with the descriptor.
+        """Lock an open file; return False if another process holds the lock. Closing the file unlocks it.
 
-        Where the file system has no locks (some network shares), everyone gets one: then the checks of the
-        file's state, before and after writing, are what keeps two runs apart.
+        Where the file system has no locks (some network shares), this returns True. Then only the checks of
+        the file's state before and after writing keep two runs apart.
         """
         if sys.platform == "win32":
             return True
@@ -108,7 +108,7 @@ class SystemCalls:
         return path.read_bytes()
 
     def copy_attributes(self, source: Path, found: os.stat_result, descriptor: int) -> None:
-        """Copy the mode; owner and extended attributes as far as they may be set."""
+        """Copy the mode, and the owner and extended attributes where that is permitted."""
         if sys.platform != "win32":
             with suppress(PermissionError):
                 os.fchown(descriptor, found.st_uid, found.st_gid)
@@ -122,11 +122,11 @@ class SystemCalls:
         os.replace(source, target)  # noqa: PTH105 - beside the others
 
     def exchange(self, source: Path, target: Path) -> bool:
-        """Let two files change places in one step; False where the system cannot do that."""
+        """Exchange two files in one step; return False if the system cannot."""
         return _renameat2(source, target, _EXCHANGE)
 
     def rename_new(self, source: Path, target: Path) -> None:
-        """Give a file a name that no file has.
+        """Rename a file without overwriting another.
 
         Raises:
             FileExistsError: the name is taken.
@@ -139,7 +139,7 @@ class SystemCalls:
         os.unlink(path)  # noqa: PTH108 - beside the others
 
     def sync_folder(self, folder: Path) -> None:
-        """Bring the names in a folder to the disk, where folders can be opened."""
+        """Fsync a folder, where the system allows folders to be opened."""
         if sys.platform == "win32":
             return
         descriptor = os.open(folder, os.O_RDONLY)
@@ -156,7 +156,7 @@ SYSTEM = SystemCalls()
 
 
 def _renameat2(source: Path, target: Path, flags: int) -> bool:
-    """Rename as Linux can do it; False where system or file system cannot."""
+    """Call Linux's ``renameat2``; return False if the system or file system does not support it."""
     call = _linux_renameat2()
     if call is None:
         return False
@@ -170,7 +170,7 @@ def _renameat2(source: Path, target: Path, flags: int) -> bool:
 
 @cache
 def _linux_renameat2() -> Any:
-    """The function of the C library; None where there is none."""
+    """Return ``renameat2`` of the C library, or None if it is missing."""
     if sys.platform != "linux":
         return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -180,9 +180,9 @@ def _linux_renameat2() -> Any:
 
 
 def _rename_by_link(source: Path, target: Path) -> None:
-    """Give a file a new name by way of a hard link, which never takes a name that is taken."""
+    """Rename a file by a hard link, because that never overwrites a file."""
     if sys.platform == "win32":
-        os.rename(source, target)  # noqa: PTH104 - there, it refuses a name that is taken
+        os.rename(source, target)  # noqa: PTH104 - on Windows, it refuses a name that is taken
         return
     try:
         os.link(source, target, follow_symlinks=False)
@@ -197,10 +197,10 @@ def _rename_by_link(source: Path, target: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is an entry of this name; a link is not followed.
+    """Return True if the path exists; a link is not followed.
 
     Raises:
-        OSError: that cannot be known: the disk is broken, a network share is away.
+        OSError: it cannot be determined: the disk is broken, or a network share is offline.
     """
     try:
         os.lstat(path)
@@ -210,12 +210,12 @@ def is_there(path: Path) -> bool:
 
 
 def lies_in(path: Path, folder: Path) -> bool:
-    """Whether a file, links resolved, lies in a folder, links resolved."""
+    """Return True if a file lies in a folder, after links of both are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def state_of(path: Path, *, calls: SystemCalls = SYSTEM) -> FileState | None:
-    """The state of a file, links followed; None when there is none."""
+    """Return the state of a file, links followed; None if it does not exist."""
     try:
         return FileState.of(calls.stat(path))
     except FileNotFoundError:
@@ -223,10 +223,10 @@ def state_of(path: Path, *, calls: SystemCalls = SYSTEM) -> FileState | None:
 
 
 def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, FileState]:
-    """A file's content, and the state that it had before and after it was read.
+    """Return a file's content and its state, which is the same before and after reading.
 
     Raises:
-        FileChangedError: it changed meanwhile.
+        FileChangedError: it changed while it was read.
         MetadataError: it is a pipe, a device or a folder.
         OSError: it cannot be read.
     """
@@ -241,16 +241,16 @@ def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, 
 
 
 def objection_to_writing(path: Path) -> str | None:
-    """Why a file may not be replaced, as the end of a sentence; None when it may.
+    """Return why a file may not be replaced, as the end of a sentence; None if it may.
 
-    A read-only file stays so, also for those who could write to it nevertheless.
+    A read-only file is never replaced, even by a user who has the right to.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         found = None
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"
+        return f"it cannot be accessed: {error.strerror}"
     if found is None and path.is_symlink():
         return "it is a link to a file that is not there"
     if found is not None and not stat.S_ISREG(found.st_mode):
@@ -272,28 +272,28 @@ def replace_file(
     mtime_ns: int | None = None,
     calls: SystemCalls = SYSTEM,
 ) -> tuple[str, ...]:
-    """Put new content in the place of a file, or make a new file.
+    """Replace the content of a file, or create a file.
 
-    A symbolic link stays one: the file that it leads to is replaced. Mode and times stay, owner and extended
-    attributes where the system lets them.
+    A symbolic link is kept: the file that it points to is replaced. Mode and times are kept, and owner and
+    extended attributes where the system permits it.
 
     Args:
         path: the file.
-        content: all of it.
-        expected: the state in which the file was read; None when there was none.
-        verify: called with the content as it was read back from the disk; raises what it finds wrong.
-        touch: whether the file gets a new time of change.
-        mtime_ns: the time of change that it gets instead, nanoseconds since 1970.
-        calls: the operating system.
+        content: the whole new content.
+        expected: the state in which the file was read; None if it did not exist.
+        verify: called with the content that was read back from the disk; raises an error to stop.
+        touch: whether the file gets the current time as its time of change.
+        mtime_ns: the time of change to set instead, in nanoseconds since 1970.
+        calls: the system calls.
 
     Returns:
-        Warnings: that hard links part ways, that the folder could not be synced.
+        Warnings: other hard links keep the old content, or the folder could not be fsynced.
 
     Raises:
-        FileChangedError: the file is not in the expected state; it is left as it is.
-        FileBusyError: another run is at it.
-        MetadataError: it is read-only, or a link to nothing, or what was written does not read back.
-        OSError: the system refused; the file is as it was.
+        FileChangedError: the file is not in the expected state; it is unchanged.
+        FileBusyError: another run is writing it.
+        MetadataError: it is read-only, or a broken link, or reading back gives other content.
+        OSError: a system call failed; the file is unchanged.
     """
     reason = objection_to_writing(path)
     if reason is not None:
@@ -317,15 +317,15 @@ def replace_file(
 
 
 def remove_file(path: Path, *, expected: FileState, calls: SystemCalls = SYSTEM) -> None:
-    """Delete a file that is still in the expected state.
+    """Delete a file if it is in the expected state.
 
-    It is taken out of its place first and looked at there, so that no edit is lost in between.
+    The file is renamed first and checked under the new name, so that an edit in between is not lost.
 
     Raises:
-        FileChangedError: it is not; it is left as it is.
-        FileBusyError: another run is at it.
+        FileChangedError: it is in another state; it is unchanged.
+        FileBusyError: another run is writing it.
         MetadataError: it is read-only.
-        OSError: the system refused; the file is as it was.
+        OSError: a system call failed; the file is unchanged.
     """
     reason = objection_to_writing(path)
     if reason is not None:
@@ -345,18 +345,18 @@ def remove_file(path: Path, *, expected: FileState, calls: SystemCalls = SYSTEM)
 
 
 class PartFile:
-    """A hidden file beside a target, whose place it takes when it is whole; a context manager.
+    """Keep a hidden file beside a target, which it replaces when it is complete; a context manager.
 
-    Nobody can guess its name, and no link is followed when it is made. It goes unless it was placed; after a
-    kill it stays, until ``clear_leftovers``.
+    Its name cannot be guessed, and no link is followed when it is created. On exit it is deleted unless it
+    was placed; after a kill it remains until ``clear_leftovers``.
 
     Args:
-        target: the file to be replaced or made, links resolved.
+        target: the file to be replaced or created, links resolved.
         private: whether only its owner may read it, until it gets another mode.
-        calls: the operating system.
+        calls: the system calls.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
 
     def __init__(self, target: Path, *, private: bool = False, calls: SystemCalls = SYSTEM) -> None:
@@ -366,46 +366,46 @@ class PartFile:
         self._is_open, self._is_gone = True, False
 
     def write(self, content: bytes) -> None:
-        """Write all of it."""
+        """Append the content to the hidden file."""
         left = memoryview(content)
         while left:
             left = left[self._calls.write(self.descriptor, left) :]
 
     def stream(self, *, binary: bool, errors: str = "backslashreplace") -> IO[Any]:
-        """A stream into the file, to be closed by the caller; text is UTF-8 with line ends as they are."""
+        """Open a stream into the file, which the caller closes; text is UTF-8, line ends are unchanged."""
         if binary:
             return os.fdopen(os.dup(self.descriptor), "wb")
         return os.fdopen(os.dup(self.descriptor), "w", encoding="utf-8", errors=errors, newline="")
 
     def sync(self) -> None:
-        """Bring it to the disk."""
+        """Fsync the file."""
         self._calls.fsync(self.descriptor)
 
     def replace(self) -> None:
-        """Put it in its place whatever is there; of several writers the last wins.
+        """Replace the target in any state; of several writers the last wins.
 
         Raises:
-            OSError: the system refused; the file is as it was.
+            OSError: a system call failed; the target is unchanged.
         """
-        self._close()  # Windows moves no open file
+        self._close()  # Windows cannot move an open file
         self._calls.replace(self.path, self.target)
         self._is_gone = True
         with suppress(OSError):
             self._calls.sync_folder(self.target.parent)
 
     def place(self, expected: FileState | None, target: Path | None = None) -> None:
-        """Put it where it belongs, if what is there is as expected.
+        """Replace the target if it is in the expected state.
 
         Args:
-            expected: the state of the file that it replaces; None when there is to be none.
-            target: another place in the same folder.
+            expected: the state of the file to replace; None if the target must not exist.
+            target: another target in the same folder.
 
         Raises:
-            FileChangedError: there is another file; it is left as it is.
-            OSError: the system refused; the file is as it was.
+            FileChangedError: the target is in another state; it is unchanged.
+            OSError: a system call failed; the target is unchanged.
         """
         target = target or self.target
-        self._close()  # Windows moves no open file
+        self._close()  # Windows cannot move an open file
         try:
             if expected is None:
                 self._calls.rename_new(self.path, target)
@@ -416,7 +416,7 @@ class PartFile:
             raise FileChangedError(str(target), "another file of this name appeared meanwhile") from error
 
     def _exchange(self, target: Path, expected: FileState) -> None:
-        """Take the place of a file, and look at what came out of it; that goes with ``discard``."""
+        """Exchange this file with the target and check the old one, which ``discard`` then deletes."""
         ours = FileState.of(self._calls.lstat(self.path))
         swap = self.path.with_name(self.path.name.removesuffix("part").removesuffix("swap") + "swap")
         if swap != self.path:
@@ -436,7 +436,7 @@ class PartFile:
             raise
 
     def _exchange_back(self, target: Path, ours: FileState) -> None:
-        """Put back what came out of the target's place; what is not ours is kept in any case."""
+        """Put the target's old file back; a file of another program is always kept."""
         if self._is_gone or self._is(ours):
             return
         with suppress(OSError):
@@ -444,13 +444,13 @@ class PartFile:
         if not self._is(ours):
             kept = _kept_beside(self.path, target, self._calls)
             self._is_gone = True
-            raise FileChangedError(str(target), f"it changed since it was read; that is in {kept.name} now")
+            raise FileChangedError(str(target), f"it changed since it was read; the change is in {kept.name}")
 
     def _is(self, state: FileState) -> bool:
         try:
             return FileState.of(self._calls.lstat(self.path)) == state
         except FileNotFoundError:
-            return True  # it was placed, and interrupted then
+            return True  # it was placed, then interrupted
 
     def _close(self) -> None:
         if self._is_open:
@@ -465,7 +465,7 @@ class PartFile:
         self.discard()
 
     def discard(self) -> None:
-        """Remove it unless it was placed, or what it replaced."""
+        """Delete the hidden file: the new one if it was not placed, else the one that it replaced."""
         self._close()
         if not self._is_gone:
             self._is_gone = True
@@ -475,13 +475,13 @@ class PartFile:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[BinaryIO]:
-    """Give a stream into a file that is there, whole and on the disk, when the block ends without an error.
+    """Open a stream into a file, which is replaced and fsynced when the block ends without an error.
 
-    What was there stays until then. This is for files of autotag's own, which any process may write again: of
-    several writers the last wins. ``replace_file`` is for files of others.
+    Until then the old file stays. Use this for autotag's own files, which any process may rewrite: of several
+    writers the last wins. Use ``replace_file`` for the user's files.
 
     Raises:
-        OSError: the system refused; the file is as it was.
+        OSError: a system call failed; the file is unchanged.
     """
     with PartFile(path) as part:
         with part.stream(binary=True) as stream:
@@ -492,22 +492,22 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
 
 
 def numbered(path: Path) -> Iterator[Path]:
-    """Names for what cannot have this one: ``tags (2).csv``, ``tags (3).csv`` ..."""
+    """Yield alternative names for a name that is taken: ``tags (2).csv``, ``tags (3).csv`` ..."""
     for number in count(2):
         yield path.with_name(f"{path.stem} ({number}){path.suffix}")
 
 
 def clear_leftovers(files: Mapping[Path, Collection[str]], *, calls: SystemCalls = SYSTEM) -> tuple[str, ...]:
-    """Remove the hidden files that killed runs left beside files.
+    """Delete the hidden files that killed runs left beside files.
 
-    One that may hold what another program wrote in the moment of the kill is made visible instead.
+    If one may hold another program's edit from the moment of the kill, it is made visible instead.
 
     Args:
-        files: each with the digests of what it was and is to be, which may go.
-        calls: the operating system.
+        files: file -> SHA-256 digests of its old and new content; hidden copies of these are deleted.
+        calls: the system calls.
 
     Returns:
-        What the user should know, as whole sentences.
+        Notes for the user, as whole sentences.
     """
     folders: dict[Path, dict[str, Path]] = {}
     for path in files:
@@ -522,7 +522,7 @@ def clear_leftovers(files: Mapping[Path, Collection[str]], *, calls: SystemCalls
 
 
 def _hidden_files(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Our hidden files in a folder, each with the name that it stands for and its kind."""
+    """Yield autotag's hidden files in a folder, each with its target's name and its kind."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _HIDDEN.fullmatch(entry.name)
@@ -543,12 +543,12 @@ def _cleared(
 
 
 def _hidden(target: Path, kind: Literal["part", "swap"]) -> Path:
-    """A name that nobody can guess, in the folder of the target."""
+    """Return a path in the target's folder whose name cannot be guessed."""
     return target.with_name(f".{_visible_part(target.name)}.{secrets.token_hex(_TOKEN)}.autotag-{kind}")
 
 
 def _visible_part(name: str) -> str:
-    """What hidden files of a file have of its name."""
+    """Return the part of a hidden file's name that stands for its target: the name, or a digest if long."""
     if len(os.fsencode(name)) > _LONGEST_NAME:
         return hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return name
@@ -556,8 +556,8 @@ def _visible_part(name: str) -> str:
 
 @contextmanager
 def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCalls) -> Iterator[None]:
-    """Hold the lock of a file that is there, so that two runs do not write it at once."""
-    if expected is None or sys.platform == "win32":  # there, a file that is open cannot be replaced
+    """Hold the lock of an existing file, so that two runs do not write it at once."""
+    if expected is None or sys.platform == "win32":  # Windows cannot replace an open file
         yield
         return
     try:
@@ -576,7 +576,7 @@ def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCa
 def _in_state(
     place: Path, expected: FileState | None, calls: SystemCalls, *, named: Path | None = None
 ) -> os.stat_result | None:
-    """Refuse a file that is not in the expected state, and say what the system knows of it."""
+    """Refuse a file that is not in the expected state; return its ``lstat`` result, or None."""
     try:
         found = calls.lstat(place)
     except FileNotFoundError:
@@ -587,7 +587,7 @@ def _in_state(
 
 
 def _times(found: os.stat_result | None, *, touch: bool, mtime_ns: int | None) -> tuple[int, int] | None:
-    """The times that a file gets; None for those of now."""
+    """Return the times (access, change) to set, in nanoseconds; None for the current time."""
     if mtime_ns is not None:
         return (mtime_ns if found is None else found.st_atime_ns), mtime_ns
     return None if found is None or touch else (found.st_atime_ns, found.st_mtime_ns)
@@ -597,7 +597,7 @@ def _check_read_back(
     target: Path, again: bytes, content: bytes, verify: Callable[[bytes], None] | None
 ) -> None:
     if again != content:
-        raise MetadataError(str(target), "what was written does not read back the same")
+        raise MetadataError(str(target), "the content read back differs from what was written")
     if verify is not None:
         verify(again)
 
@@ -609,22 +609,20 @@ def _warnings(target: Path, found: os.stat_result | None, calls: SystemCalls) ->
     try:
         calls.sync_folder(target.parent)
     except OSError as error:
-        warnings.append(f"its folder could not be synced ({error.strerror}); after a power cut it may be old")
+        warnings.append(f"its folder was not synced ({error.strerror}); a power cut may restore the old file")
     return tuple(warnings)
 
 
 def _put_back(aside: Path, path: Path, calls: SystemCalls) -> None:
-    """Give a file that was taken out its place again, or a name beside it if that is taken."""
+    """Rename a file back to its old name, or to a numbered one if that is taken."""
     if is_there(aside):
         kept = _kept_beside(aside, path, calls, first=True)
         if kept != path:
-            raise FileChangedError(
-                str(path), f"another file took its place meanwhile; it is in {kept.name} now"
-            )
+            raise FileChangedError(str(path), f"another file took its name meanwhile; it is now {kept.name}")
 
 
 def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool = False) -> Path:
-    """Make a hidden file visible, under the target's own name if ``first`` and free, else a numbered one."""
+    """Make a hidden file visible: under the target's name if ``first`` and free, else a numbered one."""
     if first:
         with suppress(FileExistsError):
             calls.rename_new(hidden, target)
@@ -637,7 +635,7 @@ def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool 
 
 
 def _copy_extended_attributes(source: Path, descriptor: int) -> None:
-    """Finder tags, access lists and the like, where system and file system have them."""
+    """Copy extended attributes (tags, access lists), where the system and the file system have them."""
     if sys.platform != "linux":
         return
     with suppress(OSError):
@@ -650,12 +648,12 @@ def _copy_extended_attributes(source: Path, descriptor: int) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """The digest in hexadecimal digits."""
+    """Return the SHA-256 digest in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content, a piece at a time; empty when there is none."""
+    """Return the SHA-256 digest of a file, which is read in pieces; "" if the file does not exist."""
     import hashlib
 
     try:

@@ -1,4 +1,4 @@
-"""TOML from anyone: read with bounds, and refused with a reason."""
+"""Reads untrusted TOML: size and depth are bounded, and every refusal gives a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
         what: what it is, for messages: ``"preset"``.
 
     Raises:
-        ConfigError: it cannot be read, is too large or nested too deeply, or is not TOML; says where.
+        ConfigError: it cannot be read, is too large or nested too deeply, or is not TOML; names the line.
     """
     try:
         return parse_toml(toml_file_text(path, what=what))
@@ -34,7 +34,7 @@ def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
 
 
 def toml_file_text(path: str | PathLike[str], *, what: str) -> str:
-    """Return the text of a TOML file, which is not parsed yet.
+    """Return the text of a TOML file without parsing it.
 
     Args:
         path: the file.
@@ -53,7 +53,7 @@ def toml_file_text(path: str | PathLike[str], *, what: str) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the table that a TOML text holds.
+    """Return the top-level table of a TOML text.
 
     Raises:
         ValueError: it is not TOML, or is nested too deeply.
@@ -67,7 +67,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_depth(value: object) -> None:
-    """Refuse plain data that is nested so deeply that whoever walks through it would run out of stack.
+    """Refuse plain data that is nested so deeply that recursive code would overflow the stack.
 
     Raises:
         ValueError: it is nested deeper than any option needs.

@@ -1,4 +1,4 @@
-"""Configs as TOML, written so that the comments of who wrote it survive."""
+"""Writes configs as TOML and keeps the comments of an existing file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def toml_text(config: Mapping[str, Any], *, over: str = "") -> str:
-    """Return a config as the text of a TOML file, which ``presets.read_preset`` reads back as the same.
+    """Return a config as TOML text; ``presets.read_preset`` reads the same config back.
 
     Args:
-        config: settings and ``stages``, as ``presets.to_config`` gives them. None is written as
-            ``"none"``, which a config takes for None.
-        over: a TOML text that is changed to say this: comments, order and layout stay, also of the stages
-            where these are the same stages in the same order.
+        config: settings and ``stages``, as ``presets.to_config`` returns them. None is written as
+            ``"none"``, which a config reads as None.
+        over: an existing TOML text to update: its comments, order and layout are kept. Those inside
+            ``stages`` are kept only if the stages are the same ones in the same order.
 
     Raises:
-        ConfigError: it holds an object that no TOML file can hold.
+        ConfigError: it holds a value that TOML cannot represent.
     """
     document = tomlkit.parse(over)
     settings = {name: value for name, value in config.items() if name != "stages"}
@@ -56,7 +56,7 @@ def _stage_array(stages: list[dict[str, Any]]) -> AoT:
 
 
 def _change(table: Table | tomlkit.TOMLDocument, wanted: Mapping[str, Any]) -> None:
-    """Make a table hold what is wanted, arrays of tables aside; what says it already is not touched."""
+    """Update a table to the wanted values; equal values and arrays of tables are left as they are."""
     for name in [name for name, value in table.items() if name not in wanted and not isinstance(value, AoT)]:
         table.remove(name)
     there = table.unwrap()

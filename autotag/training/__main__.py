@@ -1,4 +1,4 @@
-"""``python -m autotag.training``: makes the bundled mini models."""
+"""``python -m autotag.training``: trains the bundled mini models."""
 
 import sys
 

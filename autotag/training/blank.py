@@ -1,6 +1,6 @@
-"""Pictures of nothing: plain colours, gradients, stripes and noise.
+"""Negative examples: pictures that show nothing but plain colours, gradients, stripes or noise.
 
-An encoder that has seen only photographs of things finds things everywhere. On these it learns to find none.
+An encoder trained only on photographs of things finds things in every picture. These teach it to find none.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ COLOUR_WORDS = frozenset(
         "light",
     ]
 )
-"""What such a picture may show all the same."""
+"""Words that may still be right for such a picture."""
 
 
 def blank_pictures(count: int, *, size: int, seed: int) -> Tensor:
-    """Return (count, 3, size, size) uint8: in turn a plain colour, a gradient, stripes, and noise.
+    """Return (count, 3, size, size) uint8: plain colours, gradients, stripes and noise, in turn.
 
     Args:
-        count: pictures.
+        count: number of pictures.
         size: side in pixels.
-        seed: of colours and shapes.
+        seed: for colours and shapes.
     """
     random = torch.Generator().manual_seed(seed)
     kinds = (_plain, _gradient, _stripes, _noise)
@@ -47,7 +47,7 @@ def blank_pictures(count: int, *, size: int, seed: int) -> Tensor:
 
 
 def _colour(random: torch.Generator) -> Tensor:
-    """(3, 1, 1) in [0, 1]; a third of them grey, black or white."""
+    """Return a random colour, (3, 1, 1) in [0, 1]; in a third of the cases grey, black or white."""
     if torch.rand((), generator=random) < 1 / 3:
         return (torch.rand((), generator=random) * 1.4 - 0.2).clamp(0, 1).expand(3).view(3, 1, 1)
     return torch.rand(3, 1, 1, generator=random)

@@ -1,4 +1,4 @@
-"""Training a small BLIP (Li et al. 2022, arXiv:2201.12086) on little data and little time."""
+"""Trains a small BLIP (Li et al. 2022, arXiv:2201.12086) with little data in little time."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from autotag.training.words import WordTable, word_loss
 
 @dataclass(frozen=True)
 class CaptionPlan:
-    """How to learn captions.
+    """Hyperparameters of training on captions.
 
     Attributes:
         steps: number of batches.
-        learning_rate: peak, of the text decoder.
-        vision_factor: the vision tower's learning rate over the decoder's; 0 leaves it as it is.
+        learning_rate: peak learning rate of the text decoder.
+        vision_factor: the vision tower's learning rate, relative to the decoder's; 0 freezes it.
         weight_decay: of AdamW.
-        photos_per_step: photographs a step.
-        captions_per_photo: captions of each photograph a step.
+        photos_per_step: photographs per step.
+        captions_per_photo: captions per photograph and step.
         label_smoothing: share of probability spread over all tokens.
-        word_weight: weight of predicting the captions' words from the photograph's vector.
-        max_tokens: longer captions are cut.
-        seed: of every random choice.
+        word_weight: weight of the loss of predicting the captions' words from the photograph's vector.
+        max_tokens: longer captions are truncated.
+        seed: for every random choice.
     """
 
     steps: int = 2200
@@ -48,12 +48,12 @@ class CaptionPlan:
 
 @dataclass(frozen=True)
 class CaptionedInputs:
-    """Photographs as the vision tower takes them, and what is to be said of them.
+    """Photographs as inputs of the vision tower, with their captions.
 
     Attributes:
         inputs: the photographs.
         captions: N lists of captions, none of them empty.
-        weights: (N,) float32, how often a photograph is drawn relative to the others; None for all alike.
+        weights: (N,) float32, relative frequency at which each photograph is drawn; None for equal ones.
     """
 
     inputs: Inputs
@@ -61,7 +61,7 @@ class CaptionedInputs:
     weights: Tensor | None = None
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the numbers of ``count`` random photographs, (count,) int64."""
+        """Return the indices of ``count`` random photographs, (count,) int64."""
         if self.weights is None:
             return torch.randint(len(self.captions), (count,), generator=generator)
         return torch.multinomial(self.weights, count, replacement=True, generator=generator)
@@ -69,15 +69,15 @@ class CaptionedInputs:
 
 @dataclass
 class CaptionTrainer:
-    """Teaches a BLIP to caption.
+    """Train a BLIP to caption.
 
     Args:
-        model: the BLIP, trained in place. Parameters that do not require gradients stay as they are.
+        model: the BLIP, trained in place. Parameters that do not require gradients are not changed.
         tokenizer: its tokenizer, with ``[PAD]`` as token 0.
         photos: photographs and their captions.
-        words: which words describe them.
-        plan: how to train.
-        checkpoint: where to save on the way, and to go on from.
+        words: which words describe which photograph.
+        plan: hyperparameters.
+        checkpoint: where the state is saved, and where training resumes from.
     """
 
     model: BlipForConditionalGeneration
@@ -139,14 +139,14 @@ class CaptionTrainer:
         return {"captions": captions, "words": words}
 
     def _captions_of(self, row: int) -> Tensor:
-        """(captions_per_photo, L): some of a photograph's captions; all of them before any comes twice."""
+        """Return (captions_per_photo, L) captions of a photograph; none repeats before all were used."""
         mine = self._owners[row]
         order = torch.randperm(len(mine), generator=self._random).tolist()
         return self._ids[[mine[order[index % len(mine)]] for index in range(self.plan.captions_per_photo)]]
 
 
 def keep_statistics(model: nn.Module) -> None:
-    """Let batch norms keep their statistics: batches here are too small for better ones."""
+    """Freeze the statistics of batch norms, because batches here are too small to estimate them."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -155,13 +155,13 @@ def keep_statistics(model: nn.Module) -> None:
 def caption_ids(
     tokenizer: BertTokenizer, captions: list[list[str]], *, max_tokens: int, start: int | None = None
 ) -> tuple[Tensor, list[list[int]]]:
-    """Return captions as a BLIP learns them.
+    """Tokenize captions for training a BLIP.
 
     Args:
         tokenizer: its tokenizer, with ``[PAD]`` as token 0.
         captions: per photograph its captions.
-        max_tokens: longer captions are cut to this, beginning and end included.
-        start: the token that begins a caption; None for the tokenizer's own, ``[DEC]``.
+        max_tokens: longer captions are truncated to this many tokens, including the start and end tokens.
+        start: id of the token that begins a caption; None for the tokenizer's own, ``[DEC]``.
 
     Returns:
         (C, L) int64 of ``[DEC] caption [SEP]`` padded with 0, and per photograph the rows of its captions.
@@ -181,11 +181,11 @@ def caption_ids(
 
 
 def caption_logits(model: BlipForConditionalGeneration, states: Tensor, ids: Tensor) -> Tensor:
-    """Return (B, L - 1, V) float32 logits of every next token.
+    """Return the logits of every next token, (B, L - 1, V) float32.
 
     Args:
         model: the BLIP.
-        states: (B, P, D) of the photographs.
+        states: (B, P, D), the vision tower's output for the photographs.
         ids: (B, L) int64 captions, padded with 0.
     """
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -210,7 +210,7 @@ def caption_loss(
 
 
 def vision_states(vision: nn.Module, pixels: Tensor) -> Tensor:
-    """Return (B, P, D) float32, what the vision tower makes of its inputs."""
+    """Return the vision tower's last hidden states, (B, P, D) float32."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states: Tensor = vision(pixel_values=pixels).last_hidden_state
     return states.float()

@@ -1,4 +1,4 @@
-"""Saving where a training stands, so that it goes on after it was killed."""
+"""Saves the state of a training, so that it can resume after a kill."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from autotag.files.replacing import appearing
 
 
 class Stateful(Protocol):
-    """Is a module or an optimiser of torch: its state can be taken and given back."""
+    """Describe a torch module or optimiser: an object whose state can be saved and restored."""
 
     def state_dict(self) -> Any:
         """Return the state."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Take a state over."""
+        """Restore a state."""
 
 
 @dataclass
 class Checkpoint:
-    """One file that is replaced every now and then.
+    """Keep the state of a training in one file, which is replaced at intervals.
 
-    The file is written aside and renamed, so that it is whole at any moment. Random numbers are not kept: a
-    trainer seeds them anew for every step, from its plan's seed and the step's number.
+    The file is written under another name and renamed, so that it is complete at any moment. The state of
+    random generators is not saved: a trainer seeds them again for every step, from its plan's seed and the
+    step's number.
 
     Args:
-        file: where; None saves nothing.
-        every: seconds between two saves.
+        file: the file; None saves nothing.
+        every: least number of seconds between two saves.
     """
 
     file: Path | None
@@ -40,7 +41,7 @@ class Checkpoint:
     _saved: float = field(init=False, repr=False, default_factory=time.monotonic)
 
     def resume(self, parts: Mapping[str, Stateful]) -> int:
-        """Give the parts the states that were saved, and return the number of steps done; 0 for none."""
+        """Restore the saved states and return the number of steps done; 0 if nothing was saved."""
         if self.file is None or not self.file.is_file():
             return 0
         saved = torch.load(self.file, map_location="cpu", weights_only=True)
@@ -50,7 +51,7 @@ class Checkpoint:
         return step
 
     def save(self, step: int, parts: Mapping[str, Stateful], *, now: bool = False) -> None:
-        """Save the parts after a step, unless it was done a moment ago; ``now`` saves in any case."""
+        """Save the parts after a step if the last save is ``every`` seconds old; ``now`` saves always."""
         if self.file is None or (not now and time.monotonic() - self._saved < self.every):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ class Checkpoint:
 
 
 def seeded(generator: torch.Generator, *, seed: int, step: int) -> None:
-    """Seed a generator, and torch's own, for one step."""
+    """Seed a generator, and torch's global one, for one step."""
     number = 2 * (seed * 1_000_003 + step)
     generator.manual_seed(number)
     torch.manual_seed(number + 1)

@@ -1,6 +1,6 @@
 """Commands of ``python -m autotag.training``.
 
-They are not in ``__main__``: processes that are spawned do not import that of a package.
+They are not in ``__main__``, because spawned processes do not import a package's ``__main__``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Part = Literal["sentence", "features", "encoder", "captioner"]
 
 @dataclass
 class _TellLosses:
-    """Prints the mean losses every hundred steps, and keeps them as lines of JSON.
+    """Print the mean losses every ``every`` steps, and append them to a log as lines of JSON.
 
     Args:
-        name: of what is trained.
-        log: the file that lines are added to.
-        every: steps.
+        name: name of the part in training.
+        log: the log file.
+        every: number of steps between two lines.
     """
 
     name: str
@@ -77,7 +77,7 @@ def main() -> None:
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder for features and checkpoints, 6 GB. A run that was killed goes on from there.",
+    help="Folder for features and checkpoints, 6 GB. A run that was killed resumes from there.",
 )
 @click.option(
     "--teacher",
@@ -98,7 +98,7 @@ def main() -> None:
 def mini(
     *, data: Path, output: Path, work: Path, teacher: str, parts: tuple[Part, ...], workers: int
 ) -> None:
-    """Make the bundled mini models, about an hour and a half on two cores."""
+    """Train the bundled mini models; takes about an hour and a half on two cores."""
     wanted = parts or get_args(Part)
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -119,10 +119,10 @@ def mini(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder for the vectors, data/label_vectors of the package; what is in it is replaced.",
+    help="Folder for the vectors, data/label_vectors of the package; its content is replaced.",
 )
 def labels(encoder: Path, output: Path) -> None:
-    """Compute the vectors of the bundled vocabularies by the encoder in FOLDER, some seconds."""
+    """Compute the vectors of the bundled vocabularies with the encoder in FOLDER; takes some seconds."""
     from autotag.models.pool import ModelPool
     from autotag.relevance.label_matrix import NOT_SHIPPED, write_matrix
     from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
@@ -138,7 +138,7 @@ def labels(encoder: Path, output: Path) -> None:
 
 
 def _side_by_side(makers: Sequence[Callable[[], None]], workers: int) -> None:
-    """Call each in a process of its own with its share of the cores, where there are several."""
+    """Call each function in its own process with its share of the cores; a single one in this process."""
     from autotag.training.workers import run_each
 
     run_each(makers, threads=max(1, workers // max(1, len(makers))))

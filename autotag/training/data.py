@@ -1,8 +1,8 @@
-"""Photographs with captions or class names, held in memory as uint8 tensors.
+"""Reads photographs with captions, classes or tags into memory, as uint8 tensors.
 
-Three layouts are read: Parquet files (columns ``image`` with encoded bytes, and ``captions`` or ``names``),
-a folder with a ``metadata.jsonl`` (``file_name`` and ``caption``, ``captions`` or ``text``), and a folder of
-images each with a ``.txt`` of the same stem, one caption a line.
+Three layouts are supported: Parquet files (columns ``image`` with encoded bytes, and ``captions``, ``names``
+or ``labels``), a folder with a ``metadata.jsonl`` (``file_name`` and ``caption``, ``captions`` or ``text``),
+and a folder of images each with a ``.txt`` of the same stem, one caption per line.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from autotag.images.reading import find_images, read_image
 
 @dataclass(frozen=True)
 class CaptionedPhotos:
-    """Photographs and what people wrote about them.
+    """Photographs with human captions.
 
     Attributes:
-        pixels: (N, 3, S, S) uint8, squashed to a square.
+        pixels: (N, 3, S, S) uint8, resized to a square without keeping the aspect ratio.
         captions: N lists of lower-case captions, none of them empty.
     """
 
@@ -39,11 +39,11 @@ class CaptionedPhotos:
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """Photographs and the class that each belongs to.
+    """Photographs with one class each.
 
     Attributes:
         pixels: (N, 3, S, S) uint8.
-        classes: (N,) int64, an index into ``names``.
+        classes: (N,) int64, indices into ``names``.
         names: per class its synonyms.
     """
 
@@ -54,11 +54,11 @@ class LabelledPhotos:
 
 @dataclass(frozen=True)
 class TaggedPhotos:
-    """Photographs and which of some labels each shows.
+    """Photographs with any number of labels each.
 
     Attributes:
         pixels: (N, 3, S, S) uint8.
-        present: (N, L) bool.
+        present: (N, L) bool, whether a photograph shows a label.
         labels: L texts, sorted.
     """
 
@@ -68,14 +68,14 @@ class TaggedPhotos:
 
 
 def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
-    """Reads a Parquet file or a folder of captioned photographs.
+    """Read a Parquet file or a folder of captioned photographs.
 
     Args:
         place: the file or folder.
-        size: side of the square that every photograph is squashed to, in pixels.
+        size: side of the square that every photograph is resized to, in pixels.
 
     Raises:
-        ConfigError: nothing captioned was found there, or ``metadata.jsonl`` is damaged.
+        ConfigError: it contains no captioned photograph, or ``metadata.jsonl`` is damaged.
         ImageReadError: a captioned photograph cannot be read.
     """
     rows = _captioned_parquet(place) if place.suffix == ".parquet" else _captioned_folder(place)
@@ -93,15 +93,15 @@ def read_captioned(place: Path, *, size: int) -> CaptionedPhotos:
 
 
 def read_labelled(files: Sequence[Path], *, size: int, most: int | None = None) -> LabelledPhotos:
-    """Read Parquet files with columns ``image``, ``wnid`` and ``names``; classes are in order of ``wnid``.
+    """Read Parquet files with columns ``image``, ``wnid`` and ``names``; classes are sorted by ``wnid``.
 
     Args:
         files: the Parquet files.
-        size: side of the square that every photograph is squashed to, in pixels.
-        most: photographs to read, the first ones; None for all.
+        size: side of the square that every photograph is resized to, in pixels.
+        most: read only this many photographs, the first ones; None for all.
 
     Raises:
-        ConfigError: there is no photograph in them.
+        ConfigError: the files contain no photograph.
     """
     rows = [row for file in files for row in _parquet_rows(file)][:most]
     if not rows:
@@ -118,15 +118,15 @@ def read_labelled(files: Sequence[Path], *, size: int, most: int | None = None) 
 def read_tagged(file: Path, *, size: int, held_out: bool = False) -> TaggedPhotos:
     """Read a Parquet file with columns ``file_name``, ``image`` and ``labels``.
 
-    One photograph in eight, by a hash of its name, is held out and never among those to train on.
+    One photograph in eight, chosen by a hash of its name, is held out and never used for training.
 
     Args:
         file: the Parquet file.
-        size: side of the square that every photograph is squashed to, in pixels.
-        held_out: whether to read those that are held out, instead of the others.
+        size: side of the square that every photograph is resized to, in pixels.
+        held_out: whether to read the held-out photographs instead of the training photographs.
 
     Raises:
-        ConfigError: there is no such photograph in it.
+        ConfigError: the file contains no such photograph.
     """
     rows = list(_parquet_rows(file))
     labels = sorted({label for row in rows for label in row["labels"]})
@@ -139,12 +139,12 @@ def read_tagged(file: Path, *, size: int, held_out: bool = False) -> TaggedPhoto
 
 
 def is_held_out(file_name: str) -> bool:
-    """Return whether a photograph is kept for judging: one in eight, by the SHA-256 of its name."""
+    """Return True if a photograph is held out for evaluation: one in eight, by the SHA-256 of its name."""
     return hashlib.sha256(file_name.encode()).digest()[0] % 8 == 0
 
 
 def clean_caption(text: str) -> str:
-    """Lower case, single spaces, no space before punctuation, no full stop at the end."""
+    """Return a caption in lower case, single-spaced, no space before punctuation, no final full stop."""
     text = " ".join(text.lower().split())
     for mark in ",.;:!?'":
         text = text.replace(f" {mark}", mark)
@@ -182,7 +182,7 @@ def _rows_of(metadata: Path) -> Iterator[tuple[Path, list[str]]]:
             row = json.loads(line)
             file = metadata.parent / row["file_name"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{metadata}, line {number}: no JSON object with a 'file_name'") from error
+            raise ConfigError(f"{metadata}, line {number}: not a JSON object with a 'file_name'") from error
         yield file, row.get("captions") or [row.get("caption") or row.get("text") or ""]
 
 

@@ -1,14 +1,13 @@
-"""Training an open_clip CLIP on class names and captions together.
+"""Trains an open_clip CLIP on class names and captions together.
 
 Four losses share one image vector per photograph:
 
-- classes: cross-entropy over the text vectors of every class name, so that the text tower is the classifier;
+- classes: cross-entropy over the text vectors of all class names, so that the text tower is the classifier;
 - captions: the symmetric contrastive loss of CLIP (Radford et al., 2021) within a batch;
-- head: cross-entropy of a plain linear classifier on the image vector, dropped after training; it teaches the
-  image tower its first features long before the text tower can;
-- words: a sigmoid loss (as in SigLIP, Zhai et al., 2023) over words and word pairs, each right for every
-  photograph that a caption uses it for. It is what makes one cosine threshold mean the same for every
-  photograph and tag.
+- head: cross-entropy of a linear classifier on the image vector, which is dropped after training. It teaches
+  the image tower useful features long before the text tower can;
+- words: a sigmoid loss (as in SigLIP, Zhai et al., 2023) over words and word pairs. Each is a positive for
+  every photograph whose captions use it. This loss makes one cosine threshold fit all photographs and tags.
 """
 
 from __future__ import annotations
@@ -35,26 +34,26 @@ Tokenize = Callable[[list[str]], Tensor]
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """How to train for a while.
+    """Hyperparameters of one phase of training.
 
-    Plans may follow one another on one model; each starts with a fresh optimiser.
+    A model may be trained with several plans in a row; each starts with a new optimiser.
 
     Attributes:
         steps: number of batches.
         size: side of the views in pixels.
-        first_step: where in the learning-rate cycle this plan starts.
+        first_step: step of the learning-rate cycle at which this plan starts.
         cycle_steps: length of the learning-rate cycle over all plans.
-        learning_rate: its peak.
+        learning_rate: peak learning rate.
         weight_decay: of AdamW.
-        classes_per_step: labelled photographs a step.
-        captioned_per_step: captioned photographs a step.
-        words_per_step: words a step.
-        least_word_count: photographs that must share a word before it is learned.
-        smallest_crop: least share of the side that a crop keeps.
+        classes_per_step: labelled photographs per step.
+        captioned_per_step: captioned photographs per step.
+        words_per_step: words per step.
+        least_word_count: least number of photographs that must share a word before it is learned.
+        smallest_crop: smallest side of a crop, relative to the photograph's side.
         jitter: largest relative change of brightness and contrast.
-        train_images: whether the convolutional part of the image tower learns too; else only the head on it
-            and the text tower.
-        seed: of every random choice.
+        train_images: whether the image tower's convolutional part is trained; else only its head and the
+            text tower are.
+        seed: for every random choice.
     """
 
     steps: int
@@ -74,16 +73,16 @@ class EncoderPlan:
 
 
 class EncoderTrainer:
-    """Trains a CLIP in place.
+    """Train a CLIP in place.
 
     Args:
         model: an open_clip ``CLIP``.
         tokenize: texts -> (T, context) int64, padded; the highest id ends a text.
         captioned: photographs with captions.
-        labelled: photographs with classes, or None when there are none.
-        plan: how to train.
-        mean: of each channel of pixels in [0, 1], as the model wants them normalised.
-        std: of each channel.
+        labelled: photographs with classes, or None.
+        plan: hyperparameters.
+        mean: per channel, for normalising pixels in [0, 1].
+        std: per channel, for the same.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class EncoderTrainer:
         self.head = nn.Linear(model.text_projection.shape[1], len(labelled.names) if labelled else 1)
 
     def run(self, on_step: OnStep = say_nothing) -> None:
-        """Trains as planned; ``on_step`` is told the losses."""
+        """Train as planned; ``on_step`` is called with the losses after each step."""
         modules = [self.model, self.head, self.words_fit]
         optimizer = adamw(modules, learning_rate=0.0, weight_decay=self.plan.weight_decay)
         size = self.plan.size
@@ -196,7 +195,7 @@ class EncoderTrainer:
 
 
 class _ScaleAndBias(nn.Module):
-    """Cosines to logits, as in SigLIP."""
+    """Map cosines to logits by a learned scale and bias, as in SigLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,13 +207,13 @@ class _ScaleAndBias(nn.Module):
 
 
 def _trunk(model: open_clip.CLIP) -> nn.Module:
-    """The image tower without its head where that is a timm network, else the whole of it."""
+    """Return the image tower's timm network without its head, or else the whole tower."""
     trunk: nn.Module = getattr(model.visual, "trunk", model.visual)
     return trunk
 
 
 def embed_tokens(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """Return (T, D) float32 unit rows with gradients for (T, context) tokens; like lengths go together."""
+    """Embed (T, context) tokens: (T, D) float32 unit rows with gradients; batches have similar lengths."""
     lengths = tokens.argmax(dim=1) + 1
     order = lengths.argsort(stable=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -225,9 +224,9 @@ def embed_tokens(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
 
 
 def _encode_text(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """(T, D): what ``model.encode_text`` gives, for texts cut where the longest ends.
+    """Return ``model.encode_text``, (T, D), for tokens cut at the end of the longest text.
 
-    Exact, because the tower is causal: no token sees the padding after it.
+    The result is the same, because the tower is causal: padding does not affect the tokens before it.
     """
     length = tokens.shape[1]
     hidden = model.token_embedding(tokens) + model.positional_embedding[:length]

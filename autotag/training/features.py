@@ -1,7 +1,7 @@
-"""What the frozen backbone sees in many views of every photograph, computed once and kept on disk.
+"""The frozen backbone's features of several views of every photograph, computed once and kept on disk.
 
-Features are written in chunks, each aside and then renamed, so that a run that is killed goes on where it
-was. The views of a chunk depend on its number only, not on the run or the number of workers.
+Features are written in chunks, each to a temporary file that is renamed, so that a killed run can resume.
+The views of a chunk depend only on its number, not on the run or the number of workers.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """Which views of each photograph are made.
+    """The views to compute of each photograph.
 
-    View 0 is the whole photograph, view 1 its mirror image, the others are random crops.
+    View 0 is the whole photograph, view 1 its mirror image; the others are random crops.
 
     Attributes:
-        views: views of each photograph, at least 1.
-        map_views: views whose feature maps are kept as well as their means; they are the whole photograph and
-            the first random crops, never the mirror image, because a map can be mirrored later.
-        smallest_crop: least share of the side that a crop keeps.
-        seed: of the crops.
+        views: number of views per photograph, at least 1.
+        map_views: number of views whose feature maps are kept in addition to their means: the whole
+            photograph and the first random crops. The mirror image's is not kept: maps can be mirrored later.
+        smallest_crop: smallest side of a crop, relative to the photograph's side.
+        seed: for the crops.
     """
 
     views: int
@@ -48,7 +48,7 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Features:
-    """What the backbone saw.
+    """The backbone's features of N photographs, in V views.
 
     Attributes:
         pooled: (N, V, 1280) float16, the mean of each view's feature map.
@@ -68,15 +68,15 @@ def make_features(
     workers: int,
     on_step: OnStep = say_nothing,
 ) -> Features:
-    """Return the features of photographs, computing those that are not in ``folder`` yet.
+    """Return the features of photographs; compute the chunks that are missing in ``folder``.
 
     Args:
-        name: of the set of photographs; names its files.
+        name: name of the set of photographs, part of the file names.
         pixels: (N, 3, S, S) uint8.
         plan: which views.
         folder: where chunks are kept.
-        workers: processes.
-        on_step: is told the number of chunks after each one.
+        workers: number of processes.
+        on_step: called after each chunk with its number, from 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind = zlib.crc32(f"{plan} {len(pixels)} {_CHUNK}".encode())
@@ -91,7 +91,7 @@ def make_features(
 def _make_chunks(  # noqa: PLR0917  (workers are given positions)
     rank: int, count: int, name: str, pixels: Tensor, plan: ViewPlan, files: list[Path], on_step: OnStep
 ) -> None:
-    """Make every ``count``-th chunk, from number ``rank``, that is not there yet."""
+    """Compute the missing ones of every ``count``-th chunk, from number ``rank`` on."""
     model = FeatureMaps(read_backbone())
     for number, file in enumerate(files):
         if number % count != rank or file.is_file():
@@ -99,7 +99,7 @@ def _make_chunks(  # noqa: PLR0917  (workers are given positions)
         rows = pixels[number * _CHUNK : (number + 1) * _CHUNK]
         seed = zlib.crc32(f"{name} {number} {plan.seed}".encode())
         pooled, maps = _seen(model, rows, plan, torch.Generator().manual_seed(seed))
-        with appearing(file) as stream:  # workers of a run that was killed may live on for a while
+        with appearing(file) as stream:  # workers of a killed run may still be running
             np.savez(stream, pooled=pooled, maps=maps)
         on_step(number + 1, {})
 
@@ -130,7 +130,7 @@ def _views(pixels: Tensor, number: int, plan: ViewPlan, generator: torch.Generat
 
 
 def _joined(files: list[Path], count: int, plan: ViewPlan) -> Features:
-    """Read chunks into whole arrays, one chunk at a time: maps of all photographs are gigabytes."""
+    """Join chunks into arrays, one chunk at a time, because the maps of all photographs are gigabytes."""
     pooled = np.empty((count, plan.views, WIDTH), dtype=np.float16)
     maps = np.empty((count, plan.map_views, GRID * GRID, WIDTH), dtype=np.float16)
     for number, file in enumerate(files):

@@ -1,14 +1,15 @@
-"""Teaching an image tower to place what the backbone sees among the vectors of texts.
+"""Trains the head of an image tower, which maps the backbone's features to the space of text vectors.
 
-The backbone is frozen, so that photographs are features, and a step takes a fraction of a second. Texts have
-the vectors of a large sentence encoder, mapped by a small network that learns beside the head: words that are
-never taught lie near those that are (the idea of DeViSE, Frome et al. 2013). The losses:
+The backbone is frozen, so features are computed once and a step takes a fraction of a second. Texts have the
+vectors of a large sentence encoder, mapped by a small network that is trained together with the head. So
+words that are not in the training data lie near similar words that are (the idea of DeViSE, Frome et al.
+2013). The losses:
 
-- classes: the head repeats the backbone's own distribution over the 1,000 classes of ImageNet, by their names
-  (distillation, Hinton et al. 2015, arXiv:1503.02531), on photographs of every kind and on synthetic
+- classes: the head reproduces the backbone's own distribution over the 1,000 classes of ImageNet, by their
+  names (distillation, Hinton et al. 2015, arXiv:1503.02531), on photographs of all sets and on synthetic
   features;
 - labels: a sigmoid loss (as in SigLIP, Zhai et al. 2023, arXiv:2303.15343) over labels that are known to be
-  there or not, and over broader terms of the classes that the backbone sees;
+  present or absent, and over broader terms of the classes that the backbone sees;
 - captions: the symmetric contrastive loss of CLIP (Radford et al. 2021, arXiv:2103.00020) within a batch.
 """
 
@@ -31,21 +32,21 @@ from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
 @dataclass(frozen=True)
 class HeadPlan:
-    """How the head learns.
+    """Hyperparameters of the head's training.
 
     Attributes:
         steps: number of batches.
-        learning_rate: peak.
+        learning_rate: peak learning rate.
         weight_decay: of AdamW.
-        photos_per_step: photographs of each set a step.
-        synthetic_per_step: synthetic features a step.
+        photos_per_step: photographs of each set per step.
+        synthetic_per_step: synthetic features per step.
         mixed_share: share of photographs that are mixed with another one.
-        noise: deviation of Gaussian noise on features, relative to each feature's own deviation.
-        class_weight: of the loss on the classes of ImageNet by a softmax.
-        each_class_weight: of that by a sigmoid.
-        broader_weight: of the loss on their broader terms.
-        caption_weight: of the contrastive loss.
-        seed: of every random choice.
+        noise: standard deviation of Gaussian noise on features, relative to each feature's own.
+        class_weight: weight of the softmax loss on the classes of ImageNet.
+        each_class_weight: weight of the sigmoid loss on these classes.
+        broader_weight: weight of the loss on their broader terms.
+        caption_weight: weight of the contrastive loss.
+        seed: for every random choice.
     """
 
     steps: int = 900
@@ -64,14 +65,14 @@ class HeadPlan:
 
 @dataclass(frozen=True)
 class Classes:
-    """What the backbone's own classifier knows.
+    """The backbone's own classifier, with the names of its classes.
 
     Attributes:
         weight: (C, F) float32.
         bias: (C,) float32.
-        names: per class the rows of ``HeadTexts.vectors`` that name it, the commonest first.
-        broader: rows of broader terms, B of them.
-        below: (B, C) float32, 1 where a class is one of a broader term.
+        names: per class the rows of ``HeadTexts.vectors`` that name it, the most common first.
+        broader: (B,) int64, rows of ``HeadTexts.vectors`` of broader terms.
+        below: (B, C) float32, 1 where a class belongs to a broader term, else 0.
     """
 
     weight: Tensor
@@ -87,16 +88,16 @@ class Classes:
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features of photographs, and which labels they show.
+    """Features of photographs, with their labels.
 
     Attributes:
-        features: (N, V, F) float16, V views of each.
-        labels: rows of ``HeadTexts.vectors``, L of them.
-        present: (N, L) uint8: 1 it is there, 0 it is not.
-        weight: of the loss on these labels.
-        exclusive: whether exactly one label is there, which then also is a softmax over the labels.
-        captions: per photograph the rows of ``HeadTexts.captions``; None for photographs without captions.
-        classes_count: whether what the backbone's classifier sees in them is to be learned.
+        features: (N, V, F) float16, V views of each photograph.
+        labels: (L,) int64, rows of ``HeadTexts.vectors``.
+        present: (N, L) uint8, 1 if the photograph shows the label, else 0.
+        weight: weight of the loss on these labels.
+        exclusive: whether each photograph shows exactly one label; then a softmax loss is added.
+        captions: per photograph the rows of ``HeadTexts.captions``; None if the set has no captions.
+        classes_count: whether the class losses use these photographs.
     """
 
     features: NDArray[np.float16]
@@ -110,11 +111,11 @@ class LabelledFeatures:
 
 @dataclass(frozen=True)
 class HeadTexts:
-    """Vectors of texts by the large sentence encoder.
+    """Vectors of texts, from the large sentence encoder.
 
     Attributes:
-        vectors: (T, E) float32 of names.
-        captions: (C, E) float16 of captions.
+        vectors: (T, E) float32, of names.
+        captions: (C, E) float16, of captions.
     """
 
     vectors: Tensor
@@ -122,12 +123,12 @@ class HeadTexts:
 
 
 class TextMap(nn.Module):
-    """Maps vectors of a sentence encoder to those of the CLIP: a turn and a small learned correction.
+    """Map a sentence encoder's vectors to the CLIP's: a linear map plus a small learned correction.
 
     Args:
         width: length of the sentence encoder's vectors.
         dimensions: length of the CLIP's vectors, at least ``width``.
-        hidden: width of the correction.
+        hidden: hidden width of the correction.
     """
 
     def __init__(self, width: int, dimensions: int, hidden: int = 768) -> None:
@@ -145,7 +146,7 @@ class TextMap(nn.Module):
 
 
 class Projection(nn.Module):
-    """Is a linear map of vectors, at first none: what a text tower's own projection can take over.
+    """Map vectors linearly, initially the identity; it can be merged into a text tower's projection.
 
     Args:
         dimensions: length of the vectors.
@@ -162,7 +163,7 @@ class Projection(nn.Module):
 
 
 class Scales(nn.Module):
-    """Holds what turns cosines into logits: one scale for each softmax, scale and bias for the sigmoid."""
+    """Keep the parameters that turn cosines into logits: a scale per softmax, scale and bias per sigmoid."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,19 +173,19 @@ class Scales(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-4.0))
 
     def sigmoid_logits(self, cosines: Tensor) -> Tensor:
-        """Return what a sigmoid makes a probability of."""
+        """Return the logits of the sigmoid losses."""
         return cosines * self.labels.exp() + self.bias
 
 
 @torch.no_grad()
 def start_head(head: Any, classes: Classes, class_vectors: Tensor) -> None:
-    """Let the hidden units of a head begin as the classifier, and its output as the vectors of the classes.
+    """Initialise a head's hidden units as the classifier, and its output weights as the class vectors.
 
-    So the head begins near ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph lies between the names
-    of the classes that the classifier sees in it.
+    So the head starts close to ConSE (Norouzi et al. 2014, arXiv:1312.5650): a photograph's vector lies
+    between the names of the classes that the classifier sees in it.
 
     Args:
-        head: ``mlp`` of an open_clip image tower, with at least as many hidden units as there are classes.
+        head: ``mlp`` of an open_clip image tower, with at least as many hidden units as classes.
         classes: the classifier.
         class_vectors: (C, D) unit rows.
     """
@@ -196,11 +197,11 @@ def start_head(head: Any, classes: Classes, class_vectors: Tensor) -> None:
 
 
 def class_shifts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of features, and how far from it those of each class lie.
+    """Return the mean of the features, and the direction from it to each class.
 
-    Where classes are Gaussian with one covariance S, the best linear classifier has the weights S^-1 m for a
-    class whose mean lies m from that of all (Fisher 1936). So S w points from the mean of all to that of the
-    class.
+    If classes are Gaussian with a common covariance S, the best linear classifier has weights w = S^-1 m for
+    a class whose mean is m away from the overall mean (Fisher 1936). So S w points from the overall mean to
+    the class mean.
 
     Args:
         features: (N, F) float32 of photographs of many kinds.
@@ -217,7 +218,7 @@ def class_shifts(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SyntheticFeatures:
-    """Makes features that the classifier takes for any class, from those of photographs.
+    """Generate features that the classifier assigns to random classes, from the features of photographs.
 
     Args:
         features: (N, F) float32 of photographs of many kinds.
@@ -229,7 +230,7 @@ class SyntheticFeatures:
         self._largest = features.max()
 
     def __call__(self, base: Tensor, count: int, random: torch.Generator) -> Tensor:
-        """Return (count, F): rows of ``base``, drawn towards the mean, then towards one class each."""
+        """Return (count, F) features: rows of ``base``, moved towards the mean, then towards a class each."""
         rows = torch.randint(len(base), (count,), generator=random)
         towards = torch.randint(len(self._shifts), (count,), generator=random)
         amount = 4 + 10 * torch.rand(count, 1, generator=random)
@@ -241,9 +242,9 @@ class _Mixture(NamedTuple):
     """Photographs that are each mixed with another one (mixup, Zhang et al. 2018, arXiv:1710.09412).
 
     Attributes:
-        own: (B,) int64 numbers.
-        other: (B,) int64 numbers.
-        share: (B, 1) float32, of the other one, from 0 to 0.5.
+        own: (B,) int64, indices of the photographs.
+        other: (B,) int64, indices of the photographs mixed in.
+        share: (B, 1) float32 in [0, 0.5], share of the other photograph.
     """
 
     own: Tensor
@@ -253,16 +254,16 @@ class _Mixture(NamedTuple):
 
 @dataclass
 class ImageHeadTrainer:
-    """Trains the head of an image tower and the map of texts, in place.
+    """Train the head of an image tower and the map of texts, in place.
 
     Args:
         head: features (B, F) -> (B, D).
-        text_map: maps the texts' vectors.
+        text_map: maps the texts' vectors (T, E) to (T, D).
         sets: photographs with labels, with captions or with neither.
-        classes: the backbone's own.
+        classes: the backbone's own classifier.
         texts: the vectors of all names and captions.
-        plan: how to train.
-        checkpoint: where to save on the way, and to go on from.
+        plan: hyperparameters.
+        checkpoint: where the state is saved, and where training resumes from.
     """
 
     head: nn.Module
@@ -353,7 +354,7 @@ class ImageHeadTrainer:
         return torch.from_numpy(photos.features[rows.numpy(), views.numpy()]).float()
 
     def _class_losses(self, vectors: Tensor, targets: Tensor, mapped: Tensor) -> dict[str, Tensor]:
-        """By a softmax, which tells classes apart, and a sigmoid, which puts them on the scale of labels."""
+        """Compute a softmax loss, to tell classes apart, and a sigmoid loss, for the scale of labels."""
         picks = 2 * torch.rand(len(self.classes.names), generator=self._random) - 1  # half the time the first
         named = [
             names[int(max(0.0, pick) * len(names))]

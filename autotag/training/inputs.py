@@ -1,4 +1,4 @@
-"""Where a captioner in training gets its photographs from: pixels, or feature maps computed before."""
+"""Inputs of a captioner in training: pixels, or precomputed feature maps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from autotag.training.augmentation import normalized, random_views, resized
 
 
 class Inputs(Protocol):
-    """Photographs as a vision model takes them, another view of each at every call."""
+    """Photographs as inputs of a vision model; each call returns other random views."""
 
     def __len__(self) -> int:
         """Return the number of photographs."""
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (B, C, H, W) float32 for the photographs with these numbers, (B,) int64."""
+        """Return (B, C, H, W) float32 for the photographs with these indices, (B,) int64."""
 
 
 class PixelInputs:
-    """Random crops of photographs, normalised.
+    """Return random crops of photographs, normalised.
 
     Args:
         pixels: (N, 3, S, S) uint8.
-        size: side of the crops in pixels.
-        smallest: least share of the side that a crop keeps.
-        mean: of each channel.
-        std: of each channel.
+        size: side of the crops in pixels, after resizing.
+        smallest: smallest side of a crop, relative to the photograph's side, in (0, 1].
+        mean: per channel, for pixels in [0, 1].
+        std: per channel, for pixels in [0, 1].
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class PixelInputs:
 
 
 class MapInputs:
-    """Feature maps of several views of photographs, half of them mirrored.
+    """Return feature maps of random views of photographs, half of them mirrored.
 
     Args:
-        maps: (N, M, P, C) float16, P the places of a square map, row by row.
+        maps: (N, M, P, C) float16, M views, P places of a square map, row by row.
     """
 
     def __init__(self, maps: NDArray[np.float16]) -> None:
@@ -80,15 +80,15 @@ class MapInputs:
 
 
 class ClassMapInputs:
-    """Synthetic feature maps of classes that no photograph at hand shows.
+    """Return synthetic feature maps of classes for which photographs are missing.
 
-    A map of some photograph fades towards the mean of all, and in a random rectangle of it every place moves
+    The map of a random photograph is faded towards the mean, and every place in a random rectangle is moved
     towards one class (see ``SyntheticFeatures``).
 
     Args:
         maps: (N, M, P, C) float16 of photographs of many kinds.
-        mean: (C,) float32, of all places.
-        shifts: (K, C) float32: where each class lies from the mean; one unit adds 1 to its logit.
+        mean: (C,) float32, the mean over all places.
+        shifts: (K, C) float32, direction from the mean to each class; one unit adds 1 to its logit.
     """
 
     def __init__(self, maps: NDArray[np.float16], mean: Tensor, shifts: Tensor) -> None:
@@ -98,7 +98,7 @@ class ClassMapInputs:
         return len(self._shifts)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (B, C, sqrt(P), sqrt(P)) float32 for the classes with these numbers."""
+        """Return (B, C, sqrt(P), sqrt(P)) float32 for the classes with these indices."""
         count = len(rows)
         base = torch.randint(len(self._maps), (count,), generator=generator)
         square = _square(torch.from_numpy(self._maps[base.numpy(), 0]).float())
@@ -112,7 +112,7 @@ class ClassMapInputs:
 
 
 class ChainedInputs:
-    """Several inputs in a row, numbered on.
+    """Concatenate several inputs; the indices of a part follow those of the part before.
 
     Args:
         parts: at least one.
@@ -126,7 +126,7 @@ class ChainedInputs:
         return int(self._starts[-1])
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (B, C, H, W) float32, what each part makes of its own rows."""
+        """Return (B, C, H, W) float32; each part returns its own rows."""
         owners = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
         made: dict[int, Tensor] = {}
         for number in sorted(set(owners.tolist())):
@@ -137,13 +137,13 @@ class ChainedInputs:
 
 
 def _square(maps: Tensor) -> Tensor:
-    """(B, C, S, S) of (B, S * S, C)."""
+    """Reshape (B, S * S, C) to (B, C, S, S)."""
     side = int(maps.shape[1] ** 0.5)
     return maps.view(len(maps), side, side, -1).permute(0, 3, 1, 2)
 
 
 def _rectangles(count: int, side: int, generator: torch.Generator) -> Tensor:
-    """(B, 1, S, S) bool: rectangles of at least half the side, anywhere."""
+    """Return random rectangles as masks, (B, 1, S, S) bool; each side is at least half of S."""
     least = (side + 1) // 2
     inside = []
     for _ in range(2):

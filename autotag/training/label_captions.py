@@ -1,7 +1,7 @@
-"""Captions made from labels, for photographs that no person described.
+"""Writes captions from labels, for photographs without human captions.
 
-They say less than a person would; "on a table" is a guess. A captioner that learns them beside human
-captions has words for things that the described photographs do not show.
+They contain less than human captions do; "on a table" is a guess. A captioner that is trained on both knows
+words for things that the photographs with human captions do not show.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCENES = {
 
 
 def with_article(name: str) -> str:
-    """Return ``"a cat"``, ``"an owl"``, or a plural as it is."""
+    """Return a name with its article, ``"a cat"`` or ``"an owl"``; a plural is unchanged."""
     if name in _PLURAL:
         return name
     return f"an {name}" if name[0] in "aeiou" and not name.startswith(("uni", "euro")) else f"a {name}"
@@ -45,10 +45,10 @@ def captions_of_objects(labels: Sequence[str], *, count: int, seed: int) -> list
 
     Args:
         labels: at least one.
-        count: captions.
-        seed: of the choice of objects and words.
+        count: number of captions.
+        seed: for the choice of objects and words.
     """
-    choice = random.Random(seed)  # noqa: S311  (no secret)
+    choice = random.Random(seed)  # noqa: S311  (not for security)
     return [_sentence(list(labels), choice) for _ in range(count)]
 
 

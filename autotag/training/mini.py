@@ -1,12 +1,12 @@
-"""The recipe of the bundled mini models, in parts that each save what later ones need.
+"""The recipe of the bundled mini models, in four parts.
 
-1. sentence: a static sentence encoder distilled from all-MiniLM-L6-v2.
-2. features: what a backbone that knows ImageNet sees in every photograph.
-3. encoder: an open_clip CLIP on that backbone: its head, then its text tower, then the head again.
+1. sentence: a static sentence encoder, distilled from all-MiniLM-L6-v2.
+2. features: the features of every photograph by a backbone pretrained on ImageNet.
+3. encoder: an open_clip CLIP on that backbone: train its head, then its text tower, then the head again.
 4. captioner: a BLIP on the same backbone.
 
-Everything on the way is kept in the work folder: a part that is killed goes on where it was. Deterministic
-by seed on one machine; parts 3 and 4 need part 2, and not one another.
+Intermediate results are kept in the work folder, so that a killed part resumes. On one machine, the result
+depends only on the seeds. Parts 3 and 4 need part 2, but not each other.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class Photos:
-    """The photographs to train on.
+    """The training photographs.
 
     Attributes:
-        flickr: with captions.
-        coco: with the objects on them.
-        scenes: with one of six scenes.
-        tiny: with one of 200 classes of ImageNet.
+        flickr: Flickr8k, with captions.
+        coco: COCO, with the objects that they show.
+        scenes: with one of six scenes each.
+        tiny: Tiny ImageNet, with one of 200 classes each.
     """
 
     flickr: CaptionedPhotos
@@ -103,12 +103,12 @@ class Photos:
 
 @dataclass(frozen=True)
 class EncoderPlans:
-    """How the encoder learns.
+    """Hyperparameters of the encoder's three phases.
 
     Attributes:
-        head: the image head and the map of texts, at first.
-        text: the text tower.
-        last: the image head again, and the projection of the text tower, on the vectors that it gives.
+        head: first phase, for the image head and the map of texts.
+        text: second phase, for the text tower.
+        last: third phase, for the image head again and the projection of the text tower, on its vectors.
     """
 
     head: HeadPlan = field(default_factory=HeadPlan)
@@ -120,11 +120,11 @@ class EncoderPlans:
 
 @dataclass(frozen=True)
 class CaptionerPlans:
-    """How the captioner learns.
+    """Hyperparameters of the captioner's two phases.
 
     Attributes:
-        captions: from captions of people, of labels and of class names.
-        scores: from the scores of its own captions.
+        captions: first phase, on human captions and captions made from labels and class names.
+        scores: second phase, on the scores of its own captions.
         class_share: share of synthetic feature maps among the photographs.
     """
 
@@ -134,21 +134,21 @@ class CaptionerPlans:
 
 
 def read_data(folder: Path) -> Photos:
-    """Return the training photographs; those that are held out are not among them.
+    """Return the training photographs, without the held-out ones.
 
     Args:
-        folder: holds ``flickr8k-train.parquet``, ``coco-train.parquet``, ``scenes-train.parquet`` and
+        folder: contains ``flickr8k-train.parquet``, ``coco-train.parquet``, ``scenes-train.parquet`` and
             ``tiny-imagenet-train-*.parquet``.
 
     Raises:
-        ConfigError: one of them is not there.
+        ConfigError: one of these files is missing.
     """
     names = ("flickr8k-train.parquet", "coco-train.parquet", "scenes-train.parquet")
     tiny = sorted(folder.glob("tiny-imagenet-train-*.parquet"))
     missing = [name for name in names if not (folder / name).is_file()]
     missing += [] if tiny else ["tiny-imagenet-train-*.parquet"]
     if missing:
-        raise ConfigError(f"{str(folder)!r} holds no {missing[0]}; docs/training.md says what the data is")
+        raise ConfigError(f"{str(folder)!r} does not contain {missing[0]}; docs/training.md lists the data")
     return Photos(
         flickr=read_captioned(folder / names[0], size=192),
         coco=read_tagged(folder / names[1], size=backbone.SIZE),
@@ -161,8 +161,8 @@ def read_teacher(name: str) -> SentenceTransformer:
     """Return the sentence transformer of this hub name or folder, on the CPU.
 
     Raises:
-        ModelUnavailableError: it is neither on this machine nor available from the hub.
-        ModelLoadError: it is there but does not load.
+        ModelUnavailableError: it is not on this machine and cannot be downloaded.
+        ModelLoadError: its files do not load.
     """
     extractor: Any = ModelPool(device="cpu").extractor(f"keybert:{name}")
     teacher: SentenceTransformer = extractor.model
@@ -170,7 +170,7 @@ def read_teacher(name: str) -> SentenceTransformer:
 
 
 def make_sentence_encoder(teacher: SentenceTransformer, output: Path) -> None:
-    """Make part 1: save the static sentence encoder in half precision."""
+    """Run part 1: train the static sentence encoder and save it in half precision."""
     model = train_sentence_encoder(teacher, dimensions=128, most=SENTENCE_TOKENS)
     model.save_pretrained(str(output), create_model_card=False)
     save_file(_half(load_file(str(output / "model.safetensors"))), str(output / "model.safetensors"))
@@ -179,7 +179,7 @@ def make_sentence_encoder(teacher: SentenceTransformer, output: Path) -> None:
 def make_all_features(
     photos: Photos, work: Path, *, workers: int, on_step: OnStep = say_nothing
 ) -> dict[str, Features]:
-    """Make part 2, or read what of it is there: the features of every set of photographs, by its name."""
+    """Run part 2: return the features of each set of photographs, by name; existing ones are read."""
     pixels = {
         "coco": photos.coco.pixels,
         "scenes": photos.scenes.pixels,
@@ -202,16 +202,16 @@ def make_encoder(
     plans: EncoderPlans,
     on_step: Callable[[str], OnStep],
 ) -> None:
-    """Make part 3: train the CLIP and save it as a folder that open_clip loads with ``local-dir:``.
+    """Run part 3: train the CLIP and save it as a folder that open_clip loads with ``local-dir:``.
 
     Args:
         teacher: a sentence transformer.
-        photos: what to train on.
-        features: what part 2 made of them.
-        work: where checkpoints and vectors of texts are kept.
-        output: the folder to make.
-        plans: how to train.
-        on_step: makes for each step of the recipe, by its name, what is told the losses.
+        photos: the training photographs.
+        features: their features, from part 2.
+        work: folder for checkpoints and vectors of texts.
+        output: the folder to write.
+        plans: hyperparameters.
+        on_step: phase name -> function that is called with the losses after each step of that phase.
     """
     things = Vocabulary.bundled("things")
     classes = imagenet_classes()
@@ -269,7 +269,7 @@ def make_encoder(
 
 
 def encoder_config(vocabulary: int) -> dict[str, object]:
-    """Return the ``model_cfg`` of the CLIP: the backbone with a head, and a small causal text tower."""
+    """Return the CLIP's ``model_cfg``: the backbone with a head, and a small causal text tower."""
     return {
         "embed_dim": DIMENSIONS,
         "vision_cfg": {
@@ -305,9 +305,9 @@ def save_encoder(
         model: the CLIP.
         config: its ``model_cfg``.
         tokenizer: its tokenizer.
-        output: the folder to make.
-        mean: of each channel of pixels in [0, 1], as the model wants them normalised.
-        std: of each channel.
+        output: the folder to write.
+        mean: per channel, for normalising pixels in [0, 1].
+        std: per channel, for the same.
     """
     output.mkdir(parents=True, exist_ok=True)
     preprocess = {
@@ -331,15 +331,15 @@ def make_captioner(
     plans: CaptionerPlans,
     on_step: Callable[[str], OnStep],
 ) -> None:
-    """Make part 4: train the BLIP and save it as a folder that autotag loads.
+    """Run part 4: train the BLIP and save it as a folder that autotag loads.
 
     Args:
-        photos: what to train on.
-        features: what part 2 made of them.
-        work: where checkpoints are kept.
-        output: the folder to make.
-        plans: how to train.
-        on_step: makes for each step of the recipe, by its name, what is told the losses.
+        photos: the training photographs.
+        features: their features, from part 2.
+        work: folder for checkpoints.
+        output: the folder to write.
+        plans: hyperparameters.
+        on_step: phase name -> function that is called with the losses after each step of that phase.
     """
     network = read_backbone()
     said = _all_captions(photos)
@@ -352,7 +352,7 @@ def make_captioner(
     )
     torch.manual_seed(plans.captions.seed)
     model = HybridBlip(captioner_config(tokenizer))
-    model.vision_model.embeddings.patch_embedding.trunk = nn.Identity()  # the photographs are feature maps
+    model.vision_model.embeddings.patch_embedding.trunk = nn.Identity()  # the inputs are feature maps
     taught = _taught(said, features, network, plans.class_share)
     flickr = CaptionedInputs(MapInputs(features["flickr8k"].maps), photos.flickr.captions)
     CaptionTrainer(
@@ -402,7 +402,7 @@ def captioner_config(tokenizer: BertTokenizer) -> BlipConfig:
 
 
 def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) -> None:
-    """Write the weights in half precision and the processor."""
+    """Write the weights, in half precision, and the processor."""
     side = {"height": backbone.SIZE, "width": backbone.SIZE}
     images = BlipImageProcessor(size=side, image_mean=list(backbone.MEAN), image_std=list(backbone.STD))
     model.half().save_pretrained(str(output))  # type: ignore[no-untyped-call]
@@ -411,7 +411,7 @@ def save_captioner(model: HybridBlip, tokenizer: BertTokenizer, output: Path) ->
 
 
 def _names(photos: Photos, things: Vocabulary, classes: ImageNetClasses) -> list[str]:
-    """The names that the head learns by: of classes, broader terms, objects, scenes, words of captions."""
+    """Return the names to train the head on: classes, broader terms, objects, scenes, caption words."""
     words = count_words(photos.flickr.captions, least=LEAST_WORDS).words
     of_classes = (name for names in _class_names(classes, things) for name in names)
     broader = (*_classes_below(classes, things), *_labels_below(photos.coco.labels, things))
@@ -435,13 +435,13 @@ def _known_classes(
 
 
 def _classes_below(classes: ImageNetClasses, things: Vocabulary) -> dict[str, set[int]]:
-    """Broader terms -> the classes below, where they are so many that a photograph of the term shows one."""
+    """Return broader term -> its classes, if enough that a photograph of the term probably shows one."""
     below = _below(_class_labels(classes, things), things)
     return {term: numbers for term, numbers in below.items() if len(numbers) >= _FEWEST_CLASSES}
 
 
 def _labels_below(labels: list[str], things: Vocabulary) -> dict[str, set[int]]:
-    """Broader terms -> the objects below, where they are so many that without any the term is absent."""
+    """Return broader term -> its objects, if enough that without any of them the term is absent."""
     label_of = _label_of_name(things)
     below = _below([{label_of[label]} if label in label_of else set() for label in labels], things)
     return {
@@ -452,7 +452,7 @@ def _labels_below(labels: list[str], things: Vocabulary) -> dict[str, set[int]]:
 
 
 def _below(labels: Sequence[set[str]], things: Vocabulary) -> dict[str, set[int]]:
-    """Terms of the vocabulary -> the numbers of what is below; what says too little is left out."""
+    """Return vocabulary term -> indices of the items below it, without terms that are too general."""
     below: dict[str, set[int]] = {}
     for number, own in enumerate(labels):
         for term in {term for label in own for term in things.ancestors(label)} - _SAY_LITTLE:
@@ -461,7 +461,7 @@ def _below(labels: Sequence[set[str]], things: Vocabulary) -> dict[str, set[int]
 
 
 def _class_names(classes: ImageNetClasses, things: Vocabulary) -> list[list[str]]:
-    """Per class its first lemma, the others that name no other thing, and what else its labels are called."""
+    """Return each class's first lemma, its other unambiguous lemmas, and all names of its labels."""
     label_of = _label_of_name(things)
     named = []
     for (first, *others), labels in zip(classes.names, _class_labels(classes, things), strict=True):
@@ -472,7 +472,7 @@ def _class_names(classes: ImageNetClasses, things: Vocabulary) -> list[list[str]
 
 
 def _class_labels(classes: ImageNetClasses, things: Vocabulary) -> list[set[str]]:
-    """Per class the labels of the vocabulary that it is."""
+    """Return for each class its labels in the vocabulary."""
     label_of = _label_of_name(things)
     return [
         {CLASS_LABELS[wnid]}
@@ -486,7 +486,7 @@ def _label_of_name(things: Vocabulary) -> dict[str, str]:
     return {name.casefold(): label for label in things for name in things.names(label)}
 
 
-CLASS_LABELS = {  # classes of ImageNet whose lemmas are missing in ``things``, or name something else there
+CLASS_LABELS = {  # classes of ImageNet whose lemmas are missing in ``things`` or mean something else there
     "n01496331": "electric ray",
     "n01514668": "rooster",
     "n01608432": "red kite",
@@ -577,7 +577,7 @@ def _labelled_sets(
 def _tagged_set(
     photos: TaggedPhotos, features: Features, things: Vocabulary, row: dict[str, int], *, weight: float
 ) -> LabelledFeatures:
-    """The objects, and those of their broader terms of which COCO knows enough."""
+    """Return the photographs with their objects, and with the broader terms that have enough objects."""
     terms = _labels_below(photos.labels, things)
     broader = [photos.present[:, sorted(numbers)].any(dim=1, keepdim=True) for numbers in terms.values()]
     present = torch.cat([photos.present, *broader], dim=1).to(torch.uint8)
@@ -586,7 +586,7 @@ def _tagged_set(
 
 
 def _blank_set(work: Path, names: list[str], row: dict[str, int]) -> LabelledFeatures:
-    """Pictures of nothing, on which no name is right but those of colours."""
+    """Return pictures that show nothing, with all names except colours as absent labels."""
     pictures = blank_pictures(BLANK_PICTURES, size=backbone.SIZE, seed=0)
     features = make_features("blank", pictures, ViewPlan(1), work / "features", workers=1)
     wrong = [row[name] for name in names if not COLOUR_WORDS & set(name.split())]
@@ -595,18 +595,18 @@ def _blank_set(work: Path, names: list[str], row: dict[str, int]) -> LabelledFea
 
 
 def _nouns() -> list[str]:
-    """English nouns beyond the names that are learned: the lemmas of all that ImageNet ever listed."""
+    """Return English nouns in addition to the trained names: the lemmas of all synsets of ImageNet."""
     return sorted({name for names in imagenet_names().values() for name in names})
 
 
 def _other_texts(things: Vocabulary) -> list[str]:
-    """The names of things, labels of other vocabularies, and the words that scores are standardised by."""
+    """Return things, labels of other vocabularies, and the baseline labels of standardised scores."""
     labels = (label for name in BUNDLED if name != "things" for label in Vocabulary.bundled(name).labels)
     return [*(name for label in things for name in things.names(label)), *labels, *background_labels()]
 
 
 def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder: Path) -> Tensor:
-    """(T, E) float32 unit rows; kept in the folder under the hash of the texts."""
+    """Embed texts by the teacher: (T, E) float32 unit rows; cached in the folder by a hash of the texts."""
     file = folder / f"{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}.npy"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -622,13 +622,13 @@ def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder:
 def _tower_vectors(
     model: open_clip.CLIP, tokenize: Callable[[list[str]], Tensor], texts: list[str]
 ) -> Tensor:
-    """(T, D) float32 unit rows by the trained text tower."""
+    """Embed texts by the trained text tower: (T, D) float32 unit rows."""
     batches = [texts[at : at + 1024] for at in range(0, len(texts), 1024)]
     return torch.cat([embed_tokens(model, tokenize(batch)) for batch in batches])
 
 
 def _token_vectors(teacher: SentenceTransformer, texts: Iterable[str]) -> tuple[list[str], Tensor]:
-    """The commonest tokens and those that the training texts use, with (V, 256) vectors."""
+    """Return the most common tokens and those of the training texts, with their vectors (V, 256)."""
     known = kept_tokens(teacher.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True))
     vectors = distil_tokens(teacher, known, dimensions=256)
     used = words_in(texts)
@@ -637,9 +637,9 @@ def _token_vectors(teacher: SentenceTransformer, texts: Iterable[str]) -> tuple[
 
 
 def _all_captions(photos: Photos) -> dict[str, list[list[str]]]:
-    """Per set of photographs, and for the classes of ImageNet, what is to be said of each.
+    """Return the captions of each photograph, by set, and of each class of ImageNet.
 
-    Of people nothing is said by labels: captions of Flickr8k say far more about them.
+    Photographs of COCO that show people get none: the captions of Flickr8k describe people much better.
     """
     objects = [
         [label for label, there in zip(photos.coco.labels, row, strict=True) if there]
@@ -666,7 +666,7 @@ _SHARES = {"flickr8k": 0.75, "coco": 0.12, "scenes": 0.03, "tiny-imagenet": 0.1}
 def _taught(
     said: dict[str, list[list[str]]], features: dict[str, Features], network: nn.Module, class_share: float
 ) -> CaptionedInputs:
-    """All photographs with captions, and synthetic maps of the classes, each set drawn by its share."""
+    """Return the inputs of the first phase: all photographs and synthetic class maps, weighted by set."""
     shares = {name: share * (1 - class_share) for name, share in _SHARES.items()}
     parts: list[Inputs] = [MapInputs(features[name].maps) for name in shares]
     classifier: Any = network.classifier
@@ -680,7 +680,7 @@ def _taught(
 
 
 def _sample(features: dict[str, Features]) -> Tensor:
-    """Features of whole photographs of all kinds, (N, F) float32."""
+    """Return features of whole photographs from all sets, (N, F) float32."""
     whole: list[NDArray[np.float16]] = [each.pooled[:2500, 0] for each in features.values()]
     return torch.from_numpy(np.concatenate(whole)).float()
 

@@ -1,13 +1,13 @@
-"""How trainers tell what they have reached."""
+"""Reports the progress of trainers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 OnStep = Callable[[int, dict[str, float]], None]
-"""Told after every step its number, from 1, and its losses by name."""
+"""Called after every step with its number, from 1, and its losses by name."""
 
 
 def say_nothing(step: int, losses: dict[str, float]) -> None:
-    """Is told, and keeps it to itself."""
+    """Ignore the progress."""
     del step, losses

@@ -1,4 +1,4 @@
-"""How the learning rate goes, and which parameters decay."""
+"""Learning-rate schedule, and the optimiser with its weight decay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from torch import nn
 
 
 def one_cycle(step: int, steps: int, *, warmup: float = 0.05) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 1 %."""
+    """Return the learning rate at a step, relative to its peak: linear warm-up, then half a cosine to 1 %.
+
+    Args:
+        step: from 0.
+        steps: length of the cycle.
+        warmup: share of the steps for the warm-up, in (0, 1).
+    """
     done = step / max(1, steps)
     if done < warmup:
         return max(0.01, done / warmup)
@@ -24,7 +30,7 @@ def adamw(
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.98),
 ) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; those of less than two dimensions (biases, norms) do not decay."""
+    """Return AdamW over the trainable parameters; those with fewer than two dimensions do not decay."""
     parameters = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": weight_decay},
@@ -34,6 +40,6 @@ def adamw(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets one learning rate for every group."""
+    """Set the same learning rate for all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -1,9 +1,9 @@
-"""Training a captioner on the score that its captions get: self-critical sequence training.
+"""Trains a captioner on the scores of its own captions: self-critical sequence training.
 
-Captions are sampled, and each becomes more or less likely by how far its CIDEr-D lies above or below the mean
-of the other captions of the same photograph (Rennie et al. 2017, arXiv:1612.00563; the mean as the baseline
-is that of Luo 2020, arXiv:2003.09971). Cross-entropy with the human captions goes on beside it, so that what
-is said stays English.
+Captions are sampled. The probability of each is raised or lowered in proportion to how far its CIDEr-D is
+above or below the baseline, the mean of the photograph's other captions (Rennie et al. 2017,
+arXiv:1612.00563; this baseline is from Luo 2020, arXiv:2003.09971). Cross-entropy with human captions is
+added, so that the captions remain English.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
 _PARAMETERS = inspect.signature(BlipTextLMHeadModel.forward).parameters
 _CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"
-"""How the installed transformers calls the keys and values of the words so far."""
+"""Name of the parameter for cached keys and values in the installed transformers."""
 
 
 @dataclass(frozen=True)
 class SelfCriticalPlan:
-    """How to learn from scores.
+    """Hyperparameters of training on scores.
 
     Attributes:
         steps: number of batches.
-        learning_rate: peak.
+        learning_rate: peak learning rate.
         weight_decay: of AdamW.
-        photos_per_step: photographs a step whose captions are scored.
-        captions_per_photo: captions that are sampled of each, at least 2.
-        taught_per_step: photographs a step that are learned by cross-entropy.
-        caption_weight: of that cross-entropy.
-        max_tokens: longer captions are cut.
-        seed: of every random choice.
+        photos_per_step: photographs per step whose sampled captions are scored.
+        captions_per_photo: sampled captions per photograph, at least 2.
+        taught_per_step: photographs per step for cross-entropy.
+        caption_weight: weight of the cross-entropy.
+        max_tokens: longer captions are truncated.
+        seed: for every random choice.
     """
 
     steps: int = 500
@@ -63,15 +63,15 @@ class SelfCriticalPlan:
 
 @dataclass
 class SelfCriticalTrainer:
-    """Teaches a BLIP that captions already to caption as people do.
+    """Train a BLIP that can caption already, towards higher CIDEr-D.
 
     Args:
         model: the BLIP, trained in place.
         tokenizer: its tokenizer, with ``[PAD]`` as token 0.
         scored: photographs with several human captions each.
         taught: photographs and captions for cross-entropy.
-        plan: how to train.
-        checkpoint: where to save on the way, and to go on from.
+        plan: hyperparameters.
+        checkpoint: where the state is saved, and where training resumes from.
     """
 
     model: BlipForConditionalGeneration
@@ -92,7 +92,7 @@ class SelfCriticalTrainer:
         )
 
     def run(self, on_step: OnStep = say_nothing) -> None:
-        """Train the model in place, without dropout: captions are sampled from what is trained."""
+        """Train the model in place; without dropout, so that the sampled model is the trained one."""
         plan = self.plan
         optimizer = adamw([self.model], learning_rate=0.0, weight_decay=plan.weight_decay)
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": optimizer}
@@ -110,7 +110,7 @@ class SelfCriticalTrainer:
             self.checkpoint.save(step + 1, parts, now=step + 1 == plan.steps)
 
     def _scored_loss(self) -> tuple[Tensor, float]:
-        """The loss of one batch of sampled captions, and their mean score."""
+        """Return the loss of one batch of sampled captions, and their mean score."""
         plan = self.plan
         rows = self.scored.draw(plan.photos_per_step, self._random)
         hidden = vision_states(self.model.vision_model, self.scored.inputs(rows, self._random))
@@ -128,7 +128,7 @@ class SelfCriticalTrainer:
 
     @torch.no_grad()
     def _sampled(self, states: Tensor) -> Tensor:
-        """(B, L) int64: one random caption for each of (B, P, D) states, ended by ``[SEP]`` or cut."""
+        """Sample one caption for each of (B, P, D) states: (B, L) int64, ended by ``[SEP]`` or truncated."""
         decoder: Any = self.model.text_decoder
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         ids = torch.full((len(states), 1), self._start)
@@ -148,7 +148,7 @@ class SelfCriticalTrainer:
         return ids
 
     def _scores(self, rows: Tensor, ids: Tensor) -> Tensor:
-        """(B, captions_per_photo) CIDEr-D of sampled captions; one that does not end gets no score."""
+        """Return CIDEr-D of sampled captions, (B, captions_per_photo); a truncated caption scores 0."""
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         ended = (ids == self._end).any(dim=1).tolist()
         owners = rows.repeat_interleave(self.plan.captions_per_photo).tolist()

@@ -1,8 +1,7 @@
-"""Teaching a small text tower the vectors of a large sentence encoder.
+"""Trains a small text tower to reproduce the vectors of a large sentence encoder.
 
-The tower learns the place of each text among all others: the cosine to its own target, and the similarities
-to the other texts of the batch (as in similarity-preserving distillation, Tung and Mori 2019,
-arXiv:1907.09682).
+The loss compares each vector with its target by cosine, and the similarities between the texts of a batch
+with those between their targets (similarity-preserving distillation, Tung and Mori 2019, arXiv:1907.09682).
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
 @dataclass(frozen=True)
 class TextPlan:
-    """How a text tower learns its targets.
+    """Hyperparameters of the text tower's training.
 
     Attributes:
         steps: number of batches.
-        learning_rate: peak.
+        learning_rate: peak learning rate.
         weight_decay: of AdamW.
-        texts_per_step: texts a step.
-        names_share: share of them that are names, put into a template.
-        others_share: share of them that are other names, put into a template.
-        similarity_weight: of the loss on similarities within the batch.
-        seed: of every random choice.
+        texts_per_step: texts per step.
+        names_share: share of the texts that are names in a template.
+        others_share: share of the texts that are other names in a template.
+        similarity_weight: weight of the loss on similarities within the batch.
+        seed: for every random choice.
     """
 
     steps: int = 3600
@@ -47,7 +46,7 @@ class TextPlan:
 
 @dataclass(frozen=True)
 class TextTargets:
-    """Texts and the vectors that they are to get.
+    """Texts and their target vectors.
 
     Attributes:
         texts: T texts.
@@ -60,16 +59,16 @@ class TextTargets:
 
 @dataclass
 class TextTowerTrainer:
-    """Teaches the text tower of a CLIP, in place.
+    """Train the text tower of a CLIP, in place.
 
     Args:
         model: an open_clip ``CLIP``; only its text side is trained.
         tokenize: texts -> (T, context) int64, padded; the highest id ends a text.
-        names: names that users ask for. In whatever template a name stands, its vector is to be the same.
-        others: names that are learned less often.
-        sentences: other texts.
-        plan: how to train.
-        checkpoint: where to save on the way, and to go on from.
+        names: names that users are likely to use. A name has the same target in every template.
+        others: other names, drawn less often.
+        sentences: texts without a template.
+        plan: hyperparameters.
+        checkpoint: where the state is saved, and where training resumes from.
     """
 
     model: open_clip.CLIP
@@ -122,7 +121,7 @@ def _drawn(targets: TextTargets, count: int, random: torch.Generator) -> tuple[l
 
 
 def text_side(model: open_clip.CLIP) -> nn.Module:
-    """Return what of a CLIP reads texts, as one module that shares its parameters."""
+    """Return the text side of a CLIP as one module that shares its parameters."""
     side = nn.Module()
     side.token_embedding, side.transformer, side.ln_final = (
         model.token_embedding,

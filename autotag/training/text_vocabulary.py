@@ -1,4 +1,4 @@
-"""Small WordPiece vocabularies for the mini models, as tokenizers that transformers loads from a folder."""
+"""Builds small WordPiece tokenizers for the mini models, which transformers loads from a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 
 def words_in(texts: Iterable[str]) -> dict[str, int]:
-    """Every word and mark, lower-case without accents, as BERT splits them, with its count; sorted."""
+    """Count words and punctuation marks, split as BERT splits, lower-case without accents; sorted by word."""
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts: dict[str, int] = {}
     for text in texts:
@@ -19,7 +19,7 @@ def words_in(texts: Iterable[str]) -> dict[str, int]:
 
 
 def contrastive_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
-    """``[CLS] text [SEP]``, with the highest id for ``[SEP]``, where CLIP's text tower pools."""
+    """Return a tokenizer of ``[CLS] text [SEP]``; ``[SEP]`` has the highest id, where CLIP's tower pools."""
     vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", *tokens, "[SEP]"])}
     tokenizer = _wordpiece(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -31,11 +31,10 @@ def contrastive_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
 
 
 def caption_tokenizer(texts: Iterable[str], *, least: int, besides: Iterable[str] = ()) -> BertTokenizer:
-    """Return a BERT tokenizer of the words used ``least`` times or more and of all words of ``besides``.
+    """Return a BERT tokenizer of the words used at least ``least`` times, and of all words in ``besides``.
 
-    Other words are spelt by letters. It has BLIP's own tokens.
-
-    ``[DEC]`` starts a caption and ``[SEP]`` ends it, as in BLIP (Li et al., 2022).
+    Other words are spelt by letters. As in BLIP (Li et al., 2022), ``[DEC]`` starts a caption and ``[SEP]``
+    ends it.
     """
     words = [word for word, count in words_in(texts).items() if count >= least]
     words += words_in(besides)
@@ -48,7 +47,7 @@ def caption_tokenizer(texts: Iterable[str], *, least: int, besides: Iterable[str
 
 
 def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106  (no secret)
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106  (not a password)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()

@@ -1,4 +1,4 @@
-"""Which words describe which photographs, counted in their captions."""
+"""Finds the words that describe each photograph in its captions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class WordTable:
-    """Which words describe which photographs.
+    """The words that describe each photograph.
 
     Attributes:
-        words: V words and adjacent pairs of them.
-        present: (N, V) bool.
+        words: V words and pairs of adjacent words.
+        present: (N, V) bool, whether a photograph's captions use the word.
     """
 
     words: list[str]
@@ -30,7 +30,7 @@ def count_words(captions: list[list[str]], *, least: int) -> WordTable:
 
     Args:
         captions: per photograph its lower-case captions.
-        least: photographs that must share a word, at least 1.
+        least: least number of photographs that must share a word, at least 1.
     """
     found = [_words_of(texts) for texts in captions]
     counts = Counter(word for words in found for word in words)
@@ -53,5 +53,5 @@ def _words_of(captions: list[str]) -> set[str]:
 
 
 def word_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Return binary cross-entropy, summed over a photograph's words, at the size of the other losses."""
+    """Return the binary cross-entropy, summed over words, scaled to the magnitude of the other losses."""
     return F.binary_cross_entropy_with_logits(logits, present.float(), reduction="sum") / (100 * len(logits))

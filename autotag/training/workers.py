@@ -1,6 +1,7 @@
-"""Work in several processes at once.
+"""Runs functions in several processes at once.
 
-On a few cores this is faster than one process with as many threads, which meet at every small operation.
+On a few cores this is faster than one process with as many threads, which synchronise at every small
+operation.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from torch.multiprocessing.spawn import spawn
 
 
 def run_each(functions: Sequence[Callable[[], None]], *, threads: int) -> None:
-    """Call each function in a process of its own, all at the same time, and wait for all.
+    """Call each function in its own process, all at the same time, and wait for all.
 
     Tensors in their arguments are shared, not copied. A single function runs in this process.
 
     Args:
-        functions: that can be pickled.
-        threads: of torch, in each process.
+        functions: the functions; they must be picklable.
+        threads: number of torch threads in each process.
 
     Raises:
         torch.multiprocessing.ProcessRaisedException: a function raised; the others are stopped.

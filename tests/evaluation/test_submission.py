@@ -69,7 +69,7 @@ def test_ids_that_come_twice_are_refused() -> None:
     [
         (0, "id,val", "does not begin"),
         (3, "a_7,0.5", "line 4: 'a_7' where a_2"),
-        (3, "a_2,much", "line 4: 'much' is no number"),
+        (3, "a_2,much", "line 4: 'much' is not a number"),
         (3, "a_2,inf", "not finite"),
         (3, "a_2", "1 cells"),
         (384, None, "has 383 values"),

@@ -1,4 +1,4 @@
-"""Measures of captions and tags, one per file, each with its paper.
+"""Measures of captions and tags: one measure per file, each with its paper.
 
-Plain texts and numbers go in, numbers come out; nothing else of ``evaluation`` is imported.
+The functions take plain texts and arrays and return numbers; they import nothing else of ``evaluation``.
 """

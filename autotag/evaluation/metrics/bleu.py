@@ -1,7 +1,7 @@
-"""BLEU-4 of a set of captions (Papineni, Roukos, Ward and Zhu, ACL 2002), as COCO's evaluation counts it.
+"""BLEU-4 of a set of captions (Papineni, Roukos, Ward and Zhu, ACL 2002), as COCO's evaluation computes it.
 
-Captions are short, so most have no four words in common with a person's: BLEU is a figure of a whole set, for
-which matches are summed before precisions are taken. There is no smoothing.
+Most captions are too short to share four words in a row with a reference. So BLEU is computed for a whole
+set: matches are summed over images before precisions are computed. There is no smoothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ROOM_WHERE_NONE = 1e-9
 
 
 def bleu_rows(captions: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """What one image adds to BLEU-4, per image: (N, 10) float64.
+    """Return each image's counts for BLEU-4: (N, 10) float64.
 
-    Columns: n-grams of 1 to 4 words that a reference has, too; n-grams there are; the caption's length in
-    words; the length of the reference that comes nearest to it (the shorter of two).
+    Columns: matched n-grams of 1 to 4 words (4 columns); all n-grams of 1 to 4 words (4 columns); the
+    caption's length in words; the length of the reference closest in length (of two, the shorter).
 
     Raises:
-        ValueError: an image has no reference, or there are not as many captions as images.
+        ValueError: an image has no reference, or the numbers of captions and images differ.
     """
     rows = [
         _row(caption_tokens(caption), [caption_tokens(text) for text in texts])
@@ -40,9 +40,9 @@ def bleu_rows(captions: Sequence[str], references: Sequence[Sequence[str]]) -> N
 
 
 def bleu_4(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """BLEU-4 in [0, 1] from sums of ``bleu_rows``: (..., 10) -> (...).
+    """Return BLEU-4, in [0, 1], from sums of ``bleu_rows``: (..., 10) -> (...).
 
-    The tiny numbers beside the counts are those of the reference implementation (pycocoevalcap).
+    The tiny constants that are added to the counts are those of the reference implementation (pycocoevalcap).
     """
     matches, room = sums[..., :_LONGEST], sums[..., _LONGEST : 2 * _LONGEST]
     length, reference_length = sums[..., -2], sums[..., -1]
@@ -54,7 +54,7 @@ def bleu_4(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU-4 of one caption per image against its references, in [0, 1].
+    """Return BLEU-4, in [0, 1], of one caption per image against its references.
 
     Raises:
         ValueError: there is no image, an image has no reference, or the numbers differ.

@@ -1,4 +1,4 @@
-"""Whether people who wrote about an image said what a tag says."""
+"""Checks whether the words of a tag occur in an image's human captions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def content_words(text: str) -> frozenset[str]:
-    """The words of a text, lower-case and lemmatised, without scikit-learn's English stop words."""
+    """Return the words of a text, lower-case and lemmatised, without scikit-learn's English stop words."""
     stop_words = _stop_words()
     return frozenset(lemma(word) for word in caption_tokens(text) if word not in stop_words)
 
 
 def is_said(tag: str, captions: Iterable[frozenset[str]]) -> bool:
-    """Whether all words of a tag are among the ``content_words`` of one caption."""
+    """Return True if all words of a tag are among the ``content_words`` of one caption."""
     words: Sequence[str] = [lemma(word) for word in caption_tokens(tag)]
     return bool(words) and any(caption.issuperset(words) for caption in captions)
 

@@ -1,4 +1,4 @@
-"""CIDEr-D: how close captions are to what people wrote (Vedantam, Zitnick and Parikh, CVPR 2015)."""
+"""CIDEr-D: similarity of captions to human captions (Vedantam, Zitnick and Parikh, CVPR 2015)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ _SCALE = 10.0
 
 
 def caption_tokens(text: str) -> list[str]:
-    """Lower-case words; punctuation is dropped, as the reference tokeniser (PTB) does for captions.
+    """Split a caption into lower-case words; drop punctuation, as the reference tokeniser (PTB) does.
 
-    Of any script that parts words by spaces. Chinese and Japanese do not: each character is a token.
+    It works for every script that puts spaces between words. In Chinese and Japanese, each character is a
+    token.
     """
     return _TOKEN.findall(unicodedata.normalize("NFC", text).lower())
 
 
 class CiderD:
-    """Scores captions against references, with document frequencies of the references it is built on.
+    """Score captions against references, with document frequencies computed from the same references.
 
     Args:
         references: per image its human captions; each image is one document.
 
-    Scores lie between 0, nothing shared, and 10, the same words in the same order as every reference; good
-    captions reach about 1, which papers often write as 100. The factor ten is CIDEr-D's own.
+    Scores range from 0 (nothing shared) to 10 (equal to every reference). Good captions reach about 1, which
+    papers often write as 100. The factor ten is part of CIDEr-D.
 
     Raises:
-        ValueError: no image, or an image without a reference.
+        ValueError: there is no image, or an image has no reference.
     """
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
@@ -53,7 +54,7 @@ class CiderD:
         self._vectors = [[self._vector(count) for count in counts] for counts in self._counts]
 
     def score(self, image: int, caption: str) -> float:
-        """CIDEr-D of a caption for the image with this index, in [0, 10]."""
+        """Return the CIDEr-D, in [0, 10], of a caption for the image with this index."""
         vector, norms, length = self._vector(_ngrams(caption_tokens(caption)))
         references = self._vectors[image]
         total = 0.0
@@ -69,10 +70,10 @@ class CiderD:
         return _SCALE * total / (_LONGEST * len(references))
 
     def mean(self, captions: Sequence[str]) -> float:
-        """The mean score of one caption per image, in the order of the references.
+        """Return the mean score of one caption per image, in the order of the references.
 
         Raises:
-            ValueError: there are not as many captions as images.
+            ValueError: the numbers of captions and images differ.
         """
         if len(captions) != len(self._vectors):
             raise ValueError(f"{len(captions)} captions for {len(self._vectors)} images")

@@ -1,6 +1,6 @@
 """CLIPScore and RefCLIPScore (Hessel, Holtzman, Forbes, Le Bras and Choi, EMNLP 2021, arXiv:2104.08718).
 
-Both are figures of the encoder that judges as much as of the captions: scores by two encoders do not compare.
+Both depend on the judging encoder as much as on the captions: scores of two encoders cannot be compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLIP_PREFIX = "A photo depicts "
-"""Stands before each caption and reference when it is embedded, as the paper has it."""
+"""Prefix of each caption and reference when it is embedded, as in the paper."""
 
 _SCALE = 2.5
 
@@ -23,11 +23,11 @@ _SCALE = 2.5
 def clip_score(
     image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """CLIPScore per image: 2.5 times the cosine of image and caption, 0 where that is below 0.
+    """Return CLIPScore per image, (N,) in [0, 2.5]: 2.5 times the cosine of image and caption, at least 0.
 
     Args:
         image_vectors: (N, D), of the images.
-        text_vectors: (N, D), of their captions, each after ``CLIP_PREFIX``.
+        text_vectors: (N, D), of their captions, each with ``CLIP_PREFIX``.
 
     Raises:
         ValueError: the shapes differ.
@@ -41,13 +41,13 @@ def ref_clip_score(
     reference_vectors: NDArray[np.floating],
     owners: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """RefCLIPScore per image: the harmonic mean of CLIPScore and the cosine of the nearest reference.
+    """Return RefCLIPScore per image, (N,): the harmonic mean of CLIPScore and the nearest reference's cosine.
 
     Args:
         image_vectors: (N, D).
         text_vectors: (N, D), of the captions.
         reference_vectors: (R, D), of all references.
-        owners: (R,), the image that each reference belongs to.
+        owners: (R,), index of the image that each reference belongs to.
 
     Raises:
         ValueError: the shapes differ, or an image has no reference.

@@ -1,8 +1,8 @@
-"""A figure of a model over a set of images, and how far chance may move it.
+"""Figures of a model over a set of images, with their uncertainty.
 
-A ``Measure`` keeps what each image adds to it, so that the same images can be drawn again (the bootstrap,
-Efron 1979) and those of two models exchanged (approximate randomization, Noreen 1989; for BLEU: Riezler and
-Maxwell 2005). Images are what is drawn: the question is what other images of the kind would have said.
+A ``Measure`` keeps each image's contribution, so that images can be resampled (the bootstrap, Efron 1979) and
+the results of two models exchanged (approximate randomization, Noreen 1989; for BLEU: Riezler and Maxwell
+2005). Images are resampled because the results should hold for other images of the same kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Combine = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], "NDArray[np.float64]"]
-"""(rows (N, C), weights (B, N)) -> (B,): the figure when image n counts ``weights[b, n]`` times."""
+"""(rows (N, C), weights (B, N)) -> (B,): figure b, in which image n counts ``weights[b, n]`` times."""
 
 _AT_ONCE = 500
 
@@ -28,10 +28,10 @@ class Measure:
 
     Attributes:
         name: e.g. ``"cider_d"``.
-        rows: (N, C) float64, what each image adds.
-        combine: makes the figure from the rows.
-        exchangeable: whether the rows of two models may be mixed; not so when they hold scores, which each
-            model has on a scale of its own.
+        rows: (N, C) float64, the contribution of each image.
+        combine: computes the figure from the rows.
+        exchangeable: whether the rows of two models may be mixed. They may not if they contain scores,
+            because each model's scores have their own scale.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Measure:
 
     @property
     def value(self) -> float:
-        """The figure itself, every image once."""
+        """The figure, with every image counted once."""
         return float(self.combine(self.rows, np.ones((1, len(self.rows))))[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the figure would lie in most draws of as many images.
+    """A bootstrap interval.
 
     Attributes:
         low: lower end.
         high: upper end.
-        level: share of the draws that lie between.
+        level: share of the resamples whose figure lies between the ends, such as 0.95.
     """
 
     low: float
@@ -61,21 +61,21 @@ class Interval:
 
 
 def mean_measure(name: str, per_image: NDArray[np.float64]) -> Measure:
-    """The mean of one number per image (N,)."""
+    """Return the measure that is the mean of one number per image (N,)."""
     return Measure(name, np.asarray(per_image, dtype=np.float64)[:, None], _mean)
 
 
 def sum_measure(
     name: str, rows: NDArray[np.float64], figure: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> Measure:
-    """A figure of the sums over images: rows (N, C), ``figure`` from (B, C) to (B,)."""
+    """Return a measure of sums over images: rows (N, C); ``figure`` maps sums (B, C) to figures (B,)."""
     return Measure(name, rows, lambda some, weights: figure(weights @ some))
 
 
 def bootstrap_interval(
     measure: Measure, *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> Interval | None:
-    """The percentile interval of the bootstrap; None for one image, which says nothing of others."""
+    """Return the percentile interval of the bootstrap; None for fewer than two images."""
     drawn = _drawn(len(measure.rows), seed, resamples)
     if drawn is None:
         return None
@@ -85,12 +85,12 @@ def bootstrap_interval(
 def difference_interval(
     one: Measure, other: Measure, *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> Interval | None:
-    """The interval of ``one`` minus ``other`` where both are judged on the same images in each draw.
+    """Return the interval of ``one`` minus ``other``; each resample uses the same images for both.
 
-    None for fewer than two images.
+    It is None for fewer than two images.
 
     Raises:
-        ValueError: they are not of the same images.
+        ValueError: the shapes of their rows differ.
     """
     _check_paired(one, other)
     drawn = _drawn(len(one.rows), seed, resamples)
@@ -100,13 +100,14 @@ def difference_interval(
 
 
 def paired_test(one: Measure, other: Measure, *, seed: int, rounds: int = 4999) -> float | None:
-    """How likely so large a difference is if the two models are equally good: a two-sided p-value.
+    """Return the two-sided p-value of the difference, under the hypothesis that both models are equally good.
 
-    Image by image the models' rows are exchanged at random; p is the share of rounds that differ at least as
-    much, the round as it is among them, so that it is never 0. None where rows cannot be exchanged.
+    In each round the models' rows are exchanged at random, image by image. p is the share of rounds with a
+    difference at least as large; the observed one counts as a round, so that p is never 0. It is None if
+    rows are not exchangeable.
 
     Raises:
-        ValueError: they are not of the same images.
+        ValueError: the shapes of their rows differ.
     """
     _check_paired(one, other)
     if not (one.exchangeable and other.exchangeable):
@@ -122,7 +123,7 @@ def paired_test(one: Measure, other: Measure, *, seed: int, rounds: int = 4999) 
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values that allow for how many were looked at (Holm 1979), under the same names."""
+    """Return the p-values adjusted for multiple tests (Holm 1979), under the same names."""
     adjusted: dict[str, float] = {}
     largest = 0.0
     for place, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
@@ -137,7 +138,7 @@ def _mean(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np
 
 
 def _drawn(images: int, seed: int, resamples: int) -> NDArray[np.float64] | None:
-    """How often each image is drawn, per resample: (B, N)."""
+    """Return how often each image is drawn in each resample: (B, N); None for fewer than two images."""
     if images < 2:
         return None
     generator = np.random.default_rng(seed)
@@ -145,7 +146,7 @@ def _drawn(images: int, seed: int, resamples: int) -> NDArray[np.float64] | None
 
 
 def _in_parts(measure: Measure, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Combined a few hundred weightings at a time, which bounds the memory."""
+    """Combine a few hundred weightings at a time, which bounds the memory."""
     parts = [
         measure.combine(measure.rows, weights[start : start + _AT_ONCE])
         for start in range(0, len(weights), _AT_ONCE)

@@ -1,4 +1,4 @@
-"""Recall at k: how often what is looked for is among the k most similar (Karpathy and Fei-Fei, CVPR 2015)."""
+"""Recall at k: how often a query's partner is among the k most similar (Karpathy and Fei-Fei, CVPR 2015)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def partner_ranks(similarities: NDArray[np.floating], *, first: int = 0) -> NDArray[np.intp]:
-    """Per query the rank of its partner, 1 for the most similar: (Q, N) -> (Q,).
+    """Return the rank of each query's partner, 1 for the most similar: (Q, N) -> (Q,).
 
-    Others that are just as similar count as before it, so that a model which finds all alike scores nothing.
+    Ties rank before the partner, so that a model which gives all the same similarity scores 0.
 
     Args:
-        similarities: of Q queries with everything there is.
-        first: column of the first query's partner; the others' follow. All queries at once are square.
+        similarities: (Q, N), of Q queries with N candidates.
+        first: column of the first query's partner; the partners of the other queries follow in order.
 
     Raises:
         ValueError: a query has no partner.
@@ -33,7 +33,7 @@ def partner_ranks(similarities: NDArray[np.floating], *, first: int = 0) -> NDAr
 
 
 def found_at(ranks: NDArray[np.intp], k: int) -> NDArray[np.float64]:
-    """Per query 1.0 when its partner is among the ``k`` first, else 0.0: (Q,) -> (Q,). The mean is R@k.
+    """Return 1.0 per query if its partner is among the first ``k``, else 0.0: (Q,) -> (Q,). The mean is R@k.
 
     Raises:
         ValueError: ``k`` is below 1.

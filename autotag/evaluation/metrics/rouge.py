@@ -1,4 +1,4 @@
-"""ROUGE-L: the longest common subsequence of words (Lin, ACL 2004), as COCO's evaluation counts it."""
+"""ROUGE-L: the longest common subsequence of words (Lin, ACL 2004), as COCO's evaluation computes it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _RECALL_WEIGHT = 1.2**2
 
 
 def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """ROUGE-L of one caption per image, in [0, 1]: (N,) float64.
+    """Return ROUGE-L of one caption per image: (N,) float64 in [0, 1].
 
-    The best precision and the best recall over an image's references are taken, which may be those of two
-    references, and recall weighs 1.44 times as much as precision. A caption without words scores 0.
+    It combines the best precision and the best recall over an image's references, which may come from
+    different references; recall has 1.44 times the weight of precision. A caption without words scores 0.
 
     Raises:
-        ValueError: an image has no reference, or there are not as many captions as images.
+        ValueError: an image has no reference, or the numbers of captions and images differ.
     """
     scores = [
         _score(caption_tokens(caption), [caption_tokens(text) for text in texts])
@@ -44,7 +44,7 @@ def _score(caption: Sequence[str], references: Sequence[Sequence[str]]) -> float
 
 
 def _longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence, row by row."""
+    """Return the length of the longest common subsequence."""
     above = [0] * (len(other) + 1)
     for word in one:
         row = [0]

@@ -1,7 +1,7 @@
-"""How good tags are: precision, recall, F1 and mean average precision over a set of labels.
+"""Measures of tags: precision, recall, F1 and mean average precision over a set of labels.
 
-Precision, recall and F1 are those of scikit-learn with ``zero_division=0``, average precision is its
-``average_precision_score``, without interpolation. RAM (arXiv:2306.03514) publishes the same: the mean over
+Precision, recall and F1 equal those of scikit-learn with ``zero_division=0``; average precision equals its
+``average_precision_score``, without interpolation. RAM (arXiv:2306.03514) reports the same: the mean over
 labels at one threshold, where a label that is never given has precision 0.
 """
 
@@ -18,9 +18,9 @@ Average = Literal["micro", "macro"]
 
 
 def count_rows(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What one image adds to the counts, per image: (N, L), (N, L) -> (N, 3 L).
+    """Return each image's counts: (N, L), (N, L) -> (N, 3 L).
 
-    First the right labels given, then the labels given, then the labels that are true.
+    The columns are: labels given and true, labels given, labels true.
 
     Raises:
         ValueError: the shapes differ.
@@ -31,21 +31,21 @@ def count_rows(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.
 
 
 def precision(sums: NDArray[np.float64], average: Average) -> NDArray[np.float64]:
-    """Right labels of those given, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...)."""
+    """Return the precision, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...)."""
     right, given, _ = _counts(sums, average)
     return _mean_over_labels(_ratio(right, given))
 
 
 def recall(sums: NDArray[np.float64], average: Average) -> NDArray[np.float64]:
-    """True labels that were given, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...)."""
+    """Return the recall, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...)."""
     right, _, true = _counts(sums, average)
     return _mean_over_labels(_ratio(right, true))
 
 
 def f1(sums: NDArray[np.float64], average: Average) -> NDArray[np.float64]:
-    """The harmonic mean of precision and recall, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...).
+    """Return F1, in [0, 1], from sums of ``count_rows``: (..., 3 L) -> (...).
 
-    ``"macro"`` is the mean of the labels' own F1.
+    F1 is the harmonic mean of precision and recall; ``"macro"`` is the mean of the labels' own F1.
     """
     right, given, true = _counts(sums, average)
     return _mean_over_labels(_ratio(2 * right, given + true))
@@ -54,15 +54,15 @@ def f1(sums: NDArray[np.float64], average: Average) -> NDArray[np.float64]:
 def average_precision(
     scores: NDArray[np.floating], true: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Average precision of one label over N images, for B weightings of the images: (B,).
+    """Return the average precision of one label over N images, for B weightings of the images.
 
     Args:
         scores: (N,); ``-inf`` where the label was not given. Equal scores are one step of the curve.
-        true: (N,).
-        weights: (B, N), how often each image counts; None for once each, and B = 1.
+        true: (N,), whether each image has the label.
+        weights: (B, N), how often each image counts; None for once each, with B = 1.
 
     Returns:
-        In [0, 1]; NaN where no image with the label counts.
+        (B,) in [0, 1]; NaN where no image with the label counts.
     """
     weights = np.ones((1, len(scores))) if weights is None else weights
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
@@ -80,7 +80,7 @@ def average_precision(
 def mean_average_precision(
     scores: NDArray[np.floating], true: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """The mean of ``average_precision`` over the labels that some image has: (N, L), (N, L) -> (B,).
+    """Return the mean of ``average_precision`` over the labels in use: (N, L), (N, L) -> (B,).
 
     Raises:
         ValueError: the shapes differ, or no image has a label.
@@ -98,7 +98,7 @@ def mean_average_precision(
 def _counts(
     sums: NDArray[np.float64], average: Average
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Right, given and true counts with the labels last: all of them, or one for all."""
+    """Split sums into right, given and true counts: (..., L) each, or (..., 1) for ``"micro"``."""
     counts = sums.reshape(*sums.shape[:-1], 3, -1)
     if average == "micro":
         counts = counts.sum(axis=-1, keepdims=True)
@@ -106,7 +106,7 @@ def _counts(
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``part / whole``, and 0 where there is nothing."""
+    """Return ``part / whole``, or 0 where ``whole`` is 0."""
     ratio: NDArray[np.float64] = np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 0.0)
     return ratio
 

@@ -1,7 +1,7 @@
-"""How alike texts are in meaning: cosines of sentence embeddings (Sentence-BERT, arXiv:1908.10084).
+"""Semantic similarity of texts: cosines of sentence embeddings (Sentence-BERT, arXiv:1908.10084).
 
 The mean over matched pairs is the metric of the Kaggle competition "Stable Diffusion - Image to Prompts"
-(2023), there with all-MiniLM-L6-v2.
+(2023), which uses all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, D) float64 with rows of length 1; a row of zeros stays one."""
+    """Normalise rows to length 1: (N, D) -> (N, D) float64; a row of zeros stays zeros."""
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths == 0, 1.0, lengths)
 
 
 def matched_similarity(generated: NDArray[np.floating], true: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of each row with its partner: (N, D), (N, D) -> (N,) in [-1, 1]; 0 for a row of zeros.
+    """Return the cosine of each row with its partner: (N, D), (N, D) -> (N,) in [-1, 1]; 0 for zero rows.
 
     Raises:
         ValueError: the shapes differ.
@@ -34,13 +34,13 @@ def matched_similarity(generated: NDArray[np.floating], true: NDArray[np.floatin
 
 
 def similarity_matrix(generated: NDArray[np.floating], true: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of every row with every other: (N, D), (M, D) -> (N, M) in [-1, 1]."""
+    """Return the cosines of all pairs of rows: (N, D), (M, D) -> (N, M) in [-1, 1]."""
     matrix: NDArray[np.float64] = unit_rows(generated) @ unit_rows(true).T
     return matrix
 
 
 def best_matches(matrix: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Per row of a similarity matrix (N, M) the column that it is most like: (N,), the first of equals."""
+    """Return the most similar column per row: (N, M) -> (N,); of ties, the first."""
     columns: NDArray[np.intp] = np.argmax(matrix, axis=1)
     return columns
 
@@ -48,7 +48,7 @@ def best_matches(matrix: NDArray[np.float64]) -> NDArray[np.intp]:
 def nearest_similarity(
     generated: NDArray[np.floating], references: NDArray[np.floating], owners: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Cosine of each text with the most similar of its own references: (N,) in [-1, 1].
+    """Return the cosine of each text with the most similar of its own references: (N,) in [-1, 1].
 
     Args:
         generated: (N, D).

@@ -1,4 +1,4 @@
-"""The report of an evaluation: text for a terminal, a page with charts for a browser.
+"""Reports of an evaluation: text for a terminal, an HTML page with charts for a browser.
 
-It is given numbers and imports ``evaluation.metrics`` at most.
+It formats finished results; of ``evaluation`` it imports only ``metrics`` and ``projection``.
 """

@@ -1,7 +1,7 @@
-"""Pictures of a report as SVG: a few kinds of chart, drawn here, without a library or a script.
+"""Draws the charts of a report as SVG, without a chart library or scripts.
 
-Every function gives a whole ``<svg>``. Colours are the page's variables ``--c0`` to ``--c7``, ``--ink``,
-``--faint`` and ``--line``, so that a chart follows a dark page. Text is escaped.
+Each chart function returns HTML with a complete ``<svg>``. Colours are the page's variables ``--c0`` to
+``--c7``, ``--ink``, ``--faint`` and ``--line``, so that charts adapt to dark mode. Text is escaped.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ WIDTH, HEIGHT = 640, 320
 COLOURS = 8
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 48
-_CHARACTER = 0.62  # of the font size, the mean width of a letter
+_CHARACTER = 0.62  # mean width of a letter, relative to the font size
 _LOW = np.array([250, 250, 252])
 _HIGH = np.array([20, 50, 130])
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One model in a chart of two figures.
+    """One model in a scatter chart.
 
     Attributes:
-        name: shown beside the point.
-        x: where it is, above 0.
-        y: how high it is.
+        name: label beside the point.
+        x: horizontal value, above 0.
+        y: vertical value.
         low: lower end of the interval of ``y``, or None.
-        high: upper end.
+        high: upper end of the interval of ``y``, or None.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Point:
 
 
 def escaped(text: object) -> str:
-    """Text for HTML and SVG, with controls that neither allows left out."""
+    """Escape text for HTML and SVG; control characters become spaces."""
     kept = "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in str(text))
     return html.escape(kept, quote=True)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from ``low`` to ``high``, some five of them."""
+    """Return about ``about`` round numbers from ``low`` to ``high``."""
     if not high > low:
         return [low]
     step = 10 ** math.floor(math.log10((high - low) / about))
@@ -70,14 +70,15 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 def histogram(
     series: Mapping[str, NDArray[np.floating]], *, label: str, of: str, first: int = 0, whole: bool = False
 ) -> str:
-    """The distribution of some numbers per name, as outlines over one another.
+    """Draw histograms of several series, as outlines on top of each other.
 
     Args:
-        series: by name the numbers, each (N,).
+        series: name -> numbers, each (N,).
         label: of the x axis.
-        of: what the numbers are of, such as "images".
-        first: number of the first colour.
-        whole: the numbers are whole ones, such as words; a bin then holds as many of them as another.
+        of: what is counted, such as "images".
+        first: index of the first colour.
+        whole: whether the numbers are integers, such as counts of words; each bin then covers the same
+            number of integers.
     """
     every = np.concatenate([np.asarray(values, dtype=np.float64) for values in series.values()])
     low, high = float(every.min()), float(every.max())
@@ -106,7 +107,7 @@ def histogram(
 
 
 def quality_against_time(points: Sequence[Point], *, label: str, first: int = 0) -> str:
-    """Models by images per second (a logarithmic axis) and by a figure with its interval."""
+    """Draw models by speed (images per second, logarithmic axis) and a figure with its interval."""
     ys = [edge for point in points for edge in (point.y, point.low, point.high) if edge is not None]
     margin = max(0.02, 0.15 * (max(ys) - min(ys)))
     speeds = [math.log10(point.x) for point in points]
@@ -129,12 +130,12 @@ def quality_against_time(points: Sequence[Point], *, label: str, first: int = 0)
 
 
 def projection(true: NDArray[np.floating], generated: NDArray[np.floating], names: Sequence[str]) -> str:
-    """Two clouds of points in a plane, each generated one joined to its true one.
+    """Draw two sets of points, with a line from each generated point to its true one.
 
     Args:
         true: (N, 2).
         generated: (N, 2).
-        names: of the images, shown when the pointer rests on one.
+        names: of the images, shown as tooltips.
     """
     both = np.concatenate([true, generated])
     (left, low), (right, high) = both.min(axis=0), both.max(axis=0)
@@ -155,7 +156,7 @@ def projection(true: NDArray[np.floating], generated: NDArray[np.floating], name
 
 
 def word_cloud(counts: Mapping[str, int], *, words: int = 60) -> str:
-    """The most frequent words, larger the more frequent, from the middle outwards along a spiral."""
+    """Draw the most frequent words, sized by frequency, placed along a spiral from the centre."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:words]
     if not ranked:
         return "<p>No words.</p>"
@@ -177,21 +178,21 @@ def word_cloud(counts: Mapping[str, int], *, words: int = 60) -> str:
 
 
 def matrix_picture(matrix: NDArray[np.floating], *, low: float, high: float) -> str:
-    """A matrix (N, M) as an ``<img>``, a pixel for each cell, darker the higher, ``low`` to ``high``."""
+    """Draw a matrix (N, M) as an ``<img>``, one pixel per cell, from light (``low``) to dark (``high``)."""
     shade = np.clip((np.asarray(matrix) - low) / max(high - low, 1e-9), 0, 1)[..., None]
     pixels = (_LOW + shade * (_HIGH - _LOW)).round().astype(np.uint8)
     return f'<img class="matrix" alt="similarity matrix" src="{png_uri(Image.fromarray(pixels))}">'
 
 
 def png_uri(picture: Image.Image) -> str:
-    """A picture as a data URI."""
+    """Return a picture as a PNG data URI."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def legend(names: Sequence[str], first: int = 0) -> str:
-    """The names beside their colours, from colour ``first`` on."""
+    """Return a legend with each name's colour, starting at colour ``first``."""
     items = "".join(
         f'<span><i style="background:{_colour(number)}"></i>{escaped(name)}</span>'
         for number, name in enumerate(names, first)
@@ -201,7 +202,12 @@ def legend(names: Sequence[str], first: int = 0) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Numbers to pixels."""
+    """Map numbers to pixels.
+
+    Attributes:
+        across: range of the x axis.
+        up: range of the y axis.
+    """
 
     across: tuple[float, float]
     up: tuple[float, float]
@@ -221,7 +227,7 @@ class _Frame:
         )
 
     def axes(self, x_label: str, y_label: str, *, percent: bool = False, powers: bool = False) -> str:
-        """Both axes with round numbers; ``powers``: x is a logarithm of what is shown."""
+        """Draw both axes with round numbers; with ``powers``, x is the log10 of the number shown."""
         parts = [
             f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{self.y(tick):.1f}" y2="{self.y(tick):.1f}" '
             f'style="stroke:var(--line)"/><text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" '
@@ -251,7 +257,7 @@ class _Frame:
 def _free_place(
     width: float, height: float, taken: list[tuple[float, float, float, float]]
 ) -> tuple[float, float] | None:
-    """The middle of the first free box along a spiral; None when the picture is full."""
+    """Return the centre of the first free box along a spiral; None if the picture is full."""
     for step in range(1500):
         angle = 0.25 * step
         x = WIDTH / 2 + 1.9 * 0.35 * angle * math.cos(angle) * 2
@@ -269,7 +275,7 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
 
 
 def _bins(numbers: int) -> int:
-    """How many bins so many numbers fill: twice the cube root (Rice's rule), from 6 to 30."""
+    """Return the number of bins: twice the cube root of the count (Rice's rule), from 6 to 30."""
     return min(30, max(6, math.ceil(2 * math.cbrt(numbers))))
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing beside it: no script, no font, no file."""
+"""Renders an evaluation as one self-contained HTML page, without scripts, fonts or other files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ figure p { font-weight: 400; } svg { width: 100%; height: auto; } svg text { fon
 
 
 def page(evaluation: Evaluation) -> str:
-    """The whole page. Text of data set and models is escaped wherever it stands."""
+    """Return the whole page. All text from the data set and the models is escaped."""
     models, images = len(evaluation.judged), len(evaluation.dataset.examples)
     parts = [
         f"<h1>{_count(models, 'model')}, {_count(images, 'image')}</h1>",
@@ -98,7 +98,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(evaluation: Evaluation) -> str:
-    """A line for each model, or for each figure where there are more figures than models."""
+    """Render one row per model, or one row per figure if there are more figures than models."""
     lines = [headings(evaluation), *rows(evaluation)]
     if len(lines) <= len(lines[0]):
         lines = [list(column) for column in zip(*lines, strict=True)]
@@ -113,7 +113,7 @@ def _table(evaluation: Evaluation) -> str:
 
 
 def _cell(cell: str, *, first: bool) -> str:
-    """A figure with its interval below it; a model's name as it is."""
+    """Render a figure with its interval below it, or the first cell of a row in bold."""
     figure, bracket, interval = cell.partition(" [")
     if first or not bracket:
         return f"<b>{escaped(cell)}</b>" if first else escaped(cell)
@@ -167,7 +167,7 @@ def _lengths_and_words(evaluation: Evaluation) -> list[str]:
 
 
 def _word_counts(texts: Sequence[str]) -> Counter[str]:
-    """Words that say something, by how many texts hold them."""
+    """Count the texts that contain each word, without function words and single letters."""
     function_words = english.function_words()
     return Counter(
         word
@@ -178,7 +178,7 @@ def _word_counts(texts: Sequence[str]) -> Counter[str]:
 
 
 def _maps(evaluation: Evaluation, judged: Judged) -> list[str]:
-    """The similarity matrix and the plane of texts, where sentences were judged."""
+    """Draw the similarity matrix and the projection of texts, if sentence embeddings are available."""
     if judged.matrix is None or judged.vectors is None or evaluation.true_vectors is None:
         return []
     high = float(np.quantile(judged.matrix, 0.999))
@@ -187,7 +187,7 @@ def _maps(evaluation: Evaluation, judged: Judged) -> list[str]:
     first = "" if len(judged.matrix) == len(judged.vectors) else f"The first {len(judged.matrix)} images. "
     note = (
         f"{first}A row is a generated text, a column an image's true texts; a dark diagonal means that texts "
-        f"belong to their images alone. White is 0, dark {high:.2f}."
+        f"match only their own images. White is 0, dark {high:.2f}."
     )
     true = unit_rows(evaluation.true_vectors[:_MOST_POINTS])
     generated = unit_rows(judged.vectors[:_MOST_POINTS])

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> Path:
-    """Writes the three files into a folder, which is made if need be, and answers the HTML page.
+    """Write the three files into a folder, which is created if missing, and return the HTML file's path.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: a file cannot be written.
     """
     files = {
         "report.json": json.dumps(to_dict(evaluation), ensure_ascii=False, indent=2) + "\n",
@@ -37,7 +37,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """Every figure, and what each model wrote about each image: JSON types."""
+    """Return all figures, and each model's output for each image, in JSON types."""
     dataset = evaluation.dataset
     return {
         "dataset": {

@@ -1,4 +1,4 @@
-"""An evaluation in words: the table of models, what may be concluded, and a page of Markdown."""
+"""Renders an evaluation as text: the table of models, the conclusions, and a Markdown page."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Evaluation, Figure, Judged
 
 SURE = 0.05
-"""Below this p-value, models are said to differ."""
+"""Significance level: below this p-value, the report says that models differ."""
 
 EXAMPLES = 4
-"""Best, and worst, images that a report shows of each model."""
+"""Number of best images, and of worst images, that a report shows for each model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a figure is called, and what it says.
+    """Title and meaning of a figure.
 
     Attributes:
-        title: head of its column.
-        meaning: one sentence for people.
+        title: heading of its column.
+        meaning: explanation in one sentence, without a full stop.
     """
 
     title: str
@@ -62,13 +62,13 @@ LABELS = {
 
 
 def figure_names(evaluation: Evaluation) -> list[str]:
-    """The figures that some model has, the deciding one first."""
+    """Return the names of the figures that at least one model has, the deciding one first."""
     present = {name for judged in evaluation.judged for name in judged.figures}
     return [evaluation.deciding, *(name for name in LABELS if name in present - {evaluation.deciding})]
 
 
 def shown(figure: Figure | None) -> str:
-    """``"0.412 [0.398, 0.427]"``; without brackets where there is no interval."""
+    """Format a figure as ``"0.412 [0.398, 0.427]"``, without brackets if it has no interval."""
     if figure is None:
         return "–"
     if figure.interval is None:
@@ -77,13 +77,13 @@ def shown(figure: Figure | None) -> str:
 
 
 def headings(evaluation: Evaluation) -> list[str]:
-    """Heads of the columns of ``rows``."""
+    """Return the column headings of ``rows``."""
     titles = [LABELS[name].title for name in figure_names(evaluation)]
     return ["model", *titles, "images/s", "memory", "failed", "empty"]
 
 
 def rows(evaluation: Evaluation) -> list[list[str]]:
-    """The table of models, best first."""
+    """Return the table of models, best first."""
     return [
         [
             one.run.name,
@@ -98,12 +98,12 @@ def rows(evaluation: Evaluation) -> list[list[str]]:
 
 
 def figure_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """The table turned for a terminal: a row for each figure, a column for each model; names come first."""
+    """Return the table transposed for a terminal: one row per figure, one column per model; names first."""
     return list(zip(headings(evaluation), *rows(evaluation), strict=True))
 
 
 def verdicts(evaluation: Evaluation) -> list[str]:
-    """What may be concluded of each pair of models, in a sentence."""
+    """Return the conclusion about each pair of models, one sentence each."""
     if len(evaluation.dataset.examples) < 2:
         return ["One image only: there is no interval, and nothing can be concluded for other images."]
     title = LABELS[evaluation.deciding].title
@@ -120,33 +120,36 @@ def verdicts(evaluation: Evaluation) -> list[str]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """How the figures came about."""
+    """Return notes on how the figures were computed."""
     dataset = evaluation.dataset
     lines = [f"{len(dataset.examples)} images of {dataset.name}."]
     if dataset.without_truth:
-        lines.append(f"{dataset.without_truth} images that nobody wrote about are left out.")
+        lines.append(f"{dataset.without_truth} images without text or tags are left out.")
     if dataset.without_image:
         lines.append(f"{dataset.without_image} entries whose image is missing are left out.")
     judges = {"sentences": "Similarity", "clip": "CLIPScore and image R@k"}
     lines += [f"{judges[kind]}: by {name}." for kind, name in evaluation.judges.items()]
     lines.append(
-        "In brackets the 95 % interval of the bootstrap over images. p: two-sided, by exchanging the models' "
+        "In brackets: the 95 % bootstrap interval over images. p: two-sided, by exchanging the models' "
         "results at random, adjusted for the number of pairs (Holm)."
     )
     lines.append(
-        "An image that failed or got no text scores 0. Memory is what the process grew by at most while a "
-        "model was loaded and ran, on a GPU what was allocated there."
+        "An image that failed or got no text scores 0. Memory is the peak growth of the process while a "
+        "model was loaded and ran, or on a GPU the peak of allocated memory."
     )
     if any(judged.members for judged in evaluation.judged):
         lines.append(
-            "A model called by several names with their weights is the mean of their sentence embeddings; it "
-            "has no text of its own, so its members' texts are shown, and figures of texts are left out."
+            "A model named by several names and weights is an ensemble, the mean of their embeddings. "
+            "It does not write texts, so its members' texts are shown, and figures of texts are left out."
         )
     return lines
 
 
 def extremes(evaluation: Evaluation, judged: Judged) -> tuple[list[int], list[int]]:
-    """The best and the worst images of a model by the deciding figure, where it has one per image."""
+    """Return the indices of a model's best and worst images by the deciding figure.
+
+    Both lists are empty if the figure is not defined per image.
+    """
     scores = deciding_scores(evaluation, judged)
     if scores is None:
         return [], []
@@ -156,12 +159,12 @@ def extremes(evaluation: Evaluation, judged: Judged) -> tuple[list[int], list[in
 
 
 def deciding_scores(evaluation: Evaluation, judged: Judged) -> NDArray[np.float64] | None:
-    """The deciding figure of each image (N,), or None where it is of the whole set."""
+    """Return the deciding figure of each image (N,), or None if it exists only for the whole set."""
     return judged.per_image(evaluation.deciding)
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = ["# Evaluation", "", *(f"- {_marked(line)}" for line in remarks(evaluation)), ""]
     lines += [_table_line(headings(evaluation)), _table_line(["---"] * len(headings(evaluation)))]
     lines += [_table_line(row) for row in rows(evaluation)]
@@ -194,6 +197,6 @@ def _table_line(cells: Sequence[str]) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text of strangers that Markdown shows as it is, on one line."""
+    """Escape untrusted text for Markdown and put it on one line."""
     escaped = "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~&" else sign for sign in " ".join(text.split()))
     return one_line(escaped)

@@ -114,7 +114,7 @@ def to_table(evaluation) -> list[str]:
 def test_left_out_images_and_failures_are_told(evaluation, tmp_path) -> None:
     write_report(evaluation, tmp_path)
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "2 images that nobody wrote about" in markdown
+    assert "2 images without text or tags" in markdown
     assert "1 entries whose image is missing" in markdown
     assert "cannot read image" in markdown
     assert "by some-clip" in markdown.replace("\\", "")
@@ -173,4 +173,4 @@ def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(d
     assert f"{name}: best and worst" in text
     assert f"Texts in a plane: {name}" in text
     assert f"Words: {name}" not in text
-    assert "is the mean of their sentence embeddings" in text
+    assert "the mean of their embeddings" in text
