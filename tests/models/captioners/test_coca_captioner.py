@@ -212,7 +212,7 @@ def test_an_image_that_ends_at_once_gets_an_empty_caption(
         (CaptionOptions(num_captions=2), "num_captions=2 needs as many beams, but num_beams=1, or do_sample"),
         (CaptionOptions(do_sample=True, num_beams=2), "do_sample needs num_beams=1, but num_beams=2"),
         (CaptionOptions(max_new_tokens=41), "reads 40 tokens, but the prompt has 0 and max_new_tokens=41"),
-        (CaptionOptions(max_new_tokens=38, prompt="a photo of"), "reads 40 tokens, and 3 of the prompt"),
+        (CaptionOptions(max_new_tokens=38, prompt="a photo of"), "reads 40 tokens, but the prompt has 3"),
         (CaptionOptions(num_beams=30_000), "num_beams=30000 is too many for a vocabulary of 49408 tokens"),
     ],
     ids=str,
@@ -294,7 +294,7 @@ def test_a_clip_is_no_coca(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_an_architecture_without_a_decoder_is_refused_before_a_download(local_hub: Any) -> None:
-    with pytest.raises(ModelLoadError, match="is not a CoCa: open_clip's architecture ViT-B-32 has no text dec"):
+    with pytest.raises(ModelLoadError, match="is not a CoCa: open_clip's architecture ViT-B-32 has no"):
         ModelPool(device="cpu").captioner("open_clip:ViT-B-32/laion2b_s34b_b79k")
 
 
