@@ -119,9 +119,8 @@ class BeamSearch:
         divisor = length + self._beams.tokens_besides
         written = _chosen(self._running[:, :, self._start :], parents[:, :count])
         written = torch.cat([written, tokens[:, :count, None]], dim=2)
-        counted = (
-            scores if last else torch.where(ended, scores, NEVER)
-        )  # the last token finishes every beam
+        # the last token finishes every beam
+        counted = scores if last else torch.where(ended, scores, NEVER)
         self._keep_done(counted[:, :count] / divisor, written)
         order = torch.arange(2 * count, device=ended.device) + 2 * count * ended
         best = order.topk(count, largest=False).indices
