@@ -84,8 +84,8 @@ def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()
     """Replace a module's linear layers by packed ones, on processors where that is faster.
 
     This changes only float32 layers on a CPU, and only ``torch.nn.Linear`` itself, because other code may
-    read the weight of a subclass. A packed layer has no ``weight``: the module can no longer be saved, and the
-    memory of the original is freed unless something else (tied embeddings) shares it.
+    read the weight of a subclass. A packed layer has no ``weight``: the module can no longer be saved, and
+    the memory of the original is freed unless something else (tied embeddings) shares it.
 
     Args:
         module: a module for inference, which will not be trained again.
