@@ -1,8 +1,8 @@
-"""The fast paths: each gives what the plain library call gives, in less time.
+"""Settings of the fast paths; each returns the same result as the plain library call, faster.
 
-All are on by default. ``Pipeline(fast_paths=["blip_generation"])`` switches one off by name, ``"off"`` every
-one. A fast path that finds the installed library changed is not used, and says so once in the log
-``"autotag"``.
+All are on by default. ``Pipeline(fast_paths=["blip_generation"])`` switches one off by name;
+``Pipeline(fast_paths="off")`` switches off all. A fast path that does not fit the installed library is not
+used; one warning in the log ``"autotag"`` says so.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ def _path(does: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FastPaths:
-    """Says which fast paths are used, one attribute for each."""
+    """Which fast paths are used: one bool attribute for each."""
 
     views: bool = _path(
         "images are decoded once and resized in uint8 by the reading threads, for every model"
     )
     blip_attention: bool = _path("BLIP's attention through torch's scaled_dot_product_attention")
     blip_generation: bool = _path(
-        "a generation loop for BLIP that never projects keys and values of the image"
+        "a generation loop for BLIP that does not project the image's keys and values"
     )
     coca_decoder: bool = _path("keys and values of CoCa's tokens kept, not calculated again for each token")
-    packed_linears: bool = _path("linear layers on a CPU in oneDNN's own layout, on CPUs that gain by it")
+    packed_linears: bool = _path("linear layers in oneDNN's own layout, on CPUs where that is faster")
     packed_attention: bool = _path(
-        "attention of and to images on a CPU by oneDNN's products, where that gains"
+        "attention of and to images by oneDNN's matrix products, on CPUs where that is faster"
     )
     folded_norms: bool = _path("batch norms of convolutional towers folded into their convolutions")
     shared_backbone: bool = _path(
-        "one pass through a convolutional backbone for all models that bring the same"
+        "one pass through a convolutional backbone for all models that share its weights"
     )
     keyphrase_vectors: bool = _path("sentence embeddings kept over all batches, one per text")
-    causal_text: bool = _path("CLIP texts cut at their end token, and what they begin with read once")
-    prompt_chain: bool = _path("prompts that begin alike compared at the price of what they do not share")
+    causal_text: bool = _path("CLIP texts cut at their end token, and common beginnings encoded once")
+    prompt_chain: bool = _path("common beginnings of prompts encoded once when prompts are compared")
 
     @classmethod
     def parse(cls, setting: Literal["auto", "off"] | Collection[str]) -> FastPaths:
         """Return the fast paths of a pipeline's setting.
 
         Args:
-            setting: ``"auto"`` for every fast path, ``"off"`` for none, or the names of those to switch off.
+            setting: ``"auto"`` for every fast path, ``"off"`` for none, or the names to switch off.
 
         Raises:
-            UnknownNameError: a name is not a fast path's.
-            ConfigError: it is a text that is neither ``"auto"`` nor ``"off"``.
+            UnknownNameError: a name is not that of a fast path.
+            ConfigError: the setting is a string other than ``"auto"`` and ``"off"``.
         """
         if setting == "auto":
             return cls()
@@ -71,10 +71,10 @@ class FastPaths:
         return cls().without(*setting)
 
     def without(self, *names: str) -> FastPaths:
-        """Return the same with these switched off.
+        """Return a copy with these fast paths switched off.
 
         Raises:
-            UnknownNameError: a name is not a fast path's.
+            UnknownNameError: a name is not that of a fast path.
         """
         for name in names:
             if name not in FAST_PATHS:
@@ -83,14 +83,14 @@ class FastPaths:
 
 
 AUTO = FastPaths()
-"""All of them."""
+"""Every fast path switched on."""
 
 FAST_PATHS: dict[str, str] = {path.name: path.metadata["does"] for path in fields(FastPaths)}
-"""Name -> what it does."""
+"""Name of a fast path -> what it does."""
 
 
 def say_not_used(name: str, reason: str) -> None:
-    """Log a warning, once per reason, that the plain library call takes the place of a fast path.
+    """Log a warning, once per reason, that a fast path is not used and the plain library call is.
 
     Args:
         name: the fast path.

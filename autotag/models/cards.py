@@ -1,4 +1,4 @@
-"""What autotag knows about published weights, and where they are. No torch here."""
+"""Facts about published weights, and where they are. Does not import torch."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class ModelCard:
 
     Attributes:
         name: short name, unique over all kinds.
-        kind: what it can be lent as.
+        kind: what it is used as.
         source: ``"<factory>:<location>"``; for bundled weights the location is a folder of this package.
         revision: commit, tag or branch on the hub.
-        licence: SPDX id or words.
-        download_size: bytes, rounded; 0 for bundled weights and for those behind a server.
+        licence: SPDX id, or a description.
+        download_size: bytes, rounded; 0 for bundled weights and for models behind a server.
         default_thresholds: score name -> the threshold that suits this encoder.
         default_score: the score that ``FilterTags`` uses with this encoder when nothing else is set.
-        origin: what it was trained by or on, one line, with its paper.
-        hub_id: the hub repository that holds the weights; None for bundled weights and those behind a server.
+        origin: one line about its training, with its paper.
+        hub_id: the hub repository that holds the weights; None if bundled or behind a server.
     """
 
     name: str
@@ -59,22 +59,22 @@ class ModelCard:
 
     @property
     def bundled(self) -> bool:
-        """Whether the weights come with autotag."""
+        """Return whether the weights come with autotag."""
         return self.hub_id is None and not self.remote
 
     @property
     def remote(self) -> bool:
-        """Whether it runs behind a server, and not in this process."""
+        """Return whether the model runs behind a server, not in this process."""
         return self.factory == "remote"
 
     @property
     def factory(self) -> str:
-        """The registered name of what loads it."""
+        """Return the registered name of the factory that loads the model."""
         return self.source.partition(":")[0]
 
     @property
     def location(self) -> str:
-        """What its factory is asked for."""
+        """Return the location that the factory loads."""
         return self.source.partition(":")[2]
 
 
@@ -89,7 +89,7 @@ def _hub_card(
     cosine: float | None = None,
     hub_id: str | None = None,
 ) -> ModelCard:
-    """The card of weights on the hub's main branch."""
+    """Return the card of weights on the hub's main branch."""
     return ModelCard(
         name=name,
         kind=kind,
@@ -112,7 +112,7 @@ def _bundled_card(
     licence: str = _MINI_LICENCE,
     cosine: float | None = None,
 ) -> ModelCard:
-    """The card of weights in this package."""
+    """Return the card of weights in this package."""
     return ModelCard(
         name=name,
         kind=kind,
@@ -172,7 +172,7 @@ _CARDS: tuple[ModelCard, ...] = (
         origin=_COCA,
         hub_id="laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k",
     ),
-    _hub_card(  # of microsoft's own repositories the code came with the weights, for older transformers
+    _hub_card(  # not microsoft's own repositories: they bring code for older transformers
         "florence-2-base",
         "captioner",
         "hf:florence-community/Florence-2-base",
@@ -281,17 +281,17 @@ _CARDS: tuple[ModelCard, ...] = (
 
 
 def cards() -> tuple[ModelCard, ...]:
-    """Every card, by kind, bundled ones first."""
+    """Return every card, by kind, bundled ones first."""
     return _CARDS
 
 
 def find_card(name: str, kind: ModelKind) -> ModelCard | None:
-    """The card of this name and kind, or None."""
+    """Return the card with this name and kind, or None."""
     return next((card for card in _CARDS if card.name == name and card.kind == kind), None)
 
 
 def is_present(card: ModelCard) -> bool:
-    """Whether nothing needs to be fetched: bundled, whole in the hub's cache, or behind a server."""
+    """Return whether no download is needed: bundled, complete in the hub's cache, or behind a server."""
     if card.remote:
         return True
     needs = model_folders.needs_of(card.factory)
@@ -302,12 +302,12 @@ def is_present(card: ModelCard) -> bool:
 
 
 def download(card: ModelCard) -> Path:
-    """Fetches the weights, showing progress on stderr, and answers the folder that holds them.
+    """Download the weights, show progress on stderr, and return the folder that holds them.
 
-    What the hub's cache already holds is not fetched again; a branch that moved on is.
+    Files that the hub's cache already holds are not downloaded again, unless the branch has changed.
 
     Raises:
-        ModelUnavailableError: the hub cannot be reached, bundled weights are missing, or the weights are
+        ModelUnavailableError: the hub cannot be reached, bundled weights are missing, or the model runs
             behind a server.
     """
     if card.remote:

@@ -1,4 +1,4 @@
-"""What autotag knows about models before loading them: no torch here.
+"""Parses and checks the names of models before anything is loaded. Does not import torch.
 
 A model is named by
 
@@ -7,10 +7,11 @@ A model is named by
   ``"open_clip:ViT-B-32/laion2b_s34b_b79k"``, ``"keybert:sentence-transformers/all-MiniLM-L6-v2"``;
   ``@revision`` may follow a hub id;
 - ``"remote:<URL>"``: a captioner behind a server (``RemoteCaptioner``);
-- a folder on disk, which must not be called like a catalog name;
+- a folder on disk, whose name must not be a catalog name;
 - the bare name of a plug-in's factory: ``"mine"``.
 
-A location that is a folder is taken as one, whatever characters it holds; only then is ``@`` looked for.
+A location that is an existing folder is used as a folder, even if it contains ``@``; in other locations ``@``
+separates the revision.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
-    """A model's name, taken apart.
+    """The parts of a model's name.
 
     Attributes:
-        name: the card's name when the catalog knows the model, else as the user wrote it.
-        kind: what it is lent as.
-        factory: the registered name of what loads it.
+        name: the card's name when the catalog has the model, else as the user wrote it.
+        kind: what it is used as.
+        factory: the registered name of the factory that loads it.
         location: hub id, open_clip name or absolute folder; empty for a bare factory name.
-        revision: on the hub; None for a folder, or a plug-in's location without one.
-        card: what the catalog knows, if anything.
+        revision: on the hub; None for a folder, or for a plug-in's location without a revision.
+        card: its card; None when the catalog does not have it.
     """
 
     name: str
@@ -54,11 +55,11 @@ class ModelAddress:
 
     @property
     def key(self) -> tuple[str, str, str, str | None]:
-        """The same for two names of one model."""
+        """Return a key that is equal for two names of the same model."""
         return self.kind, self.factory, self.location, self.revision
 
     def request(self, device: str, dtype: str, fast_paths: FastPaths = AUTO) -> ModelRequest:
-        """Return what the factory is called with."""
+        """Return the request that the factory is called with."""
         return ModelRequest(
             name=self.name,
             location=self.location,
@@ -73,12 +74,12 @@ class ModelAddress:
 
 
 def parse_name(name: str, kind: ModelKind) -> ModelAddress:
-    """Takes a model's name apart, as far as that goes without loading anything.
+    """Parse a model's name, without loading anything.
 
     Raises:
-        UnknownNameError: no such catalog name or factory.
+        UnknownNameError: the name is not a catalog name or a factory.
         ModelUnavailableError: it names a folder that does not exist.
-        ConfigError: the name is of another kind of model, or says too little.
+        ConfigError: it names another kind of model, or is incomplete.
     """
     card = find_card(name, kind)
     if card is not None:
@@ -95,17 +96,17 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
 
 
 def check_model(model: object, kind: ModelKind) -> None:
-    """Refuses, before anything is loaded, what ``ModelPool`` would refuse to lend.
+    """Refuse a model that cannot be used as this kind, before anything is loaded.
 
     Raises:
-        ConfigError: a name that ``parse_name`` refuses (also ``ModelUnavailableError``), or an object
-            that is no such model; the message says what it lacks.
+        ConfigError: ``parse_name`` refuses the name (also ``ModelUnavailableError``, ``UnknownNameError``),
+            or the object is not a model of this kind; the message names the attributes that it lacks.
     """
     if isinstance(model, str):
         parse_name(model, kind)
         return
     if isinstance(model, type):
-        raise ConfigError(f"{model.__name__} is a class; hand in an object of it as the {kind}")
+        raise ConfigError(f"{model.__name__} is a class; pass an instance of it as the {kind}")
     lacking = [attribute for attribute in _attributes(kind) if not hasattr(model, attribute)]
     if lacking:
         raise ConfigError(
@@ -120,7 +121,7 @@ PROTOCOLS: dict[ModelKind, type] = {
     "encoder": protocols.ImageTextEncoder,
     "detector": protocols.Detector,
 }
-"""What a model of each kind has to look like."""
+"""Kind of model -> the protocol that it must satisfy."""
 _OWN_FACTORIES = ("hf", "open_clip", "keybert")
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
@@ -135,7 +136,7 @@ def _article(kind: str) -> str:
 
 
 def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
-    """What loads a folder that stands alone."""
+    """Return the factory that loads a folder given without one."""
     if kind in {"captioner", "encoder"}:
         return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
     if kind == "extractor":
@@ -144,10 +145,10 @@ def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
 
 
 def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAddress:
-    """The address of ``factory:location``."""
+    """Return the address of ``factory:location``."""
     if not location:
         what = "URL" if factory == "remote" else "hub id or folder"
-        raise ConfigError(f"{kind} {name!r} says no location; write '{factory}:<{what}>'")
+        raise ConfigError(f"{kind} {name!r} has no location; write '{factory}:<{what}>'")
     folder = named_path(location.removeprefix("local-dir:"))
     if is_folder(folder):
         return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
@@ -163,14 +164,14 @@ def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAd
 
 
 def _check_remote(location: str) -> None:
-    """Refuses an address that no request could be sent to."""
+    """Refuse an address that a request cannot be sent to."""
     from autotag.models.captioners.remote_captioner import RemoteCaptioner
 
     RemoteCaptioner.at(location)
 
 
 def _known(address: ModelAddress) -> ModelAddress:
-    """The address with its card, when the catalog has one for this location and revision."""
+    """Return the address with its card, when the catalog has one for this location and revision."""
     for card in cards():
         same = (card.kind, card.factory, card.location) == (address.kind, address.factory, address.location)
         if same and address.revision == card.revision:
@@ -179,16 +180,16 @@ def _known(address: ModelAddress) -> ModelAddress:
 
 
 def _bare(name: str, kind: ModelKind) -> ModelAddress:
-    """The address of a factory that was named without a location."""
+    """Return the address of a factory that was named without a location."""
     if name == "remote":
-        raise ConfigError(f"{kind} {name!r} says no location; write 'remote:<URL>'")
+        raise ConfigError(f"{kind} {name!r} has no location; write 'remote:<URL>'")
     if name in _OWN_FACTORIES:
-        raise ConfigError(f"{kind} {name!r} says no location; write '{name}:<hub id or folder>'")
+        raise ConfigError(f"{kind} {name!r} has no location; write '{name}:<hub id or folder>'")
     return ModelAddress(name, kind, name, "")
 
 
 def _refusal(name: str, kind: ModelKind) -> Exception:
-    """Why a name is refused that is no card, folder or factory."""
+    """Return the error for a name that is not a card, folder or factory."""
     other = next((card for card in cards() if card.name == name), None)
     if other is not None:
         return ConfigError(f"{name!r} is {_article(other.kind)}, not {_article(kind)}")

@@ -1,4 +1,4 @@
-"""Loads each model once and lends it."""
+"""Loads each model of a pipeline once and gives it to the stages."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class ModelPool:
-    """The models of one pipeline: an ``autotag.protocols.Models``.
+    """Keep the models of one pipeline; an ``autotag.protocols.Models``.
 
-    A model that is named is loaded when it is first asked for, once, whichever of its names is used.
-    An object is handed back as it is. Safe to use from several threads.
+    A named model is loaded on first use, and only once even if it is asked for by several names.
+    A model object is returned as it is. Safe to use from several threads.
 
     Args:
-        encoder: what ``encoder(None)`` lends; None when the pipeline has none.
+        encoder: the encoder that ``encoder(None)`` returns; None when the pipeline has none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        fast_paths: those to use.
+        fast_paths: the fast paths to use.
 
     Raises:
-        ConfigError: the encoder, device or dtype cannot be right.
+        ConfigError: the encoder, device or dtype is not valid.
         ModelUnavailableError: the encoder is a folder that does not exist.
     """
 
@@ -55,15 +55,15 @@ class ModelPool:
         self._lent_image_models: dict[int, object] = {}
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
-        """The captioner of this name, or the object itself."""
+        """Return the captioner with this name, or the object itself."""
         return cast("Captioner", self._lend(model, "captioner"))
 
     def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor:
-        """The keyphrase extractor of this name, or the object itself."""
+        """Return the keyphrase extractor with this name, or the object itself."""
         return cast("KeyphraseExtractor", self._lend(model, "extractor"))
 
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
-        """The encoder of this name, or the object itself; the pipeline's own for None."""
+        """Return the encoder with this name, or the object itself; the pipeline's own for None."""
         wanted = self.default_encoder if model is None else model
         if wanted is None:
             raise ConfigError(
@@ -72,14 +72,15 @@ class ModelPool:
         return cast("ImageTextEncoder", self._lend(wanted, "encoder"))
 
     def detector(self, model: str | Detector, /) -> Detector:
-        """The detector of this name, or the object itself."""
+        """Return the detector with this name, or the object itself."""
         return cast("Detector", self._lend(model, "detector"))
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the largest square that a lent model looks at.
+        """Return the side in pixels of the largest square input among the models in use.
 
-        None when none is lent, or as soon as one of them does not say: files are then decoded in full.
+        None when no model is in use, or when one of them does not tell its size: files are then decoded in
+        full.
         """
         with self._lock:
             sizes = [image_size_of(model) for model in self._lent_image_models.values()]
@@ -88,13 +89,13 @@ class ModelPool:
 
     @property
     def view_makers(self) -> dict[str, ViewsImages]:
-        """View id -> a lent model that makes this view; what the reading threads make ready."""
+        """Return view id -> a model in use that makes this view; the reading threads prepare these views."""
         with self._lock:
             lent = [model for model in self._lent_image_models.values() if isinstance(model, ViewsImages)]
         return {model.view_id: model for model in lent if model.view_id is not None}
 
     def close(self) -> None:
-        """Lets go of every model and gives back the accelerator's memory."""
+        """Release every model and free the accelerator's memory."""
         with self._lock:
             self._loaded.clear()
             self._lent_image_models.clear()

@@ -87,7 +87,8 @@ def test_how_it_works_does_not_count():
 
 HOW = {
     "device": "cuda", "batch_size": 3, "stage_batch_sizes": {"caption_images": 2}, "decode_threads": 2,
-    "decode_ahead": 9, "allow_urls": True, "allow_truncated": True, "max_pixels": 10_000, "fast_paths": ("views",),
+    "decode_ahead": 9, "allow_urls": True, "allow_truncated": True, "max_pixels": 10_000, "fast_paths":
+    ("views",),
     "deterministic": True,
 }  # fmt: skip
 WHAT = {"encoder": "clip-mini", "dtype": "bfloat16", "decode": "exact", "decode_size": 384}

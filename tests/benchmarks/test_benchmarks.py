@@ -141,3 +141,13 @@ def test_the_benchmark_of_albums_measures_every_writer_the_second_run_and_memory
     ]
     assert measured["second run over 8 photographs"] > 0
     assert measured["memory at 4 photographs"] > 10
+
+
+@pytest.mark.slow
+def test_a_fast_path_is_measured_on_and_off(tmp_path):
+    done = run("fast_paths", "--paths", "views", "--images", 1, "--rounds", 1, "--results", tmp_path)
+    kept = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+
+    assert "views" in done.stdout
+    assert len(kept) == 1
+    assert "views" in json.dumps(kept)

@@ -52,7 +52,7 @@ def test_a_model_behind_a_server_is_never_downloaded() -> None:
 
 @pytest.mark.parametrize("name", ["remote", "remote:"])
 def test_a_remote_captioner_needs_its_url(name: str) -> None:
-    with pytest.raises(ConfigError, match="says no location; write 'remote:<URL>'"):
+    with pytest.raises(ConfigError, match="has no location; write 'remote:<URL>'"):
         parse_name(name, "captioner")
 
 
@@ -167,7 +167,7 @@ def test_a_name_of_another_kind_says_which() -> None:
 
 @pytest.mark.parametrize("name", ["hf", "hf:"])
 def test_a_factory_of_ours_needs_a_location(name: str) -> None:
-    with pytest.raises(ConfigError, match="says no location"):
+    with pytest.raises(ConfigError, match="has no location"):
         parse_name(name, "captioner")
 
 

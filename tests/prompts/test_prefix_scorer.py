@@ -224,8 +224,8 @@ def open_clip_encoder(**text):
     ("text", "why"),
     [
         ({"no_causal_mask": True}, "not causal"),
-        ({"embed_cls": True, "context_length": 76}, "does not answer at its end token"),
-        ({"pool_type": "last"}, "does not answer at its end token"),
+        ({"embed_cls": True, "context_length": 76}, "does not pool at the end token"),
+        ({"pool_type": "last"}, "does not pool at the end token"),
     ],
 )
 def test_towers_of_other_kinds_take_the_plain_way(text, why):

@@ -1,4 +1,4 @@
-"""BLIP, BLIP-2 and GIT by their transformers classes."""
+"""BLIP, BLIP-2 and GIT, with their transformers classes."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _INPUTS = ("pixel_values", "input_ids", "attention_mask")
 
 
 class HfCaptioner:
-    """Captions by a transformers model.
+    """Caption images with a transformers model.
 
-    With a prompt, BLIP, GIT and BLIP-2 OPT continue it, and the caption is the whole sentence, prompt
-    included. BLIP-2 with a T5 answers it, and the caption is the answer; a T5 cannot do without a prompt
-    and is given ``"a photo of"``, as upstream does, when there is none.
+    BLIP, GIT and BLIP-2 OPT continue a prompt, and the caption is the whole sentence, prompt included.
+    BLIP-2 with a T5 answers a prompt, and the caption is the answer; a T5 needs a prompt, so without one it
+    gets ``"a photo of"``, as upstream does.
 
     Args:
-        model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
+        model: a model of one of the classes in ``CLASSES``, in eval mode, on its device.
         processor: its processor.
-        name: what captions call their source.
-        generator: writes a BLIP's captions where it ``fits``; None for the model's own ``generate`` always.
-        square_view: what the processor makes of an image; None for the processor itself.
-        backbone: what a ``HybridBlip`` looks at views through; None for its own.
+        name: the source named in captions.
+        generator: writes a BLIP's captions where it ``fits``; None to always use the model's ``generate``.
+        square_view: replaces the image processor; None to use the processor itself.
+        backbone: computes the feature maps of views for a ``HybridBlip``; None for the model's own.
     """
 
     extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
@@ -74,11 +74,11 @@ class HfCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfCaptioner:
-        """The captioner in a folder or hub repository, with the fast paths of ``request``.
+        """Load the captioner from a folder or hub repository, with the fast paths of ``request``.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of another class.
+            ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         own = {"HybridBlip": HybridBlip}
         model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
@@ -94,16 +94,16 @@ class HfCaptioner:
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the square that the model looks at."""
+        """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
 
     @property
     def view_id(self) -> str | None:
-        """Names what ``view`` makes; None where it makes nothing."""
+        """Return the id of the views that ``view`` makes; None if the captioner makes no views."""
         return None if self._square_view is None else self._square_view.id
 
     def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """(3, H, W) uint8 of an upright RGB image, for ``caption_views``. Safe in several threads at once.
+        """Return an upright RGB image as (3, H, W) uint8, for ``caption_views``. Thread-safe.
 
         Raises:
             RuntimeError: ``view_id`` is None.
@@ -113,22 +113,22 @@ class HfCaptioner:
         return self._square_view.make(image)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions, best first.
+        """Return the captions of each image (upright RGB), best first.
 
-        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+        With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams.
+            ConfigError: more captions than beams are asked for.
         """
         return self._captions(len(images), options, lambda: self._inputs(images, options.prompt))
 
     def caption_views(
         self, views: Sequence[NDArray[np.uint8]], /, options: CaptionOptions
     ) -> list[list[Caption]]:
-        """What ``caption`` gives, for images that ``view`` made ready.
+        """Return the same as ``caption``, for images that ``view`` has prepared.
 
         Raises:
-            ConfigError: more captions than beams.
+            ConfigError: more captions than beams are asked for.
             RuntimeError: ``view_id`` is None.
         """
         return self._captions(len(views), options, lambda: self._inputs_of_views(views, options.prompt))
@@ -144,13 +144,13 @@ class HfCaptioner:
         return captions_of(self._texts(written.sequences), written, options, self.name)
 
     def _written(self, inputs: dict[str, torch.Tensor], options: CaptionOptions) -> Any:
-        """``sequences`` and perhaps ``sequences_scores``, as ``generate`` gives them."""
+        """Return ``sequences`` and, with beam search, ``sequences_scores``, as ``generate`` does."""
         if self._generator is not None and self._generator.fits(inputs, options):
             return self._generator.write(inputs, options)
         return self.model.generate(**inputs, **generation_options(options))
 
     def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
-        """What ``generate`` wants besides options, on the model's device and in its dtype."""
+        """Return the inputs of ``generate``, on the model's device and in its dtype."""
         text = T5_PROMPT if prompt is None and self._answers else prompt
         given: dict[str, Any] = {"images": list(images), "return_tensors": "pt"}
         if text is not None:
@@ -164,7 +164,7 @@ class HfCaptioner:
     def _inputs_of_views(
         self, views: Sequence[NDArray[np.uint8]], prompt: str | None
     ) -> dict[str, torch.Tensor]:
-        """The same; the processor, which may prepare a text for its image, sees one blank image."""
+        """Return the same for views; the processor gets one blank image to prepare the text."""
         if self._square_view is None:
             raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
         normalised = partial(self._square_view.normalised, device=self.model.device, dtype=self.model.dtype)
@@ -179,18 +179,21 @@ class HfCaptioner:
 
     @property
     def _answers(self) -> bool:
-        """Whether captions come without their prompt: the language model is an encoder-decoder."""
+        """Return whether captions leave out the prompt: the language model is an encoder-decoder."""
         return (
             self.model.config.model_type == "blip-2" and not self.model.config.use_decoder_only_language_model
         )
 
     @property
     def _closes_prompts(self) -> bool:
-        """Whether the tokenizer ends a prompt with [SEP], which ends GIT's caption; BLIP drops it itself."""
+        """Return whether the tokenizer ends a prompt with [SEP], which would end GIT's caption.
+
+        BLIP removes it itself.
+        """
         return bool(self.model.config.model_type == "git")
 
     def _texts(self, sequences: torch.Tensor) -> list[str]:
-        """The sentences without special tokens; BLIP's [DEC], perhaps unknown to its tokenizer, is cut."""
+        """Return the sentences without special tokens; BLIP's [DEC] is cut, as its tokenizer may lack it."""
         if self.model.config.model_type == "blip":
             sequences = sequences[:, 1:]
         texts: list[str] = self.processor.batch_decode(sequences, skip_special_tokens=True)
@@ -198,7 +201,7 @@ class HfCaptioner:
 
 
 def _hastened(model: Any, paths: FastPaths) -> BlipGenerator | None:
-    """Give a BLIP these fast paths; return the generator to write with, if any."""
+    """Switch on these fast paths in a BLIP; return its generator, or None if that path is off."""
     if paths.folded_norms and isinstance(model, HybridBlip):
         fold_norms(model.vision_model.embeddings.patch_embedding)
     if paths.blip_attention:

@@ -1,17 +1,17 @@
-"""What a captioner behind a URL and its server say to each other.
+"""The protocol between a remote captioner and its server: requests, answers, errors.
 
 Each image is one POST of a JSON object::
 
     {"image": "<PNG in base64>", "prompt": "..." or null, "max_new_tokens": 30, "num_beams": 1,
      "num_captions": 1, "repetition_penalty": 1.0, "min_new_tokens": 0, "do_sample": false, ...}
 
-with every option of ``autotag.protocols.CaptionOptions``. What it cannot do, a server refuses. The answer is
-200 with the captions, best first, or any other status with the reason::
+with every option of ``autotag.protocols.CaptionOptions``. A server refuses options that it does not support.
+The answer is status 200 with the captions, best first, or any other status with the reason::
 
     {"captions": [{"text": "a cat on a mat", "score": -0.4}], "model": "OFA-Sys/ofa-base"}
     {"error": "why not"}
 
-``score`` and ``model`` may be missing. ``docs/examples/caption_server.py`` is a server that speaks this.
+``score`` and ``model`` are optional. ``docs/examples/caption_server.py`` is a server with this protocol.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def request_body(image: Image.Image, options: CaptionOptions, max_side: int) -> bytes:
-    """The JSON that is posted for an RGB image, its longer side made ``max_side`` pixels at most."""
+    """Return the JSON to post for an RGB image, its longer side reduced to at most ``max_side`` pixels."""
     if max(image.size) > max_side:
         image = image.copy()
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
@@ -42,20 +42,20 @@ def request_body(image: Image.Image, options: CaptionOptions, max_side: int) -> 
 
 
 def captions_in(answer: bytes, wanted: int, name: str) -> list[Caption]:
-    """The captions in an answer.
+    """Return the captions in an answer.
 
     Args:
-        answer: the body of a 200.
-        wanted: how many captions were asked for.
-        name: their source where the answer names no model.
+        answer: the body of a response with status 200.
+        wanted: the number of captions that were asked for.
+        name: the captions' source if the answer does not name a model.
 
     Raises:
-        ValueError: it is not one of the protocol; says why.
+        ValueError: the answer does not follow the protocol; the message says why.
     """
     try:
         told = json.loads(answer)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its answer is no JSON ({error})") from error
+        raise ValueError(f"its answer is not JSON ({error})") from error
     rows = told.get("captions") if isinstance(told, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("its answer has no list of objects called 'captions'")
@@ -78,7 +78,7 @@ def _caption(row: dict[str, Any], source: str) -> Caption:
 
 
 def reason_in(answer: bytes) -> str:
-    """What an error says of itself, on one line; empty when it says nothing that can be read."""
+    """Return the reason in an error's body, on one line; empty if it gives none that can be read."""
     try:
         told = json.loads(answer)
     except (ValueError, RecursionError):

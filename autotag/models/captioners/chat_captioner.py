@@ -1,4 +1,4 @@
-"""Chat models that see, asked to describe an image: SmolVLM, Qwen2-VL, Qwen2.5-VL."""
+"""Vision-language chat models as captioners: SmolVLM, Qwen2-VL, Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ DEFAULT_PROMPT = "Describe this image in one sentence."
 
 
 class ChatCaptioner:
-    """Captions by a model that answers questions about an image; the caption is the answer.
+    """Caption images with a model that answers questions about an image; the caption is the answer.
 
-    ``options.prompt`` is what it is asked, ``DEFAULT_PROMPT`` without one. These models look at images in
-    their own shape, cut into tiles where they are large, so files are decoded in full.
+    ``options.prompt`` is the question, by default ``DEFAULT_PROMPT``. These models keep an image's aspect
+    ratio and cut large images into tiles, so files are decoded in full.
 
     Args:
-        model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
+        model: a model of one of the classes in ``CLASSES``, in eval mode, on its device.
         processor: its processor, with a chat template.
-        name: what captions call their source.
+        name: the source named in captions.
 
     Raises:
-        ModelLoadError: there is no chat template, so it is no chat model.
+        ModelLoadError: the processor has no chat template, so the model is not a chat model.
     """
 
     extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
@@ -58,40 +58,40 @@ class ChatCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> ChatCaptioner:
-        """The captioner in a folder or hub repository.
+        """Load the captioner from a folder or hub repository.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, of another class, or no chat model.
+            ModelLoadError: the weights are damaged, incomplete, of another class, or not of a chat model.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
         return cls(model, processor, request.name)
 
     def check_options(self, options: CaptionOptions) -> None:
-        """Refuses options before any image.
+        """Refuse invalid options before any image is read.
 
         Raises:
-            ConfigError: more captions than beams, or an empty prompt.
+            ConfigError: more captions than beams are asked for, or the prompt is empty.
         """
         check_beams(options)
         if options.prompt is not None and not options.prompt.strip():
             raise ConfigError(
-                f"{self.name!r} is asked nothing: the prompt is empty; None asks {DEFAULT_PROMPT!r}"
+                f"the prompt of {self.name!r} is empty; give a question, or None for {DEFAULT_PROMPT!r}"
             )
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions, best first.
+        """Return the captions of each image (upright RGB), best first.
 
-        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+        With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams, or an empty prompt.
+            ConfigError: more captions than beams are asked for, or the prompt is empty.
         """
         self.check_options(options)
         if not images:
             return []
         question = self._question(options.prompt)
-        inputs = self.processor(  # padded at the left, because what is written goes on at the right
+        inputs = self.processor(  # padded on the left, because the answer is written on the right
             text=[question] * len(images),
             images=[[image] for image in images],
             padding=True,
@@ -109,7 +109,7 @@ class ChatCaptioner:
         return captions_of(texts, written, options, self.name)
 
     def _question(self, prompt: str | None) -> str:
-        """The prompt in the model's own form of a conversation."""
+        """Return the prompt in the model's chat template."""
         prompt = DEFAULT_PROMPT if prompt is None else prompt
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         question: str = self.processor.apply_chat_template(

@@ -1,4 +1,4 @@
-"""CoCa by open_clip (Yu et al. 2022, arXiv:2205.01917)."""
+"""CoCa (Yu et al. 2022, arXiv:2205.01917), with open_clip."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _EVERY_CAPTIONER = frozenset({"prompt", "max_new_tokens", "num_beams", "num_capt
 
 
 class CocaCaptioner:
-    """Captions by a CoCa of open_clip. A prompt is continued, and part of the caption.
+    """Caption images with a CoCa of open_clip. The model continues a prompt, which is part of the caption.
 
     Args:
-        model: an ``open_clip.CoCa`` with its preprocessing on it, evaluating, on its device.
-        tokenizer: open_clip's own, whose vocabulary the model writes.
-        name: what captions call their source.
-        dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
-            is given here stays as it is.
+        model: an ``open_clip.CoCa`` with its preprocessing attached, in eval mode, on its device.
+        tokenizer: open_clip's own tokenizer, with the model's vocabulary.
+        name: the source named in captions.
+        dtype: the model's dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        fast_paths: the fast paths to use. Only ``load`` applies paths that change a model (packed layers); a
+            model passed here is not changed.
     """
 
     extra_options: ClassVar[frozenset[str]] = (
@@ -73,12 +73,12 @@ class CocaCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> CocaCaptioner:
-        """The captioner named ``"coca_ViT-L-14/laion2b_s13b_b90k"``, ``"hf-hub:<id>"``, or in a folder.
+        """Load the captioner named ``"coca_ViT-L-14/laion2b_s13b_b90k"``, ``"hf-hub:<id>"``, or in a folder.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of no CoCa.
-            ConfigError: open_clip knows no such CoCa or pretrained tag.
+            ModelLoadError: the weights are damaged, incomplete, or not of a CoCa.
+            ConfigError: open_clip does not know the architecture or pretrained tag.
         """
         loaded = load_open_clip(request, "captioner", _check_coca)
         _check_parts(request, loaded)
@@ -91,17 +91,17 @@ class CocaCaptioner:
 
     @property
     def image_size(self) -> int:
-        """The side in pixels of the square that the model looks at."""
+        """Return the side in pixels of the model's square input."""
         size = self.visual.preprocess_cfg["size"]
         return int(size if isinstance(size, int) else max(size))
 
     @property
     def view_id(self) -> str | None:
-        """Names what ``view`` makes; None where it makes nothing."""
+        """Return the id of the views that ``view`` makes; None if the captioner makes no views."""
         return None if self._view is None else self._view.id
 
     def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """(3, H, W) uint8 of an upright RGB image, for ``caption_views``. Safe in several threads at once.
+        """Return an upright RGB image as (3, H, W) uint8, for ``caption_views``. Thread-safe.
 
         Raises:
             RuntimeError: ``view_id`` is None.
@@ -111,13 +111,13 @@ class CocaCaptioner:
         return self._view.make(image)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions, best first; a caption may be empty.
+        """Return the captions of each image (upright RGB), best first; a caption may be empty.
 
-        A score is the mean log-probability of the caption's tokens by beam search and sampling (with
-        ``beam_scores="logits"`` the mean logit), None for greedy.
+        With beam search and sampling, a score is the mean log-probability of the caption's tokens (with
+        ``beam_scores="logits"`` the mean logit); with greedy search, None.
 
         Raises:
-            ConfigError: options that do not go together, or more tokens than the model reads.
+            ConfigError: the options contradict each other, or need more tokens than the model reads.
         """
         if self._view is not None:
             return self.caption_views([self._view.make(image) for image in images], options)
@@ -130,10 +130,10 @@ class CocaCaptioner:
     def caption_views(
         self, views: Sequence[NDArray[np.uint8]], /, options: CaptionOptions
     ) -> list[list[Caption]]:
-        """What ``caption`` gives, for images that ``view`` made ready.
+        """Return the same as ``caption``, for images that ``view`` has prepared.
 
         Raises:
-            ConfigError: options that do not go together, or more tokens than the model reads.
+            ConfigError: the options contradict each other, or need more tokens than the model reads.
             RuntimeError: ``view_id`` is None.
         """
         if self._view is None:
@@ -152,7 +152,7 @@ class CocaCaptioner:
         looks: Sequence[NDArray[np.uint8]],
         options: CaptionOptions,
     ) -> list[list[Caption]]:
-        """Of (B, 3, H, W) pixels; ``looks`` are what each image is drawn for."""
+        """Return the captions of (B, 3, H, W) pixels; ``looks``, one per image, seed the sampling."""
         seeds = [_seed(look) for look in looks] if options.do_sample else []
         _, states = self.visual(pixels)
         written = write(self.decoder, states, prefix, self.tokenizer.eot_token_id, options, seeds=seeds)
@@ -164,45 +164,45 @@ class CocaCaptioner:
         return Caption(" ".join(self.tokenizer.decode(tokens).split()), self.name, written.score)
 
     def _prefix(self, options: CaptionOptions) -> list[int]:
-        """The tokens that each caption begins with.
+        """Return the tokens that each caption begins with.
 
         Raises:
-            ConfigError: the options do not go together, or not with the model.
+            ConfigError: the options contradict each other, or do not fit the model.
         """
         _check_options(options, self.decoder.vocabulary_size)
         prompt = self.tokenizer.encode(options.prompt) if options.prompt else []
         most = self.decoder.context_length
         if len(prompt) + options.max_new_tokens > most:
             raise ConfigError(
-                f"{self.name!r} reads {most} tokens, and {len(prompt)} of the prompt and "
-                f"max_new_tokens={options.max_new_tokens} are more; shorten one"
+                f"{self.name!r} reads {most} tokens, but the prompt has {len(prompt)} and "
+                f"max_new_tokens={options.max_new_tokens}; shorten one"
             )
         return [self.tokenizer.sot_token_id, *prompt]
 
 
 def _check_coca(request: ModelRequest, config: dict[str, Any], place: str) -> None:
-    """Refuses what is no CoCa before weights are fetched; a ``Check``."""
+    """Refuse a model that is not a CoCa before its weights are downloaded; a ``Check``."""
     if "multimodal_cfg" not in config:
         raise ModelLoadError(
             request.name,
-            f"model {request.name!r} is no CoCa: {place} has no text decoder (multimodal_cfg), so it "
-            "writes no captions; as an encoder it may serve",
+            f"model {request.name!r} is not a CoCa: {place} has no text decoder (multimodal_cfg), so it "
+            "cannot write captions; use it as an encoder",
         )
 
 
 def _check_parts(request: ModelRequest, loaded: LoadedOpenClip) -> None:
-    """Refuses a CoCa whose tokenizer or image tower cannot serve a captioner."""
+    """Refuse a CoCa whose tokenizer or image tower does not fit a captioner."""
     lacking = None
     if not hasattr(loaded.tokenizer, "sot_token_id"):
-        lacking = f"its tokenizer is a {type(loaded.tokenizer).__name__}, and has to be open_clip's own"
+        lacking = f"its tokenizer is a {type(loaded.tokenizer).__name__}, but must be open_clip's own"
     elif not getattr(loaded.model.visual, "output_tokens", False):
-        lacking = "its image tower gives no tokens (vision_cfg.output_tokens)"
+        lacking = "its image tower does not return tokens (vision_cfg.output_tokens)"
     if lacking:
         raise ModelLoadError(request.name, f"model {request.name!r} cannot write captions: {lacking}")
 
 
 def _finish_conversion(model: Any, dtype: torch.dtype) -> None:
-    """Gives those weights their dtype that open_clip leaves in float32 in half precision."""
+    """Convert to ``dtype`` the weights that open_clip leaves in float32 in half precision."""
     poolers = [module for module in model.visual.modules() if isinstance(module, AttentionalPooler)]
     left = [model.text_decoder.text_projection, *(pooler.query for pooler in poolers)]
     class_token = getattr(model.text, "cls_emb", None)
@@ -212,16 +212,18 @@ def _finish_conversion(model: Any, dtype: torch.dtype) -> None:
 
 def _check_options(options: CaptionOptions, vocabulary_size: int) -> None:
     if options.do_sample and options.num_beams > 1:
-        raise ConfigError(f"do_sample goes with one beam, but num_beams={options.num_beams}")
+        raise ConfigError(f"do_sample needs num_beams=1, but num_beams={options.num_beams}")
     if not options.do_sample and options.num_captions > options.num_beams:
         raise ConfigError(
             f"num_captions={options.num_captions} needs as many beams, but num_beams={options.num_beams}, "
             "or do_sample"
         )
     if 2 * options.num_beams > vocabulary_size:
-        raise ConfigError(f"num_beams={options.num_beams} are too many for {vocabulary_size} tokens")
+        raise ConfigError(
+            f"num_beams={options.num_beams} is too many for a vocabulary of {vocabulary_size} tokens"
+        )
 
 
 def _seed(pixels: NDArray[np.uint8]) -> int:
-    """A number by which an image is drawn for, in whatever batch it comes."""
+    """Return a seed that depends on the image alone, not on its batch."""
     return int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")

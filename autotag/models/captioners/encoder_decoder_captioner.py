@@ -1,4 +1,4 @@
-"""An image encoder and a text decoder of transformers put together, such as ViT and GPT-2."""
+"""Captioners made of an image encoder and a text decoder of transformers, such as ViT and GPT-2."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NEVER_USED = ("encoder.pooler.",)  # the decoder looks at the last hidden state
 
 @dataclass(frozen=True, slots=True)
 class ImageAndText:
-    """The two processors of such a model, for which transformers has no processor of its own."""
+    """The image processor and tokenizer of such a model; transformers has no joint class for them."""
 
     image_processor: Any
     tokenizer: Any
 
     @classmethod
     def load(cls, folder: Path) -> ImageAndText:
-        """Both, out of the model's folder.
+        """Load both from the model's folder.
 
         Raises:
             OSError, ValueError: one of them does not load.
@@ -48,18 +48,18 @@ class ImageAndText:
 
 
 class EncoderDecoderCaptioner:
-    """Captions by a VisionEncoderDecoderModel. A prompt is continued, and part of the caption.
+    """Caption images with a VisionEncoderDecoderModel. It continues a prompt, which is part of the caption.
 
-    Every sequence begins with the same tokens (the start token, then the prompt's), so nothing is padded
-    before writing, and a pad token that is also the end token, as GPT-2 has it, hides nothing.
+    Every sequence begins with the same tokens (the start token, then the prompt's), so inputs need no
+    padding, and a pad token that equals the end token, as in GPT-2, masks nothing.
 
     Args:
-        model: a VisionEncoderDecoderModel, evaluating, on its device.
+        model: a VisionEncoderDecoderModel, in eval mode, on its device.
         processor: its image processor and tokenizer.
-        name: what captions call their source.
+        name: the source named in captions.
 
     Raises:
-        ModelLoadError: the model does not say with which token it starts or ends.
+        ModelLoadError: the model does not name its start token or its end token.
     """
 
     extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
@@ -72,11 +72,11 @@ class EncoderDecoderCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> EncoderDecoderCaptioner:
-        """The captioner in a folder or hub repository.
+        """Load the captioner from a folder or hub repository.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of another class.
+            ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         model, processor, _ = load_pretrained(
             request, "captioner", CLASSES, load_processor=ImageAndText.load, never_used=_NEVER_USED
@@ -85,16 +85,16 @@ class EncoderDecoderCaptioner:
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the square that the model looks at."""
+        """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions, best first.
+        """Return the captions of each image (upright RGB), best first.
 
-        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+        With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams.
+            ConfigError: more captions than beams are asked for.
         """
         check_beams(options)
         if not images:
@@ -123,7 +123,7 @@ class EncoderDecoderCaptioner:
 
 
 def _special_tokens(model: Any, tokenizer: Any, name: str) -> tuple[int, int | list[int], int]:
-    """Start, end and pad token: as the checkpoint says, else as its tokenizer does."""
+    """Return start, end and pad token from the checkpoint, else from its tokenizer."""
     said = model.generation_config
     start = _first(said.decoder_start_token_id, said.bos_token_id, tokenizer.bos_token_id)
     end = _first(said.eos_token_id, tokenizer.eos_token_id)

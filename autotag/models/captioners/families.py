@@ -1,4 +1,4 @@
-"""Which captioner serves a transformers model, by the type that its configuration says."""
+"""Chooses the captioner class for a transformers model by the ``model_type`` in its configuration."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _LOADERS: dict[str, Callable[[ModelRequest], Captioner]] = {
 
 
 def load(request: ModelRequest) -> Captioner:
-    """The captioner in a folder or hub repository, by the captioner of its family.
+    """Load the captioner from a folder or hub repository, with the class of its family.
 
     Raises:
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-        ModelLoadError: they are there but damaged, incomplete, or of a class that no captioner serves.
+        ModelLoadError: the weights are damaged, incomplete, or of a class that is not supported.
     """
     folder = hub.model_folder(request, "captioner", model_folders.TRANSFORMERS)
     model_type = str(model_folders.read_json(request.name, folder / "config.json").get("model_type"))

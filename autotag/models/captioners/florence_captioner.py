@@ -1,4 +1,4 @@
-"""Florence-2 by its transformers class."""
+"""Florence-2, with its transformers class."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ TASKS = {
     "detailed caption": "<DETAILED_CAPTION>",
     "more detailed caption": "<MORE_DETAILED_CAPTION>",
 }
-"""What ``prompt`` may be, and the task token of the model (Xiao et al. 2023, arXiv:2311.06242)."""
+"""Allowed ``prompt`` -> the model's task token (Xiao et al. 2023, arXiv:2311.06242)."""
 
 
 class FlorenceCaptioner:
-    """Captions by Florence-2, which knows tasks and no free prompts.
+    """Caption images with Florence-2, which takes tasks instead of free prompts.
 
-    ``options.prompt`` is a task, by its name in ``TASKS`` or its token: ``"caption"`` (the default), which
-    gives a sentence, ``"detailed caption"``, or ``"more detailed caption"``, which gives a paragraph and
-    wants more ``max_new_tokens``.
+    ``options.prompt`` is a task, given by its name in ``TASKS`` or by its token: ``"caption"`` (the default)
+    writes a sentence, ``"detailed caption"`` more, ``"more detailed caption"`` a paragraph, which needs a
+    larger ``max_new_tokens``.
 
     Args:
-        model: a Florence2ForConditionalGeneration, evaluating, on its device.
+        model: a Florence2ForConditionalGeneration, in eval mode, on its device.
         processor: its processor.
-        name: what captions call their source.
+        name: the source named in captions.
     """
 
     extra_options: ClassVar[frozenset[str]] = frozenset({"min_new_tokens"})
@@ -49,36 +49,38 @@ class FlorenceCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> FlorenceCaptioner:
-        """The captioner in a folder or hub repository.
+        """Load the captioner from a folder or hub repository.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of another class.
+            ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
         return cls(model, processor, request.name)
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the square that the model looks at."""
+        """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
 
     def check_options(self, options: CaptionOptions) -> None:
-        """Refuses options before any image.
+        """Refuse invalid options before any image is read.
 
         Raises:
-            ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
+            ConfigError: more captions than beams are asked for.
+            UnknownNameError: the prompt is not a task.
         """
         check_beams(options)
         _task(options.prompt)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions, best first.
+        """Return the captions of each image (upright RGB), best first.
 
-        A score is the mean log-probability of the caption's tokens by beam search, None for one beam.
+        With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams, or a prompt that is no task (``UnknownNameError``).
+            ConfigError: more captions than beams are asked for.
+            UnknownNameError: the prompt is not a task.
         """
         self.check_options(options)
         if not images:

@@ -1,4 +1,4 @@
-"""What captioners of transformers share: options as ``generate`` knows them, captions of what it wrote."""
+"""Helpers of the transformers captioners: options for ``generate``, captions from its output."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check_beams(options: CaptionOptions) -> None:
-    """Refuses more captions than beams.
+    """Refuse more captions than beams.
 
     Raises:
-        ConfigError: says both numbers.
+        ConfigError: more captions than beams are asked for; the message gives both numbers.
     """
     if options.num_captions > options.num_beams:
         raise ConfigError(
@@ -28,10 +28,10 @@ def check_beams(options: CaptionOptions) -> None:
 
 
 def generation_options(options: CaptionOptions) -> dict[str, Any]:
-    """The options as ``generate`` knows them.
+    """Return the options as keyword arguments of ``generate``.
 
-    What a checkpoint says beyond them, such as ``no_repeat_ngram_size``, stays as it says. Settings of
-    sampling are taken away, because ``generate`` complains of them where it does not sample.
+    Other settings of a checkpoint, such as ``no_repeat_ngram_size``, stay in force. Its sampling settings
+    are removed, because ``generate`` warns about them when it does not sample.
     """
     given: dict[str, Any] = {
         "max_new_tokens": options.max_new_tokens,
@@ -51,7 +51,7 @@ def generation_options(options: CaptionOptions) -> dict[str, Any]:
 
 
 def placed(inputs: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """Inputs on the model's device, pixels in its dtype."""
+    """Return inputs on the model's device, pixels in its dtype."""
     return {
         key: values.to(model.device, model.dtype) if values.is_floating_point() else values.to(model.device)
         for key, values in inputs.items()
@@ -61,12 +61,12 @@ def placed(inputs: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Te
 def captions_of(
     texts: Sequence[str], written: Any, options: CaptionOptions, source: str
 ) -> list[list[Caption]]:
-    """Per image its captions, best first, ``options.num_captions`` each.
+    """Return ``options.num_captions`` captions for each image, best first.
 
     Args:
-        texts: one per sequence, those of one image together; runs of white space become one space.
-        written: what ``generate`` returned; a score is its mean log-probability by beam search, else None.
-        options: as asked.
+        texts: one per sequence, grouped by image; runs of white space become one space.
+        written: the output of ``generate``; with beam search it holds the scores, mean log-probabilities.
+        options: the caption options.
         source: the captioner's name.
     """
     captions = [

@@ -1,7 +1,7 @@
-"""A BLIP that looks through a convolutional network: a hybrid ViT (Dosovitskiy et al. 2021).
+"""A BLIP with a convolutional backbone: a hybrid ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-The last feature map of a timm network stands where ``BlipVisionModel`` has its patch embedding. Everything
-after it is BLIP's own code. A configuration names the network as ``vision_config["backbone"]``.
+The last feature map of a timm network replaces the patch embedding of ``BlipVisionModel``. Everything after
+it is BLIP's own code. The configuration names the network in ``vision_config["backbone"]``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class BackbonePatches(nn.Module):
-    """Turns pixels into one vector for each place of a feature map.
+    """Turn pixels into one vector for each position of a feature map.
 
     Args:
         name: the timm network.
@@ -33,7 +33,7 @@ class BackbonePatches(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight that ``BlipVisionEmbeddings`` asks for its dtype."""
+        """Return the weight whose dtype ``BlipVisionEmbeddings`` reads."""
         return self.projection.weight
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
@@ -44,11 +44,11 @@ class BackbonePatches(nn.Module):
 
 
 class HybridBlip(BlipForConditionalGeneration):  # type: ignore[no-untyped-call]
-    """Is a ``BlipForConditionalGeneration`` whose patches come from a backbone.
+    """A ``BlipForConditionalGeneration`` whose patches come from a backbone.
 
     Args:
         config: with ``vision_config.backbone``, the name of a timm network whose feature map has
-            ``(image_size // patch_size) ** 2`` places.
+            ``(image_size // patch_size) ** 2`` positions.
     """
 
     def __init__(self, config: BlipConfig) -> None:

@@ -1,6 +1,6 @@
-"""A captioner behind a URL, for models that cannot run in this environment. No torch here.
+"""A captioner behind a URL, for models that cannot run in this environment. Does not import torch.
 
-What is sent and what comes back: ``caption_protocol``.
+``caption_options`` describes the protocol.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autotag.records import Caption
 
 MAX_BYTES = 1_000_000
-"""Larger answers are refused while they arrive."""
+"""Size limit of an answer, in bytes; a larger one is refused while it arrives."""
 
 _Result = TypeVar("_Result")
 
@@ -47,31 +47,31 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class RemoteCaptioner:
-    """Captions by a server that speaks the protocol of this module.
+    """Caption images through a server that follows the protocol of ``caption_options``.
 
     The URL is the user's own configuration, so unlike an image's URL it may lead to a private address, such
     as another process on this machine. Proxies and certificates are those of the system and of the
     environment: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``,
-    ``SSL_CERT_DIR``. No redirect is followed, so that pictures and the token go nowhere else.
+    ``SSL_CERT_DIR``. Redirects are not followed, so images and the token go to this server only.
 
-    A connection that fails or ends too early and the statuses 429, 502, 503 and 504 are tried again, after
-    0.5, 1, 2, ... seconds or what ``Retry-After`` says. Nothing else is: a request that ran out of time would
-    only load a slow server once more, and what a server refuses it refuses again.
+    A request is retried when the connection fails or ends too early, and on the statuses 429, 502, 503 and
+    504, after 0.5, 1, 2, ... seconds or the time in ``Retry-After``. A request that timed out is not retried,
+    which would only load a slow server more, and neither is one that the server refused.
 
-    Every option is sent; a server refuses what it cannot do.
+    Every option is sent; a server refuses options that it does not support.
 
     Args:
         url: http(s), without a user name; a fragment is not allowed.
-        name: what errors call it, and captions their source where the server does not name its model.
+        name: the name in errors, and the source of captions if the server does not name its model.
         timeout: seconds for one request with its answer, above 0.
-        retries: further tries after the first, at least 0.
-        concurrency: requests at a time, at least 1.
-        max_side: images are sent with their longer side at most this long, in pixels.
-        token_env: the environment variable that holds a token, which is never kept or shown; None for none.
-        header: the header that carries the token, as ``Bearer <token>`` in ``Authorization``, bare in others.
+        retries: tries after the first, at least 0.
+        concurrency: simultaneous requests, at least 1.
+        max_side: longest side of the images that are sent, in pixels; larger images are reduced.
+        token_env: the environment variable that holds a token, which is not stored or shown; None for none.
+        header: the header for the token: ``Bearer <token>`` in ``Authorization``, the bare token in others.
 
     Raises:
-        ConfigError: the URL or an option is wrong.
+        ConfigError: the URL or an option is not valid.
     """
 
     url: str
@@ -91,20 +91,21 @@ class RemoteCaptioner:
         except RefusedError as refusal:
             raise ConfigError(f"remote captioner {self.shown_url}: {refusal}") from refusal
         if "#" in self.url:
-            raise ConfigError(f"remote captioner {self.shown_url}: a URL to post to has no '#'")
+            raise ConfigError(f"remote captioner {self.shown_url}: the URL must not contain '#'")
         check_number("remote captioner: timeout", self.timeout, least=0, most=86_400, above=True)
         check_count("remote captioner: retries", self.retries, least=0, most=1_000)
         check_count("remote captioner: concurrency", self.concurrency, most=1_000)
         check_count("remote captioner: max_side", self.max_side, most=65_535)
         if not self.header.replace("-", "").isalnum() or not self.header.isascii():
-            raise ConfigError(f"remote captioner: header is {self.header!r}, which is no name of a header")
+            raise ConfigError(f"remote captioner: header is {self.header!r}, which is not a header name")
 
     @classmethod
     def at(cls, location: str, *, name: str = "remote") -> RemoteCaptioner:
-        """The captioner that ``"<url>#<option>=<value>&..."`` stands for; nothing is asked yet.
+        """Return the captioner for ``"<url>#<option>=<value>&..."``, without sending a request.
 
         Raises:
-            ConfigError: the URL or an option is wrong (``UnknownNameError`` for an unknown option).
+            ConfigError: the URL or an option is not valid.
+            UnknownNameError: an option is unknown.
         """
         url, _, settings = location.partition("#")
         try:
@@ -115,11 +116,11 @@ class RemoteCaptioner:
 
     @classmethod
     def load(cls, request: ModelRequest) -> RemoteCaptioner:
-        """The captioner at ``request.location``, which is reachable.
+        """Return the captioner at ``request.location``, after checking that it is reachable.
 
         Raises:
-            ConfigError: the URL, an option or the token is wrong.
-            ModelUnavailableError: nobody listens there.
+            ConfigError: the URL, an option or the token is not valid.
+            ModelUnavailableError: the server cannot be reached.
         """
         captioner = cls.at(request.location, name=request.name.partition("#")[0].partition("?")[0])
         captioner.check_reachable()
@@ -127,31 +128,31 @@ class RemoteCaptioner:
 
     @property
     def image_size(self) -> int:
-        """The longest side that is sent, in pixels."""
+        """Return the longest side of the images that are sent, in pixels."""
         return self.max_side
 
     @property
     def shown_url(self) -> str:
-        """The URL for messages: without user name and query, which may hold secrets."""
+        """Return the URL for messages, without user name and query, which may hold secrets."""
         return _shown(self.url)
 
     def check_reachable(self) -> None:
-        """Ask for the head of the URL, with retries; any answer but those of busy servers will do.
+        """Send a HEAD request, with retries; any status counts, except those of busy servers and proxies.
 
         Raises:
-            ConfigError: the environment variable of the token is not set, or holds no token.
-            ModelUnavailableError: nobody listens there, or a proxy on the way refuses.
+            ConfigError: the environment variable of the token is not set, or does not hold a token.
+            ModelUnavailableError: the server cannot be reached, or a proxy refuses.
         """
         headers = self._headers()
         self._tried(lambda: self._in_time("HEAD", headers), threading.Event())
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
-        """Per image (upright RGB) its captions in the server's order, ``options.num_captions`` each.
+        """Return ``options.num_captions`` captions for each image (upright RGB), in the server's order.
 
         Raises:
-            ConfigError: the environment variable of the token is not set, or holds no token.
+            ConfigError: the environment variable of the token is not set, or does not hold a token.
             ModelUnavailableError: the server cannot be reached, or is too slow or busy.
-            ModelError: it refuses an image, or its answer is not one of the protocol.
+            ModelError: it refuses an image, or its answer does not follow the protocol.
         """
         if not images:
             return []
@@ -177,7 +178,7 @@ class RemoteCaptioner:
             self._fail(ModelError, str(error), error)
 
     def _tried(self, work: Callable[[], _Result], stopped: threading.Event) -> _Result:
-        """What ``work`` returns, tried again while that makes sense and nobody has stopped."""
+        """Return the result of ``work``; retry while the server is busy, until ``stopped`` is set."""
         for attempt in range(self.retries + 1):
             try:
                 return work()
@@ -196,12 +197,12 @@ class RemoteCaptioner:
         raise AssertionError("the last try returns or raises")
 
     def _in_time(self, method: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-        """The body of the answer to one request, all within the time: httpx bounds single steps only.
+        """Return the body of the answer to one request, within ``timeout`` (httpx limits single steps only).
 
         Raises:
-            _BusyError: it may be worth another try.
-            ModelError: it is not.
-            TimeoutError, ssl.SSLCertVerificationError, FailedError, ValueError: the same.
+            _BusyError: a retry may help.
+            ModelError, TimeoutError, ssl.SSLCertVerificationError, FailedError, ValueError: a retry would not
+                help.
         """
         import httpx2
 
@@ -213,7 +214,7 @@ class RemoteCaptioner:
         except httpx2.TimeoutException as error:
             raise TimeoutError(str(error)) from error
         except httpx2.ProxyError as error:
-            self._fail(ModelUnavailableError, f"the proxy on the way refuses ({error})", error)
+            self._fail(ModelUnavailableError, f"the proxy refuses ({error})", error)
         except httpx2.TransportError as error:
             untrusted = _certificate_error(error)
             if untrusted is not None:
@@ -225,7 +226,7 @@ class RemoteCaptioner:
         except httpx2.InvalidURL as error:
             raise ValueError(str(error)) from error
         finally:
-            client.close()  # what still drips ends with it
+            client.close()  # this also ends an answer that still arrives
 
     def _asked(self, client: httpx2.Client, method: str, body: bytes) -> bytes:
         with client.stream(method, self.url, content=body or None) as response:
@@ -236,11 +237,11 @@ class RemoteCaptioner:
             return _body(response)
 
     def _refused(self, response: httpx2.Response) -> NoReturn:
-        """Tells what a status other than 200 means."""
+        """Raise the error for a status other than 200."""
         status, location = response.status_code, response.headers.get("Location")
         if 300 <= status < 400 and location:
             self._fail(
-                ModelUnavailableError, f"it redirects to {_shown(location)}; no redirect is followed", None
+                ModelUnavailableError, f"it redirects to {_shown(location)}; redirects are not followed", None
             )
         words = f"it answers {status} {response.reason_phrase}".rstrip()
         reason = reason_in(_rest(response))
@@ -268,7 +269,7 @@ class RemoteCaptioner:
 
 
 class _BusyError(Exception):
-    """A try that failed in a way that may pass; ``wait`` is how long the server asks for, in seconds."""
+    """Report a failure that a retry may fix; ``wait`` is the time that the server asks for, in seconds."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -276,7 +277,7 @@ class _BusyError(Exception):
 
 
 def _option(option: str, text: str) -> Any:
-    """The value of an option as the address writes it."""
+    """Return the value of an option written in an address."""
     kinds = {row.name: str(row.type) for row in fields(RemoteCaptioner) if row.name not in {"url", "name"}}
     if option not in kinds:
         raise UnknownNameError("option of a remote captioner", option, kinds)
@@ -284,7 +285,7 @@ def _option(option: str, text: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise ConfigError(f"remote captioner: {option} is {text!r}, which is no number") from error
+        raise ConfigError(f"remote captioner: {option} is {text!r}, which is not a number") from error
 
 
 def _shown(url: str) -> str:
@@ -295,20 +296,20 @@ def _shown(url: str) -> str:
 
 @lru_cache(maxsize=4)
 def _trusted(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    """The certificates that the system or the environment trusts; to read them takes 50 ms."""
+    """Return the certificates that the system or the environment trusts; cached, as reading takes 50 ms."""
     import httpx2
 
     return httpx2.create_ssl_context()
 
 
 def _body(response: httpx2.Response) -> bytes:
-    """The whole body of an answer.
+    """Return the whole body of an answer.
 
     Raises:
         FailedError: it is compressed, or larger than ``MAX_BYTES``.
     """
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise FailedError("the server sent it compressed although asked not to")
+        raise FailedError("the server sent it compressed although the request forbids that")
     claimed = response.headers.get("Content-Length", "")
     if claimed.isdecimal() and int(claimed) > MAX_BYTES:
         raise FailedError(f"it has {claimed} bytes, more than {MAX_BYTES}")
@@ -321,7 +322,7 @@ def _body(response: httpx2.Response) -> bytes:
 
 
 def _rest(response: httpx2.Response) -> bytes:
-    """What is left to read of an answer, or nothing where that is too much."""
+    """Return the rest of an answer, or nothing if it is too large."""
     try:
         return _body(response)
     except FailedError:
@@ -329,12 +330,12 @@ def _rest(response: httpx2.Response) -> bytes:
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """The refusal of a certificate that an error comes from, or None."""
+    """Return the certificate error that caused an error, or None."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _seconds(header: str | None) -> float:
-    """What ``Retry-After`` asks for, within reason; 0 for none, or for a date."""
+    """Return the seconds in ``Retry-After``, at most ``_LONGEST_WAIT``; 0 without one, or for a date."""
     return min(float(header), _LONGEST_WAIT) if header and header.isascii() and header.isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and SigLIP 2 by their transformers classes."""
+"""CLIP, SigLIP and SigLIP 2, with their transformers classes."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _Item = TypeVar("_Item")
 
 
 class HfEncoder:
-    """Embeds images and texts by a transformers model.
+    """Embed images and texts with a transformers model.
 
     Args:
-        model: a model of one of the classes in ``CLASSES``, evaluating, on its device.
+        model: a model of one of the classes in ``CLASSES``, in eval mode, on its device.
         processor: its processor.
-        id: names the weights.
+        id: identifies the weights.
         default_thresholds: score name -> threshold.
         default_score: the score that ``FilterTags`` uses when nothing else is set.
-        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
-            is given here stays as it is.
+        fast_paths: the fast paths to use. Only ``load`` applies paths that change a model (packed layers); a
+            model passed here is not changed.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class HfEncoder:
 
     @classmethod
     def load(cls, request: ModelRequest) -> HfEncoder:
-        """The encoder in a folder or hub repository.
+        """Load the encoder from a folder or hub repository.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of another class.
+            ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
         if request.fast_paths.packed_linears:
@@ -96,37 +96,37 @@ class HfEncoder:
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the square that the model looks at; None for SigLIP 2 of any aspect ratio."""
+        """Return the side in pixels of the square input; None for SigLIP 2 with any aspect ratio."""
         return square_side(self.processor.image_processor)
 
     @property
     def text_reader(self) -> TextReader:
-        """Tells how much of a text the model reads."""
+        """Return the reader that tells how much of a text the model reads."""
         return transformers_reader(self.model.config, self.processor.tokenizer)
 
     @property
     def causal_tower(self) -> CausalTower | str:
-        """The inside of the text tower for ``prompt_chain``, or why that is not used, in words."""
+        """Return the parts of the text tower for ``prompt_chain``, or the reason why it is not used."""
         return clip_tower(self.model) if self._fast_paths.prompt_chain else "prompt_chain is switched off"
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
-        """(B, D) float32, unit rows."""
+        """Return (B, D) float32 vectors of images, of length 1."""
         if self._view is not None:
             return self.embed_views([self._view.make(image) for image in images])
         return self._in_chunks(images, lambda chunk: self._image_vectors(self._image_inputs(chunk)))
 
     @property
     def view_id(self) -> str | None:
-        """Names the view; None where this model makes none."""
+        """Return the id of the views that ``view`` makes; None if this model makes no views."""
         return self._view.id if self._view else None
 
     def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        """Return an image as (3, H, W) uint8, for ``embed_views``. Requires that ``view_id`` is not None."""
         assert self._view is not None  # noqa: S101 - the protocol's own condition
         return self._view.make(image)
 
     def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
-        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        """Return (B, D) float32 vectors, of length 1, of images prepared by ``view``."""
         view = self._view
         assert view is not None  # noqa: S101 - the protocol's own condition
         device, dtype = self.model.device, self.model.dtype
@@ -136,14 +136,14 @@ class HfEncoder:
         )
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """(T, D) float32, unit rows; texts are cut at what the model can read."""
+        """Return (T, D) float32 vectors of texts, of length 1; long texts are cut at the model's limit."""
         size = _CHUNK if self._causal_text is None else TEXTS_AT_ONCE
         return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)), size)
 
     def _in_chunks(
         self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor], size: int = _CHUNK
     ) -> NDArray[np.float32]:
-        """(len(items), D) float32, unit rows."""
+        """Return (len(items), D) float32 vectors, of length 1."""
         rows = [np.zeros((0, self._width), dtype=np.float32)]
         for start in range(0, len(items), size):
             with torch.inference_mode():
@@ -174,7 +174,10 @@ class HfEncoder:
         return {**inputs, "pixel_values": inputs["pixel_values"].to(self.model.dtype)}
 
     def _text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Tokens. SigLIP was trained on lower-case text padded to full length, without an attention mask."""
+        """Return the tokens of texts, as the model was trained.
+
+        SigLIP was trained on lower-case text padded to full length, without an attention mask.
+        """
         length = self.model.config.text_config.max_position_embeddings
         options: dict[str, Any] = {"truncation": True, "max_length": length, "return_tensors": "pt"}
         if self.model.config.model_type == "clip":
@@ -185,7 +188,7 @@ class HfEncoder:
 
 
 def _id(request: ModelRequest, folder: Path) -> str:
-    """Hub id and commit, or for a folder what is in it."""
+    """Return an id from the hub id and commit, or from the contents of a folder."""
     if Path(request.location).is_dir():
         return f"hf:{model_folders.fingerprint(folder)}"
     return f"hf:{request.location}@{folder.name}"

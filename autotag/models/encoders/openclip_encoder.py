@@ -1,4 +1,4 @@
-"""CLIP models by open_clip."""
+"""CLIP models, with open_clip."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ if TYPE_CHECKING:
 
 _CHUNK = 256
 _READ_WEIGHTS = (AttentionPool2d, CLIP, EvaAttention, TextTransformer)
-"""Modules that read the weights of layers of theirs, or ask whether one is an ``nn.Linear``."""
+"""Modules that read the weights of their layers, or check that a layer is an ``nn.Linear``."""
 
 
 class OpenClipEncoder:
-    """Embeds images and texts by an open_clip model.
+    """Embed images and texts with an open_clip model.
 
     Args:
-        model: made by open_clip, which leaves its preprocessing on it; evaluating, on its device.
-        tokenizer: texts -> (T, L) token ids, cut at what the model can read.
-        id: names the weights.
-        dtype: what the model calculates in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        model: a model of open_clip with its preprocessing attached, in eval mode, on its device.
+        tokenizer: texts -> (T, L) token ids, cut at the model's limit.
+        id: identifies the weights.
+        dtype: the model's dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         default_thresholds: score name -> threshold.
         default_score: the score that ``FilterTags`` uses when nothing else is set.
-        fast_paths: those to use. Those that change a model (packed layers) are up to ``load``: a model that
-            is given here stays as it is.
+        fast_paths: the fast paths to use. Only ``load`` applies paths that change a model (packed layers); a
+            model passed here is not changed.
+        backbone: computes the feature maps of views, shared with other models; None for the model's own.
     """
 
     def __init__(
@@ -85,12 +86,12 @@ class OpenClipEncoder:
 
     @classmethod
     def load(cls, request: ModelRequest) -> OpenClipEncoder:
-        """The encoder named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
+        """Load the encoder named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged, incomplete, or of another class.
-            ConfigError: open_clip knows no such model or pretrained tag.
+            ModelLoadError: the weights are damaged, incomplete, or of another class.
+            ConfigError: open_clip does not know the model or pretrained tag.
         """
         loaded = load_open_clip(request, "encoder")
         paths = request.fast_paths
@@ -114,24 +115,24 @@ class OpenClipEncoder:
 
     @property
     def image_size(self) -> int:
-        """The side in pixels of the square that the model looks at."""
+        """Return the side in pixels of the model's square input."""
         size = self.model.visual.preprocess_cfg["size"]
         return int(size if isinstance(size, int) else max(size))
 
     @property
     def text_reader(self) -> TextReader:
-        """Tells how much of a text the model reads."""
+        """Return the reader that tells how much of a text the model reads."""
         return open_clip_reader(self.tokenizer)
 
     @property
     def causal_tower(self) -> CausalTower | str:
-        """The inside of the text tower for ``prompt_chain``, or why that is not used, in words."""
+        """Return the parts of the text tower for ``prompt_chain``, or the reason why it is not used."""
         return (
             open_clip_tower(self.model) if self._fast_paths.prompt_chain else "prompt_chain is switched off"
         )
 
     def embed_images(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
-        """(B, D) float32, unit rows."""
+        """Return (B, D) float32 vectors of images, of length 1."""
         if self._view is not None:
             return self.embed_views([self._view.make(image) for image in images])
         rows = []
@@ -142,16 +143,16 @@ class OpenClipEncoder:
 
     @property
     def view_id(self) -> str | None:
-        """Names the view; None where this model makes none."""
+        """Return the id of the views that ``view`` makes; None if this model makes no views."""
         return self._view.id if self._view else None
 
     def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """(3, H, W) uint8, as ``embed_views`` takes it. Only where ``view_id`` is not None."""
+        """Return an image as (3, H, W) uint8, for ``embed_views``. Requires that ``view_id`` is not None."""
         assert self._view is not None  # noqa: S101 - the protocol's own condition
         return self._view.make(image)
 
     def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
-        """(B, D) float32, unit rows, of what ``view`` made of the images."""
+        """Return (B, D) float32 vectors, of length 1, of images prepared by ``view``."""
         rows = []
         for start in range(0, len(views), _CHUNK):
             some = views[start : start + _CHUNK]
@@ -167,15 +168,15 @@ class OpenClipEncoder:
         return self._view.normalised(views, self._device, self._dtype)
 
     def _embed_maps(self, maps: torch.Tensor) -> torch.Tensor:
-        """(B, D): what the image tower makes of (B, C, H, W) maps of its backbone."""
+        """Return (B, D) vectors of the image tower, from (B, C, H, W) maps of its backbone."""
         visual = self.model.visual
         vectors: torch.Tensor = visual.head(visual.trunk.forward_head(maps, pre_logits=True))
         return vectors
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """(T, D) float32, unit rows; texts are cut at what the model can read."""
+        """Return (T, D) float32 vectors of texts, of length 1; long texts are cut at the model's limit."""
         rows = []
-        is_causal = isinstance(self._encode_text, causal_text.CausalText)  # which brings texts to the device
+        is_causal = isinstance(self._encode_text, causal_text.CausalText)  # it moves tokens itself
         size = causal_text.TEXTS_AT_ONCE if is_causal else _CHUNK
         for start in range(0, len(texts), size):
             tokens = self.tokenizer(list(texts[start : start + size]))
@@ -192,5 +193,5 @@ class OpenClipEncoder:
         return unit
 
     def _none(self) -> NDArray[np.float32]:
-        """No rows, of the right width."""
+        """Return (0, D), the result for an empty input."""
         return self.embed_texts([""])[:0]

@@ -1,5 +1,5 @@
 """Models that find keyphrases in captions.
 
-They are registered by name and made by ``pool``; they may import ``models.fast``, ``models.loading`` and what
-is below.
+They are registered by name, and ``pool`` creates them. They may import ``models.fast``, ``models.loading``
+and lower packages.
 """

@@ -1,4 +1,4 @@
-"""Keyphrases by KeyBERT's formula with a sentence-transformers model."""
+"""Keyphrases by KeyBERT's method, with a sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PROBE = "a small brown dog plays with a red ball in front of an old wooden hous
 
 
 class KeybertExtractor:
-    """Finds the keyphrases of texts: the candidates nearest in meaning to the whole text.
+    """Find the keyphrases of texts: the candidates nearest in meaning to the whole text.
 
-    Always in float32: in less, the order of keyphrases changes in about one text of twenty.
+    Always calculates in float32: with fewer bits, the order of keyphrases changes in about one text of
+    twenty.
 
     Args:
         model: the sentence-transformers model that embeds texts and candidates.
-        fast_paths: those to use. Packed layers are up to ``load``: a model that is given here keeps its
-            weights.
+        fast_paths: the fast paths to use. Only ``load`` packs layers; a model passed here keeps its weights.
     """
 
     def __init__(self, model: SentenceTransformer, *, fast_paths: FastPaths = AUTO) -> None:
@@ -55,13 +55,13 @@ class KeybertExtractor:
 
     @classmethod
     def load(cls, request: ModelRequest) -> KeybertExtractor:
-        """The extractor with the sentence-transformers model in a folder or hub repository.
+        """Load the extractor with the sentence-transformers model in a folder or hub repository.
 
-        ``request.dtype`` is not heeded: see the class.
+        Ignores ``request.dtype``: the model calculates in float32.
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: they are there but damaged or incomplete.
+            ModelLoadError: the weights are damaged or incomplete.
         """
         folder = hub.model_folder(request, "extractor", model_folders.SENTENCE_TRANSFORMERS)
         try:
@@ -78,12 +78,12 @@ class KeybertExtractor:
         return cls(model, fast_paths=request.fast_paths)
 
     def extract(self, texts: Sequence[str], /, options: KeyphraseOptions) -> list[Keyphrases]:
-        """Per text its keyphrases with cosine similarity to the text, best first; [] if there is none.
+        """Return the keyphrases of each text with their cosine similarity to it, best first; [] if none.
 
-        Candidates ``"ngrams"`` are KeyBERT's own (Grootendorst 2020), in its order, with its scores to
-        0.0001. ``"phrases"`` are those of ``autotag.language.phrases``, ranked by the same formula, with
-        maximal marginal relevance (Carbonell and Goldstein 1998) as KeyBERT has it when ``options.diversity``
-        is given.
+        With candidates ``"ngrams"``, candidates, order and scores (to 0.0001) are those of KeyBERT
+        (Grootendorst 2020). ``"phrases"`` takes the candidates of ``autotag.language.phrases`` and ranks them
+        by the same formula. ``options.diversity`` switches on maximal marginal relevance (Carbonell and
+        Goldstein 1998), as in KeyBERT.
 
         Raises:
             ConfigError: ``options.ngram_range`` or ``options.stop_words`` is out of range.
@@ -105,9 +105,9 @@ class KeybertExtractor:
             use_mmr=options.diversity is not None,
             diversity=options.diversity or 0.0,
         )
-        if len(texts) == 1:  # KeyBERT answers one text with a flat list
+        if len(texts) == 1:  # KeyBERT returns a flat list for one text
             return [found]
-        return found or [[] for _ in texts]  # and texts that are all without candidates with a single []
+        return found or [[] for _ in texts]  # KeyBERT returns a single [] if no text has candidates
 
     def _ranked_candidates(
         self,
@@ -129,16 +129,16 @@ class KeybertExtractor:
         ]
 
     def _plain_vectors(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
-        """Each text's vector (D,), float32, of length 1; embedded once however often it occurs."""
+        """Return each text's (D,) float32 vector, of length 1; a repeated text is embedded once."""
         unique = list(dict.fromkeys(texts))
         return dict(zip(unique, unit_rows(self._rows(unique)), strict=True))
 
     def _rows(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts: (T, D) float32."""
+        """Return the (T, D) float32 vectors of texts."""
         return np.asarray(self.model.encode(texts, show_progress_bar=False), dtype=np.float32)
 
     def _compare_with_keybert(self) -> None:
-        """Goes back to KeyBERT itself where it has other keywords for a text of our own."""
+        """Switch the fast path off if KeyBERT itself finds other keywords in a probe text."""
         for options in (
             KeyphraseOptions(candidates="ngrams", top_n=8),
             KeyphraseOptions(candidates="ngrams", top_n=4, diversity=0.6),
@@ -156,7 +156,7 @@ class KeybertExtractor:
 def _phrases(
     text: str, ngram_range: tuple[int, int], stop_words: str | tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """The phrases of a text, each once, in the order of the alphabet."""
+    """Return the phrases of a text, each once, in alphabetical order."""
     found = phrases.phrase_candidates(text, ngram_range=ngram_range, stop_words=stop_words)
     return tuple(sorted(set(found)))
 
@@ -165,7 +165,7 @@ def _phrases(
 def _ngrams(
     text: str, ngram_range: tuple[int, int], stop_words: str | tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """KeyBERT's candidates: the n-grams of a text, each once, in the order of the alphabet."""
+    """Return KeyBERT's candidates: the n-grams of a text, each once, in alphabetical order."""
     return tuple(sorted(set(_analyser(ngram_range, stop_words)(text))))
 
 
@@ -186,7 +186,7 @@ def _ranked(
     vectors: NDArray[np.float32],
     options: KeyphraseOptions,
 ) -> Keyphrases:
-    """The best candidates by cosine, best first; as KeyBERT, rounded to 4 digits."""
+    """Return the best candidates by cosine, best first, rounded to 4 digits as in KeyBERT."""
     similarities = vectors @ text
     if options.diversity is None:
         chosen = [int(index) for index in np.argsort(similarities)[::-1][: options.top_n]]
@@ -199,13 +199,13 @@ def _ranked(
 def _diverse(
     relevance: NDArray[np.float32], alikeness: NDArray[np.float32], count: int, diversity: float
 ) -> list[int]:
-    """Indices by maximal marginal relevance: near the text, but unlike what is chosen already.
+    """Return indices by maximal marginal relevance: near the text, but unlike those already chosen.
 
     Args:
         relevance: (N,) cosine of candidate and text.
         alikeness: (N, N) cosines among candidates.
         count: how many to choose.
-        diversity: 0 looks at relevance alone, 1 at unlikeness alone.
+        diversity: between 0 (relevance only) and 1 (difference from chosen candidates only).
     """
     chosen = [int(np.argmax(relevance))]
     while len(chosen) < min(count, len(relevance)):

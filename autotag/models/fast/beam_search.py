@@ -1,9 +1,9 @@
-"""Beam search for captioners whose decoder keeps what it has read: all images together, each encoded once.
+"""Beam search for captioners whose decoder has a cache: a batch of images, each encoded once.
 
-A beam that ends counts if it is among the best K candidates, by the mean of its tokens' scores. An image
-leaves when K have ended and what it may still hope for is not better than the worst of them. The generations
-of transformers hope for different things: ``BeamSearchScorer`` of 4 for the score of the best candidate,
-ended or not, ``GenerationMixin._beam_search`` of 5 for that of the best beam that goes on.
+A finished beam counts if it is among the best K candidates, by the mean of its tokens' scores. An image
+leaves the batch when K beams are finished and its best attainable score is not above the worst of them.
+transformers 4 and 5 estimate that score differently: ``BeamSearchScorer`` of 4 takes the best candidate,
+finished or not, ``GenerationMixin._beam_search`` of 5 the best running beam.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NEVER = float("-inf")
-"""The score of what must not be chosen."""
+"""The score of a token that must not be chosen."""
 
 
 class Writing(Protocol):
-    """Captions that are being written: R rows of tokens, each with one of I images.
+    """A decoder that writes captions: R rows of tokens, each for one of I images.
 
-    The rows of an image lie together, and each image has as many.
+    The rows of an image are adjacent, and each image has the same number of rows.
     """
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
+        """Read (R, T) int64 new tokens; return the (R, V) float32 logits of the next token."""
         ...
 
     def take(self, rows: torch.Tensor, images: torch.Tensor | None = None) -> None:
-        """Row i becomes what row ``rows[i]`` was; image i what ``images[i]`` was, None for no change."""
+        """Replace row i by row ``rows[i]``, and image i by image ``images[i]`` (None: images stay)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Beams:
-    """How to search.
+    """Settings of a beam search.
 
     Attributes:
-        count: beams, at most half as many as there are tokens.
-        most: tokens to write.
+        count: number of beams, at most half the size of the vocabulary.
+        most: largest number of tokens to write.
         end: the token that ends a caption.
-        score: (R, V) logits, which it may change, and (R, T) tokens so far -> (R, V) scores to add up.
-        hopes_for_ended: whether an image may hope for the score of a candidate that has ended.
-        tokens_besides: counted when scores are divided by the length.
+        score: (R, V) logits, which it may overwrite, and (R, T) tokens so far -> (R, V) scores to add up.
+        hopes_for_ended: whether finished candidates count in an image's best attainable score, as in
+            transformers 4.
+        tokens_besides: tokens added to the length by which scores are divided.
     """
 
     count: int
@@ -62,9 +63,9 @@ class Found:
     """The K best captions of I images, best first.
 
     Attributes:
-        tokens: (I, K, most) int64, what was written after the prompt.
-        scores: (I, K) float32, means.
-        lengths: (I, K) int64, how many tokens count, the end token among them.
+        tokens: (I, K, most) int64, without the prompt.
+        scores: (I, K) float32, mean scores of tokens.
+        lengths: (I, K) int64, numbers of valid tokens, including the end token.
     """
 
     tokens: torch.Tensor
@@ -73,15 +74,15 @@ class Found:
 
 
 class BeamSearch:
-    """The search.
+    """Find the best captions of a batch of images by beam search.
 
-    Tensors are per image still there (I), per beam (K): ``running`` are the sequences that go on, prompt
-    included, ``done`` the best that ended.
+    Tensors have one row per image still in the batch (I) and beam (K): ``running`` holds the unfinished
+    sequences, prompt included, ``done`` the best finished ones.
 
     Args:
-        writing: with one row for each image.
+        writing: the decoder, with one row for each image.
         prompt: (I, P) int64 tokens that captions begin with.
-        beams: how to search.
+        beams: the settings.
     """
 
     def __init__(self, writing: Writing, prompt: torch.Tensor, beams: Beams) -> None:
@@ -107,10 +108,10 @@ class BeamSearch:
         return Found(*self._results)
 
     def _step(self, logits: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one token more, which makes so many.
+        """Write the token at position ``length``, counted from 1.
 
         Returns:
-            (I, K) rows of the writing that the running beams continue, and (J,) the images that go on.
+            (I, K) rows of the decoder that the running beams continue, and (J,) indices of unfinished images.
         """
         count, last = self._beams.count, length == self._beams.most
         scores, parents, tokens = self._candidates(logits)
@@ -118,9 +119,8 @@ class BeamSearch:
         divisor = length + self._beams.tokens_besides
         written = _chosen(self._running[:, :, self._start :], parents[:, :count])
         written = torch.cat([written, tokens[:, :count, None]], dim=2)
-        counted = (
-            scores if last else torch.where(ended, scores, NEVER)
-        )  # there is no room for a further token
+        # the last token finishes every beam
+        counted = scores if last else torch.where(ended, scores, NEVER)
         self._keep_done(counted[:, :count] / divisor, written)
         order = torch.arange(2 * count, device=ended.device) + 2 * count * ended
         best = order.topk(count, largest=False).indices
@@ -134,9 +134,9 @@ class BeamSearch:
         return parents + width * torch.arange(len(parents), device=best.device)[:, None], going
 
     def _candidates(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the 2 K best continuations per image: (I, 2 K) score, beam that it continues, token.
+        """Return the 2 K best continuations per image, best first: (I, 2 K) scores, parent beams, tokens.
 
-        Best first. Twice as many as beams, so that one goes on for each even if all others end.
+        With twice as many as beams, K unfinished ones remain even if K end.
         """
         count, beams, _ = self._running.shape
         scores = self._beams.score(logits, self._running.flatten(0, 1))
@@ -146,7 +146,7 @@ class BeamSearch:
         return best, parents, places - parents * scores.shape[2]
 
     def _keep_done(self, scores: torch.Tensor, written: torch.Tensor) -> None:
-        """Take the best of (I, K, T) sequences with (I, K) scores, where one is above ``NEVER``."""
+        """Merge (I, K, T) finished sequences with (I, K) scores into the best so far."""
         if not (scores > NEVER).any():
             return
         length = written.shape[2]
@@ -157,7 +157,7 @@ class BeamSearch:
         self._done_lengths = torch.cat([self._done_lengths, lengths], 1).gather(1, best)
 
     def _let_go(self, rows: torch.Tensor, going: torch.Tensor) -> None:
-        """Move the rows of the writing, and let go of all images but those at (J,)."""
+        """Reorder the rows of the decoder, and remove all images except those at (J,)."""
         if len(going) < len(self._places):
             for result, done in zip(
                 self._results, (self._done, self._done_scores, self._done_lengths), strict=True
@@ -173,9 +173,12 @@ class BeamSearch:
 
 
 def penalised(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Make (R, V) scores of the (R, T) tokens already written worse, in place, and return them.
+    """Apply the repetition penalty to (R, V) scores of the (R, T) tokens already written, in place.
 
-    As in CTRL, arXiv:1909.05858, on whatever the scores are, as in transformers.
+    The penalty is that of CTRL (arXiv:1909.05858), applied to scores of any kind, as in transformers.
+
+    Returns:
+        The same tensor of scores.
     """
     if penalty == 1.0:
         return scores
@@ -184,5 +187,5 @@ def penalised(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> to
 
 
 def _chosen(sequences: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
-    """(I, J, T) of (I, K, T): for each image the sequences at (I, J)."""
+    """Return, from (I, K, T) sequences, the (I, J, T) sequences of the beams at (I, J)."""
     return sequences.gather(1, beams[:, :, None].expand(-1, -1, sequences.shape[2]))

@@ -1,8 +1,8 @@
-"""BLIP's image tower with torch's fused attention; transformers gives it none.
+"""Fused attention of torch for BLIP's image tower, which transformers does not offer.
 
-The plain module writes out the probabilities of every token for every other (577 x 577 x 12 per layer and
-image) all at once; ``scaled_dot_product_attention`` never does, and gives the same. On a CPU where
-``packed_attention`` is faster still, they are written out for one head at a time.
+The plain module stores the attention weights of all pairs of tokens (577 x 577 x 12 per layer and image);
+``scaled_dot_product_attention`` returns the same result without storing them. On a CPU where
+``packed_attention`` is even faster, the weights are stored for one head at a time.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _TOLERANCE = 1e-4
 
 
 class FastBlipAttention(nn.Module):
-    """Takes the place of transformers' ``BlipAttention``, with its weights.
+    """Replace transformers' ``BlipAttention``, sharing its weights.
 
     Args:
-        plain: the module to stand in for.
-        attend: how.
+        plain: the module to replace.
+        attend: the attention function.
     """
 
     def __init__(self, plain: Any, attend: SelfAttention = fused) -> None:
@@ -41,20 +41,23 @@ class FastBlipAttention(nn.Module):
         self.projection = plain.projection
 
     def forward(self, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
-        """(B, N, D) to (B, N, D), and None where the plain module gives its probabilities."""
+        """Map (B, N, D) to (B, N, D), and return None in place of the plain module's attention weights."""
         split = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         return self.projection(self.attend(query, key, value, self.scale)), None
 
 
 def fuse_attention(tower: BlipVisionModel, *, packed: bool = False) -> bool:
-    """Puts fused attention into an image tower, for inference; whether the installed transformers fits it.
+    """Put fused attention into an image tower, for inference.
 
-    If it does not, the tower stays as it is, and one warning says why.
+    If the installed transformers does not fit, leave the tower unchanged and log one warning that says why.
 
     Args:
         tower: on its device and in its dtype.
-        packed: whether oneDNN's product may be tried, see ``packed_attention``.
+        packed: whether oneDNN's product may be used, see ``packed_attention``.
+
+    Returns:
+        Whether the tower was changed.
     """
     fault = _fault()
     if fault is not None:
@@ -65,7 +68,7 @@ def fuse_attention(tower: BlipVisionModel, *, packed: bool = False) -> bool:
 
 
 def _self_attention(tower: Any) -> SelfAttention:
-    """The faster way for the tokens of a tower."""
+    """Return the faster attention function for the tokens of a tower."""
     return self_attention(tower.embeddings.num_positions, tower.embeddings.position_embedding)
 
 
@@ -79,7 +82,7 @@ def _fuse(tower: Any, attend: SelfAttention = fused) -> None:
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def _fault() -> str | None:
-    """What is wrong with fused attention in the installed transformers, tried on a tiny tower; or None."""
+    """Return why fused attention does not fit the installed transformers, tested on a tiny tower, or None."""
     version = f"transformers {transformers.__version__}"
     config = transformers.BlipVisionConfig(
         hidden_size=16,
@@ -101,7 +104,7 @@ def _fault() -> str | None:
         _fuse(tower)
         given = tower(pixel_values=pixels)[0]
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        return f"the image tower of {version} is built in another way: {error}"
+        return f"the image tower of {version} has another structure: {error}"
     if not torch.allclose(given, expected, atol=_TOLERANCE, rtol=_TOLERANCE):
-        return f"the image tower of {version} calculates in another way"
+        return f"the image tower of {version} returns other values"
     return None

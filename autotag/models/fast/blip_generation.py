@@ -1,15 +1,15 @@
-"""BLIP's captions by a generation loop of our own: what transformers' ``generate`` writes, only sooner.
+"""A generation loop for BLIP that writes the same captions as transformers' ``generate``, faster.
 
-Three things are done in another way. The cache of the self-attention is laid out once instead of growing.
-Captions that are finished leave the batch. And the keys and values of an image need not be projected: with
-``q`` a query, ``x_n`` the states of the image and ``W`` the projections, ``q . (Wk x_n + bk)`` is
-``(Wk^T q) . x_n`` plus a constant that the softmax does not see, and ``sum_n p_n (Wv x_n + bv)`` is
-``Wv (sum_n p_n x_n) + bv``. This "absorbed" attention reads the states themselves, which the beams of an
-image share, and costs less than projecting them as long as few tokens are written for each image. (The
-algebra is that of multi-head latent attention, DeepSeek-V2, arXiv:2405.04434, section 2.1.2.)
+There are three differences. The cache of the self-attention is allocated once instead of growing. Finished
+captions leave the batch. And the keys and values of an image need not be projected: with ``q`` a query,
+``x_n`` the states of the image and ``W`` the projections, ``q . (Wk x_n + bk)`` is ``(Wk^T q) . x_n`` plus a
+constant that cancels in the softmax, and ``sum_n p_n (Wv x_n + bv)`` is ``Wv (sum_n p_n x_n) + bv``. This
+"absorbed" attention reads the states themselves, which the beams of an image share, and costs less than
+projecting them while few tokens are written for each image. (The algebra is that of multi-head latent
+attention, DeepSeek-V2, arXiv:2405.04434, section 2.1.2.)
 
-The search (``beam_search``) finds what ``GenerationMixin._beam_search`` of transformers 5 finds with its
-defaults: length penalty 1, no early stopping.
+The search (``beam_search``) is that of ``GenerationMixin._beam_search`` of transformers 5 with its defaults:
+length penalty 1, no early stopping.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
     from transformers import BlipForConditionalGeneration
 
 _TYPICAL_TOKENS = 14
-"""How long captions are, to guess what a call will cost."""
+"""Typical length of a caption, to estimate the cost of a call."""
 _TOKENS_AT_ONCE = 1200
-"""Tokens of images that a CPU encodes at a time: about what its caches hold."""
+"""Image tokens that a CPU encodes at a time: about as many as its caches hold."""
 _TOLERANCE = 1e-3
 _NEUTRAL = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
-"""What a generation config may say without changing what this loop writes; ``use_cache`` neither."""
+"""Settings of a generation config that do not change the captions of this loop; nor does ``use_cache``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was generated, named as transformers names it.
+    """Generated captions, with the field names of transformers.
 
     Attributes:
         sequences: (B * captions per image, T) int64, prompts included, padded on the right.
-        sequences_scores: (B * captions per image,) float32 mean log-probabilities by beam search, or None.
+        sequences_scores: (B * captions per image,) float32 mean log-probabilities; None without beam search.
     """
 
     sequences: torch.Tensor
@@ -64,25 +64,24 @@ class Written:
 
 
 class BlipGenerator(nn.Module):
-    """Writes captions with the weights of a BLIP, which it shares. See ``blip_generator``.
+    """Write captions with the weights of a BLIP, shared with the model. See ``blip_generator``.
 
     Args:
-        model: evaluating, on its device. The projections of its self-attention become parts of one weight.
-        packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
+        model: in eval mode, on its device. The projections of its self-attention become parts of one weight.
+        packed: whether the attention to images may use oneDNN's product, see ``packed_attention``.
     """
 
     def __init__(self, model: BlipForConditionalGeneration, *, packed: bool = False) -> None:
         super().__init__()
         self._packed = packed
-        self._vision: list[Any] = [model.vision_model]  # in a list: a part of the model, not of this
+        self._vision: list[Any] = [model.vision_model]  # in a list, so that it is not a submodule
         self._decoder = BlipDecoder(model.text_decoder)
 
     def fits(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> bool:
-        """Whether the loop writes by these inputs and options; else ``generate`` has to.
+        """Return whether the loop supports these inputs and options; if not, use ``generate``.
 
-        Not with a least number of tokens, nor with more positions than the model has, nor with prompts of
-        several lengths, nor with so many beams for so small a vocabulary that the search takes up beams
-        without a probability.
+        It does not support a minimum number of tokens, more positions than the model has, prompts of
+        different lengths, or more beams than half the vocabulary.
         """
         length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
         return (
@@ -93,12 +92,12 @@ class BlipGenerator(nn.Module):
         )
 
     def write(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> Written:
-        """The captions of images, best first for each.
+        """Return the captions of images, best first for each.
 
         Args:
-            inputs: that ``fits``, as ``generate`` takes them: ``pixel_values`` (B, 3, H, W), on the model's
-                device and in its dtype, and perhaps ``input_ids`` (B, P) with [CLS] and [SEP] around them.
-            options: that ``fits``.
+            inputs: those of ``generate`` that ``fits`` accepts: ``pixel_values`` (B, 3, H, W), on the model's
+                device and in its dtype, and optionally ``input_ids`` (B, P) from [CLS] to [SEP].
+            options: options that ``fits`` accepts.
         """
         states = self._encoded(inputs["pixel_values"])
         prompt = self._prompt(inputs, len(states))
@@ -108,18 +107,18 @@ class BlipGenerator(nn.Module):
         return Written(_greedy(self._decoder, seen, prompt, options), None)
 
     def _seen(self, states: torch.Tensor, prompt: torch.Tensor, options: CaptionOptions) -> CrossAttention:
-        """Attention to images, for as many tokens as captions by these options have."""
+        """Return the attention to images that is cheaper for captions of typical length."""
         tokens = prompt.shape[1] - 1 + options.num_beams * min(options.max_new_tokens, _TYPICAL_TOKENS)
         return self._decoder.attend_to(states, tokens, packed=self._packed)
 
     def _prompt(self, inputs: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
-        """(B, P) int64: what begins each caption, the first token being BLIP's own and [SEP] left out."""
+        """Return the (B, P) int64 prompt: BLIP's start token, then the input tokens without [SEP]."""
         if "input_ids" not in inputs:
             return torch.full((count, 1), self._decoder.start, device=inputs["pixel_values"].device)
         return functional.pad(inputs["input_ids"][:, 1:-1], (1, 0), value=self._decoder.start)
 
     def _encoded(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The states of the images, (B, N, E)."""
+        """Return the (B, N, E) states of the images."""
         tower = self._vision[0]
         at_once = len(pixel_values)
         if pixel_values.device.type == "cpu":
@@ -129,7 +128,7 @@ class BlipGenerator(nn.Module):
 
 
 def blip_generator(model: BlipForConditionalGeneration, *, packed: bool = False) -> BlipGenerator | None:
-    """The generator for a model; None, and one warning that says why, where it would not write the same."""
+    """Return the generator for a model; None, after one warning, if its captions would differ."""
     fault = _config_fault(model) or _fault()
     if fault is not None:
         say_not_used("blip_generation", fault)
@@ -138,7 +137,7 @@ def blip_generator(model: BlipForConditionalGeneration, *, packed: bool = False)
 
 
 class _Layer(nn.Module):
-    """One layer of the text decoder, by the modules of transformers' ``BlipTextLayer``."""
+    """A layer of the text decoder, made of the modules of transformers' ``BlipTextLayer``."""
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
@@ -162,7 +161,7 @@ class _Layer(nn.Module):
     def forward(
         self, rows: torch.Tensor, index: int, cache: KeyValueCache, images: CrossAttention
     ) -> torch.Tensor:
-        """(R, T, W) to (R, T, W): attention to the words so far, to the image, and the network."""
+        """Map (R, T, W) to (R, T, W): attention to the words so far, then to the image, then the MLP."""
         rows = self.attention_norm(self.attention_output(self._to_words(rows, index, cache)) + rows)
         rows = self.cross_norm(self.cross_output(self._to_images(rows, index, images)) + rows)
         return cast("torch.Tensor", self.norm(self.narrow(self.activation(self.widen(rows))) + rows))
@@ -181,7 +180,7 @@ class _Layer(nn.Module):
 
 
 class BlipDecoder(nn.Module):
-    """The text decoder: the next word's logits from the words so far and the images.
+    """Compute the next token's logits from the tokens so far and the images.
 
     Args:
         plain: transformers' ``BlipTextLMHeadModel``.
@@ -202,20 +201,20 @@ class BlipDecoder(nn.Module):
         self.padding: int = config.pad_token_id
 
     def attend_to(self, states: torch.Tensor, tokens: int, *, packed: bool) -> CrossAttention:
-        """Attention to (B, N, E) states of images, see ``cheaper_attention``."""
+        """Return the attention to (B, N, E) states of images, see ``cheaper_attention``."""
         return cheaper_attention(states, self.cross_layers, tokens=tokens, packed=packed)
 
     @property
     def cross_layers(self) -> list[CrossLayer]:
-        """What attends to images."""
+        """Return the layers that attend to images."""
         return [cast("CrossLayer", layer) for layer in self.layers]
 
     def new_cache(self, length: int, rows: int) -> KeyValueCache:
-        """For so many tokens of so many rows."""
+        """Return an empty cache for ``length`` tokens in ``rows`` rows."""
         return KeyValueCache(length, rows, len(self.layers), self.width, self.norm.weight)
 
     def forward(self, tokens: torch.Tensor, cache: KeyValueCache, images: CrossAttention) -> torch.Tensor:
-        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
+        """Read (R, T) int64 new tokens; return the (R, V) float32 logits of the next token."""
         new = tokens.shape[1]
         rows = self.norm(self.words(tokens) + cache.places(self.positions.weight, new))
         for index, layer in enumerate(self.layers):
@@ -227,7 +226,7 @@ class BlipDecoder(nn.Module):
 def _greedy(
     decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
 ) -> torch.Tensor:
-    """(B, T) int64; captions that are finished leave the batch."""
+    """Return (B, T) int64 captions by greedy search; finished captions leave the batch."""
     count, start = prompt.shape
     cache = decoder.new_cache(start + options.max_new_tokens, count)
     written = functional.pad(prompt, (0, options.max_new_tokens), value=decoder.padding)
@@ -250,17 +249,17 @@ def _greedy(
 
 
 class _Writing:
-    """What a decoder reads and writes, for ``BeamSearch``."""
+    """Give ``BeamSearch`` a decoder with its cache and images."""
 
     def __init__(self, decoder: BlipDecoder, cache: KeyValueCache, images: CrossAttention) -> None:
         self._decoder, self._cache, self._images = decoder, cache, images
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last."""
+        """Read (R, T) int64 new tokens; return the (R, V) float32 logits of the next token."""
         return cast("torch.Tensor", self._decoder(tokens, self._cache, self._images))
 
     def take(self, rows: torch.Tensor, images: torch.Tensor | None = None) -> None:
-        """Row i becomes what row ``rows[i]`` was; image i what ``images[i]`` was, None for no change."""
+        """Replace row i by row ``rows[i]``, and image i by image ``images[i]`` (None: images stay)."""
         self._cache.take(rows)
         if images is not None:
             self._images.take(images)
@@ -269,7 +268,7 @@ class _Writing:
 def _by_beams(
     decoder: BlipDecoder, images: CrossAttention, prompt: torch.Tensor, options: CaptionOptions
 ) -> Written:
-    """The best captions of all images with their scores."""
+    """Return the best captions of all images, with their scores, by beam search."""
     (count, start), most = prompt.shape, options.max_new_tokens
     cache = decoder.new_cache(start + most, count * options.num_beams)
     cache.start(count)
@@ -282,7 +281,7 @@ def _by_beams(
     tokens, scores, lengths = (
         best[:, : options.num_captions].flatten(0, 1) for best in (found.tokens, found.scores, found.lengths)
     )
-    filler = decoder.padding or decoder.end  # as transformers has it
+    filler = decoder.padding or decoder.end  # as in transformers
     tokens.masked_fill_(torch.arange(most, device=tokens.device) >= lengths[:, None], filler)
     prompts = prompt.repeat_interleave(options.num_captions, dim=0)
     return Written(torch.cat([prompts, tokens[:, : int(lengths.max())]], dim=1), scores)
@@ -290,7 +289,7 @@ def _by_beams(
 
 @torch.no_grad()
 def _fused(linears: list[nn.Linear]) -> nn.Linear:
-    """One layer that gives what these give, side by side; they become parts of it."""
+    """Return one layer with the concatenated outputs of these; their weights become parts of its weight."""
     weight = torch.cat([linear.weight for linear in linears])
     for linear, part in zip(linears, weight.chunk(len(linears)), strict=True):
         linear.weight = nn.Parameter(part, requires_grad=False)
@@ -298,7 +297,7 @@ def _fused(linears: list[nn.Linear]) -> nn.Linear:
 
 
 def _config_fault(model: Any) -> str | None:
-    """What in a model's settings this loop does not know, or None."""
+    """Return the settings of a model that this loop does not support, in words, or None."""
     config, decoder = model.config.text_config, model.text_decoder
     settings = decoder.generation_config.to_diff_dict()
     unknown = sorted(
@@ -311,26 +310,26 @@ def _config_fault(model: Any) -> str | None:
     if unknown:
         return f"the model's generation config sets {', '.join(unknown)}"
     if config.chunk_size_feed_forward or not config.is_decoder:
-        return "the model's text decoder is set up in another way"
+        return "the model's text decoder is not a decoder, or is chunked"
     return None
 
 
 @lru_cache(maxsize=1)
 def _fault() -> str | None:
-    """What is wrong with this loop for the installed transformers, tried on a tiny model; or None."""
+    """Return why this loop does not fit the installed transformers, tested on a tiny model, or None."""
     version = f"transformers {transformers.__version__}"
     try:
         for beams in (1, 3):
             if not _writes_the_same(beams):
                 return f"{version} writes other captions with num_beams={beams}"
     except (AttributeError, TypeError, ValueError, RuntimeError, LookupError) as error:
-        return f"the text decoder of {version} is built in another way: {error}"
+        return f"the text decoder of {version} has another structure: {error}"
     return None
 
 
 @torch.inference_mode()
 def _writes_the_same(beams: int) -> bool:
-    """Whether a tiny model's ``generate`` and this loop give the same captions for three images."""
+    """Return whether ``generate`` and this loop write the same captions with a tiny model."""
     model = _tiny_model()
     inputs = {
         "pixel_values": torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(1)),
@@ -355,7 +354,7 @@ def _writes_the_same(beams: int) -> bool:
 
 
 def _tiny_model() -> Any:
-    """A BLIP with seeded weights whose captions differ and end; torch's own random state is left alone."""
+    """Return a BLIP with seeded weights whose captions differ and end; keep torch's own random state."""
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
     config = transformers.BlipConfig(

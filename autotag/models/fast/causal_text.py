@@ -1,10 +1,10 @@
 """CLIP texts cut at their end token.
 
-In a causal tower no token sees a later one, and the text's vector is that of its end token: what comes after,
-padding up to 77 tokens, is calculated for nothing. Here texts of the same length, cut after their end token,
-go through the tower together, unpadded. Where many begin alike ("a photo of") and the inside of the tower is
-known, what they share goes through it once on a CPU (``shared_starts``). The plain calls are ``encode_text``
-and ``get_text_features``.
+In a causal tower a token does not see later ones, and the text's vector is that of its end token, so the
+padding after it, up to 77 tokens, does not affect the result. Here texts are cut after their end token, and
+texts of the same length go through the tower together, unpadded. If many begin alike ("a photo of") and the
+tower's parts are known, a CPU computes the common beginning once (``shared_starts``). The plain calls are
+``encode_text`` and ``get_text_features``.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ PROBE = ("a dog", "", "two men in red jackets climb a snow covered mountain", "a
 """Texts of different lengths, one longer than any tower reads."""
 
 TEXTS_AT_ONCE = 1_024
-"""To be handed in together: the more there are, the more they share. How many tokens are read at once is up
-to ``CausalText``."""
+"""Texts to pass in one call: the more there are, the more they share. ``CausalText`` limits the tokens that
+are read at once."""
 
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
 _LEAST_TOLERANCE = 1e-5
 _LONGEST_SHARED = 32
-"""Tokens: for each more that the longest text has, all texts take a step more."""
+"""Longest text, in tokens, for which sharing pays: every further token costs one more step for all texts."""
 _MOST_OF_SHARED = 0.8
-"""How much may be left of texts when what they share is counted once, so that it pays."""
+"""Largest ratio of distinct to total tokens for which sharing pays."""
 
 _logger = logging.getLogger("autotag")
 
 
 @dataclass(frozen=True)
 class CausalText:
-    """Embeds texts that are cut at their end token.
+    """Embed texts that are cut at their end token.
 
     Attributes:
-        calculate: (N, L) token ids, the last of each row its end token -> (N, D), not normalised.
-        end: the token id that ends a text, where it first stands; None where it is the greatest id.
-        device: where it calculates.
-        tower: the inside of the same tower, where it is known.
+        calculate: (N, L) token ids, each row ending with its end token -> (N, D), not normalised.
+        end: the token id whose first occurrence ends a text; None if that is the greatest id.
+        device: the device of the tower.
+        tower: the parts of the same tower; None if unknown, or if sharing does not pay.
     """
 
     calculate: Callable[[torch.Tensor], torch.Tensor]
@@ -62,9 +62,9 @@ class CausalText:
     tower: CausalTower | None = None
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(T, D), not normalised, of (T, C) token ids, on the CPU, that are padded after their end token.
+        """Return (T, D) vectors, not normalised, of (T, C) token ids, on the CPU, padded after the end token.
 
-        A row without an end token, which the plain call takes for one that ends at its first token, does so.
+        A row without an end token ends at its first token, as in the plain call.
         """
         texts = self.cut(tokens)
         if self.tower is not None and _share_much(texts):
@@ -85,13 +85,13 @@ class CausalText:
         return vectors[places.to(vectors.device)]
 
     def cut(self, tokens: torch.Tensor) -> list[list[int]]:
-        """The token ids of (T, C) texts, each to its end token."""
+        """Return the token ids of (T, C) texts, each cut after its end token."""
         ends = tokens.argmax(dim=1) if self.end is None else (tokens == self.end).int().argmax(dim=1)
         return [row[: end + 1] for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
 
 
 def _share_much(texts: Sequence[Sequence[int]]) -> bool:
-    """Whether what texts share at their beginnings makes up a good part of them, and none is long."""
+    """Return whether texts share enough of their beginnings, and none is long, so that sharing pays."""
     if max(map(len, texts)) > _LONGEST_SHARED:
         return False
     beginnings = {tuple(text[:length]) for text in texts for length in range(1, len(text) + 1)}
@@ -99,36 +99,36 @@ def _share_much(texts: Sequence[Sequence[int]]) -> bool:
 
 
 def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch.Tensor) -> CausalText:
-    """Return the same, reading what texts share only once, where the inside of its tower is known, on a CPU.
+    """Return an encoder that reads common beginnings once; the same one if off the CPU or not supported.
 
     Args:
-        text: embeds texts one by one.
-        tower: the inside of its tower, or why it is not known.
+        text: the encoder without sharing.
+        tower: the parts of its tower, or the reason why they are unknown.
         tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     if text.device.type != "cpu":
         return text
     if isinstance(tower, str):
-        _logger.info("what texts share is read again for each: %s", tower)
+        _logger.info("common beginnings of texts are encoded again for each text: %s", tower)
         return text
     lengths = [len(row) for row in text.cut(tokens)]
     with torch.inference_mode():
         try:
             found = vectors_of(tower, text.cut(tokens), tokens_at_once=sum(lengths))
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
-            say_not_used("causal_text", f"for what texts share, the tower cannot be called so: {error}")
+            say_not_used("causal_text", f"the tower cannot encode common beginnings of texts: {error}")
             return text
         if not _alike(found, text(tokens)):
-            say_not_used("causal_text", "for what texts share, the tower gives other vectors")
+            say_not_used("causal_text", "the tower gives other vectors for common beginnings of texts")
             return text
     return replace(text, tower=tower)
 
 
 def causal_text_of_open_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
-    """For open_clip's own text tower, or None, with a warning, where the model has another.
+    """Return the fast path for open_clip's own text tower; None, after a warning, for another tower.
 
     Args:
-        model: made by open_clip, evaluating.
+        model: made by open_clip, in eval mode.
         tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     try:
@@ -140,10 +140,10 @@ def causal_text_of_open_clip(model: Any, tokens: torch.Tensor) -> CausalText | N
 
 
 def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
-    """For a ``transformers.CLIPModel``, or None, with a warning, where it calculates otherwise.
+    """Return the fast path for a ``transformers.CLIPModel``; None, after a warning, if its vectors differ.
 
     Args:
-        model: evaluating.
+        model: in eval mode.
         tokens: (T, C) token ids of ``PROBE``, on the CPU.
     """
     end = model.config.text_config.eos_token_id
@@ -152,16 +152,16 @@ def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
         vectors: torch.Tensor = model.get_text_features(input_ids=ids).pooler_output
         return vectors
 
-    # transformers heeds a configuration's end token unless it is 2, as that of early CLIP wrongly was
+    # transformers uses the configuration's end token unless it is 2, the wrong value of early CLIP files
     text = CausalText(calculate, None if end == 2 else end, model.device)
     return _tried(text, calculate, tokens, type(model).__name__)
 
 
 def _open_clip_text(model: Any) -> CausalText:
-    """What ``encode_text`` calculates, over as many places as there are tokens.
+    """Return ``encode_text`` for unpadded texts.
 
     Raises:
-        ValueError, AttributeError: its tower is not causal, or a text's vector is not its end token's.
+        ValueError, AttributeError: the tower is not causal, or does not pool at the end token.
     """
     tower, pool, end = _tower(model)
     if tower.attn_mask is None:
@@ -186,7 +186,7 @@ def _open_clip_text(model: Any) -> CausalText:
 
 
 def _tower(model: Any) -> tuple[Any, str, int | None]:
-    """What holds the text tower's parts, how it pools, and its end token."""
+    """Return the module with the text tower's parts, its pooling, and its end token."""
     if type(model) is CLIP:
         return model, model.text_pool_type, getattr(model, "text_eos_id", None)
     tower = model.text
@@ -200,12 +200,12 @@ def _tower(model: Any) -> tuple[Any, str, int | None]:
 def _tried(
     text: CausalText, plain: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, what: str
 ) -> CausalText | None:
-    """The fast path, if it gives what the plain call gives."""
+    """Return the fast path if it gives the same vectors as the plain call; else None, after a warning."""
     with torch.inference_mode():
         try:
             found, expected = text(tokens), plain(tokens.to(text.device))
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
-            say_not_used("causal_text", f"{what} cannot be called so: {error}")
+            say_not_used("causal_text", f"{what} cannot be called with texts cut at their end token: {error}")
             return None
     if not _alike(found, expected):
         say_not_used("causal_text", f"{what} gives other vectors for texts that are cut at their end token")
@@ -214,7 +214,7 @@ def _tried(
 
 
 def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether vectors have the same directions, as far as their dtype tells them."""
+    """Return whether vectors have the same directions, within the precision of their dtype."""
     tolerance = max(_LEAST_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
     return found.shape == expected.shape and torch.allclose(
         normalize(found.float(), dim=-1), normalize(expected.float(), dim=-1), atol=tolerance

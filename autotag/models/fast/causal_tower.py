@@ -1,4 +1,4 @@
-"""The inside of causal text towers, in one form for open_clip's and transformers' CLIP."""
+"""The parts of causal text towers, in one form for open_clip's and transformers' CLIP."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class CausalLayer:
-    """One transformer layer, pre-norm: ``h += out(attention(qkv(h)))``, then ``h += mlp(h)``.
+    """A pre-norm transformer layer: ``h += out(attention(qkv(h)))``, then ``h += mlp(h)``.
 
     Attributes:
         queries: (M, D) hidden states -> (M, D) queries.
         keys_and_values: (M, D) hidden states -> keys and values, (M, D) each.
-        out: (M, D) attended values -> what is added to the hidden states.
-        mlp: (M, D) hidden states -> what is added to them; its norm is in it.
+        out: (M, D) attended values -> (M, D), added to the hidden states.
+        mlp: (M, D) hidden states -> (M, D), added to them; includes its norm.
     """
 
     queries: Map
@@ -31,15 +31,15 @@ class CausalLayer:
 
 @dataclass(frozen=True)
 class CausalTower:
-    """A text tower in which no token sees a later one, and whose answer is its end token's.
+    """A text tower in which a token does not see later ones, and that pools at the end token.
 
     Attributes:
         embed: token ids and positions, (M,) each -> (M, D) hidden states.
         layers: in order.
         finish: (N, D) hidden states of end tokens -> (N, E) text vectors, not normalised.
-        heads: of the attention.
-        context_length: places that there are.
-        device: where it calculates.
+        heads: number of attention heads.
+        context_length: number of positions.
+        device: the device of the tower.
     """
 
     embed: Callable[[Tensor, Tensor], Tensor]
@@ -52,23 +52,23 @@ class CausalTower:
 
 @runtime_checkable
 class HasCausalTower(Protocol):
-    """An encoder that shows the inside of its text tower, so that prompts can be compared piece by piece."""
+    """An encoder that gives access to the parts of its text tower, for ``prompt_chain``."""
 
     @property
     def causal_tower(self) -> CausalTower | str:
-        """The tower, or why it cannot be used, in words."""
+        """Return the tower, or the reason why it cannot be used."""
         ...
 
 
 def causal_tower(encoder: object) -> CausalTower | str:
-    """Return the text tower that an encoder shows, or why there is none, in words."""
+    """Return the text tower of an encoder, or the reason why it is not available."""
     if isinstance(encoder, HasCausalTower):
         return encoder.causal_tower
     return f"{type(encoder).__name__} does not show its text tower"
 
 
 def open_clip_tower(model: Any) -> CausalTower | str:
-    """Return the text tower of a model made by open_clip, or why it is not of the kind that is known."""
+    """Return the text tower of a model made by open_clip, or the reason why it is not supported."""
     from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
@@ -80,7 +80,7 @@ def open_clip_tower(model: Any) -> CausalTower | str:
         return f"the text tower has layers of the kind {type(blocks[0]).__name__}"
     pooling = getattr(tower, "pool_type", None) or getattr(tower, "text_pool_type", None)
     if getattr(tower, "cls_emb", None) is not None or pooling not in {"argmax", "eos"}:
-        return "the text tower does not answer at its end token"
+        return "the text tower does not pool at the end token"
     length = tower.positional_embedding.shape[0]
     if not _is_causal(tower.attn_mask, length):
         return "the text tower is not causal"
@@ -126,7 +126,7 @@ def _open_clip_layer(block: Any) -> CausalLayer:
 
 
 def _projections(attention: Any) -> Callable[[int, Tensor], Tensor]:
-    """States to queries (0), keys (1) or values (2)."""
+    """Return a function that projects states to queries (0), keys (1) or values (2)."""
 
     def project(which: int, states: Tensor) -> Tensor:
         rows = slice(which * attention.embed_dim, (which + 1) * attention.embed_dim)
@@ -139,7 +139,7 @@ def _projections(attention: Any) -> Callable[[int, Tensor], Tensor]:
 
 
 def clip_tower(model: Any) -> CausalTower | str:
-    """Return the text tower of a CLIP of transformers, or why it is not of the kind that is known."""
+    """Return the text tower of a CLIP of transformers, or the reason why it is not supported."""
     if model.config.model_type != "clip":
         return f"the text tower of {model.config.model_type} is not causal"
     tower, projection = model.text_model, model.text_projection

@@ -1,10 +1,11 @@
 """CoCa's text decoder: the next token's logits from the tokens so far and the image.
 
-open_clip calculates every token anew for each token that is added. ``CachedDecoder`` keeps keys and values:
-both towers are causal, and what stands at a place does not change any more. The class token that open_clip
-appends for the contrastive vector is seen by no other and left out. The attention to the image is that of
-BLIP's loop (``cross_attention``): open_clip normalises the image's states anew in each layer, by
-``g * (x - mean) / deviation + b`` with ``g`` and ``b`` of the layer, which go into its projections here.
+open_clip calculates every token again for each token that is added. ``CachedDecoder`` keeps keys and values:
+both towers are causal, so the states of earlier tokens do not change. The class token that open_clip appends
+for the contrastive vector is left out, because other tokens do not see it. The attention to the image is that
+of BLIP's loop (``cross_attention``): open_clip normalises the image's states again in each layer, by
+``g * (x - mean) / deviation + b`` with the layer's own ``g`` and ``b``, which are merged into its projections
+here.
 
 ``PlainDecoder`` makes open_clip's own calls.
 """
@@ -34,11 +35,11 @@ _TOLERANCE = 1e-4
 
 
 class Decoder(Protocol):
-    """What begins to write.
+    """A text decoder that starts captions for a batch of images.
 
     Attributes:
-        context_length: tokens that it can read.
-        vocabulary_size: tokens that there are.
+        context_length: most tokens of a text.
+        vocabulary_size: number of different tokens.
         padding: the token that CoCa's texts are padded with.
     """
 
@@ -47,22 +48,22 @@ class Decoder(Protocol):
     padding: int
 
     def begin(self, states: torch.Tensor, *, rows: int, length: int, expected: int) -> Writing:
-        """With one row for each image.
+        """Start writing with one row for each image.
 
         Args:
-            states: (I, N, E) of the images.
-            rows: how many rows there will be at most.
-            length: how many tokens a row will be given at most.
-            expected: tokens that will be written per image, about: which way of attention pays.
+            states: (I, N, E) states of the images.
+            rows: largest number of rows.
+            length: largest number of tokens in a row.
+            expected: approximate number of tokens per image, to choose the cheaper attention.
         """
         ...
 
 
 class PlainDecoder(nn.Module):
-    """open_clip's own calls: all tokens, each time.
+    """Decode with open_clip's own calls, which read all tokens each time.
 
     Args:
-        model: an ``open_clip.CoCa``, evaluating, on its device.
+        model: an ``open_clip.CoCa``, in eval mode, on its device.
     """
 
     def __init__(self, model: Any) -> None:
@@ -77,9 +78,9 @@ class PlainDecoder(nn.Module):
         return _PlainWriting(self, states)
 
     def embeddings(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R, T) int64 to (R, T, W): tokens as the text tower gives them to the decoder."""
+        """Map (R, T) int64 tokens to the text tower's (R, T, W) output, the input of the decoder."""
         length = tokens.shape[1]
-        if getattr(self.text, "cls_emb", True) is None:  # then the tower takes only texts of full length
+        if getattr(self.text, "cls_emb", True) is None:  # the tower then needs texts of full length
             tokens = functional.pad(tokens, (0, self.text.context_length - length), value=self.padding)
         _, embeddings = self.text(tokens)
         return cast("torch.Tensor", embeddings[:, :length])
@@ -103,11 +104,11 @@ class _PlainWriting:
 
 
 class CachedDecoder(nn.Module):
-    """A text decoder with a cache, by the weights of a CoCa, which it shares. See ``cached_decoder``.
+    """Decode with a cache, with weights shared with a CoCa. See ``cached_decoder``.
 
     Args:
-        model: an ``open_clip.CoCa`` with a causal text tower of open_clip's own, evaluating, on its device.
-        packed: whether the attention to images may try oneDNN's product, see ``packed_attention``.
+        model: an ``open_clip.CoCa`` with open_clip's own causal text tower, in eval mode, on its device.
+        packed: whether the attention to images may use oneDNN's product, see ``packed_attention``.
     """
 
     def __init__(self, model: Any, *, packed: bool = False) -> None:
@@ -117,7 +118,7 @@ class CachedDecoder(nn.Module):
         kind = text.transformer.get_cast_dtype()
         self.words, self.positions = text.token_embedding, text.positional_embedding.detach().to(kind)
         self.text_layers = nn.ModuleList(_Layer(block) for block in text.transformer.resblocks)
-        # with a class token open_clip takes the tokens as they leave the last layer
+        # with a class token, open_clip does not normalise the tokens after the last layer
         self.text_norm = nn.Identity() if text.cls_emb is not None else text.ln_final
         self.layers = nn.ModuleList(_Layer(block) for block in decoder.resblocks)
         self.cross_layers = nn.ModuleList(_CrossLayer(block) for block in decoder.cross_attn)
@@ -129,7 +130,7 @@ class CachedDecoder(nn.Module):
         self.padding: int = model.pad_id
         self.width: int = self.positions.shape[1]
         self.masks_padding = text.cls_emb is not None
-        self.masked: int = text.pad_id  # which may be another than the decoder's
+        self.masked: int = text.pad_id  # may differ from the decoder's
         self.masks_padding_itself: bool = text.correct_cls_mask
 
     def begin(self, states: torch.Tensor, *, rows: int, length: int, expected: int) -> Writing:
@@ -149,13 +150,14 @@ class CachedDecoder(nn.Module):
         images: CrossAttention,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """(R, T) int64, the tokens that are new, to the (R, V) float32 logits of what follows the last.
+        """Read (R, T) int64 new tokens; return the (R, V) float32 logits of the next token.
 
         Args:
-            tokens: as many rows as the cache has.
-            cache: of what was written.
-            images: whose rows lie together.
-            mask: (R, 1, T, L) bool, what the text tower lets each new token see; None for all before it.
+            tokens: with as many rows as the cache.
+            cache: keys and values of the earlier tokens.
+            images: attention to the images; the rows of an image are adjacent.
+            mask: (R, 1, T, L) bool, the tokens that each new token sees in the text tower; None for itself
+                and all earlier ones.
         """
         new = tokens.shape[1]
         rows = self.words(tokens).to(self.positions.dtype) + cache.places(self.positions, new)
@@ -183,7 +185,7 @@ class _CachedWriting:
         return cast("torch.Tensor", self._decoder(tokens, self._cache, self._images, mask))
 
     def _mask(self, new: int) -> torch.Tensor | None:
-        """What open_clip masks: padding or, by a slip that its weights were trained with, what follows it."""
+        """Return open_clip's mask: padding or, by an error its weights were trained with, the next token."""
         hidden = self._is_padding
         if not self._decoder.masks_padding_itself:
             hidden = functional.pad(hidden, (1, 0))[:, :-1]
@@ -201,7 +203,7 @@ class _CachedWriting:
 
 
 class _Layer(nn.Module):
-    """Attention to the tokens so far and a network, by the modules of a ``ResidualAttentionBlock``."""
+    """Attention to the tokens so far, then an MLP, made of the modules of a ``ResidualAttentionBlock``."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -215,7 +217,7 @@ class _Layer(nn.Module):
     def forward(
         self, rows: torch.Tensor, index: int, cache: KeyValueCache, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """(R, T, W) to (R, T, W); ``mask`` is that of ``CachedDecoder``."""
+        """Map (R, T, W) to (R, T, W); ``mask`` is that of ``CachedDecoder``."""
         rows = rows + self.scale_1(self.out(self._to_words(self.norm_1(rows), index, cache, mask)))
         return _through_network(self, rows)
 
@@ -230,7 +232,7 @@ class _Layer(nn.Module):
 
 
 class _CrossLayer(nn.Module):
-    """Attention to the image and a network; a ``CrossLayer`` for states that are normalised beforehand."""
+    """Attention to the image, then an MLP; a ``CrossLayer`` for states that are already normalised."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -250,7 +252,7 @@ class _CrossLayer(nn.Module):
         self.value_bias = self.cross_value.bias.detach()
 
     def forward(self, rows: torch.Tensor, index: int, images: CrossAttention) -> torch.Tensor:
-        """(R, T, W) to (R, T, W)."""
+        """Map (R, T, W) to (R, T, W)."""
         query = self.query(self.norm_1(rows))
         by_image = query.view(images.count, -1, self.heads, query.shape[-1] // self.heads)
         rows = rows + self.scale_1(self.out(images.attend(index, by_image).view_as(query)))
@@ -264,14 +266,14 @@ def _through_network(layer: Any, rows: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _after_norm(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm) -> nn.Linear:
-    """What a projection after a norm is for states that went through the norm without its weights."""
+    """Return a projection that includes the norm's weights, for states normalised without them."""
     scaled = weight.float() * norm.weight.float()
     moved = bias.float() + weight.float() @ norm.bias.float()
     return linear_of(scaled.to(weight.dtype), moved.to(weight.dtype))
 
 
 def cached_decoder(model: Any, *, packed: bool = False) -> CachedDecoder | None:
-    """The decoder for a CoCa; None, and one warning that says why, where it would not give the same."""
+    """Return the decoder for a CoCa; None, after one warning, if its logits would differ."""
     fault = _model_fault(model) or _fault()
     if fault is not None:
         say_not_used("coca_decoder", fault)
@@ -280,7 +282,7 @@ def cached_decoder(model: Any, *, packed: bool = False) -> CachedDecoder | None:
 
 
 def _model_fault(model: Any) -> str | None:
-    """What in a CoCa this decoder does not know, or None."""
+    """Return the part of a CoCa that this decoder does not support, in words, or None."""
     text, decoder = model.text, model.text_decoder
     if type(text) is not TextTransformer:
         return f"the text tower is a {type(text).__name__}"
@@ -299,20 +301,20 @@ def _model_fault(model: Any) -> str | None:
 
 @lru_cache(maxsize=1)
 def _fault() -> str | None:
-    """What is wrong with this decoder for the installed open_clip, tried on tiny models; or None."""
+    """Return why this decoder does not fit the installed open_clip, tested on tiny models, or None."""
     version = f"open_clip {open_clip.__version__}"
     try:
         for embed_cls in (True, False):
             if not _gives_the_same(_tiny_model(embed_cls=embed_cls)):
                 return f"{version} gives other logits"
     except (AttributeError, TypeError, ValueError, RuntimeError, LookupError) as error:
-        return f"the text decoder of {version} is built in another way: {error}"
+        return f"the text decoder of {version} has another structure: {error}"
     return None
 
 
 @torch.inference_mode()
 def _gives_the_same(model: Any) -> bool:
-    """Whether both decoders give the same logits while rows are taken, one padding token among them."""
+    """Return whether both decoders give the same logits, with reordered rows and a padding token."""
     states = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
     tokens = torch.tensor([[1, 5, 6, 2], [1, 0, 7, 3]])
     rows = torch.tensor([1, 1, 0, 0])
@@ -333,7 +335,7 @@ def _gives_the_same(model: Any) -> bool:
 
 
 def _tiny_model(*, embed_cls: bool) -> Any:
-    """A CoCa with seeded weights; torch's own random state is left alone."""
+    """Return a CoCa with seeded weights; keep torch's own random state."""
     text = {"context_length": 8, "vocab_size": 16, "width": 8, "heads": 2, "layers": 2}
     with torch.random.fork_rng(devices=[]):
         model: Any = open_clip.CoCa(

@@ -1,15 +1,15 @@
-"""Captions by a CoCa: greedy, by beam search, and by sampling, all images together.
+"""Captions by a CoCa: greedy search, beam search and sampling, for a batch of images.
 
-open_clip's ``CoCa.generate`` needs classes that transformers 5 has no more, encodes an image once for each
-beam and goes on with captions that are finished. Here each image is encoded once, and finished rows leave.
+open_clip's ``CoCa.generate`` needs classes that transformers 5 has removed, encodes an image once for each
+beam and keeps finished captions in the batch. Here each image is encoded once, and finished rows leave.
 
 The beam search (``beam_search``) is that of ``BeamSearchScorer`` in transformers 4 without groups.
 open_clip's own default of 6 beams in 3 groups has no diversity penalty, so its groups are equal and it finds
 what 2 beams find.
 
-What is added up are log-probabilities. open_clip adds up raw logits (``beam_scores="logits"``). These are
-defined only up to a constant for each step, which the softmax takes away and the sum does not: beams of
-different histories are compared by where their logits happen to lie, not by how likely the captions are.
+Scores are sums of log-probabilities. open_clip sums raw logits (``beam_scores="logits"``), which are defined
+only up to a constant for each step. The softmax removes that constant, the sum does not, so beams are
+compared by an arbitrary offset of their logits, not by how likely the captions are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autotag.protocols import CaptionOptions
 
 _TYPICAL_TOKENS = 14
-"""How long captions are, to guess which attention to the image pays."""
+"""Typical length of a caption, to choose the cheaper attention to the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Written:
     """A caption as tokens.
 
     Attributes:
-        tokens: without what it began with and without the end token.
-        score: the mean log-probability of what was written, the end token included, by sampling and beam
-            search; with ``beam_scores="logits"`` the mean logit as open_clip has it; None for greedy.
+        tokens: without the prefix and the end token.
+        score: the mean log-probability of the tokens, end token included, for sampling and beam search; with
+            ``beam_scores="logits"`` the mean logit, as in open_clip; None for greedy search.
     """
 
     tokens: list[int]
@@ -79,9 +79,9 @@ def write(
 
 
 class _Rows:
-    """Captions that know nothing of each other: greedy, or drawn.
+    """Write independent captions, by greedy search or sampling.
 
-    Tensors are per row still there; ``places`` says which caption it is.
+    Tensors have one row for each unfinished caption; ``places`` holds the caption's index.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class _Rows:
         self._lengths = torch.full((count,), options.max_new_tokens, device=prefix.device)
 
     def run(self) -> list[list[Written]]:
-        """The captions of all images."""
+        """Return the captions of all images."""
         logits = self._writing.next_logits(self._prefix)
         if self._options.num_captions > 1:
             several = self._places // self._options.num_captions
@@ -119,7 +119,7 @@ class _Rows:
         return self._written()
 
     def _step(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """(R,) the next token of each row; what ended at this step is marked as so long."""
+        """Return the (R,) next tokens; store the lengths of captions that end at this step."""
         sequences = torch.cat([self._prefix, self._tokens[self._places, :step]], dim=1)
         scores = _constrained(logits.clone(), sequences, step, self._end, self._options)
         if self._generators is None:
@@ -154,7 +154,7 @@ class _Rows:
 def _by_beams(
     writing: Writing, prefix: torch.Tensor, end: int, options: CaptionOptions
 ) -> list[list[Written]]:
-    """The best captions of all images."""
+    """Return the best captions of all images by beam search."""
     by_logits = options.beam_scores == "logits"
 
     def score(logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
@@ -174,14 +174,14 @@ def _by_beams(
 
 
 def _without(end: int, tokens: list[int]) -> list[int]:
-    """Tokens without the end token, which only stands last."""
+    """Return tokens without the end token, which can only be the last."""
     return tokens[:-1] if tokens and tokens[-1] == end else tokens
 
 
 def _constrained(
     scores: torch.Tensor, sequences: torch.Tensor, step: int, end: int, options: CaptionOptions
 ) -> torch.Tensor:
-    """(R, V) scores, in place: no early end, and tokens of the (R, T) sequences made worse."""
+    """Forbid an early end and penalise repeated tokens in (R, V) scores, in place; return them."""
     if step < options.min_new_tokens:
         scores[:, end] = NEVER
     return penalised(scores, sequences, options.repetition_penalty)
@@ -190,11 +190,12 @@ def _constrained(
 def _drawn(
     logits: torch.Tensor, generators: Sequence[np.random.Generator], options: CaptionOptions
 ) -> torch.Tensor:
-    """(R,) tokens drawn by (R, V) logits, each row with a generator of its own.
+    """Draw (R,) tokens from (R, V) logits, with one generator for each row.
 
-    Temperature first, then top-k, then top-p, as in transformers. The largest of logits with Gumbel noise is
-    a draw by their softmax ("Gumbel-max", Maddison et al. 2014, arXiv:1411.0030). It hardly ever turns on
-    the last places of the logits, which differ between batches, as a search in their sums would.
+    Temperature comes first, then top-k, then top-p, as in transformers. The maximum of logits plus Gumbel
+    noise is a draw from their softmax ("Gumbel-max", Maddison et al. 2014, arXiv:1411.0030). Its result
+    rarely depends on the last digits of the logits, which differ between batches; a search in cumulative sums
+    would depend on them more often.
     """
     logits = logits / options.temperature
     if options.top_k is not None and options.top_k < logits.shape[1]:
@@ -208,7 +209,10 @@ def _drawn(
 
 
 def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
-    """(R, V): the fewest likeliest tokens that together have at least ``top_p`` (arXiv:1904.09751)."""
+    """Return (R, V) logits of only the fewest most likely tokens with at least ``top_p`` in total.
+
+    This is nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751).
+    """
     ordered, tokens = logits.softmax(-1).sort(descending=True, stable=True)
     dropped = ordered.cumsum(-1) - ordered >= top_p
     dropped[:, 0] = False
@@ -216,7 +220,7 @@ def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 def _generators(seeds: Sequence[int], options: CaptionOptions) -> list[np.random.Generator]:
-    """One for each caption, by its image and its number among the image's captions, whatever the batch."""
+    """Return one generator per caption, seeded by its image and its index, independent of the batch."""
     return [
         np.random.default_rng([options.seed, seed, number])
         for seed in seeds

@@ -1,9 +1,9 @@
-"""Attention of a text decoder to its image, with keys and values projected once, or never; and to its words.
+"""Attention of a text decoder to its image and to its own words.
 
-The second, "absorbed" kind is explained in ``blip_generation``. On a GPU, products of matrices take the place
-of torch's fused attention where there are few queries: for half precision on recent ones torch prefers cuDNN,
-which makes a plan for each shape, and every token more is another shape. (Others report twenty milliseconds
-and more for a plan; it was not measured here.)
+Keys and values of the image are projected once, or not at all: ``blip_generation`` explains this "absorbed"
+attention. On a GPU, matrix products replace torch's fused attention where there are few queries: in half
+precision on recent GPUs torch prefers cuDNN, which makes a plan for each shape, and every further token
+changes the shape. (Others report twenty milliseconds and more for a plan; it was not measured here.)
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 _MANY_HEADS = 384
-"""Rows times heads from which on a CPU attends to words by element, which is sooner then, by trial."""
+"""At this many rows x heads, element-wise attention is faster on a CPU (measured)."""
 
 
 class CrossLayer(Protocol):
     """The projections of one layer's attention to images of (N, E) states; W = heads * D is its width.
 
     Attributes:
-        heads: of the attention.
-        cross_key: (B, N, E) states to (B, N, W) keys.
-        cross_value: (B, N, E) states to (B, N, W) values.
-        key_weight: (heads, D, E), the weight of ``cross_key``, whose bias the softmax does not see.
+        heads: number of attention heads.
+        cross_key: (B, N, E) states -> (B, N, W) keys.
+        cross_value: (B, N, E) states -> (B, N, W) values.
+        key_weight: (heads, D, E), the weight of ``cross_key``; its bias cancels in the softmax.
         value_weight: (heads, E, D), the weight of ``cross_value``.
         value_bias: (W,), its bias.
     """
@@ -44,7 +44,7 @@ class CrossLayer(Protocol):
 
 
 class AbsorbedAttention:
-    """Attention to images whose keys and values are never projected."""
+    """Attend to images without projecting keys and values."""
 
     def __init__(self, states: ImageStates, layers: Sequence[CrossLayer]) -> None:
         self._states = states
@@ -52,11 +52,11 @@ class AbsorbedAttention:
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return self._states.count
 
     def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
-        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
+        """Return the (B, Q, heads * D) attended values for (B, Q, heads, D) queries of layer ``index``."""
         layer, (batch, queries, heads, size) = self._layers[index], query.shape
         by_head = (query * size**-0.5).reshape(-1, heads, size).transpose(0, 1)
         absorbed = torch.bmm(by_head, layer.key_weight).view(heads, batch, queries, -1)
@@ -67,12 +67,12 @@ class AbsorbedAttention:
         return values.add_(layer.value_bias)
 
     def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
+        """Replace image i by image ``images[i]``."""
         self._states.take(images)
 
 
 class ProjectedAttention:
-    """Attention to images whose keys and values are projected once: the better for many tokens or beams."""
+    """Attend to images with keys and values projected once: better for many tokens or beams."""
 
     def __init__(self, states: torch.Tensor, layers: Sequence[CrossLayer]) -> None:
         self._keys = [by_head(layer.cross_key(states), layer.heads).contiguous() for layer in layers]
@@ -84,16 +84,16 @@ class ProjectedAttention:
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self._keys[0])
 
     def attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
-        """(B, Q, heads, D) queries of layer ``index`` to what they see, (B, Q, heads * D)."""
+        """Return the (B, Q, heads * D) attended values for (B, Q, heads, D) queries of layer ``index``."""
         seen = self._attend(query.transpose(1, 2), self._keys[index], self._values[index])
         return seen.transpose(1, 2).flatten(2)
 
     def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
+        """Replace image i by image ``images[i]``."""
         self._keys = [keys.index_select(0, images) for keys in self._keys]
         self._values = [values.index_select(0, images) for values in self._values]
 
@@ -101,7 +101,7 @@ class ProjectedAttention:
 def by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What ``scaled_dot_product_attention`` gives, mask included; for few queries sooner."""
+    """Return the same as ``scaled_dot_product_attention``, mask included; faster for few queries."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.mT)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
@@ -111,13 +111,13 @@ def by_products(
 def attend_to_words(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """(R, heads, T, D) queries of new tokens to what they see of all, of the same shape.
+    """Return the (R, heads, T, D) attended values of new tokens.
 
     Args:
-        query: of new tokens.
-        keys: (L, R, heads * D), of all tokens.
-        values: of the same shape.
-        mask: bool, what each token sees; None for itself and those before it.
+        query: (R, heads, T, D) queries of the new tokens.
+        keys: (L, R, heads * D) keys of all tokens.
+        values: values of all tokens, of the same shape.
+        mask: bool, the tokens that each token sees; None for itself and earlier ones.
     """
     rows, heads, new, _ = query.shape
     keys, values = (states.view(*states.shape[:2], heads, -1) for states in (keys, values))
@@ -133,9 +133,9 @@ def attend_to_words(
 
 
 def _by_element(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """(R, heads, 1, D) queries and (L, R, heads, D) keys and values to (R, heads, 1, D).
+    """Return the (R, heads, 1, D) result for (R, heads, 1, D) queries and (L, R, heads, D) keys and values.
 
-    On a CPU, fused attention goes through rows and heads one at a time, and here through positions.
+    On a CPU, fused attention loops over rows and heads; this loops over positions.
     """
     query = query.squeeze(2)
     scores: torch.Tensor = torch.linalg.vecdot(query * query.shape[-1] ** -0.5, keys)
@@ -152,13 +152,13 @@ CrossAttention = AbsorbedAttention | ProjectedAttention
 def cheaper_attention(
     states: torch.Tensor, layers: Sequence[CrossLayer], *, tokens: int, packed: bool
 ) -> CrossAttention:
-    """Attention to images, of the kind that is cheaper.
+    """Return the cheaper kind of attention to images.
 
     Args:
-        states: (B, N, E) of the images.
-        layers: that attend to them.
-        tokens: how many there will be per image, of all rows together.
-        packed: whether oneDNN's product may be tried.
+        states: (B, N, E) states of the images.
+        layers: the layers that attend to them.
+        tokens: expected tokens per image, over all its rows.
+        packed: whether oneDNN's product may be used.
     """
     count, encoded = states.shape[1:]
     width, heads = len(layers[0].value_bias), layers[0].heads
@@ -170,5 +170,5 @@ def cheaper_attention(
 
 
 def by_head(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, N, heads * D) to (B, heads, N, D)."""
+    """Split (B, N, heads * D) into (B, heads, N, D)."""
     return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)

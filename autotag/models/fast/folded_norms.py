@@ -1,7 +1,7 @@
-"""Batch norms folded into the convolutions before them, which halves the time of a small network on a CPU.
+"""Folds batch norms into the convolutions before them, which halves the time of a small network on a CPU.
 
-A batch norm that is evaluated only multiplies and shifts each channel by constants, which the weights of the
-convolution can hold as well (as in torch's own ``fuse_conv_bn_eval``). Results differ by rounding only.
+In eval mode, a batch norm multiplies and shifts each channel by constants, which can be merged into the
+convolution's weights (as torch's own ``fuse_conv_bn_eval`` does). Results differ by rounding only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fold_norms(module: nn.Module) -> int:
     """Fold, in place, every batch norm that directly follows a convolution, and return how many.
 
-    What timm's norms activate stays: ``BatchNormAct2d`` is replaced by its activation.
+    The activation of timm's ``BatchNormAct2d`` stays.
 
     Args:
-        module: evaluating. Children are taken to run in their order, as in timm's convolutional networks.
+        module: in eval mode. Its children must run in their order, as in timm's convolutional networks.
     """
     count = 0
     before: tuple[str, nn.Module] | None = None

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens that were written so far."""
+"""A cache of keys and values for text decoders."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 
 
 class KeyValueCache:
-    """Keys and values of the tokens so far, for all layers.
+    """Keep the keys and values of the tokens so far, for all layers.
 
-    Laid out as (positions, layers, keys or values, rows, W): what is filled lies together however many rows
-    there are, and so does what attention reads at a time, the keys or the values of all rows at a position.
-    Rows move into a second buffer, and the two take turns.
+    The layout is (positions, layers, keys or values, rows, W), so the filled part is contiguous for any
+    number of rows, and so are the keys or values of all rows at a position, which attention reads together.
+    Reordered rows are written to a second buffer, and the two buffers alternate.
 
     Args:
-        length: positions at most.
-        rows: at most.
-        layers: that keep keys and values.
+        length: largest number of positions.
+        rows: largest number of rows.
+        layers: number of layers with keys and values.
         width: W.
-        like: of the device and dtype of what is kept.
+        like: a tensor with the device and dtype of the cache.
     """
 
     def __init__(self, length: int, rows: int, layers: int, width: int, like: torch.Tensor) -> None:
@@ -31,11 +31,11 @@ class KeyValueCache:
         self._rows = rows
 
     def start(self, rows: int) -> None:
-        """Begins anew with so many rows, at most those that it was made for."""
+        """Empty the cache, and set its number of rows, at most that of the constructor."""
         self.length, self._rows = 0, rows
 
     def layer(self, index: int, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keeps a layer's new (rows, T, 2 W); gives all keys and all values, (positions, rows, W) each."""
+        """Store a layer's new (rows, T, 2 W); return all keys and all values, (positions, rows, W) each."""
         kept = self._view(self._front, self._rows)[:, index]
         end = self.length + new.shape[1]
         kept[self.length : end] = _apart(new)
@@ -43,21 +43,21 @@ class KeyValueCache:
         return keys, values
 
     def places(self, table: torch.Tensor, count: int, /) -> torch.Tensor:
-        """The (count, E) of a (positions, E) table that the next tokens have."""
+        """Return the (count, E) rows of a (positions, E) table for the next tokens."""
         return table[self.length : self.length + count]
 
     def grow(self, count: int) -> None:
-        """So many tokens are there now, for all layers."""
+        """Count new tokens, after all layers have stored them."""
         self.length += count
 
     def take(self, rows: torch.Tensor) -> None:
-        """Row i becomes what row ``rows[i]`` was."""
+        """Replace row i by row ``rows[i]``."""
         if self._back is None:
             self._back = torch.empty_like(self._front)
         source, target = self._view(self._front, self._rows), self._view(self._back, len(rows))
         filled = source[: self.length].flatten(0, 3)
         starts = torch.arange(0, len(filled), self._rows, device=rows.device)
-        torch.index_select(  # along the first dimension: only there several threads move rows
+        torch.index_select(  # along the first dimension, the only one that torch indexes in several threads
             filled, 0, (starts[:, None] + rows).flatten(), out=target[: self.length].flatten(0, 3)
         )
         self._front, self._back, self._rows = self._back, self._front, len(rows)
@@ -68,5 +68,5 @@ class KeyValueCache:
 
 
 def _apart(new: torch.Tensor) -> torch.Tensor:
-    """(rows, T, 2 W) to (T, 2, rows, W)."""
+    """Rearrange (rows, T, 2 W) to (T, 2, rows, W)."""
     return new.view(*new.shape[:2], 2, -1).permute(1, 2, 0, 3)

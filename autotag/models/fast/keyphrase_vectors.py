@@ -1,7 +1,6 @@
-"""Sentence vectors kept over all batches, one per text.
+"""A cache of sentence vectors, one per text, over all batches.
 
-``SentenceTransformer.encode`` forgets what it has seen. Captions and keyphrases come again: here each text is
-embedded once.
+``SentenceTransformer.encode`` has no cache. Captions and keyphrases repeat; here each text is embedded once.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class SentenceVectors:
-    """The vectors of texts, computed once and kept. Safe to use from several threads.
+    """Keep the vectors of texts, each computed once. Safe to use from several threads.
 
     Args:
         encode: distinct texts -> (T, D) float32.
-        capacity: texts that are kept; beyond, the least recently used are forgotten.
+        capacity: largest number of texts; beyond it, the least recently used are removed.
     """
 
     def __init__(self, encode: Callable[[list[str]], NDArray[np.float32]], *, capacity: int = 50_000) -> None:
@@ -33,7 +32,7 @@ class SentenceVectors:
         self._lock = Lock()
 
     def __call__(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return each text's vector: (D,) float32, of length 1 (or 0, where the model gives 0)."""
+        """Return each text's vector: (D,) float32, of length 1 (or 0 if the model returns zeros)."""
         unique = dict.fromkeys(texts)
         with self._lock:
             found = {text: self._rows[text] for text in unique if text in self._rows}

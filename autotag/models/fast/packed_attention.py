@@ -1,12 +1,12 @@
-"""Attention on a CPU, in float32, by oneDNN's product of matrices.
+"""Attention on a CPU, in float32, by oneDNN's matrix product.
 
-torch multiplies one activation by another with its BLAS library, also on CPUs where oneDNN takes half the
-time (see ``packed_linears``). oneDNN's product is that of a linear layer: what is multiplied by stands in the
-place of the layer's weight, one matrix at a time. So heads that have keys of their own are gone through one
-by one, and images too. That pays for many tokens, on processors that multiply slowly and have AVX-512.
+torch multiplies two activations with its BLAS library, even on CPUs where oneDNN takes half the time (see
+``packed_linears``). oneDNN's product is that of a linear layer: the second matrix takes the place of the
+layer's weight, one matrix at a time, so this loops over images and over heads with their own keys. It is
+faster for many tokens, on CPUs with AVX-512 where torch's own products are slow.
 
-Plain and packed stand beside each other: ``fused`` and ``head_by_head`` for the attention of tokens to each
-other, ``StackedStates`` and ``PackedStates`` for that of words to the states of an image.
+Each plain way has a packed counterpart: ``fused`` and ``head_by_head`` for the attention of tokens to each
+other, ``StackedStates`` and ``PackedStates`` for the attention of words to the states of an image.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from autotag.models.fast.packed_linears import packed_matrix, product
 from autotag.models.loading.processor import has_avx512, multiplies_slowly
 
 SelfAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
-"""(B, heads, N, D) queries, keys and values, and what to multiply the scores by, to (B, N, heads * D)."""
+"""(B, heads, N, D) queries, keys and values, and the scale of the scores -> (B, N, heads * D)."""
 
 _MANY_TOKENS = 128
-"""From so many on, the calls for each head and image do not count."""
+"""Tokens from which the overhead of one call per head and image is negligible."""
 _TOLERANCE = 1e-4
 
 
 def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-    """A ``SelfAttention`` by torch's ``scaled_dot_product_attention``."""
+    """Attend by torch's ``scaled_dot_product_attention``; a ``SelfAttention``."""
     seen = functional.scaled_dot_product_attention(query, key, value, scale=scale)
     return seen.transpose(1, 2).flatten(2)
 
 
 def head_by_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-    """A ``SelfAttention`` by oneDNN's products, for float32 on a CPU."""
+    """Attend by oneDNN's products, for float32 on a CPU; a ``SelfAttention``."""
     batch, heads, tokens, size = query.shape
     key, value = key.clone(memory_format=torch.contiguous_format).mul_(scale), value.contiguous()
     seen = query.new_empty(batch, tokens, heads, size)
@@ -49,32 +49,32 @@ def head_by_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sc
 
 
 def self_attention(tokens: int, like: torch.Tensor) -> SelfAttention:
-    """Return the faster way for so many tokens on the device and in the dtype of ``like``."""
+    """Return the faster function for this many tokens, on the device and in the dtype of ``like``."""
     return head_by_head if _gains(tokens, like) else fused
 
 
 class ImageStates(Protocol):
-    """The states of images that words attend to: their keys and their values at once."""
+    """The states of images that words attend to; they are both keys and values."""
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         ...
 
     def attend(self, queries: torch.Tensor) -> torch.Tensor:
-        """(B, R, E) queries to what they see, (B, R, E): means of the states, weighted by likeness."""
+        """Return (B, R, E) means of the states, weighted by their similarity to the (B, R, E) queries."""
         ...
 
     def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
+        """Replace image i by image ``images[i]``."""
         ...
 
 
 class StackedStates:
-    """By torch's product of batches.
+    """Attend to images by torch's batched product.
 
     Args:
-        states: (B, N, E).
+        states: (B, N, E) states.
     """
 
     def __init__(self, states: torch.Tensor) -> None:
@@ -82,23 +82,23 @@ class StackedStates:
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self._states)
 
     def attend(self, queries: torch.Tensor) -> torch.Tensor:
-        """(B, R, E) to (B, R, E)."""
+        """Map (B, R, E) queries to (B, R, E) means of the states."""
         return torch.bmm(torch.bmm(queries, self._states.mT).softmax(-1), self._states)
 
     def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
+        """Replace image i by image ``images[i]``."""
         self._states = self._states.index_select(0, images)
 
 
 class PackedStates:
-    """By oneDNN's products. As keys the states are packed once; as values they serve as they lie.
+    """Attend to images by oneDNN's products. The keys are packed once; the values are used unpacked.
 
     Args:
-        states: (B, N, E) float32 on a CPU.
+        states: (B, N, E) float32 states on a CPU.
     """
 
     def __init__(self, states: torch.Tensor) -> None:
@@ -107,37 +107,37 @@ class PackedStates:
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self._keys)
 
     def attend(self, queries: torch.Tensor) -> torch.Tensor:
-        """(B, R, E) to (B, R, E)."""
+        """Map (B, R, E) queries to (B, R, E) means of the states."""
         seen = torch.empty_like(queries)
         for image, (keys, values) in enumerate(zip(self._keys, self._values, strict=True)):
             seen[image] = product(product(queries[image], keys).softmax(-1), values.T)
         return seen
 
     def take(self, images: torch.Tensor) -> None:
-        """Image i becomes what image ``images[i]`` was."""
+        """Replace image i by image ``images[i]``."""
         places = images.tolist()
         self._keys = [self._keys[place] for place in places]
         self._values = [self._values[place] for place in places]
 
 
 def image_states(states: torch.Tensor) -> ImageStates:
-    """Return (B, N, E) states in the faster way."""
+    """Return the faster kind of ``ImageStates`` for (B, N, E) states."""
     return PackedStates(states) if _gains(states.shape[1], states) else StackedStates(states)
 
 
 def _gains(tokens: int, like: torch.Tensor) -> bool:
-    """Return whether oneDNN's product is faster for what is on this tensor's device, in its dtype."""
+    """Return whether oneDNN's product is faster on this tensor's device and in its dtype."""
     in_float32 = like.device.type == "cpu" and like.dtype == torch.float32
     return in_float32 and tokens >= _MANY_TOKENS and multiplies_slowly() and has_avx512() and _fits()
 
 
 @lru_cache(maxsize=1)
 def _fits() -> bool:
-    """Whether the installed torch has the product and it gives the same; else one warning says why not."""
+    """Return whether the installed torch has the product with the same results; if not, warn once."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     fault = _fault()
@@ -148,7 +148,7 @@ def _fits() -> bool:
 
 @torch.inference_mode()
 def _fault() -> str | None:
-    """What is wrong with the packed ways, tried on small matrices; None if nothing is."""
+    """Return why the packed functions do not fit, tested on small matrices, or None."""
     query, key, value = (_seeded(2, 3, 7, 8, seed=seed) for seed in range(3))
     states, asked = _seeded(2, 7, 8), _seeded(2, 5, 8)
     try:

@@ -1,10 +1,10 @@
-"""Linear layers on a CPU whose weights lie in oneDNN's own layout.
+"""Linear layers on a CPU whose weights are in oneDNN's own layout.
 
-``torch.nn.functional.linear`` gives MKL a weight row by row, each time again. oneDNN multiplies by a weight
-that it has laid out once as it likes, in float32 and with the same products. On processors that are not
-Intel's, for which MKL is not made, that takes half the time (AVX-512), or two thirds for few rows (AVX2):
-docs/performance.md has the figures. The maker of the processor decides, not a trial, so that a machine
-calculates the same in each run.
+``torch.nn.functional.linear`` passes MKL the weight row by row in each call. oneDNN rearranges a weight once
+into its own layout, in float32, and multiplies by it with the same result. On processors of other makers than
+Intel, for which MKL is not optimised, that takes half the time (AVX-512), or two thirds for few rows (AVX2):
+docs/performance.md has the figures. The maker of the processor decides, not a timing test, so a machine
+returns the same results in each run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from autotag.models.loading.processor import multiplies_slowly
 _TOLERANCE = 1e-4
 _MANY_ROWS = 128
 _BLOCK = 16
-"""Rows that oneDNN likes to take together. For many rows of an odd number, such as the 577 of one image in
-BLIP, it finds no good blocks, and takes 1.4 times as long by AVX2."""
+"""Rows that oneDNN processes as one block. A large odd number of rows, such as the 577 of one image in BLIP,
+takes 1.4 times as long with AVX2."""
 
 
 def linear_of(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    """Return a layer by these weights, which it shares, for inference only."""
+    """Return a linear layer that shares these weights, for inference only."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
@@ -36,9 +36,9 @@ def linear_of(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 
 
 def packed_matrix(matrix: torch.Tensor) -> torch.Tensor:
-    """Return an (N, K) matrix, float32 on a CPU, in oneDNN's layout, which only ``product`` understands.
+    """Return an (N, K) matrix, float32 on a CPU, in oneDNN's layout, which only ``product`` can read.
 
-    Both are private to torch: try them before they are relied on.
+    Both use private operators of torch, so they are tested before use.
     """
     return cast("torch.Tensor", torch.ops.mkldnn._reorder_linear_weight(matrix))  # noqa: SLF001 - tried at load
 
@@ -46,8 +46,8 @@ def packed_matrix(matrix: torch.Tensor) -> torch.Tensor:
 def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Multiply (..., K) rows by an (N, K) matrix to (..., N).
 
-    A matrix that is not packed has to lie row by row or column by column: another takes a thousand times as
-    long.
+    A matrix that is not packed must be contiguous by rows or by columns; otherwise this takes a thousand
+    times as long.
     """
     return cast(
         "torch.Tensor",
@@ -56,13 +56,13 @@ def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None 
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in the layout that torch's compiler uses. For inference only: no gradients, no state.
+    """A linear layer in the layout that torch's compiler uses, for inference only: no gradients, no state.
 
     Args:
         linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
     """
 
-    int8_original_dtype = torch.float32  # open_clip asks a layer that has no weight for this
+    int8_original_dtype = torch.float32  # open_clip reads this from a layer without a weight
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class PackedLinear(nn.Module):
         self._packed = packed_matrix(linear.weight.detach())
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) float32 to (..., out_features) float32."""
+        """Map (..., in_features) float32 to (..., out_features) float32."""
         count = rows.shape[:-1].numel()
         if count < _MANY_ROWS or count % 2 == 0:
             return product(rows, self._packed, self.bias)
@@ -81,19 +81,19 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()) -> int:
-    """Put packed layers in the place of a module's linear layers, on processors that gain by it.
+    """Replace a module's linear layers by packed ones, on processors where that is faster.
 
-    Only float32 layers on a CPU, and only ``torch.nn.Linear`` itself: a subclass may be one whose weight is
-    read from outside. A packed layer has no ``weight``: the module can no longer be saved, and the memory of
-    the original is free unless something else (tied embeddings) shares it.
+    This changes only float32 layers on a CPU, and only ``torch.nn.Linear`` itself, because other code may
+    read the weight of a subclass. A packed layer has no ``weight``: the module can no longer be saved, and
+    the memory of the original is freed unless something else (tied embeddings) shares it.
 
     Args:
-        module: evaluated from now on, never trained.
+        module: a module for inference, which will not be trained again.
         besides: classes of modules that read the weights of their layers instead of calling them; those
-            layers stay as they are.
+            layers are not changed.
 
     Returns:
-        How many layers were packed.
+        The number of packed layers.
     """
     if not packing_gains():
         return 0
@@ -110,7 +110,7 @@ def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()
 
 
 def packing_gains() -> bool:
-    """Return whether linear layers in float32 gain by packing on this CPU and with this torch."""
+    """Return whether packed linear layers in float32 are faster on this CPU and available in this torch."""
     return multiplies_slowly() and _fits()
 
 
@@ -129,7 +129,7 @@ def _packed(linear: nn.Linear) -> PackedLinear:
 
 @lru_cache(maxsize=1)
 def _fits() -> bool:
-    """Return whether the installed torch packs and gives the same; else one warning says why not."""
+    """Return whether the installed torch packs layers with the same results; if not, warn once."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     fault = _fault()
@@ -140,7 +140,7 @@ def _fits() -> bool:
 
 @torch.no_grad()
 def _fault() -> str | None:
-    """Return what is wrong with packed layers, tried on a small one; None if nothing is."""
+    """Return why packed layers do not fit, tested on a small one, or None."""
     generator = torch.Generator().manual_seed(0)
     linear = linear_of(torch.randn(80, 48, generator=generator), torch.randn(80, generator=generator))
     rows: Any = torch.randn(3, 5, 48, generator=generator)

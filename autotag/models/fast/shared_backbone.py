@@ -1,7 +1,7 @@
-"""One network that several models look through: an image goes through it once, whoever asks.
+"""A backbone shared by several models: an image goes through it once.
 
-Models that were trained on the same frozen backbone bring the same weights. The first that is loaded keeps
-them, the others look through it, and what it saw of a view stays as long as that view does: as long as its
+Models trained on the same frozen backbone have the same backbone weights. The first loaded model keeps them,
+the others use its backbone. The feature map of a view is kept as long as the view, which is as long as its
 sample.
 """
 
@@ -26,14 +26,15 @@ _kept: weakref.WeakValueDictionary[tuple[str, ...], SharedBackbone] = weakref.We
 _lock = threading.Lock()
 
 _IMAGES_ON_A_CPU = 4
-"""Images that a CPU takes at a time. More leave its caches, and take up to three times as long each."""
+"""Images in one batch on a CPU. Larger batches exceed its caches and take up to three times as long per
+image."""
 
 
 class SharedBackbone:
-    """Remembers the feature maps of views.
+    """Compute and keep the feature maps of views.
 
     Args:
-        trunk: a timm network, evaluating, on its device and in its dtype.
+        trunk: a timm network, in eval mode, on its device and in its dtype.
     """
 
     def __init__(self, trunk: Any) -> None:
@@ -51,8 +52,8 @@ class SharedBackbone:
         """Return (B, C, H, W), the last feature map of each view.
 
         Args:
-            views: at least one (3, S, S) uint8 array. An array is known by its identity, not by its content.
-            normalised: makes of views what the network takes, (B, 3, S, S).
+            views: at least one (3, S, S) uint8 array. Arrays are recognised by identity, not by content.
+            normalised: views -> (B, 3, S, S), the network's input.
         """
         new = [view for view in views if id(view) not in self._seen]
         if new:
@@ -71,10 +72,10 @@ class SharedBackbone:
 
 
 def shared_backbone(trunk: Any) -> SharedBackbone:
-    """Return the backbone with the weights of ``trunk``: that of a model loaded before, or a new one.
+    """Return the backbone with the weights of ``trunk``: that of an earlier model, or a new one.
 
     Args:
-        trunk: a timm network, evaluating, on its device and in its dtype.
+        trunk: a timm network, in eval mode, on its device and in its dtype.
     """
     weight = next(trunk.parameters())
     key = (type(trunk).__name__, _fingerprint(trunk), str(weight.device), str(weight.dtype))
@@ -87,10 +88,9 @@ def shared_backbone(trunk: Any) -> SharedBackbone:
 
 
 def has_backbone(visual: Any) -> bool:
-    """Return whether the image tower of an open_clip model is an EfficientNet of timm below a head.
+    """Return whether the image tower of an open_clip model is an EfficientNet of timm with a head.
 
-    Its trunk then is a backbone that other models may look through, and gives feature maps that can be
-    shared.
+    Its trunk is then a backbone that other models can share.
     """
     return isinstance(visual, TimmModel) and isinstance(visual.trunk, EfficientNet)
 

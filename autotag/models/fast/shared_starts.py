@@ -1,8 +1,8 @@
-"""Texts through a causal tower, where what they share at their beginnings is calculated once.
+"""Encodes texts with a causal tower and computes common beginnings once.
 
-In a causal tower no token sees a later one: what "a photo of a" leaves behind is the same whatever follows.
-All texts together are a trie of tokens (``token_trie``); each node goes through the linear layers once, and
-attends to the nodes on the way to it, those of one depth at a time: many small operations, for CPUs.
+In a causal tower a token does not see later ones, so the states of "a photo of a" do not depend on the words
+after it. All texts form a trie of tokens (``token_trie``). Each node goes through the linear layers once, and
+attends to the nodes on its path, one depth at a time. These are many small operations, which suit CPUs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def vectors_of(tower: CausalTower, sequences: Sequence[Sequence[int]], *, tokens_at_once: int) -> Tensor:
-    """(N, E), not normalised.
+    """Return (N, E) text vectors, not normalised.
 
     Args:
-        tower: that reads them, on a CPU.
-        sequences: token ids of each text, the last its end token.
-        tokens_at_once: of all texts together, before any is found to be shared.
+        tower: the text tower, on a CPU.
+        sequences: token ids of each text, ending with its end token.
+        tokens_at_once: most tokens in one pass, counted before sharing.
     """
     parts, order = [], []
     for chunk in in_chunks(sequences, tokens_at_once):
@@ -39,7 +39,7 @@ def vectors_of(tower: CausalTower, sequences: Sequence[Sequence[int]], *, tokens
 
 
 def _vectors_of_trie(tower: CausalTower, trie: TokenTrie) -> Tensor:
-    """(N, E), not normalised, of the sequences of a trie."""
+    """Return (N, E) vectors, not normalised, of the sequences of a trie."""
     depths = np.repeat(np.arange(len(trie.ancestors)), np.diff(trie.levels))
     tokens, places, ends = (torch.from_numpy(array) for array in (trie.tokens, depths, trie.ends))
     ways = [torch.from_numpy(of_depth) for of_depth in trie.ancestors]
@@ -54,13 +54,13 @@ def _vectors_of_trie(tower: CausalTower, trie: TokenTrie) -> Tensor:
 
 
 def _attended(queries: Tensor, keys: Tensor, values: Tensor, ways: Sequence[Tensor]) -> Tensor:
-    """Return (M, heads, D), what each node sees of those on the way to it.
+    """Return the (M, heads, D) result of each node's attention to the nodes on its path.
 
     Args:
         queries: (M, heads, D), in the order of the trie's nodes.
         keys: of the same shape.
         values: of the same shape.
-        ways: per depth d, (nodes, d + 1) int64, the nodes on the way to each, itself included.
+        ways: for each depth d, (nodes, d + 1) int64, the nodes on the path to each, itself included.
     """
     scaled = queries * queries.shape[-1] ** -0.5
     attended = torch.empty_like(queries)

@@ -1,4 +1,4 @@
-"""How much of a text an encoder reads, told by its own tokenizer."""
+"""Finds out how much of a text an encoder reads, with the encoder's own tokenizer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LONGEST_SHOWN = 60  # characters
 
 @dataclass(frozen=True)
 class TextReader:
-    """The tokenizer of an encoder, without the cut at what the encoder reads.
+    """The tokenizer of an encoder, without truncation.
 
     Attributes:
-        context_length: tokens that the encoder reads, marks of start and end included; None when it is not
-            known, and every text counts as read whole.
-        token_ids: text -> its token ids, marks included, not cut.
-        last_place: text -> the token id at the last place of the row that the encoder is given, or None
-            where rows are not all of ``context_length``.
+        context_length: most tokens that the encoder reads, start and end tokens included; None if unknown, in
+            which case every text counts as read to its end.
+        token_ids: text -> its token ids, start and end tokens included, not truncated.
+        last_place: text -> the last token id of the encoder's input row; None if rows are not all
+            ``context_length`` long.
     """
 
     context_length: int | None = None
@@ -33,15 +33,15 @@ class TextReader:
     last_place: Callable[[str], int] | None = None
 
     def length(self, text: str) -> int:
-        """Tokens of a text, marks included; 0 when there is no knowing."""
+        """Return the number of tokens of a text, start and end tokens included; 0 if unknown."""
         return len(self.token_ids(text)) if self.token_ids else 0
 
     def fits(self, text: str, /) -> bool:
-        """Whether the encoder reads a text to its end."""
+        """Return whether the encoder reads a text to its end."""
         return self.context_length is None or self.length(text) <= self.context_length
 
     def is_full(self, text: str, /) -> bool:
-        """Whether the last place of a text's row is not 0; of rows cut to size, whether no place is left."""
+        """Return whether a text fills its row: its last token id is not 0, or it has all tokens."""
         if self.last_place:
             return self.last_place(text) != 0
         return self.context_length is not None and self.length(text) >= self.context_length
@@ -53,34 +53,34 @@ class ReadsTexts(Protocol):
 
     @property
     def text_reader(self) -> TextReader:
-        """The reader."""
+        """Return the reader."""
         ...
 
 
 def text_reader(encoder: object) -> TextReader:
-    """Return the reader that an encoder brings; for one that brings none, a reader without a limit."""
+    """Return the encoder's own reader, or a reader without a limit if it has none."""
     return encoder.text_reader if isinstance(encoder, ReadsTexts) else TextReader()
 
 
 def say_what_is_cut(texts: Iterable[str], encoder: ImageTextEncoder, where: str) -> None:
-    """Log a warning about texts of which an encoder does not read the end, once for each encoder and place.
+    """Warn about texts that an encoder does not read to the end, once for each encoder and place.
 
     Args:
-        texts: as the encoder gets them.
-        encoder: reads them.
-        where: what they are of, such as a stage's name.
+        texts: the encoder's input.
+        encoder: the encoder that reads them.
+        where: their source, such as a stage's name.
     """
     reader = text_reader(encoder)
     most = reader.context_length
     if most is None or (encoder.id, where) in _said:
         return
-    # A token is a byte at least, and two are marks: what is shorter needs no tokenizer.
+    # A token has at least one byte, and two tokens mark start and end: shorter texts need no tokenizer.
     cut = [text for text in texts if len(text.encode(errors="replace")) + 2 > most and not reader.fits(text)]
     if cut:
         _said.add((encoder.id, where))
         shown = cut[0] if len(cut[0]) <= _LONGEST_SHOWN else f"{cut[0][:_LONGEST_SHOWN]}..."
         _logger.warning(
-            "%s: encoder %r reads %d tokens of a text, and not the end of %r%s",
+            "%s: encoder %r reads %d tokens of a text, so it ignores the end of %r%s",
             where,
             encoder.id,
             most,
@@ -90,7 +90,7 @@ def say_what_is_cut(texts: Iterable[str], encoder: ImageTextEncoder, where: str)
 
 
 def open_clip_reader(tokenizer: Any) -> TextReader:
-    """Return the reader by a tokenizer of open_clip's."""
+    """Return the reader for a tokenizer of open_clip."""
     if hasattr(tokenizer, "encode"):
         marks = tokenizer.sot_token_id, tokenizer.eot_token_id
 
@@ -108,7 +108,7 @@ def open_clip_reader(tokenizer: Any) -> TextReader:
 
 
 def transformers_reader(config: Any, tokenizer: Any) -> TextReader:
-    """Return the reader by a transformers model's configuration and its tokenizer."""
+    """Return the reader for a transformers model's configuration and tokenizer."""
     lower = config.model_type != "clip"
 
     def token_ids(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Token sequences as a trie, in arrays: what they share at their beginnings is calculated once."""
+"""Token sequences as a trie in arrays, so that common beginnings are computed once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
-    """Nodes in the order of their depth.
+    """A trie whose M nodes are ordered by depth.
 
     Attributes:
         tokens: (M,) int64, the token at each node.
-        levels: node at which each depth begins, and M at the end: depth 0 is ``levels[0]`` to ``levels[1]``.
-        ancestors: per depth d, (nodes of that depth, d + 1) int64: the way from the root to each node, itself
-            included.
+        levels: first node of each depth, then M: depth 0 is ``levels[0]`` to ``levels[1]``.
+        ancestors: for each depth d, (nodes of that depth, d + 1) int64: the path from the root to each node,
+            itself included.
         ends: (N,) int64, the node at which each sequence ends. Equal sequences end at one node.
     """
 
@@ -33,9 +33,9 @@ class TokenTrie:
 
 
 def token_trie(sequences: Sequence[Sequence[int]]) -> TokenTrie:
-    """The trie of sequences, none of them empty."""
+    """Return the trie of sequences, which must not be empty."""
     rows, lengths = _padded(sequences)
-    above = np.zeros(len(rows), dtype=np.int64)  # the node each sequence is at; all share the root
+    above = np.zeros(len(rows), dtype=np.int64)  # current node of each sequence; all start at the root
     tokens, levels, ancestors = [], [0], []
     ways = np.zeros((1, 0), dtype=np.int64)
     ends = np.zeros(len(rows), dtype=np.int64)
@@ -55,9 +55,9 @@ def token_trie(sequences: Sequence[Sequence[int]]) -> TokenTrie:
 
 
 def in_chunks(sequences: Sequence[Sequence[int]], most_tokens: int) -> list[NDArray[np.intp]]:
-    """The places of sequences in chunks of at most so many tokens, those that begin alike side by side.
+    """Return indices of sequences, sorted by beginning, in chunks of at most ``most_tokens``.
 
-    A sequence that is longer alone is a chunk of its own.
+    A sequence with more tokens forms a chunk by itself.
     """
     rows, lengths = _padded(sequences)
     order = np.lexsort(rows.T[::-1])
@@ -71,7 +71,7 @@ def in_chunks(sequences: Sequence[Sequence[int]], most_tokens: int) -> list[NDAr
 
 
 def _padded(sequences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(N, longest) int64 filled up with -1, and the (N,) lengths."""
+    """Return (N, longest) int64 tokens padded with -1, and the (N,) lengths."""
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     rows = np.full((len(sequences), int(lengths.max())), -1, dtype=np.int64)
     rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.fromiter(

@@ -1,13 +1,13 @@
-"""Pixels made ready once for every model: upright RGB to (3, H, W) uint8, as a model's own processor would.
+"""Preprocesses images once for all models: upright RGB to (3, H, W) uint8, as a model's own processor does.
 
-The official processors resize one image after another in the thread that runs the models, and hand over
-float32. Here reading threads make ``SquareView``s, in uint8; the device normalises them. Torch's uint8
-resize with ``antialias=True`` is that of transformers, and calculates as Pillow does for open_clip: on
-photographs both differ by 0.005/255 on average and by 1/255 at most. Whether geometry and normalisation are
-those of the processor is tried out at load.
+The official processors resize one image after another in the thread that runs the models, and return
+float32. Here the reading threads prepare uint8 views with ``SquareView``, and the device normalises them.
+Torch's uint8 resize with ``antialias=True`` is the one that transformers uses, and agrees with Pillow, which
+open_clip uses: on photographs they differ by 0.005/255 on average and by at most 1/255. Geometry and
+normalisation are compared with the processor's at load.
 
-The resize takes the pixels as Pillow has them, channels last: made channels first beforehand, the same
-takes nine times as long. In this form it also starts no threads of its own (on x86; elsewhere torch may).
+The resize takes pixels in Pillow's order, channels last; with channels first it takes nine times as long.
+With channels last it also starts no threads of its own (on x86; elsewhere torch may).
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Geometry = Literal["squash", "shortest", "shortest-rounded", "longest"]
-"""``squash`` heeds no aspect ratio. ``shortest`` makes the shorter edge fit and crops the longer at its
-centre, half a pixel going to the left; ``shortest-rounded`` is the same, half a pixel going to the even side
-(torchvision). ``longest`` makes the longer edge fit and pads the shorter."""
+"""``squash`` ignores the aspect ratio. ``shortest`` makes the shorter edge fit and crops the longer at its
+centre, rounding half a pixel to the left; ``shortest-rounded`` is the same, rounding half a pixel to the even
+side (torchvision). ``longest`` makes the longer edge fit and pads the shorter."""
 Interpolation = Literal["bicubic", "bilinear"]
 
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_SUPPORT = 2  # pixels that bicubic reaches on either side, in the coarser of the two images
+_SUPPORT = 2  # radius of the bicubic filter, in pixels of the coarser of the two images
 _MOST_CROPPED_AWAY = 8
 _MEAN_DIFFERENCE = (
-    0.5  # of 255: between Pillow and torch it is 0.3 at most, with another filter or place 2 and more
+    0.5  # of 255: between Pillow and torch it is at most 0.3, with another filter or offset at least 2
 )
 _MOST_DIFFERENCE = 6.0
 
 
 @dataclass(frozen=True)
 class SquareView:
-    """How a model wants to see an image.
+    """The preprocessing of a model's input image.
 
     Attributes:
-        height: of what the model looks at, pixels.
-        width: of what the model looks at, pixels.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
         geometry: how the image is made to fit.
-        interpolation: as Pillow has it.
+        interpolation: the filter, as named by Pillow.
         mean: per channel, subtracted from pixels in [0, 1].
-        std: per channel, divided by afterwards.
-        edge: length in pixels that ``shortest`` gives the shorter edge; 0 for the view's own.
-        fill: the grey of the padding, 0 to 255.
+        std: per channel, the divisor after that.
+        edge: length in pixels to which ``shortest`` resizes the shorter edge; 0 for the view's own.
+        fill: the grey level of the padding, 0 to 255.
     """
 
     height: int
@@ -70,13 +70,13 @@ class SquareView:
 
     @property
     def id(self) -> str:
-        """The same for two views of the same pixels; normalisation does not count."""
+        """Return an id that is equal for views with equal pixels; normalisation does not count."""
         edge = f"-{self.edge}" if self.edge else ""
         fill = f"-on-{self.fill}" if self.fill else ""
         return f"{self.width}x{self.height}-{self.geometry}{edge}-{self.interpolation}{fill}"
 
     def make(self, image: Image.Image) -> NDArray[np.uint8]:
-        """(3, H, W) uint8 of an image. May be called from several threads at once."""
+        """Return an image as (3, H, W) uint8. Safe to call from several threads."""
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         height, width = self._resized(rgb.height, rgb.width)
         if height * width > _MOST_CROPPED_AWAY * self.height * self.width:
@@ -86,7 +86,13 @@ class SquareView:
     def normalised(
         self, views: Sequence[NDArray[np.uint8]], device: torch.device | str, dtype: torch.dtype
     ) -> torch.Tensor:
-        """(B, 3, H, W) on the device; the pixels get there as uint8. ``views`` must not be empty."""
+        """Return (B, 3, H, W) normalised pixels on the device, copied there as uint8.
+
+        Args:
+            views: at least one (3, H, W) uint8 array.
+            device: the device.
+            dtype: of the result.
+        """
         device, shape = torch.device(device), (len(views), 3, self.height, self.width)
         mean, std = self._on(device)
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -100,7 +106,7 @@ class SquareView:
         return torch.sub(placed, mean).div_(std).to(dtype)
 
     def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """(3, 1, 1) mean and standard deviation of pixels in [0, 255], on the device."""
+        """Return the (3, 1, 1) mean and standard deviation for pixels in [0, 255], on the device."""
         if str(device) not in self._constants:
             both = (np.array(values, dtype=np.float32) * 255 for values in (self.mean, self.std))
             mean, std = (torch.from_numpy(values).reshape(3, 1, 1).to(device) for values in both)
@@ -108,7 +114,7 @@ class SquareView:
         return self._constants[str(device)]
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image is resized to, rounded as the official code rounds them."""
+        """Return the height and width to resize an image to, rounded as in the official code."""
         if self.geometry == "squash":
             return self.height, self.width
         if self.geometry == "longest":
@@ -120,7 +126,7 @@ class SquareView:
         return edge, int(edge * width / height)
 
     def _fitted(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """The middle of (3, height, width) pixels, or they themselves in the middle of a border."""
+        """Crop (3, height, width) pixels at their centre, or pad them on all sides, to the view's size."""
         if (height, width) == (self.height, self.width):
             return np.ascontiguousarray(pixels)
         view = np.full((3, self.height, self.width), self.fill, dtype=np.uint8)
@@ -130,7 +136,7 @@ class SquareView:
         return view
 
     def _overlap(self, wanted: int, given: int) -> tuple[slice, slice]:
-        """Where in the view, and of what in the resized image."""
+        """Return the range in the view and the range in the resized image that fills it."""
         if given <= wanted:
             start = (wanted - given) // 2
             return slice(start, start + given), slice(0, given)
@@ -144,15 +150,15 @@ class SquareView:
     def _centre_of_strip(
         self, image: Image.Image, height: int, width: int
     ) -> tuple[NDArray[np.uint8], int, int]:
-        """The crop of a very long image by resizing little more than the crop.
+        """Crop the centre of a very long image, resizing little more than the crop.
 
-        In full, a picture of 1 x 60,000 pixels would become one of 224 x 13 million.
+        Resized in full, an image of 1 x 60,000 pixels would become one of 224 x 13 million.
         """
         top, bottom, row, upper, lower = self._span(self.height, height, image.height)
         left, right, column, near, far = self._span(self.width, width, image.width)
         box = (int(near), int(upper), min(image.width, int(far) + 1), min(image.height, int(lower) + 1))
         part = image.crop(box)
-        filtering = _PILLOW[self.interpolation]  # columns first, as torch does; Pillow alone might not
+        filtering = _PILLOW[self.interpolation]  # columns first, as in torch
         part = part.resize(
             (right - left, part.height), filtering, box=(near - box[0], 0, far - box[0], part.height)
         )
@@ -164,10 +170,10 @@ class SquareView:
         return kept, kept.shape[1], kept.shape[2]
 
     def _span(self, wanted: int, resized: int, original: int) -> tuple[int, int, int, float, float]:
-        """What to resize along one side.
+        """Return the range to resize along one side.
 
         Returns:
-            In resized pixels its start, its end and where the crop starts; in original ones start and end.
+            In resized pixels: start, end, and start of the crop. In original pixels: start and end.
         """
         scale = original / resized
         margin = int(_SUPPORT * max(scale, 1) / scale) + 2
@@ -177,10 +183,7 @@ class SquareView:
 
 
 def view_of(image_processor: Any) -> SquareView | None:
-    """The view that a transformers image processor gives a model, or None where it is none of ours.
-
-    None comes with a warning that says why.
-    """
+    """Return the view that equals a transformers image processor; None, after a warning, if none does."""
     try:
         view = _described(image_processor)
     except (AttributeError, TypeError, ValueError) as error:
@@ -195,10 +198,10 @@ def view_of(image_processor: Any) -> SquareView | None:
 
 
 def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: Any) -> SquareView | None:
-    """The view that open_clip gives a model, or None where it is none of ours, with a warning.
+    """Return the view that equals open_clip's preprocessing; None, after a warning, if none does.
 
     Args:
-        preprocess: made of ``cfg`` by ``open_clip.transform.image_transform_v2``, for evaluation.
+        preprocess: made from ``cfg`` by ``open_clip.transform.image_transform_v2``, for evaluation.
         cfg: an ``open_clip.transform.PreprocessCfg``.
     """
     try:
@@ -210,7 +213,7 @@ def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: An
 
 
 def _resize(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
-    """(3, height, width)."""
+    """Return the image resized to (3, height, width) uint8."""
     resized = torch.nn.functional.interpolate(
         torch.from_numpy(np.array(image)).permute(2, 0, 1)[None],
         size=(height, width),
@@ -222,10 +225,10 @@ def _resize(image: Image.Image, height: int, width: int, interpolation: Interpol
 
 
 def _described(processor: Any) -> SquareView:
-    """What the settings of an image processor say.
+    """Return the view for the settings of an image processor.
 
     Raises:
-        ValueError, AttributeError: they say something that no view does.
+        ValueError, AttributeError: a view does not support the settings.
     """
     for setting in ("do_resize", "do_rescale", "do_normalize"):
         if not getattr(processor, setting):
@@ -247,10 +250,10 @@ def _described(processor: Any) -> SquareView:
 
 
 def _described_by_open_clip(cfg: Any) -> SquareView:
-    """What open_clip's settings say.
+    """Return the view for open_clip's settings.
 
     Raises:
-        ValueError, AttributeError: they say something that no view does.
+        ValueError, AttributeError: a view does not support the settings.
     """
     height, width = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size
     geometries: dict[str, Geometry] = {"squash": "squash", "longest": "longest"}
@@ -285,7 +288,7 @@ def _channels(values: Any) -> tuple[float, ...]:
 
 
 def _tried(view: SquareView, official: Callable[[Image.Image], torch.Tensor], what: str) -> SquareView | None:
-    """The view, if it shows what the official code shows of three images of our own."""
+    """Return the view if it gives the same pixels as the official code for three test images; else None."""
     for size in ((90, 61), (61, 90), (900, 700)):
         image = _pattern(*size)
         try:
@@ -306,7 +309,7 @@ def _tried(view: SquareView, official: Callable[[Image.Image], torch.Tensor], wh
 
 
 def _pattern(width: int, height: int) -> Image.Image:
-    """Waves with some noise: other geometry or another filter gives other pixels."""
+    """Return waves with some noise, whose pixels change with another geometry or filter."""
     rows, columns = np.mgrid[:height, :width]
     waves = np.stack([np.sin(columns / 7), np.cos(rows / 5), np.sin((rows + columns) / 3)], axis=-1)
     noise = np.random.default_rng(0).normal(scale=8, size=waves.shape)

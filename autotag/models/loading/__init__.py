@@ -1,4 +1,4 @@
-"""From a name to weights on a device: hub, folders, transformers, open_clip, devices.
+"""Finds, downloads and loads weights: hub, folders, transformers, open_clip, devices.
 
-It imports nothing else of ``models``.
+It does not import other packages of ``models``.
 """

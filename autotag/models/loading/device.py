@@ -1,4 +1,4 @@
-"""Where models run and in which precision. Torch is imported only when a device is looked for."""
+"""Choice of device and dtype. Torch is imported only when a device is looked for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_placement(device: str, dtype: str) -> None:
-    """Refuses names that can be no device or dtype, without looking at the machine.
+    """Refuse names that are not a device or dtype, without looking at the machine.
 
     Raises:
-        ConfigError: neither of ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``, ``mps``; or of ``auto``,
-            ``float32``, ``bfloat16``, ``float16``.
+        ConfigError: the device is not one of ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``, ``mps``, or the dtype
+            is not one of ``auto``, ``float32``, ``bfloat16``, ``float16``.
     """
     if not _DEVICE.fullmatch(device):
         raise ConfigError(f"unknown device {device!r}. {suggestion(device, ('auto', 'cpu', 'cuda', 'mps'))}")
@@ -28,10 +28,10 @@ def check_placement(device: str, dtype: str) -> None:
 
 
 def choose_device(device: str = "auto") -> str:
-    """The device to use: for ``"auto"`` cuda if there is one, else mps, else cpu.
+    """Return the device to use; for ``"auto"``, cuda if available, else mps, else cpu.
 
     Raises:
-        ConfigError: the device asked for is not on this machine, or is no device.
+        ConfigError: the device is not on this machine, or the name is not a device.
     """
     import torch
 
@@ -61,14 +61,14 @@ def _check_cuda(device: str) -> None:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """The precision to use on a device: for ``"auto"`` float32 on the CPU, float16 on cuda and mps.
+    """Return the dtype to use on a device; for ``"auto"``, float32 on the CPU, float16 on cuda and mps.
 
-    float32 on the CPU because few CPUs calculate faster in less, and captions change. float16 rather
-    than bfloat16 on a GPU because these models are published and used in it, and because its three more
-    bits keep cosines, which thresholds cut, to about 0.0005 instead of 0.004.
+    float32 on the CPU, because few CPUs are faster in half precision, and captions change. float16 on a GPU,
+    not bfloat16, because these models are published and used in float16, and because its three more bits of
+    precision keep cosines, which are compared with thresholds, accurate to about 0.0005 instead of 0.004.
 
     Raises:
-        ConfigError: not a dtype, or one that this CPU only emulates.
+        ConfigError: the name is not a dtype, or this CPU only emulates it.
     """
     from autotag.models.loading.processor import calculates_in
 
@@ -84,7 +84,7 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
-    """``"float16"`` as torch's own object."""
+    """Return the torch dtype with this name."""
     import torch
 
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]

@@ -1,8 +1,8 @@
-"""Folders of weights from the model hub: found in its cache, or downloaded. No torch here.
+"""Folders of weights from the model hub: found in its cache, or downloaded. Does not import torch.
 
-What the cache holds is used without asking the hub, so a model that was fetched once loads offline and
-at once. What it lacks is asked for with one short question before any download, so that an unreachable
-hub costs seconds, not minutes of retries.
+Files in the cache are used without a request to the hub, so a downloaded model loads offline and at once.
+Before a download, one short request checks that the hub is reachable, so an unreachable hub costs seconds,
+not minutes of retries.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from autotag.protocols import ModelKind, ModelRequest
 
 HUB_BRANCH = "main"
-"""What is fetched of a hub repository when no revision is named."""
+"""The branch of a hub repository that is downloaded when no revision is named."""
 
 PATIENCE = 6.0
-"""Seconds that the hub has for its first answer, including name resolution, which knows no timeout."""
+"""Seconds to wait for the hub's first answer, including name resolution, which has no timeout itself."""
 
 _BUNDLED: dict[ModelKind, str] = {
     "captioner": "blip-mini",
@@ -39,10 +39,10 @@ _Answer = TypeVar("_Answer")
 
 
 def model_folder(request: ModelRequest, kind: ModelKind, needs: Needs) -> Path:
-    """The folder that holds what a request asks for: its own, or the hub's cache, filled when it must be.
+    """Return the folder with the model of a request: a local folder, or the hub's cache after a download.
 
     Raises:
-        ModelUnavailableError: no such folder, or the hub cannot give it.
+        ModelUnavailableError: the folder does not exist, or the model cannot be downloaded.
         ModelLoadError: the folder lacks a part, or a safetensors file is damaged.
     """
     folder = Path(request.location)
@@ -67,10 +67,10 @@ def fetch(
     *,
     download_size: int | None = None,
 ) -> Path:
-    """The folder of a hub repository: out of the cache when it is whole there, else downloaded.
+    """Return the folder of a hub repository: from the cache when it is complete there, else downloaded.
 
     Raises:
-        ModelUnavailableError: it is not in the cache and the hub cannot give it.
+        ModelUnavailableError: it is not in the cache and cannot be downloaded.
     """
     cached = cached_folder(hub_id, revision, needs)
     if cached is not None:
@@ -79,7 +79,7 @@ def fetch(
 
 
 def cached_folder(hub_id: str, revision: str | None, needs: Needs) -> Path | None:
-    """The snapshot in the hub's cache if every needed part is there, else None. Never asks the hub."""
+    """Return the snapshot in the hub's cache if every needed part is there, else None. Sends no request."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -104,12 +104,13 @@ def download(
     *,
     download_size: int | None = None,
 ) -> Path:
-    """Fetches what a model needs of a hub repository into the hub's cache; progress goes to stderr.
+    """Download the files that a model needs from a hub repository to the hub's cache, and return the folder.
 
-    One format of weights only, safetensors where there is a choice. What is there already stays.
+    Downloads one format of weights only, safetensors if available, and no file that the cache already holds.
+    Progress goes to stderr.
 
     Raises:
-        ModelUnavailableError: the hub cannot be reached, or has no such model.
+        ModelUnavailableError: the hub cannot be reached, or does not have the model.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
@@ -125,7 +126,7 @@ def download(
 
 
 def _within(seconds: float, question: Callable[[], _Answer]) -> _Answer:
-    """The answer, or ``TimeoutError``; a thread that hangs in name resolution is left behind."""
+    """Return the answer, or raise ``TimeoutError``; a thread that hangs in name resolution is abandoned."""
     future: Future[_Answer] = Future()
 
     def ask() -> None:
@@ -142,7 +143,7 @@ def _within(seconds: float, question: Callable[[], _Answer]) -> _Answer:
 
 
 def _wanted(files: list[str], needs: Needs) -> list[str]:
-    """The files of a repository to download: all small text files, and one format of weights."""
+    """Return the files of a repository to download: all small text files, and one format of weights."""
     weights = next((name for name in needs.get("weights", ()) if name in files), None)
     if "weights" in needs and weights is None:
         raise FileNotFoundError(f"the repository has no {' or '.join(needs['weights'])}")
@@ -166,7 +167,7 @@ def _is_wanted(file: PurePosixPath, weights: str | None) -> bool:
 def _unavailable(
     model: str, kind: ModelKind, place: str, reason: str, *, download_size: int | None
 ) -> ModelUnavailableError:
-    """The one error that says all there is to know."""
+    """Return the error with the place, the reason, the download size, and a bundled alternative."""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
@@ -183,22 +184,22 @@ def _unavailable(
 
 
 def size_in_words(size: int) -> str:
-    """A number of bytes for people: ``"990 MB"``, ``"1.9 GB"``."""
+    """Return a number of bytes for people: ``"990 MB"``, ``"1.9 GB"``."""
     return f"{size / 1e9:.1f} GB" if size >= 1_000_000_000 else f"{size / 1e6:.0f} MB"
 
 
 def _reason(error: Exception) -> str:
-    """Why the hub did not give it, in words."""
+    """Return, in words, why the download failed."""
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     hub_name = constants.ENDPOINT
     reasons: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (  # the first that fits
         (errors.OfflineModeIsEnabled, "the hub is switched off by HF_HUB_OFFLINE"),
-        (errors.HFValidationError, "that is no hub id"),
-        (errors.GatedRepoError, "its authors want to be asked; accept their terms, then hf auth login"),
+        (errors.HFValidationError, "that is not a hub id"),
+        (errors.GatedRepoError, "it is gated: accept its terms on the hub, then run `hf auth login`"),
         (errors.RevisionNotFoundError, "the hub has the model, but not this revision"),
-        (errors.RepositoryNotFoundError, "the hub has no such model, or it is private (hf auth login)"),
+        (errors.RepositoryNotFoundError, "the hub has no such model, or it is private (run `hf auth login`)"),
         (errors.HfHubHTTPError, f"{hub_name} or a proxy before it answered {_status(error)}"),
         (httpx.ProxyError, f"the proxy before {hub_name} refuses ({error})"),
         (

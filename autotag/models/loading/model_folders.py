@@ -1,4 +1,4 @@
-"""What must lie in a model's folder, and what is wrong with one. No torch here."""
+"""The files that a model's folder must hold, and checks of a folder. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from autotag.errors import ModelLoadError
 
 Needs = Mapping[str, tuple[str, ...]]
-"""Part of a model -> file names, one of which must be there."""
+"""Part of a model -> file names; at least one must exist."""
 
 _WEIGHTS = (
     "model.safetensors",
@@ -54,7 +54,7 @@ CONFIGURATION: Needs = {"configuration": ("config.json",)}
 
 
 def looks_like_folder(location: str) -> bool:
-    """Whether this can only mean a folder: no hub id or open_clip name is written like it."""
+    """Return whether a location can only be a folder, not a hub id or an open_clip name."""
     return (
         location.startswith((".", "~", "/", "local-dir:"))
         or "\\" in location
@@ -64,12 +64,12 @@ def looks_like_folder(location: str) -> bool:
 
 
 def needs_of(factory: str) -> Needs:
-    """What one of autotag's own factories needs of a hub repository."""
+    """Return the files that one of autotag's own factories needs from a hub repository."""
     return {"hf": TRANSFORMERS, "keybert": SENTENCE_TRANSFORMERS, "open_clip": OPEN_CLIP_WEIGHTS}[factory]
 
 
 def missing_parts(folder: Path, needs: Needs) -> list[str]:
-    """Each part that the folder lacks, in words with the file names looked for."""
+    """Return the parts that a folder lacks, each with the file names that were looked for."""
     missing = [
         f"{part} ({' or '.join(names)})"
         for part, names in needs.items()
@@ -80,7 +80,7 @@ def missing_parts(folder: Path, needs: Needs) -> list[str]:
 
 
 def shard_names(folder: Path, needs: Needs) -> list[str]:
-    """The weight files that the folder's index names, when its weights are spread over several."""
+    """Return the weight files that a folder's index names; [] if the weights are one file."""
     present = next((name for name in needs.get("weights", ()) if (folder / name).is_file()), "")
     if not present.endswith(".index.json"):
         return []
@@ -89,10 +89,10 @@ def shard_names(folder: Path, needs: Needs) -> list[str]:
 
 
 def check_folder(model: str, folder: Path, needs: Needs) -> None:
-    """Looks at a folder before anything is loaded from it.
+    """Check a folder before anything is loaded from it.
 
     Raises:
-        ModelLoadError: a part is missing, or a safetensors file is damaged; names the folder and the file.
+        ModelLoadError: a part is missing, or a safetensors file is damaged; the message names the file.
     """
     missing = missing_parts(folder, needs)
     if missing:
@@ -102,7 +102,7 @@ def check_folder(model: str, folder: Path, needs: Needs) -> None:
 
 
 def _check_safetensors(model: str, file: Path) -> None:
-    """Reads the header, which also tells a file that is cut short."""
+    """Read the header, which also detects a truncated file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -115,10 +115,10 @@ def _check_safetensors(model: str, file: Path) -> None:
 
 
 def read_json(model: str, file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        ModelLoadError: it cannot be read, or is no JSON object.
+        ModelLoadError: the file cannot be read, or does not hold a JSON object.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -127,14 +127,16 @@ def read_json(model: str, file: Path) -> dict[str, Any]:
             model, f"model {model!r}: {file.name} in folder {file.parent} cannot be read: {error}"
         ) from error
     if not isinstance(found, dict):
-        raise ModelLoadError(model, f"model {model!r}: {file.name} in folder {file.parent} is no JSON object")
+        raise ModelLoadError(
+            model, f"model {model!r}: {file.name} in folder {file.parent} is not a JSON object"
+        )
     return found
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits that tell one folder's model from another's, and stay when the folder is moved.
+    """Return 16 hex digits that identify the model in a folder, and stay the same when it is moved.
 
-    Of the contents of its configuration and weights (SHA-256), not of its name.
+    They are a SHA-256 of the contents of its configuration and weights.
     """
     digest = hashlib.sha256()
     files = [file for file in folder.iterdir() if file.suffix in {".safetensors", ".bin", ".pt", ".pth"}]

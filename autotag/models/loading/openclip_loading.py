@@ -1,4 +1,4 @@
-"""Models of open_clip out of a folder, the hub, or open_clip's own table, or one clear error."""
+"""Loads open_clip models from a folder, the hub, or open_clip's own table, or raises one clear error."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _EXAMPLES: dict[ModelKind, str] = {
 }
 
 Check = Callable[[ModelRequest, dict[str, Any], str], None]
-"""Called with the request, the model's configuration and where that stands, before weights are fetched."""
+"""Called before weights are downloaded, with the request, the configuration, and where that was read."""
 
 
 class LoadedOpenClip(NamedTuple):
-    """What open_clip made.
+    """A loaded open_clip model.
 
     Attributes:
-        model: evaluating, on its device; open_clip leaves its preprocessing on it.
-        tokenizer: texts -> (T, L) token ids, cut at what the model can read.
-        id: names the weights.
+        model: in eval mode, on its device, with its preprocessing attached.
+        tokenizer: texts -> (T, L) token ids, cut at the model's limit.
+        id: identifies the weights.
     """
 
     model: Any
@@ -41,21 +41,21 @@ class LoadedOpenClip(NamedTuple):
 
 
 def any_model(request: ModelRequest, config: dict[str, Any], place: str) -> None:
-    """The ``Check`` that lets every model pass."""
+    """Accept every model; a ``Check``."""
 
 
 def load_open_clip(request: ModelRequest, kind: ModelKind, check: Check = any_model) -> LoadedOpenClip:
-    """The model named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
+    """Load the model named ``"ViT-B-32/laion2b_s34b_b79k"``, ``"hf-hub:<id>"``, or in a folder.
 
     Args:
-        request: where it is, its device and dtype.
-        kind: what it will be lent as.
-        check: raises where the configuration is of another kind of model.
+        request: the model's location, device and dtype.
+        kind: what it is used as.
+        check: raises if the configuration is of another kind of model.
 
     Raises:
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-        ModelLoadError: they are there but damaged, incomplete, or of another class.
-        ConfigError: open_clip knows no such model or pretrained tag.
+        ModelLoadError: the weights are damaged, incomplete, or of another class.
+        ConfigError: open_clip does not know the model or pretrained tag.
     """
     if Path(request.location).is_dir() or request.location.startswith("hf-hub:"):
         return _from_folder(request, kind, check)
@@ -63,7 +63,7 @@ def load_open_clip(request: ModelRequest, kind: ModelKind, check: Check = any_mo
 
 
 def _from_folder(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpenClip:
-    """From a folder, or a hub repository, that holds ``open_clip_config.json``."""
+    """Load from a folder, or a hub repository, that holds ``open_clip_config.json``."""
     if Path(request.location).is_dir():
         folder = Path(request.location)
         model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
@@ -87,10 +87,10 @@ def _from_folder(request: ModelRequest, kind: ModelKind, check: Check) -> Loaded
 
 
 def _from_tag(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpenClip:
-    """From open_clip's own table of architectures and pretrained tags.
+    """Load a model from open_clip's own table of architectures and pretrained tags.
 
-    The weights are handed over as a file, because open_clip would ask the hub each time. What a tag
-    changes about the model besides (its preprocessing and QuickGELU) is therefore handed over too.
+    The weights are passed as a file, because open_clip would send a request to the hub each time. Therefore
+    the tag's other settings (preprocessing and QuickGELU) are passed as well.
     """
     architecture, tag = _known_names(request, kind)
     config = open_clip.get_model_config(architecture)
@@ -118,7 +118,7 @@ def _from_tag(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpe
 
 
 def _known_names(request: ModelRequest, kind: ModelKind) -> tuple[str, str]:
-    """Architecture and pretrained tag, both known to open_clip."""
+    """Return architecture and pretrained tag; refuse names that open_clip does not know."""
     architecture, _, tag = request.location.rpartition("/")
     if not architecture:
         raise ConfigError(
@@ -136,7 +136,7 @@ def _known_names(request: ModelRequest, kind: ModelKind) -> tuple[str, str]:
 def _text_tower(
     request: ModelRequest, kind: ModelKind, text: dict[str, Any], folder: Path | None
 ) -> dict[str, Any]:
-    """For a text tower of transformers, where its configuration lies on this machine; else nothing."""
+    """Return options that load a transformers text tower from local files; {} for open_clip's own tower."""
     name = text.get("hf_model_name")
     if not name:
         return {}
@@ -150,7 +150,7 @@ def _text_tower(
 def _tag_tokenizer(
     request: ModelRequest, kind: ModelKind, architecture: str, text: dict[str, Any]
 ) -> Callable[[], Any]:
-    """What makes the tokenizer: open_clip's own, or one of transformers fetched beforehand."""
+    """Return a function that makes the tokenizer: open_clip's own, or a downloaded one of transformers."""
     name = text.get("hf_tokenizer_name")
     if not name:
         return partial(open_clip.get_tokenizer, architecture)
@@ -172,7 +172,7 @@ def _built(
     options: dict[str, Any],
     tokenizer: Callable[[], Any],
 ) -> LoadedOpenClip:
-    """The model, with whatever open_clip says against it in one error."""
+    """Create the model; turn any error of open_clip into one ``ModelLoadError``."""
     try:
         with no_chatter():
             model = open_clip.create_model(

@@ -1,6 +1,6 @@
-"""What is known about this machine's CPU: who made it, and which formats it calculates in by itself.
+"""Facts about this machine's CPU: its maker, and the dtypes that it supports in hardware.
 
-``torch.cpu.get_capabilities`` knows both. An older torch lacks it; nothing is concluded there.
+Both come from ``torch.cpu.get_capabilities``. An older torch lacks it; the CPU is then taken as unknown.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _NATIVE = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
-"""By dtype, what x86 processors and then ARM's call products of matrices in it."""
+"""Dtype -> CPU features, of x86 and ARM, that multiply matrices in it."""
 
 _MOST_OF_ONEDNN = {
     "bfloat16": ("BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL"),
     "float16": ("FP16", "AMX_FP16", "AVX10", "DEFAULT", "ALL"),
 }
-"""By dtype, parts of the values of ONEDNN_MAX_CPU_ISA that leave it to the processor."""
+"""Dtype -> parts of values of ONEDNN_MAX_CPU_ISA that allow it."""
 
 
 @lru_cache(maxsize=1)
@@ -34,21 +34,21 @@ def _capabilities() -> Mapping[str, Any]:
 
 
 def multiplies_slowly() -> bool:
-    """Return whether torch's own products of matrices are slow here: MKL, not on a processor of Intel's."""
+    """Return whether torch's own matrix products are slow here: with MKL on a CPU not made by Intel."""
     has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return has_mkl and "intel" not in str(_capabilities().get("cpu_name")).lower()
 
 
 def has_avx512() -> bool:
-    """Return whether torch calculates by AVX-512; what ``ATEN_CPU_CAPABILITY`` forbids does not count."""
+    """Return whether torch uses AVX-512; False if ``ATEN_CPU_CAPABILITY`` forbids it."""
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def calculates_in(dtype: str) -> bool:
-    """Return whether the CPU multiplies matrices in a format, and does not convert each number and back.
+    """Return whether the CPU multiplies matrices in a dtype in hardware, without converting each number.
 
-    True for float32, and where this torch cannot tell. What the environment variable
-    ``ONEDNN_MAX_CPU_ISA`` forbids does not count.
+    True for float32, and where this torch cannot tell. False if the environment variable
+    ``ONEDNN_MAX_CPU_ISA`` forbids it.
 
     Args:
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.

@@ -1,4 +1,4 @@
-"""Loading without the libraries' chatter."""
+"""Silences the libraries' messages while a model loads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def no_chatter() -> Iterator[None]:
-    """Keeps transformers' messages and loading bars back, and leaves all settings as they were.
+    """Hide the messages and loading bars of transformers, and restore all settings afterwards.
 
-    open_clip logs through the root logger, which installs a handler on first use; that is undone too.
+    open_clip logs through the root logger, which installs a handler on first use; it is removed, too.
     """
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

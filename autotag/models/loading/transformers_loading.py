@@ -1,4 +1,4 @@
-"""A transformers model and its processor out of a folder, or one clear error."""
+"""Loads a transformers model and its processor from a folder, or raises one clear error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def auto_processor(folder: Path) -> Any:
-    """The processor in a folder, of the class that its files name."""
+    """Load the processor in a folder, of the class that its files name."""
     auto: Any = transformers.AutoProcessor
     return auto.from_pretrained(folder, local_files_only=True)
 
@@ -35,19 +35,19 @@ def load_pretrained(
     never_used: tuple[str, ...] = (),
     own_classes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any, Path]:
-    """The model (on its device, in its dtype, evaluating), its processor, and the folder they came from.
+    """Return the model (on its device, in its dtype, in eval mode), its processor, and their folder.
 
     Args:
         request: hub id or folder, device and dtype.
-        kind: what it will be lent as.
+        kind: what it is used as.
         classes: ``model_type`` of a configuration -> the transformers class that is loaded for it.
-        load_processor: makes the processor out of the folder.
-        never_used: what the names of parameters begin with that may be missing.
-        own_classes: classes of autotag by the name that a configuration gives as its architecture.
+        load_processor: makes the processor from the folder.
+        never_used: prefixes of parameter names that may be missing.
+        own_classes: architecture name in a configuration -> autotag's own class for it.
 
     Raises:
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-        ModelLoadError: they are there but damaged, incomplete, or of another class.
+        ModelLoadError: the weights are damaged, incomplete, or of another class.
     """
     folder = hub.model_folder(request, kind, model_folders.TRANSFORMERS)
     name = _class_name(request, folder, classes, own_classes or {})
@@ -69,7 +69,7 @@ def load_pretrained(
 def _class_name(
     request: ModelRequest, folder: Path, classes: Mapping[str, str], own_classes: Mapping[str, Any]
 ) -> str:
-    """The class to load, as the folder's configuration says."""
+    """Return the name of the class to load, from the folder's configuration."""
     config = model_folders.read_json(request.name, folder / "config.json")
     model_type = str(config.get("model_type"))
     supported = f"Supported: {', '.join(sorted(set(classes.values())))}."
@@ -93,7 +93,7 @@ def _class_name(
 def _check_complete(
     request: ModelRequest, folder: Path, model: torch.nn.Module, report: Any, never_used: tuple[str, ...]
 ) -> None:
-    """Refuses weights that would leave parameters at random: transformers itself only logs it."""
+    """Refuse weights that would leave parameters random, which transformers itself only logs."""
     parameters = {name for name, _ in model.named_parameters() if not name.startswith(never_used)}
     missing = sorted(key for key in report["missing_keys"] if key in parameters)
     if missing or report["mismatched_keys"]:
@@ -106,7 +106,7 @@ def _check_complete(
 
 
 def square_side(image_processor: Any) -> int | None:
-    """The side in pixels of the square that an image processor makes of an image; None if it makes none."""
+    """Return the side in pixels of the square that an image processor makes; None if it makes no square."""
     for attribute in ("crop_size", "size"):
         size = getattr(image_processor, attribute, None)
         if size and (attribute == "size" or getattr(image_processor, "do_center_crop", False)):

@@ -581,7 +581,7 @@ def test_a_server_that_dies_breaks_the_stage(rude: Any) -> None:
         ("http://host/caption#retries=-1", "retries is -1"),
         ("http://host/caption#concurrency=0", "concurrency is 0"),
         ("http://host/caption#max_side=0", "max_side is 0"),
-        ("http://host/caption#header=a b", "no name of a header"),
+        ("http://host/caption#header=a b", "not a header name"),
         ("http://host/caption#timeout", "'timeout'"),
     ],
 )

@@ -115,7 +115,7 @@ def _renamed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [(_rescaled, "calculates in another way"), (_renamed, "built in another way")]
+    ("change", "reason"), [(_rescaled, "returns other values"), (_renamed, "has another structure")]
 )
 def test_a_transformers_that_changed_leaves_the_tower_plain_and_says_so_once(
     change: Callable[[pytest.MonkeyPatch], None],

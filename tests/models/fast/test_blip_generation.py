@@ -321,7 +321,7 @@ def _recalculated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_untried")
 @pytest.mark.parametrize(
-    ("change", "reason"), [(_renamed, "built in another way"), (_recalculated, "other captions")]
+    ("change", "reason"), [(_renamed, "has another structure"), (_recalculated, "other captions")]
 )
 def test_a_transformers_that_changed_is_noticed_once(
     change: Callable[[pytest.MonkeyPatch], None],

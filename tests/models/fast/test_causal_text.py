@@ -77,7 +77,7 @@ def test_texts_that_share_little_or_are_long_are_read_one_by_one() -> None:
     [
         ({"finish": lambda states: states.sin()}, "gives other vectors"),
         ({"finish": lambda states: states[:, :1]}, "gives other vectors"),
-        ({"layers": (None,)}, "cannot be called so"),
+        ({"layers": (None,)}, "cannot encode common beginnings"),
     ],
 )
 def test_a_tower_that_reads_otherwise_together_is_noticed(

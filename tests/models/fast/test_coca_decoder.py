@@ -119,7 +119,7 @@ def test_layers_of_another_kind_keep_open_clips_calls(caplog: pytest.LogCaptureF
     ("forward", "reason"),
     [
         (lambda self, images, texts: texts @ self.text_projection + 1, "gives other logits"),
-        (lambda self: None, "is built in another way"),
+        (lambda self: None, "has another structure"),
     ],
 )
 def test_an_open_clip_that_calculates_otherwise_keeps_its_own_calls(

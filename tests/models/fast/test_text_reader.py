@@ -26,7 +26,7 @@ def test_labels_that_are_cut_are_named_once(pool: ModelPool, caplog: pytest.LogC
             RankLabels([Vocabulary(["cat", LONG], name="houses")]).setup(pool)
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("rooms: encoder")
-    assert "and not the end of 'a photo of a dog and a dog" in first
+    assert "so it ignores the end of 'a photo of a dog and a dog" in first
     assert first.endswith("...' and 1 others")
     assert second.startswith("rank_labels, houses: encoder")
 

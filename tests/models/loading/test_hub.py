@@ -174,7 +174,7 @@ def test_the_error_names_model_cache_size_and_the_bundled_alternative(local_hub:
 
 
 def test_a_name_that_can_be_no_hub_id_is_refused_like_a_missing_model(local_hub: Any) -> None:
-    with pytest.raises(ModelUnavailableError, match="no hub id"):
+    with pytest.raises(ModelUnavailableError, match="not a hub id"):
         hub.fetch("odd", "captioner", "spaces are odd", "main", model_folders.TRANSFORMERS)
     assert local_hub.asked == []
 
