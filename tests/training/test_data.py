@@ -129,5 +129,5 @@ def test_no_labelled_photographs_are_an_error(tmp_path: Path) -> None:
 def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = parquet(tmp_path / "photos.parquet", image=[encoded("red")], captions=[["red"]])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"autotag\[train\]"):
+    with pytest.raises(ConfigError, match=r"autotag-images\[train\]"):
         read_captioned(file, size=4)
