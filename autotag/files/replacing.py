@@ -618,7 +618,7 @@ def _put_back(aside: Path, path: Path, calls: SystemCalls) -> None:
     if is_there(aside):
         kept = _kept_beside(aside, path, calls, first=True)
         if kept != path:
-            raise FileChangedError(str(path), f"another file took its name meanwhile; it is now {kept.name}")
+            raise FileChangedError(str(path), f"another file took its name; the old file is now {kept.name}")
 
 
 def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool = False) -> Path:

@@ -240,9 +240,9 @@ def test_a_preset_file_with_several_captioners_is_a_model_like_any(dataset, tmp_
 
 
 def test_models_that_do_not_fit_are_refused_before_anything_runs(dataset) -> None:
-    with pytest.raises(ConfigError, match="'tags' writes no caption"):
+    with pytest.raises(ConfigError, match="'tags' does not write a caption"):
         evaluate(dataset, {"tags": Pipeline([GiveTags()], encoder=None)}, judges=Judges())
-    with pytest.raises(ConfigError, match="'sees' writes no prompt"):
+    with pytest.raises(ConfigError, match="'sees' does not write a prompt"):
         evaluate(dataset, {"sees": saying()}, judges=Judges(), text="prompt")
     tagged = replace(
         dataset, examples=tuple(replace(one, texts=(), tags=("red",)) for one in dataset.examples)

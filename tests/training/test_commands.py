@@ -37,7 +37,7 @@ def test_missing_data_is_one_clear_line(tmp_path: Path, minilm: Path, part: str)
     done = CliRunner().invoke(main, [*arguments, "--part", part, "--teacher", str(minilm)])
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
-    assert "holds no flickr8k-train.parquet" in done.stderr
+    assert "does not contain flickr8k-train.parquet" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

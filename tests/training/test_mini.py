@@ -259,7 +259,7 @@ DATA = (
 def test_missing_data_is_named(tmp_path: Path, missing: str) -> None:
     for name in set(DATA) - {missing}:
         (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=f"holds no {missing[:12]}"):
+    with pytest.raises(ConfigError, match=f"does not contain {missing[:12]}"):
         mini.read_data(tmp_path)
 
 
