@@ -52,7 +52,6 @@ class CaptionImages:
             (1 with ``do_sample``).
         candidates: captions of each captioner per image, best first; at most ``num_beams``, or any number
             with ``do_sample``.
-        num_captions: the former name of ``candidates``; if given, it replaces ``candidates``.
         repetition_penalty: above 1.0 discourages repeated tokens; above 0.
         min_new_tokens: lower bound on generated tokens, from 0 to ``max_new_tokens``.
         do_sample: draw tokens by their probability; only with one beam.
@@ -77,7 +76,6 @@ class CaptionImages:
     max_new_tokens: int = 30
     num_beams: int | None = None
     candidates: int = 1
-    num_captions: int | None = field(default=None, repr=False)
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
     do_sample: bool = False
@@ -94,8 +92,6 @@ class CaptionImages:
 
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
-        if self.num_captions is not None:
-            self.candidates, self.num_captions = self.num_captions, None
         check_count(f"{self.name}.max_new_tokens", self.max_new_tokens, most=_MOST_TOKENS)
         if self.num_beams is not None:
             check_count(f"{self.name}.num_beams", self.num_beams, most=_MOST_BEAMS)

@@ -6,8 +6,7 @@ import pytest
 from autotag import Pipeline
 from autotag.errors import ConfigError, StageError, UnknownNameError
 from autotag.models.pool import ModelPool
-from autotag.pipeline import stage_tables
-from autotag.pipeline.presets import from_config, load, to_config
+from autotag.pipeline.presets import from_config, to_config
 from autotag.protocols import CaptionOptions
 from autotag.records import Caption
 from autotag.stages import CaptionImages, ChooseCaption
@@ -166,18 +165,6 @@ class Telling(FakeCaptioner):
 
     def caption(self, images, /, options):
         return [[Caption(str(options), "telling")] * options.num_captions for _ in images]
-
-
-def test_the_former_name_of_candidates_still_counts():
-    old = CaptionImages("blip-mini", num_captions=2)
-    assert (old.candidates, old.num_captions) == (2, None)
-    assert old == CaptionImages("blip-mini", candidates=2)
-    table = {"stage": "caption_images", "num_beams": 3, "num_captions": 2}
-    [stage] = from_config({"stages": [table]}).stages
-    written = {"stage": "caption_images", "num_beams": 3, "candidates": 2}
-    assert stage_tables.table_from_stage(stage) == written
-    stage = load("mini", caption_images={"num_captions": 4}).stages[0]
-    assert (stage.candidates, stage.num_beams) == (4, 10)
 
 
 def test_every_captioner_writes_its_candidates_in_their_order():
