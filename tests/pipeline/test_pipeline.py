@@ -272,7 +272,7 @@ class TestStream:
 
     @pytest.mark.parametrize("wrong", [None, 3, 2.5])
     def test_what_holds_no_images_is_refused_at_once(self, wrong: Any) -> None:
-        with pytest.raises(ConfigError, match="stream takes images"):
+        with pytest.raises(ConfigError, match="stream takes an image"):
             Pipeline([Width()]).stream(wrong)
 
     def test_on_error_is_checked_when_called(self) -> None:
