@@ -407,9 +407,9 @@ def test_a_server_that_drips_is_left_in_time(rude: Any) -> None:
 
 
 ANSWERS = {
-    "no JSON": (b"a cat", "no JSON"),
-    "JSON cut short": (b'{"captions": [', "no JSON"),
-    "nested without end": (b"[" * 100_000, "no JSON"),
+    "no JSON": (b"a cat", "not JSON"),
+    "JSON cut short": (b'{"captions": [', "not JSON"),
+    "nested without end": (b"[" * 100_000, "not JSON"),
     "no object": (["a cat"], "no list of objects called 'captions'"),
     "no captions": ({"caption": "a cat"}, "no list of objects called 'captions'"),
     "captions that are no objects": ({"captions": ["a cat"]}, "no list of objects called 'captions'"),
@@ -419,7 +419,7 @@ ANSWERS = {
     "too many captions": ({"captions": [{"text": "a"}, {"text": "b"}]}, "num_captions=1, and it gives 2"),
     "a score in words": ({"captions": [{"text": "a", "score": "high"}]}, "score is 'high'"),
     "a score that is no number": (b'{"captions": [{"text": "a", "score": NaN}]}', "score is nan"),
-    "empty": (b"", "no JSON"),
+    "empty": (b"", "not JSON"),
 }
 
 
