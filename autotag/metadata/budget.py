@@ -1,4 +1,4 @@
-"""What reading the metadata of one file may cost, so that a small hostile file stops no run.
+"""Limits on reading the metadata of one file, so that a small hostile file cannot stop a run.
 
 Every reader takes what it is about to spend from here first. Over the budget, reading ends with a
 ``ValueError`` that says why, as the end of a sentence.
@@ -25,7 +25,7 @@ _OFTEN = 1000  # parts after which the clock is looked at
 
 
 class Budget:
-    """What is left for one file."""
+    """Keep count of the bytes, parts and time left for one file."""
 
     def __init__(self) -> None:
         self._bytes = MOST_BYTES
@@ -68,7 +68,7 @@ class Budget:
             raise ValueError(f"its metadata has more than {_MOST_QUOTES // 2:,} attributes")
 
     def inflated(self, deflated: bytes) -> bytes:
-        """Return what zlib packed.
+        """Return the decompressed bytes of a zlib stream.
 
         Raises:
             ValueError: it is damaged, or larger than what is left.

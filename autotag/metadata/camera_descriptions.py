@@ -14,7 +14,7 @@ _LONGEST = 200  # characters; what is longer was written by somebody
 
 
 def is_from_camera(description: str, *, make: str = "", model: str = "") -> bool:
-    """Whether a description is what cameras and programs put there by themselves.
+    """Return whether a camera or program wrote the description by itself.
 
     Args:
         description: the whole text.

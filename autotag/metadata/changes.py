@@ -210,7 +210,7 @@ def plan_tags(
     date: str | None = None,
     calls: SystemCalls = SYSTEM,
 ) -> MetadataChange:
-    """What writing these machine tags, in place of those from earlier runs, would change.
+    """Return the change that would replace the machine tags of earlier runs with these.
 
     Nothing is written. exiftool, if given and needed, works on a copy in a temporary folder.
 
@@ -244,7 +244,7 @@ def apply_change(
     exiftool: Exiftool | None = None,
     calls: SystemCalls = SYSTEM,
 ) -> tuple[str, ...]:
-    """Writes a planned change, file by file, each whole or not at all.
+    """Write a planned change file by file; each file is written completely or not at all.
 
     Keep the change, or its ``to_dict``, before calling this: after an error or a crash between two files
     ``undo_change`` brings back what was written.
@@ -259,7 +259,7 @@ def apply_change(
         Warnings, as whole sentences.
 
     Raises:
-        FileChangedError: a file is not any more what the change was planned for.
+        FileChangedError: a file changed after the change was planned.
         FileBusyError: another run writes it.
         MetadataError: it is read-only, or did not read back.
         OSError: the system refused; the file in hand is as it was.
@@ -287,7 +287,7 @@ def apply_change(
 def undo_change(
     change: MetadataChange, *, exiftool: Exiftool | None = None, calls: SystemCalls = SYSTEM
 ) -> tuple[str, ...]:
-    """Takes a change back, whether it was applied, applied in part, or not at all.
+    """Undo a change, whether it was applied, applied in part, or not at all.
 
     A file that is still what was written gets its former bytes. From one that was edited since, only the
     machine's tags, their record and its description are removed.
@@ -581,7 +581,7 @@ def _remove(one: FileChange, calls: SystemCalls) -> None:
 
 
 def _compare(one: FileChange, content: bytes) -> None:
-    """Refuses content that is not what was planned."""
+    """Refuse content that differs from the plan."""
     if sha256(content) != one.sha256_after:
         raise MetadataError(one.path, "what was written is not what was planned")
 
@@ -599,7 +599,7 @@ class _Undo:
         self._calls = calls
 
     def run(self) -> list[str]:
-        """Takes the file back as far as it was changed, and answers with notes."""
+        """Undo the change of this file and return notes for the user."""
         one = self._one
         state = state_of(self._path, calls=self._calls)
         if state is None:

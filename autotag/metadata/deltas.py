@@ -1,4 +1,4 @@
-"""How to get a file back from the one that took its place, in few bytes.
+"""Compact deltas that rebuild an earlier file from the later one.
 
 A delta is a tuple of steps: ``(start, length)`` takes bytes from the later file, ``bytes`` are themselves.
 What both share at their beginnings and ends is taken first; inside what is left, long runs that only moved
@@ -25,7 +25,7 @@ _MOST_SEARCHED = 2**30  # bytes looked through for runs that are not there
 
 
 def delta_between(later: bytes, earlier: bytes) -> Delta:
-    """The steps that make ``earlier`` out of ``later``."""
+    """Return the steps that rebuild ``earlier`` from ``later``."""
     head = _common_prefix(later, earlier)
     tail = _common_suffix(later[head:], earlier[head:])
     steps: list[Step] = [(0, head)]
@@ -35,17 +35,17 @@ def delta_between(later: bytes, earlier: bytes) -> Delta:
 
 
 def rebuilt(later: bytes, delta: Delta) -> bytes:
-    """The earlier file."""
+    """Return the earlier file, rebuilt from the later one."""
     return b"".join(step if isinstance(step, bytes) else later[step[0] : step[0] + step[1]] for step in delta)
 
 
 def own_bytes(delta: Delta) -> int:
-    """How many bytes the delta itself holds."""
+    """Return the number of bytes that the delta itself holds."""
     return sum(len(step) for step in delta if isinstance(step, bytes))
 
 
 def delta_to_json(delta: Delta) -> list[Any]:
-    """Lists and base64 strings."""
+    """Return the delta as lists and base64 strings."""
     return [b64encode(step).decode() if isinstance(step, bytes) else list(step) for step in delta]
 
 

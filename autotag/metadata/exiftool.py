@@ -84,7 +84,7 @@ class Exiftool:
 
     @classmethod
     def if_installed(cls) -> Exiftool | None:
-        """One, or None when exiftool is not on the PATH."""
+        """Return an ``Exiftool``, or None when exiftool is not on the PATH."""
         return cls() if shutil.which("exiftool") else None
 
     def __enter__(self) -> Exiftool:
@@ -120,7 +120,7 @@ class Exiftool:
         return after
 
     def _recode_iptc(self, copy: Path, content: bytes, iptc: IptcChange) -> None:
-        """Makes IPTC records UTF-8, and say so, before keywords are added to them."""
+        """Recode IPTC records as UTF-8 and declare it, before keywords are added."""
         records = read_existing(content).iptc
         if iptc == _NO_CHANGE or records.says_utf8:
             return

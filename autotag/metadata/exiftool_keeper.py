@@ -35,7 +35,7 @@ def main(command: list[str]) -> None:
         command,
         stdin=subprocess.PIPE,
         preexec_fn=_die_with_parent(),  # noqa: PLW1509 - there is one thread
-        start_new_session=True,  # Ctrl-C is autotag's to heed; and what a wrapper script starts ends with it
+        start_new_session=True,  # autotag handles Ctrl-C; the children of a wrapper script end with it
     )
     _let_go_of_output()
     try:

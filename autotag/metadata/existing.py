@@ -75,7 +75,7 @@ class _Found:
 
 
 def read_existing(content: bytes) -> Existing:
-    """What a whole file says; damaged parts are left out and named in ``Existing.damage``."""
+    """Return the metadata of a whole file; skip damaged parts and name them in ``Existing.damage``."""
     kind = kind_of(content)
     found = _Found(is_signed=has_content_credentials(content, kind))
     try:

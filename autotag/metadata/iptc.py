@@ -38,7 +38,7 @@ class Iptc:
 
 
 def read_iptc(records: bytes, budget: Budget | None = None) -> Iptc:
-    """What IIM records say. Without 1:90, text that is UTF-8 is taken for that, else for Latin-1.
+    """Read IIM records. Without 1:90, decode text as UTF-8 where valid, else as Windows Latin-1.
 
     Raises:
         ValueError: they are over the budget, a new one by default.

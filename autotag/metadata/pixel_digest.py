@@ -22,7 +22,7 @@ _WEBP_METADATA = frozenset((b"EXIF", b"XMP ", b"VP8X"))  # VP8X says which of th
 
 
 def pixel_digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal digits of a whole image file without its metadata.
+    """Return the SHA-256 (hexadecimal) of a whole image file without its metadata.
 
     Of other formats than JPEG, PNG and WebP, and of damaged files, every byte counts.
     """

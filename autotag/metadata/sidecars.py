@@ -37,7 +37,7 @@ class Sidecars:
     """The sidecars of a photograph.
 
     Attributes:
-        existing: those that are its own, to be updated, with their content.
+        existing: paths and contents of the photograph's own sidecars; these are updated.
         seeds: content of sidecars that it shares with others: their keywords count, they are not written.
         new: what a new one is called, when there are none.
         sidecar_for: the extension to put into a new one that others might take for theirs, or empty.
@@ -52,7 +52,7 @@ class Sidecars:
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """What is to be written: the existing ones, or the new one."""
+        """Return the paths to write: the existing sidecars, or the new one."""
         return tuple(path for path, _ in self.existing) or (self.new,)
 
 

@@ -158,7 +158,7 @@ def _split(xml: bytes) -> tuple[bytes, bytes, str, bytes]:
 
 
 class _Builder:
-    """Collects what expat reports into nodes."""
+    """Build nodes from the events that expat reports."""
 
     def __init__(self, body: bytes, budget: Budget) -> None:
         self._body = body

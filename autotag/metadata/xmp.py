@@ -235,7 +235,7 @@ def with_machine_tags(
     """Return the packet with these machine tags in place of the machine tags it had.
 
     A tag that a person gave, here or ``elsewhere``, is not recorded as the machine's; nor is one that a
-    person deleted added again. Copies of people's keywords are made anew from their originals. Where nothing
+    person deleted added again. Copies of people's keywords are made again from their originals. Where nothing
     but dates would change, the packet comes back as it was.
 
     Args:
