@@ -36,11 +36,11 @@ def run_bombs(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_no_bomb_costs_five_seconds_of_processor_time_or_200_mb(tmp_path):
+def test_no_bomb_costs_a_second_or_200_mb(tmp_path):
     run_bombs("build", str(tmp_path))
     rows = [json.loads(line) for line in run_bombs("plan", str(tmp_path)).splitlines()]
     assert len(rows) >= 60
-    slow = [row for row in rows if row["seconds"] >= 5]
+    slow = [row for row in rows if row["seconds"] >= 1]
     assert slow == []
     assert max(row["peak"] for row in rows) < 200
 
