@@ -17,7 +17,7 @@ DEEPEST = 100
 """Elements inside each other."""
 LONGEST_TEXT = 2**16
 """Characters of a keyword or description."""
-MOST_SECONDS = 0.5
+MOST_SECONDS = 0.4
 """Processor time of the thread that reads."""
 _BLOCKS, _BYTES_PER_BLOCK = 10_000, 2048  # of a container; a PNG of 1 GiB has 131,072 blocks of pixels
 _MOST_QUOTES = 200_000  # of an XML document, two per attribute; expat collects a tag's before it reports it
