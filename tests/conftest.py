@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import signal
@@ -32,6 +33,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if mark not in config.getoption("-m") and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _light_garbage() -> None:
+    """Leave what earlier tests imported to no later collection: closing a pipeline collects, often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

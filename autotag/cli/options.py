@@ -87,7 +87,7 @@ def overwrite_option(command: Command) -> Command:
 
 def deterministic_option(command: Command) -> Command:
     """Add ``--deterministic``, None unless given."""
-    words = "Make results identical, byte for byte, for the same images; slower."
+    words = "Stop when memory runs out; smaller batches could change a last digit."
     return click.option("--deterministic", is_flag=True, default=None, help=words)(command)
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from threading import Event, RLock
 from typing import TYPE_CHECKING, cast
 
-from autotag.errors import PipelineClosedError, StageError
+from autotag.errors import PipelineClosedError, StageBrokenError, StageError
 from autotag.files.forked_process import check_not_forked, is_forked, note_use
 from autotag.pipeline.stats import CONSUMER, READ, Meter
 from autotag.pipeline.wiring import ALWAYS_THERE
@@ -208,6 +208,8 @@ class Engine:
             self._run(self._tail, samples, run)
         except RanOutError:
             return None
+        except StageBrokenError:
+            raise
         except StageError as error:
             return error
         return samples
@@ -290,6 +292,7 @@ class Step:
             StageError: the stage raised an error, which is the cause; names the first of the samples in
                 this call.
             RanOutError: two or more samples at once ran out of memory; the next call gets fewer.
+            StageBrokenError: memory ran out in a pipeline that is deterministic.
             StoppedError: the run was stopped.
         """
         size = self.size.of(len(samples))
@@ -300,7 +303,7 @@ class Step:
             self._some(samples[first : first + size])
         seconds = time.perf_counter() - before
         whole = len(samples) == run.batch_size
-        self.size.worked(len(samples), seconds, whole=whole)
+        self.size.worked()
         run.meter.add(self.name, len(samples), seconds, size, whole=whole)
 
     def _some(self, samples: Sequence[Sample]) -> None:
@@ -310,6 +313,8 @@ class Step:
             out_of_memory = _is_out_of_memory(error)
             if out_of_memory:
                 traceback.clear_frames(error.__traceback__)  # the frames hold the tensors
+            if out_of_memory and not self.size.shrinks:
+                raise self._too_large(samples) from error
             if not out_of_memory or len(samples) == 1:
                 raise self._failure(samples, error) from error
         else:
@@ -317,6 +322,14 @@ class Step:
         _free_memory()  # here, because the error and its frames are gone
         self.size.ran_out(len(samples))
         raise RanOutError
+
+    def _too_large(self, samples: Sequence[Sample]) -> StageBrokenError:
+        return StageBrokenError(
+            self.stage,
+            samples[0].source,
+            f"stage {self.stage!r} ran out of memory with {len(samples)} images at once. A deterministic "
+            "pipeline does not change the size of a batch; give it a smaller batch_size.",
+        )
 
     def _failure(self, samples: Sequence[Sample], error: Exception) -> StageError:
         source = samples[0].source

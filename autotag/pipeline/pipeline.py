@@ -82,9 +82,8 @@ class Pipeline:
         device: ``"auto"`` (cuda, else mps, else cpu), ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         batch_size: images that go through the stages together; ``"auto"`` is 16 on a CPU and 64 on a GPU.
-        stage_batch_sizes: stage name -> number of images that it gets at once. For other stages, the fastest
-            size is measured during the first batches of a stream. The size may change the last digits of
-            scores.
+        stage_batch_sizes: stage name -> number of images that it gets at once; other stages get whole
+            batches. The size may change the last digits of scores.
         decode: ``"fast"`` decodes JPEG files at a smaller size if the models need few pixels, and resizes
             once for all models; ``"exact"`` decodes at full size and leaves resizing to each model's own
             processor.
@@ -99,10 +98,10 @@ class Pipeline:
         max_pixels: refuse images with more pixels; ``"auto"`` is the default of ``read_image``.
         fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off; see
             ``autotag.fast_paths``.
-        deterministic: do not choose batch sizes by measurement. The same images in the
-            same order then give the same results to the last digit, on one machine with the same versions
-            and number of threads. It may be slower. A stage that runs out of memory still gets fewer images
-            at once.
+        deterministic: refuse what could change the last digits of results: results out of order, and
+            fewer images at once after a stage ran out of memory, which is a ``StageBrokenError`` then. So
+            the same images in the same order give the same results, byte for byte, on one machine with the
+            same versions and number of threads.
 
     Raises:
         WiringError: the stages do not fit together in this order, or a stage needs the pipeline's encoder,
@@ -360,7 +359,7 @@ class Pipeline:
             check_count(f"the pipeline: stage_batch_sizes.{name}", size, most=_MOST["batch_size"])
 
     def _size_of(self, stage: str) -> BatchSize:
-        return BatchSize(self.stage_batch_sizes.get(stage), searches=not self.deterministic)
+        return BatchSize(self.stage_batch_sizes.get(stage), shrinks=not self.deterministic)
 
     def _make_pool(self) -> ModelPool:
         from autotag.models.pool import ModelPool

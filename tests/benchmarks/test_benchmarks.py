@@ -121,6 +121,7 @@ def test_the_page_on_performance_names_the_benchmark(name):
     assert f"python benchmarks/{name}.py" in (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_parity_without_the_other_package_says_so_and_ends(tmp_path):
     peer = tmp_path / "python"
     peer.write_text("#!/bin/sh\necho clip_interrogator is not installed >&2\nexit 1\n")

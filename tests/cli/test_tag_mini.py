@@ -151,6 +151,7 @@ def test_kill_9_in_a_long_run_keeps_whole_lines(start, tmp_path):
     assert all(row["caption"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_a_long_run_quietly(start, tmp_path):
     folder = _many(tmp_path / "many", 2000)
     with start("tag", folder, "--preset", "mini", "--format", "jsonl", "--quiet") as process:

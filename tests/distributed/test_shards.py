@@ -215,6 +215,7 @@ writer.close()
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_any_two_steps_leaves_whole_blocks_and_is_completed(tmp_path):
     """Dies before the first, the second, ... thing it asks of the file system, until it gets through."""
     for step in range(60):

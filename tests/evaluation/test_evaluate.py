@@ -226,6 +226,7 @@ def test_an_ensemble_that_cannot_be_is_refused_before_anything_runs(dataset) -> 
         evaluate(dataset, {"sees": saying()}, judges=Judges(), ensemble=(1,))
 
 
+@pytest.mark.slow
 def test_a_preset_file_with_several_captioners_is_a_model_like_any(dataset, tmp_path) -> None:
     file = tmp_path / "ensemble.toml"
     file.write_text(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(autouse=True)
 def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was said once in another test may be said again."""

@@ -523,8 +523,8 @@ class TestLifetime:
         gc.collect()
         assert gone() is None
 
-    def test_a_deterministic_pipeline_chooses_nothing_by_trial(self) -> None:
-        """A stage that is slower for many images at once gets them at once all the same."""
+    @pytest.mark.parametrize("deterministic", [False, True])
+    def test_batches_are_whole_however_long_a_stage_takes(self, deterministic: bool) -> None:
         sizes: list[int] = []
 
         @dataclass
@@ -534,12 +534,26 @@ class TestLifetime:
                 time.sleep(0.004 * len(samples) ** 2)
                 super().__call__(samples)
 
-        images = pictures(*range(1, 25))
-        with Pipeline([Slow()], batch_size=4, deterministic=True) as pipeline:
-            assert len(list(pipeline.stream(images))) == 24
+        with Pipeline([Slow()], batch_size=4, deterministic=deterministic) as pipeline:
+            assert len(list(pipeline.stream(pictures(*range(1, 25))))) == 24
+        assert sizes == [4] * 6
+
+    def test_a_deterministic_pipeline_refuses_another_order_and_stops_when_memory_runs_out(self) -> None:
+        @dataclass
+        class Large(Width):
+            def __call__(self, samples: Sequence[Sample], /) -> None:
+                if len(samples) > 2:
+                    raise MemoryError
+                super().__call__(samples)
+
+        images = pictures(*range(1, 9))
+        with Pipeline([Large()], batch_size=4, deterministic=True) as pipeline:
             with pytest.raises(ConfigError, match="in order"):
                 pipeline.stream(images, ordered=False)
-        assert sizes == [4] * 6
+            with pytest.raises(StageBrokenError, match="4 images at once.*smaller batch_size"):
+                list(pipeline.stream(images, on_error="record"))
+        with Pipeline([Large()], batch_size=2, deterministic=True) as pipeline:
+            assert len(list(pipeline.stream(images))) == 8
 
     def test_a_truncated_file_is_read_where_that_is_allowed_and_its_result_says_so(
         self, tmp_path: Path

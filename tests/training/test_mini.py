@@ -30,6 +30,8 @@ from autotag.training.text_tower import TextPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
 from autotag.vocabularies.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 FEW_HEAD_STEPS = HeadPlan(steps=2, photos_per_step=4, synthetic_per_step=4)
 ENCODER_PLANS = mini.EncoderPlans(
     head=FEW_HEAD_STEPS, text=TextPlan(steps=2, texts_per_step=8), last=FEW_HEAD_STEPS

@@ -8,6 +8,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 import torch
 
 from autotag.training.workers import run_each
@@ -16,6 +18,8 @@ SCRIPT = """
 import sys
 from functools import partial
 from pathlib import Path
+
+import pytest
 import torch
 from autotag.training.workers import run_each
 
@@ -34,6 +38,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_each_function_runs_in_a_process_of_its_own_and_an_error_is_told(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")

@@ -228,6 +228,7 @@ def test_it_calculates_in_float32_whatever_is_asked(tiny_folder: Callable[[str],
     assert half.extract(TEXTS, NGRAMS) == full.extract(TEXTS, NGRAMS)
 
 
+@pytest.mark.slow
 def test_importing_it_leaves_warning_filters_and_logging_alone() -> None:
     script = (
         "import logging, sys, warnings\n"
