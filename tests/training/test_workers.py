@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
 import torch
 
 from autotag.training.workers import run_each
