@@ -12,6 +12,7 @@ from transformers import BertTokenizer, BlipForConditionalGeneration
 
 from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.inputs import Inputs
+from autotag.training.precision import mixed_precision
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 from autotag.training.words import WordTable, word_loss
@@ -188,7 +189,7 @@ def caption_logits(model: BlipForConditionalGeneration, states: Tensor, ids: Ten
         states: (B, P, D), the vision tower's output for the photographs.
         ids: (B, L) int64 captions, padded with 0.
     """
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         logits = model.text_decoder(
             input_ids=ids[:, :-1],
             attention_mask=(ids[:, :-1] != 0).long(),
@@ -211,6 +212,6 @@ def caption_loss(
 
 def vision_states(vision: nn.Module, pixels: Tensor) -> Tensor:
     """Return the vision tower's last hidden states, (B, P, D) float32."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         states: Tensor = vision(pixel_values=pixels).last_hidden_state
     return states.float()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from autotag.training.augmentation import normalized, random_views, resized
 from autotag.training.data import CaptionedPhotos, LabelledPhotos
+from autotag.training.precision import mixed_precision
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 from autotag.training.words import count_words
@@ -167,7 +168,7 @@ class EncoderTrainer:
 
     def _encode_images(self, views: Tensor) -> Tensor:
         pixels = normalized(views, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed_precision():
             vectors: Tensor = self.model.encode_image(pixels)
         return vectors.float()
 
@@ -216,7 +217,7 @@ def embed_tokens(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """Embed (T, context) tokens: (T, D) float32 unit rows with gradients; batches have similar lengths."""
     lengths = tokens.argmax(dim=1) + 1
     order = lengths.argsort(stable=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         chunks = [
             _encode_text(model, tokens[rows, : int(lengths[rows[-1]])]) for rows in torch.split(order, 64)
         ]

@@ -26,6 +26,7 @@ from autotag.training.captioner import (
     vision_states,
 )
 from autotag.training.checkpoints import Checkpoint, Stateful, seeded
+from autotag.training.precision import mixed_precision
 from autotag.training.progress import OnStep, say_nothing
 from autotag.training.schedule import adamw, one_cycle, set_learning_rate
 
@@ -134,7 +135,7 @@ class SelfCriticalTrainer:
         ids = torch.full((len(states), 1), self._start)
         going = torch.ones(len(states), dtype=torch.bool)
         while going.any() and ids.shape[1] < self.plan.max_tokens:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with mixed_precision():
                 logits = decoder(
                     input_ids=ids[:, -1:],
                     attention_mask=torch.ones_like(ids),
