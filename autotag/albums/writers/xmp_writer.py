@@ -137,7 +137,7 @@ class XmpWriter:
         )
         if leads_out:
             why = "it is outside of the album, and a link leads to it"
-            warning = f"{photo}: not embedded but written to a sidecar: {why}."
+            warning = f"{photo}: tags go to a sidecar, not into the file: {why}."
             change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
 
