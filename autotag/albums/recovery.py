@@ -40,7 +40,7 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     never_taken: list[int] = []
     for number, change in pending:
         if isinstance(change, LostStep):
-            notes.append(f"a step of a run that was killed is skipped: {change.reason}.")
+            notes.append(f"skipped a step of a killed run: {change.reason}.")
         elif isinstance(change, RenameChange):
             is_taken, said = _renamed(change, ledger, root)
             notes += said
@@ -72,9 +72,10 @@ def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
         change.undo()
     except (AutotagError, OSError, *DAMAGED) as error:
         return True, [
-            f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
+            f"{photo}: a run was killed while renaming it, and its name could not be repaired: "
+            f"{reason_of(error)}."
         ]
-    return False, [f"{photo}: a run was killed while it was renamed; it keeps its name: {why}."]
+    return False, [f"{photo}: a run was killed while renaming it; it keeps its name: {why}."]
 
 
 def _is_placed(change: OutputChange) -> bool:

@@ -128,7 +128,7 @@ def tag_folder(
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
         summary.notes.append(
-            f"{plan_file}: it appeared during the run and stays as it is; the plan is in {planned.path}."
+            f"{plan_file}: another program made this file during the run; the plan is in {planned.path}."
         )
     return summary
 
@@ -159,7 +159,7 @@ class _Run:
         """Run from the list of photographs to the result files."""
         self.settings, unseen = settings_of(self.pipeline)
         self.summary.notes += [
-            f"every photograph is looked at, because changes of the pipeline cannot be detected: {why}."
+            f"every photograph is read, because changes of the pipeline cannot be detected: {why}."
             for why in unseen
         ]
         if self.rules.prefer_my_keywords:
@@ -272,7 +272,7 @@ class _Run:
         now = self._entry(photo)
         error = result.error
         if error is None and (entry is None or now is None or _differ(now, entry)):
-            error = "it changed while it was looked at; run again"
+            error = "it changed during the run; run again"
         if error is not None or now is None:
             self._report(PhotoReport(photo.name, "failed", error=error), listener)
             return

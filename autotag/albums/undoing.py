@@ -125,7 +125,7 @@ def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
                 found.setdefault(folder, _State(folder, album, album))
     if not found:
         raise ConfigError(
-            f"no run of autotag is known in {str(key)!r}; there is nothing to undo.{_hint(key, chosen)}"
+            f"no run of autotag is recorded for {str(key)!r}, so nothing can be undone.{_hint(key, chosen)}"
         )
     return list(found.values())
 
@@ -171,10 +171,10 @@ def _hint(key: Path, chosen: Path | None) -> str:
     known = [(album_of(folder), folder) for folder in state_folders(chosen)]
     around = [album for album, _ in known if album and key.is_relative_to(album)]
     if around:
-        return f" A run is known around it, which is taken back as a whole: {max(around, key=len)!r}."
+        return f" A run is recorded for a folder around it; undo that as a whole: {max(around, key=len)!r}."
     gone = [(album, folder) for album, folder in known if album and not os.path.lexists(album)]
     ways = "; ".join(f"--state {str(folder)!r} if it was {album!r}" for album, folder in islice(gone, 3))
-    return f" If it was moved since, name the state of its old place: {ways}." if ways else ""
+    return f" If the folder was moved, name the state of its old place: {ways}." if ways else ""
 
 
 def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
@@ -198,7 +198,7 @@ def _records_left(root: Path) -> list[str]:
     if not found:
         return []
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"{found[0]}{more}: machine tags stay that are not in a journal that is known here."]
+    return [f"{found[0]}{more}: machine tags that no known journal records stay in the files."]
 
 
 def _with_records(root: Path) -> Iterator[Path]:
@@ -262,9 +262,7 @@ class _Undo:
                 self.waiting |= files
                 return self.forget_missing
             if files & self.waiting:
-                raise MetadataError(
-                    str(change.paths[0]), "what was done to it later has to be taken back first"
-                )
+                raise MetadataError(str(change.paths[0]), "undo the later changes of it first")
             for path, digests in contents_of([change]).items():
                 self.contents.setdefault(path, set()).update(digests)
             self.summary.notes += change.undo()
@@ -297,11 +295,13 @@ class _Undo:
         for folder, steps in self.away.items():
             if self.forget_missing:
                 self.summary.notes.append(
-                    f"{folder}: it is not there, and {steps} steps in it are forgotten."
+                    f"{folder}: the folder does not exist; its {steps} steps are forgotten."
                 )
             else:
-                why = f"it is not there, or empty; {steps} steps in it are left for the next undo"
-                self.summary.errors.append((str(folder), f"{why} (if it is gone for good: --forget-missing)"))
+                why = f"the folder does not exist or is empty; its {steps} steps wait for the next undo"
+                self.summary.errors.append(
+                    (str(folder), f"{why} (if it was deleted for good: --forget-missing)")
+                )
 
 
 def _real_entry(path: Path) -> str:

@@ -42,7 +42,7 @@ class AlbumListener:
 
     def started(self, due: int, unchanged: int) -> None:
         done = f", {unchanged} unchanged" if unchanged else ""
-        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to do{done}")
+        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag{done}")
         self._reporter.expect(due)
 
     def done(self, report: PhotoReport) -> None:
@@ -114,7 +114,7 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
         reporter.complain(f"{file}: {reason}")
     word = "to write" if planned else "written"
     parts = [f"{summary.written} {word}"]
-    parts += [f"{summary.nothing_to_do} with nothing to write beside them"] if summary.nothing_to_do else []
+    parts += [f"{summary.nothing_to_do} with nothing to write"] if summary.nothing_to_do else []
     parts += [f"{summary.unchanged} unchanged"] if summary.unchanged else []
     parts += [f"{summary.failed} failed"] if summary.failed else []
     ending = "" if summary.photos == 1 else "s"

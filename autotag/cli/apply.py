@@ -12,9 +12,9 @@ from autotag.cli.options import adopt_option, quiet_option
 @click.command(
     epilog="""\b
 Exit codes:
-  0    every line was carried out
+  0    every line was applied
   1    some failed; the lines on stderr say why
-  2    could not run: a line of the plan is wrong, or another run is at work; nothing was done
+  2    could not run: a line of the plan is wrong, or another run is writing the album; nothing was written
   130  interrupted with Ctrl-C; everything so far is safe"""
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))

@@ -36,15 +36,15 @@ Exit codes:
     help="Presets, TOML files and captioners to compare, such as: mini base blip-large. After DATASET.",
 )
 @weights_option(
-    "Judge an ensemble as well: the mean of all models' sentence embeddings with these weights, in the order "
-    "of --models."
+    "Evaluate an ensemble as well: the mean of all models' sentence embeddings with these weights, "
+    "in the order of --models."
 )
 @click.option(
     "--text",
     type=click.Choice(["caption", "prompt"]),
     default="caption",
     show_default=True,
-    help="What a model's caption or its prompt is judged.",
+    help="Which text of a model is evaluated.",
 )
 @click.option(
     "--output",
@@ -52,14 +52,14 @@ Exit codes:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("evaluation"),
     show_default=True,
-    help="Where report.html, report.md and report.json go.",
+    help="The folder for report.html, report.md and report.json.",
 )
 @click.option(
     "--similarity-model",
     metavar="NAME|FOLDER|none",
     default="minilm",
     show_default=True,
-    help="The sentence encoder that says how alike texts are; minilm-mini comes with autotag.",
+    help="The sentence encoder that measures how similar texts are; minilm-mini comes with autotag.",
 )
 @click.option(
     "--clip-model",

@@ -59,7 +59,7 @@ def default_index() -> Path:
     epilog="""\b
 Exit codes:
   0    every photograph is in the index
-  1    some could not be read; the index keeps why
+  1    some could not be read; the index keeps the reasons
   2    could not run: a bad option, a missing model, another encoder than the index's
   130  interrupted with Ctrl-C; what was finished is in the index"""
 )
@@ -68,10 +68,10 @@ Exit codes:
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
-@click.option("--retry-errors", is_flag=True, help="Try photographs again that failed in a former run.")
-@click.option("--prune", is_flag=True, help="Forget photographs whose folder is not there or empty, too.")
+@click.option("--retry-errors", is_flag=True, help="Try again photographs that failed in an earlier run.")
+@click.option("--prune", is_flag=True, help="Forget also photographs whose folder is missing or empty.")
 @follow_symlinks_option
 @reading_options
 @deterministic_option

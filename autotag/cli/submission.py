@@ -33,15 +33,15 @@ Exit codes:
     multiple=True,
     default=("base",),
     show_default=True,
-    help="The preset or captioner that writes about the images. May be repeated: the mean of several counts.",
+    help="The preset or captioner that describes the images. May be repeated: then the mean is submitted.",
 )
-@weights_option("Of the models in that mean, in their order; by default equal.")
+@weights_option("Weights of the models in that mean, in their order; by default equal.")
 @click.option(
     "--text",
     type=click.Choice(["caption", "prompt"]),
     default="caption",
     show_default=True,
-    help="Which of its texts is embedded.",
+    help="Which text of the model is embedded.",
 )
 @click.option(
     "--output",
@@ -110,7 +110,7 @@ def submission(
     write_submission(dict(zip(ids, vectors, strict=True)), output)
     for run in runs:
         if run.empty:
-            reporter.inform(f"{run.name} wrote nothing about {run.empty} images")
+            reporter.inform(f"{run.name} wrote no text for {run.empty} images")
     click.echo(f"{one_line(str(output))}: {len(ids)} images, {vectors.size} rows, read back and equal")
 
 
@@ -133,8 +133,8 @@ def _runs(
                 reporter.complain(error)
             if run.failed:
                 raise ConfigError(
-                    f"{run.failed} of {len(run.texts)} images failed, and a submission needs every one; "
-                    "nothing is written."
+                    f"{run.failed} of {len(run.texts)} images failed. A submission needs every image, "
+                    "so nothing is written."
                 )
             runs.append(run)
     return runs

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Exit codes:
-  0  all was taken back
-  1  some could not be; the lines on stderr say why
-  2  could not run: no run is known here, or one is at work"""
+  0  everything was undone
+  1  some changes could not be undone; the lines on stderr say why
+  2  could not run: no run is recorded for this album, or another run is writing it"""
 )
 @click.argument("folder", metavar="FOLDER")
-@click.option("--last", is_flag=True, help="Take back only the last run that still stands.")
-@click.option("--dry-run", is_flag=True, help="Print what would be undone, and do nothing.")
+@click.option("--last", is_flag=True, help="Undo only the last run that is not undone yet.")
+@click.option("--dry-run", is_flag=True, help="Print what would be undone; write nothing.")
 @click.option(
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
 )
 @adopt_option
-@click.option("--forget-missing", is_flag=True, help="End the steps in folders that are gone for good.")
+@click.option(
+    "--forget-missing", is_flag=True, help="Forget the changes in folders that were deleted for good."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors and warnings on stderr.")
 @click.pass_context
 def undo(

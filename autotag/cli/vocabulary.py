@@ -70,11 +70,11 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Leave out phrases that fewer prompts hold.",
+    help="Leave out phrases that are in fewer prompts.",
 )
-@click.option("--most", metavar="N", type=click.IntRange(min=1), help="Keep the commonest N only.")
+@click.option("--most", metavar="N", type=click.IntRange(min=1), help="Keep only the N most common phrases.")
 @click.option(
-    "--no-subjects", is_flag=True, help="Leave out the first part of every prompt: what is to be seen."
+    "--no-subjects", is_flag=True, help="Leave out the first part of every prompt, which names the subject."
 )
 def build(
     prompts: Path,

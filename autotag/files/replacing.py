@@ -226,7 +226,7 @@ def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, 
     """Return a file's content and its state, which is the same before and after reading.
 
     Raises:
-        FileChangedError: it changed while it was read.
+        FileChangedError: it changed while autotag read it.
         MetadataError: it is a pipe, a device or a folder.
         OSError: it cannot be read.
     """
@@ -236,7 +236,7 @@ def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, 
     before = FileState.of(found)
     content = calls.read(path)
     if state_of(path, calls=calls) != before or len(content) != before.size:
-        raise FileChangedError(str(path), "it changed while it was read")
+        raise FileChangedError(str(path), "it changed while autotag read it")
     return content, before
 
 
@@ -250,9 +250,9 @@ def objection_to_writing(path: Path) -> str | None:
     except FileNotFoundError:
         found = None
     except OSError as error:
-        return f"it cannot be accessed: {error.strerror}"
+        return f"it cannot be opened: {error.strerror}"
     if found is None and path.is_symlink():
-        return "it is a link to a file that is not there"
+        return "it is a link to a file that does not exist"
     if found is not None and not stat.S_ISREG(found.st_mode):
         return "it is not a regular file"
     if found is not None and (not found.st_mode & 0o222 or not os.access(path, os.W_OK)):
@@ -413,7 +413,9 @@ class PartFile:
             else:
                 self._exchange(target, expected)
         except FileExistsError as error:
-            raise FileChangedError(str(target), "another file of this name appeared meanwhile") from error
+            raise FileChangedError(
+                str(target), "another program made a file of this name during the run"
+            ) from error
 
     def _exchange(self, target: Path, expected: FileState) -> None:
         """Exchange this file with the target and check the old one, which ``discard`` then deletes."""
@@ -432,7 +434,7 @@ class PartFile:
         except BaseException as error:
             self._exchange_back(target, ours)
             if isinstance(error, FileNotFoundError):
-                raise FileChangedError(str(target), "it is gone") from error
+                raise FileChangedError(str(target), "it no longer exists") from error
             raise
 
     def _exchange_back(self, target: Path, ours: FileState) -> None:
@@ -563,7 +565,7 @@ def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCa
     try:
         descriptor = calls.open(target, _TO_LOCK, 0)
     except FileNotFoundError as error:
-        raise FileChangedError(str(target), "it is gone") from error
+        raise FileChangedError(str(target), "it no longer exists") from error
     try:
         if not calls.lock(descriptor):
             raise FileBusyError(str(target), "another run is writing it")
@@ -631,7 +633,7 @@ def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool 
         with suppress(FileExistsError):
             calls.rename_new(hidden, name)
             return name
-    raise AssertionError("numbers do not end")  # pragma: no cover
+    raise AssertionError("the numbers never run out")  # pragma: no cover
 
 
 def _copy_extended_attributes(source: Path, descriptor: int) -> None:

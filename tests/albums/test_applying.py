@@ -182,7 +182,7 @@ def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tagz": []}, r"line 3, field 'tagz': this field does not exist. Did you mean 'tags'\?"),
+        ({"tagz": []}, r"line 3, field 'tagz': the field is unknown. Did you mean 'tags'\?"),
         ({"tags": "sea"}, "line 3, field 'tags': 'sea' is not a list"),
         ({"tags": [7]}, "line 3, field 'tags': entry 1, 7, is neither a text nor a table"),
         ({"tags": [{"text": "duck", "path": "animal|goose"}]}, "does not end in 'duck'"),
@@ -278,7 +278,9 @@ def test_a_plan_does_not_lead_out_of_its_album_by_links(photos, plan, tmp_path):
     make_image("blue").save(tmp_path / "other" / "x.jpg")
     header, *rows = lines(plan)
     put(plan, [header, rows[0] | {"file": "away/x.jpg", "rename_to": None}])
-    assert apply_plan(plan).errors == [("away/x.jpg", "a link leads from there out of the album")]
+    assert apply_plan(plan).errors == [
+        ("away/x.jpg", "its path goes through a link that leads out of the album")
+    ]
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["x.jpg"]
 
 

@@ -285,7 +285,7 @@ def test_a_photograph_that_changes_while_it_is_looked_at_is_left_for_the_next_ru
         summary = tagged(photos, listener=log)
     finally:
         NameColours.__call__ = looked  # type: ignore[method-assign]
-    assert ("d.jpg", "it changed while it was looked at; run again") in summary.errors
+    assert ("d.jpg", "it changed during the run; run again") in summary.errors
     assert not (photos / "d.jpg.xmp").exists()
 
 

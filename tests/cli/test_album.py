@@ -193,7 +193,7 @@ def test_what_is_left_and_what_is_away_is_said_and_exits_with_one(run, preset, p
     (photos / "tags.csv").write_text("edited")
     result = run("undo", photos)
     assert result.exit_code == 1
-    assert "tags.csv: somebody changed it since; it is left as it is" in result.stderr
+    assert "tags.csv: another program changed it since, so it stays unchanged" in result.stderr
     assert "3 steps taken back" in result.stderr
     (photos / "tags.csv").unlink()
     assert run("undo", photos).exit_code == 0

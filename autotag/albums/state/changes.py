@@ -67,7 +67,7 @@ class TextChange:
         """
         suffixes = {path.suffix.lower(), os.path.splitext(os.path.realpath(path))[1].lower()}  # noqa: PTH122
         if suffixes & (PICTURE_SUFFIXES | FILM_SUFFIXES):
-            raise MetadataError(str(path), "it is a photograph or film, and no text is written over it")
+            raise MetadataError(str(path), "it is a photograph or film; text does not overwrite it")
         old, state = before or (None, None)
         return cls(path, old, sha256(content), content, state, state.mtime_ns if state else None)
 
@@ -121,7 +121,7 @@ class TextChange:
         if content == self.before:
             return ()
         if sha256(content) != self.after:
-            raise FileChangedError(str(self.path), "somebody changed it since; it is left as it is")
+            raise FileChangedError(str(self.path), "another program changed it since, so it stays unchanged")
         if self.before is None:
             remove_file(self.path, expected=state, calls=self.calls)
             return ()
@@ -155,7 +155,7 @@ class RenameChange:
         targets = [target for _, target in moves]
         for source, target in moves:
             if targets.count(target) > 1:
-                raise MetadataError(str(source), f"another file would be called {target.name}, too")
+                raise MetadataError(str(source), f"another file would get the name {target.name} too")
         return cls(tuple(moves), tuple(source.lstat().st_ino for source, _ in moves))
 
     @property
@@ -173,13 +173,13 @@ class RenameChange:
         for pair in record["moves"]:
             check_row(what, {"moves": pair}, moves="texts")
             if len(pair) != 2:
-                raise ConfigError(f"{what}: a move is {shown(pair)}, not an old name and a new one")
+                raise ConfigError(f"{what}: a move is {shown(pair)}, expected [old name, new name]")
         if not all(type(inode) is int for inode in record["inodes"]):
             raise ConfigError(f"{what}: the field 'inodes' is {shown(record['inodes'])}, not whole numbers")
         moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
         inodes = tuple(map(int, record["inodes"]))
         if not moves or len(moves) != len(inodes):
-            raise ConfigError(f"{what}: files and their numbers do not go together")
+            raise ConfigError(f"{what}: the files and their numbers do not match")
         return cls(moves, inodes)
 
     def describe(self) -> str:
@@ -218,7 +218,7 @@ class RenameChange:
         for target, source in back:
             move(target, source, calls=self.calls)
         missing = [target for source, target in self.moves if not is_there(source)]
-        return (*(f"{path}: it is gone." for path in missing), *self._synced())
+        return (*(f"{path}: it no longer exists." for path in missing), *self._synced())
 
     def has_begun(self) -> bool:
         """Return whether one of the files already has its new name.
@@ -309,7 +309,7 @@ class OutputChange:
         """
         assert self.part is not None  # noqa: S101 - a change read from a journal is only undone
         if digest_of(self.part.path) != self.after:
-            raise MetadataError(str(self.path), "what was written does not read back the same")
+            raise MetadataError(str(self.path), "the content read back differs from what was written")
         self.part.place(self.state, self.path)
         self.part.discard()  # here, so that what it replaced is gone before the step counts as taken
         with suppress(OSError):
@@ -320,7 +320,7 @@ class OutputChange:
         """Remove it.
 
         Raises:
-            FileChangedError: somebody changed it since; it is left as it is.
+            FileChangedError: another program changed it since, so it stays unchanged.
         """
         state = state_of(self.path, calls=self.calls)
         if state is None:
@@ -329,7 +329,7 @@ class OutputChange:
         if found == self.before:
             return ()
         if found != self.after:
-            raise FileChangedError(str(self.path), "somebody changed it since; it is left as it is")
+            raise FileChangedError(str(self.path), "another program changed it since, so it stays unchanged")
         remove_file(self.path, expected=state, calls=self.calls)
         return ()
 
@@ -352,7 +352,7 @@ def check_kind(change: FileChange) -> None:
     """
     if change.kind not in registry.names("change"):
         raise ConfigError(
-            f"a change of kind {change.kind!r} could not be taken back: register its class as an entry point "
+            f"a change of kind {change.kind!r} cannot be undone: register its class as an entry point "
             f'{change.kind!r} in "autotag.changes".'
         )
 
@@ -439,7 +439,7 @@ def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, Fi
     """Return content and state of a file, or None when it does not exist.
 
     Raises:
-        FileChangedError: it changed while it was read.
+        FileChangedError: it changed while autotag read it.
         MetadataError: it cannot be read.
     """
     try:
@@ -459,7 +459,7 @@ def move(source: Path, target: Path, *, calls: SystemCalls = SYSTEM) -> bool:
     """
     if not is_there(source):
         if not is_there(target):
-            raise FileChangedError(str(source), "it is gone")
+            raise FileChangedError(str(source), "it no longer exists")
         return False
     if is_there(target):
         if not same_entry(source, target):

@@ -223,9 +223,7 @@ class Journal:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:  # of a plug-in
             return LostStep(f"step {number} of the journal {str(self._path)!r} is damaged: {error!r}", files)
         if outside is not None:
-            return LostStep(
-                f"{outside} is not a file of the album {self._real!r}; it is left as it is", files
-            )
+            return LostStep(f"{outside} is not a file of the album {self._real!r}; it stays unchanged", files)
         return change
 
     def _outside(self, change: FileChange, files: Sequence[Path], run: Run) -> Path | None:

@@ -136,7 +136,7 @@ class XmpWriter:
             exiftool=self._exiftool,
         )
         if leads_out:
-            why = "it is outside of the album, and a link leads to it"
+            why = "it lies outside the album, behind a link"
             warning = f"{photo}: tags go to a sidecar, not into the file: {why}."
             change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
