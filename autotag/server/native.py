@@ -173,7 +173,7 @@ async def _vector(service: Service, item: str, preset: str) -> list[float]:
     pipeline = await service.batcher.prepare(Wish(task="embedding", preset=preset))
 
     def embedded() -> list[float]:
-        with pipeline.lent_encoder() as encoder:
+        with pipeline.exclusive_encoder() as encoder:
             return [float(number) for number in encoder.embed_texts([item])[0]]
 
     return await asyncio.to_thread(embedded)

@@ -67,7 +67,7 @@ def cut_of(pipeline: Pipeline) -> float | None:
     stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
     if stage is None or stage.threshold is not None:
         return stage.threshold if stage else None
-    with pipeline.lent_encoder() as encoder:
+    with pipeline.exclusive_encoder() as encoder:
         return encoder.default_thresholds.get("cosine")
 
 
