@@ -292,7 +292,7 @@ def test_a_file_of_results_that_somebody_edited_is_left_listed_and_not_counted(p
     (photos / "tags.csv").write_text("edited")
     summary = undo_album(photos)
     assert (summary.steps, (photos / "tags.csv").read_text()) == (0, "edited")
-    assert [reason for _, reason in summary.errors if "tags.csv" in reason and "left as it is" in reason]
+    assert [reason for _, reason in summary.errors if "tags.csv" in reason and "stays unchanged" in reason]
 
 
 def test_a_sidecar_that_lost_its_record_is_left_and_nobody_says_that_tags_were_removed(photos, tagged):
@@ -355,9 +355,9 @@ def test_the_state_of_another_album_is_refused(photos, tagged, tree, tmp_path):
     shutil.copytree(photos, tmp_path / "copy")
     before = tree(tmp_path)
     [state] = (tmp_path / "state").iterdir()
-    with pytest.raises(ConfigError, match="is of another album"):
+    with pytest.raises(ConfigError, match="belongs to another album"):
         undo_album(tmp_path / "copy", state=state)
-    with pytest.raises(ConfigError, match="is of another album"):
+    with pytest.raises(ConfigError, match="belongs to another album"):
         tagged(tmp_path / "copy", "xmp", state=state)
     assert tree(tmp_path) == before
 
@@ -397,7 +397,7 @@ def test_the_journal_of_a_stranger_is_refused_and_never_acts_outside(photos, tag
     def act(**options):
         return tagged(photos, "xmp", **options) if by == "a run" else undo_album(photos, **options)
 
-    with pytest.raises(ConfigError, match="does not say whose it is.*--adopt"):
+    with pytest.raises(ConfigError, match="does not say which album it belongs to.*--adopt"):
         act()
     assert tree(tmp_path) == before
     summary = act(adopt=True)

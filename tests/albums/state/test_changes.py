@@ -222,7 +222,7 @@ def test_a_file_of_results_that_somebody_edited_is_left_and_that_is_said(tmp_pat
     change = output(path)
     change.apply()
     path.write_text("edited")
-    with pytest.raises(FileChangedError, match="left as it is"):
+    with pytest.raises(FileChangedError, match="stays unchanged"):
         change.undo()
     assert path.read_text() == "edited"
 

@@ -41,7 +41,7 @@ def test_a_new_state_is_anybodys_and_then_of_its_album(tmp_path, album):
 
 def test_a_state_of_another_album_is_refused_with_the_way_out(tmp_path, claimed):
     (tmp_path / "other").mkdir()
-    with pytest.raises(ConfigError, match=r"is of another album, '.*album'.*--adopt.*--state"):
+    with pytest.raises(ConfigError, match=r"belongs to another album, '.*album'.*--adopt.*--state"):
         check_state(claimed, tmp_path / "other")
     check_state(claimed, tmp_path / "other", adopt=True)
     claim_state(claimed, tmp_path / "other")
@@ -112,7 +112,7 @@ def test_a_state_that_does_not_say_whose_it_is_is_refused(album, identity):
     (folder / "journal.jsonl").touch()
     if identity is not None:
         (folder / "album.json").write_text(identity)
-    with pytest.raises(ConfigError, match="does not say whose it is"):
+    with pytest.raises(ConfigError, match="does not say which album it belongs to"):
         check_state(folder, album)
     check_state(folder, album, adopt=True)
     claim_state(folder, album)
