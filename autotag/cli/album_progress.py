@@ -41,11 +41,13 @@ class AlbumListener:
             yield
 
     def started(self, due: int, unchanged: int) -> None:
+        """Print how many photographs are to tag and how many are unchanged."""
         done = f", {unchanged} unchanged" if unchanged else ""
         self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag{done}")
         self._reporter.expect(due)
 
     def done(self, report: PhotoReport) -> None:
+        """Print the changes, warnings and error of one photograph, and advance the progress bar."""
         from autotag.writers.one_line import one_line
 
         with self._reporter.making_way():

@@ -63,6 +63,7 @@ class FileState:
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileState:
+        """Return the state from the result of a ``stat`` call."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
 
@@ -70,6 +71,7 @@ class SystemCalls:
     """Make the system calls that change files. Tests override single methods."""
 
     def open(self, path: Path, flags: int, mode: int) -> int:
+        """Open a file and return its descriptor."""
         return os.open(path, flags, mode)
 
     def lock(self, descriptor: int) -> bool:
@@ -90,21 +92,27 @@ class SystemCalls:
         return True
 
     def stat(self, path: Path) -> os.stat_result:
+        """Return the status of a file; follow links."""
         return os.stat(path)  # noqa: PTH116 - beside fstat
 
     def lstat(self, path: Path) -> os.stat_result:
+        """Return the status of a file or link; do not follow links."""
         return os.lstat(path)
 
     def fstat(self, descriptor: int) -> os.stat_result:
+        """Return the status of an open file."""
         return os.fstat(descriptor)
 
     def write(self, descriptor: int, content: memoryview) -> int:
+        """Write to an open file and return the number of bytes written, which may be fewer."""
         return os.write(descriptor, content)
 
     def fsync(self, descriptor: int) -> None:
+        """Sync an open file to disk."""
         os.fsync(descriptor)
 
     def read(self, path: Path) -> bytes:
+        """Return the whole content of a file."""
         return path.read_bytes()
 
     def copy_attributes(self, source: Path, found: os.stat_result, descriptor: int) -> None:
@@ -116,9 +124,11 @@ class SystemCalls:
         _copy_extended_attributes(source, descriptor)
 
     def set_times(self, path: Path, atime_ns: int, mtime_ns: int) -> None:
+        """Set the access and modification times, in nanoseconds since 1970."""
         os.utime(path, ns=(atime_ns, mtime_ns))
 
     def replace(self, source: Path, target: Path) -> None:
+        """Rename a file and overwrite the target."""
         os.replace(source, target)  # noqa: PTH105 - beside the others
 
     def exchange(self, source: Path, target: Path) -> bool:
@@ -136,6 +146,7 @@ class SystemCalls:
             _rename_by_link(source, target)
 
     def unlink(self, path: Path) -> None:
+        """Delete a file."""
         os.unlink(path)  # noqa: PTH108 - beside the others
 
     def sync_folder(self, folder: Path) -> None:
@@ -149,6 +160,7 @@ class SystemCalls:
             os.close(descriptor)
 
     def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
         os.close(descriptor)
 
 

@@ -46,6 +46,7 @@ class EmbedImages:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
+        """Get the encoder."""
         self._encoder = models.encoder(self.encoder)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:

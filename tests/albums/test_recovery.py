@@ -90,7 +90,7 @@ def test_a_renaming_that_can_neither_be_ended_nor_go_back_is_left_to_undo_and_th
     (photos / "sea.txt").write_text("another file")
     (photos / "b.jpg").write_text("one more")
     notes = tagged(photos, "csv").notes
-    assert [note for note in notes if "it is left as it is" in note]
+    assert [note for note in notes if "its name could not be repaired" in note]
     assert tagged(photos, "csv").notes == []
     assert [reason for _, reason in undo_album(photos).errors if "another file" in reason]
     (photos / "sea.txt").unlink()

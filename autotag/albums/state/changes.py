@@ -73,14 +73,17 @@ class TextChange:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the one file that changes."""
         return (self.path,)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
+        """Return the SHA-256 of the content before and after."""
         before = set() if self.before is None else {sha256(self.before)}
         return {self.path: frozenset({self.after} | before)}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types; the old content is base64."""
         before = None if self.before is None else b64encode(self.before).decode()
         return {
             "path": os.fspath(self.path),
@@ -91,12 +94,19 @@ class TextChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TextChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+            ValueError: the old content is not base64.
+        """
         what = "a text's change"
         check_row(what, record, path="text", before="text?", after="text", mtime_ns="whole?")
         before = None if record["before"] is None else b64decode(record["before"], validate=True)
         return cls(Path(record["path"]), before, record["after"], mtime_ns=record["mtime_ns"])
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         return f"{'writes' if self.before is None else 'changes'} {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
@@ -160,14 +170,21 @@ class RenameChange:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the old and the new name of every file."""
         return tuple(path for move in self.moves for path in move)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types."""
         moves = [[os.fspath(source), os.fspath(target)] for source, target in self.moves]
         return {"moves": moves, "inodes": list(self.inodes)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type, or the numbers of files differ.
+        """
         what = "a change of names"
         check_row(what, record, moves="list", inodes="list")
         for pair in record["moves"]:
@@ -183,6 +200,7 @@ class RenameChange:
         return cls(moves, inodes)
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         (source, target), *others = self.moves
         along = f", and {len(others)} more with it" if others else ""
         return f"renames {source.name} to {target.name}{along}"
@@ -282,22 +300,31 @@ class OutputChange:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the one file that changes."""
         return (self.path,)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
+        """Return the SHA-256 of the content before and after."""
         return {self.path: frozenset({self.before, self.after})}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types."""
         return {"path": os.fspath(self.path), "after": self.after, "before": self.before}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> OutputChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+        """
         what = "a change of a file of results"
         check_row(what, record, path="text", after="text", before="text")
         return cls(Path(record["path"]), record["after"], record["before"])
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         return f"writes {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:

@@ -195,6 +195,7 @@ class Ledger:
                 raise
 
     def close(self) -> None:
+        """Close the database."""
         self._database.close()
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
