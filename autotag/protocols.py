@@ -454,7 +454,7 @@ class FileChange(Protocol):
         """Undo the change, as far as it was applied, and return messages for the user.
 
         Raises:
-            FileChangedError: somebody else has changed a file since; it is left as it is.
+            FileChangedError: another program changed a file since; the file stays unchanged.
             MetadataError, OSError: the change cannot be undone; every file is unchanged.
         """
         ...

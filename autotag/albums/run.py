@@ -111,7 +111,7 @@ def tag_folder(
         ledger = stack.enter_context(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
-        # what a journal inside the album says of places outside is not believed, and could not be taken back
+        # a journal inside the album is not trusted about places outside, so they could not be undone
         may_leave = follow_symlinks and plan_file is None and not lies_in(folder, album.root)
         linked = album.linked_folders() if may_leave else ()
         journal = None

@@ -36,9 +36,9 @@ class UndoSummary:
     """The outcome of an undo.
 
     Attributes:
-        steps: steps that were taken back, or had not been taken.
-        notes: what the user should know, such as files that somebody edited since.
-        errors: what could not be taken back, and why. It is tried again by the next undo.
+        steps: the number of steps that were undone, or had never been made.
+        notes: sentences for the user, such as which files were edited since.
+        errors: file and reason of each step that could not be undone; the next undo tries it again.
     """
 
     steps: int = 0
@@ -58,25 +58,25 @@ def undo_album(
 ) -> UndoSummary:
     """Undo everything that runs wrote in an album, newest first; also after a run that was killed.
 
-    Runs over folders inside the album are taken back, too. Files are brought back byte for byte, with their
-    names. Where somebody edited a file since, only the machine's tags are removed from metadata, and other
-    files are left as they are; the summary says so. Where a step cannot be taken back, because a disk is
-    away or for any other reason, it stays in the journal for the next undo, and earlier ones on the same
+    Runs over folders inside the album are undone, too. Files are restored byte for byte, with their
+    names. From the metadata of a file that was edited since, only the machine's tags are removed; other edited
+    files stay unchanged; the summary says so. A step that cannot be undone, because a disk is not mounted
+    or for any other reason, stays in the journal for the next undo, and earlier steps on the same
     files wait for it.
 
     Args:
         source: what was tagged, or a folder around it; of a list or glob, the folder that it was in.
         state: the folder that was given to the run.
-        last: take back only the last run that still stands. Files of results that it replaced are removed,
-            and made again by the next run.
-        dry_run: go through what would be taken back, and do nothing.
+        last: undo only the last run that is not undone yet. Output files that it replaced are removed; the
+            next run writes them again.
+        dry_run: report what would be undone; write nothing.
         adopt: use a state of another folder, or one that another machine or user wrote.
-        forget_missing: end the steps in folders that are gone, or empty: they do not come back.
-        listener: is told of each step.
+        forget_missing: forget the steps in folders that are missing or empty.
+        listener: called with each step.
 
     Raises:
-        ConfigError: no run is known here, one is at work, or a state is of another album or by somebody else.
-        OSError: journal or ledger cannot be read or written. What was taken back is safe.
+        ConfigError: no run is recorded, one is running, or a state belongs to another album, machine or user.
+        OSError: journal or ledger cannot be read or written. What was undone so far is safe.
     """
     root, key = album_root([source] if isinstance(source, (str, PathLike)) else source)
     summary = UndoSummary()
@@ -215,7 +215,7 @@ class _Undo:
     listener: Callable[[FileChange], None]
     is_dry: bool
     forget_missing: bool
-    waiting: set[str] = field(default_factory=set)  # files with a step that could not be taken back
+    waiting: set[str] = field(default_factory=set)  # files with a step that could not be undone
     away: Counter[Path] = field(default_factory=Counter)  # folders that are not there, with their steps
     present: set[Path] = field(default_factory=set)  # folders that are
     contents: dict[Path, set[str]] = field(default_factory=dict)  # files seen since hidden files were cleared

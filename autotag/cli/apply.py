@@ -30,8 +30,8 @@ def apply(
 ) -> None:
     """Apply a plan that `autotag album --plan` wrote and that you may have edited.
 
-    In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
-    A photograph that changed since is left as it is and reported. No model is needed.
+    In PLAN you may change tags, captions, prompts, new names and the list of writers, and delete lines.
+    A photograph that changed since is skipped and reported. No model is needed.
     """
     from autotag.albums import apply_plan
     from autotag.cli.album import exit_code

@@ -71,12 +71,12 @@ def calibrate(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Fit the threshold of filter_tags to images that people wrote about, and say how good it is.
+    """Fit the threshold of filter_tags to images with human captions or tags, and measure it.
 
-    DATASET is as for evaluate: captions, or tags. Half of the images fit the cut, the others judge it. With
-    captions, the tags that the preset proposes are judged: one is right if a caption has all its words. With
-    tags, every label of the set is proposed for every image. Writes a preset with the score and the cut in
-    it, which belong to its encoder; they are used where you name it: autotag tag --preset calibrated.toml.
+    DATASET is as for evaluate: captions, or tags. The cut is fitted to half of the images and measured on
+    the others. With captions, the preset proposes the tags; a tag is right if a caption has all its words.
+    With tags, every label of the set is proposed for every image. Writes a preset with the score and the cut,
+    which are valid for its encoder only. To use it: autotag tag --preset calibrated.toml.
     """
     from autotag.cli.progress import Reporter
     from autotag.errors import ConfigError
@@ -122,7 +122,7 @@ def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[
 
 
 def _without_header(text: str) -> str:
-    """A preset without what an earlier ``calibrate`` said of its own figures at the top."""
+    """Return a preset without the figures that an earlier ``calibrate`` wrote at its top."""
     if not text.startswith(f"# {_HEADER}"):
         return text
     lines = text.splitlines(keepends=True)

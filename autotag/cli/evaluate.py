@@ -94,11 +94,11 @@ def evaluate(
     batch_size: int | None,
     quiet: bool,
 ) -> None:
-    """Compare captioners and presets on images that people wrote about.
+    """Compare captioners and presets on images with human captions or tags.
 
     DATASET is a CSV file (imgId or image, and prompt, caption or tags), a metadata.jsonl, a COCO JSON file,
     Flickr8k's captions.txt, a Parquet file, or a folder of images with .txt files. Prints every figure with
-    its 95 % interval, says which models differ by more than chance, and writes a report.
+    its 95 % interval, says which models differ significantly, and writes a report.
     """
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import read_dataset

@@ -29,7 +29,7 @@ INDEX_VARIABLE = "AUTOTAG_INDEX"
 
 
 def index_option(command: Any) -> Any:
-    """``--index``, as a path."""
+    """Add ``--index``, as a path."""
     words = f"The index; by default ${INDEX_VARIABLE}, else index.db in the user's data folder of autotag."
     kind = click.Path(path_type=Path, dir_okay=False)
     return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
@@ -95,12 +95,12 @@ def index(
     deterministic: bool | None,
     quiet: bool,
 ) -> None:
-    """Tag and embed photographs, and keep what was found where `autotag search` finds it.
+    """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin. No photograph is changed. A second run does only what is new or changed, follows photographs
-    that were moved, and forgets those that were deleted. It may be interrupted at any moment and goes on
-    where it stopped.
+    from stdin. No photograph is changed. A second run reads only new or changed photographs, follows moved
+    ones, and forgets deleted ones. After an interruption at any moment, the next run continues where it
+    stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.

@@ -99,11 +99,11 @@ def search(
     encoder: str | None,
     device: str | None,
 ) -> None:
-    """Find photographs by words, by an image, by both, or by what is known about them.
+    """Find photographs by words, by an image, by both, or by date, place, camera, folder and tag.
 
-    WORDS are found by meaning and in captions, tags, keywords and file names; "a part in double quotes" must
-    stand there. Several queries are joined: a photograph that is high in more than one ranking comes first.
-    Every other option leaves out what does not meet it.
+    WORDS are searched by meaning, and as text in captions, tags, keywords and file names; "a part in double
+    quotes" must be in the text. Several queries are combined: a photograph that ranks high in more than one
+    comes first. Every other option is a filter.
     """
     from autotag.search import Filter, Index
 

@@ -87,10 +87,10 @@ def serve(
     timeout: float,
     device: str | None,
 ) -> None:
-    """Answer requests of other programs for tags, captions, prompts and embeddings.
+    """Serve tags, captions, prompts and embeddings to other programs over HTTP.
 
     It speaks its own API and those of OpenAI, Ollama and PhotoPrism Vision; /docs lists the endpoints.
-    Requests are logged to stderr, one JSON object a line, without images. It needs autotag-images[serve].
+    Requests are logged to stderr, one JSON object per line, without images. It needs autotag-images[serve].
     """
     from autotag.errors import ConfigError, install_hint
     from autotag.server.core.limits import Limits

@@ -78,9 +78,9 @@ def submission(
     """Write a submission for Kaggle's "Stable Diffusion - Image to Prompts".
 
     DATASET is a folder of images or an image; an image's id is its file name without the suffix. The file
-    has the columns imgId_eId and val and 384 rows per image: the sentence embedding of what the model wrote,
-    or the weighted mean of the embeddings of what several models wrote, of length 1, as float32 with nine
-    significant digits. It is read back and compared before this command says so.
+    has the columns imgId_eId and val and 384 rows per image: the sentence embedding of the model's text, or
+    the weighted mean of several models' embeddings, of length 1, as float32 with nine significant digits.
+    The file is read back and compared before this command reports success.
     """
     from autotag.cli.inputs import find
     from autotag.cli.progress import Reporter

@@ -121,8 +121,8 @@ def tag(
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read
     paths from stdin, one per line, or separated by NUL as from `find -print0`.
 
-    Results go to stdout, progress and complaints to stderr. An image that fails costs one line on stderr
-    and has a record with its error in the results.
+    Results go to stdout, progress and errors to stderr. An image that fails prints one line on stderr and
+    has a record with its error in the results.
     """
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter

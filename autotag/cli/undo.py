@@ -43,11 +43,11 @@ def undo(
     forget_missing: bool,
     quiet: bool,
 ) -> None:
-    """Take back everything that autotag wrote in an album: tags, files and names.
+    """Undo everything that autotag wrote in an album: tags, files and names.
 
-    FOLDER is what was tagged, or a folder around it. Files are brought back byte for byte; where somebody
-    edited one since, only the machine's tags are removed, and a line says so. It works after a run that was
-    killed, too. What cannot be taken back now, such as files on a disk that is away, is listed, and left for
+    FOLDER is what was tagged, or a folder around it. Files are restored byte for byte; in a file that was
+    edited since, only the machine's tags are removed, and a line says so. It also works after a run that was
+    killed. What cannot be undone now, such as files on a disk that is not mounted, is listed and left for
     the next undo.
     """
     from autotag.albums import undo_album
@@ -59,7 +59,7 @@ def undo(
 
     def show(change: FileChange) -> None:
         if dry_run:
-            click.echo(one_line(f"takes back: {change.describe()}"))
+            click.echo(one_line(f"would undo: {change.describe()}"))
 
     with bookkeeping():
         summary = undo_album(
@@ -75,6 +75,6 @@ def undo(
         reporter.complain(note)
     for file, reason in summary.errors:
         reporter.complain(reason if file in reason else f"{file}: {reason}")
-    word = "to take back" if dry_run else "taken back"
+    word = "to undo" if dry_run else "undone"
     reporter.inform(f"{summary.steps} step{'' if summary.steps == 1 else 's'} {word}")
     ctx.exit(SOME_FAILED if summary.errors else 0)

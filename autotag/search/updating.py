@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an index holds about a path: id, size in bytes, time of change and digest, or None for a URL."""
+    """An index's facts about a path: id, size in bytes, modification time and digest, or None for a URL."""
 
     id: int
     bytes: int | None
@@ -37,7 +37,7 @@ class Known:
 
 @dataclass(slots=True)
 class Plan:
-    """What a run over some photographs has to do.
+    """The work of a run over some photographs.
 
     Attributes:
         due: photographs to tag and embed, in the order in which they were found.

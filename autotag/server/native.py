@@ -154,7 +154,7 @@ def _bytes(content: object) -> bytes:
 
 
 async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
-    """One image's result as JSON; a refusal of it alone is a record with an error."""
+    """Return one image's result as JSON; if only this image is refused, a record with an error."""
     try:
         if isinstance(content, RequestRefusedError):
             raise content

@@ -27,7 +27,7 @@ _FEWEST_TOKEN_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a server listens, and to whom.
+    """The address of a server, and who may use it.
 
     Attributes:
         host: an address or name of this machine.

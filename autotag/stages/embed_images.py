@@ -50,7 +50,7 @@ class EmbedImages:
         self._encoder = models.encoder(self.encoder)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the images' vectors on the samples."""
+        """Store the images' vectors on the samples."""
         if samples:
             image_vectors(samples, self._encoder)
 

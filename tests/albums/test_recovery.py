@@ -76,7 +76,7 @@ def test_a_renaming_that_cannot_be_ended_goes_back_and_that_is_said(
     begun(journal_of, renaming, 1)
     (photos / "sea.txt").write_text("another file")
     notes = (tagged(photos, "csv") if by == "a run" else undo_album(photos)).notes
-    assert [note for note in notes if "was killed while it was renamed; it keeps its name" in note]
+    assert [note for note in notes if "was killed while renaming it; it keeps its name" in note]
     undo_album(photos)
     (photos / "sea.txt").unlink()
     assert tree(photos) == before

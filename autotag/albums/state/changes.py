@@ -331,8 +331,8 @@ class OutputChange:
         """Move the hidden file to its place.
 
         Raises:
-            FileChangedError: what stands there is not as autotag left it; it is left as it is.
-            MetadataError: the hidden file does not read back as it was written.
+            FileChangedError: another program changed the file since; it stays unchanged.
+            MetadataError: the hidden file reads back with other content.
         """
         assert self.part is not None  # noqa: S101 - a change read from a journal is only undone
         if digest_of(self.part.path) != self.after:

@@ -1,7 +1,7 @@
 """The identity of a state: its album, and the users and machines that wrote it.
 
 A state may lie in an album that came from somebody else, or be named for the wrong album. It is used only for
-the album that it is of, by those who wrote it; others take it over with ``adopt``.
+its album, by the users and machines that wrote it; others use it with ``adopt``.
 """
 
 from __future__ import annotations

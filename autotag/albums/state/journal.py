@@ -3,7 +3,7 @@
 One JSON object per line, only ever appended: ``{"run": 7, "at": 1764288000000000000, "album": "/photos",
 "real": "/photos"}`` before the first step of a run, whose id is 7; ``{"id": 7, "do": {...}}`` before a step,
 ``{"done": 7}`` after it, ``{"failed": 7}`` when it was refused and nothing changed, ``{"undone": 7}`` when it
-was taken back. What is to be done is on the disk (fsync) before the first step of it is taken. A line that a
+was undone. A step is synced to disk (fsync) before it is made. A line that a
 crash cut short belongs to a step that was not begun; it is cut off when the journal is opened again.
 
 A journal is not trusted: a step that cannot be read, is of an unknown kind, or is about files outside the

@@ -270,7 +270,7 @@ def locked(album: Path, *states: Path) -> Iterator[None]:
             _lock_folders(album.resolve(), held)
         except BlockingIOError as error:
             raise ConfigError(
-                f"another run of autotag is writing {str(album)!r}, in a folder of it or around it. "
+                f"another run of autotag is writing {str(album)!r}, or a folder inside or around it. "
                 "Wait for it."
             ) from error
         yield

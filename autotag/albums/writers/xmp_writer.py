@@ -152,7 +152,7 @@ class XmpWriter:
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
 
     def close(self) -> None:
-        """Ends exiftool."""
+        """End exiftool."""
         if self._exiftool is not None:
             self._exiftool.close()
 

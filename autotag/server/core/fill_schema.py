@@ -90,7 +90,7 @@ def default_schema(keys: list[str] | None = None) -> dict[str, Any]:
 
 
 def wants_tags(prompt: str) -> bool:
-    """Whether a prompt that asks for no JSON asks for tags rather than for a caption."""
+    """Return whether a prompt that does not ask for JSON asks for tags rather than a caption."""
     return re.search(r"\b(tags?|keywords?|labels?)\b", prompt, re.IGNORECASE) is not None
 
 
@@ -109,7 +109,7 @@ def _schema_of_example(example: Any, depth: int) -> dict[str, Any]:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every table in a schema, outermost first."""
+    """Yield every object in a schema, outermost first."""
     level, count = [schema], 0
     for _ in range(_DEEPEST):
         below: list[Any] = []
@@ -135,7 +135,7 @@ class _Filler:
         self._left = _MOST_NODES
 
     def value(self, schema: Any, key: str, tag: SureTag | None, depth: int) -> Any:  # noqa: PLR0911
-        """The value of a property called ``key``, about one tag or about the image."""
+        """Return the value of a property called ``key``, for one tag or for the image."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
             raise SchemaError("the schema is too large, or nested too deeply.")
@@ -156,7 +156,7 @@ class _Filler:
         return False if kind == "boolean" else None
 
     def _resolved(self, schema: Any) -> dict[str, Any]:
-        """The schema that is meant, behind references and alternatives."""
+        """Return the schema after following references and choosing among alternatives."""
         for _ in range(_DEEPEST):
             if not isinstance(schema, dict):
                 return {"type": "string"}
@@ -236,7 +236,7 @@ class _Filler:
 
 
 def _kind(node: dict[str, Any]) -> str:
-    """The type of a value; of several the first that is not null."""
+    """Return the type of a value; of several types the first that is not null."""
     kinds = node.get("type")
     if isinstance(kinds, list):
         return str(next((kind for kind in kinds if kind != "null"), "null"))

@@ -124,7 +124,7 @@ def test_a_state_that_leads_elsewhere_is_refused_also_when_it_is_adopted(tmp_pat
     folder = album / ".autotag"
     folder.mkdir()
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="not a file of its own but a link"):
+    with pytest.raises(ConfigError, match="is a link or a device"):
         check_state(folder, album, adopt=True)
 
 
