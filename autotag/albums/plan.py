@@ -95,7 +95,7 @@ class Plan:
     Attributes:
         path: the file.
         album: the album's folder.
-        writers: name -> options, of those that write beside photographs.
+        writers: name -> options of each writer that writes beside photographs.
         outputs: name -> file and options, of files of results.
         settings: fingerprint of the pipeline.
         wanted: fingerprint of writers and rules.

@@ -76,7 +76,7 @@ def tag_folder(
         pipeline: what tags.
         writers: names, names with options, or writers of your own that write beside photographs.
         rules: applied to the tags before they are written.
-        include: glob patterns, of which a photograph has to match one.
+        include: glob patterns; a photograph has to match one of them.
         exclude: glob patterns of what to leave out.
         follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
             a plan, or a state inside the album, nothing is written outside of the album.

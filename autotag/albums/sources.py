@@ -129,9 +129,9 @@ def find_album(
     Args:
         sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). One
             missing picture among several is reported as one failure; if all are missing, an error is raised.
-        include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
-            match one.
-        exclude: likewise of what to leave out.
+        include: glob patterns as for ``find_images``; a photograph in a folder or archive has to match one
+            of them.
+        exclude: glob patterns; what matches one is left out.
         follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:

@@ -59,7 +59,7 @@ def undo_album(
     """Undo everything that runs wrote in an album, newest first; also after a run that was killed.
 
     Runs over folders inside the album are undone, too. Files are restored byte for byte, with their
-    names. From the metadata of a file that was edited since, only the machine's tags are removed; other edited
+    names. In the metadata of a file that was edited since, only the machine's tags are removed; other edited
     files stay unchanged; the summary says so. A step that cannot be undone, because a disk is not mounted
     or for any other reason, stays in the journal for the next undo, and earlier steps on the same
     files wait for it.

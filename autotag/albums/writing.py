@@ -70,7 +70,7 @@ def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path
     Args:
         task: the photograph.
         writers: by name.
-        places: the album's folder, and those that links lead to; everything that is written has to be there.
+        places: the album's folder and the folders that links lead to; nothing is written elsewhere.
     """
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():

@@ -31,7 +31,7 @@ _PIECE = 65536
 def main(command: list[str]) -> None:
     """Run a command on this program's input until the input, the parent or the command ends."""
     parent = os.getppid()
-    _heed_signals()
+    _handle_signals()
     process = subprocess.Popen(  # noqa: S603 - what autotag starts it with
         command,
         stdin=subprocess.PIPE,
@@ -45,7 +45,7 @@ def main(command: list[str]) -> None:
         _kill(process)
 
 
-def _heed_signals() -> None:
+def _handle_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, _end)

@@ -146,7 +146,7 @@ class Refusals:
 
     Attributes:
         tags: removed machine tags.
-        copies: people's keywords of which the copy was removed; the original stays.
+        copies: people's keywords whose copy was removed; the original stays.
         descriptions: removed machine descriptions.
     """
 

@@ -52,7 +52,7 @@ class Hit:
     """A photograph that a search found.
 
     Attributes:
-        id: of the photograph in its index; ``like=id`` finds those that resemble it.
+        id: the photograph's id in the index; ``like=id`` finds photographs that resemble it.
         path: where it is; a URL stays as it is.
         score: of the joined rankings, comparable within one search only.
         caption: the best one.
@@ -371,7 +371,7 @@ class Index:
         }
 
     def files(self) -> list[Path]:
-        """Return the file and those that may be beside it: SQLite's own, and the cache of vectors."""
+        """Return the file and the files that may be beside it: SQLite's own, and the cache of vectors."""
         return [
             self.path,
             *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm", "-vectors")),

@@ -92,7 +92,7 @@ def _pointer(tiff: bytes, value: _Value | None) -> int:
 
 
 def _directory(tiff: bytes, start: int) -> dict[int, _Value]:
-    """Return tag -> type and raw value of the directory at an offset; those that lie outside are left out."""
+    """Return tag -> type and raw value of the directory at an offset; skip values outside the file."""
     found: dict[int, _Value] = {}
     order = _order(tiff)
     if not 8 <= start <= len(tiff) - 2:

@@ -221,7 +221,7 @@ def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) 
 def _sort_new(
     plan: Plan, new: Sequence[str], missing: dict[str | None, bytes], known: dict[bytes, Known]
 ) -> None:
-    """Tell new photographs from those that were moved, whose pixels are those of a missing one."""
+    """Tell new photographs from moved ones, which have the pixels of a missing one."""
     for image in new:
         if missing and not is_url(image):
             try:

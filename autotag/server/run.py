@@ -53,7 +53,7 @@ class Place:
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
-    """Return the tokens in a file, one a line; empty lines and those that begin with # are left out.
+    """Return the tokens in a file, one per line; skip empty lines and lines that begin with #.
 
     Raises:
         ConfigError: it cannot be read, holds no token, or one that is too short or not plain ASCII.

@@ -333,7 +333,7 @@ class _Ticket:
         with self._lock:
             if not self._open:
                 raise RequestRefusedError("timed_out", "nobody waits for this image any more.")
-            kept = max(0, size - self._size)  # what is kept is no more than what decoding took
+            kept = max(0, size - self._size)  # the kept pixels take at most what decoding took
             self._batcher.reserve(kept, self._size)
             self._size += kept
 

@@ -1,4 +1,4 @@
-"""Whose a state is, and of which album."""
+"""To which album and user a state belongs."""
 
 from __future__ import annotations
 
