@@ -125,7 +125,7 @@ def test_a_step_that_cannot_be_loaded_keeps_nobody_from_going_on(photos, tagged,
     tagged(photos, "xmp")
     strange(photos, record)
     notes = tagged(photos, "txt").notes
-    assert [note for note in notes if "is skipped" in note]
+    assert [note for note in notes if "skipped a step" in note]
     assert tagged(photos, "txt").notes == []
     summary = undo_album(photos)
     assert len(summary.errors) == 1
@@ -161,5 +161,5 @@ class WritesOutside:
 
 def test_a_change_of_a_file_outside_is_refused_before_it_is_made(photos, tagged, tmp_path):
     summary = tagged(photos, WritesOutside())
-    assert "outside of the album" in dict(summary.errors)["b.jpg"]
+    assert "outside the album" in dict(summary.errors)["b.jpg"]
     assert not (tmp_path / "outside.own").exists()

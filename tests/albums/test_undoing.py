@@ -242,8 +242,8 @@ def test_what_is_away_is_listed_and_taken_back_when_it_is_there_again(photos, ta
         (photos / "more").mkdir()  # the place where a disk is mounted
     here = {name: digest for name, digest in before.items() if not name.startswith("more/")}
     summary = undo_album(photos)
-    assert [(file, reason[:36]) for file, reason in summary.errors] == [
-        (str(photos / "more"), "it is not there, or empty; 3 steps i")
+    assert [(file, reason[:48]) for file, reason in summary.errors] == [
+        (str(photos / "more"), "the folder does not exist or is empty; its 3 ste")
     ]
     assert tree(photos) == here
     assert undo_album(photos).steps == 0
@@ -258,7 +258,7 @@ def test_what_is_gone_for_good_can_be_forgotten(photos, tagged):
     shutil.rmtree(photos / "more")
     summary = undo_album(photos, forget_missing=True)
     assert summary.errors == []
-    assert [note for note in summary.notes if "2 steps in it are forgotten" in note]
+    assert [note for note in summary.notes if "its 2 steps are forgotten" in note]
     assert undo_album(photos).errors == []
 
 

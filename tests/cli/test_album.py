@@ -224,7 +224,7 @@ def test_what_somebody_wrote_during_a_run_is_said(run, preset, photos, monkeypat
     monkeypatch.setattr(outputs, "digest_of", late)
     result = run("album", photos, "--preset", preset, "--write", "csv")
     assert result.exit_code == 0
-    assert "tags.csv: it is not as autotag left it and stays as it is" in result.stderr
+    assert "tags.csv: another program changed it, so it is not overwritten" in result.stderr
     assert f"wrote {photos / 'tags (2).csv'}" in result.stderr
     assert (photos / "tags.csv").read_text() == "mine"
 
