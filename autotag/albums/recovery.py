@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     """Finish the steps that a killed run left half done, and remove its hidden files.
 
-    Files that were about to get new names get them, if one of them has its own already: a photograph and its
-    sidecars stay together. Where that is impossible, they go back; where that is impossible too, undo tries
-    it again. Other steps are either done or not; writers look and do what is missing. Nothing here keeps a
-    run from going on.
+    A renaming of several files, such as a photograph and its sidecars, is completed if one of them has its
+    new name already. If that is impossible, it is reverted; if that is impossible too, undo tries it again.
+    Other steps are either done or not, and the writers do what is missing. Problems never stop the run.
 
     Returns:
-        What the user should know, as whole sentences.
+        Notes for the user, as whole sentences.
     """
     pending = journal.pending()
     contents = contents_of(change for _, change in pending if not isinstance(change, LostStep))

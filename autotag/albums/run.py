@@ -79,7 +79,7 @@ def tag_folder(
         include: glob patterns; a photograph has to match one of them.
         exclude: glob patterns of what to leave out.
         follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
-            a plan, or a state inside the album, nothing is written outside of the album.
+            a plan, or a state inside the album, nothing is written outside the album.
         state: where ledger and journal are kept; see ``autotag.albums.state.ledger.state_folder``.
         model: recorded with each tag as its source.
         redo: look at every photograph again.

@@ -77,8 +77,8 @@ Exit codes:
     "--state",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where to keep what was done and the journal for `autotag undo`, in a folder for each album; "
-    "by default in the user's state folder, or in the album if it has a folder .autotag.",
+    help="The folder for the ledger and the journal of each album, which `autotag undo` reads; by default in "
+    "the user's state folder, or in the album if it has a folder .autotag.",
 )
 @adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")

@@ -86,7 +86,7 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
         elif owner == "shared":
             seeds.append(content)
             warnings.append(
-                f"{sidecar.name} is shared with {', '.join(other.name for other in others)} and not changed"
+                f"{sidecar.name} is shared with {', '.join(other.name for other in others)} and not written"
             )
     new, sidecar_for = _new_name(path, others, naming, taken=bool(existing))
     return Sidecars(tuple(existing), tuple(seeds), new, sidecar_for, tuple(warnings))

@@ -106,11 +106,11 @@ def create_app(
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Whether the server lives", tags=["operation"])
+    @app.get("/healthz", summary="Return whether the server runs", tags=["operation"])
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether it takes images now", tags=["operation"])
+    @app.get("/readyz", summary="Return whether it accepts images now", tags=["operation"])
     async def readyz() -> Response:
         status = "ready" if service.ready else "full or draining" if service.loaded else "loading"
         return JSONResponse({"status": status}, status_code=200 if service.ready else 503)

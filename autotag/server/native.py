@@ -21,9 +21,9 @@ from autotag.writers.json_text import json_text
 if TYPE_CHECKING:
     from autotag.records import Result
 
-Preset = Annotated[str, Query(description="One of the presets that the server has; its first by default.")]
+Preset = Annotated[str, Query(description="A preset of the server; the first by default.")]
 TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
-VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to look for tags in.")]
+VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to choose tags from.")]
 Mode = Literal["best", "fast", "classic", "negative", "caption", "plain"]
 
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -119,7 +119,7 @@ def native_routes(service: Service) -> APIRouter:
         items: list[Any] = given if isinstance(given, list) else [given]
         if not items or not all(isinstance(item, str) and item for item in items):
             raise RequestRefusedError(
-                "bad_request", "input is a text, a data URL of an image, or a list of those."
+                "bad_request", "input must be a text, a data URL of an image, or a list of these."
             )
         if len(items) > service.limits.max_images:
             raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")

@@ -47,8 +47,8 @@ class Place:
     def __post_init__(self) -> None:
         if not (self.tokens or self.insecure or _is_loopback(self.host)):
             raise ConfigError(
-                f"{self.host} lets other machines ask, and there is no token: give --token-file, or say "
-                "--insecure."
+                f"{self.host} accepts requests from other machines, and there is no token: use --token-file "
+                "or --insecure."
             )
 
 

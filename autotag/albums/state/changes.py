@@ -433,7 +433,7 @@ def leads_out(change: FileChange, places: Collection[Path], named: Iterable[Path
 
     Args:
         change: planned, or from a journal.
-        places: the album's folder, and those outside of it that the user let a run enter.
+        places: the album's folder, and those outside it that the user let a run enter.
         named: more files that the change names and does not write; a link among them may lead anywhere, and
             so may one that is renamed.
     """

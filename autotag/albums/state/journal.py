@@ -43,7 +43,7 @@ class Run:
         at: when it began, nanoseconds since 1970.
         album: the album's folder then, as it was named.
         real: the same with links resolved.
-        linked: folders outside of it that the user let the run enter, links resolved.
+        linked: folders outside it that the user let the run enter, links resolved.
     """
 
     first: int
@@ -74,7 +74,7 @@ class Journal:
     Args:
         path: the file; its folder exists.
         album: the album's folder.
-        linked: folders outside of it that the user lets this run enter, links resolved.
+        linked: folders outside it that the user lets this run enter, links resolved.
         calls: the operating system.
 
     Attributes:

@@ -107,7 +107,7 @@ class XmpWriter:
         fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: recorded with each tag as its source; by default the preset's name.
-        root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
+        root: the album's folder; photographs outside it, to which links lead, get sidecars. A run sets
             it.
     """
 

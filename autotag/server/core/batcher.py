@@ -136,7 +136,7 @@ class Batcher:
         """
         wish = wish or Wish()
         if self.draining or self._closed:
-            raise RequestRefusedError("not_ready", "the server is shutting down; ask another one.", 1)
+            raise RequestRefusedError("not_ready", "the server is shutting down; try another one.", 1)
         key = (
             (sha256(image).digest(), wish)
             if isinstance(image, bytes) and self.limits.cached_results
@@ -233,7 +233,7 @@ class Batcher:
     def _overloaded(self) -> RequestRefusedError:
         seconds = self.retry_after()
         return RequestRefusedError(
-            "overloaded", f"{self._waiting} images are waiting already; ask again in {seconds} s.", seconds
+            "overloaded", f"{self._waiting} images are waiting already; try again in {seconds} s.", seconds
         )
 
     def reserve(self, size: int, others: int) -> None:

@@ -1,7 +1,8 @@
-"""JSON of the shape that a client asks for, filled from a caption and tags.
+"""Fill the JSON schema of a client's request with a caption and tags.
 
-Clients of language models send a JSON schema, or show an example in their prompt. A captioner follows no
-prompt, but property names say what is wanted: ``tags``, ``title``, ``description``, ``confidence``.
+Clients of language models send a JSON schema, or an example in their prompt. A captioner cannot follow a
+prompt, but the names of properties show what they should hold: ``tags``, ``title``, ``description``,
+``confidence``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class SchemaError(ValueError):
 
 
 def fill(schema: Mapping[str, Any], answer: Answer) -> Any:
-    """Return what a JSON schema describes, as far as the answer has it.
+    """Return a JSON value that fits a schema, filled from the answer.
 
-    Lists called like tags get the tags, numbers in them the confidence, texts called like captions the
-    caption; what nobody can know is an empty text, 0, false or an empty list. A list of allowed values keeps
-    the tags that are in it.
+    Lists with names like ``tags`` get the tags, numbers in them the confidence, and texts with names like
+    ``caption`` the caption. Other properties are an empty text, 0, false or an empty list. If the schema
+    lists the allowed values, only those tags are used.
 
     Raises:
-        SchemaError: it is nested too deeply, too large, or refers to something that is not there.
+        SchemaError: the schema is nested too deeply, is too large, or has a reference without a target.
     """
     return _Filler(schema, answer).value(schema, "", None, 0)
 
@@ -171,7 +172,7 @@ class _Filler:
                 schema = real[0] if real else {"type": "null"}
             else:
                 return schema
-        raise SchemaError("the schema's references lead round in a circle.")
+        raise SchemaError("the schema's references form a cycle.")
 
     def _referred(self, reference: str) -> Any:
         found: Any = self._root

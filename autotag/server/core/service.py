@@ -78,7 +78,7 @@ class Service:
             RequestRefusedError: the models are still being loaded.
         """
         if self._batcher is None:
-            raise RequestRefusedError("not_ready", "the models are being loaded; ask again in a moment.", 5)
+            raise RequestRefusedError("not_ready", "the models are being loaded; try again in a moment.", 5)
         return self._batcher
 
     async def stop(self) -> None:

@@ -167,5 +167,5 @@ def _marked(stages: Sequence[Stage], kind: type, option: str) -> list[tuple[Any,
     """Return each stage, and whether it is of the kind whose option is changed."""
     marked = [(stage, isinstance(stage, kind)) for stage in stages]
     if not any(is_one for _, is_one in marked):
-        raise RequestRefusedError("wrong_option", f"this preset has no stage that {option} is an option of.")
+        raise RequestRefusedError("wrong_option", f"no stage of this preset has the option {option}.")
     return marked
