@@ -55,7 +55,7 @@ Exit codes:
     "--embed", is_flag=True, help="Write XMP into the photographs themselves if nothing is lost by it."
 )
 @click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")

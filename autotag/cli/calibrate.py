@@ -26,7 +26,7 @@ Exit codes:
   130  interrupted with Ctrl-C"""
 )
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @click.option("--encoder", metavar="NAME|FOLDER", help="Use this encoder instead of the preset's.")
 @set_option("Change an option of a stage. May be repeated.")
 @click.option(

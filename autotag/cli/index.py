@@ -65,7 +65,7 @@ Exit codes:
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @index_option
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")

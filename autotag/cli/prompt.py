@@ -36,7 +36,7 @@ Exit codes:
     metavar="NAME|FILE.toml",
     default="artwork",
     show_default=True,
-    help="What to run: artwork, mini (comes with autotag), base, large, or a file of your own.",
+    help="The preset: artwork, mini (comes with autotag), base, large, or a file of your own.",
 )
 @set_option("Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.")
 @device_option

@@ -53,7 +53,7 @@ Exit codes:
     metavar="NAME|FILE.toml",
     default="base",
     show_default=True,
-    help="What to run: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
+    help="The preset: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
 )
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option

@@ -19,7 +19,7 @@ _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "lowest tags 
 
 @click.command()
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage. May be repeated.")
 @device_option
 @click.option(

@@ -437,7 +437,7 @@ class Index:
     def _query_vectors(
         self, query: TextQuery | None, image: ImageInput | None, like: int | None, without: str | None
     ) -> list[NDArray[np.float32]]:
-        """Return one unit vector per query, each moved away from the ``exclude`` words."""
+        """Return one unit vector per query, each moved away from the words in ``without``."""
         found: list[NDArray[np.float32]] = []
         if query is not None and query.plain:
             found.append(self._embed_text(query.plain))

@@ -98,7 +98,7 @@ class HttpUrl:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to a server. ``headers`` are added to those of every request."""
+    """A request to a server. ``headers`` are sent in addition to the standard ones."""
 
     url: HttpUrl
     headers: Mapping[str, str] = field(default_factory=dict)
