@@ -27,7 +27,7 @@ def _path(does: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FastPaths:
-    """Which fast paths are used: one bool attribute for each."""
+    """Choose which fast paths are used: one bool attribute for each."""
 
     views: bool = _path(
         "images are decoded once and resized in uint8 by the reading threads, for every model"

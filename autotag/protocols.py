@@ -37,12 +37,23 @@ class Stage(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the stage in configs, scores and errors."""
+        ...
+
     @property
-    def requires(self) -> AbstractSet[str]: ...
+    def requires(self) -> AbstractSet[str]:
+        """The fields that the stage reads; an earlier stage must provide them."""
+        ...
+
     @property
-    def provides(self) -> AbstractSet[str]: ...
-    def __call__(self, samples: Sequence[Sample], /) -> None: ...
+    def provides(self) -> AbstractSet[str]:
+        """The fields that the stage writes."""
+        ...
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        """Change the samples of one batch in place."""
+        ...
 
 
 @runtime_checkable
@@ -56,7 +67,9 @@ class NeedsModels(Protocol):
     pipelines, and its models are freed when the pipeline is closed.
     """
 
-    def setup(self, models: Models, /) -> None: ...
+    def setup(self, models: Models, /) -> None:
+        """Get the models of this stage from ``models`` and keep them."""
+        ...
 
 
 class Models(Protocol):
@@ -66,13 +79,21 @@ class Models(Protocol):
     unchanged. Two stages that name the same model get the same object.
     """
 
-    def captioner(self, model: str | Captioner, /) -> Captioner: ...
-    def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor: ...
+    def captioner(self, model: str | Captioner, /) -> Captioner:
+        """Return a captioner."""
+        ...
+
+    def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor:
+        """Return a keyphrase extractor."""
+        ...
+
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
         """Return the named encoder, or the pipeline's own for None."""
         ...
 
-    def detector(self, model: str | Detector, /) -> Detector: ...
+    def detector(self, model: str | Detector, /) -> Detector:
+        """Return a detector."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +377,10 @@ class Writer(Protocol):
     A factory may also be ``WritesBinary`` and ``WritesLines``.
     """
 
-    def write(self, result: Result, /) -> None: ...
+    def write(self, result: Result, /) -> None:
+        """Write one result."""
+        ...
+
     def close(self) -> None:
         """Write everything that is still buffered. Do not close the stream."""
         ...
@@ -430,7 +454,7 @@ class FileChange(Protocol):
         """Undo the change, as far as it was applied, and return messages for the user.
 
         Raises:
-            FileChangedError: somebody else has changed a file since; it is left as it is.
+            FileChangedError: another program changed a file since; the file stays unchanged.
             MetadataError, OSError: the change cannot be undone; every file is unchanged.
         """
         ...

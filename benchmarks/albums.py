@@ -141,7 +141,7 @@ def measure(folder: Path, given: argparse.Namespace) -> list[list[object]]:
     rows: list[list[object]] = [["writing and syncing one small file", fsync_cost(folder), "ms"]]
     for writers, (passed, busy) in bookkeeping(folder, given.photos).items():
         rows.append([f"bookkeeping per photograph: {writers}", passed, "ms"])
-        rows.append([f"    of which the processor is busy: {writers}", busy, "ms"])
+        rows.append([f"    processor time of that: {writers}", busy, "ms"])
     rows.append([f"second run over {given.rerun} photographs", rerun(folder, given.rerun), "s"])
     return [*rows, *([f"memory at {count} photographs", peak(folder, count), "MB"] for count in given.memory)]
 

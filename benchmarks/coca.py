@@ -1,4 +1,4 @@
-"""CoCa's captions one by one and in batches: how much sooner?
+"""CoCa's captions one by one and in batches: how much faster?
 
     python benchmarks/coca.py [--model coca_ViT-B-32] [--images 16] [--device cuda]
 

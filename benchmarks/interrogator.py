@@ -1,9 +1,9 @@
-"""How much sooner the prompt modes answer than CLIP Interrogator's way, on the same random weights.
+"""How much faster the prompt modes are than CLIP Interrogator's algorithm, on the same random weights.
 
     python benchmarks/interrogator.py [--candidates 128] [--steps 9] [--device cpu] [--architecture ViT-B-32]
 
 The other way is what CLIP Interrogator 0.6.0 does: every text in full, 77 tokens, in one batch per step, and
-rows of label vectors stacked anew for every ranking. One thread on a CPU, single precision, process CPU time
+rows of label vectors stacked again for every ranking. One thread on a CPU, single precision, process CPU time
 there and wall time on a GPU. Prints one table and writes benchmarks/results/interrogator-<candidates>.json.
 """
 

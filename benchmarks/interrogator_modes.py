@@ -96,7 +96,7 @@ def seconds(work: Callable[[], object], *, runs: int) -> float:
 def peak_above(work: Callable[[], object]) -> float | None:
     """MB that the process holds at most while it works, above what it held before; None where nobody says."""
     try:
-        (PROCESS / "clear_refs").write_text("5")  # the peak begins anew
+        (PROCESS / "clear_refs").write_text("5")  # reset the peak
         before = in_status("VmRSS")
     except OSError:
         return None

@@ -215,7 +215,7 @@ def stage_of(encoder: OpenClipEncoder, mode: Any, candidates: int) -> AssemblePr
 
 
 def asked(answer: dict[str, Any]) -> Sample:
-    """A photograph as the stage gets it, read anew, with the caption that its answer was given to."""
+    """A photograph as the stage gets it, read again, with the caption that its answer belongs to."""
     image = Image.open(answer["path"]).convert("RGB")
     sample = Sample(answer["path"], image, image.size)
     sample.captions = [Caption(answer["caption"], "given")]

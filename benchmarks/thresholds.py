@@ -36,7 +36,7 @@ from autotag.evaluation.calibration import Proposals, fit_cut, held_out
 from autotag.evaluation.metrics.caption_words import content_words, is_said
 from autotag.models.pool import ModelPool
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
-from autotag.relevance.unrelated_labels import background_labels
+from autotag.relevance.unrelated_labels import unrelated_labels
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
@@ -65,29 +65,29 @@ class Task:
 
 @dataclass(frozen=True)
 class Levels:
-    """One photograph: the cosines of the background labels; and the labels' own over other photographs."""
+    """One photograph: the cosines of the unrelated labels; and the labels' own over other photographs."""
 
-    background: Rows
+    unrelated: Rows
     label_mean: Rows
     label_spread: Rows
 
 
 def by_deviation(levels: Levels, cosines: Rows) -> Rows:
-    return np.asarray((cosines - levels.background.mean()) / levels.background.std())
+    return np.asarray((cosines - levels.unrelated.mean()) / levels.unrelated.std())
 
 
 def standardised(levels: Levels, cosines: Rows) -> Rows:
-    middle, high = np.quantile(levels.background, [0.5, 0.95])
+    middle, high = np.quantile(levels.unrelated, [0.5, 0.95])
     return np.asarray((cosines - middle) / (high - middle))
 
 
 def above_the_best(levels: Levels, cosines: Rows) -> Rows:
-    middle, high = np.quantile(levels.background, [0.5, 0.99])
+    middle, high = np.quantile(levels.unrelated, [0.5, 0.99])
     return np.asarray((cosines - middle) / (high - middle))
 
 
 def by_rank(levels: Levels, cosines: Rows) -> Rows:
-    ordered = np.sort(levels.background)
+    ordered = np.sort(levels.unrelated)
     above = len(ordered) - np.searchsorted(ordered, cosines)
     return -np.log((above + 0.5) / (len(ordered) + 1))
 
@@ -98,11 +98,11 @@ def by_label(levels: Levels, cosines: Rows) -> Rows:
 
 SCORES: Mapping[str, Rescale] = {
     "cosine": lambda _levels, cosines: cosines,
-    "cosine above the background's mean": lambda levels, cosines: cosines - levels.background.mean(),
+    "cosine above the unrelated labels' mean": lambda levels, cosines: cosines - levels.unrelated.mean(),
     "mean and standard deviation": by_deviation,
     "standardised": standardised,
     "median and 99th percentile": above_the_best,
-    "rank in the background": by_rank,
+    "rank among the unrelated labels": by_rank,
     "per label over other photographs": by_label,
 }
 """Name -> how a photograph's cosines become scores."""
@@ -131,26 +131,26 @@ def main() -> None:
     }
     for task, table in found.items():
         show(task, table)
-    sizes = background_sizes(encoders["clip-mini"], tasks["proposed"])
+    sizes = numbers_of_labels(encoders["clip-mini"], tasks["proposed"])
     RESULTS.parent.mkdir(exist_ok=True)
-    figures = {"encoders": list(places), **found, "clip-mini, proposed, by size of the background": sizes}
+    figures = {"encoders": list(places), **found, "clip-mini, proposed, by number of unrelated labels": sizes}
     RESULTS.write_text(json.dumps({**circumstances(), **figures}, indent=2) + "\n")
 
 
-def background_sizes(encoder: ImageTextEncoder, task: Task) -> dict[str, Any]:
-    """What the standardised score owes to the number of background labels: draws of them at random."""
-    background = embed_texts(encoder, background_labels())
+def numbers_of_labels(encoder: ImageTextEncoder, task: Task) -> dict[str, Any]:
+    """What the standardised score owes to the number of unrelated labels: draws of them at random."""
+    unrelated = embed_texts(encoder, unrelated_labels())
     vectors = embedded(encoder, task)
     generator = np.random.default_rng(0)
     found = {}
-    for size in (25, 50, 100, 200, 400, len(background)):
-        draws = 5 if size < len(background) else 1
-        drawn = [generator.choice(len(background), size=size, replace=False) for _ in range(draws)]
-        images = [score_task(vectors, task, background[rows])["standardised"] for rows in drawn]
+    for size in (25, 50, 100, 200, 400, len(unrelated)):
+        draws = 5 if size < len(unrelated) else 1
+        drawn = [generator.choice(len(unrelated), size=size, replace=False) for _ in range(draws)]
+        images = [score_task(vectors, task, unrelated[rows])["standardised"] for rows in drawn]
         cuts = [fit_cut(one[::2], top_k=None) for one in images]
         own = [f1_at(pooled(one[1::2]), cut) for one, cut in zip(images, cuts, strict=True)]
         found[str(size)] = {"own cuts": cuts, "F1 at its own cut": own}
-        print(f"background of {size}: own cuts {np.round(cuts, 2)}, F1 {np.round(own, 3)}")
+        print(f"{size} unrelated labels: own cuts {np.round(cuts, 2)}, F1 {np.round(own, 3)}")
     return found
 
 
@@ -205,15 +205,15 @@ def score_tasks(
     encoder: ImageTextEncoder, tasks: Mapping[str, Task]
 ) -> dict[str, dict[str, list[Proposals]]]:
     """By task and score, what one encoder gives to every photograph's tags."""
-    background = embed_texts(encoder, background_labels())
-    return {name: score_task(embedded(encoder, task), task, background) for name, task in tasks.items()}
+    unrelated = embed_texts(encoder, unrelated_labels())
+    return {name: score_task(embedded(encoder, task), task, unrelated) for name, task in tasks.items()}
 
 
 def score_task(
-    embedded: tuple[dict[str, int], Rows, Rows], task: Task, background: Rows
+    embedded: tuple[dict[str, int], Rows, Rows], task: Task, labels: Rows
 ) -> dict[str, list[Proposals]]:
     number, images, cosines = embedded
-    unrelated = images @ background.T
+    unrelated = images @ labels.T
     mean, spread = cosines[::2].mean(axis=0), cosines[::2].std(axis=0)  # the fitting half, as if a bank
     scored: dict[str, list[Proposals]] = {score: [] for score in SCORES}
     for place, (tags, right) in enumerate(zip(task.tags, task.right, strict=True)):

@@ -21,7 +21,7 @@ PUBLIC = (
 )
 """The modules that users and plug-ins may import from."""
 WHOLE = ("autotag.evaluation", "autotag.training")
-"""Those of which every module inside is public, too."""
+"""Packages whose modules are all public, too."""
 
 
 def build(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Heeds Ctrl-C, and so do the programs that tests start; a shell starts background jobs deaf to it."""
+    """React to Ctrl-C, also in the programs that tests start; a shell makes background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

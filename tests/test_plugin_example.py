@@ -118,7 +118,7 @@ print(json.dumps([result.to_dict(), to_config(pipeline) == again, pipeline.descr
     assert "blocklist_tags" in description
 
 
-def test_the_detector_is_lent_by_the_pool(installed: Path) -> None:
+def test_the_detector_comes_from_the_pool(installed: Path) -> None:
     program = """
 from autotag.models.pool import ModelPool
 print(type(ModelPool(device="cpu").detector("bright-region")).__name__)

@@ -121,7 +121,7 @@ def make_writers(
         else:
             named, made = WriterChoice(type(choice).__name__), choice
         if named.name in beside or any(named.name == output.name for output in outputs):
-            raise ConfigError(f"the writer {named.name!r} is chosen twice.")
+            raise ConfigError(f"the writer {named.name!r} is chosen twice; remove one.")
         if isinstance(made, Output):
             outputs.append(made)
         else:

@@ -64,7 +64,7 @@ def apply_plan(
     """
     checked = read_plan(plan)
     if not checked.album.is_dir():
-        raise ConfigError(f"the album {str(checked.album)!r} of the plan is not there.")
+        raise ConfigError(f"the album {str(checked.album)!r} of the plan does not exist.")
     folder = state_folder(checked.album, Path(state) if state else None)
     with ExitStack() as stack:
         check_state(folder, checked.album, adopt=adopt)
@@ -191,7 +191,7 @@ class _Applying:
         """Return a line's photograph, under its new name if already renamed; or why it is skipped."""
         path = self.plan.album / line.file
         if not lies_in(path.parent, self.plan.album):
-            return "a link leads from there out of the album"
+            return "its path goes through a link that leads out of the album"
         try:
             if self._is_as_planned(line, path):
                 return path

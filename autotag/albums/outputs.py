@@ -41,12 +41,12 @@ def check_outputs(outputs: Sequence[Output], ledger: Ledger, *, root: Path, stat
         path = output.path.resolve()
         if lies_in(state, root) and not lies_in(path, root):
             raise ConfigError(
-                f"{str(output.path)!r} is outside of the album, whose state is in its folder {state.name!r}; "
-                "name a file in the album, or keep the state elsewhere with --state."
+                f"{str(output.path)!r} is outside the album, which keeps its state in its own folder "
+                f"{state.name!r}; name a file in the album, or keep the state elsewhere with --state."
             )
         if is_there(path) and not _is_ours(path, ledger):
             raise ConfigError(
-                f"{str(output.path)!r} is there already and not as autotag left it; move it away, "
+                f"{str(output.path)!r} exists already, and autotag did not write this version; move it away, "
                 f"or name another file: {output.name}=FILE."
             )
 
@@ -86,8 +86,8 @@ def write_outputs(
                     summary.outputs.append(str(output.path if placed == path else placed))
                     if placed != path:
                         summary.notes.append(
-                            f"{path}: it is not as autotag left it and stays as it is; the results are in "
-                            f"{placed.name}."
+                            f"{path}: another program changed it, so it is not overwritten; "
+                            f"the results are in {placed.name}."
                         )
         except (AutotagError, OSError) as error:
             summary.failed += 1
@@ -110,7 +110,7 @@ def _place(part: PartFile, digest: str, ledger: Ledger, journal: Journal) -> Pat
         ledger.keep_output(path, digest)
         journal.done(steps)
         return path
-    raise AssertionError("numbers do not end")  # pragma: no cover
+    raise AssertionError("the numbers never run out")  # pragma: no cover
 
 
 def _is_ours(path: Path, ledger: Ledger) -> bool:

@@ -95,7 +95,7 @@ class Plan:
     Attributes:
         path: the file.
         album: the album's folder.
-        writers: name -> options, of those that write beside photographs.
+        writers: name -> options of each writer that writes beside photographs.
         outputs: name -> file and options, of files of results.
         settings: fingerprint of the pipeline.
         wanted: fingerprint of writers and rules.
@@ -124,10 +124,13 @@ class PlanWriter:
 
     def __init__(self, path: Path, album: Album, writers: Writers) -> None:
         if album.is_archive:
-            raise ConfigError("a plan is not possible for an archive: nothing can be written into it.")
+            raise ConfigError("an archive cannot have a plan, because autotag does not write into archives.")
         try:
             if is_there(path):
-                raise ConfigError(f"the plan {str(path)!r} is there already; somebody may have edited it.")
+                raise ConfigError(
+                    f"the plan {str(path)!r} exists already and may have been edited; "
+                    "name another file or delete it."
+                )
             for output in writers.outputs:
                 _check_place(output.path, album.root, path, str(path))
             self._part = PartFile(path.resolve())
@@ -286,7 +289,7 @@ class _Checked:
             raise ConfigError(f"{self.path}, line {self.number}: it is not a JSON object.")
         for name in self.row:
             if name not in self.known:
-                self.refuse(name, f"this field does not exist. {suggestion(name, self.known)}")
+                self.refuse(name, f"the field is unknown. {suggestion(name, self.known)}")
 
     def refuse(self, name: str, why: str) -> None:
         raise ConfigError(f"{self.path}, line {self.number}, field {name!r}: {why}")
@@ -361,7 +364,9 @@ def _tags(check: _Checked) -> tuple[tuple[Tag, ...], dict[str, str]]:
         row = {"text": item} if isinstance(item, str) else item
         inner = _Checked(check.path, check.number, row, _TAG) if isinstance(row, dict) else None
         if inner is None or not isinstance(row.get("text"), str) or not row["text"].strip():
-            check.refuse("tags", f"entry {position}, {item!r}, is neither a text nor a table with a text.")
+            check.refuse(
+                "tags", f"entry {position}, {item!r}, must be a text, or a table with a field 'text'."
+            )
             continue
         score = inner.of_kind("score", (int, float), "a number") if "score" in row else 1.0
         tags.append(Tag.proposed(row["text"], float(score), BY_PERSON))
@@ -395,14 +400,16 @@ def _check_once(plan: Plan) -> None:
         here = files.setdefault(photo.file, photo.number)
         if here != photo.number:
             raise ConfigError(
-                f"{plan.path}, line {photo.number}, field 'file': line {here} has {photo.file!r} too."
+                f"{plan.path}, line {photo.number}, field 'file': line {here} names {photo.file!r} too; "
+                "remove one of the lines."
             )
         if photo.rename_to is not None:
             new = str(PurePosixPath(photo.file).with_name(photo.rename_to)).casefold()
             here = names.setdefault(new, photo.number)
             if here != photo.number:
                 raise ConfigError(
-                    f"{plan.path}, line {photo.number}, field 'rename_to': line {here} has this name too."
+                    f"{plan.path}, line {photo.number}, field 'rename_to': line {here} uses this name too; "
+                    "choose another."
                 )
 
 

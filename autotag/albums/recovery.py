@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     """Finish the steps that a killed run left half done, and remove its hidden files.
 
-    Files that were about to get new names get them, if one of them has its own already: a photograph and its
-    sidecars stay together. Where that is impossible, they go back; where that is impossible too, undo tries
-    it again. Other steps are either done or not; writers look and do what is missing. Nothing here keeps a
-    run from going on.
+    A renaming of several files, such as a photograph and its sidecars, is completed if one of them has its
+    new name already. If that is impossible, it is reverted; if that is impossible too, undo tries it again.
+    Other steps are either done or not, and the writers do what is missing. Problems never stop the run.
 
     Returns:
-        What the user should know, as whole sentences.
+        Notes for the user, as whole sentences.
     """
     pending = journal.pending()
     contents = contents_of(change for _, change in pending if not isinstance(change, LostStep))
@@ -40,7 +39,7 @@ def recover(journal: Journal, ledger: Ledger, root: Path) -> list[str]:
     never_taken: list[int] = []
     for number, change in pending:
         if isinstance(change, LostStep):
-            notes.append(f"a step of a run that was killed is skipped: {change.reason}.")
+            notes.append(f"skipped a step of a killed run: {change.reason}.")
         elif isinstance(change, RenameChange):
             is_taken, said = _renamed(change, ledger, root)
             notes += said
@@ -72,9 +71,10 @@ def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
         change.undo()
     except (AutotagError, OSError, *DAMAGED) as error:
         return True, [
-            f"{photo}: a run was killed while it was renamed, and it is left as it is: {reason_of(error)}."
+            f"{photo}: a run was killed while renaming it, and its name could not be repaired: "
+            f"{reason_of(error)}."
         ]
-    return False, [f"{photo}: a run was killed while it was renamed; it keeps its name: {why}."]
+    return False, [f"{photo}: a run was killed while renaming it; it keeps its name: {why}."]
 
 
 def _is_placed(change: OutputChange) -> bool:

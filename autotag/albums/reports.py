@@ -100,7 +100,7 @@ class Silent:
     """Ignore the progress of a run."""
 
     def started(self, due: int, unchanged: int) -> None:
-        """Says nothing."""
+        """Do nothing."""
 
     def done(self, report: PhotoReport) -> None:
-        """Says nothing."""
+        """Do nothing."""

@@ -76,10 +76,10 @@ def tag_folder(
         pipeline: what tags.
         writers: names, names with options, or writers of your own that write beside photographs.
         rules: applied to the tags before they are written.
-        include: glob patterns, of which a photograph has to match one.
+        include: glob patterns; a photograph has to match one of them.
         exclude: glob patterns of what to leave out.
         follow_symlinks: whether to enter folders that links in the album lead to, and to write there. With
-            a plan, or a state inside the album, nothing is written outside of the album.
+            a plan, or a state inside the album, nothing is written outside the album.
         state: where ledger and journal are kept; see ``autotag.albums.state.ledger.state_folder``.
         model: recorded with each tag as its source.
         redo: look at every photograph again.
@@ -111,7 +111,7 @@ def tag_folder(
         ledger = stack.enter_context(
             closing(Ledger(folder / LEDGER if is_known or not dry_run else None, album=album.root))
         )
-        # what a journal inside the album says of places outside is not believed, and could not be taken back
+        # a journal inside the album is not trusted about places outside, so they could not be undone
         may_leave = follow_symlinks and plan_file is None and not lies_in(folder, album.root)
         linked = album.linked_folders() if may_leave else ()
         journal = None
@@ -128,7 +128,7 @@ def tag_folder(
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
         summary.notes.append(
-            f"{plan_file}: it appeared during the run and stays as it is; the plan is in {planned.path}."
+            f"{plan_file}: another program made this file during the run; the plan is in {planned.path}."
         )
     return summary
 
@@ -159,7 +159,7 @@ class _Run:
         """Run from the list of photographs to the result files."""
         self.settings, unseen = settings_of(self.pipeline)
         self.summary.notes += [
-            f"every photograph is looked at, because changes of the pipeline cannot be detected: {why}."
+            f"every photograph is read, because changes of the pipeline cannot be detected: {why}."
             for why in unseen
         ]
         if self.rules.prefer_my_keywords:
@@ -272,7 +272,7 @@ class _Run:
         now = self._entry(photo)
         error = result.error
         if error is None and (entry is None or now is None or _differ(now, entry)):
-            error = "it changed while it was looked at; run again"
+            error = "it changed during the run; run again"
         if error is not None or now is None:
             self._report(PhotoReport(photo.name, "failed", error=error), listener)
             return

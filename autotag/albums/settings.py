@@ -84,7 +84,7 @@ def _text(code: Any) -> str:
     try:
         return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
     except (TypeError, OSError) as error:
-        raise _Unseen(f"the file that it is in cannot be read: {error}") from error
+        raise _Unseen(f"its source file cannot be read: {error}") from error
 
 
 def _seen_by(function: Any, known: frozenset[object] = frozenset()) -> list[object]:

@@ -113,7 +113,7 @@ def _check_ratio(packed: zipfile.ZipInfo) -> None:
     """Refuse a decompression bomb; unpacking never exceeds the size that the archive states."""
     if packed.file_size > max(_ZIP_ANY_RATIO, _ZIP_RATIO * packed.compress_size):
         raise OSError(
-            f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, which no picture does"
+            f"it unpacks from {packed.compress_size:,} to {packed.file_size:,} bytes, too many for an image"
         )
 
 
@@ -129,9 +129,9 @@ def find_album(
     Args:
         sources: one folder, one zip archive, or any number of files and globs (``photos/**/*.jpg``). One
             missing picture among several is reported as one failure; if all are missing, an error is raised.
-        include: glob patterns as for ``find_images``, of which a photograph in a folder or archive has to
-            match one.
-        exclude: likewise of what to leave out.
+        include: glob patterns as for ``find_images``; a photograph in a folder or archive has to match one
+            of them.
+        exclude: glob patterns; what matches one is left out.
         follow_symlinks: whether to enter folders that links lead to, each folder once.
 
     Raises:
@@ -206,7 +206,9 @@ def _files(
 ) -> Iterator[Path]:
     """Return the pictures of one of several sources."""
     if path.suffix.lower() == ".zip" and path.is_file():
-        raise ConfigError(f"the archive {str(path)!r} is an album of its own; name it alone.")
+        raise ConfigError(
+            f"the archive {str(path)!r} must be the only path: an archive is an album of its own."
+        )
     if has_magic(str(path)) and not path.exists():
         found = (Path(one) for one in sorted(iglob(str(path), recursive=True)))  # noqa: PTH207 - also absolute
         small = [tuple(map(str.lower, patterns)) for patterns in (include, exclude)]

@@ -71,7 +71,7 @@ def try_thresholds(
         pipeline: what tags; its own cut should be off or low, for what it drops is not seen here.
         sample: photographs at most, drawn by a fixed seed: the same album gives the same sample.
         thresholds: the cuts; by default ten, at which about equally many tags go.
-        include: glob patterns, of which a photograph has to match one.
+        include: glob patterns; a photograph has to match one of them.
         exclude: glob patterns of what to leave out.
 
     Raises:

@@ -36,9 +36,9 @@ class UndoSummary:
     """The outcome of an undo.
 
     Attributes:
-        steps: steps that were taken back, or had not been taken.
-        notes: what the user should know, such as files that somebody edited since.
-        errors: what could not be taken back, and why. It is tried again by the next undo.
+        steps: the number of steps that were undone, or had never been made.
+        notes: sentences for the user, such as which files were edited since.
+        errors: file and reason of each step that could not be undone; the next undo tries it again.
     """
 
     steps: int = 0
@@ -58,25 +58,25 @@ def undo_album(
 ) -> UndoSummary:
     """Undo everything that runs wrote in an album, newest first; also after a run that was killed.
 
-    Runs over folders inside the album are taken back, too. Files are brought back byte for byte, with their
-    names. Where somebody edited a file since, only the machine's tags are removed from metadata, and other
-    files are left as they are; the summary says so. Where a step cannot be taken back, because a disk is
-    away or for any other reason, it stays in the journal for the next undo, and earlier ones on the same
+    Runs over folders inside the album are undone, too. Files are restored byte for byte, with their
+    names. In the metadata of a file that was edited since, only the machine's tags are removed; other edited
+    files stay unchanged; the summary says so. A step that cannot be undone, because a disk is not mounted
+    or for any other reason, stays in the journal for the next undo, and earlier steps on the same
     files wait for it.
 
     Args:
         source: what was tagged, or a folder around it; of a list or glob, the folder that it was in.
         state: the folder that was given to the run.
-        last: take back only the last run that still stands. Files of results that it replaced are removed,
-            and made again by the next run.
-        dry_run: go through what would be taken back, and do nothing.
+        last: undo only the last run that is not undone yet. Output files that it replaced are removed; the
+            next run writes them again.
+        dry_run: report what would be undone; write nothing.
         adopt: use a state of another folder, or one that another machine or user wrote.
-        forget_missing: end the steps in folders that are gone, or empty: they do not come back.
-        listener: is told of each step.
+        forget_missing: forget the steps in folders that are missing or empty.
+        listener: called with each step.
 
     Raises:
-        ConfigError: no run is known here, one is at work, or a state is of another album or by somebody else.
-        OSError: journal or ledger cannot be read or written. What was taken back is safe.
+        ConfigError: no run is recorded, one is running, or a state belongs to another album, machine or user.
+        OSError: journal or ledger cannot be read or written. What was undone so far is safe.
     """
     root, key = album_root([source] if isinstance(source, (str, PathLike)) else source)
     summary = UndoSummary()
@@ -125,7 +125,7 @@ def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
                 found.setdefault(folder, _State(folder, album, album))
     if not found:
         raise ConfigError(
-            f"no run of autotag is known in {str(key)!r}; there is nothing to undo.{_hint(key, chosen)}"
+            f"no run of autotag is recorded for {str(key)!r}, so nothing can be undone.{_hint(key, chosen)}"
         )
     return list(found.values())
 
@@ -171,10 +171,10 @@ def _hint(key: Path, chosen: Path | None) -> str:
     known = [(album_of(folder), folder) for folder in state_folders(chosen)]
     around = [album for album, _ in known if album and key.is_relative_to(album)]
     if around:
-        return f" A run is known around it, which is taken back as a whole: {max(around, key=len)!r}."
+        return f" A run is recorded for a folder around it; undo that as a whole: {max(around, key=len)!r}."
     gone = [(album, folder) for album, folder in known if album and not os.path.lexists(album)]
     ways = "; ".join(f"--state {str(folder)!r} if it was {album!r}" for album, folder in islice(gone, 3))
-    return f" If it was moved since, name the state of its old place: {ways}." if ways else ""
+    return f" If the folder was moved, name the state of its old place: {ways}." if ways else ""
 
 
 def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
@@ -198,7 +198,7 @@ def _records_left(root: Path) -> list[str]:
     if not found:
         return []
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"{found[0]}{more}: machine tags stay that are not in a journal that is known here."]
+    return [f"{found[0]}{more}: machine tags that no known journal records stay in the files."]
 
 
 def _with_records(root: Path) -> Iterator[Path]:
@@ -215,7 +215,7 @@ class _Undo:
     listener: Callable[[FileChange], None]
     is_dry: bool
     forget_missing: bool
-    waiting: set[str] = field(default_factory=set)  # files with a step that could not be taken back
+    waiting: set[str] = field(default_factory=set)  # files with a step that could not be undone
     away: Counter[Path] = field(default_factory=Counter)  # folders that are not there, with their steps
     present: set[Path] = field(default_factory=set)  # folders that are
     contents: dict[Path, set[str]] = field(default_factory=dict)  # files seen since hidden files were cleared
@@ -262,9 +262,7 @@ class _Undo:
                 self.waiting |= files
                 return self.forget_missing
             if files & self.waiting:
-                raise MetadataError(
-                    str(change.paths[0]), "what was done to it later has to be taken back first"
-                )
+                raise MetadataError(str(change.paths[0]), "undo the later changes of it first")
             for path, digests in contents_of([change]).items():
                 self.contents.setdefault(path, set()).update(digests)
             self.summary.notes += change.undo()
@@ -297,11 +295,13 @@ class _Undo:
         for folder, steps in self.away.items():
             if self.forget_missing:
                 self.summary.notes.append(
-                    f"{folder}: it is not there, and {steps} steps in it are forgotten."
+                    f"{folder}: the folder does not exist; its {steps} steps are forgotten."
                 )
             else:
-                why = f"it is not there, or empty; {steps} steps in it are left for the next undo"
-                self.summary.errors.append((str(folder), f"{why} (if it is gone for good: --forget-missing)"))
+                why = f"the folder does not exist or is empty; its {steps} steps wait for the next undo"
+                self.summary.errors.append(
+                    (str(folder), f"{why} (if it was deleted for good: --forget-missing)")
+                )
 
 
 def _real_entry(path: Path) -> str:

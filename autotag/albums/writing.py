@@ -70,7 +70,7 @@ def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path
     Args:
         task: the photograph.
         writers: by name.
-        places: the album's folder, and those that links lead to; everything that is written has to be there.
+        places: the album's folder and the folders that links lead to; nothing is written elsewhere.
     """
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():
@@ -89,7 +89,7 @@ def _check(change: FileChange, places: Collection[Path]) -> None:
     outside = leads_out(change, places)
     if outside is not None:
         raise MetadataError(
-            str(outside), "it is outside of the album, or a link leads there; nothing is written"
+            str(outside), "it is outside the album, or a link leads out of the album; nothing is written"
         )
 
 
@@ -190,7 +190,7 @@ def _may_have_begun(change: FileChange, error: Exception) -> bool:
 def reason_of(error: BaseException) -> str:
     """Return an error on one line, with the file where the system names it."""
     if isinstance(error, DAMAGED) and not isinstance(error, AutotagError):
-        return f"its step in the journal is damaged: {error!r}"
+        return f"its entry in the journal is damaged: {error!r}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

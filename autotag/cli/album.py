@@ -32,7 +32,7 @@ INTERRUPTED = 130
 Exit codes:
   0    every photograph is done
   1    some failed, or the disk is full; the lines on stderr say why
-  2    could not run: a bad option, a missing model, no image found, another run at work
+  2    could not run: a bad option, a missing model, no image found, or another run is writing the album
   130  interrupted with Ctrl-C; everything so far is safe"""
 )
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
@@ -42,7 +42,7 @@ Exit codes:
     metavar="WRITER[=FILE]",
     multiple=True,
     help="What to write: xmp (sidecars), txt, rename; or for the whole album jsonl, csv, parquet, json, "
-    "of which each may be given a file. May be repeated. By default xmp.",
+    "each also as NAME=FILE. May be repeated. By default xmp.",
 )
 @click.option(
     "--writer-set",
@@ -51,32 +51,34 @@ Exit codes:
     multiple=True,
     help="An option of a writer, such as txt.mode=append, csv.layout=image_prompt or rename.by=caption.",
 )
-@click.option("--embed", is_flag=True, help="Write XMP into the photographs where that loses nothing.")
+@click.option(
+    "--embed", is_flag=True, help="Write XMP into the photographs themselves if nothing is lost by it."
+)
 @click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
 @reading_options
 @deterministic_option
 @follow_symlinks_option
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done; write nothing.")
 @click.option(
     "--plan",
     "plan_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write what would be done into a file, to be edited, and carried out by `autotag apply`.",
+    help="Write what would be done to a file; edit it, then run `autotag apply`.",
 )
-@click.option("--redo", is_flag=True, help="Look at every photograph again, also those that did not change.")
+@click.option("--redo", is_flag=True, help="Tag every photograph again, also unchanged ones.")
 @click.option(
     "--state",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where to keep what was done and the journal for `autotag undo`, in a folder for each album; "
-    "by default in the user's state folder, or in the album if it has a folder .autotag.",
+    help="The folder for the ledger and the journal of each album, which `autotag undo` reads; by default in "
+    "the user's state folder, or in the album if it has a folder .autotag.",
 )
 @adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
@@ -121,7 +123,7 @@ def album(
     from autotag.cli.progress import Reporter
 
     if dry_run and plan_file is not None:
-        raise click.UsageError("--dry-run writes nothing, --plan writes a plan: choose one.")
+        raise click.UsageError("--dry-run and --plan exclude each other; choose one.")
     reporter = Reporter(quiet=quiet)
     choices = writer_choices(writers or ("xmp",), writer_settings, embed=embed)
     album_rules = AlbumRules.read(rules) if rules else None
@@ -175,7 +177,7 @@ def writer_choices(
     files = dict(_name_and_file(one) for one in named)
     if embed:
         if "xmp" not in files:
-            raise click.UsageError("--embed goes with --write xmp.")
+            raise click.UsageError("--embed needs --write xmp.")
         options = {**options, "xmp": {"embed": True, **options.get("xmp", {})}}
     for name in options:
         if name not in files:
@@ -186,5 +188,5 @@ def writer_choices(
 def _name_and_file(text: str) -> tuple[str, Path | None]:
     name, equals, file = text.partition("=")
     if equals and not file:
-        raise click.UsageError(f"--write {text}: after = comes a file.")
+        raise click.UsageError(f"--write {text}: a file must follow the =.")
     return name, Path(file) if file else None

@@ -41,11 +41,13 @@ class AlbumListener:
             yield
 
     def started(self, due: int, unchanged: int) -> None:
+        """Print how many photographs are to tag and how many are unchanged."""
         done = f", {unchanged} unchanged" if unchanged else ""
-        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to do{done}")
+        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag{done}")
         self._reporter.expect(due)
 
     def done(self, report: PhotoReport) -> None:
+        """Print the changes, warnings and error of one photograph, and advance the progress bar."""
         from autotag.writers.one_line import one_line
 
         with self._reporter.making_way():
@@ -114,7 +116,7 @@ def report_summary(summary: AlbumSummary, reporter: Reporter, *, planned: bool =
         reporter.complain(f"{file}: {reason}")
     word = "to write" if planned else "written"
     parts = [f"{summary.written} {word}"]
-    parts += [f"{summary.nothing_to_do} with nothing to write beside them"] if summary.nothing_to_do else []
+    parts += [f"{summary.nothing_to_do} with nothing to write"] if summary.nothing_to_do else []
     parts += [f"{summary.unchanged} unchanged"] if summary.unchanged else []
     parts += [f"{summary.failed} failed"] if summary.failed else []
     ending = "" if summary.photos == 1 else "s"

@@ -29,10 +29,13 @@ Exit codes:
     metavar="NAME|FILE.toml",
     default="artwork",
     show_default=True,
-    help="Whose encoder, and whose rank_labels stage if it has one: artwork, mini, base, large, or a file.",
+    help="The preset that gives the encoder and, if it has one, the rank_labels stage: artwork, mini, base, "
+    "large, or a file.",
 )
 @set_option("Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.")
-@click.option("--top", metavar="N", type=click.IntRange(min=1), help="Labels per vocabulary; by default 5.")
+@click.option(
+    "--top", metavar="N", type=click.IntRange(min=1), help="Number of labels per vocabulary; by default 5."
+)
 @device_option
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of text for people.")

@@ -12,9 +12,9 @@ from autotag.cli.options import adopt_option, quiet_option
 @click.command(
     epilog="""\b
 Exit codes:
-  0    every line was carried out
+  0    every line was applied
   1    some failed; the lines on stderr say why
-  2    could not run: a line of the plan is wrong, or another run is at work; nothing was done
+  2    could not run: a line of the plan is wrong, or another run is writing the album; nothing was written
   130  interrupted with Ctrl-C; everything so far is safe"""
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
@@ -30,8 +30,8 @@ def apply(
 ) -> None:
     """Apply a plan that `autotag album --plan` wrote and that you may have edited.
 
-    In PLAN, tags, captions, prompts, new names and the list of writers may be changed, and lines deleted.
-    A photograph that changed since is left as it is and reported. No model is needed.
+    In PLAN you may change tags, captions, prompts, new names and the list of writers, and delete lines.
+    A photograph that changed since is skipped and reported. No model is needed.
     """
     from autotag.albums import apply_plan
     from autotag.cli.album import exit_code

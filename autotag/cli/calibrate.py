@@ -21,24 +21,24 @@ _HEADER = "Made by autotag calibrate."
     epilog="""\b
 Exit codes:
   0    the cut is fitted and written
-  1    the same, but some images failed and had no part in it
+  1    fitted and written, but some images failed and were left out
   2    could not run: a bad data set or option, a missing model
   130  interrupted with Ctrl-C"""
 )
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
-@click.option("--encoder", metavar="NAME|FOLDER", help="Another encoder than the preset's.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@click.option("--encoder", metavar="NAME|FOLDER", help="Use this encoder instead of the preset's.")
 @set_option("Change an option of a stage. May be repeated.")
 @click.option(
     "--score",
     type=click.Choice(["cosine", "standardised"]),
-    help="What the cut is of; by default the preset's own.",
+    help="The score to cut; by default the score that the preset cuts.",
 )
 @click.option(
     "--precision",
     metavar="SHARE",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Keep as many tags as go while this share of them is right; by default the highest F1.",
+    help="Keep as many tags as possible at this precision; by default the cut has the highest F1.",
 )
 @click.option(
     "--output",
@@ -46,9 +46,9 @@ Exit codes:
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("calibrated.toml"),
     show_default=True,
-    help="The preset with the cut, for --preset of any command.",
+    help="The preset file to write, for --preset of any command.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output where it is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @dataset_options(fewest=2)
 @device_option
 @quiet_option
@@ -71,12 +71,12 @@ def calibrate(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Fit the threshold of filter_tags to images that people wrote about, and say how good it is.
+    """Fit the threshold of filter_tags to images with human captions or tags, and measure it.
 
-    DATASET is as for evaluate: captions, or tags. Half of the images fit the cut, the others judge it. With
-    captions, the tags that the preset proposes are judged: one is right if a caption has all its words. With
-    tags, every label of the set is proposed for every image. Writes a preset with the score and the cut in
-    it, which belong to its encoder; they are used where you name it: autotag tag --preset calibrated.toml.
+    DATASET is as for evaluate: captions, or tags. The cut is fitted to half of the images and measured on
+    the others. With captions, the preset proposes the tags; a tag is right if a caption has all its words.
+    With tags, every label of the set is proposed for every image. Writes a preset with the score and the cut,
+    which are valid for its encoder only. To use it: autotag tag --preset calibrated.toml.
     """
     from autotag.cli.progress import Reporter
     from autotag.errors import ConfigError
@@ -88,7 +88,7 @@ def calibrate(
     from autotag.writers.output_file import open_output
 
     if output.exists() and not overwrite:
-        raise ConfigError(f"{str(output)!r} is there already; name another --output, or say --overwrite.")
+        raise ConfigError(f"{str(output)!r} exists already; name another --output, or use --overwrite.")
     reporter = Reporter(quiet=quiet)
     table = _table(preset, encoder, settings)
     found = read_dataset(dataset, images=images, skip_missing=skip_missing, limit=limit, seed=seed)
@@ -122,7 +122,7 @@ def _table(preset: str, encoder: str | None, settings: tuple[str, ...]) -> dict[
 
 
 def _without_header(text: str) -> str:
-    """A preset without what an earlier ``calibrate`` said of its own figures at the top."""
+    """Return a preset without the figures that an earlier ``calibrate`` wrote at its top."""
     if not text.startswith(f"# {_HEADER}"):
         return text
     lines = text.splitlines(keepends=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 )
 @click.argument("names", metavar="PRESET|MODEL...", nargs=-1, required=True)
 def download(names: tuple[str, ...]) -> None:
-    """Download what a preset or a model needs, unless it is here already.
+    """Download the weights that a preset or a model needs, unless they are on this machine.
 
     PRESET is the name of a preset or a TOML file, MODEL a name that `autotag models` lists. Progress
     goes to stderr.

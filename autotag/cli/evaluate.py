@@ -36,15 +36,15 @@ Exit codes:
     help="Presets, TOML files and captioners to compare, such as: mini base blip-large. After DATASET.",
 )
 @weights_option(
-    "Judge an ensemble as well: the mean of all models' sentence embeddings with these weights, in the order "
-    "of --models."
+    "Evaluate an ensemble as well: the mean of all models' sentence embeddings with these weights, "
+    "in the order of --models."
 )
 @click.option(
     "--text",
     type=click.Choice(["caption", "prompt"]),
     default="caption",
     show_default=True,
-    help="What a model's caption or its prompt is judged.",
+    help="Which text of a model is evaluated.",
 )
 @click.option(
     "--output",
@@ -52,14 +52,14 @@ Exit codes:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("evaluation"),
     show_default=True,
-    help="Where report.html, report.md and report.json go.",
+    help="The folder for report.html, report.md and report.json.",
 )
 @click.option(
     "--similarity-model",
     metavar="NAME|FOLDER|none",
     default="minilm",
     show_default=True,
-    help="The sentence encoder that says how alike texts are; minilm-mini comes with autotag.",
+    help="The sentence encoder that measures how similar texts are; minilm-mini comes with autotag.",
 )
 @click.option(
     "--clip-model",
@@ -94,11 +94,11 @@ def evaluate(
     batch_size: int | None,
     quiet: bool,
 ) -> None:
-    """Compare captioners and presets on images that people wrote about.
+    """Compare captioners and presets on images with human captions or tags.
 
     DATASET is a CSV file (imgId or image, and prompt, caption or tags), a metadata.jsonl, a COCO JSON file,
     Flickr8k's captions.txt, a Parquet file, or a folder of images with .txt files. Prints every figure with
-    its 95 % interval, says which models differ by more than chance, and writes a report.
+    its 95 % interval, says which models differ significantly, and writes a report.
     """
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import read_dataset

@@ -29,7 +29,7 @@ INDEX_VARIABLE = "AUTOTAG_INDEX"
 
 
 def index_option(command: Any) -> Any:
-    """``--index``, as a path."""
+    """Add ``--index``, as a path."""
     words = f"The index; by default ${INDEX_VARIABLE}, else index.db in the user's data folder of autotag."
     kind = click.Path(path_type=Path, dir_okay=False)
     return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
@@ -59,19 +59,19 @@ def default_index() -> Path:
     epilog="""\b
 Exit codes:
   0    every photograph is in the index
-  1    some could not be read; the index keeps why
+  1    some could not be read; the index keeps the reasons
   2    could not run: a bad option, a missing model, another encoder than the index's
   130  interrupted with Ctrl-C; what was finished is in the index"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @index_option
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images that go together.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
-@click.option("--retry-errors", is_flag=True, help="Try photographs again that failed in a former run.")
-@click.option("--prune", is_flag=True, help="Forget photographs whose folder is not there or empty, too.")
+@click.option("--retry-errors", is_flag=True, help="Try again photographs that failed in an earlier run.")
+@click.option("--prune", is_flag=True, help="Forget also photographs whose folder is missing or empty.")
 @follow_symlinks_option
 @reading_options
 @deterministic_option
@@ -95,12 +95,12 @@ def index(
     deterministic: bool | None,
     quiet: bool,
 ) -> None:
-    """Tag and embed photographs, and keep what was found where `autotag search` finds it.
+    """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin. No photograph is changed. A second run does only what is new or changed, follows photographs
-    that were moved, and forgets those that were deleted. It may be interrupted at any moment and goes on
-    where it stopped.
+    from stdin. No photograph is changed. A second run reads only new or changed photographs, follows moved
+    ones, and forgets deleted ones. After an interruption at any moment, the next run continues where it
+    stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.

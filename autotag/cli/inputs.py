@@ -62,5 +62,5 @@ def given(paths: Sequence[str]) -> Iterator[str]:
 
 def _allowed(url: str, *, allow_urls: bool) -> str:
     if not allow_urls and not url.lower().startswith("data:"):
-        raise click.UsageError(f"{url!r} is a URL; they are fetched only with --allow-urls.")
+        raise click.UsageError(f"{url!r} is a URL; URLs are fetched only with --allow-urls.")
     return url

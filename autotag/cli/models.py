@@ -31,7 +31,7 @@ BUNDLED_LICENCE = (
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="For people or for programs.",
+    help="table for people, json for programs.",
 )
 def models(format_name: Literal["table", "json"]) -> None:
     """List presets and models: size, licence, on this machine or not."""

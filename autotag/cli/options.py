@@ -34,7 +34,7 @@ def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
             "--images",
             metavar="FOLDER",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Where the images are; by default beside the data set or in images/.",
+            help="The folder of the images; by default beside the data set or in images/.",
         ),
         click.option("--skip-missing", is_flag=True, help="Leave out entries whose image is missing."),
         click.option(
@@ -67,8 +67,10 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 def reading_options(command: Command) -> Command:
     """Add ``--allow-truncated`` and ``--max-pixels``, each None unless given."""
-    truncated = "Accept truncated image files as far as they can be read; their results say so."
-    largest = "Refuse larger pictures; by default 178956970, fewer of kinds that cannot be decoded smaller."
+    truncated = "Accept truncated image files; read what is there, and mark the results."
+    largest = (
+        "Refuse larger images; by default 178956970, or fewer for formats without decoding at reduced size."
+    )
     command = click.option("--max-pixels", metavar="N", type=click.IntRange(min=1), help=largest)(command)
     return click.option("--allow-truncated", is_flag=True, default=None, help=truncated)(command)
 
@@ -81,7 +83,7 @@ def follow_symlinks_option(command: Command) -> Command:
 
 def overwrite_option(command: Command) -> Command:
     """``--overwrite``."""
-    words = "Replace the file --output even if somebody changed it."
+    words = "Replace the --output file even if another program changed it."
     return click.option("--overwrite", is_flag=True, help=words)(command)
 
 
@@ -100,5 +102,5 @@ def quiet_option(command: Command) -> Command:
 adopt_option = click.option(
     "--adopt",
     is_flag=True,
-    help="Use a state that belongs to another folder, or was written on another machine or by another user.",
+    help="Accept a state of another folder, or one that another machine or user wrote.",
 )

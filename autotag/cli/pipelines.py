@@ -21,7 +21,7 @@ def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[s
 
     Args:
         preset: its name, or a TOML file.
-        changes: settings of the pipeline; those that are None stay as the preset has them.
+        changes: settings of the pipeline; None keeps the preset's value.
         settings: as ``--set`` has them.
 
     Raises:

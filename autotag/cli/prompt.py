@@ -36,7 +36,7 @@ Exit codes:
     metavar="NAME|FILE.toml",
     default="artwork",
     show_default=True,
-    help="What to run: artwork, mini (comes with autotag), base, large, or a file of your own.",
+    help="The preset: artwork, mini (comes with autotag), base, large, or a file of your own.",
 )
 @set_option("Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.")
 @device_option
@@ -59,8 +59,8 @@ def prompt(
 
     PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin.
 
-    One prompt per line goes to stdout, in the order of the images; progress and complaints to stderr. Stages
-    of the preset that the prompt does not need are not run.
+    One prompt per line goes to stdout, in the order of the images; progress and errors go to stderr. Stages
+    that the prompt does not need are skipped.
     """
     from autotag.cli.pipelines import write_lines
     from autotag.cli.progress import Reporter

@@ -31,10 +31,17 @@ Exit codes:
 )
 @click.argument("text", metavar="[WORDS]", required=False)
 @index_option
-@click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="An image to resemble.")
-@click.option("--like", metavar="ID", type=int, help="A photograph of the index to resemble, by its id.")
 @click.option(
-    "--not", "without", metavar="WORDS", help="What must not be there: neither its words nor its look."
+    "--image",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Find photographs that resemble this image.",
+)
+@click.option(
+    "--like", metavar="ID", type=int, help="Find photographs that resemble this one of the index, by its id."
+)
+@click.option(
+    "--not", "without", metavar="WORDS", help="Exclude photographs that match this, by words or by look."
 )
 @click.option(
     "--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag or keyword. May be repeated."
@@ -52,7 +59,9 @@ Exit codes:
     show_default=True,
     help="Find WORDS by meaning (vectors), as text (words), or both.",
 )
-@click.option("--why", is_flag=True, help="Show why each was found: its cosine and the words that matched.")
+@click.option(
+    "--why", is_flag=True, help="Show for each hit why it was found: its cosine and the matching words."
+)
 @click.option(
     "--format",
     "format_name",
@@ -65,7 +74,7 @@ Exit codes:
 @click.option(
     "--encoder",
     metavar="NAME|FOLDER",
-    help="Where the index's encoder is; by default the name that the index keeps.",
+    help="The encoder of the index, if it is stored elsewhere now; by default the name in the index.",
 )
 @device_option
 @click.pass_context
@@ -90,11 +99,11 @@ def search(
     encoder: str | None,
     device: str | None,
 ) -> None:
-    """Find photographs by words, by an image, by both, or by what is known about them.
+    """Find photographs by words, by an image, by both, or by date, place, camera, folder and tag.
 
-    WORDS are found by meaning and in captions, tags, keywords and file names; "a part in double quotes" must
-    stand there. Several queries are joined: a photograph that is high in more than one ranking comes first.
-    Every other option leaves out what does not meet it.
+    WORDS are searched by meaning, and as text in captions, tags, keywords and file names; "a part in double
+    quotes" must be in the text. Several queries are combined: a photograph that ranks high in more than one
+    comes first. Every other option is a filter.
     """
     from autotag.search import Filter, Index
 

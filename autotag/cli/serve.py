@@ -12,7 +12,7 @@ from autotag.cli.options import device_option
 @click.command(
     epilog="""\b
 Exit codes:
-  0    ended by SIGTERM or Ctrl-C; what was taken is answered
+  0    ended by SIGTERM or Ctrl-C; accepted requests were answered
   2    could not run: a bad option, a missing model or package"""
 )
 @click.option(
@@ -22,7 +22,7 @@ Exit codes:
     multiple=True,
     default=("base",),
     show_default=True,
-    help="What to run; may be repeated, the first is the default.",
+    help="Preset to serve. May be repeated; the first is the default.",
 )
 @click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
@@ -37,10 +37,10 @@ Exit codes:
     "--token-file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Tokens, one a line; a request has to bring one of them.",
+    help="File of tokens, one per line; a request must send one of them.",
 )
-@click.option("--insecure", is_flag=True, help="Let other machines ask without a token.")
-@click.option("--preload", is_flag=True, help="Listen only once the models are loaded.")
+@click.option("--insecure", is_flag=True, help="Accept requests from other machines without a token.")
+@click.option("--preload", is_flag=True, help="Load the models before listening.")
 @click.option(
     "--allow-host",
     "allowed_hosts",
@@ -54,7 +54,7 @@ Exit codes:
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Images that may wait; more are answered with 429.",
+    help="Images that may wait; further requests get status 429.",
 )
 @click.option(
     "--max-body",
@@ -62,7 +62,7 @@ Exit codes:
     type=click.IntRange(1, 1024),
     default=32,
     show_default=True,
-    help="Megabytes of one request.",
+    help="Largest size of a request in megabytes.",
 )
 @click.option(
     "--timeout",
@@ -70,7 +70,7 @@ Exit codes:
     type=click.FloatRange(min=0.1, max=3600),
     default=60.0,
     show_default=True,
-    help="Seconds for a request.",
+    help="Longest time for a request in seconds.",
 )
 @device_option
 def serve(
@@ -87,10 +87,10 @@ def serve(
     timeout: float,
     device: str | None,
 ) -> None:
-    """Answer requests of other programs for tags, captions, prompts and embeddings.
+    """Serve tags, captions, prompts and embeddings to other programs over HTTP.
 
     It speaks its own API and those of OpenAI, Ollama and PhotoPrism Vision; /docs lists the endpoints.
-    Requests are logged to stderr, one JSON object a line, without images. It needs autotag-images[serve].
+    Requests are logged to stderr, one JSON object per line, without images. It needs autotag-images[serve].
     """
     from autotag.errors import ConfigError, install_hint
     from autotag.server.core.limits import Limits

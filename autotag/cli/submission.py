@@ -33,15 +33,15 @@ Exit codes:
     multiple=True,
     default=("base",),
     show_default=True,
-    help="The preset or captioner that writes about the images. May be repeated: the mean of several counts.",
+    help="The preset or captioner that describes the images. May be repeated: then the mean is submitted.",
 )
-@weights_option("Of the models in that mean, in their order; by default equal.")
+@weights_option("Weights of the models in that mean, in their order; by default equal.")
 @click.option(
     "--text",
     type=click.Choice(["caption", "prompt"]),
     default="caption",
     show_default=True,
-    help="Which of its texts is embedded.",
+    help="Which text of the model is embedded.",
 )
 @click.option(
     "--output",
@@ -78,9 +78,9 @@ def submission(
     """Write a submission for Kaggle's "Stable Diffusion - Image to Prompts".
 
     DATASET is a folder of images or an image; an image's id is its file name without the suffix. The file
-    has the columns imgId_eId and val and 384 rows per image: the sentence embedding of what the model wrote,
-    or the weighted mean of the embeddings of what several models wrote, of length 1, as float32 with nine
-    significant digits. It is read back and compared before this command says so.
+    has the columns imgId_eId and val and 384 rows per image: the sentence embedding of the model's text, or
+    the weighted mean of several models' embeddings, of length 1, as float32 with nine significant digits.
+    The file is read back and compared before this command reports success.
     """
     from autotag.cli.inputs import find
     from autotag.cli.progress import Reporter
@@ -110,7 +110,7 @@ def submission(
     write_submission(dict(zip(ids, vectors, strict=True)), output)
     for run in runs:
         if run.empty:
-            reporter.inform(f"{run.name} wrote nothing about {run.empty} images")
+            reporter.inform(f"{run.name} wrote no text for {run.empty} images")
     click.echo(f"{one_line(str(output))}: {len(ids)} images, {vectors.size} rows, read back and equal")
 
 
@@ -133,8 +133,8 @@ def _runs(
                 reporter.complain(error)
             if run.failed:
                 raise ConfigError(
-                    f"{run.failed} of {len(run.texts)} images failed, and a submission needs every one; "
-                    "nothing is written."
+                    f"{run.failed} of {len(run.texts)} images failed. A submission needs every image, "
+                    "so nothing is written."
                 )
             runs.append(run)
     return runs

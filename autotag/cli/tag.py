@@ -45,7 +45,7 @@ Exit codes:
   1    some images failed; their records say why
   2    could not run: a bad option, a missing model, no image found
   130  interrupted with Ctrl-C; what was finished is written
-  141  the reader of the results went away, as `head` does"""
+  141  the reader of stdout closed it, as `head` does"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
@@ -53,7 +53,7 @@ Exit codes:
     metavar="NAME|FILE.toml",
     default="base",
     show_default=True,
-    help="What to run: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
+    help="The preset: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
 )
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
@@ -61,7 +61,7 @@ Exit codes:
     "--batch-size",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Images that go through the models together; by default 16 on a CPU and 64 on a GPU.",
+    help="Images per model call; by default 16 on a CPU and 64 on a GPU.",
 )
 @click.option(
     "--format",
@@ -75,7 +75,7 @@ Exit codes:
     "--output",
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Write results to a file instead of stdout: jsonl line by line, others when all is done. "
+    help="Write results to a file instead of stdout: jsonl line by line, other formats at the end. "
     "With --shard, the folder of all shards.",
 )
 @overwrite_option
@@ -92,7 +92,7 @@ Exit codes:
 @follow_symlinks_option
 @reading_options
 @deterministic_option
-@click.option("--stats", is_flag=True, help="At the end, a table on stderr of where the time went.")
+@click.option("--stats", is_flag=True, help="Print a table of the time per stage on stderr at the end.")
 @quiet_option
 @click.pass_context
 def tag(
@@ -121,8 +121,8 @@ def tag(
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read
     paths from stdin, one per line, or separated by NUL as from `find -print0`.
 
-    Results go to stdout, progress and complaints to stderr. An image that fails costs one line on stderr
-    and has a record with its error in the results.
+    Results go to stdout, progress and errors to stderr. An image that fails prints one line on stderr and
+    has a record with its error in the results.
     """
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
@@ -186,7 +186,7 @@ def _check_shard(
     """Refuse options that cannot be combined."""
     if shard is None:
         if retry_errors:
-            raise click.UsageError("--retry-errors is for a --shard, whose former run left errors.")
+            raise click.UsageError("--retry-errors needs --shard.")
         return
     if output is None:
         raise click.UsageError("--shard needs --output, the folder for the files of all shards.")

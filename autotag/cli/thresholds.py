@@ -14,12 +14,12 @@ from autotag.cli.tables import echo_table
 if TYPE_CHECKING:
     from autotag.albums.thresholds import Cut, Thresholds
 
-_HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "the lowest that stay")
+_HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "lowest tags kept")
 
 
 @click.command()
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What to run.")
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage. May be repeated.")
 @device_option
 @click.option(
@@ -31,7 +31,7 @@ _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "the lowest t
     metavar="SCORE",
     type=float,
     multiple=True,
-    help="A cut to try. May be repeated; by default ten that part the tags evenly.",
+    help="A cut to try. May be repeated; by default ten cuts that divide the tags evenly.",
 )
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
@@ -42,7 +42,7 @@ _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "the lowest t
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="For people or for programs.",
+    help="table for people, json for programs.",
 )
 def thresholds(
     sources: tuple[str, ...],
@@ -60,7 +60,7 @@ def thresholds(
 ) -> None:
     """Show how many tags and photographs each cut of the scores would leave, on a sample of an album.
 
-    A preset's filter_tags is let through every tag first, unless --set says otherwise. Nothing is written.
+    For this, filter_tags of the preset keeps every tag, unless --set changes it. Nothing is written.
     """
     from autotag.albums.thresholds import try_thresholds
     from autotag.cli.inputs import given

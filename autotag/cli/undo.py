@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Exit codes:
-  0  all was taken back
-  1  some could not be; the lines on stderr say why
-  2  could not run: no run is known here, or one is at work"""
+  0  everything was undone
+  1  some changes could not be undone; the lines on stderr say why
+  2  could not run: no run is recorded for this album, or another run is writing it"""
 )
 @click.argument("folder", metavar="FOLDER")
-@click.option("--last", is_flag=True, help="Take back only the last run that still stands.")
-@click.option("--dry-run", is_flag=True, help="Print what would be undone, and do nothing.")
+@click.option("--last", is_flag=True, help="Undo only the last run that is not undone yet.")
+@click.option("--dry-run", is_flag=True, help="Print what would be undone; write nothing.")
 @click.option(
     "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
 )
 @adopt_option
-@click.option("--forget-missing", is_flag=True, help="End the steps in folders that are gone for good.")
+@click.option(
+    "--forget-missing", is_flag=True, help="Forget the changes in folders that were deleted for good."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors and warnings on stderr.")
 @click.pass_context
 def undo(
@@ -41,11 +43,11 @@ def undo(
     forget_missing: bool,
     quiet: bool,
 ) -> None:
-    """Take back everything that autotag wrote in an album: tags, files and names.
+    """Undo everything that autotag wrote in an album: tags, files and names.
 
-    FOLDER is what was tagged, or a folder around it. Files are brought back byte for byte; where somebody
-    edited one since, only the machine's tags are removed, and a line says so. It works after a run that was
-    killed, too. What cannot be taken back now, such as files on a disk that is away, is listed, and left for
+    FOLDER is what was tagged, or a folder around it. Files are restored byte for byte; in a file that was
+    edited since, only the machine's tags are removed, and a line says so. It also works after a run that was
+    killed. What cannot be undone now, such as files on a disk that is not mounted, is listed and left for
     the next undo.
     """
     from autotag.albums import undo_album
@@ -57,7 +59,7 @@ def undo(
 
     def show(change: FileChange) -> None:
         if dry_run:
-            click.echo(one_line(f"takes back: {change.describe()}"))
+            click.echo(one_line(f"would undo: {change.describe()}"))
 
     with bookkeeping():
         summary = undo_album(
@@ -73,6 +75,6 @@ def undo(
         reporter.complain(note)
     for file, reason in summary.errors:
         reporter.complain(reason if file in reason else f"{file}: {reason}")
-    word = "to take back" if dry_run else "taken back"
+    word = "to undo" if dry_run else "undone"
     reporter.inform(f"{summary.steps} step{'' if summary.steps == 1 else 's'} {word}")
     ctx.exit(SOME_FAILED if summary.errors else 0)

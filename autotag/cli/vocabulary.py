@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def vocabulary() -> None:
-    """Lists of labels: those that come with autotag, and your own."""
+    """Show the bundled lists of labels, or make your own."""
 
 
 @vocabulary.command("list")
@@ -40,8 +40,8 @@ def list_bundled() -> None:
 def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     """Print the labels of a bundled list or of a file, one per line.
 
-    How many there are, and how many repetitions were left out, goes to stderr. What is printed is a file
-    in the format that autotag reads: redirect it, and change it to your liking.
+    The number of labels, and of repetitions left out, goes to stderr. The output is in the format that
+    autotag reads: redirect it to a file and edit it.
     """
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     for label in found:
@@ -70,11 +70,11 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Leave out phrases that fewer prompts hold.",
+    help="Leave out phrases that are in fewer prompts.",
 )
-@click.option("--most", metavar="N", type=click.IntRange(min=1), help="Keep the commonest N only.")
+@click.option("--most", metavar="N", type=click.IntRange(min=1), help="Keep only the N most common phrases.")
 @click.option(
-    "--no-subjects", is_flag=True, help="Leave out the first part of every prompt: what is to be seen."
+    "--no-subjects", is_flag=True, help="Leave out the first part of every prompt, which names the subject."
 )
 def build(
     prompts: Path,
@@ -86,10 +86,10 @@ def build(
     most: int | None,
     no_subjects: bool,
 ) -> None:
-    """Make a vocabulary of the phrases that prompts are made of, commonest first.
+    """Make a vocabulary of the phrases in prompts, most common first.
 
-    Prompts are split at commas and the like; weights such as (word:1.2), <lora:...>, options such as
-    --ar 16:9 and URLs are taken off. Phrases that as many prompts hold stand in the order of the alphabet.
+    Prompts are split at commas and similar separators; weights such as (word:1.2), <lora:...>, options such
+    as --ar 16:9 and URLs are removed. Phrases with the same count are in alphabetical order.
     """
     from autotag.errors import ConfigError
     from autotag.vocabularies.mining import mine_phrases, read_prompts
@@ -124,7 +124,7 @@ def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Voc
 
 
 def _write(phrases: Sequence[PhraseCount], output: Path | None, prompts: Path, *, overwrite: bool) -> None:
-    """Writes the phrases, to a file only if it is not the one they came from."""
+    """Write the phrases; refuse to overwrite the file that they come from."""
     from autotag.errors import ConfigError
     from autotag.writers.output_file import check_replaceable, open_output
 

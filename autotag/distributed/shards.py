@@ -241,7 +241,7 @@ def _encoded(source: str) -> bytes:
 
 
 def _run(shard: Shard, config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """What all shards of one run have in common, as JSON reads it back."""
+    """Return what all shards of one run have in common, in the form that JSON reads back."""
     how = how_only(Pipeline)
     answer = {name: value for name, value in config.items() if name not in how}
     run = {"shards": shard.count, "paths": list(paths), "config": answer}

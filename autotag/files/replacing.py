@@ -63,6 +63,7 @@ class FileState:
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileState:
+        """Return the state from the result of a ``stat`` call."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
 
@@ -70,6 +71,7 @@ class SystemCalls:
     """Make the system calls that change files. Tests override single methods."""
 
     def open(self, path: Path, flags: int, mode: int) -> int:
+        """Open a file and return its descriptor."""
         return os.open(path, flags, mode)
 
     def lock(self, descriptor: int) -> bool:
@@ -90,21 +92,27 @@ class SystemCalls:
         return True
 
     def stat(self, path: Path) -> os.stat_result:
+        """Return the status of a file; follow links."""
         return os.stat(path)  # noqa: PTH116 - beside fstat
 
     def lstat(self, path: Path) -> os.stat_result:
+        """Return the status of a file or link; do not follow links."""
         return os.lstat(path)
 
     def fstat(self, descriptor: int) -> os.stat_result:
+        """Return the status of an open file."""
         return os.fstat(descriptor)
 
     def write(self, descriptor: int, content: memoryview) -> int:
+        """Write to an open file and return the number of bytes written, which may be fewer."""
         return os.write(descriptor, content)
 
     def fsync(self, descriptor: int) -> None:
+        """Sync an open file to disk."""
         os.fsync(descriptor)
 
     def read(self, path: Path) -> bytes:
+        """Return the whole content of a file."""
         return path.read_bytes()
 
     def copy_attributes(self, source: Path, found: os.stat_result, descriptor: int) -> None:
@@ -116,9 +124,11 @@ class SystemCalls:
         _copy_extended_attributes(source, descriptor)
 
     def set_times(self, path: Path, atime_ns: int, mtime_ns: int) -> None:
+        """Set the access and modification times, in nanoseconds since 1970."""
         os.utime(path, ns=(atime_ns, mtime_ns))
 
     def replace(self, source: Path, target: Path) -> None:
+        """Rename a file and overwrite the target."""
         os.replace(source, target)  # noqa: PTH105 - beside the others
 
     def exchange(self, source: Path, target: Path) -> bool:
@@ -136,6 +146,7 @@ class SystemCalls:
             _rename_by_link(source, target)
 
     def unlink(self, path: Path) -> None:
+        """Delete a file."""
         os.unlink(path)  # noqa: PTH108 - beside the others
 
     def sync_folder(self, folder: Path) -> None:
@@ -149,6 +160,7 @@ class SystemCalls:
             os.close(descriptor)
 
     def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
         os.close(descriptor)
 
 
@@ -226,7 +238,7 @@ def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, 
     """Return a file's content and its state, which is the same before and after reading.
 
     Raises:
-        FileChangedError: it changed while it was read.
+        FileChangedError: it changed while autotag read it.
         MetadataError: it is a pipe, a device or a folder.
         OSError: it cannot be read.
     """
@@ -236,7 +248,7 @@ def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, 
     before = FileState.of(found)
     content = calls.read(path)
     if state_of(path, calls=calls) != before or len(content) != before.size:
-        raise FileChangedError(str(path), "it changed while it was read")
+        raise FileChangedError(str(path), "it changed while autotag read it")
     return content, before
 
 
@@ -250,9 +262,9 @@ def objection_to_writing(path: Path) -> str | None:
     except FileNotFoundError:
         found = None
     except OSError as error:
-        return f"it cannot be accessed: {error.strerror}"
+        return f"it cannot be opened: {error.strerror}"
     if found is None and path.is_symlink():
-        return "it is a link to a file that is not there"
+        return "it is a link to a file that does not exist"
     if found is not None and not stat.S_ISREG(found.st_mode):
         return "it is not a regular file"
     if found is not None and (not found.st_mode & 0o222 or not os.access(path, os.W_OK)):
@@ -413,7 +425,9 @@ class PartFile:
             else:
                 self._exchange(target, expected)
         except FileExistsError as error:
-            raise FileChangedError(str(target), "another file of this name appeared meanwhile") from error
+            raise FileChangedError(
+                str(target), "another program made a file of this name during the run"
+            ) from error
 
     def _exchange(self, target: Path, expected: FileState) -> None:
         """Exchange this file with the target and check the old one, which ``discard`` then deletes."""
@@ -432,7 +446,7 @@ class PartFile:
         except BaseException as error:
             self._exchange_back(target, ours)
             if isinstance(error, FileNotFoundError):
-                raise FileChangedError(str(target), "it is gone") from error
+                raise FileChangedError(str(target), "it no longer exists") from error
             raise
 
     def _exchange_back(self, target: Path, ours: FileState) -> None:
@@ -563,7 +577,7 @@ def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCa
     try:
         descriptor = calls.open(target, _TO_LOCK, 0)
     except FileNotFoundError as error:
-        raise FileChangedError(str(target), "it is gone") from error
+        raise FileChangedError(str(target), "it no longer exists") from error
     try:
         if not calls.lock(descriptor):
             raise FileBusyError(str(target), "another run is writing it")
@@ -631,7 +645,7 @@ def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool 
         with suppress(FileExistsError):
             calls.rename_new(hidden, name)
             return name
-    raise AssertionError("numbers do not end")  # pragma: no cover
+    raise AssertionError("the numbers never run out")  # pragma: no cover
 
 
 def _copy_extended_attributes(source: Path, descriptor: int) -> None:

@@ -1,6 +1,6 @@
-"""Metadata of photographs: reading every keyword, writing tags as XMP, and losing nothing on the way.
+"""Metadata of photographs: read every keyword, write tags as XMP, and lose nothing.
 
-``plan_tags`` says what would change, ``apply_change`` does it, ``undo_change`` takes it back.
+``plan_tags`` returns what would change, ``apply_change`` writes it, ``undo_change`` undoes it.
 """
 
 from autotag.files.replacing import FileState, SystemCalls, remove_file, replace_file, state_of

@@ -1,6 +1,6 @@
 """Limits on reading the metadata of one file, so that a small hostile file cannot stop a run.
 
-Every reader takes what it is about to spend from here first. Over the budget, reading ends with a
+Every reader asks the budget before it spends memory or time. Over the budget, reading ends with a
 ``ValueError`` that says why, as the end of a sentence.
 """
 
@@ -10,18 +10,18 @@ import time
 import zlib
 
 MOST_BYTES = 16 * 2**20
-"""Bytes of metadata, inflated."""
+"""Bytes of metadata, decompressed."""
 MOST_PARTS = 20_000
 """Elements, attributes, records and parts of keywords."""
 DEEPEST = 100
-"""Elements inside each other."""
+"""Levels of nested elements."""
 LONGEST_TEXT = 2**16
 """Characters of a keyword or description."""
 MOST_SECONDS = 0.4
 """Processor time of the thread that reads."""
 _BLOCKS, _BYTES_PER_BLOCK = 10_000, 2048  # of a container; a PNG of 1 GiB has 131,072 blocks of pixels
 _MOST_QUOTES = 200_000  # of an XML document, two per attribute; expat collects a tag's before it reports it
-_OFTEN = 1000  # parts after which the clock is looked at
+_OFTEN = 1000  # parts between two looks at the clock
 
 
 class Budget:
@@ -37,17 +37,17 @@ class Budget:
         """Take bytes of metadata.
 
         Raises:
-            ValueError: there are not that many left.
+            ValueError: the budget of bytes is used up.
         """
         self._bytes -= count
         if self._bytes < 0:
             raise ValueError(f"it holds more than {MOST_BYTES // 2**20} MiB of metadata")
 
     def take_parts(self, count: int = 1) -> None:
-        """Take elements, attributes, records or parts of keywords, and look at the clock now and then.
+        """Take elements, attributes, records or parts of keywords; check the time every 1,000 parts.
 
         Raises:
-            ValueError: there are not that many left, or it takes too long.
+            ValueError: the budget of parts or of time is used up.
         """
         self._parts -= count
         if self._parts < 0:
@@ -55,13 +55,13 @@ class Budget:
         if self._parts < self._look_at:
             self._look_at = self._parts - _OFTEN
             if time.thread_time() > self._end:
-                raise ValueError(f"its metadata takes more than {MOST_SECONDS} s to read")
+                raise ValueError(f"reading its metadata takes more than {MOST_SECONDS} s")
 
     def take_xml(self, xml: bytes) -> None:
-        """Take a document before it is parsed.
+        """Take an XML document before it is parsed.
 
         Raises:
-            ValueError: it is too large.
+            ValueError: the document is too large, or has too many attributes.
         """
         self.take_bytes(len(xml))
         if xml.count(b'"') + xml.count(b"'") > _MOST_QUOTES:
@@ -71,7 +71,7 @@ class Budget:
         """Return the decompressed bytes of a zlib stream.
 
         Raises:
-            ValueError: it is damaged, or larger than what is left.
+            ValueError: the stream is damaged, or larger than the bytes left in the budget.
         """
         unpacker = zlib.decompressobj()
         try:
@@ -83,30 +83,34 @@ class Budget:
 
 
 def check_depth(depth: int) -> None:
-    """Refuse elements that are nested too deep.
+    """Refuse elements that are nested too deeply.
 
     Raises:
-        ValueError: they are.
+        ValueError: the depth is more than ``DEEPEST``.
     """
     if depth > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
+        raise ValueError(f"its XML is nested more than {DEEPEST} levels deep")
 
 
 def check_blocks(count: int, size: int) -> None:
-    """Refuse a container of so many bytes with far too many blocks.
+    """Refuse a file with too many blocks for its size.
+
+    Args:
+        count: the number of blocks (segments, chunks) so far.
+        size: the size of the file in bytes.
 
     Raises:
-        ValueError: it has.
+        ValueError: there are too many.
     """
     if count > _BLOCKS + size // _BYTES_PER_BLOCK:
         raise ValueError("it has too many blocks for its size")
 
 
 def check_text(text: str | bytes) -> None:
-    """Refuse a keyword or description that nobody wrote; to take it apart into words would cost memory.
+    """Refuse a keyword or description that is too long for a person to have written.
 
     Raises:
-        ValueError: it is too long.
+        ValueError: it is longer than ``LONGEST_TEXT``.
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"it has a keyword or description of more than {LONGEST_TEXT:,} characters")

@@ -1,4 +1,4 @@
-"""Whether a description was written by a camera rather than by a person."""
+"""Tell a camera's default description from a person's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from autotag.metadata.keywords import clean, fold
 
 _LIST = Path(__file__).resolve().parent.parent / "data" / "camera_descriptions.toml"
-_LONGEST = 200  # characters; what is longer was written by somebody
+_LONGEST = 200  # characters; a longer description was written by a person
 
 
 def is_from_camera(description: str, *, make: str = "", model: str = "") -> bool:
@@ -18,8 +18,8 @@ def is_from_camera(description: str, *, make: str = "", model: str = "") -> bool
 
     Args:
         description: the whole text.
-        make: of the camera, as EXIF says.
-        model: likewise.
+        make: the maker of the camera, from EXIF.
+        model: the model of the camera, from EXIF.
     """
     text = fold(description)
     if len(text) > _LONGEST:
@@ -31,6 +31,6 @@ def is_from_camera(description: str, *, make: str = "", model: str = "") -> bool
 
 @cache
 def _known() -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
-    """Return the phrases and patterns of our list."""
+    """Return the phrases and patterns of the bundled list."""
     found = tomllib.loads(_LIST.read_text(encoding="utf-8"))
     return frozenset(map(clean, found["phrases"])), tuple(map(re.compile, found["patterns"]))

@@ -1,8 +1,8 @@
-"""What tagging would do to a photograph's metadata, doing it, and taking it back.
+"""Plan, apply and undo changes to a photograph's metadata.
 
-``plan_tags`` changes nothing: it says which files would get which content. ``apply_change`` does just that,
-or refuses when a file is not any more as it was planned for. ``undo_change`` brings the bytes back, or,
-where a person edited the file since, removes the machine's tags only.
+``plan_tags`` writes nothing: it returns which files would get which content. ``apply_change`` writes that
+content, or refuses if a file changed after the plan was made. ``undo_change`` restores the bytes; in a file
+that a person edited since, it removes the machine's tags only.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class FileChange:
 
     Attributes:
         path: the file, links resolved.
-        before: the state that it was planned for; None when there is no file yet.
-        sha256_before: digest of its content; None when there is no file yet.
-        sha256_after: digest of the content to come; None when the file goes.
-        undo: rebuilds the former content from the new one; None when there was no file, or when it would
-            hold more than 4 MiB.
-        content: the content to come; None when the file goes, or after a round trip through JSON.
+        before: the state of the file when the change was planned; None for a new file.
+        sha256_before: digest of its content then; None for a new file.
+        sha256_after: digest of the new content; None when the file is removed.
+        undo: rebuilds the old content from the new content; None for a new file, or when the delta itself
+            would hold more than 4 MiB.
+        content: the new content; None when the file is removed, or after a round trip through JSON.
     """
 
     path: str
@@ -84,7 +84,7 @@ class FileChange:
     content: bytes | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types, without ``content``."""
+        """Return a dictionary of JSON types, without ``content``."""
         return {
             "path": self.path,
             "before": asdict(self.before) if self.before else None,
@@ -95,7 +95,7 @@ class FileChange:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> FileChange:
-        """The inverse of ``to_dict``.
+        """Return the change from the dictionary that ``to_dict`` made.
 
         Raises:
             ConfigError: a field is unknown, missing or of another type.
@@ -118,23 +118,23 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class MetadataChange:
-    """What tagging one photograph changes.
+    """The change that tagging makes to one photograph.
 
     Attributes:
-        path: the photograph, as it was named.
+        path: the photograph, as given to ``plan_tags``.
         kind: ``"embedded"`` when the photograph itself changes (its sidecars, if it has some, do too),
-            ``"sidecar"`` when only sidecars do, ``"unchanged"`` when all is as it should be.
-        files: the files that change, in the order of writing; none when nothing does.
-        tags: what was asked for, people's keywords included.
-        description: what was asked for.
+            ``"sidecar"`` when only sidecars change, ``"unchanged"`` when no file changes.
+        files: the files that change, in the order of writing.
+        tags: the tags given to ``plan_tags``, also where people gave the same keywords.
+        description: the description given to ``plan_tags``.
         added: the tags that are new in the photograph's metadata.
-        keywords_before: every keyword that the photograph has, in whatever field or sidecar.
-        keywords_after: those that it will have.
+        keywords_before: every keyword that the photograph has, in any field or sidecar.
+        keywords_after: every keyword that it will have.
         warnings: whole sentences for the user: why not embedded, what is shared, what is left out.
-        embed: as planned for.
-        naming: as planned for.
-        fields: as planned for.
-        date: that new records carry, ISO 8601.
+        embed: the argument of ``plan_tags``.
+        naming: the argument of ``plan_tags``.
+        fields: the argument of ``plan_tags``.
+        date: the date of new records, ISO 8601.
     """
 
     path: str
@@ -152,7 +152,7 @@ class MetadataChange:
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of JSON types; the new content of the files is left out."""
+        """Return a dictionary of JSON types, without the new content of the files."""
         plain = {
             name: getattr(self, name) for name in ("path", "kind", "description", "embed", "naming", "date")
         }
@@ -166,7 +166,7 @@ class MetadataChange:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> MetadataChange:
-        """The inverse of ``to_dict``; ``apply_change`` plans the content again and compares.
+        """Return the change from the dictionary that ``to_dict`` made, without the new content.
 
         Raises:
             ConfigError: a field is unknown, missing or of another type.
@@ -216,14 +216,14 @@ def plan_tags(
 
     Args:
         path: the photograph.
-        tags: best first; those that people gave already are not the machine's and not written.
-        description: written where people wrote none, in any field.
-        embed: into the photograph itself where that can be done without loss, else beside it.
-        naming: of new sidecars, see ``sidecars_of``.
-        fields: the keyword fields of XMP that are written; what people wrote stays in the others.
-        exiftool: for what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
-        date: ISO 8601 for new records; now by default.
-        calls: the operating system.
+        tags: best first; a keyword that people gave already is not written as the machine's.
+        description: written only if no field has a person's description.
+        embed: whether to write into the photograph itself if nothing is lost by it; else into a sidecar.
+        naming: the names of new sidecars, see ``sidecars_of``.
+        fields: the XMP keyword fields to write; what people wrote in other fields stays.
+        exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
+        date: the date of new records, ISO 8601; now by default.
+        calls: the operating system; tests replace it.
 
     Raises:
         MetadataError: a sidecar is damaged or would be shared, a file changed while it was read, or there are
@@ -246,23 +246,23 @@ def apply_change(
 ) -> tuple[str, ...]:
     """Write a planned change file by file; each file is written completely or not at all.
 
-    Keep the change, or its ``to_dict``, before calling this: after an error or a crash between two files
-    ``undo_change`` brings back what was written.
+    Save the change, or its ``to_dict``, before calling this: after an error or a crash between two files,
+    ``undo_change`` restores the files that were written.
 
     Args:
         change: from ``plan_tags``, also after a round trip through JSON.
-        touch: whether a photograph gets a new time of change (sidecars do).
+        touch: whether a photograph gets a new modification time (sidecars always do).
         exiftool: as for ``plan_tags``, for a change that comes from JSON.
-        calls: the operating system.
+        calls: the operating system; tests replace it.
 
     Returns:
         Warnings, as whole sentences.
 
     Raises:
         FileChangedError: a file changed after the change was planned.
-        FileBusyError: another run writes it.
-        MetadataError: it is read-only, or did not read back.
-        OSError: the system refused; the file in hand is as it was.
+        FileBusyError: another run writes the file.
+        MetadataError: the file is read-only, or reads back with other content.
+        OSError: the system refused; the file that was being written is unchanged.
     """
     files = _with_contents(change, exiftool, calls).files
     photograph = os.path.realpath(change.path)
@@ -289,15 +289,20 @@ def undo_change(
 ) -> tuple[str, ...]:
     """Undo a change, whether it was applied, applied in part, or not at all.
 
-    A file that is still what was written gets its former bytes. From one that was edited since, only the
-    machine's tags, their record and its description are removed.
+    A file that nobody edited since gets its old bytes. In a file that was edited, only the machine's tags,
+    their record and the machine's description are removed.
+
+    Args:
+        change: the change, as for ``apply_change``.
+        exiftool: removes tags from edited files that cannot be spliced.
+        calls: the operating system; tests replace it.
 
     Returns:
-        What the user should know, as whole sentences: which files were edited since, or are gone.
+        Notes for the user, as whole sentences: which files were edited since, or no longer exist.
 
     Raises:
         MetadataError: a file cannot be written, is damaged, or needs exiftool.
-        OSError: the system refused; the file in hand is as it was.
+        OSError: the system refused; the file that was being written is unchanged.
     """
     notes: list[str] = []
     for one in reversed(change.files):
@@ -321,7 +326,7 @@ class _Request:
 
 
 class _Plan:
-    """The parts of ``plan_tags``, which share what was read."""
+    """Plan the change of one photograph; its methods share what was read."""
 
     def __init__(self, request: _Request) -> None:
         self._request = request
@@ -339,11 +344,11 @@ class _Plan:
             self._refusals |= packet.refusals
         if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
             raise MetadataError(
-                str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords and is left as it is"
+                str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
             )
 
     def change(self) -> MetadataChange:
-        """The whole plan: the photograph, its sidecars, and what both will say."""
+        """Return the whole plan: the photograph, its sidecars, and the keywords of both."""
         embedded = self._embedded() if self._request.embed else None
         beside = self._beside() if embedded is None or self._sidecars.existing else []
         files = [one for one in (*beside, *(embedded or [])) if one is not None]
@@ -378,7 +383,7 @@ class _Plan:
         return found
 
     def _keywords_after(self, files: Sequence[FileChange]) -> Keywords:
-        """People's, and what the files that are written will say."""
+        """Return people's keywords and the keywords of the files that are written."""
         found = self._by_people
         if all(one.path != str(self._photograph) for one in files):
             found |= self._existing.keywords
@@ -392,10 +397,10 @@ class _Plan:
     def _packet(
         self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
     ) -> bytes | None:
-        """The packet with the tags; a person's description anywhere keeps the machine's out.
+        """Return the packet with the tags, and with the description if no person wrote one.
 
         Raises:
-            ValueError: the packet is not XMP, or would hold more than is read.
+            ValueError: the packet is not XMP, or would be too large to read.
         """
         people_described = self._existing.description or any(
             one.description_by_people for one in (*self._packets, *self._shared)
@@ -416,16 +421,14 @@ class _Plan:
         return after
 
     def _beside(self) -> list[FileChange | None]:
-        """The sidecars; those that exist are updated, else there is a new one."""
+        """Return the changes of the existing sidecars; without any, a new sidecar."""
         if self._existing.damage and not self._sidecars.existing:
             self._warnings.append(
                 f"{self._path}: not all of its metadata could be read: {self._existing.damage}."
             )
         old = {fold(tag.text) for tag in self._existing.machine_tags}
         if old:
-            self._warnings.append(
-                f"{self._path}: tags that were embedded by an earlier run stay in the file."
-            )
+            self._warnings.append(f"{self._path}: tags that an earlier run embedded stay in the file.")
         return [self._sidecar(path) for path in self._sidecars.targets]
 
     def _sidecar(self, path: Path) -> FileChange | None:
@@ -438,11 +441,11 @@ class _Plan:
         try:
             after = self._packet(content, sidecar_for=sidecar_for)
         except ValueError as error:
-            raise MetadataError(str(path), f"the sidecar is left as it is: {error}") from error
+            raise MetadataError(str(path), f"cannot write tags into this sidecar: {error}") from error
         return _file_change(target, state, content, after)
 
     def _embedded(self) -> list[FileChange | None] | None:
-        """The photograph; None when it cannot be embedded, with a warning that says why."""
+        """Return the change of the photograph; warn and return None if tags cannot be embedded."""
         objection = self._objection()
         try:
             if objection is None:
@@ -452,19 +455,19 @@ class _Plan:
         except ValueError as error:
             objection = str(error)
         missing = self._request.exiftool is None and self._exiftool_can()
-        way_out = "; with exiftool installed it could be embedded" if missing else ""
-        self._warnings.append(f"{self._path}: not embedded but written to a sidecar: {objection}{way_out}.")
+        way_out = "; install exiftool to embed them" if missing else ""
+        self._warnings.append(f"{self._path}: tags go to a sidecar, not into the file: {objection}{way_out}.")
         return None
 
     def _objection(self) -> str | None:
         if is_raw(self._path):
-            return "RAW files are never written into"
+            return "autotag never writes into RAW files"
         if self._is_signed():
-            return "it has Content Credentials, whose signature would no longer hold"
+            return "it has Content Credentials, whose signature a change would break"
         return objection_to_writing(self._photograph) or objection_to_splicing(self._content, self._existing)
 
     def _is_signed(self) -> bool:
-        """Whether there are Content Credentials, in the photograph or beside it."""
+        """Return whether there are Content Credentials, in the photograph or beside it."""
         return self._existing.is_signed or is_file(self._photograph.with_suffix(".c2pa"))
 
     def _exiftool_can(self) -> bool:
@@ -484,11 +487,11 @@ class _Plan:
             return self._content
         content = spliced(self._content, after)
         if embedded_packet(content) != after:
-            raise ValueError("the new XMP does not read back")
+            raise ValueError("the new XMP cannot be read back")
         return content
 
     def _through_exiftool(self, exiftool: Exiftool) -> bytes:
-        """With IPTC keywords too, where the file has some."""
+        """Return the photograph as exiftool writes it, with IPTC keywords if it has some."""
         existing = self._existing
         packet = self._packet(existing.packet, for_iptc=bool(existing.iptc.keywords), wrapped=True)
         if packet == existing.packet:
@@ -499,10 +502,10 @@ class _Plan:
         return exiftool.embedded(self._content, packet, in_iptc)
 
     def _marked_for_iptc(self) -> tuple[MachineTag, ...]:
-        """The tags, those marked that go to IPTC too; a keyword that is too long there stays in XMP only."""
+        """Return the tags, marked if they go to IPTC too; a keyword too long for IPTC stays in XMP only."""
         long = [tag.text for tag in self._request.tags if not fits_iptc(tag.text)]
         if long:
-            self._warnings.append(f"{self._path}: too long for IPTC, in XMP only: {', '.join(long)}.")
+            self._warnings.append(f"{self._path}: too long for IPTC, written to XMP only: {', '.join(long)}.")
         ours = {fold(tag.text) for tag in self._existing.machine_tags if tag.in_iptc}
         others = {fold(word) for word in self._existing.iptc.keywords} - ours
         return tuple(
@@ -520,7 +523,7 @@ class _Plan:
             raise ValueError(f"keywords would be lost: {', '.join(lost)}")
         if change.undo is None:
             self._warnings.append(
-                f"{self._path}: too much of it moves for undo to be byte by byte; tags can be removed."
+                f"{self._path}: too many bytes change for an exact undo; undo will remove the tags instead."
             )
         return change
 
@@ -529,13 +532,13 @@ def _read_sidecar(path: Path, content: bytes) -> Packet:
     try:
         return read_packet(content)
     except ValueError as error:
-        raise MetadataError(str(path), f"the sidecar is damaged and left as it is: {error}") from error
+        raise MetadataError(str(path), f"this sidecar is damaged; repair or delete it: {error}") from error
 
 
 def _file_change(
     path: Path, state: FileState | None, before: bytes | None, after: bytes | None
 ) -> FileChange | None:
-    """The change of a file from one content to another; None when they are the same."""
+    """Return the change of a file from one content to another; None when they are the same."""
     if before == after:
         return None
     delta = None if before is None else delta_between(after or b"", before)
@@ -552,10 +555,10 @@ def _file_change(
 
 
 def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: SystemCalls) -> MetadataChange:
-    """The change with the contents that JSON leaves out, planned again.
+    """Return the change with the contents that JSON leaves out, planned again.
 
     Raises:
-        FileChangedError: planning it again gives something else.
+        FileChangedError: planning again gives a different change.
     """
     if all(one.content is not None or one.sha256_after is None for one in change.files):
         return change
@@ -571,7 +574,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         calls=calls,
     )
     if again.files != change.files:
-        raise FileChangedError(change.path, "it, or a sidecar of it, is not what the change was planned for")
+        raise FileChangedError(change.path, "it or its sidecar changed since the plan was made; plan again")
     return again
 
 
@@ -583,11 +586,11 @@ def _remove(one: FileChange, calls: SystemCalls) -> None:
 def _compare(one: FileChange, content: bytes) -> None:
     """Refuse content that differs from the plan."""
     if sha256(content) != one.sha256_after:
-        raise MetadataError(one.path, "what was written is not what was planned")
+        raise MetadataError(one.path, "the written content is not the planned content")
 
 
 class _Undo:
-    """Takes one file of a change back."""
+    """Undo the change of one file."""
 
     def __init__(
         self, change: MetadataChange, one: FileChange, exiftool: Exiftool | None, calls: SystemCalls
@@ -616,14 +619,14 @@ class _Undo:
         return self._replace(rebuilt(content, one.undo), state)
 
     def _bring_back(self) -> list[str]:
-        """A file that is not there: one that the change took away comes back."""
+        """Restore a file that does not exist, if the change removed it."""
         if self._one.sha256_after is None and self._one.undo is not None:
             return self._replace(rebuilt(b"", self._one.undo), None)
-        return [] if self._one.before is None else [f"{self._path}: it is gone."]
+        return [] if self._one.before is None else [f"{self._path}: the file no longer exists."]
 
     def _replace(self, content: bytes, state: FileState | None) -> list[str]:
         if self._one.sha256_before is not None and sha256(content) != self._one.sha256_before:
-            raise MetadataError(str(self._path), "its former content cannot be rebuilt")
+            raise MetadataError(str(self._path), "its old content cannot be rebuilt from the undo record")
         before = None if self._one.before is None else self._one.before.mtime_ns
         return self._written(content, state, mtime_ns=before)
 
@@ -635,14 +638,14 @@ class _Undo:
         return [f"{self._path}: {warning}." for warning in said]
 
     def _remove_tags(self, content: bytes, state: FileState) -> list[str]:
-        """From a file that was edited since, or whose former bytes were not kept."""
+        """Remove the tags from a file that was edited since, or whose old bytes were not kept."""
         try:
             after = self._without_tags(content)
         except ValueError as error:
             raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
         if after == content:
-            why = "it was edited since, and holds no record of machine tags"
-            return [f"{self._path}: {why}; it is left as it is."]
+            why = "it was edited since and has no record of machine tags"
+            return [f"{self._path}: {why}; it stays unchanged."]
         notes = [f"{self._path}: it was edited since; only the machine's tags are removed."]
         if after is None:
             remove_file(self._path, expected=state, calls=self._calls)
@@ -661,11 +664,11 @@ class _Undo:
         if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
         if self._exiftool is None:
-            raise ValueError("this needs exiftool, which is not there")
+            raise ValueError("that needs exiftool, which is not installed")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
     def _originals_are_read(self) -> bool:
-        """Whether the photograph, where the originals of copies may be, is there and can be read whole."""
+        """Return whether the photograph, which may hold the originals of copies, exists and reads whole."""
         if state_of(self._photograph, calls=self._calls) is None:
             return False
         return not read_existing(self._calls.read(self._photograph)).damage

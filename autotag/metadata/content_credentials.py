@@ -1,6 +1,6 @@
-"""Whether a photograph carries Content Credentials: a signature over every byte but its own.
+"""Detect Content Credentials: a signature in a photograph over all of its other bytes.
 
-Whatever is written into such a file breaks the signature.
+Any change of such a file breaks the signature.
 
 Source: C2PA Technical Specification 2.x, appendix "Embedding manifests into various file formats".
 """
@@ -23,9 +23,9 @@ _GIF_EXTENSION = b"\x21\xff\x0bC2PA_GIF"
 
 
 def has_content_credentials(content: bytes, kind: FileKind) -> bool:
-    """Whether a file has a manifest of Content Credentials inside; False for a damaged file.
+    """Return whether a file contains a manifest of Content Credentials; False for a damaged file.
 
-    A JPEG counts with any JUMBF box in APP11, which may hold other things that depend on positions.
+    In a JPEG, any JUMBF box in APP11 counts, because its contents may depend on byte positions.
     """
     look = _LOOKS.get(kind)
     try:

@@ -1,8 +1,8 @@
 """Compact deltas that rebuild an earlier file from the later one.
 
-A delta is a tuple of steps: ``(start, length)`` takes bytes from the later file, ``bytes`` are themselves.
-What both share at their beginnings and ends is taken first; inside what is left, long runs that only moved
-(the pixels of a TIFF) are looked for.
+A delta is a tuple of steps: ``(start, length)`` copies bytes from the later file, ``bytes`` are inserted. The
+common beginning and end are found first; then, in the rest, long runs that only moved, such as the pixels of
+a TIFF.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Delta = tuple[Step, ...]
 
 _PROBE = 256  # bytes that must agree before a run counts as moved
 _MOST_PROBES = 4000
-_MOST_SEARCHED = 2**30  # bytes looked through for runs that are not there
+_MOST_SEARCHED = 2**30  # bytes searched in vain for runs
 
 
 def delta_between(later: bytes, earlier: bytes) -> Delta:
@@ -50,7 +50,7 @@ def delta_to_json(delta: Delta) -> list[Any]:
 
 
 def delta_from_json(steps: Sequence[Any]) -> Delta:
-    """The inverse of ``delta_to_json``.
+    """Return the delta from the list that ``delta_to_json`` made.
 
     Raises:
         ConfigError: a step is neither text nor two numbers of 0 or more.
@@ -63,12 +63,12 @@ def _step_from_json(step: object) -> Step:
     if isinstance(step, str):
         return b64decode(step, validate=True)
     if not isinstance(step, list) or len(step) != 2 or not all(type(one) is int and one >= 0 for one in step):
-        raise ConfigError(f"a step of a delta is {shown(step)}, neither a text nor a start and a length")
+        raise ConfigError(f"a step of a delta is {shown(step)}; expected base64 text or [start, length]")
     return step[0], step[1]
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:
-    """How many bytes they share at the beginning, by halving: comparing slices is fast."""
+    """Return the length of the common prefix, by binary search: comparing slices is fast."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -91,7 +91,7 @@ def _common_suffix(one: bytes, other: bytes) -> int:
 
 
 def _moved(later: bytes, wanted: bytes) -> list[Step]:
-    """Steps for a part that is not at its old place: runs found in ``later``, else the bytes themselves."""
+    """Return steps for the part that differs: runs found in ``later``, else the bytes themselves."""
     steps: list[Step] = []
     done = position = probes = searched = 0
     while position + _PROBE <= len(wanted) and probes < _MOST_PROBES and searched < _MOST_SEARCHED:
@@ -108,7 +108,7 @@ def _moved(later: bytes, wanted: bytes) -> list[Step]:
 
 
 def _common_run(one: bytes, start: int, other: bytes, begin: int) -> int:
-    """Return how many bytes they share from these places on: longer and longer steps, then shorter ones."""
+    """Return how many bytes agree from these places on; steps double, then halve."""
     length, step, is_growing = 0, _PROBE, True
     while step:
         piece = one[start + length : start + length + step]

@@ -1,4 +1,4 @@
-"""The few EXIF and TIFF tags that hold keywords, descriptions, or other metadata whole.
+"""Read the EXIF and TIFF tags that hold keywords, descriptions, or whole blocks of other metadata.
 
 Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF as in libtiff; XMP Specification Part 3, 1.1.6 (tag 700).
 """
@@ -22,10 +22,10 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
 
 
 def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]:
-    """Tag -> raw value, for the tags named above, in the first directory.
+    """Return tag -> raw value for the metadata tags of the first directory.
 
     Raises:
-        ValueError: there is no whole directory, or the values are over the budget (a new one by default).
+        ValueError: the directory is cut short, or the values are over the budget (a new one by default).
     """
     budget = budget or Budget()
     found: dict[int, bytes] = {}
@@ -40,10 +40,10 @@ def metadata_tags(tiff: bytes, budget: Budget | None = None) -> dict[int, bytes]
 
 
 def has_tag(tiff: bytes, number: int) -> bool:
-    """Whether the first directory has a tag.
+    """Return whether the first directory has a tag.
 
     Raises:
-        ValueError: there is no whole directory.
+        ValueError: the directory is cut short.
     """
     return any(tag == number for tag, _, _ in _entries(tiff))
 
@@ -69,12 +69,12 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:
-    """Windows' keywords: UTF-16, separated by semicolons."""
+    """Return the keywords of Windows (XPKeywords): UTF-16, separated by semicolons."""
     return tags.get(XP_KEYWORDS, b"").decode("utf-16-le", "replace").partition("\0")[0].split(";")
 
 
 def text(tags: Mapping[int, bytes], number: int) -> str:
-    """Return a tag that is a text, on one line; empty when it is not there."""
+    """Return the text of a tag, on one line; empty when the tag is missing."""
     value = tags.get(number, b"").partition(b"\0")[0]
     try:
         return clean(value.decode())

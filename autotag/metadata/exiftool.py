@@ -1,9 +1,10 @@
-"""Embedding through exiftool, where it is installed: formats and files that are not spliced.
+"""Embed metadata with exiftool, if it is installed, in files that autotag cannot splice itself.
 
-exiftool runs as a process of its own that stays open, and only ever sees a copy in a temporary folder. A
-keeper between the two ends it when this program ends (``exiftool_keeper``).
-The XMP packet goes in whole; IPTC keywords are added only where a file already has some, as UTF-8, and the
-digest that tells readers that both agree is renewed (Metadata Working Group, Guidelines 2.0, section 3).
+exiftool runs in its own process, which stays open and works on a copy in a temporary folder. A small keeper
+process ends it when autotag ends (``exiftool_keeper``).
+The XMP packet is written whole. IPTC keywords are added only to a file that has some, as UTF-8; then the
+digest is renewed by which readers see that XMP and IPTC agree (Metadata Working Group, Guidelines 2.0,
+section 3).
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ _FRAMES = 8  # of an animation, compared before and after
 
 @dataclass(frozen=True, slots=True)
 class IptcChange:
-    """Keywords to add to, and to take out of, the IPTC keywords."""
+    """The IPTC keywords to add and to remove."""
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
 
 
 def fits_iptc(keyword: str) -> bool:
-    """Whether a keyword has room in IPTC: 64 bytes."""
+    """Return whether a keyword fits into IPTC, which takes 64 bytes of UTF-8."""
     return len(keyword.encode()) <= LONGEST_KEYWORD
 
 
 def can_embed(content: bytes) -> bool:
-    """Whether exiftool writes XMP into files of this kind."""
+    """Return whether exiftool writes XMP into files of this kind."""
     return kind_of(content) in _SUFFIX_OF
 
 
@@ -69,10 +70,13 @@ _NO_CHANGE = IptcChange()
 
 
 class Exiftool:
-    """A running exiftool; a context manager. Not for several threads at once.
+    """Run exiftool in one process that stays open; a context manager, for one thread at a time.
+
+    Args:
+        program: the name or path of exiftool.
 
     Raises:
-        FileNotFoundError: when made, exiftool is not on the PATH.
+        FileNotFoundError: exiftool is not on the PATH.
     """
 
     def __init__(self, program: str = "exiftool") -> None:
@@ -96,10 +100,15 @@ class Exiftool:
         self.close()
 
     def embedded(self, content: bytes, packet: bytes | None, iptc: IptcChange = _NO_CHANGE) -> bytes:
-        """The file with this XMP packet (None takes XMP out) and these changes of its IPTC keywords.
+        """Return the file with this XMP packet and these changes of its IPTC keywords.
+
+        Args:
+            content: the whole file.
+            packet: the new packet; None removes XMP.
+            iptc: keywords to add and to remove; nothing by default.
 
         Raises:
-            ValueError: exiftool cannot write the file, or changed more than metadata; with its own words.
+            ValueError: exiftool cannot write the file (the message quotes it), or changed more than metadata.
         """
         with tempfile.TemporaryDirectory(prefix="autotag-") as folder:
             copy = Path(folder, "image" + _SUFFIX_OF.get(kind_of(content), ".bin"))
@@ -129,10 +138,13 @@ class Exiftool:
         self.run([*now, *recoded, "-overwrite_original", str(copy)])
 
     def run(self, arguments: Sequence[str]) -> str:
-        """What exiftool prints, errors included, for one command: its arguments, each without a line break.
+        """Run one command and return what exiftool prints, errors included.
+
+        Args:
+            arguments: the arguments of exiftool, each without a line break.
 
         Raises:
-            ValueError: it ended, or took more than a minute.
+            ValueError: exiftool ended, or took more than a minute.
         """
         process = self._started()
         too_late = threading.Timer(_LONGEST_RUN, process.terminate)
@@ -148,7 +160,7 @@ class Exiftool:
             too_late.cancel()
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process; a later command starts another."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -171,11 +183,11 @@ class Exiftool:
 
 
 def _answer(process: subprocess.Popen[bytes], arguments: Sequence[str]) -> str:
-    """Return what it prints for one command.
+    """Send one command and return what exiftool prints for it.
 
     Raises:
-        OSError: it does not take the command.
-        EOFError: it ended; with what it printed.
+        OSError: exiftool does not read the command.
+        EOFError: exiftool ended; the message is what it printed.
     """
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
@@ -192,7 +204,7 @@ def _answer(process: subprocess.Popen[bytes], arguments: Sequence[str]) -> str:
 
 
 def _in_short(said: str, copy: Path) -> str:
-    """The error that exiftool reports, on one line and without the name of our copy."""
+    """Return the error that exiftool reports, on one line and without the name of the copy."""
     lines = [line.strip().removesuffix(f" - {copy}") for line in said.splitlines()]
     errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     return errors[0] if errors else " ".join(filter(None, lines))
@@ -207,22 +219,22 @@ def _iptc_arguments(change: IptcChange) -> list[str]:
 
 
 def _check(before: bytes, after: bytes, packet: bytes | None, iptc: IptcChange) -> None:
-    """Refuses a result with other pixels, or without the packet and the IPTC keywords that it should have."""
+    """Refuse a result with other pixels, or without the packet and the IPTC keywords that it should have."""
     found = read_existing(after)
     if _inside(found.packet) != _inside(packet):
-        raise ValueError("exiftool wrote another XMP packet than it was given")
+        raise ValueError("exiftool wrote a different XMP packet from the one it was given")
     kept = [word for word in read_existing(before).iptc.keywords if word not in iptc.remove]
     if list(found.iptc.keywords) != [*kept, *iptc.add]:
-        raise ValueError("exiftool wrote other IPTC keywords than it was given")
+        raise ValueError("exiftool wrote different IPTC keywords from the ones it was given")
     pixels = _pixels(before)
     if pixels is None and not all(media in after for media in _media_data(before)):
-        raise ValueError("exiftool changed the pictures as they are stored")
+        raise ValueError("exiftool changed the stored picture data")
     if pixels != _pixels(after):
-        raise ValueError("exiftool changed pixels")
+        raise ValueError("exiftool changed the pixels")
 
 
 def _inside(packet: bytes | None) -> bytes | None:
-    """A packet without its wrapper, which exiftool marks read-only in PNG and GIF."""
+    """Return a packet without its wrapper, which exiftool marks read-only in PNG and GIF."""
     if packet is None:
         return None
     document = parse(packet)
@@ -230,7 +242,7 @@ def _inside(packet: bytes | None) -> bytes | None:
 
 
 def _pixels(content: bytes) -> object:
-    """Digests of the first frames, of a HEIC file of the picture; None where that cannot be read here."""
+    """Return digests of the first frames, or of a HEIC file's picture; None if they cannot be decoded."""
     try:
         with Image.open(BytesIO(content)) as image:
             frames = []
@@ -246,7 +258,7 @@ def _pixels(content: bytes) -> object:
 
 
 def _media_data(content: bytes) -> list[bytes]:
-    """What is in the ``mdat`` boxes of an ISO base media file."""
+    """Return the contents of the ``mdat`` boxes of an ISO base media file."""
     found = []
     position = 0
     while position + 8 <= len(content):

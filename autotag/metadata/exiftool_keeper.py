@@ -1,8 +1,9 @@
-"""A program between autotag and exiftool that ends exiftool when autotag ends, in whatever way that is.
+"""A program between autotag and exiftool that ends exiftool when autotag ends, even when it is killed.
 
 ``exiftool -stay_open`` never ends by itself: at the end of its input it waits for more. This program passes
-its own input on, and at the end of that, which comes also when autotag is killed, it kills exiftool. Children
-that autotag forked may keep the input open; so it also looks now and then whether its parent is still there.
+its input on to exiftool. When its input ends, which also happens when autotag is killed, it kills exiftool. A
+forked child of autotag may keep the input open, so this program also checks every two seconds that its parent
+still runs.
 
 It is run by its path, without site-packages, and imports the standard library only.
 """
@@ -28,9 +29,9 @@ _PIECE = 65536
 
 
 def main(command: list[str]) -> None:
-    """Run a command on this program's input until that ends, the parent does, or the command itself."""
+    """Run a command on this program's input until the input, the parent or the command ends."""
     parent = os.getppid()
-    _heed_signals()
+    _handle_signals()
     process = subprocess.Popen(  # noqa: S603 - what autotag starts it with
         command,
         stdin=subprocess.PIPE,
@@ -44,7 +45,7 @@ def main(command: list[str]) -> None:
         _kill(process)
 
 
-def _heed_signals() -> None:
+def _handle_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, _end)
@@ -56,7 +57,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """Return what makes a child of this program end when this is killed, where the system can do that."""
+    """Return a function that makes a child end when this program is killed; None except on Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -64,7 +65,7 @@ def _die_with_parent() -> Callable[[], object] | None:
 
 
 def _let_go_of_output() -> None:
-    """Close this program's output, so that its reader sees the end of the command's."""
+    """Close this program's output, so that its reader sees the end of the command's output."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
@@ -86,9 +87,9 @@ def _pass_on(process: subprocess.Popen[bytes], parent: int) -> None:
 
 
 def _has_input() -> bool:
-    """Whether input, or its end, can be read; waits a while for it."""
+    """Return whether input, or its end, can be read; wait up to two seconds for it."""
     if sys.platform == "win32":
-        return True  # pipes cannot be waited for there; reading waits
+        return True  # select() does not take pipes there; reading waits
     return bool(select.select([0], [], [], _LOOK_EVERY)[0])
 
 
@@ -97,7 +98,7 @@ def _is_there(parent: int) -> bool:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command, and what it started."""
+    """Kill the command and the processes that it started."""
     if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

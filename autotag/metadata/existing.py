@@ -1,4 +1,4 @@
-"""Every keyword that a file already has, in whatever field."""
+"""Read every keyword that a file already has, in any field."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _EXIF_BLOCK = re.compile(rb"(?:Exif\0\0|\0\0\0\0)(?=II\*\0|MM\0\*)")
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What a file says about itself, sidecars left aside.
+    """The metadata inside a file, without its sidecars.
 
     Attributes:
-        kind: of file, by its content.
-        keywords: every keyword, whoever gave it.
-        by_people: the keywords without those that autotag added or copied. Copies count where a part of the
-            metadata could not be read, which may hold the originals.
+        kind: the kind of file, by its content.
+        keywords: every keyword, from people and from autotag.
+        by_people: every keyword except the ones that autotag added or copied. If a part of the metadata could
+            not be read, copies are included, because the originals may be in that part.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
-        refusals: what another program took out of what autotag wrote.
+        refusals: what autotag wrote and another program removed.
         iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
-        is_signed: whether it carries Content Credentials, or names some that lie elsewhere.
-        damage: why a part of the metadata could not be read, as the end of a sentence; empty when all could.
+        is_signed: whether the file contains Content Credentials or refers to some.
+        damage: why a part of the metadata could not be read, as the end of a sentence; empty if all was read.
     """
 
     kind: FileKind
@@ -62,7 +62,7 @@ class Existing:
 
 @dataclass(slots=True)
 class _Found:
-    """Metadata blocks as they come out of the container, and what reading them may still cost."""
+    """The metadata blocks of a file as they are stored, and the budget left for reading them."""
 
     budget: Budget = field(default_factory=Budget)
     packets: list[bytes] = field(default_factory=list)
@@ -117,7 +117,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
 
 
 def _taken_out(tags: Sequence[MachineTag], iptc: Iptc) -> tuple[str, ...]:
-    """Return the machine tags that another program took out of the IPTC keywords, which it kept."""
+    """Return the machine tags that another program removed from the IPTC keywords."""
     there = {fold(word) for word in iptc.keywords}
     return tuple(tag.text for tag in tags if tag.in_iptc and there and fold(tag.text) not in there)
 
@@ -172,7 +172,7 @@ def _read_jpeg(content: bytes, found: _Found) -> None:
 
 def _extended_id(packets: Sequence[bytes]) -> str:
     """Return the id of the extended XMP that the first packet names; empty when there is none."""
-    with suppress(ValueError):  # _readable says so
+    with suppress(ValueError):  # _readable reports it
         return next((read_packet(packet).extended for packet in packets), "")
     return ""
 
@@ -193,7 +193,7 @@ def _read_png(content: bytes, found: _Found) -> None:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """ImageMagick's way to put a block into a text: name, length and hexadecimal digits on lines."""
+    """Decode a block that ImageMagick stored as text: lines with name, length and hexadecimal digits."""
     digits = b"".join(text.split(b"\n", 3)[3:]).replace(b"\n", b"")
     return bytes.fromhex(digits.decode("latin-1"))
 
@@ -209,7 +209,7 @@ def _read_tiff(content: bytes, found: _Found) -> None:
 
 
 def _scan(content: bytes, found: _Found) -> None:
-    """Other formats keep XMP and EXIF whole, so that a search finds them, as XMP intends."""
+    """Search the file for XMP and EXIF blocks, which every format stores in one piece."""
     found.packets = list(_packets(content, found.budget))
     block = _EXIF_BLOCK.search(content)
     found.exif = content[block.end() :] if block else b""
@@ -223,7 +223,7 @@ def _packets(content: bytes, budget: Budget) -> Iterator[bytes]:
         start, name = min((start, name) for name, start in at.items() if start >= 0)
         end = content.find(b"</" + name + b">", start)
         if end < 0:
-            at[name] = -1  # nor has any that begins later an end
+            at[name] = -1  # no later element has an end tag either
             continue
         begun = _WRAPPER_START.search(content, max(0, start - _LONGEST_WRAPPER), start)
         ended = _WRAPPER_END.match(content, end + len(name) + 3)
@@ -233,7 +233,7 @@ def _packets(content: bytes, budget: Budget) -> Iterator[bytes]:
 
 
 def _next(content: bytes, name: bytes, start: int, done: int) -> int:
-    """Return where an element begins next, if not before ``done``; -1 when none does."""
+    """Return where the element begins next, at ``done`` or later; -1 when it does not."""
     return start if start < 0 or start >= done else content.find(b"<" + name, done)
 
 

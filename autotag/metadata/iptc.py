@@ -1,4 +1,4 @@
-"""IPTC keywords and captions in Photoshop image resources.
+"""Read IPTC keywords and captions in Photoshop image resources.
 
 Sources: IPTC-IIM 4.2, sections 1.5 to 2; Adobe Photoshop File Formats, "Image Resource Blocks".
 """
@@ -22,13 +22,13 @@ LONGEST_KEYWORD = 64  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Iptc:
-    """What IIM records say.
+    """The keywords and the caption in IIM records.
 
     Attributes:
         keywords: in order.
         caption: empty when there is none.
-        says_utf8: whether 1:90 names UTF-8.
-        is_utf8: whether the keywords and captions are UTF-8, named or not.
+        says_utf8: whether record 1:90 (coded character set) names UTF-8.
+        is_utf8: whether the keywords and captions are valid UTF-8, whatever 1:90 says.
     """
 
     keywords: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ def read_iptc(records: bytes, budget: Budget | None = None) -> Iptc:
     """Read IIM records. Without 1:90, decode text as UTF-8 where valid, else as Windows Latin-1.
 
     Raises:
-        ValueError: they are over the budget, a new one by default.
+        ValueError: the records are over the budget (a new one by default).
     """
     budget = budget or Budget()
     budget.take_bytes(len(records))
@@ -57,7 +57,7 @@ def read_iptc(records: bytes, budget: Budget | None = None) -> Iptc:
 
 
 def iptc_in_resources(resources: bytes) -> bytes:
-    """The IIM records in Photoshop image resources; empty when there are none."""
+    """Return the IIM records in Photoshop image resources; empty when there are none."""
     position = 0
     while resources[position : position + 4] in _SIGNATURES:
         identifier = int.from_bytes(resources[position + 4 : position + 6])
@@ -71,7 +71,7 @@ def iptc_in_resources(resources: bytes) -> bytes:
 
 
 def _datasets(records: bytes, budget: Budget) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """((record, number), value) of each; ends where the records are damaged."""
+    """Yield ((record, number), value) of each data set; stop where the records are damaged."""
     position = 0
     while position + 5 <= len(records) and records[position] == 0x1C:
         budget.take_parts()
@@ -100,7 +100,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _text(value: bytes) -> str:
-    """UTF-8 where it is that, whatever 1:90 says; Windows' Latin-1 otherwise."""
+    """Decode as UTF-8 if that is valid, whatever 1:90 says; else as Windows Latin-1."""
     for encoding in ("utf-8", "cp1252"):
         try:
             return value.rstrip(b"\0").decode(encoding)

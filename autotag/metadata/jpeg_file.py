@@ -1,4 +1,4 @@
-"""JPEG files as a list of segments, and where XMP goes among them.
+"""Read JPEG files as a list of segments, and put XMP among them.
 
 Sources: ITU-T T.81, annex B; XMP Specification Part 3 (Adobe, 2016), section 1.1.3; CIPA DC-007
 (Multi-Picture Format).
@@ -36,12 +36,12 @@ _MP_ENTRIES = 0xB002
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment before the pixels.
+    """A segment of a JPEG file, before the pixels.
 
     Attributes:
-        marker: its second byte, e.g. 0xE1.
-        start: offset of its 0xFF.
-        end: offset of what follows.
+        marker: the second byte, e.g. 0xE1.
+        start: offset of its first byte, 0xFF.
+        end: offset of the byte after it.
         payload: its contents, without marker and length.
     """
 
@@ -51,14 +51,15 @@ class Segment:
     payload: bytes
 
     def holds(self, marker: int, header: bytes) -> bool:
+        """Return whether the segment has this marker and its payload starts with this header."""
         return self.marker == marker and self.payload.startswith(header)
 
 
 def segments(content: bytes) -> list[Segment]:
-    """The segments before the first scan, in order.
+    """Return the segments before the first scan, in order.
 
     Raises:
-        ValueError: the file is cut short or damaged there, or has far too many.
+        ValueError: the file is cut short, its segments are damaged, or it has too many for its size.
     """
     found: list[Segment] = []
     position = 2
@@ -85,12 +86,12 @@ def segments(content: bytes) -> list[Segment]:
 
 
 def packets_in(parts: Sequence[Segment]) -> list[bytes]:
-    """The main XMP packets; rightly there is one at most."""
+    """Return the main XMP packets; a correct file has one at most."""
     return [part.payload[len(XMP_HEADER) :] for part in parts if part.holds(_APP1, XMP_HEADER)]
 
 
 def extended_packet(parts: Sequence[Segment], identifier: str) -> bytes:
-    """The extended XMP with this id, put together in the order of its offsets."""
+    """Return the extended XMP with this id, its pieces joined in the order of their offsets."""
     header = EXTENDED_HEADER + identifier.encode()
     pieces = {}
     for part in parts:
@@ -101,20 +102,24 @@ def extended_packet(parts: Sequence[Segment], identifier: str) -> bytes:
 
 
 def exif_in(parts: Sequence[Segment]) -> bytes:
-    """The first EXIF block, a TIFF file without pixels; empty when there is none."""
+    """Return the first EXIF block, a TIFF file without pixels; empty when there is none."""
     found = (part.payload[6:] for part in parts if part.holds(_APP1, EXIF_HEADER))
     return next(found, b"")
 
 
 def photoshop_in(parts: Sequence[Segment]) -> bytes:
-    """The Photoshop image resources, which may be spread over several segments."""
+    """Return the Photoshop image resources, joined over the segments that hold them."""
     return b"".join(
         part.payload[len(PHOTOSHOP_HEADER) :] for part in parts if part.holds(_APP13, PHOTOSHOP_HEADER)
     )
 
 
 def objection(content: bytes) -> str | None:
-    """Why XMP cannot be put into this file without touching more, in words; None when it can."""
+    """Return why XMP cannot be put into the file without other changes; None when it can.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     parts = segments(content)
     xmp = [part for part in parts if part.holds(_APP1, XMP_HEADER)]
     if len(xmp) > 1:
@@ -124,20 +129,20 @@ def objection(content: bytes) -> str | None:
     index = multi_picture_index(parts)
     if index is None:
         is_alone = not _has_picture_behind(content, parts)
-        return None if is_alone else "a preview picture follows it whose position a maker note may hold"
+        return None if is_alone else "a preview follows it, whose position may be stored in a maker note"
     if _place(parts)[0] > index.start:
-        return "its XMP comes after the index of its pictures, whose positions would no longer hold"
+        return "its XMP follows its picture index, so writing would make the positions in the index wrong"
     _first_size_place(index)
     return None
 
 
 def multi_picture_index(parts: Sequence[Segment]) -> Segment | None:
-    """The segment that says where further pictures are in the file, or None."""
+    """Return the Multi-Picture Format index, which says where further pictures are; None without one."""
     return next((part for part in parts if part.holds(_APP2, MPF_HEADER)), None)
 
 
 def _has_picture_behind(content: bytes, parts: Sequence[Segment]) -> bool:
-    """Whether a JPEG follows the end of this one, at once or after other bytes."""
+    """Return whether another JPEG follows the end of this one, at once or after other bytes."""
     candidates = _PICTURE.finditer(content, _end_of_image(content, parts))
     for number, match in enumerate(candidates):
         try:
@@ -150,7 +155,7 @@ def _has_picture_behind(content: bytes, parts: Sequence[Segment]) -> bool:
 
 
 def _end_of_image(content: bytes, parts: Sequence[Segment]) -> int:
-    """Where the end mark of the first picture ends; the end of the file if it has none."""
+    """Return the offset after the end marker of the first picture; the file's length without a marker."""
     position = parts[-1].end if parts else 2
     count = 0
     while (match := _MARKER.search(content, position)) is not None:
@@ -163,9 +168,13 @@ def _end_of_image(content: bytes, parts: Sequence[Segment]) -> int:
 
 
 def with_packet(content: bytes, packet: bytes | None) -> bytes:
-    """The file with this XMP packet in place of the one it has, or without.
+    """Return the file with this XMP packet in place of its own.
 
-    No other byte differs but the size of the first picture in an index of pictures.
+    Every other byte stays, except the size of the first picture in a Multi-Picture Format index.
+
+    Args:
+        content: the whole file.
+        packet: the new packet; None removes the packet.
 
     Raises:
         ValueError: the packet does not fit into one segment, or the file is damaged.
@@ -180,7 +189,7 @@ def with_packet(content: bytes, packet: bytes | None) -> bytes:
 
 
 def _with_first_size(content: bytes, index: Segment, grown: int) -> bytes:
-    """The file with another size of its first picture; its place in the file is always 0."""
+    """Return the file with the new size of its first picture in the index."""
     place, order = _first_size_place(index)
     (size,) = struct.unpack_from(order + "L", content, place)
     size = size + grown if size else 0
@@ -188,7 +197,7 @@ def _with_first_size(content: bytes, index: Segment, grown: int) -> bytes:
 
 
 def _first_size_place(index: Segment) -> tuple[int, str]:
-    """Where in the file the size of the first picture is, and the byte order.
+    """Return the offset of the first picture's size in the file, and the byte order.
 
     Raises:
         ValueError: the index is damaged.
@@ -204,7 +213,7 @@ def _first_size_place(index: Segment) -> tuple[int, str]:
         first = next(offset for tag, _, _, offset in entries if tag == _MP_ENTRIES)
         struct.unpack_from(order + "LLLHH", tiff, first)
     except (struct.error, StopIteration) as error:
-        raise ValueError("its index of pictures is damaged") from error
+        raise ValueError("its picture index (MPF) is damaged") from error
     return index.end - len(tiff) + first + 4, order
 
 
@@ -213,12 +222,12 @@ def _segment(packet: bytes | None) -> bytes:
         return b""
     payload = XMP_HEADER + packet
     if len(payload) > _LONGEST:
-        raise ValueError("its XMP would not fit into one segment")
+        raise ValueError(f"its XMP would be larger than one JPEG segment ({_LONGEST:,} bytes)")
     return b"\xff\xe1" + (len(payload) + 2).to_bytes(2) + payload
 
 
 def _place(parts: Sequence[Segment]) -> tuple[int, int]:
-    """Where the XMP segment is, or would be: after JFIF and EXIF, which have to come first."""
+    """Return start and end of the XMP segment; without one, the place after JFIF and EXIF for it."""
     place = 2
     leading = True
     for part in parts:

@@ -1,4 +1,4 @@
-"""Keywords as people type them: when two are the same, and how they are brought together."""
+"""Keywords as people type them: compare them, clean them, and merge lists of them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SEPARATORS = ("/", "|")
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """The keywords of a file, as far as one or several of its fields say.
+    """The keywords in one or several fields of a file.
 
     Attributes:
-        single: keywords that stand by themselves, in the order of the file, none twice.
-        paths: keywords with what they belong to, outermost first: ``("animal", "bird", "duck")``. A path that
-            only leads to a longer one (``animal``) is not among them: it is not a keyword by itself.
+        single: keywords without a hierarchy, in the order of the file, none twice.
+        paths: keywords with their parents, outermost first: ``("animal", "bird", "duck")``. The beginning of
+            a longer path (``animal``) is left out: it is not a keyword by itself.
     """
 
     single: tuple[str, ...] = ()
@@ -32,16 +32,16 @@ class Keywords:
 
     @classmethod
     def of(cls, single: Iterable[str], paths: Iterable[KeywordPath] = ()) -> Keywords:
-        """Return them cleaned, each once. A path of one part is a keyword by itself."""
+        """Return the keywords cleaned, each once. A path of one part counts as a single keyword."""
         kept = _longest(_paths_once(paths))
         alone = (path[0] for path in kept if len(path) == 1)
         return cls(each_once((*single, *alone)), tuple(path for path in kept if len(path) > 1))
 
     @property
     def flat(self) -> tuple[str, ...]:
-        """Every keyword by itself: those that stand alone, then the last parts of the paths.
+        """Return every keyword without parents: the single ones, then the last part of each path.
 
-        A keyword like ``animal/duck`` that spells a whole path stands for its last part.
+        If a single keyword like ``animal/duck`` spells a path, the last part of the path is left out.
         """
         spelt = {fold(word) for word in self.single}
         return each_once((*self.single, *(path[-1] for path in self.paths if not spelt & spellings(path))))
@@ -51,7 +51,7 @@ class Keywords:
         return Keywords.of((*self.single, *other.single), (*self.paths, *other.paths))
 
     def without(self, folded: Iterable[str]) -> Keywords:
-        """Return these without the keywords whose ``fold`` is listed, wherever they stand last."""
+        """Return the keywords without the ones whose ``fold`` is listed, also as the last part of a path."""
         gone = set(folded)
         return Keywords(
             tuple(word for word in self.single if fold(word) not in gone),
@@ -59,42 +59,42 @@ class Keywords:
         )
 
     def leaves(self) -> set[str]:
-        """Return the ``fold`` of every keyword, of a path that of its last part."""
+        """Return the ``fold`` of every single keyword and of the last part of every path."""
         return {fold(word) for word in self.single} | {fold(path[-1]) for path in self.paths}
 
 
 def spellings(path: KeywordPath) -> set[str]:
-    """Return the ``fold`` of a path of several parts as programs write it into one flat keyword."""
+    """Return the ``fold`` of the flat keywords by which programs write a path of several parts."""
     return {fold(separator.join(path)) for separator in _SEPARATORS} if len(path) > 1 else set()
 
 
 def fold(keyword: str) -> str:
-    """Return the form in which two keywords are the same.
+    """Return a normal form: two keywords are the same if their ``fold`` is equal.
 
-    Case, the composition of accents, and the look-alikes of slash and bar that some programs write in their
-    place make no difference.
+    It ignores case, the Unicode composition of accents, and the characters that look like a slash or a bar,
+    which some programs write instead of them.
     """
     plain = clean(keyword).translate(_LOOK_ALIKES)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
 
 
 def folded_path(path: KeywordPath) -> KeywordPath:
-    """Return the form in which two paths are the same; empty parts do not count."""
+    """Return a normal form of a path: its parts through ``fold``, without empty ones."""
     return tuple(part for part in map(fold, path) if part)
 
 
 def same_text(value: str) -> str:
-    """Return the form of a text that other programs may bring it into when they save it: NFC, on one line."""
+    """Return a text in NFC and on one line, as other programs may save it."""
     return unicodedata.normalize("NFC", clean(value))
 
 
 def clean(text: str) -> str:
-    """The text on one line, without outer spaces and characters that XML cannot hold."""
+    """Return the text on one line, without outer spaces and characters that XML cannot hold."""
     return " ".join(_NOT_IN_XML.sub("", text).split())
 
 
 def each_once(keywords: Iterable[str]) -> tuple[str, ...]:
-    """The keywords that are not empty, cleaned, each once: the first spelling wins."""
+    """Return the keywords cleaned, each once, without empty ones; the first spelling wins."""
     found: dict[str, str] = {}
     for keyword in map(clean, keywords):
         if keyword:
@@ -113,6 +113,6 @@ def _paths_once(paths: Iterable[KeywordPath]) -> dict[KeywordPath, KeywordPath]:
 
 
 def _longest(paths: dict[KeywordPath, KeywordPath]) -> list[KeywordPath]:
-    """Return the paths that do not lead to a longer one."""
+    """Return the paths that are not the beginning of a longer one."""
     leading = {folded[:length] for folded in paths for length in range(1, len(folded))}
     return [path for folded, path in paths.items() if folded not in leading]

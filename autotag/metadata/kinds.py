@@ -1,4 +1,4 @@
-"""What kind of file it is, by its first bytes; an extension may say anything."""
+"""Detect the kind of a file by its first bytes; its extension may be wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def kind_of(content: bytes) -> FileKind:
-    """The kind of a file; ``"tiff"`` also for RAW files that are TIFF inside."""
+    """Return the kind of a file; ``"tiff"`` also for RAW files that are TIFF inside."""
     kinds: tuple[tuple[FileKind, bool], ...] = (
         ("jpeg", content.startswith(b"\xff\xd8\xff")),
         ("png", content.startswith(b"\x89PNG\r\n\x1a\n")),
@@ -25,7 +25,7 @@ def kind_of(content: bytes) -> FileKind:
 
 
 def _has_brand(content: bytes, brands: tuple[bytes, ...]) -> bool:
-    """Whether an ISO base media file names one of the brands (ISO/IEC 14496-12, ``ftyp``)."""
+    """Return whether an ISO base media file names one of the brands (ISO/IEC 14496-12, ``ftyp``)."""
     if content[4:8] != b"ftyp":
         return False
     size = min(int.from_bytes(content[:4]), 256)

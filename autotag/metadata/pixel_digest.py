@@ -1,7 +1,7 @@
 """A digest of an image file that stays the same when only metadata changes.
 
-Tags written into a photograph must not make it look like another photograph. What a camera says about which
-way up it is does count: it changes what the models see.
+So a photograph stays the same photograph when tags are written into it. The EXIF orientation counts as part
+of the image, because it changes what the models see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WEBP_METADATA = frozenset((b"EXIF", b"XMP ", b"VP8X"))  # VP8X says which of th
 def pixel_digest(content: bytes) -> str:
     """Return the SHA-256 (hexadecimal) of a whole image file without its metadata.
 
-    Of other formats than JPEG, PNG and WebP, and of damaged files, every byte counts.
+    In formats other than JPEG, PNG and WebP, and in damaged files, every byte counts.
     """
     parts = {"jpeg": _jpeg, "png": _png, "webp": _webp}.get(kind_of(content))
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""PNG files as a list of chunks, and where XMP goes among them.
+"""Read PNG files as a list of chunks, and put XMP among them.
 
 Sources: PNG Specification, third edition (W3C, 2025), sections 5 and 11.3.3; XMP Specification Part 3, 1.1.5.
 """
@@ -19,7 +19,7 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk: its type, where it stands with length and checksum, and what is in it."""
+    """A chunk: its type, its offsets (length and checksum included), and its contents."""
 
     kind: bytes
     start: int
@@ -28,10 +28,10 @@ class Chunk:
 
 
 def chunks(content: bytes) -> list[Chunk]:
-    """The chunks up to IEND, in order.
+    """Return the chunks up to IEND, in order.
 
     Raises:
-        ValueError: the file is cut short, or has far too many.
+        ValueError: the file is cut short, or has too many chunks for its size.
     """
     found: list[Chunk] = []
     position = 8
@@ -51,10 +51,10 @@ def chunks(content: bytes) -> list[Chunk]:
 
 
 def packets_in(parts: Sequence[Chunk], budget: Budget | None = None) -> list[bytes]:
-    """The XMP packets; rightly there is one at most.
+    """Return the XMP packets; a correct file has one at most.
 
     Raises:
-        ValueError: a compressed one is damaged, or over the budget (a new one by default).
+        ValueError: a compressed packet is damaged, or over the budget (a new one by default).
     """
     budget = budget or Budget()
     return [_international_text(part.payload, budget) for part in parts if _is_xmp(part)]
@@ -65,7 +65,7 @@ def _is_xmp(part: Chunk) -> bool:
 
 
 def _international_text(payload: bytes, budget: Budget) -> bytes:
-    """The text (UTF-8) of an iTXt chunk, after keyword, flags, language and translated keyword."""
+    """Return the text (UTF-8) of an iTXt chunk, after keyword, flags, language and translated keyword."""
     _, _, rest = payload.partition(b"\0")
     _, _, text = rest[2:].partition(b"\0")
     _, _, text = text.partition(b"\0")
@@ -75,7 +75,7 @@ def _international_text(payload: bytes, budget: Budget) -> bytes:
 def plain_texts(
     parts: Sequence[Chunk], keywords: Collection[bytes], budget: Budget
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and text (Latin-1) of every tEXt and zTXt chunk with one of these keywords.
+    """Yield keyword and text (Latin-1) of every tEXt and zTXt chunk with one of these keywords.
 
     Raises:
         ValueError: a compressed one is damaged, or over the budget.
@@ -90,27 +90,39 @@ def plain_texts(
 
 
 def objection(content: bytes) -> str | None:
-    """Why XMP cannot be put into this file without touching more, in words; None when it can."""
+    """Return why XMP cannot be put into the file without other changes; None when it can.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     parts = chunks(content)
     if len(packets_in(parts)) > 1:
         return "it has two XMP packets"
     if any(
         part.kind in (b"tEXt", b"zTXt") and part.payload.startswith(b"Raw profile type") for part in parts
     ):
-        return "it keeps metadata in raw profiles, as ImageMagick writes them"
+        return "its metadata is in raw profiles, as ImageMagick writes them"
     if not any(part.kind == b"IDAT" for part in parts):
         return "it has no pixels"
     return None
 
 
 def with_packet(content: bytes, packet: bytes | None) -> bytes:
-    """The file with this XMP packet in place of the one it has, or without; no other byte differs."""
+    """Return the file with this XMP packet in place of its own; every other byte stays.
+
+    Args:
+        content: the whole file.
+        packet: the new packet; None removes the packet.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     start, end = _place(chunks(content))
     return content[:start] + _chunk(packet) + content[end:]
 
 
 def _chunk(packet: bytes | None) -> bytes:
-    """An iTXt chunk, not compressed, as XMP has to be."""
+    """Return an iTXt chunk, not compressed, as XMP requires."""
     if packet is None:
         return b""
     body = b"iTXt" + XMP_KEYWORD + b"\0\0\0\0\0" + packet
@@ -118,7 +130,7 @@ def _chunk(packet: bytes | None) -> bytes:
 
 
 def _place(parts: Sequence[Chunk]) -> tuple[int, int]:
-    """Where the XMP chunk is, or would be: before the pixels."""
+    """Return start and end of the XMP chunk; without one, the place before the pixels for it."""
     for part in parts:
         if _is_xmp(part):
             return part.start, part.end

@@ -1,7 +1,7 @@
-"""Which sidecar files belong to a photograph, and what a new one is called.
+"""Find the sidecar files of a photograph, and name a new one.
 
-Most programs write ``beach.jpg.xmp``; Adobe's write ``beach.xmp``, and for RAW files only. Several
-photographs may share a stem, and then ``beach.xmp`` belongs to the RAW among them, or to the one that
+Most programs write ``beach.jpg.xmp``; Adobe's programs write ``beach.xmp``, for RAW files only. If several
+photographs share a stem, ``beach.xmp`` belongs to the RAW file among them, or to the file that
 ``photoshop:SidecarForExtension`` names.
 """
 
@@ -37,11 +37,11 @@ class Sidecars:
     """The sidecars of a photograph.
 
     Attributes:
-        existing: paths and contents of the photograph's own sidecars; these are updated.
-        seeds: content of sidecars that it shares with others: their keywords count, they are not written.
-        new: what a new one is called, when there are none.
-        sidecar_for: the extension to put into a new one that others might take for theirs, or empty.
-        warnings: what the user should know.
+        existing: path and content of each sidecar that belongs to this photograph; these are updated.
+        seeds: contents of sidecars shared with other photographs; their keywords are read, never written.
+        new: the path of a new sidecar, for when there is none.
+        sidecar_for: the file extension to record in a new sidecar named after the stem only, or empty.
+        warnings: sentences for the user, such as which sidecar is shared.
     """
 
     existing: tuple[tuple[Path, bytes], ...]
@@ -57,17 +57,17 @@ class Sidecars:
 
 
 def is_raw(path: Path) -> bool:
-    """Whether the extension is that of a camera's RAW format."""
+    """Return whether the extension is that of a camera's RAW format."""
     return path.suffix.lower() in RAW_SUFFIXES
 
 
 def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
-    """The sidecars of a photograph.
+    """Find the sidecars of a photograph.
 
     Args:
         path: the photograph, at the place where its sidecars lie (a link is not followed).
-        naming: of a new sidecar. ``"auto"``: ``x.ext.xmp``, for RAW files ``x.xmp``; ``"ext"`` and
-            ``"adobe"``: always the one or the other.
+        naming: the name of a new sidecar. ``"ext"``: ``x.ext.xmp``; ``"adobe"``: ``x.xmp``; ``"auto"``:
+            ``x.xmp`` for RAW files, ``x.ext.xmp`` for others.
 
     Raises:
         MetadataError: ``naming="adobe"``, and another photograph would share the sidecar; or a sidecar is
@@ -86,7 +86,7 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
         elif owner == "shared":
             seeds.append(content)
             warnings.append(
-                f"{sidecar.name} is shared with {', '.join(other.name for other in others)} and left as it is"
+                f"{sidecar.name} is shared with {', '.join(other.name for other in others)} and not written"
             )
     new, sidecar_for = _new_name(path, others, naming, taken=bool(existing))
     return Sidecars(tuple(existing), tuple(seeds), new, sidecar_for, tuple(warnings))
@@ -94,13 +94,13 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
 
 def _content(sidecar: Path) -> bytes:
     if sidecar.stat().st_size > MOST_BYTES:
-        reason = f"the sidecar is left as it is: it is larger than {MOST_BYTES // 2**20} MiB"
+        reason = f"this sidecar is larger than {MOST_BYTES // 2**20} MiB; autotag does not read or change it"
         raise MetadataError(str(sidecar), reason)
     return sidecar.read_bytes()
 
 
 def _present(base: Path) -> list[Path]:
-    """``base.xmp`` as it is there, in small or large letters; once where letters do not matter."""
+    """Return ``base.xmp`` and ``base.XMP`` if they exist; one if the file system ignores case."""
     found: list[Path] = []
     for suffix in (".xmp", ".XMP"):
         candidate = base.with_name(base.name + suffix)
@@ -111,7 +111,7 @@ def _present(base: Path) -> list[Path]:
 
 
 def _same_stem(path: Path) -> list[Path]:
-    """Other photographs and films in the folder with the same name up to the extension."""
+    """Return the other photographs and films in the folder with the same stem."""
     changed = path.parent.stat().st_mtime_ns
     is_settled = time.time_ns() - changed > _TICK
     pictures = (_pictures if is_settled else _pictures.__wrapped__)(path.parent, changed)
@@ -121,7 +121,7 @@ def _same_stem(path: Path) -> list[Path]:
 
 
 def _is_another(other: Path, path: Path) -> bool:
-    """Whether it is there, in this spelling, and not the same file by another name."""
+    """Return whether the file exists in this spelling and is not the same file under another name."""
     with suppress(OSError):
         return other.is_file() and not other.samefile(path)
     return False
@@ -129,10 +129,10 @@ def _is_another(other: Path, path: Path) -> bool:
 
 @lru_cache(maxsize=2)
 def _pictures(folder: Path, _mtime_ns: int) -> Mapping[str, tuple[str, ...]]:
-    """Photographs and films in a folder by stem, as the folder is since this time.
+    """Return the photographs and films in a folder by stem, cached until the folder's time changes.
 
-    Asking for each possible name would be some hundred questions per photograph, which network shares answer
-    slowly.
+    Testing each possible name would take about a hundred system calls per photograph, which are slow on
+    network shares.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - no Path per name
@@ -146,11 +146,11 @@ def _named_owner(sidecar: Path, content: bytes) -> str:
     try:
         return read_packet(content).sidecar_for.lower().removeprefix(".")
     except ValueError as error:
-        raise MetadataError(str(sidecar), f"the sidecar is damaged and left as it is: {error}") from error
+        raise MetadataError(str(sidecar), f"this sidecar is damaged; repair or delete it: {error}") from error
 
 
 def _owner(path: Path, others: list[Path], named: str) -> Literal["mine", "another", "shared"]:
-    """Whose ``x.xmp`` it is."""
+    """Return whose ``x.xmp`` it is."""
     if not others or named == path.suffix[1:].lower():
         return "mine"
     if named and any(named == other.suffix[1:].lower() for other in others):
@@ -160,14 +160,15 @@ def _owner(path: Path, others: list[Path], named: str) -> Literal["mine", "anoth
 
 
 def _new_name(path: Path, others: list[Path], naming: SidecarNaming, *, taken: bool) -> tuple[Path, str]:
-    """Name of a new sidecar, and the extension that it should say it is for."""
+    """Return the path of a new sidecar, and the file extension to record in it."""
     with_extension = path.with_name(path.name + ".xmp")
     adobe = path.with_suffix(".xmp")
     raws = [candidate for candidate in (path, *others) if is_raw(candidate)]
     if naming == "adobe":
         if others and raws != [path] and not taken:
             raise MetadataError(
-                str(path), f"{adobe.name} would be shared with {others[0].name}; choose other sidecar names"
+                str(path),
+                f"{adobe.name} would be shared with {others[0].name}; choose other sidecar names",
             )
         return adobe, path.suffix[1:]
     if naming == "auto" and raws == [path]:

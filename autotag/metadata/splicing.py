@@ -1,6 +1,6 @@
-"""Putting an XMP packet into a JPEG, PNG or WebP file without touching anything else.
+"""Put an XMP packet into a JPEG, PNG or WebP file without changing anything else.
 
-What cannot be done without loss is not done: ``objection_to_splicing`` says why.
+A file that would lose something is left alone; ``objection_to_splicing`` says why.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Format(Protocol):
-    """What the module of a format does."""
+    """The functions that the module of a format provides."""
 
     def objection(self, content: bytes) -> str | None: ...
     def with_packet(self, content: bytes, packet: bytes | None) -> bytes: ...
@@ -27,17 +27,17 @@ _FORMATS: Mapping[str, _Format] = {"jpeg": jpeg_file, "png": png_file, "webp": w
 
 
 def objection_to_splicing(content: bytes, existing: Existing) -> str | None:
-    """Why XMP is not spliced into this file, as the end of a sentence; None when it can be.
+    """Return why XMP cannot be spliced into this file, as the end of a sentence; None when it can.
 
     Args:
         content: the whole file.
-        existing: what ``read_existing`` found in it.
+        existing: the result of ``read_existing`` for the file.
     """
     handler = _FORMATS.get(kind_of(content))
     if handler is None:
-        return f"{existing.kind.upper() if existing.kind != 'other' else 'this format'} cannot be spliced"
+        return f"autotag cannot edit {existing.kind.upper() if existing.kind != 'other' else 'such'} files"
     if existing.iptc.keywords:
-        return "it carries IPTC keywords, which would no longer agree"
+        return "it has IPTC keywords, which would no longer match the XMP"
     if existing.damage:
         return existing.damage
     try:
@@ -47,7 +47,7 @@ def objection_to_splicing(content: bytes, existing: Existing) -> str | None:
 
 
 def spliced(content: bytes, packet: bytes | None) -> bytes:
-    """The file with this XMP packet in place of the one it has, or without one for None.
+    """Return the file with this XMP packet in place of its own; with None, without a packet.
 
     Raises:
         ValueError: the packet does not fit, or the file is damaged or of another format.
@@ -59,7 +59,7 @@ def spliced(content: bytes, packet: bytes | None) -> bytes:
 
 
 def embedded_packet(content: bytes) -> bytes | None:
-    """The XMP packet in a JPEG, PNG or WebP file, or None.
+    """Return the XMP packet in a JPEG, PNG or WebP file; None when it has none.
 
     Raises:
         ValueError: the file is damaged or of another format.

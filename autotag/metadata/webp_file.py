@@ -1,4 +1,4 @@
-"""WebP files as a list of chunks, and where XMP goes among them.
+"""Read WebP files as a list of chunks, and put XMP among them.
 
 Source: WebP Container Specification (RFC 9649), section 2.
 """
@@ -19,7 +19,7 @@ _LARGEST = 2**32 - 10
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk: its type, where it stands with header and padding, and what is in it."""
+    """A chunk: its type, its offsets (header and padding included), and its contents."""
 
     kind: bytes
     start: int
@@ -28,10 +28,10 @@ class Chunk:
 
 
 def chunks(content: bytes) -> list[Chunk]:
-    """The chunks of the file, in order; what follows the RIFF container is not among them.
+    """Return the chunks of the RIFF container, in order.
 
     Raises:
-        ValueError: the file is cut short or damaged, or has far too many.
+        ValueError: the file is cut short or damaged, or has too many chunks for its size.
     """
     container_end = 8 + int.from_bytes(content[4:8], "little")
     if container_end > len(content):
@@ -51,18 +51,22 @@ def chunks(content: bytes) -> list[Chunk]:
 
 
 def packets_in(parts: Sequence[Chunk]) -> list[bytes]:
-    """The XMP packets; rightly there is one at most."""
+    """Return the XMP packets; a correct file has one at most."""
     return [part.payload for part in parts if part.kind == b"XMP "]
 
 
 def exif_in(parts: Sequence[Chunk]) -> bytes:
-    """The EXIF block, a TIFF file without pixels; empty when there is none."""
+    """Return the EXIF block, a TIFF file without pixels; empty when there is none."""
     found = next((part.payload for part in parts if part.kind == b"EXIF"), b"")
     return found.removeprefix(b"Exif\0\0")
 
 
 def objection(content: bytes) -> str | None:
-    """Why XMP cannot be put into this file without touching more, in words; None when it can."""
+    """Return why XMP cannot be put into the file without other changes; None when it can.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     parts = chunks(content)
     if len(packets_in(parts)) > 1:
         return "it has two XMP packets"
@@ -72,13 +76,17 @@ def objection(content: bytes) -> str | None:
 
 
 def with_packet(content: bytes, packet: bytes | None) -> bytes:
-    """The file with this XMP packet in place of the one it has, or without.
+    """Return the file with this XMP packet in place of its own.
 
-    No other byte differs but the size of the container, its XMP flag, and, in a file without it, the
-    extended header, which says size and transparency once more.
+    Every other byte stays, except the size of the container and the XMP flag of the extended header. A file
+    without an extended header gets one, which repeats size and transparency.
+
+    Args:
+        content: the whole file.
+        packet: the new packet; None removes the packet.
 
     Raises:
-        ValueError: the file is damaged, or would get too large.
+        ValueError: the file is damaged, or would be larger than 4 GiB.
     """
     parts = chunks(content)
     old = next((part for part in parts if part.kind == b"XMP "), None)
@@ -88,13 +96,13 @@ def with_packet(content: bytes, packet: bytes | None) -> bytes:
     body = content[header_end:start] + _chunk(packet) + content[end:container_end]
     size = 4 + len(header) + len(body)
     if size > _LARGEST:
-        raise ValueError("it would be too large")
+        raise ValueError("it would be larger than the 4 GiB that WebP allows")
     riff = b"RIFF" + size.to_bytes(4, "little") + b"WEBP"
     return riff + header + body + content[container_end:]
 
 
 def _header(parts: Sequence[Chunk], *, with_xmp: bool) -> tuple[int, bytes]:
-    """Where the extended header ends, and the header as it has to be."""
+    """Return where the extended header ends, and the header to write."""
     first = parts[0]
     if first.kind == b"VP8X":
         if len(first.payload) < 10:
@@ -110,7 +118,7 @@ def _header(parts: Sequence[Chunk], *, with_xmp: bool) -> tuple[int, bytes]:
 
 
 def _canvas(picture: Chunk) -> tuple[int, int, bool]:
-    """Width and height in pixels, and whether there is transparency (RFC 6386, 9.1; RFC 9649, 3.4)."""
+    """Return width and height in pixels, and transparency or not (RFC 6386, 9.1; RFC 9649, 3.4)."""
     bits = picture.payload
     if picture.kind == b"VP8L" and bits[:1] == b"\x2f" and len(bits) >= 5:
         word = int.from_bytes(bits[1:5], "little")

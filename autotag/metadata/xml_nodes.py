@@ -1,6 +1,6 @@
-"""XML with positions: where each element stands in the bytes, so that an edit touches nothing else.
+"""Parse XML and keep the byte position of each element, so that an edit changes nothing else.
 
-A document type is refused, and with it every entity, so nothing is expanded or fetched.
+Document types are refused, and with them entities, so nothing is expanded or fetched.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Edit = tuple[int, int, bytes]  # start, end and what goes there instead
 
 @dataclass(slots=True)
 class Node:
-    """An element.
+    """An XML element and its place in the document.
 
     Attributes:
         name: ``"{namespace}local"``.
         attributes: by ``"{namespace}local"``, or ``"local"`` without a namespace.
         scope: prefix -> namespace, inside the element.
         start: byte offset of its start tag in ``Document.body``.
-        inner: offset of what follows the start tag.
+        inner: offset of the byte after the start tag.
         children: the elements directly inside, in order.
-        text: the text directly inside, put together.
+        text: the text directly inside, joined.
         inner_end: offset of its end tag; equal to ``end`` for an element like ``<a/>``.
-        end: offset of what follows the element.
+        end: offset of the byte after the element.
     """
 
     name: str
@@ -61,15 +61,15 @@ class Node:
 
     @property
     def closed_at_once(self) -> bool:
-        """Whether it is written ``<a/>``."""
+        """Return whether the element is written ``<a/>``."""
         return self.inner_end == self.end
 
     def prefix_of(self, namespace: str) -> str | None:
-        """A prefix that stands for the namespace inside this element."""
+        """Return a prefix of the namespace inside this element; None without one."""
         return next((prefix for prefix, uri in self.scope.items() if uri == namespace and prefix), None)
 
     def walk(self) -> Iterator[Node]:
-        """This element and all inside, in document order."""
+        """Yield this element and all elements inside it, in document order."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -82,11 +82,11 @@ class Document:
     """A parsed document.
 
     Attributes:
-        body: the document as UTF-8, whatever it came in; offsets count in it.
+        body: the document as UTF-8; offsets are positions in it.
         root: its outermost element.
-        encoding: what it came in.
-        head: a byte order mark, as it stood before the document.
-        tail: zero bytes, as they stood after it.
+        encoding: the encoding of the original bytes.
+        head: the byte order mark before the document, or empty.
+        tail: the zero bytes after the document, or empty.
     """
 
     body: bytes
@@ -96,7 +96,7 @@ class Document:
     tail: bytes
 
     def edited(self, edits: Iterable[Edit]) -> bytes:
-        """The document with parts replaced, in its own encoding. Parts must not overlap."""
+        """Return the document with parts replaced, in its own encoding. Parts must not overlap."""
         pieces, done = [], 0
         for start, end, instead in sorted(edits, key=lambda edit: edit[:2]):
             pieces += [self.body[done:start], instead]
@@ -105,7 +105,7 @@ class Document:
         return self.head + body.encode(self.encoding, "xmlcharrefreplace") + self.tail
 
     def space_before(self, node: Node) -> bytes:
-        """The white space that ends where the element starts."""
+        """Return the white space directly before the element."""
         length = 64
         while True:
             before = self.body[max(0, node.start - length) : node.start]
@@ -116,7 +116,7 @@ class Document:
 
 
 def parse(xml: bytes, budget: Budget | None = None) -> Document:
-    """The document with the place of each element.
+    """Parse a document and keep the place of each element.
 
     Raises:
         ValueError: it is not well-formed XML, has a document type, is over the budget (a new one by default),
@@ -135,10 +135,10 @@ def parse(xml: bytes, budget: Budget | None = None) -> Document:
 
 
 def _text_encoding(name: str) -> str:
-    """Return the name of an encoding that XML is written in.
+    """Return Python's name of an encoding of text.
 
     Raises:
-        LookupError: it is another codec of Python's.
+        LookupError: the name is unknown, or belongs to a codec that is not an encoding of XML.
     """
     found = codecs.lookup(name).name
     if not found.startswith(_ENCODINGS):
@@ -147,7 +147,7 @@ def _text_encoding(name: str) -> str:
 
 
 def _split(xml: bytes) -> tuple[bytes, bytes, str, bytes]:
-    """Byte order mark, document, encoding, zero bytes at the end."""
+    """Split into byte order mark, document, encoding, and the zero bytes at the end."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if xml.startswith(mark):
             return mark, xml[len(mark) :], encoding, b""
@@ -190,7 +190,7 @@ class _Builder:
         start = self._parser.CurrentByteIndex
         tag = _START_TAG.match(self._body, start)
         if tag is None:
-            raise ValueError("it has a start tag without an end")
+            raise ValueError("it has a start tag that is not closed")
         named = {
             _resolved(key, scope, default=False): value
             for key, value in attributes.items()
@@ -232,6 +232,6 @@ def _resolved(name: str, scope: dict[str, str], *, default: bool) -> str:
     if not colon and not default:
         return name
     if prefix and prefix not in scope:
-        raise ValueError(f"the prefix {prefix!r} stands for nothing")
+        raise ValueError(f"it does not declare the namespace prefix {prefix!r}")
     namespace = scope.get(prefix, "")
     return f"{{{namespace}}}{local}" if namespace else local

@@ -1,19 +1,19 @@
-"""XMP packets: reading keywords, and writing a machine's tags so that they can be told from a person's.
+"""Read keywords from XMP packets, and write machine tags that stay distinguishable from a person's keywords.
 
-A packet is edited by position: what is not ours keeps every byte, prefixes, order, comments, padding and the
-``xpacket`` wrapper included. What is written, besides the keywords themselves, in the namespace
-``https://github.com/autotag/autotag/xmp/1.0/``:
+Edits are made by byte position: everything that autotag does not own keeps every byte, including prefixes,
+order, comments, padding and the ``xpacket`` wrapper. Besides the keywords, autotag writes these properties
+in the namespace ``https://github.com/autotag/autotag/xmp/1.0/``:
 
 - ``Tags``: each machine tag with score, model, version and date;
-- ``SubjectAdded``, ``HierarchyAdded``, ``TagsListAdded``, ``DescriptionAdded``: the entries of the fields of
-  these names that the machine added;
-- ``SubjectCopied``, ``HierarchyCopied``, ``TagsListCopied``: a person's keywords that were copied there from
-  another field or file, because readers look at one field only. A copy is not a person's: it goes with its
-  original;
+- ``SubjectAdded``, ``HierarchyAdded``, ``TagsListAdded``, ``DescriptionAdded``: the entries that the machine
+  added to the field of that name;
+- ``SubjectCopied``, ``HierarchyCopied``, ``TagsListCopied``: a person's keywords that autotag copied there
+  from another field or file, because many readers look at one field only. A copy is removed when its original
+  is;
 - ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
-  program took out of a field; they are not added again.
+  program removed; autotag does not add them again.
 
-A keyword that holds the separator of a field is left out of that field; ``dc:subject`` has every keyword.
+A keyword that contains the separator of a field is not written there; ``dc:subject`` has every keyword.
 
 Sources: XMP Specification Part 1 (ISO 16684-1) and Part 2 (Adobe, 2016); ``lr:hierarchicalSubject`` as
 Lightroom writes it (every prefix), ``digiKam:TagsList`` as digiKam does (whole paths); tables ``Microsoft``
@@ -76,7 +76,7 @@ _LI = f"{{{_RDF}}}li"
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of keywords: name, the label of our lists for it, and what separates the parts of a path."""
+    """A keyword field: name, label of autotag's lists for it, and the separator between parts of a path."""
 
     name: str
     label: str
@@ -88,7 +88,7 @@ class _Field:
         return tuple(value.split(self.separator)) if self.separator else (value,)
 
     def entry(self, path: KeywordPath) -> str | None:
-        """Return the entry that stands for a path; None where the field cannot hold it."""
+        """Return the entry for a path; None if the field cannot hold it."""
         if not self.separator:
             return path[-1]
         return None if any(self.separator in part for part in path) else self.separator.join(path)
@@ -114,15 +114,15 @@ _CATEGORIES = f"{{{_ACDSEE}}}categories"
 
 @dataclass(frozen=True, slots=True)
 class MachineTag:
-    """A tag as the machine's record keeps it.
+    """A tag in the record that autotag keeps inside a photograph's XMP.
 
     Attributes:
         text: the keyword.
-        score: by the last stage that scored it; four decimals are kept.
-        model: what proposed or scored it, e.g. a preset or an encoder.
-        version: of autotag.
-        date: when it was first written with these values, ISO 8601; empty lets the writer put the date in.
-        path: the keyword with what it belongs to, outermost first; empty when it stands alone.
+        score: the score of the last stage that scored it; four decimals are kept.
+        model: the preset or model that proposed or scored it.
+        version: the version of autotag that wrote it.
+        date: when it was first written with these values, ISO 8601; if empty, the writer fills it in.
+        path: the keyword and its parents in a hierarchy, outermost first; empty without a hierarchy.
         in_iptc: whether it was also added to the IPTC keywords of the file.
     """
 
@@ -136,17 +136,18 @@ class MachineTag:
 
     @property
     def whole_path(self) -> KeywordPath:
+        """Return the path, or the keyword alone where there is none."""
         return self.path or (self.text,)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """What autotag wrote and another program took out again; it is not written once more.
+    """Entries that autotag wrote and another program removed; autotag does not write them again.
 
     Attributes:
-        tags: machine tags.
-        copies: people's keywords whose copies went; the originals are where they were.
-        descriptions: the machine's descriptions.
+        tags: removed machine tags.
+        copies: people's keywords whose copy was removed; the original stays.
+        descriptions: removed machine descriptions.
     """
 
     tags: tuple[str, ...] = ()
@@ -161,7 +162,7 @@ class Refusals:
         )
 
     def for_keywords(self, by_people: Keywords) -> Refusals:
-        """Return these without refused copies of keywords that people do not have any more."""
+        """Return the refusals without copies of keywords that people have deleted since."""
         there = by_people.leaves()
         return replace(self, copies=tuple(word for word in self.copies if fold(word) in there))
 
@@ -171,19 +172,19 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What a packet says.
+    """The metadata that autotag reads from one XMP packet.
 
     Attributes:
-        keywords: every keyword in it.
-        by_people: the keywords without those that the machine added or copied.
-        by_people_or_copied: the keywords without those that the machine added.
-        description: the default one; empty when there is none.
-        description_by_people: False when the machine wrote it, and it is as it was written.
+        keywords: every keyword.
+        by_people: every keyword except the ones that the machine added or copied.
+        by_people_or_copied: every keyword except the ones that the machine added.
+        description: the description in the default language; empty when there is none.
+        description_by_people: False when the machine wrote the description and nobody changed it.
         machine_tags: the machine's record, in the order of writing.
-        refusals: what another program took out, since the last run or before.
-        sidecar_for: the extension that it belongs to, as ``photoshop:SidecarForExtension`` says.
-        extended: the id of the extended XMP that belongs to it, or empty.
-        provenance: where Content Credentials of the file lie, or empty.
+        refusals: what another program removed, since the last run or before.
+        sidecar_for: the file extension in ``photoshop:SidecarForExtension``, or empty.
+        extended: the id of the extended XMP that continues this packet, or empty.
+        provenance: the place of the file's Content Credentials, or empty.
     """
 
     keywords: Keywords = field(default_factory=Keywords)
@@ -199,20 +200,24 @@ class Packet:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """The machine tags that a person deleted."""
+        """Return the machine tags that a person deleted."""
         return self.refusals.tags
 
     def echoes(self) -> set[str]:
-        """Return the ``fold`` of machine tags, which other programs may have put into more fields."""
+        """Return the ``fold`` of every machine tag; other programs may have copied them to other fields."""
         return {fold(tag.text) for tag in self.machine_tags} | set(map(fold, self.refusals.tags))
 
 
 def read_packet(packet: bytes, budget: Budget | None = None) -> Packet:
-    """What a packet says.
+    """Read a packet.
+
+    Args:
+        packet: the bytes of the packet, with or without its ``xpacket`` wrapper.
+        budget: the limits on what reading may cost; by default the limits of a new ``Budget``.
 
     Raises:
-        ValueError: it is not XMP: not well-formed, with a document type, or without RDF; or it is over the
-            budget, a new one by default.
+        ValueError: it is not XMP (not well-formed, with a document type, or without RDF), or it is over the
+            budget.
     """
     budget = budget or Budget()
     reading = _Reading(parse(packet, budget))
@@ -232,28 +237,28 @@ def with_machine_tags(
     sidecar_for: str = "",
     wrapped: bool = False,
 ) -> bytes | None:
-    """Return the packet with these machine tags in place of the machine tags it had.
+    """Return the packet with these machine tags in place of its earlier machine tags.
 
-    A tag that a person gave, here or ``elsewhere``, is not recorded as the machine's; nor is one that a
-    person deleted added again. Copies of people's keywords are made again from their originals. Where nothing
-    but dates would change, the packet comes back as it was.
+    A tag that a person gave, in this packet or ``elsewhere``, is not recorded as the machine's. A tag that a
+    person deleted is not added again. Copies of people's keywords are renewed from their originals. If only
+    dates would change, the packet is returned unchanged.
 
     Args:
-        packet: the packet so far, or None to begin one.
+        packet: the packet to change, or None to make a new one.
         tags: best first; the first spelling of each counts.
-        description: goes to ``dc:description`` if that is empty or the machine's.
-        elsewhere: what people wrote in other places of the same photograph; missing here, it is copied here.
-        refusals: what was taken out in other places of the same photograph.
+        description: written to ``dc:description`` if that is empty or holds the machine's description.
+        elsewhere: what people wrote in other places of the same photograph; what is missing here is copied.
+        refusals: what people removed in other places of the same photograph.
         fields: the fields that tags and copies are written to.
-        date: ISO 8601, for tags that have none and did not have these values before.
-        sidecar_for: extension for ``photoshop:SidecarForExtension`` of a packet begun here.
-        wrapped: whether a packet begun here gets an ``xpacket`` wrapper, as embedded ones have.
+        date: ISO 8601, for tags without a date whose values are new.
+        sidecar_for: the extension for ``photoshop:SidecarForExtension`` of a new packet.
+        wrapped: whether a new packet gets an ``xpacket`` wrapper, as embedded packets need.
 
     Returns:
-        The packet; None when there is nothing to write and nothing was there.
+        The packet; None when ``packet`` is None and there is nothing to write.
 
     Raises:
-        ValueError: the packet is not XMP, or keeps its keywords in a form that XMP does not have.
+        ValueError: the packet is not XMP, or a keyword field of it is not a list.
     """
     reading = _Reading(parse(packet)) if packet is not None else None
     before = reading.summary() if reading is not None else Packet()
@@ -279,11 +284,12 @@ def with_machine_tags(
 def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes | None:
     """Return the packet without what the machine wrote: tags, copies, their record, an unchanged description.
 
-    None when nothing is left of a packet that autotag began.
-
     Args:
         packet: the packet.
         keep_copies: whether copies of people's keywords stay, because their originals cannot be read.
+
+    Returns:
+        The packet; None when autotag made the packet and nothing else is in it.
 
     Raises:
         ValueError: it is not XMP.
@@ -292,17 +298,17 @@ def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes |
 
 
 def _can_hold(fields: Iterable[KeywordField], tag: MachineTag) -> bool:
-    """Whether one of the fields can hold a tag."""
+    """Return whether one of the fields can hold a tag."""
     return any(_FIELDS[name].entry(_path_in(_FIELDS[name], tag)) is not None for name in fields)
 
 
 def _path_in(one: _Field, tag: MachineTag) -> KeywordPath:
-    """Return the path that stands for a tag in a field."""
+    """Return the path under which a field holds a tag."""
     return tag.whole_path if one.separator else (tag.text,)
 
 
 def _adopted(tags: Iterable[MachineTag], by_people: Keywords) -> tuple[str, ...]:
-    """Return the machine tags that a person made theirs: once deleted, they do not come back."""
+    """Return the machine tags that a person adopted; once deleted, they are not added again."""
     theirs = by_people.leaves()
     return tuple(tag.text for tag in tags if fold(tag.text) in theirs)
 
@@ -319,7 +325,7 @@ def _new_tags(tags: Iterable[MachineTag], taken: set[str], before: Packet, date:
 
 
 def _cleaned(tag: MachineTag) -> MachineTag:
-    """As it reads after being written."""
+    """Return the tag as it reads after it was written."""
     path = tuple(part for part in map(clean, tag.path) if part)
     text = clean(tag.text) or (path[-1] if path else "")
     return replace(
@@ -338,7 +344,7 @@ def _undated(tag: MachineTag) -> MachineTag:
 
 
 def _state(reading: _Reading) -> object:
-    """Return all that this module reads or writes, dates and the order of entries left out."""
+    """Return all that this module reads or writes, except dates and the order of entries."""
     fields = [sorted(reading.values(one.name)) for one in _WRITTEN]
     lists = [f"{one.label}{kind}" for one in _WRITTEN for kind in _KINDS]
     records = [sorted(reading.ours(label)) for label in (*lists, "DescriptionAdded", *_REFUSALS)]
@@ -347,13 +353,13 @@ def _state(reading: _Reading) -> object:
 
 
 class _Reading:
-    """A parsed packet, asked by the names of properties."""
+    """Look up the properties of a parsed packet by name."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         rdf = next((node for node in document.root.walk() if node.name == f"{{{_RDF}}}RDF"), None)
         if rdf is None:
-            raise ValueError("it has no RDF inside")
+            raise ValueError("it has no rdf:RDF element")
         self.rdf = rdf
         self._by_name: dict[str, list[Node]] = {}
         for block in rdf.children:
@@ -361,18 +367,18 @@ class _Reading:
                 self._by_name.setdefault(node.name, []).append(node)
 
     def all_of(self, name: str) -> list[Node]:
-        """The property, wherever it stands; rightly it stands once."""
+        """Return every element of a property; a correct packet has one at most."""
         return self._by_name.get(name, [])
 
     def simple(self, name: str) -> str:
-        """A property with one value, written as an attribute or an element."""
+        """Return a property that has one value, written as an attribute or an element."""
         for block in self.rdf.children:
             if name in block.attributes:
                 return block.attributes[name].strip()
         return next((node.text.strip() for node in self.all_of(name)), "")
 
     def values(self, name: str) -> list[str]:
-        """The values of a property that is a list; a lone value counts as a list of one."""
+        """Return the values of a property that is a list; a single value counts as a list of one."""
         found = [value_of(item) for node in self.all_of(name) for item in items_of(node)]
         bare = [_checked(node.text.strip()) for node in self.all_of(name) if container_of(node) is None]
         attributes = [_checked(block.attributes.get(name, "").strip()) for block in self.rdf.children]
@@ -382,7 +388,7 @@ class _Reading:
         return self.values(f"{{{NAMESPACE}}}{label}")
 
     def separators(self) -> int:
-        """How many separators there are inside keywords."""
+        """Return the number of separators inside keywords."""
         return sum(
             value.count(one.separator)
             for one in (*_WRITTEN, *_READ_ONLY)
@@ -391,11 +397,11 @@ class _Reading:
         )
 
     def is_there(self, one: _Field) -> bool:
-        """Whether the packet has the field, be it an empty one."""
+        """Return whether the packet has the field, even an empty one."""
         return bool(self.all_of(one.name)) or any(one.name in block.attributes for block in self.rdf.children)
 
     def entries(self, one: _Field, *, leave_out: Sequence[_Kind] = ()) -> list[str]:
-        """The entries of a field, without those in our lists of these kinds."""
+        """Return the entries of a field, except the ones in autotag's lists of these kinds."""
         listed = Counter(
             same_text(value) for kind in leave_out for value in self.ours(f"{one.label}{kind}") if one.label
         )
@@ -407,7 +413,7 @@ class _Reading:
         return left
 
     def keywords(self, fields: Iterable[_Field] = _WRITTEN, *, leave_out: Sequence[_Kind] = ()) -> Keywords:
-        """The keywords in these fields, without the entries in our lists of these kinds."""
+        """Return the keywords in these fields, except the entries in autotag's lists of these kinds."""
         single: list[str] = []
         paths: list[KeywordPath] = []
         for one in fields:
@@ -419,15 +425,15 @@ class _Reading:
         return Keywords.of(single, paths)
 
     def read_only(self) -> Keywords:
-        """The keywords in fields that autotag does not write."""
+        """Return the keywords in fields that autotag does not write."""
         categories = (path for value in self.values(_CATEGORIES) for path in _categories(value))
         return self.keywords(_READ_ONLY) | Keywords.of((), categories)
 
     def taken_out(self, kind: _Kind) -> tuple[str, ...]:
-        """The keywords that we added or copied and another program took out of a field that it keeps.
+        """Return the keywords that autotag added or copied and another program removed from a field.
 
-        A field that is gone as a whole, while ``dc:subject`` still has the keyword, is one that the other
-        program does not know.
+        If a whole field is missing and ``dc:subject`` still has the keyword, the other program does not know
+        the field; that does not count as a removal.
         """
         in_subject = {fold(value) for value in self.values(_SUBJECT.name)}
         gone: list[str] = []
@@ -439,7 +445,7 @@ class _Reading:
         return each_once(gone)
 
     def refusals(self) -> Refusals:
-        """What was refused before or since."""
+        """Return what other programs removed, since the last run or before."""
         taken_out, present = set(map(fold, self.taken_out("Added"))), self.keywords().leaves()
         tags = (
             tag.text
@@ -465,7 +471,7 @@ class _Reading:
         return tuple(tag for tag in map(_machine_tag, nodes) if tag.text)
 
     def summary(self) -> Packet:
-        """What the packet says, in our terms."""
+        """Return the contents of the packet as a ``Packet``."""
         description = self.description()
         originals = self.keywords(leave_out=("Added", "Copied"))
         packet = Packet(
@@ -488,7 +494,7 @@ class _Reading:
 
 
 def _categories(xml: str) -> list[KeywordPath]:
-    """Return the paths in ACDSee's categories, which are XML in a text; none where that is damaged."""
+    """Return the paths in ACDSee's categories, which are XML inside a text; none if it is damaged."""
     try:
         root = parse(xml.encode()).root
     except ValueError:
@@ -510,12 +516,12 @@ def _category_paths(category: Node, above: KeywordPath) -> Iterator[tuple[Keywor
 
 
 def container_of(node: Node) -> Node | None:
-    """The Bag, Seq or Alt inside a property."""
+    """Return the Bag, Seq or Alt inside a property, or None."""
     return next((child for child in node.children if child.name in _CONTAINERS), None)
 
 
 def items_of(node: Node) -> list[Node]:
-    """The entries of a property."""
+    """Return the entries of a property."""
     return [
         item
         for child in node.children
@@ -526,7 +532,7 @@ def items_of(node: Node) -> list[Node]:
 
 
 def value_of(item: Node) -> str:
-    """The text of an entry, also of one with qualifiers."""
+    """Return the text of an entry, with or without qualifiers."""
     inside = next((node.text for node in item.walk() if node.name == f"{{{_RDF}}}value"), item.text)
     return _checked(inside.strip())
 
@@ -537,7 +543,7 @@ def _checked(text: str) -> str:
 
 
 def _machine_tag(item: Node) -> MachineTag:
-    """A record in any of the shapes that RDF has for a structure."""
+    """Read a record, written in any of the forms that RDF has for a structure."""
     found: dict[str, str] = {}
     for node in item.walk():
         found |= {_local(name): value for name, value in node.attributes.items() if _is_ours(name)}
@@ -569,7 +575,7 @@ def _local(name: str) -> str:
 
 
 class _Removal:
-    """Takes what the machine wrote out of a packet."""
+    """Remove what the machine wrote from a packet."""
 
     def __init__(self, reading: _Reading, *, keep_copies: bool) -> None:
         self._reading = reading
@@ -577,7 +583,7 @@ class _Removal:
         self._gone: set[int] = set()  # starts of elements that go
 
     def packet(self) -> bytes | None:
-        """The packet without what is ours; None when nothing is left of a packet that is all ours."""
+        """Return the packet without what autotag wrote; None if autotag wrote all of it."""
         reading = self._reading
         for one in _WRITTEN:
             self._take(one.name, [value for kind in self._kinds for value in reading.ours(one.label + kind)])
@@ -603,7 +609,7 @@ class _Removal:
                 self._gone.add(node.start)
 
     def _take_if_empty(self, block: Node) -> None:
-        """A block goes with its last property, if it has no property as an attribute."""
+        """Remove a block whose last property is removed and which has no property as an attribute."""
         properties = [name for name in block.attributes if not name.startswith(f"{{{_RDF}}}")]
         gone = [node.start in self._gone for node in block.children]
         if gone and all(gone) and not properties:
@@ -623,7 +629,7 @@ class _Removal:
         return toolkit.startswith("autotag") and set(left) <= {_SIDECAR_FOR}
 
     def _edits(self, node: Node) -> list[Edit]:
-        """Each element that goes, with the white space before it; nothing inside one that goes."""
+        """Return one edit for each element that is removed, with the white space before it."""
         if node.start in self._gone:
             space = self._reading.document.space_before(node)
             return [(node.start - len(space), node.end, b"")]
@@ -631,7 +637,7 @@ class _Removal:
 
 
 class _Writing:
-    """Adds to a packet that holds nothing of ours."""
+    """Add tags to a packet that holds nothing of autotag's."""
 
     def __init__(self, reading: _Reading, fields: Sequence[KeywordField]) -> None:
         self._reading = reading
@@ -643,11 +649,11 @@ class _Writing:
 
     @property
     def is_described(self) -> bool:
-        """Whether there is a description already."""
+        """Return whether the packet has a description already."""
         return bool(self._reading.description())
 
     def add(self, tags: Sequence[MachineTag], caption: str, by_people: Keywords, refused: Refusals) -> bytes:
-        """The packet with tags, caption and their record, and with copies of people's keywords."""
+        """Return the packet with tags, caption, their record, and copies of people's keywords."""
         copied = by_people.without(map(fold, refused.copies))
         records: dict[str, Sequence[str]] = {}
         for one in self._fields:
@@ -664,7 +670,7 @@ class _Writing:
         return self._document.edited(self._edits)
 
     def _add_values(self, one: _Field, values: Sequence[str]) -> None:
-        """Entries at the end of the field, or a new field."""
+        """Append entries to the field, or make the field."""
         if not values:
             return
         nodes = self._reading.all_of(one.name)
@@ -673,7 +679,7 @@ class _Writing:
             self._append(container, values)
             return
         if self._reading.values(one.name):
-            raise ValueError(f"it keeps {_local(one.name)} in a form that XMP does not have")
+            raise ValueError(f"its {_local(one.name)} is not a list (rdf:Bag, rdf:Seq or rdf:Alt)")
         self._drop(nodes)
         self._properties.append(self._listed(one.name, one.container, [escape(value) for value in values]))
 
@@ -689,13 +695,13 @@ class _Writing:
             self._edits.append((place, place, new))
 
     def _reopen(self, node: Node, inside: bytes) -> None:
-        """Gives an element like ``<a/>`` contents."""
+        """Put contents into an element like ``<a/>``."""
         tag = self._document.body[node.start : node.end]
         name = tag[1:].split(None, 1)[0].rstrip(b"/>")
         self._edits.append((node.start, node.end, tag[:-2].rstrip() + b">" + inside + b"</" + name + b">"))
 
     def _drop(self, nodes: Iterable[Node]) -> None:
-        """Removes properties that say nothing, to make place for ours."""
+        """Remove empty properties, which new ones replace."""
         for node in nodes:
             start = node.start - len(self._document.space_before(node))
             self._edits.append((start, node.end, b""))
@@ -719,7 +725,7 @@ class _Writing:
                 )
 
     def _listed(self, name: str, container: str, escaped: Iterable[str], *, attributes: str = "") -> str:
-        """A property that is a list of texts."""
+        """Return the XML of a property that is a list of texts."""
         li = f"{_rdf_prefix(self._reading.rdf)}:li"
         lines = [f"    <{li}{attributes}>{value}</{li}>" for value in escaped]
         namespace, _, local = name[1:].partition("}")
@@ -732,10 +738,10 @@ class _Writing:
         )
 
     def _prefix(self, namespace: str) -> str:
-        """The prefix in force for a namespace, or one that the new block declares.
+        """Return the prefix in force for a namespace, or one that the new block declares.
 
-        One that another block has for it is used again: Adobe's XMP Toolkit, and exiv2 with it, reads nothing
-        of a packet in which a namespace has two prefixes.
+        A prefix that another block uses for the namespace is reused: Adobe's XMP Toolkit, and with it exiv2,
+        rejects a packet in which a namespace has two prefixes.
         """
         in_force = self._reading.rdf.prefix_of(namespace) or self._declared.get(namespace)
         if in_force:
@@ -749,7 +755,7 @@ class _Writing:
         return prefix
 
     def _add_block(self) -> None:
-        """One more ``rdf:Description`` after the others, about the same thing."""
+        """Add an ``rdf:Description`` after the others, with the same ``rdf:about``."""
         rdf = self._reading.rdf
         prefix = _rdf_prefix(rdf)
         blocks = rdf.children
@@ -770,12 +776,12 @@ class _Writing:
 def _rdf_prefix(node: Node) -> str:
     prefix = node.prefix_of(_RDF)
     if prefix is None:
-        raise ValueError("it has no prefix for RDF")
+        raise ValueError("it declares no prefix for the RDF namespace")
     return prefix
 
 
 def _record(tag: MachineTag, prefix: str) -> str:
-    """The attributes that make up one structure of ``Tags``."""
+    """Return the XML attributes of one structure in ``Tags``."""
     facts = {
         "tag": tag.text,
         "score": f"{tag.score:.4f}",
@@ -789,7 +795,7 @@ def _record(tag: MachineTag, prefix: str) -> str:
 
 
 class _NewEntries:
-    """What a field lacks, next to the entries that it has by people."""
+    """Work out which entries a field still needs, besides the ones that people wrote."""
 
     def __init__(self, one: _Field, present: Iterable[str]) -> None:
         self._field = one
@@ -798,10 +804,10 @@ class _NewEntries:
         self._with_prefixes = one.every_prefix and all(path[:-1] in self._there for path in nested)
 
     def added(self, paths: Iterable[KeywordPath]) -> list[str]:
-        """Return the entries for paths that are not there yet, which they are from now on.
+        """Return the entries for paths that are not in the field yet, and remember them.
 
-        Where the convention is to write every prefix, they come too; not into a field in which people's
-        programs leave them out.
+        In a field where every prefix is an entry by convention, return the prefixes too, unless the entries
+        that people wrote there lack them.
         """
         new = []
         for path in paths:
@@ -813,16 +819,16 @@ class _NewEntries:
         return new
 
     def _is_new(self, path: KeywordPath) -> bool:
-        """Whether a path is not there; from now on it is."""
+        """Return whether a path is new, and remember it."""
         key = folded_path(path)
         is_new = key not in self._there
         self._there.add(key)
         return is_new
 
     def to_copy(self, by_people: Keywords) -> list[KeywordPath]:
-        """Return people's keywords as the field should have them.
+        """Return people's keywords as paths for this field.
 
-        A keyword that is part of a path there needs no entry of its own.
+        Leave out a keyword that is already part of a path in the field.
         """
         if not self._field.separator:
             return [(word,) for word in by_people.flat]
@@ -833,7 +839,7 @@ class _NewEntries:
 
 
 def _empty_packet(sidecar_for: str, *, wrapped: bool) -> bytes:
-    """A packet without properties, but for the extension that a sidecar is for."""
+    """Return a packet without properties, or with only the extension that a sidecar is for."""
     named = f' xmlns:photoshop="{_PHOTOSHOP}" photoshop:SidecarForExtension={quoteattr(sidecar_for)}'
     block = f'\n <rdf:Description rdf:about=""{named}/>' if sidecar_for else ""
     packet = (

@@ -52,15 +52,15 @@ class ModelPool:
         self.dtype = dtype
         self._lock = RLock()
         self._loaded: dict[tuple[str, str, str, str | None], object] = {}
-        self._lent_image_models: dict[int, object] = {}
+        self._image_models_in_use: dict[int, object] = {}
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
         """Return the captioner with this name, or the object itself."""
-        return cast("Captioner", self._lend(model, "captioner"))
+        return cast("Captioner", self._get(model, "captioner"))
 
     def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor:
         """Return the keyphrase extractor with this name, or the object itself."""
-        return cast("KeyphraseExtractor", self._lend(model, "extractor"))
+        return cast("KeyphraseExtractor", self._get(model, "extractor"))
 
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
         """Return the encoder with this name, or the object itself; the pipeline's own for None."""
@@ -69,11 +69,11 @@ class ModelPool:
             raise ConfigError(
                 "a stage asks for the pipeline's encoder, and there is none; name it: encoder=..."
             )
-        return cast("ImageTextEncoder", self._lend(wanted, "encoder"))
+        return cast("ImageTextEncoder", self._get(wanted, "encoder"))
 
     def detector(self, model: str | Detector, /) -> Detector:
         """Return the detector with this name, or the object itself."""
-        return cast("Detector", self._lend(model, "detector"))
+        return cast("Detector", self._get(model, "detector"))
 
     @property
     def image_size(self) -> int | None:
@@ -83,7 +83,7 @@ class ModelPool:
         full.
         """
         with self._lock:
-            sizes = [image_size_of(model) for model in self._lent_image_models.values()]
+            sizes = [image_size_of(model) for model in self._image_models_in_use.values()]
         known = [size for size in sizes if size is not None]
         return max(known) if known and len(known) == len(sizes) else None
 
@@ -91,26 +91,26 @@ class ModelPool:
     def view_makers(self) -> dict[str, ViewsImages]:
         """Return view id -> a model in use that makes this view; the reading threads prepare these views."""
         with self._lock:
-            lent = [model for model in self._lent_image_models.values() if isinstance(model, ViewsImages)]
-        return {model.view_id: model for model in lent if model.view_id is not None}
+            models = [model for model in self._image_models_in_use.values() if isinstance(model, ViewsImages)]
+        return {model.view_id: model for model in models if model.view_id is not None}
 
     def close(self) -> None:
         """Release every model and free the accelerator's memory."""
         with self._lock:
             self._loaded.clear()
-            self._lent_image_models.clear()
+            self._image_models_in_use.clear()
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _lend(self, model: object, kind: ModelKind) -> object:
+    def _get(self, model: object, kind: ModelKind) -> object:
         with self._lock:
             check_model(model, kind)
-            lent = self._load(parse_name(model, kind)) if isinstance(model, str) else model
+            found = self._load(parse_name(model, kind)) if isinstance(model, str) else model
             if kind != "extractor":
-                self._lent_image_models[id(lent)] = lent
-            return lent
+                self._image_models_in_use[id(found)] = found
+            return found
 
     def _load(self, address: ModelAddress) -> object:
         if address.key not in self._loaded:

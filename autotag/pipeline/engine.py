@@ -77,16 +77,15 @@ class Engine:
         last_meter: statistics of the stream that started last.
 
     Args:
-        lender: a loaded engine; this one shares its models and takes turns with it. None for models of its
-            own.
+        owner: a loaded engine, whose models this one uses, in turns with it. None for models of its own.
     """
 
-    def __init__(self, lender: Engine | None = None) -> None:
+    def __init__(self, owner: Engine | None = None) -> None:
         self.last_meter = Meter()
-        self._lender = lender
+        self._owner = owner
         self._loading = RLock()
-        self._head: _Part = _Part() if lender is None else _Part(lock=lender._head.lock)  # noqa: SLF001
-        self._tail: _Part = _Part() if lender is None else _Part(lock=lender._tail.lock)  # noqa: SLF001
+        self._head: _Part = _Part() if owner is None else _Part(lock=owner._head.lock)  # noqa: SLF001
+        self._tail: _Part = _Part() if owner is None else _Part(lock=owner._tail.lock)  # noqa: SLF001
         self._pool: ModelPool | None = None
         self._owns_pool = False
         self._loaded = self._closed = False
@@ -125,7 +124,7 @@ class Engine:
 
     @contextmanager
     def taking_turns(self) -> Iterator[ModelPool | None]:
-        """Hold both parts still, and lend the models; None where no stage borrowed one.
+        """Hold both parts still, and yield the pool of models; None if no stage uses one.
 
         Raises:
             PipelineClosedError: it was closed.
@@ -231,15 +230,15 @@ class Engine:
         It is copied because one stage object may be in two pipelines with two encoders, and because closing
         the pipeline must free the models.
         """
-        borrows = any(isinstance(stage, NeedsModels) for stage in stages)
-        if borrows:
+        needs_models = any(isinstance(stage, NeedsModels) for stage in stages)
+        if needs_models:
             check_not_forked()
             note_use()
         with ExitStack() as undone:
             pool, is_own = None, False
-            if borrows and self._lender is not None:
-                pool = undone.enter_context(self._lender.taking_turns())
-            if borrows and pool is None:
+            if needs_models and self._owner is not None:
+                pool = undone.enter_context(self._owner.taking_turns())
+            if needs_models and pool is None:
                 pool, is_own = make_pool(), True
             try:
                 ready = [_ready(stage, pool) for stage in stages]
@@ -351,36 +350,36 @@ class _Ready:
     looks: bool = False
 
 
-class _Lender:
+class _WatchedPool:
     """Give models from a pool, and note whether one of them looks at images."""
 
     def __init__(self, pool: ModelPool) -> None:
         self._pool = pool
-        self.lent_image_models = False
+        self.gave_image_model = False
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
-        self.lent_image_models = True
+        self.gave_image_model = True
         return self._pool.captioner(model)
 
     def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor:
         return self._pool.extractor(model)
 
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
-        self.lent_image_models = True
+        self.gave_image_model = True
         return self._pool.encoder(model)
 
     def detector(self, model: str | Detector, /) -> Detector:
-        self.lent_image_models = True
+        self.gave_image_model = True
         return self._pool.detector(model)
 
 
 def _ready(stage: Stage, pool: ModelPool | None) -> _Ready:
     if pool is None or not isinstance(stage, NeedsModels):
         return _Ready(stage)
-    borrower = copy.copy(stage)
-    lender = _Lender(pool)
-    borrower.setup(lender)
-    return _Ready(cast("Stage", borrower), lender.lent_image_models)
+    loaded = copy.copy(stage)
+    watched = _WatchedPool(pool)
+    loaded.setup(watched)
+    return _Ready(cast("Stage", loaded), watched.gave_image_model)
 
 
 def _cut(stages: Sequence[_Ready]) -> int:

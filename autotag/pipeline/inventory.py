@@ -90,7 +90,7 @@ def needed_models(pipeline: Pipeline) -> tuple[ModelAddress, ...]:
     captioner, and an encoder of None is the pipeline's. A stage's attribute ``borrows`` names the options
     whose models it really uses. For a stage that is not a dataclass, no models are found.
     """
-    addresses = [address for stage in pipeline.stages for address in _borrowed(stage, pipeline)]
+    addresses = [address for stage in pipeline.stages for address in _models_of(stage, pipeline)]
     return tuple({address.key: address for address in addresses}.values())
 
 
@@ -137,14 +137,14 @@ def fetch(address: ModelAddress) -> None:
         cards.download(address.card)
         return
     pool = ModelPool(device="cpu")
-    lenders: dict[ModelKind, Callable[[str], object]] = {
+    getters: dict[ModelKind, Callable[[str], object]] = {
         "captioner": pool.captioner,
         "extractor": pool.extractor,
         "encoder": pool.encoder,
         "detector": pool.detector,
     }
     try:
-        lenders[address.kind](address.name)
+        getters[address.kind](address.name)
     finally:
         pool.close()
 
@@ -166,8 +166,8 @@ def _size(card: ModelCard) -> int:
     return sum(file.stat().st_size for file in Path(card.location).rglob("*") if file.is_file())
 
 
-def _borrowed(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
-    """The models that the options of one stage name."""
+def _models_of(stage: Stage, pipeline: Pipeline) -> Iterator[ModelAddress]:
+    """Yield the addresses of the models that the options of one stage name."""
     kinds = options.model_fields(type(stage))
     for name in fields_in_use(stage, kinds):
         kind = kinds[name]

@@ -264,20 +264,20 @@ class Pipeline:
         return outcomes
 
     def sharing_models(self, stages: Sequence[Stage]) -> Pipeline:
-        """Return a pipeline of other stages with these settings, which borrows the models of this one.
+        """Return a pipeline of other stages with these settings, which uses the models of this one.
 
-        A model that both name is loaded once, and the two take turns with it. It works as long as this
-        pipeline is open; closing it leaves the models where they are.
+        A model that both use is loaded once, and the two pipelines take turns. The new pipeline works as
+        long as this one is open; closing the new one does not close the models.
 
         Raises:
             WiringError: the stages do not fit together in this order.
-            ModelUnavailableError: weights of this pipeline are neither on this machine nor within reach.
+            ModelUnavailableError: weights of this pipeline are not on this machine and cannot be downloaded.
         """
         self.load()
         names = {stage.name for stage in stages}
         sizes = {name: size for name, size in self.stage_batch_sizes.items() if name in names}
         other = replace(self, stages=stages, stage_batch_sizes=sizes)
-        object.__setattr__(other, "_engine", Engine(lender=self._engine))
+        object.__setattr__(other, "_engine", Engine(owner=self._engine))
         return other
 
     @property
@@ -286,11 +286,11 @@ class Pipeline:
         return self._batch_size()
 
     @contextmanager
-    def lent_encoder(self) -> Iterator[ImageTextEncoder]:
-        """Lend the pipeline's own encoder, while no batch is worked on.
+    def exclusive_encoder(self) -> Iterator[ImageTextEncoder]:
+        """Yield the pipeline's own encoder; no batch runs until the ``with`` block ends.
 
         Raises:
-            ConfigError: the pipeline has none.
+            ConfigError: no stage of the pipeline uses an encoder.
             PipelineClosedError: after ``close()``.
         """
         self.load()

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from autotag.protocols import ImageTextEncoder
 
-_FILE = Path(__file__).resolve().parent.parent / "data" / "english" / "background_labels.txt"
+_FILE = Path(__file__).resolve().parent.parent / "data" / "english" / "unrelated_labels.txt"
 _HIGH = 0.95
 _LEAST_DISTINCT = 0.5
 _LEAST_UNIT = 1e-6
 
 
 @cache
-def background_labels() -> tuple[str, ...]:
+def unrelated_labels() -> tuple[str, ...]:
     """Return the labels, each one word: things, living things, places and events of all kinds."""
     lines = _FILE.read_text(encoding="utf-8").splitlines()
     return tuple(word for line in lines if not line.startswith(("#", "[")) for word in line.split())
 
 
-class Background:
+class UnrelatedLabels:
     """Keep the unrelated labels' vectors by one encoder, computed once and cached on disk (``label_matrix``).
 
     Args:
@@ -46,7 +46,7 @@ class Background:
     """
 
     def __init__(self, encoder: ImageTextEncoder, template: str) -> None:
-        self._matrix = label_matrix(encoder, background_labels(), template=template, name="background labels")
+        self._matrix = label_matrix(encoder, unrelated_labels(), template=template, name="unrelated labels")
         count, distinct = len(self._matrix.labels), len(np.unique(self._matrix.vectors.round(4), axis=0))
         if distinct < _LEAST_DISTINCT * count:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Which photographs a search may find: exact conditions, as SQL."""
+"""Exact conditions on the photographs that a search may find, as SQL."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Hit:
     """A photograph that a search found.
 
     Attributes:
-        id: of the photograph in its index; ``like=id`` finds those that resemble it.
+        id: the photograph's id in the index; ``like=id`` finds photographs that resemble it.
         path: where it is; a URL stays as it is.
         score: of the joined rankings, comparable within one search only.
         caption: the best one.
@@ -260,7 +260,7 @@ class Index:
         self.put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
 
     def put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
-        """Replace what is known about a file, within ``writing``; what the models found stays."""
+        """Replace the facts about a file, within ``writing``; the models' results stay."""
         shot = facts.shot
         self._connection.execute(
             "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, taken = ?, camera = ?, "
@@ -349,7 +349,7 @@ class Index:
         self._connection.executemany(statement, rows)
 
     def about(self) -> dict[str, str]:
-        """Return what the index says of itself: id, generation, encoder, encoder_name, dimension."""
+        """Return the facts about the index: id, generation, encoder, encoder_name, dimension."""
         with readable(self.path):
             return dict(self._connection.execute("SELECT key, value FROM about"))
 
@@ -371,7 +371,7 @@ class Index:
         }
 
     def files(self) -> list[Path]:
-        """Return the file and those that may be beside it: SQLite's own, and the cache of vectors."""
+        """Return the file and the files that may be beside it: SQLite's own, and the cache of vectors."""
         return [
             self.path,
             *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm", "-vectors")),
@@ -388,7 +388,7 @@ class Index:
         top_k: int = 20,
         by: By = "both",
     ) -> list[Hit]:
-        """Return the photographs that fit best, best first.
+        """Return the best matching photographs, best first.
 
         Each query (the vector of the text, that of the image, that of the photograph ``like``, and the words
         of the text) makes a ranking; they are joined by reciprocal ranks. Without any query, the photographs
@@ -437,7 +437,7 @@ class Index:
     def _query_vectors(
         self, query: TextQuery | None, image: ImageInput | None, like: int | None, without: str | None
     ) -> list[NDArray[np.float32]]:
-        """Return one unit vector per query, each turned away from what is not wanted."""
+        """Return one unit vector per query, each moved away from the words in ``without``."""
         found: list[NDArray[np.float32]] = []
         if query is not None and query.plain:
             found.append(self._embed_text(query.plain))
@@ -462,7 +462,7 @@ class Index:
         with readable(self.path):
             row = self._connection.execute("SELECT value FROM vector WHERE photo = ?", (photo,)).fetchone()
         if row is None:
-            raise SearchIndexError(str(self.path), f"there is no photograph {photo} with a vector.")
+            raise SearchIndexError(str(self.path), f"no photograph has the id {photo} and a vector.")
         return _unit(np.frombuffer(row[0], dtype="<f2").astype(np.float32))
 
     def _query_encoder(self) -> ImageTextEncoder:
@@ -491,7 +491,7 @@ class Index:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """See one state of the file throughout."""
+        """Read one unchanging state of the file."""
         self._connection.execute("BEGIN")
         try:
             yield

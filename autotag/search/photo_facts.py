@@ -1,4 +1,4 @@
-"""What an index keeps of a file besides what the models found."""
+"""The facts about a file that an index stores besides the models' results."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _BLOCK = re.compile(rb"(?:Exif\0\0|\0\0\0\0)(?=II\*\0|MM\0\*)")
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The circumstances of a photograph; each is None where the file does not say it.
+    """When, where and with which camera a photograph was taken; each is None if the file does not say.
 
     Attributes:
         taken: local time as the camera's clock had it, ``"2020-05-17T14:03:59"``.
@@ -92,7 +92,7 @@ def _pointer(tiff: bytes, value: _Value | None) -> int:
 
 
 def _directory(tiff: bytes, start: int) -> dict[int, _Value]:
-    """Return tag -> type and raw value of the directory at an offset; those that lie outside are left out."""
+    """Return tag -> type and raw value of the directory at an offset; skip values outside the file."""
     found: dict[int, _Value] = {}
     order = _order(tiff)
     if not 8 <= start <= len(tiff) - 2:

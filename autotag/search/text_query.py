@@ -14,7 +14,7 @@ _MOST_WORDS = 64
 
 @dataclass(frozen=True, slots=True)
 class TextQuery:
-    """The parts of a query. Nothing that a person types is taken for syntax, except double quotes.
+    """The parts of a query. Only double quotes are syntax.
 
     Attributes:
         phrases: FTS5 query of the quoted phrases, which must all match; empty for none.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an index holds about a path: id, size in bytes, time of change and digest, or None for a URL."""
+    """An index's facts about a path: id, size in bytes, modification time and digest, or None for a URL."""
 
     id: int
     bytes: int | None
@@ -37,7 +37,7 @@ class Known:
 
 @dataclass(slots=True)
 class Plan:
-    """What a run over some photographs has to do.
+    """The work of a run over some photographs.
 
     Attributes:
         due: photographs to tag and embed, in the order in which they were found.
@@ -61,7 +61,7 @@ class Plan:
 def make_plan(
     index: Index, images: Iterable[str], roots: Sequence[Path], *, retry_errors: bool = False
 ) -> Plan:
-    """Return what is to be done so that the index says what is in the folders. Nothing is written.
+    """Return the work that brings the index up to date with the folders. Nothing is written.
 
     A photograph is taken for unchanged by its size and time of change; where they differ, its pixels decide.
     A new one with the pixels of one that is gone is the same photograph, moved.
@@ -102,7 +102,7 @@ def make_plan(
 
 
 def carry_out(index: Index, plan: Plan, *, prune: bool = False) -> None:
-    """Write what needs no model: moves, new facts, what is gone, what is out of reach or back.
+    """Write the changes that need no model: moves, new facts, deletions, folders offline or back.
 
     Args:
         index: the index.
@@ -132,7 +132,7 @@ def tag_due(
     encoder_name: str | None,
     done: Callable[[Result], None] = lambda _result: None,
 ) -> tuple[int, int]:
-    """Tag and embed what is due, put it in by the dozen, and return how many succeeded and how many failed.
+    """Tag and embed the due photographs, add them in groups, and return the counts of successes and failures.
 
     Each file's facts are read before the models see it, so that a file that changes meanwhile is due again.
 
@@ -204,7 +204,7 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
 
 
 def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) -> None:
-    """Put a known photograph whose file differs to those whose pixels changed, or to the others."""
+    """Sort a known photograph whose file changed by whether its pixels changed."""
     is_whole = before.has_vector or (before.error is not None and not retry_errors)
     if is_whole and before.digest and not is_url(image):
         try:
@@ -221,7 +221,7 @@ def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) 
 def _sort_new(
     plan: Plan, new: Sequence[str], missing: dict[str | None, bytes], known: dict[bytes, Known]
 ) -> None:
-    """Tell new photographs from those that were moved, whose pixels are those of a missing one."""
+    """Tell new photographs from moved ones, which have the pixels of a missing one."""
     for image in new:
         if missing and not is_url(image):
             try:

@@ -60,7 +60,7 @@ class VectorRows:
         Args:
             query: (D,), of length 1.
             k: photographs at most.
-            allowed: ids of those that may be found, ascending; None for all.
+            allowed: ids of the photographs that may be found, ascending; None for all.
         """
         positions = self.alive if allowed is None else self._positions(allowed)
         found, scores = top(self.matrix, query, k, positions)

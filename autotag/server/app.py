@@ -106,11 +106,11 @@ def create_app(
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Whether the server lives", tags=["operation"])
+    @app.get("/healthz", summary="Return whether the server runs", tags=["operation"])
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether it takes images now", tags=["operation"])
+    @app.get("/readyz", summary="Return whether it accepts images now", tags=["operation"])
     async def readyz() -> Response:
         status = "ready" if service.ready else "full or draining" if service.loaded else "loading"
         return JSONResponse({"status": status}, status_code=200 if service.ready else 503)
@@ -193,7 +193,7 @@ def _refusal(scope: Scope, refusal: RequestRefusedError) -> JSONResponse:
 
 
 class _Gate:
-    """What every request passes: its id, the token, its body within limits; counts and a line in the log."""
+    """Give each request an id, check its token and the size of its body, count it and log it."""
 
     def __init__(self, app: Asgi, *, service: Service, tokens: tuple[bytes, ...]) -> None:
         self._app = app
@@ -243,7 +243,7 @@ class _Gate:
             )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None when the client hangs up before its end."""
+        """Return the whole body; None if the client disconnects before its end."""
         most = self._service.limits.max_body_bytes
         refusal = RequestRefusedError("too_large", f"the body has more than {most} bytes.")
         said = headers.get(b"content-length", b"0")
@@ -289,7 +289,7 @@ class _Gate:
 
 
 def _request_id(given: bytes) -> str:
-    """The id that the client chose, if it is fit for a header and a log, else one of our own."""
+    """Return the client's request id if it is safe in a header and a log, else a new one."""
     text = given.decode("ascii", "ignore")
     fit = 0 < len(given) <= 128 and len(text) == len(given) and all(c.isalnum() or c in "-_.:" for c in text)
     return text if fit else uuid4().hex

@@ -21,9 +21,9 @@ from autotag.writers.json_text import json_text
 if TYPE_CHECKING:
     from autotag.records import Result
 
-Preset = Annotated[str, Query(description="One of the presets that the server has; its first by default.")]
+Preset = Annotated[str, Query(description="A preset of the server; the first by default.")]
 TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
-VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to look for tags in.")]
+VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to choose tags from.")]
 Mode = Literal["best", "fast", "classic", "negative", "caption", "plain"]
 
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -119,7 +119,7 @@ def native_routes(service: Service) -> APIRouter:
         items: list[Any] = given if isinstance(given, list) else [given]
         if not items or not all(isinstance(item, str) and item for item in items):
             raise RequestRefusedError(
-                "bad_request", "input is a text, a data URL of an image, or a list of those."
+                "bad_request", "input must be a text, a data URL of an image, or a list of these."
             )
         if len(items) > service.limits.max_images:
             raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
@@ -154,7 +154,7 @@ def _bytes(content: object) -> bytes:
 
 
 async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
-    """One image's result as JSON; a refusal of it alone is a record with an error."""
+    """Return one image's result as JSON; if only this image is refused, a record with an error."""
     try:
         if isinstance(content, RequestRefusedError):
             raise content
@@ -173,7 +173,7 @@ async def _vector(service: Service, item: str, preset: str) -> list[float]:
     pipeline = await service.batcher.prepare(Wish(task="embedding", preset=preset))
 
     def embedded() -> list[float]:
-        with pipeline.lent_encoder() as encoder:
+        with pipeline.exclusive_encoder() as encoder:
             return [float(number) for number in encoder.embed_texts([item])[0]]
 
     return await asyncio.to_thread(embedded)

@@ -27,7 +27,7 @@ _FEWEST_TOKEN_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a server listens, and to whom.
+    """The address of a server, and who may use it.
 
     Attributes:
         host: an address or name of this machine.
@@ -47,13 +47,13 @@ class Place:
     def __post_init__(self) -> None:
         if not (self.tokens or self.insecure or _is_loopback(self.host)):
             raise ConfigError(
-                f"{self.host} lets other machines ask, and there is no token: give --token-file, or say "
-                "--insecure."
+                f"{self.host} accepts requests from other machines, and there is no token: use --token-file "
+                "or --insecure."
             )
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
-    """Return the tokens in a file, one a line; empty lines and those that begin with # are left out.
+    """Return the tokens in a file, one per line; skip empty lines and lines that begin with #.
 
     Raises:
         ConfigError: it cannot be read, holds no token, or one that is too short or not plain ASCII.

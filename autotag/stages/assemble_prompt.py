@@ -128,7 +128,7 @@ class AssemblePrompt:
         return frozenset() if self.mode in _WITHOUT_ENCODER else frozenset({"encoder"})
 
     def setup(self, models: Models, /) -> None:
-        """Borrows the encoder and finds or embeds the phrases, in modes that compare."""
+        """Get the encoder and the vectors of the phrases, in modes that compare."""
         self.image_encoder = None
         if self.mode in _WITHOUT_ENCODER:
             return

@@ -151,9 +151,9 @@ class CaptionImages:
         Raises:
             ConfigError: a captioner does not support one of the options, or cannot take the prompt.
         """
-        self._captioners = tuple(self._borrowed(model, models) for model in self._models)
+        self._captioners = tuple(self._checked_captioner(model, models) for model in self._models)
 
-    def _borrowed(self, model: str | Captioner, models: Models) -> Captioner:
+    def _checked_captioner(self, model: str | Captioner, models: Models) -> Captioner:
         captioner = models.captioner(model)
         supported = extra_options_of(captioner)
         for option in self._set_extras():

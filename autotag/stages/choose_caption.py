@@ -61,6 +61,7 @@ class ChooseCaption:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
+        """Get the encoder."""
         self.image_encoder = models.encoder(self.encoder)
         self._texts = TextVectors(self.image_encoder)
 

@@ -46,10 +46,11 @@ class EmbedImages:
             check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
+        """Get the encoder."""
         self._encoder = models.encoder(self.encoder)
 
     def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Leaves the images' vectors on the samples."""
+        """Store the images' vectors on the samples."""
         if samples:
             image_vectors(samples, self._encoder)
 

@@ -70,6 +70,7 @@ class ExtractKeyphrases:
         check_model(self.model, "extractor")
 
     def setup(self, models: Models, /) -> None:
+        """Get the extractor."""
         self._extractor = models.extractor(self.model)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:

@@ -11,7 +11,7 @@ from autotag.models.names import check_model
 from autotag.options import convert_options
 from autotag.relevance.embeddings import TextVectors, image_vectors
 from autotag.relevance.scores import STANDARDISED_CUT, Score, check_cut, score_for
-from autotag.relevance.unrelated_labels import Background
+from autotag.relevance.unrelated_labels import UnrelatedLabels
 from autotag.vocabularies.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FilterTags:
     name: str = "filter_tags"
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
-    _background: Background | None = field(init=False, repr=False, compare=False)
+    _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
     _lowest: float = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset({"tags"})
@@ -84,7 +84,7 @@ class FilterTags:
         self._texts = TextVectors(self.image_encoder)
         score = score_for(self.score, self.threshold, self.image_encoder)
         standardises = score == "standardised"
-        self._background = Background(self.image_encoder, self.template) if standardises else None
+        self._unrelated = UnrelatedLabels(self.image_encoder, self.template) if standardises else None
         self._lowest = self._threshold_for(self.image_encoder, score)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
@@ -95,7 +95,7 @@ class FilterTags:
         rows = self._texts([filled(self.template, text) for text in texts])
         text_vectors = dict(zip(texts, rows, strict=True))
         vectors = image_vectors(tagged, self.image_encoder)
-        levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
+        levels = self._unrelated.levels(vectors) if self._unrelated else [None] * len(vectors)
         for sample, vector, level in zip(tagged, vectors, levels, strict=True):
             sample.tags = self._best(
                 [self._scored(tag, float(text_vectors[tag.text] @ vector), level) for tag in sample.tags]

@@ -18,7 +18,7 @@ from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.label_matrix import VocabularyMatrix
 from autotag.relevance.scores import Score, check_cut
-from autotag.relevance.unrelated_labels import Background
+from autotag.relevance.unrelated_labels import UnrelatedLabels
 from autotag.vocabularies.templates import check_template, filled
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
@@ -69,7 +69,7 @@ class MatchVocabulary:
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
-    _background: Background | None = field(init=False, repr=False, compare=False)
+    _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
     _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
     _left_out: list[int] = field(init=False, repr=False, compare=False)
 
@@ -92,7 +92,7 @@ class MatchVocabulary:
         self.image_encoder = models.encoder(self.encoder)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
-        self._background = Background(self.image_encoder, template) if standardises else None
+        self._unrelated = UnrelatedLabels(self.image_encoder, template) if standardises else None
         texts = (filled(template, name) for name in self._labels.all_names())
         say_what_is_cut(texts, self.image_encoder, self.name)
         self._matrix = VocabularyMatrix.embedded(self._labels, self.image_encoder, template=template)
@@ -101,7 +101,7 @@ class MatchVocabulary:
         if not samples:
             return
         vectors = image_vectors(samples, self.image_encoder)
-        levels = self._background.levels(vectors) if self._background else [None] * len(vectors)
+        levels = self._unrelated.levels(vectors) if self._unrelated else [None] * len(vectors)
         cosines = self._matrix.similarities(vectors)
         cosines[:, self._left_out] = -np.inf
         for sample, row, level in zip(samples, cosines, levels, strict=True):

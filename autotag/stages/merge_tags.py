@@ -138,7 +138,7 @@ class MergeTags:
                     yield self._merged(brought[term])
 
     def _without_broader(self, tags: Sequence[Tag]) -> list[Tag]:
-        """Return the tags without those that a narrower tag makes redundant."""
+        """Return the tags, except the ones that a narrower tag makes redundant."""
         narrower: dict[str, list[Tag]] = {}
         for tag in tags:
             for term in self._ancestors(tag):

@@ -74,6 +74,7 @@ class RankLabels:
             self._read[vocabulary.name] = vocabulary
 
     def setup(self, models: Models, /) -> None:
+        """Get the encoder, and compute the vectors of the labels or read them from the cache."""
         self.image_encoder = models.encoder(self.encoder)
         for vocabulary in self._read.values():
             texts = (filled(vocabulary.template, name) for name in vocabulary.all_names())

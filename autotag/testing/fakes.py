@@ -197,18 +197,22 @@ class FakeModels:
     asked: list[tuple[str, object]] = field(default_factory=list)
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
+        """Return the fake for a name, or the given object; note the call in ``asked``."""
         self.asked.append(("captioner", model))
         return self.fake_captioner if isinstance(model, str) else model
 
     def extractor(self, model: str | KeyphraseExtractor, /) -> KeyphraseExtractor:
+        """Return the fake for a name, or the given object; note the call in ``asked``."""
         self.asked.append(("extractor", model))
         return self.fake_extractor if isinstance(model, str) else model
 
     def encoder(self, model: str | ImageTextEncoder | None = None, /) -> ImageTextEncoder:
+        """Return the fake for a name or None, or the given object; note the call in ``asked``."""
         self.asked.append(("encoder", model))
         return self.fake_encoder if model is None or isinstance(model, str) else model
 
     def detector(self, model: str | Detector, /) -> Detector:
+        """Return the fake for a name, or the given object; note the call in ``asked``."""
         self.asked.append(("detector", model))
         return self.fake_detector if isinstance(model, str) else model
 

@@ -32,7 +32,7 @@ from autotag.errors import ConfigError
 from autotag.files.replacing import appearing
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
-from autotag.relevance.unrelated_labels import background_labels
+from autotag.relevance.unrelated_labels import unrelated_labels
 from autotag.training import backbone
 from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
 from autotag.training.blank import COLOUR_WORDS, blank_pictures
@@ -602,7 +602,7 @@ def _nouns() -> list[str]:
 def _other_texts(things: Vocabulary) -> list[str]:
     """Return things, labels of other vocabularies, and the baseline labels of standardised scores."""
     labels = (label for name in BUNDLED if name != "things" for label in Vocabulary.bundled(name).labels)
-    return [*(name for label in things for name in things.names(label)), *labels, *background_labels()]
+    return [*(name for label in things for name in things.names(label)), *labels, *unrelated_labels()]
 
 
 def _teacher_vectors(teacher: SentenceTransformer, texts: Sequence[str], folder: Path) -> Tensor:

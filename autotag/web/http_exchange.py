@@ -91,13 +91,14 @@ class HttpUrl:
 
     @property
     def host_header(self) -> str:
+        """Return the ``Host`` header: the host, and the port unless it is the default of the scheme."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to a server. ``headers`` are added to those of every request."""
+    """A request to a server. ``headers`` are sent in addition to the standard ones."""
 
     url: HttpUrl
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -263,6 +264,11 @@ class DeadlineSocket:
         self._deadline = deadline
 
     def sendall(self, content: bytes) -> None:
+        """Send all bytes before the deadline.
+
+        Raises:
+            OSError: the connection failed, or the time is over.
+        """
         self._socket.settimeout(self._deadline.left())
         self._socket.sendall(content)
 
@@ -276,6 +282,7 @@ class DeadlineSocket:
         """Do nothing, because ``http.client`` closes a connection while its response is still being read."""
 
     def disconnect(self) -> None:
+        """Close the connection."""
         self._socket.close()
 
 

@@ -50,6 +50,7 @@ class CsvWriter:
         self._rows.writerow(_LAYOUTS[self.layout])
 
     def write(self, result: Result, /) -> None:
+        """Write one result as a row."""
         with_caption = self.layout == "image_prompt"
         columns: dict[str, Any] = {
             "image": self._text(result.source, harmless="./"),

@@ -22,6 +22,7 @@ class JsonWriter:
         self._before = "[\n"
 
     def write(self, result: Result, /) -> None:
+        """Write one result as an element of the array."""
         self._stream.write(f"{self._before}{json_text(result)}")
         self._before = ",\n"
 

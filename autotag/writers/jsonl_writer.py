@@ -36,6 +36,7 @@ class JsonlWriter:
         convert_options(self, where="jsonl")
 
     def write(self, result: Result, /) -> None:
+        """Write one result as a line, and flush the stream."""
         self.stream.write(f"{self._line(result)}\n")
         self.stream.flush()
 

@@ -93,7 +93,8 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     """
     if not overwrite and not _is_as_left(path):
         raise ConfigError(
-            f"{str(path)!r} exists and is not as autotag left it; name another --output, or use --overwrite."
+            f"{str(path)!r} exists, and autotag did not write this version; name another --output, or use "
+            "--overwrite."
         )
 
 

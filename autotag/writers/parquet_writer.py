@@ -42,6 +42,7 @@ class ParquetWriter:
         self._held: list[Result] = []
 
     def write(self, result: Result, /) -> None:
+        """Add one result, and write a row group when it is full."""
         self._held.append(result)
         if len(self._held) == ROW_GROUP:
             self._flush()

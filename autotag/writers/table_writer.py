@@ -34,6 +34,7 @@ class TableWriter:
         self._is_first = True
 
     def write(self, result: Result, /) -> None:
+        """Print one result as a block of lines."""
         lines = [line for label, pieces in _rows(result) for line in self._lines(label, pieces)]
         blank = [] if self._is_first else [Text()]
         self._console.print(*blank, _heading(result), *lines, sep="\n", soft_wrap=True)

@@ -150,13 +150,13 @@ def test_a_file_of_results_that_is_not_ours_is_refused_when_planning_and_when_ap
     photos, tagged, tmp_path, tree
 ):
     (photos / "tags.csv").write_text("mine")
-    with pytest.raises(ConfigError, match="not as autotag left it"):
+    with pytest.raises(ConfigError, match="autotag did not write this version"):
         tagged(photos, "csv", plan_file=tmp_path / "plan.jsonl")
     (photos / "tags.csv").unlink()
     tagged(photos, "xmp", "csv", plan_file=tmp_path / "plan.jsonl")
     (photos / "tags.csv").write_text("mine")
     before = tree(photos)
-    with pytest.raises(ConfigError, match="not as autotag left it"):
+    with pytest.raises(ConfigError, match="autotag did not write this version"):
         apply_plan(tmp_path / "plan.jsonl")
     assert tree(photos) == before
 
@@ -182,9 +182,9 @@ def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tagz": []}, r"line 3, field 'tagz': this field does not exist. Did you mean 'tags'\?"),
+        ({"tagz": []}, r"line 3, field 'tagz': the field is unknown. Did you mean 'tags'\?"),
         ({"tags": "sea"}, "line 3, field 'tags': 'sea' is not a list"),
-        ({"tags": [7]}, "line 3, field 'tags': entry 1, 7, is neither a text nor a table"),
+        ({"tags": [7]}, "line 3, field 'tags': entry 1, 7, must be a text, or a table"),
         ({"tags": [{"text": "duck", "path": "animal|goose"}]}, "does not end in 'duck'"),
         ({"caption": None}, "line 3, field 'caption': None is not text"),
         (
@@ -195,7 +195,7 @@ def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
         ({"rename_to": "con.jpg"}, "line 3, field 'rename_to': 'con.jpg' is not valid on every file system"),
         ({"rename_to": "../b.jpg"}, "line 3, field 'rename_to'"),
         ({"file": "../../etc/passwd"}, "line 3, field 'file': .* leads out of the album"),
-        ({"file": "a red.png", "rename_to": None}, "line 3, field 'file': line 2 has 'a red.png' too"),
+        ({"file": "a red.png", "rename_to": None}, "line 3, field 'file': line 2 names 'a red.png' too"),
     ],
 )
 def test_a_mistake_in_a_plan_is_named_by_line_and_field_and_nothing_is_done(photos, plan, tree, change, said):
@@ -232,7 +232,7 @@ def test_two_photographs_cannot_be_given_one_name(plan):
         row["rename_to"] = "same.jpg"
     assert {row["file"] for row in rows[2:5:2]} == {"b.jpg", "d.jpg"}
     put(plan, rows)
-    with pytest.raises(ConfigError, match="'rename_to': line 3 has this name too"):
+    with pytest.raises(ConfigError, match="'rename_to': line 3 uses this name too"):
         read_plan(plan)
 
 
@@ -243,7 +243,7 @@ def test_text_that_is_no_json_is_named_by_its_line(plan):
 
 
 def test_a_plan_that_may_have_been_edited_is_not_overwritten(photos, plan, tagged):
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         tagged(photos, plan_file=plan)
 
 
@@ -278,7 +278,9 @@ def test_a_plan_does_not_lead_out_of_its_album_by_links(photos, plan, tmp_path):
     make_image("blue").save(tmp_path / "other" / "x.jpg")
     header, *rows = lines(plan)
     put(plan, [header, rows[0] | {"file": "away/x.jpg", "rename_to": None}])
-    assert apply_plan(plan).errors == [("away/x.jpg", "a link leads from there out of the album")]
+    assert apply_plan(plan).errors == [
+        ("away/x.jpg", "its path goes through a link that leads out of the album")
+    ]
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["x.jpg"]
 
 

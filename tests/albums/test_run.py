@@ -193,7 +193,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tagged, photos, state,
 
 def test_a_file_of_results_that_is_not_ours_is_not_replaced(tagged, photos):
     (photos / "metadata.jsonl").write_text("mine\n")
-    with pytest.raises(ConfigError, match="not as autotag left it"):
+    with pytest.raises(ConfigError, match="autotag did not write this version"):
         tagged(photos, "jsonl")
     assert (photos / "metadata.jsonl").read_text() == "mine\n"
 
@@ -285,7 +285,7 @@ def test_a_photograph_that_changes_while_it_is_looked_at_is_left_for_the_next_ru
         summary = tagged(photos, listener=log)
     finally:
         NameColours.__call__ = looked  # type: ignore[method-assign]
-    assert ("d.jpg", "it changed while it was looked at; run again") in summary.errors
+    assert ("d.jpg", "it changed during the run; run again") in summary.errors
     assert not (photos / "d.jpg.xmp").exists()
 
 
@@ -310,7 +310,7 @@ def test_links_are_followed_and_stay_links(tagged, photos, tmp_path, tree):
     assert "picture" in read_existing((photos / "b.jpg").read_bytes()).keywords.flat
     assert (tmp_path / "elsewhere.jpg").read_bytes() == outside
     assert "picture" in keywords(photos / "link.jpg.xmp")
-    assert any("outside of the album" in warning for report in log.reports for warning in report.warnings)
+    assert any("outside the album" in warning for report in log.reports for warning in report.warnings)
     assert any("hard links" in warning for report in log.reports for warning in report.warnings)
     undo_album(photos)
     assert tree(photos) == before

@@ -85,7 +85,7 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path):
     for sources, said in [
         ([], "needs a folder"),
         ([tmp_path / "bad.zip"], "not a readable zip archive"),
-        ([tmp_path / "bad.zip", folder], "name it alone"),
+        ([tmp_path / "bad.zip", folder], "must be the only path"),
     ]:
         with pytest.raises(ConfigError, match=said):
             find_album(sources)

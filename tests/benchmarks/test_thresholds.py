@@ -46,9 +46,9 @@ def test_f1_at_a_cut_is_that_of_the_tags_that_stay(thresholds):
 
 
 def test_scores_by_the_background_ignore_the_encoders_scale(thresholds):
-    cosines, background = np.array([0.3, 0.2]), np.random.default_rng(0).normal(0.1, 0.05, 500)
-    plain = thresholds.Levels(background, np.zeros(2), np.ones(2))
-    other = thresholds.Levels(background / 3 + 0.6, np.zeros(2), np.ones(2))
+    cosines, unrelated = np.array([0.3, 0.2]), np.random.default_rng(0).normal(0.1, 0.05, 500)
+    plain = thresholds.Levels(unrelated, np.zeros(2), np.ones(2))
+    other = thresholds.Levels(unrelated / 3 + 0.6, np.zeros(2), np.ones(2))
     unmoved = [
         name
         for name, rescale in thresholds.SCORES.items()
@@ -58,5 +58,5 @@ def test_scores_by_the_background_ignore_the_encoders_scale(thresholds):
         "mean and standard deviation",
         "standardised",
         "median and 99th percentile",
-        "rank in the background",
+        "rank among the unrelated labels",
     ]

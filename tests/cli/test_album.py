@@ -41,7 +41,7 @@ def test_sidecars_are_written_by_default_and_undo_removes_them(run, preset, phot
     assert {tag.model for tag in packet.machine_tags} == {"colours"}
     result = run("undo", photos)
     assert result.exit_code == 0
-    assert "3 steps taken back" in result.stderr
+    assert "3 steps undone" in result.stderr
     assert files() == before
 
 
@@ -140,8 +140,8 @@ def test_include_and_exclude_choose(run, preset, photos):
         (["--write", "xnp"], "Did you mean 'xmp'?"),
         (["--writer-set", "xmp.embd=true"], "Did you mean 'embed'?"),
         (["--writer-set", "txt.mode=skip"], "unknown writer of this run"),
-        (["--write", "csv="], "after = comes a file"),
-        (["--write", "txt", "--embed"], "--embed goes with --write xmp"),
+        (["--write", "csv="], "a file must follow the ="),
+        (["--write", "txt", "--embed"], "--embed needs --write xmp"),
         (["--rules", "none.toml"], "none.toml"),
         (["--dry-run", "--plan", "plan.jsonl"], "choose one"),
         (["--include", "*.gif"], "no image found"),
@@ -166,7 +166,7 @@ def test_a_state_folder_that_cannot_be_made_ends_the_run_before_anything_is_done
 def test_undo_where_nothing_was_done_says_so(run, photos):
     result = run("undo", photos)
     assert result.exit_code == 2
-    assert "nothing to undo" in result.stderr
+    assert "nothing can be undone" in result.stderr
 
 
 def test_ctrl_c_stops_after_what_is_in_hand_and_the_next_run_goes_on(start, run, preset, tmp_path):
@@ -193,8 +193,8 @@ def test_what_is_left_and_what_is_away_is_said_and_exits_with_one(run, preset, p
     (photos / "tags.csv").write_text("edited")
     result = run("undo", photos)
     assert result.exit_code == 1
-    assert "tags.csv: somebody changed it since; it is left as it is" in result.stderr
-    assert "3 steps taken back" in result.stderr
+    assert "tags.csv: another program changed it since, so it stays unchanged" in result.stderr
+    assert "3 steps undone" in result.stderr
     (photos / "tags.csv").unlink()
     assert run("undo", photos).exit_code == 0
 
@@ -224,7 +224,7 @@ def test_what_somebody_wrote_during_a_run_is_said(run, preset, photos, monkeypat
     monkeypatch.setattr(outputs, "digest_of", late)
     result = run("album", photos, "--preset", preset, "--write", "csv")
     assert result.exit_code == 0
-    assert "tags.csv: it is not as autotag left it and stays as it is" in result.stderr
+    assert "tags.csv: another program changed it, so it is not overwritten" in result.stderr
     assert f"wrote {photos / 'tags (2).csv'}" in result.stderr
     assert (photos / "tags.csv").read_text() == "mine"
 
@@ -272,7 +272,7 @@ def test_what_others_may_have_written_leads_nowhere_out_of_the_album(
     monkeypatch.chdir(photos)
     result = run("album", photos, "--preset", preset, "--follow-symlinks", *inside)
     assert result.exit_code == 1
-    assert "outside of the album, or a link leads there; nothing is written" in result.stderr
+    assert "outside the album, or a link leads out of the album; nothing is written" in result.stderr
     assert [path.name for path in elsewhere.iterdir()] == ["far.png"]
 
 
@@ -284,7 +284,7 @@ def test_files_that_end_too_early_are_read_on_request(run, preset, photos):
     assert run("album", photos, "--preset", preset).exit_code == 1
     result = run("album", photos, "--preset", preset, "--allow-truncated")
     assert result.exit_code == 0
-    assert "1 photograph to do, 3 unchanged" in result.stderr
+    assert "1 photograph to tag, 3 unchanged" in result.stderr
     assert cut.with_name("blue.jpg.xmp").exists()
 
 

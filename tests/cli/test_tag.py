@@ -222,7 +222,7 @@ def test_a_file_that_autotag_did_not_write_is_replaced_only_with_overwrite(run, 
     output.write_text("somebody's notes")
     refused = run(*command)
     assert refused.exit_code == 2
-    assert "exists and is not as autotag left it" in refused.stderr
+    assert "exists, and autotag did not write this version" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert output.read_text() == "somebody's notes"
     assert run(*command, "--overwrite").exit_code == 0

@@ -70,7 +70,7 @@ def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_p
         (["--shard", "one", "--output", "tags"], "such as 3/10"),
         (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "writes parquet, not jsonl"),
         (["--shard", "1/2", "--output", "photos/blue.png"], "cannot use"),
-        (["--retry-errors", "--output", "tags"], "--retry-errors is for a --shard"),
+        (["--retry-errors", "--output", "tags"], "--retry-errors needs --shard"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(run, preset, photos, monkeypatch, arguments, wanted):

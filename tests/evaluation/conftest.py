@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def caption_sets() -> tuple[list[str], list[list[str]]]:
-    """500 captions and their references, those that the record is of."""
+    """500 captions and their references, the ones of the record."""
     sets: tuple[list[str], list[list[str]]] = runpy.run_path(str(HERE / "record_reference_scores.py"))[
         "caption_sets"
     ]()

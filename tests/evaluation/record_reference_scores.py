@@ -1,6 +1,6 @@
 """Records what pycocoevalcap 1.2 says of 500 caption sets, in reference_scores.json.
 
-pycocoevalcap (104 MB, with Java programs) is no dependency. Get it by `pip download --no-deps
+pycocoevalcap (104 MB, with Java programs) is not a dependency. Get it by `pip download --no-deps
 pycocoevalcap==1.2`, unpack it, and run `PYTHONPATH=<folder> python record_reference_scores.py`. Only its pure
 Python parts are used.
 """

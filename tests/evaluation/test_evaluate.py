@@ -177,7 +177,7 @@ def test_tags_are_judged_label_by_label(dataset) -> None:
     assert value(right, "recall_macro") == pytest.approx(5 / 6)
     assert value(right, "without_tag") == pytest.approx(1 / 6)
     assert value(right, "tags_per_image") == pytest.approx(5 / 6)
-    assert value(talks, "precision_micro") == pytest.approx(5 / 9)  # sky is no label
+    assert value(talks, "precision_micro") == pytest.approx(5 / 9)  # sky is not a label
     assert value(talks, "tags_per_image") == pytest.approx(15 / 6)
     assert value(right, "mean_average_precision") == pytest.approx((5 + 1 / 6) / 6)
 

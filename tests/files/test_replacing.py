@@ -266,7 +266,7 @@ def test_hidden_files_have_names_that_nobody_can_guess_and_follow_no_link(tmp_pa
 def test_a_link_to_nothing_is_not_written_through(tmp_path):
     link = tmp_path / "a.xmp"
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MetadataError, match="link to a file that is not there"):
+    with pytest.raises(MetadataError, match="link to a file that does not exist"):
         replace_file(link, b"new", expected=None)
     assert names(tmp_path) == ["a.xmp"]
 

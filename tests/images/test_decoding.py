@@ -246,7 +246,7 @@ def test_a_sound_png_is_not_copied() -> None:
     assert without_broken_animation(png) is png
 
 
-# --- what is no image, or not a whole one
+# --- files that are not images, or not whole ones
 
 
 @pytest.mark.parametrize(

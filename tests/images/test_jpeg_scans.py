@@ -30,7 +30,7 @@ def jpeg(**options: Any) -> bytes:
         {"progressive": True},
         {"mode": "L", "progressive": True},
         {"restart_marker_blocks": 2},
-        {"comment": b"\xff\xda in a comment is no scan"},
+        {"comment": b"\xff\xda in a comment is not a scan"},
     ],
 )
 def test_a_whole_file_names_everything_also_without_its_end(options: dict[str, Any]) -> None:

@@ -125,7 +125,7 @@ def test_a_damaged_index_of_pictures_is_left_alone(tmp_path, photograph):
     path.write_bytes(content[: start + 4] + b"\xff\xff\xff\xff" + content[start + 8 :])
     change = plan_tags(path, TAGS, embed=True)
     assert change.kind == "sidecar"
-    assert "index of pictures is damaged" in change.warnings[0]
+    assert "picture index (MPF) is damaged" in change.warnings[0]
 
 
 @pytest.mark.parametrize("padding", [b"", bytes(16), b"\xff\xd8\xff\xe0junk", bytes(5000)])
@@ -134,7 +134,7 @@ def test_a_preview_behind_the_end_is_noticed_after_any_padding(tmp_path, photogr
     path.write_bytes(photograph("jpeg") + padding + photograph("jpeg"))
     change = plan_tags(path, TAGS, embed=True)
     assert change.kind == "sidecar"
-    assert "preview picture" in change.warnings[0]
+    assert "a preview follows it" in change.warnings[0]
 
 
 def test_a_thumbnail_and_bytes_that_only_look_like_a_picture_do_not_count(tmp_path, photograph):

@@ -236,7 +236,7 @@ def test_what_exiftool_refuses_goes_beside_with_its_own_words(exiftool, put):
     path.write_bytes(path.read_bytes()[:60])
     change = plan_tags(path, TAGS, embed=True, exiftool=exiftool)
     assert change.kind == "sidecar"
-    assert "not embedded" in change.warnings[0]
+    assert "not into the file" in change.warnings[0]
 
 
 @needs_exiftool
@@ -246,7 +246,7 @@ def test_what_exiftool_does_not_write_goes_beside_with_one_clear_line(exiftool, 
     change = plan_tags(path, TAGS, embed=True, exiftool=exiftool)
     assert change.kind == "sidecar"
     words = "exiftool says: ExifTool does not support writing of BigTIFF images."
-    assert change.warnings == (f"{path}: not embedded but written to a sidecar: {words}",)
+    assert change.warnings == (f"{path}: tags go to a sidecar, not into the file: {words}",)
     assert path.read_bytes() == content
 
 
@@ -254,7 +254,7 @@ def test_without_exiftool_one_line_says_so(put):
     change = plan_tags(put("tiff"), TAGS, embed=True)
     assert change.kind == "sidecar"
     (warning,) = change.warnings
-    assert warning.endswith("with exiftool installed it could be embedded.")
+    assert warning.endswith("install exiftool to embed them.")
     with pytest.raises(FileNotFoundError):
         Exiftool("no-such-program")
 

@@ -109,7 +109,7 @@ def test_two_packets_or_a_damaged_one_are_left_alone(photograph, name, human_pac
 
 
 def test_a_packet_that_is_too_long_for_a_jpeg_is_refused(photograph):
-    with pytest.raises(ValueError, match="one segment"):
+    with pytest.raises(ValueError, match="one JPEG segment"):
         spliced(photograph("jpeg"), b"x" * 70_000)
 
 

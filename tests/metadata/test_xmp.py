@@ -173,7 +173,7 @@ def test_every_text_reads_back_as_one_keyword(text):
     ],
 )
 def test_what_is_no_xmp_is_refused(packet):
-    with pytest.raises(ValueError, match="it |stands for nothing"):
+    with pytest.raises(ValueError, match="^its? "):
         read_packet(packet)
 
 

@@ -80,7 +80,7 @@ class GpuTensor(torch.Tensor):
 
 
 class _Dispatch(TorchDispatchMode):
-    """Sees every operation, also those that make a tensor on ``cuda`` of none or of one on the CPU."""
+    """See every operation, also ones that make a tensor on ``cuda`` from none or from one on the CPU."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with self:

@@ -61,21 +61,21 @@ def test_a_folder_is_one_model_however_it_is_written(
     monkeypatch.chdir(tmp_path.parent)
     pool = ModelPool(device="cpu")
 
-    lent = {id(pool.captioner(name)) for name in (str(tmp_path), f"hf:{tmp_path}", f"./{tmp_path.name}")}
-    assert len(lent) == 1
+    given = {id(pool.captioner(name)) for name in (str(tmp_path), f"hf:{tmp_path}", f"./{tmp_path.name}")}
+    assert len(given) == 1
 
 
 def test_threads_that_ask_at_once_get_one_object(loads: list[ModelRequest]) -> None:
     pool = ModelPool(device="cpu")
-    lent: list[object] = []
-    threads = [threading.Thread(target=lambda: lent.append(pool.captioner("blip-base"))) for _ in range(8)]
+    given: list[object] = []
+    threads = [threading.Thread(target=lambda: given.append(pool.captioner("blip-base"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert len(loads) == 1
-    assert len({id(model) for model in lent}) == 1
+    assert len({id(model) for model in given}) == 1
 
 
 def test_the_factory_is_told_device_dtype_and_what_the_card_knows(loads: list[ModelRequest]) -> None:
@@ -122,7 +122,7 @@ def test_a_wrong_encoder_is_refused_before_anything_is_loaded() -> None:
         ModelPool(device="gpu")
 
 
-def test_image_size_is_the_largest_that_a_lent_model_looks_at() -> None:
+def test_image_size_is_the_largest_that_a_model_in_use_looks_at() -> None:
     pool = ModelPool()
     assert pool.image_size is None
 
@@ -131,7 +131,7 @@ def test_image_size_is_the_largest_that_a_lent_model_looks_at() -> None:
     assert pool.image_size == 96
 
 
-def test_image_size_is_unknown_once_one_lent_model_does_not_say() -> None:
+def test_image_size_is_unknown_once_one_model_in_use_does_not_say() -> None:
     pool = ModelPool()
     pool.captioner(Sized(96))
     pool.captioner(Loaded.__new__(Loaded))
@@ -139,14 +139,14 @@ def test_image_size_is_unknown_once_one_lent_model_does_not_say() -> None:
     assert pool.image_size is None
 
 
-def test_close_lets_go_of_what_was_lent(loads: list[ModelRequest]) -> None:
+def test_close_lets_go_of_its_models(loads: list[ModelRequest]) -> None:
     pool = ModelPool(device="cpu")
-    lent = weakref.ref(pool.captioner("blip-base"))
-    assert lent() is not None
+    given = weakref.ref(pool.captioner("blip-base"))
+    assert given() is not None
 
     pool.close()
     gc.collect()
-    assert lent() is None
+    assert given() is None
     assert pool.image_size is None
 
 

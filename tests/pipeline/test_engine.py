@@ -130,7 +130,7 @@ PLACES = {
 
 @pytest.fixture(params=list(PLACES))
 def stages_that(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
-    """Two stages, of which one fails so, each time at another place."""
+    """Two stages; one fails so, each time at another place."""
     found: Callable[..., list[Any]] = PLACES[request.param]
     return found
 

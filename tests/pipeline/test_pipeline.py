@@ -513,9 +513,9 @@ class TestLifetime:
         @dataclass
         class Borrow(Describe):
             def setup(self, models: Models, /) -> None:
-                self._captioner = models.captioner(lent.pop())
+                self._captioner = models.captioner(held.pop())
 
-        lent: list[Captioner] = [heavy]
+        held: list[Captioner] = [heavy]
         del heavy
         pipeline = Pipeline([Borrow()])
         assert pipeline(make_image()).caption == "heavy"

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from autotag.errors import ConfigError
-from autotag.relevance.unrelated_labels import Background, background_labels
+from autotag.relevance.unrelated_labels import UnrelatedLabels, unrelated_labels
 from autotag.testing import FakeEncoder, make_image
 
 
 def test_the_labels_are_distinct_single_words_and_enough_to_be_kept_on_disk():
-    labels = background_labels()
+    labels = unrelated_labels()
     assert len(set(labels)) == len(labels) >= 256
     assert all(label.isalpha() and label.islower() for label in labels)
 
@@ -17,9 +17,9 @@ def test_the_labels_are_distinct_single_words_and_enough_to_be_kept_on_disk():
 def test_levels_are_those_of_the_labels_cosines_in_the_template():
     encoder = FakeEncoder()
     vectors = encoder.embed_images([make_image("red"), make_image("blue")])
-    texts = encoder.embed_texts([f"a drawing of {label}" for label in background_labels()])
+    texts = encoder.embed_texts([f"a drawing of {label}" for label in unrelated_labels()])
     cosines = vectors @ texts.T
-    levels = Background(encoder, "a drawing of {}").levels(vectors)
+    levels = UnrelatedLabels(encoder, "a drawing of {}").levels(vectors)
     assert levels.shape == (2, 2)
     middles = np.median(cosines, axis=1)
     units = np.percentile(cosines, 95, axis=1) - middles
@@ -29,10 +29,10 @@ def test_levels_are_those_of_the_labels_cosines_in_the_template():
 def test_the_labels_are_embedded_once_per_encoder_and_template():
     first, second, third = FakeEncoder(), FakeEncoder(), FakeEncoder(id="another")
     for encoder in (first, second, third):
-        Background(encoder, "a photo of {}")
+        UnrelatedLabels(encoder, "a photo of {}")
     assert [len(encoder.text_batches) for encoder in (first, second, third)] == [1, 0, 1]
-    Background(second, "{}")
-    assert second.text_batches == [len(background_labels())]
+    UnrelatedLabels(second, "{}")
+    assert second.text_batches == [len(unrelated_labels())]
 
 
 class Blind(FakeEncoder):
@@ -46,4 +46,4 @@ def test_an_encoder_that_tells_few_labels_apart_is_refused_with_the_way_out():
     with pytest.raises(
         ConfigError, match=r"'blind' has only 2 different vectors for \d+ unrelated labels.*'cosine'"
     ):
-        Background(Blind(id="blind"), "{}")
+        UnrelatedLabels(Blind(id="blind"), "{}")

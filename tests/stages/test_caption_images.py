@@ -200,7 +200,7 @@ def test_a_list_of_captioners_survives_a_config():
         to_config(Pipeline([CaptionImages(["blip-mini", FakeCaptioner()])]))
 
 
-def test_each_model_is_loaded_once_and_lent_to_every_stage_that_names_it():
+def test_each_model_is_loaded_once_and_given_to_every_stage_that_names_it():
     pool = ModelPool(device="cpu")
     first, second = CaptionImages(["blip-mini", FakeCaptioner()]), CaptionImages("blip-mini", name="again")
     first.setup(pool)

@@ -7,7 +7,7 @@ from autotag.errors import ConfigError
 from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.scores import STANDARDISED_CUT
-from autotag.relevance.unrelated_labels import background_labels
+from autotag.relevance.unrelated_labels import unrelated_labels
 from autotag.stages import FilterTags
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 
@@ -160,7 +160,7 @@ def test_a_vector_made_ahead_is_used_and_changes_nothing():
 def test_a_standardised_score_says_how_far_a_tag_stands_above_unrelated_labels():
     encoder = FakeEncoder(SIMILARITIES)
     image = encoder.embed_images([make_sample().image])
-    cosines = image @ encoder.embed_texts([f"a photo of {label}" for label in background_labels()]).T
+    cosines = image @ encoder.embed_texts([f"a photo of {label}" for label in unrelated_labels()]).T
     [tag] = filtered(FilterTags(score="standardised", threshold=1.5), encoder, {"dog": 0.7, "car": 0.9})
     middle, high = np.percentile(cosines, [50, 95])
     assert tag.score == pytest.approx((0.5 - middle) / (high - middle), rel=1e-4)
@@ -195,14 +195,14 @@ def test_standardised_scores_of_a_batch_are_those_of_its_images_alone():
         assert [tag.score for tag in one.tags] == pytest.approx([tag.score for tag in other.tags], abs=1e-4)
 
 
-def test_the_background_costs_one_call_per_encoder_and_none_per_batch():
+def test_the_unrelated_labels_cost_one_call_per_encoder_and_none_per_batch():
     encoder = FakeEncoder(SIMILARITIES)
     stage = FilterTags(score="standardised", threshold=1.5)
     stage.setup(FakeModels(fake_encoder=encoder))
-    assert encoder.text_batches == [len(background_labels())]
+    assert encoder.text_batches == [len(unrelated_labels())]
     for _ in range(2):
         stage([make_sample(tags=TAGS)])
-    assert encoder.text_batches == [len(background_labels()), 3]
+    assert encoder.text_batches == [len(unrelated_labels()), 3]
 
 
 def test_what_is_cut_by_default_is_standardised_at_one_cut_for_every_encoder():

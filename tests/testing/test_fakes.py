@@ -114,7 +114,7 @@ def test_fakes_remember_how_they_were_called() -> None:
     assert (detector.batches, encoder.image_batches, encoder.text_batches) == ([3], [2], [1])
 
 
-def test_models_lend_a_fake_for_a_name_and_an_object_for_itself() -> None:
+def test_models_return_a_fake_for_a_name_and_an_object_for_itself() -> None:
     models = FakeModels()
     own = FakeCaptioner()
     assert models.captioner("blip-base") is models.captioner("blip-large") is models.fake_captioner

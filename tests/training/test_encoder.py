@@ -92,7 +92,7 @@ TEXTS = ["a dog!", "a", "hello world!!! what is this?", "", "one two three four 
 
 
 def test_texts_without_their_padding_give_what_open_clip_gives() -> None:
-    """Also where id 0 is no padding: it is the exclamation mark of CLIP's own tokenizer."""
+    """Also where id 0 is not padding: it is the exclamation mark of CLIP's own tokenizer."""
     torch.manual_seed(0)
     model = open_clip.CLIP(
         embed_dim=16,

@@ -64,7 +64,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def few_texts() -> Iterator[None]:
-    """Few nouns beyond those that are learned: thousands would take the tiny teacher half a minute."""
+    """Few nouns beyond the learned ones: thousands would take the tiny teacher half a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mini, "_nouns", lambda: ["otter", "walnut"])
         patch.setattr(mini, "_other_texts", lambda things: ["oil painting", "tabby cat"])

@@ -115,7 +115,7 @@ def test_a_file_may_be_replaced_while_it_is_as_autotag_left_it(tmp_path, streams
     path = tmp_path / "out.json"
     check_replaceable(path, overwrite=False)
     path.write_text("somebody's")
-    with pytest.raises(ConfigError, match="not as autotag left it.*--overwrite"):
+    with pytest.raises(ConfigError, match="autotag did not write this version.*--overwrite"):
         check_replaceable(path, overwrite=False)
     check_replaceable(path, overwrite=True)
     with open_output(path, streams=streams) as stream:

@@ -1,5 +1,5 @@
 """An album's state in its folder ``.autotag``: ledger, journal, changes and their undo, identity.
 
-Nothing here knows a pipeline. Kinds of changes are a registry, so that plug-ins bring their own. May import
-``metadata``, ``images``, ``writers`` and what is below them.
+This package does not use pipelines. Kinds of changes are registered, so that plug-ins can add some. May
+import ``metadata``, ``images``, ``writers`` and what is below them.
 """

@@ -67,20 +67,23 @@ class TextChange:
         """
         suffixes = {path.suffix.lower(), os.path.splitext(os.path.realpath(path))[1].lower()}  # noqa: PTH122
         if suffixes & (PICTURE_SUFFIXES | FILM_SUFFIXES):
-            raise MetadataError(str(path), "it is a photograph or film, and no text is written over it")
+            raise MetadataError(str(path), "it is a photograph or film; text does not overwrite it")
         old, state = before or (None, None)
         return cls(path, old, sha256(content), content, state, state.mtime_ns if state else None)
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the one file that changes."""
         return (self.path,)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
+        """Return the SHA-256 of the content before and after."""
         before = set() if self.before is None else {sha256(self.before)}
         return {self.path: frozenset({self.after} | before)}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types; the old content is base64."""
         before = None if self.before is None else b64encode(self.before).decode()
         return {
             "path": os.fspath(self.path),
@@ -91,12 +94,19 @@ class TextChange:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TextChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+            ValueError: the old content is not base64.
+        """
         what = "a text's change"
         check_row(what, record, path="text", before="text?", after="text", mtime_ns="whole?")
         before = None if record["before"] is None else b64decode(record["before"], validate=True)
         return cls(Path(record["path"]), before, record["after"], mtime_ns=record["mtime_ns"])
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         return f"{'writes' if self.before is None else 'changes'} {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
@@ -121,7 +131,7 @@ class TextChange:
         if content == self.before:
             return ()
         if sha256(content) != self.after:
-            raise FileChangedError(str(self.path), "somebody changed it since; it is left as it is")
+            raise FileChangedError(str(self.path), "another program changed it since, so it stays unchanged")
         if self.before is None:
             remove_file(self.path, expected=state, calls=self.calls)
             return ()
@@ -155,34 +165,42 @@ class RenameChange:
         targets = [target for _, target in moves]
         for source, target in moves:
             if targets.count(target) > 1:
-                raise MetadataError(str(source), f"another file would be called {target.name}, too")
+                raise MetadataError(str(source), f"another file would get the name {target.name} too")
         return cls(tuple(moves), tuple(source.lstat().st_ino for source, _ in moves))
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the old and the new name of every file."""
         return tuple(path for move in self.moves for path in move)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types."""
         moves = [[os.fspath(source), os.fspath(target)] for source, target in self.moves]
         return {"moves": moves, "inodes": list(self.inodes)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RenameChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type, or the numbers of files differ.
+        """
         what = "a change of names"
         check_row(what, record, moves="list", inodes="list")
         for pair in record["moves"]:
             check_row(what, {"moves": pair}, moves="texts")
             if len(pair) != 2:
-                raise ConfigError(f"{what}: a move is {shown(pair)}, not an old name and a new one")
+                raise ConfigError(f"{what}: a move is {shown(pair)}, expected [old name, new name]")
         if not all(type(inode) is int for inode in record["inodes"]):
             raise ConfigError(f"{what}: the field 'inodes' is {shown(record['inodes'])}, not whole numbers")
         moves = tuple((Path(source), Path(target)) for source, target in record["moves"])
         inodes = tuple(map(int, record["inodes"]))
         if not moves or len(moves) != len(inodes):
-            raise ConfigError(f"{what}: files and their numbers do not go together")
+            raise ConfigError(f"{what}: the files and their numbers do not match")
         return cls(moves, inodes)
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         (source, target), *others = self.moves
         along = f", and {len(others)} more with it" if others else ""
         return f"renames {source.name} to {target.name}{along}"
@@ -218,7 +236,7 @@ class RenameChange:
         for target, source in back:
             move(target, source, calls=self.calls)
         missing = [target for source, target in self.moves if not is_there(source)]
-        return (*(f"{path}: it is gone." for path in missing), *self._synced())
+        return (*(f"{path}: it no longer exists." for path in missing), *self._synced())
 
     def has_begun(self) -> bool:
         """Return whether one of the files already has its new name.
@@ -282,34 +300,43 @@ class OutputChange:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the one file that changes."""
         return (self.path,)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
+        """Return the SHA-256 of the content before and after."""
         return {self.path: frozenset({self.before, self.after})}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types."""
         return {"path": os.fspath(self.path), "after": self.after, "before": self.before}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> OutputChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+        """
         what = "a change of a file of results"
         check_row(what, record, path="text", after="text", before="text")
         return cls(Path(record["path"]), record["after"], record["before"])
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         return f"writes {self.path.name}"
 
     def apply(self) -> tuple[str, ...]:
         """Move the hidden file to its place.
 
         Raises:
-            FileChangedError: what stands there is not as autotag left it; it is left as it is.
-            MetadataError: the hidden file does not read back as it was written.
+            FileChangedError: another program changed the file since; it stays unchanged.
+            MetadataError: the hidden file reads back with other content.
         """
         assert self.part is not None  # noqa: S101 - a change read from a journal is only undone
         if digest_of(self.part.path) != self.after:
-            raise MetadataError(str(self.path), "what was written does not read back the same")
+            raise MetadataError(str(self.path), "the content read back differs from what was written")
         self.part.place(self.state, self.path)
         self.part.discard()  # here, so that what it replaced is gone before the step counts as taken
         with suppress(OSError):
@@ -320,7 +347,7 @@ class OutputChange:
         """Remove it.
 
         Raises:
-            FileChangedError: somebody changed it since; it is left as it is.
+            FileChangedError: another program changed it since, so it stays unchanged.
         """
         state = state_of(self.path, calls=self.calls)
         if state is None:
@@ -329,7 +356,7 @@ class OutputChange:
         if found == self.before:
             return ()
         if found != self.after:
-            raise FileChangedError(str(self.path), "somebody changed it since; it is left as it is")
+            raise FileChangedError(str(self.path), "another program changed it since, so it stays unchanged")
         remove_file(self.path, expected=state, calls=self.calls)
         return ()
 
@@ -352,7 +379,7 @@ def check_kind(change: FileChange) -> None:
     """
     if change.kind not in registry.names("change"):
         raise ConfigError(
-            f"a change of kind {change.kind!r} could not be taken back: register its class as an entry point "
+            f"a change of kind {change.kind!r} cannot be undone: register its class as an entry point "
             f'{change.kind!r} in "autotag.changes".'
         )
 
@@ -406,7 +433,7 @@ def leads_out(change: FileChange, places: Collection[Path], named: Iterable[Path
 
     Args:
         change: planned, or from a journal.
-        places: the album's folder, and those outside of it that the user let a run enter.
+        places: the album's folder, and those outside it that the user let a run enter.
         named: more files that the change names and does not write; a link among them may lead anywhere, and
             so may one that is renamed.
     """
@@ -439,7 +466,7 @@ def read_if_there(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, Fi
     """Return content and state of a file, or None when it does not exist.
 
     Raises:
-        FileChangedError: it changed while it was read.
+        FileChangedError: it changed while autotag read it.
         MetadataError: it cannot be read.
     """
     try:
@@ -459,7 +486,7 @@ def move(source: Path, target: Path, *, calls: SystemCalls = SYSTEM) -> bool:
     """
     if not is_there(source):
         if not is_there(target):
-            raise FileChangedError(str(source), "it is gone")
+            raise FileChangedError(str(source), "it no longer exists")
         return False
     if is_there(target):
         if not same_entry(source, target):

@@ -1,7 +1,7 @@
 """The identity of a state: its album, and the users and machines that wrote it.
 
 A state may lie in an album that came from somebody else, or be named for the wrong album. It is used only for
-the album that it is of, by those who wrote it; others take it over with ``adopt``.
+its album, by the users and machines that wrote it; others use it with ``adopt``.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def check_state(folder: Path, album: Path, *, adopt: bool = False) -> None:
         return
     found = _read(folder)
     if found is None:
-        raise _refusal(folder, "does not say whose it is")
+        raise _refusal(folder, "does not say which album it belongs to")
     if owner() not in found.owners:
         raise _refusal(folder, "was written on another machine or by another user")
     if not _is_of(found, folder, album):
-        raise _refusal(folder, f"is of another album, {found.real!r}")
+        raise _refusal(folder, f"belongs to another album, {found.real!r}")
 
 
 def claim_state(folder: Path, album: Path) -> None:
@@ -153,17 +153,17 @@ def _read(folder: Path) -> Identity | None:
 def _check_no_links(folder: Path, album: Path) -> None:
     """Refuse a state that contains links or devices."""
     if (album / IN_ALBUM).is_symlink() and lies_in(folder, album / IN_ALBUM):
-        raise ConfigError(f"{str(album / IN_ALBUM)!r} is a link, and no state is kept through it; remove it.")
+        raise ConfigError(
+            f"{str(album / IN_ALBUM)!r} is a link; autotag does not keep its state behind a link. Remove it."
+        )
     names = [name + ending for name in _OURS for ending in ("", "-wal", "-shm", "-journal")]
     for path in (folder / name for name in names):
         if is_there(path) and not stat.S_ISREG(path.lstat().st_mode):
-            raise ConfigError(f"{str(path)!r} is not a file of its own but a link or a device; remove it.")
+            raise ConfigError(f"{str(path)!r} is a link or a device, not a regular file; remove it.")
 
 
 def _refusal(folder: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"the state {str(folder)!r} {why}. If it is of this album, which was moved or copied, or if you "
-        f"trust "
-        "who wrote it, take it over with --adopt; otherwise move it away, or name another folder with "
-        "--state."
+        f"the state {str(folder)!r} {why}. If this album was moved or copied, or if you trust whoever wrote "
+        "the state, use it with --adopt; otherwise move it away, or name another folder with --state."
     )

@@ -3,7 +3,7 @@
 One JSON object per line, only ever appended: ``{"run": 7, "at": 1764288000000000000, "album": "/photos",
 "real": "/photos"}`` before the first step of a run, whose id is 7; ``{"id": 7, "do": {...}}`` before a step,
 ``{"done": 7}`` after it, ``{"failed": 7}`` when it was refused and nothing changed, ``{"undone": 7}`` when it
-was taken back. What is to be done is on the disk (fsync) before the first step of it is taken. A line that a
+was undone. A step is synced to disk (fsync) before it is made. A line that a
 crash cut short belongs to a step that was not begun; it is cut off when the journal is opened again.
 
 A journal is not trusted: a step that cannot be read, is of an unknown kind, or is about files outside the
@@ -43,7 +43,7 @@ class Run:
         at: when it began, nanoseconds since 1970.
         album: the album's folder then, as it was named.
         real: the same with links resolved.
-        linked: folders outside of it that the user let the run enter, links resolved.
+        linked: folders outside it that the user let the run enter, links resolved.
     """
 
     first: int
@@ -74,7 +74,7 @@ class Journal:
     Args:
         path: the file; its folder exists.
         album: the album's folder.
-        linked: folders outside of it that the user lets this run enter, links resolved.
+        linked: folders outside it that the user lets this run enter, links resolved.
         calls: the operating system.
 
     Attributes:
@@ -223,9 +223,7 @@ class Journal:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:  # of a plug-in
             return LostStep(f"step {number} of the journal {str(self._path)!r} is damaged: {error!r}", files)
         if outside is not None:
-            return LostStep(
-                f"{outside} is not a file of the album {self._real!r}; it is left as it is", files
-            )
+            return LostStep(f"{outside} is not a file of the album {self._real!r}; it stays unchanged", files)
         return change
 
     def _outside(self, change: FileChange, files: Sequence[Path], run: Run) -> Path | None:

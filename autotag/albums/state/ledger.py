@@ -195,6 +195,7 @@ class Ledger:
                 raise
 
     def close(self) -> None:
+        """Close the database."""
         self._database.close()
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -211,8 +212,8 @@ class Ledger:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
                 raise ConfigError(
-                    f"the ledger {str(self._path)!r} cannot be used: {error}. It may be deleted: then "
-                    "everything is looked at again, and nothing else is lost."
+                    f"the ledger {str(self._path)!r} cannot be used: {error}. You may delete it: then "
+                    "every photograph is tagged again, and nothing else is lost."
                 ) from error
             number = _ERRNO.get(code, errno.EIO)
             raise OSError(number, f"the ledger cannot be used: {error}", str(self._path)) from error
@@ -269,7 +270,7 @@ def locked(album: Path, *states: Path) -> Iterator[None]:
             _lock_folders(album.resolve(), held)
         except BlockingIOError as error:
             raise ConfigError(
-                f"another run of autotag is at work in {str(album)!r}, in a folder of it or around it. "
+                f"another run of autotag is writing {str(album)!r}, or a folder inside or around it. "
                 "Wait for it."
             ) from error
         yield

@@ -82,7 +82,7 @@ class RenameWriter:
 
     def _check(self, photo: Path) -> None:
         if self.linked and os.path.realpath(photo) in self.linked and not photo.is_symlink():
-            raise MetadataError(str(photo), "it keeps its name, because a link in the album leads to it")
+            raise MetadataError(str(photo), "a link in the album leads to it, so it keeps its name")
 
     def _renamed(self, photo: Path, wanted: str) -> RenameChange:
         number = 1

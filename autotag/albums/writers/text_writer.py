@@ -54,8 +54,7 @@ class TextWriter:
         if f".{self.suffix.lower().rpartition('.')[2]}" in _NOT_TEXT:
             raise ConfigError(
                 f"txt: suffix = {self.suffix!r} is that of photographs, films or their sidecars, which "
-                f"would be "
-                "written over; choose another, such as '.txt'."
+                "would be overwritten; choose another, such as '.txt'."
             )
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[TextChange]:
@@ -114,7 +113,7 @@ class TextWriter:
         try:
             text = before.decode("utf-8").removeprefix(_BOM)
         except UnicodeDecodeError as error:
-            raise MetadataError(str(path), "it is not UTF-8, so nothing is added to it") from error
+            raise MetadataError(str(path), "it is not UTF-8, so tags cannot be added to it") from error
         old = text.split("\n") if self.separator == "newline" else text.replace("\n", ",").split(",")
         said = {piece.strip().casefold() for piece in old}
         # A caption or prompt has commas of its own: it is there if all of it stands there.

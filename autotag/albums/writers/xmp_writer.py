@@ -50,29 +50,39 @@ class XmpChange:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """Return the files that change: sidecars, the photograph, or both."""
         return tuple(Path(one.path) for one in self.change.files)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
+        """Return for each file the SHA-256 of its content before and after, as far as it exists."""
         return {
             Path(one.path): frozenset(filter(None, (one.sha256_before, one.sha256_after)))
             for one in self.change.files
         }
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types, without the new content of the files."""
         return {"touch": self.touch, "change": self.change.to_dict()}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> XmpChange:
+        """Return the change from the dictionary that ``to_dict`` made.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+        """
         check_row("a change of metadata", record, touch="flag", change="row")
         return cls(MetadataChange.from_dict(record["change"]), record["touch"])
 
     def describe(self) -> str:
+        """Return what the change does, for people."""
         where = ", ".join(path.name for path in self.paths)
         added = ", ".join(self.change.added)
         return f"adds to {where}: {added}" if added else f"changes {where}"
 
     def apply(self) -> tuple[str, ...]:
+        """Write the files and return warnings; see ``autotag.metadata.apply_change`` for the errors."""
         said = apply_change(self.change, touch=self.touch, exiftool=self.exiftool)
         return (*self.change.warnings, *said)
 
@@ -97,7 +107,7 @@ class XmpWriter:
         fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: recorded with each tag as its source; by default the preset's name.
-        root: the album's folder; photographs outside of it, to which links lead, get sidecars. A run sets
+        root: the album's folder; photographs outside it, to which links lead, get sidecars. A run sets
             it.
     """
 
@@ -136,13 +146,13 @@ class XmpWriter:
             exiftool=self._exiftool,
         )
         if leads_out:
-            why = "it is outside of the album, and a link leads to it"
-            warning = f"{photo}: not embedded but written to a sidecar: {why}."
+            why = "it lies outside the album, behind a link"
+            warning = f"{photo}: tags go to a sidecar, not into the file: {why}."
             change = replace(change, warnings=(*change.warnings, warning))
         return [XmpChange(change, self.touch, self._exiftool)] if change.files else []
 
     def close(self) -> None:
-        """Ends exiftool."""
+        """End exiftool."""
         if self._exiftool is not None:
             self._exiftool.close()
 

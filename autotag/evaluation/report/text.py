@@ -113,7 +113,7 @@ def verdicts(evaluation: Evaluation) -> list[str]:
         spread = f"{pair.difference:.3f} [{pair.interval.low:.3f}, {pair.interval.high:.3f}]"
         what = f"{title} by {spread}, p = {pair.p_value:.2g}"
         if pair.p_value < SURE:
-            sentences.append(f"{pair.better} is ahead of {pair.worse} in {what}.")
+            sentences.append(f"{pair.better} is better than {pair.worse} in {what}.")
         else:
             sentences.append(f"{pair.better} and {pair.worse} cannot be told apart: they differ in {what}.")
     return sentences

@@ -1,4 +1,4 @@
-"""A result as other applications' APIs want it: a caption, and tags with a confidence."""
+"""Convert a result to what other applications' APIs use: a caption, and tags with a confidence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SureTag:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What there is to say about an image.
+    """The caption and the tags of an image.
 
     Attributes:
         caption: may be empty.
@@ -63,11 +63,11 @@ def confidence(tag: Tag, cosine_cut: float | None) -> float:
 
 
 def cut_of(pipeline: Pipeline) -> float | None:
-    """Return where the pipeline cuts cosines: its own threshold, or its encoder's; None for nowhere."""
+    """Return the pipeline's threshold for cosines: its own, or its encoder's; None without one."""
     stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
     if stage is None or stage.threshold is not None:
         return stage.threshold if stage else None
-    with pipeline.lent_encoder() as encoder:
+    with pipeline.exclusive_encoder() as encoder:
         return encoder.default_thresholds.get("cosine")
 
 

@@ -1,4 +1,4 @@
-"""Batches of the images that many callers bring one by one.
+"""Collect the images of many callers into batches.
 
 The largest batch at once, without waiting for more: while the models are at work the next images gather.
 One batch has its images looked at while the texts of the batch before it are worked on. Images whose
@@ -38,7 +38,7 @@ _SECONDS_MEASURED = 30.0
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """What is told of a batch once it is done.
+    """The facts about a finished batch.
 
     Attributes:
         size: its images.
@@ -62,14 +62,14 @@ class _Job:
 
 @dataclass(slots=True)
 class _Group:
-    """Images that one pipeline is asked about."""
+    """The waiting images of one pipeline."""
 
     pipeline: Pipeline
     jobs: deque[_Job] = field(default_factory=deque)
 
 
 class Batcher:
-    """Tags images for many callers at once; call it from one event loop.
+    """Tag images for many callers at once; call it from one event loop.
 
     Args:
         pipelines: what to ask.
@@ -103,12 +103,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Images that are read, wait or are worked on."""
+        """Return the number of images that are being read, wait, or are in the models."""
         return self._waiting
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of them, encoded and decoded."""
+        """Return the bytes of these images, encoded and decoded."""
         return self._bytes
 
     async def tag(
@@ -119,7 +119,7 @@ class Batcher:
         source: str | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Return what is found in one image.
+        """Return the result for one image.
 
         Cancelling the call takes the image out of the queue.
 
@@ -136,7 +136,7 @@ class Batcher:
         """
         wish = wish or Wish()
         if self.draining or self._closed:
-            raise RequestRefusedError("not_ready", "the server is shutting down; ask another one.", 1)
+            raise RequestRefusedError("not_ready", "the server is shutting down; try another one.", 1)
         key = (
             (sha256(image).digest(), wish)
             if isinstance(image, bytes) and self.limits.cached_results
@@ -170,7 +170,7 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.pipelines.of, wish)
 
     def retry_after(self) -> int:
-        """Return the seconds until what waits now should be done, by the rate of the last half minute."""
+        """Return the seconds until the waiting images should be done, by the rate of the last half minute."""
         with self._counting:
             now = time.monotonic()
             while self._done and now - self._done[0][0] > _SECONDS_MEASURED:
@@ -182,7 +182,7 @@ class Batcher:
         return max(1, min(_LONGEST_RETRY, math.ceil(self._waiting * span / images)))
 
     async def drain(self, seconds: float) -> bool:
-        """Take nothing more, and wait until all that was taken is answered; say whether it was in time."""
+        """Accept no more images and wait for the accepted ones; return whether they finished in time."""
         self.draining = True
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
@@ -190,7 +190,7 @@ class Batcher:
         return not self._waiting
 
     def close(self) -> None:
-        """End the threads, once the batches in hand are done; what still waits is refused."""
+        """End the threads after their current batches; refuse the images that still wait."""
         self.draining = self._closed = True
         with self._wake:
             left = [job for group in self._groups.values() for job in group.jobs]
@@ -233,7 +233,7 @@ class Batcher:
     def _overloaded(self) -> RequestRefusedError:
         seconds = self.retry_after()
         return RequestRefusedError(
-            "overloaded", f"{self._waiting} images are waiting already; ask again in {seconds} s.", seconds
+            "overloaded", f"{self._waiting} images are waiting already; try again in {seconds} s.", seconds
         )
 
     def reserve(self, size: int, others: int) -> None:
@@ -315,7 +315,7 @@ class Batcher:
 
 
 class _Ticket:
-    """What one image takes of the limits; given back once, after its last thread let go of it."""
+    """The share of the limits that one image uses; released once, when no thread uses it any more."""
 
     def __init__(self, batcher: Batcher, size: int) -> None:
         self._batcher = batcher
@@ -325,7 +325,7 @@ class _Ticket:
         self.reading: Future[ReadImage] | None = None
 
     def reserve(self, size: int) -> None:
-        """Count bytes that decoding takes. ``read`` says them before it decodes, and what it keeps after.
+        """Count the bytes of decoding: ``read`` calls it before it decodes, and with the kept bytes after.
 
         Raises:
             RequestRefusedError: too much is waiting, or nobody waits for this image any more.
@@ -333,7 +333,7 @@ class _Ticket:
         with self._lock:
             if not self._open:
                 raise RequestRefusedError("timed_out", "nobody waits for this image any more.")
-            kept = max(0, size - self._size)  # what is kept is no more than what decoding took
+            kept = max(0, size - self._size)  # the kept pixels take at most what decoding took
             self._batcher.reserve(kept, self._size)
             self._size += kept
 

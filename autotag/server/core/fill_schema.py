@@ -1,7 +1,8 @@
-"""JSON of the shape that a client asks for, filled from a caption and tags.
+"""Fill the JSON schema of a client's request with a caption and tags.
 
-Clients of language models send a JSON schema, or show an example in their prompt. A captioner follows no
-prompt, but property names say what is wanted: ``tags``, ``title``, ``description``, ``confidence``.
+Clients of language models send a JSON schema, or an example in their prompt. A captioner cannot follow a
+prompt, but the names of properties show what they should hold: ``tags``, ``title``, ``description``,
+``confidence``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class SchemaError(ValueError):
 
 
 def fill(schema: Mapping[str, Any], answer: Answer) -> Any:
-    """Return what a JSON schema describes, as far as the answer has it.
+    """Return a JSON value that fits a schema, filled from the answer.
 
-    Lists called like tags get the tags, numbers in them the confidence, texts called like captions the
-    caption; what nobody can know is an empty text, 0, false or an empty list. A list of allowed values keeps
-    the tags that are in it.
+    Lists with names like ``tags`` get the tags, numbers in them the confidence, and texts with names like
+    ``caption`` the caption. Other properties are an empty text, 0, false or an empty list. If the schema
+    lists the allowed values, only those tags are used.
 
     Raises:
-        SchemaError: it is nested too deeply, too large, or refers to something that is not there.
+        SchemaError: the schema is nested too deeply, is too large, or has a reference without a target.
     """
     return _Filler(schema, answer).value(schema, "", None, 0)
 
@@ -90,7 +91,7 @@ def default_schema(keys: list[str] | None = None) -> dict[str, Any]:
 
 
 def wants_tags(prompt: str) -> bool:
-    """Whether a prompt that asks for no JSON asks for tags rather than for a caption."""
+    """Return whether a prompt that does not ask for JSON asks for tags rather than a caption."""
     return re.search(r"\b(tags?|keywords?|labels?)\b", prompt, re.IGNORECASE) is not None
 
 
@@ -109,7 +110,7 @@ def _schema_of_example(example: Any, depth: int) -> dict[str, Any]:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every table in a schema, outermost first."""
+    """Yield every object in a schema, outermost first."""
     level, count = [schema], 0
     for _ in range(_DEEPEST):
         below: list[Any] = []
@@ -135,7 +136,7 @@ class _Filler:
         self._left = _MOST_NODES
 
     def value(self, schema: Any, key: str, tag: SureTag | None, depth: int) -> Any:  # noqa: PLR0911
-        """The value of a property called ``key``, about one tag or about the image."""
+        """Return the value of a property called ``key``, for one tag or for the image."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
             raise SchemaError("the schema is too large, or nested too deeply.")
@@ -156,7 +157,7 @@ class _Filler:
         return False if kind == "boolean" else None
 
     def _resolved(self, schema: Any) -> dict[str, Any]:
-        """The schema that is meant, behind references and alternatives."""
+        """Return the schema after following references and choosing among alternatives."""
         for _ in range(_DEEPEST):
             if not isinstance(schema, dict):
                 return {"type": "string"}
@@ -171,7 +172,7 @@ class _Filler:
                 schema = real[0] if real else {"type": "null"}
             else:
                 return schema
-        raise SchemaError("the schema's references lead round in a circle.")
+        raise SchemaError("the schema's references form a cycle.")
 
     def _referred(self, reference: str) -> Any:
         found: Any = self._root
@@ -236,7 +237,7 @@ class _Filler:
 
 
 def _kind(node: dict[str, Any]) -> str:
-    """The type of a value; of several the first that is not null."""
+    """Return the type of a value; of several types the first that is not null."""
     kinds = node.get("type")
     if isinstance(kinds, list):
         return str(next((kind for kind in kinds if kind != "null"), "null"))

@@ -43,7 +43,7 @@ async def image_in_text(text: object, allowed_hosts: Collection[str]) -> bytes:
         RequestRefusedError: it is none of these.
     """
     if not isinstance(text, str) or not text:
-        raise RequestRefusedError("bad_request", "an image is a data URL or base64 text.")
+        raise RequestRefusedError("bad_request", "an image must be a data URL or base64 text.")
     lowered = text[:8].lower()
     if lowered.startswith(("http://", "https://")):
         return await _fetched(text, allowed_hosts)
@@ -88,7 +88,7 @@ async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int
         body = await json_body(request)
         given = body.get("images", [body["image"]] if "image" in body else [])
         if not isinstance(given, list):
-            raise RequestRefusedError("bad_request", "images is a list of data URLs.")
+            raise RequestRefusedError("bad_request", "images must be a list of data URLs.")
         _check_count(len(given), most)
         found = [
             (f"image-{number}", await _or_refusal(one, allowed_hosts)) for number, one in enumerate(given, 1)

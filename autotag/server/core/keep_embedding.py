@@ -28,6 +28,7 @@ class KeepEmbedding:
     provides: ClassVar[frozenset[str]] = frozenset({f"extras.{EMBEDDING}"})
 
     def setup(self, models: Models, /) -> None:
+        """Get the pipeline's own encoder."""
         self._encoder = models.encoder(None)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:

@@ -1,4 +1,4 @@
-"""How much a server takes on at once."""
+"""The limits on how much a server accepts at once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from autotag.checks import check_count, check_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a server takes on at once; what goes beyond is refused, and told when to come again.
+    """Limit what a server accepts at once; requests beyond it are refused, with the time to retry after.
 
     Attributes:
-        max_waiting: images that are read, wait or are worked on.
-        max_waiting_bytes: bytes of them, encoded and decoded. One image alone may have more.
-        max_body_bytes: of one request.
-        max_images: in one request.
-        timeout: seconds for a request, from its arrival to its answer.
+        max_waiting: images in the server: being read, waiting, or in the models.
+        max_waiting_bytes: bytes of these images, encoded and decoded. One image alone may have more.
+        max_body_bytes: bytes in the body of one request.
+        max_images: images in one request.
+        timeout: seconds from the arrival of a request to its answer.
         decode_threads: threads that decode images.
-        cached_results: results that are kept for images that come again; 0 for none.
+        cached_results: results kept for repeated images; 0 for none.
 
     Raises:
-        ConfigError: one is out of range.
+        ConfigError: a limit is out of range.
     """
 
     max_waiting: int = 256

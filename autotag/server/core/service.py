@@ -1,4 +1,4 @@
-"""What every protocol asks: one batcher, its pipelines and limits."""
+"""The service behind every protocol: one batcher with its pipelines and limits."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 Answered = TypeVar("Answered")
 
 MODEL = "autotag"
-"""What the default preset is called as a model; others are ``"autotag:<preset>"``."""
+"""The model name of the default preset; others are ``"autotag:<preset>"``."""
 
 NOTE = {"X-Autotag-Note": "prompt text is not followed; the answer is what the image models find"}
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client disconnected before the answer."""
 
 
 @dataclass
 class Service:
-    """What every protocol asks.
+    """Serve images to every protocol: one batcher with its pipelines, limits and metrics.
 
     Attributes:
-        pipelines: of the presets that are served.
-        limits: how much is taken on at once.
-        allowed_hosts: in lower case, whose URLs are fetched.
-        metrics: what is counted.
+        pipelines: the pipelines of the presets.
+        limits: how many images and bytes are accepted at once.
+        allowed_hosts: the hosts, in lower case, from which URLs are fetched.
+        metrics: the counters for Prometheus.
     """
 
     pipelines: Pipelines
@@ -52,7 +52,7 @@ class Service:
     _cuts: Mapping[str, float | None] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Load the models and take images from now on; call it in a thread."""
+        """Load the models and start to accept images; call it in a thread."""
         self.pipelines.load()
         self._cuts = {name: cut_of(pipeline) for name, pipeline in self.pipelines.presets.items()}
         batcher = Batcher(self.pipelines, self.limits, tell=self.metrics.count_batch)
@@ -61,12 +61,12 @@ class Service:
 
     @property
     def loaded(self) -> bool:
-        """Whether the models are there."""
+        """Return whether the models are loaded."""
         return self._batcher is not None
 
     @property
     def ready(self) -> bool:
-        """Whether images are taken now."""
+        """Return whether images are accepted now."""
         batcher = self._batcher
         return batcher is not None and not batcher.draining and batcher.waiting < self.limits.max_waiting
 
@@ -78,18 +78,18 @@ class Service:
             RequestRefusedError: the models are still being loaded.
         """
         if self._batcher is None:
-            raise RequestRefusedError("not_ready", "the models are being loaded; ask again in a moment.", 5)
+            raise RequestRefusedError("not_ready", "the models are being loaded; try again in a moment.", 5)
         return self._batcher
 
     async def stop(self) -> None:
-        """Take nothing more, wait for what was taken as long as a request may last, and end."""
+        """Accept no more images, finish the accepted ones within ``limits.timeout`` seconds, and end."""
         batcher = self._batcher
         if batcher is not None:
             await batcher.drain(self.limits.timeout)
             await asyncio.to_thread(batcher.close)
 
     async def tag(self, request: Request, image: ImageInput, wish: Wish, *, source: str = "image") -> Result:
-        """Return what is found in one image; gives up when the client hangs up.
+        """Return the result for one image; stop if the client disconnects.
 
         Raises:
             RequestRefusedError: no answer, and why.
@@ -98,7 +98,7 @@ class Service:
         return await while_waited_for(request, self.outcome(image, wish, source=source))
 
     async def outcome(self, image: ImageInput, wish: Wish, *, source: str) -> Result:
-        """Return what is found in one image.
+        """Return the result for one image.
 
         Raises:
             RequestRefusedError: no answer, and why.
@@ -135,12 +135,12 @@ class Service:
         return preset
 
     def model_names(self) -> list[str]:
-        """What models are called, the default first."""
+        """Return the names of the models, the default first."""
         return [MODEL, *(f"{MODEL}:{preset}" for preset in self.pipelines.presets)]
 
 
 async def while_waited_for(request: Request, work: Awaitable[Answered]) -> Answered:
-    """Return what the work gives, or end it when the client hangs up.
+    """Return the result of the work; cancel it if the client disconnects.
 
     Raises:
         ClientGoneError: it hung up.

@@ -1,4 +1,4 @@
-"""What a request wants of an image, and the pipelines that find it, which share their models."""
+"""The options of a request, and the pipelines that serve them, which share their models."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _MOST_PIPELINES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is wanted of an image; images of equal wishes go through the models together.
+    """The options of one request; images with equal options share a batch.
 
     Attributes:
-        task: what is found.
-        preset: one of those that the server has; empty for its first.
-        top_k: tags at most; None for the preset's own.
-        vocabulary: the name of a bundled vocabulary that tags are looked for in; None for the preset's own.
-        labels: if any, the only tags that are allowed; they are matched with the image itself.
-        mode: of the prompt; None for the preset's own.
+        task: what to return.
+        preset: one of the server's presets; empty for the first.
+        top_k: the largest number of tags; None for the preset's own.
+        vocabulary: the bundled vocabulary to choose tags from; None for the preset's own.
+        labels: if any, the only allowed tags; they are compared with the image.
+        mode: the mode of the prompt; None for the preset's own.
     """
 
     task: Task = "tag"
@@ -51,10 +51,10 @@ class Wish:
 
 
 class Pipelines:
-    """The pipelines of a server: one per preset, and those made of it for wishes.
+    """Keep the pipelines of a server: one per preset, and variants of it for the options of requests.
 
     Args:
-        presets: name -> pipeline, the default first. They stay the caller's to close.
+        presets: name -> pipeline, the default first. The caller closes them.
 
     Raises:
         ConfigError: there is none.
@@ -74,7 +74,7 @@ class Pipelines:
             pipeline.load()
 
     def preset(self, name: str) -> Pipeline:
-        """Return the pipeline of a preset; of the default for an empty name.
+        """Return the pipeline of a preset; an empty name means the default.
 
         Raises:
             RequestRefusedError: the server has no such preset.
@@ -87,7 +87,7 @@ class Pipelines:
         return found
 
     def of(self, wish: Wish) -> Pipeline:
-        """Return the pipeline for a wish, its models loaded; the same one for the same wish.
+        """Return the pipeline for a wish, with loaded models; equal wishes get the same pipeline.
 
         May take a while: call it in a thread.
 
@@ -115,7 +115,7 @@ class Pipelines:
 
 
 def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
-    """Return the stages of a preset, as far as a wish needs them, with what it changes.
+    """Return the stages of a preset that a wish needs, with the options that it changes.
 
     Raises:
         RequestRefusedError: the preset has no stage for it.
@@ -167,5 +167,5 @@ def _marked(stages: Sequence[Stage], kind: type, option: str) -> list[tuple[Any,
     """Return each stage, and whether it is of the kind whose option is changed."""
     marked = [(stage, isinstance(stage, kind)) for stage in stages]
     if not any(is_one for _, is_one in marked):
-        raise RequestRefusedError("wrong_option", f"this preset has no stage that {option} is an option of.")
+        raise RequestRefusedError("wrong_option", f"no stage of this preset has the option {option}.")
     return marked

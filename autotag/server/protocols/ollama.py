@@ -50,7 +50,7 @@ def ollama_routes(service: Service) -> APIRouter:
         body = await json_body(request)
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise RequestRefusedError("bad_request", "messages is a list of messages.")
+            raise RequestRefusedError("bad_request", "messages must be a list of messages.")
         prompt = "\n".join(text for one in messages if isinstance(text := one.get("content"), str))
         images = [image for one in messages if (image := _last(one.get("images"))) is not None]
         text = await _written(service, request, body, prompt, images[-1] if images else None)
@@ -70,7 +70,7 @@ def ollama_routes(service: Service) -> APIRouter:
             "model_info": {"general.architecture": "autotag"}, "capabilities": ["completion", "vision"],
         }  # fmt: skip
 
-    @router.get("/api/version", summary="Version of the API that is spoken")
+    @router.get("/api/version", summary="Version of the API")
     async def version() -> dict[str, str]:
         return {"version": _VERSION, "autotag": installed_version(DISTRIBUTION)}
 
@@ -112,7 +112,7 @@ def _last(images: object) -> object:
     if images is None or images == []:
         return None
     if not isinstance(images, list):
-        raise RequestRefusedError("bad_request", "images is a list of base64 texts.")
+        raise RequestRefusedError("bad_request", "images must be a list of base64 texts.")
     return images[-1]
 
 

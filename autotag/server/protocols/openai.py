@@ -163,7 +163,7 @@ def _text(answer: Answer, prompt: str, schema: Mapping[str, Any] | None) -> str:
 def _read_messages(messages: object, kinds: tuple[str, str]) -> tuple[str, object]:
     """Return all text, and the last image, of a conversation; None for no image."""
     if not isinstance(messages, list):
-        raise RequestRefusedError("bad_request", "messages is a list of messages.")
+        raise RequestRefusedError("bad_request", "messages must be a list of messages.")
     image_kind, text_kind = kinds
     texts: list[str] = []
     image: object = None

@@ -53,7 +53,7 @@ def photoprism_routes(service: Service) -> APIRouter:
         name = model or body.get("model") or MODEL
         images = body.get("images") or ([body["url"]] if body.get("url") else None)
         if not isinstance(images, list) or not images:
-            raise RequestRefusedError("bad_request", "images is a list of one data URL.")
+            raise RequestRefusedError("bad_request", "images must be a list of one data URL.")
         if len(images) > 1:
             raise RequestRefusedError("bad_request", "one image at a time.")
         content = await image_in_text(images[0], service.allowed_hosts)

@@ -52,7 +52,7 @@ class FindRegions:
 
 
 def in_original_pixels(detection: Detection, sample: Sample) -> Detection:
-    """The detection with its box in pixels of the file, of which ``sample.image`` may be a smaller copy."""
+    """Return the detection with its box in pixels of the file; ``sample.image`` may be a smaller copy."""
     across = sample.size[0] / sample.image.width
     down = sample.size[1] / sample.image.height
     left, top, right, bottom = detection.box

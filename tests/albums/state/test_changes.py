@@ -79,7 +79,7 @@ def test_an_edited_text_file_is_left_as_it_is(tmp_path):
     planned = TextChange.planned(path, b"new", before=None)
     planned.apply()
     path.write_bytes(b"edited")
-    with pytest.raises(FileChangedError, match="somebody changed it"):
+    with pytest.raises(FileChangedError, match="another program changed it"):
         planned.undo()
     assert path.read_bytes() == b"edited"
 
@@ -199,7 +199,7 @@ def test_files_that_were_never_renamed_are_left_beside_those_that_took_their_new
 
 
 def test_two_files_that_would_get_one_name_are_refused_when_that_is_planned(folder):
-    with pytest.raises(MetadataError, match="another file would be called c, too"):
+    with pytest.raises(MetadataError, match="another file would get the name c too"):
         RenameChange.planned([(folder / "a.jpg", folder / "c"), (folder / "a.txt", folder / "c")])
 
 
@@ -222,7 +222,7 @@ def test_a_file_of_results_that_somebody_edited_is_left_and_that_is_said(tmp_pat
     change = output(path)
     change.apply()
     path.write_text("edited")
-    with pytest.raises(FileChangedError, match="left as it is"):
+    with pytest.raises(FileChangedError, match="stays unchanged"):
         change.undo()
     assert path.read_text() == "edited"
 

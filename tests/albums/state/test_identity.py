@@ -1,4 +1,4 @@
-"""Whose a state is, and of which album."""
+"""To which album and user a state belongs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_new_state_is_anybodys_and_then_of_its_album(tmp_path, album):
 
 def test_a_state_of_another_album_is_refused_with_the_way_out(tmp_path, claimed):
     (tmp_path / "other").mkdir()
-    with pytest.raises(ConfigError, match=r"is of another album, '.*album'.*--adopt.*--state"):
+    with pytest.raises(ConfigError, match=r"belongs to another album, '.*album'.*--adopt.*--state"):
         check_state(claimed, tmp_path / "other")
     check_state(claimed, tmp_path / "other", adopt=True)
     claim_state(claimed, tmp_path / "other")
@@ -112,7 +112,7 @@ def test_a_state_that_does_not_say_whose_it_is_is_refused(album, identity):
     (folder / "journal.jsonl").touch()
     if identity is not None:
         (folder / "album.json").write_text(identity)
-    with pytest.raises(ConfigError, match="does not say whose it is"):
+    with pytest.raises(ConfigError, match="does not say which album it belongs to"):
         check_state(folder, album)
     check_state(folder, album, adopt=True)
     claim_state(folder, album)
@@ -124,7 +124,7 @@ def test_a_state_that_leads_elsewhere_is_refused_also_when_it_is_adopted(tmp_pat
     folder = album / ".autotag"
     folder.mkdir()
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="not a file of its own but a link"):
+    with pytest.raises(ConfigError, match="is a link or a device"):
         check_state(folder, album, adopt=True)
 
 

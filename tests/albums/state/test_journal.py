@@ -143,7 +143,7 @@ def test_a_step_that_cannot_be_loaded_is_lost_and_says_why(tmp_path, record):
             "'after' is 5, not a text",
         ),
         ({"kind": "output", "path": "/album/a", "after": "", "before": True}, "'before' is True, not a text"),
-        ({"kind": "rename", "moves": [["/album/a"]], "inodes": [1]}, "not an old name and a new one"),
+        ({"kind": "rename", "moves": [["/album/a"]], "inodes": [1]}, "expected [old name, new name]"),
         ({"kind": "rename", "moves": [["/album/a", "/album/b"]], "inodes": ["1"]}, "not whole numbers"),
         ({"kind": "metadata", "touch": 1, "change": {}}, "'touch' is 1, not true or false"),
         ({"path": "/album/a"}, "has no kind"),

@@ -84,7 +84,7 @@ def test_after_undo_everything_has_to_be_written_again_and_results_stay(ledger, 
 
 def test_a_file_that_is_no_ledger_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "ledger.sqlite").write_text("something else, long enough to be looked at as a database" * 20)
-    with pytest.raises(ConfigError, match="It may be deleted"):
+    with pytest.raises(ConfigError, match="You may delete it"):
         Ledger(tmp_path / "ledger.sqlite", album=tmp_path)
 
 

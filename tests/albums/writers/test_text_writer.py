@@ -94,9 +94,9 @@ def test_nothing_is_added_to_what_is_not_utf_8(tmp_path):
         ({"separator": "coma"}, "Did you mean 'comma'"),
         ({"naming": "stam"}, "Did you mean 'stem'"),
         ({"suffix": "txt"}, "not an extension"),
-        ({"suffix": ".jpg", "mode": "overwrite"}, "would be written over"),
-        ({"suffix": ".MOV"}, "would be written over"),
-        ({"suffix": ".old.xmp"}, "would be written over"),
+        ({"suffix": ".jpg", "mode": "overwrite"}, "would be overwritten"),
+        ({"suffix": ".MOV"}, "would be overwritten"),
+        ({"suffix": ".old.xmp"}, "would be overwritten"),
     ],
 )
 def test_wrong_options_are_refused(options, said):

@@ -418,7 +418,7 @@ ANSWERS = {
     "no captions at all": ({"captions": []}, "num_captions=1, and it gives 0"),
     "too many captions": ({"captions": [{"text": "a"}, {"text": "b"}]}, "num_captions=1, and it gives 2"),
     "a score in words": ({"captions": [{"text": "a", "score": "high"}]}, "score is 'high'"),
-    "a score that is no number": (b'{"captions": [{"text": "a", "score": NaN}]}', "score is nan"),
+    "a score that is not a number": (b'{"captions": [{"text": "a", "score": NaN}]}', "score is nan"),
     "empty": (b"", "not JSON"),
 }
 

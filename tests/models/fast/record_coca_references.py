@@ -1,7 +1,7 @@
 """Records what open_clip's own ``CoCa.generate`` writes, for ``test_coca_generation.py``.
 
 ``generate`` needs ``BeamSearchScorer``, which transformers 5 has no more. So an older transformers is put in
-front of the installed one, for this script only; torch and open_clip stay those that are installed::
+front of the installed one, for this script only; torch and open_clip stay the installed ones::
 
     pip install --no-deps --target OLD transformers==4.44.2 "tokenizers<0.20" "huggingface_hub<1"
     pip install --target OLD requests

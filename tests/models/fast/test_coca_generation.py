@@ -139,7 +139,7 @@ def model() -> Any:
 
 
 def ending(model: Any, by: float) -> Any:
-    """The same model, for which captions end sooner."""
+    """The same model, with captions that end earlier."""
     copied = deepcopy(model)
     with torch.no_grad():
         copied.text_decoder.text_projection[:, END] += by
@@ -263,7 +263,7 @@ def test_a_batch_gives_what_its_images_give_alone(
                 )
 
 
-def sooner(model: Any, options: CaptionOptions) -> Any:
+def shorter(model: Any, options: CaptionOptions) -> Any:
     """A model by which some captions are short: sums of logits prefer long ones."""
     return ending(model, by=0.4) if options.beam_scores == "logits" else model
 
@@ -280,7 +280,7 @@ def test_finished_captions_leave_the_batch(
         return forward(self, tokens, *more)
 
     monkeypatch.setattr(CachedDecoder, "forward", counted)
-    captions(sooner(model, options), states, options)
+    captions(shorter(model, options), states, options)
 
     assert rows[0] == len(states)
     assert rows[-1] < max(rows) <= len(states) * max(options.num_beams, options.num_captions)
@@ -291,8 +291,8 @@ def test_finished_captions_leave_the_batch(
 def test_no_caption_is_longer_or_shorter_than_asked(
     model: Any, states: torch.Tensor, options: CaptionOptions
 ) -> None:
-    free = captions(sooner(model, options), states, options)
-    bounded = captions(sooner(model, options), states, replace(options, min_new_tokens=4, max_new_tokens=6))
+    free = captions(shorter(model, options), states, options)
+    bounded = captions(shorter(model, options), states, replace(options, min_new_tokens=4, max_new_tokens=6))
 
     def lengths(found: list[list[Written]]) -> set[int]:
         return {len(caption.tokens) for image in found for caption in image}

@@ -233,14 +233,14 @@ def test_serve_async_gives_what_the_pipeline_gives_and_shares_its_models_between
     assert [tag.text for tag in allowed.tags] == ["cat"]
 
 
-def test_pipelines_that_share_models_lend_the_same_objects() -> None:
+def test_pipelines_that_share_models_use_the_same_objects() -> None:
     with autotag.load("mini") as pipeline:
         other = pipeline.sharing_models(pipeline.stages[:1])
         other.load()
-        with pipeline.lent_encoder() as encoder:
+        with pipeline.exclusive_encoder() as encoder:
             pass
         other.close()
-        assert pipeline(EXAMPLES / "cat.jpg").caption  # closing the borrower left the models where they are
+        assert pipeline(EXAMPLES / "cat.jpg").caption  # closing the other did not close the models
         third = pipeline.sharing_models(pipeline.stages)
-        with third.lent_encoder() as borrowed:
-            assert borrowed is encoder
+        with third.exclusive_encoder() as shared:
+            assert shared is encoder
