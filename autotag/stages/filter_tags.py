@@ -57,6 +57,7 @@ class FilterTags:
     template: str = PHOTO
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "filter_tags"
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
     _background: Background | None = field(init=False, repr=False, compare=False)
@@ -71,8 +72,7 @@ class FilterTags:
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder, and embed the unrelated labels that standardised scores need.
@@ -80,7 +80,7 @@ class FilterTags:
         Raises:
             ConfigError: see the class.
         """
-        self.image_encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self._wanted)
         self._texts = TextVectors(self.image_encoder)
         score = score_for(self.score, self.threshold, self.image_encoder)
         standardises = score == "standardised"
