@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from autotag.records import Result
 
-TAG_PATHS = "tag_paths"
-"""The key in a result's extras that says what tags belong to: ``{"dog": "animal|dog"}``."""
-
 
 @dataclass(frozen=True)
 class XmpChange:
@@ -147,16 +144,8 @@ class XmpWriter:
             self._exiftool.close()
 
     def _tags(self, result: Result) -> list[MachineTag]:
-        paths: Mapping[str, str] = result.extras.get(TAG_PATHS, {})
         return [
-            MachineTag(
-                tag.text,
-                tag.score,
-                self.model,
-                self._version,
-                path=tuple(paths[tag.text].split("|")) if tag.text in paths else (),
-            )
-            for tag in result.tags
+            MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path) for tag in result.tags
         ]
 
     def _description(self, result: Result) -> str:
