@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from autotag.options import convert_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from autotag.metadata.photograph import ReadPhotograph
     from autotag.records import Result
 
 
@@ -48,6 +50,12 @@ class XmpChange:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(Path(one.path) for one in self.change.files)
+
+    @property
+    def new_photograph(self) -> bytes | None:
+        """Return the photograph's content to come; None when it stays, or after a round trip through JSON."""
+        photograph = os.path.realpath(self.change.path)
+        return next((one.content for one in self.change.files if one.path == photograph), None)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
@@ -115,8 +123,15 @@ class XmpWriter:
             raise ConfigError(f"xmp: fields is empty; choose from {', '.join(KEYWORD_FIELDS)}.")
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
-    def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
+    def changes(
+        self, photo: Path, result: Result, /, *, read: ReadPhotograph | None = None
+    ) -> Sequence[XmpChange]:
         """Return the changes of sidecar and photograph; nothing if they already hold everything.
+
+        Args:
+            photo: the photograph.
+            result: what was found.
+            read: the photograph as it was read before, see ``plan_tags``.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
@@ -131,6 +146,7 @@ class XmpWriter:
             naming=self.naming,
             fields=self.fields,
             exiftool=self._exiftool,
+            read=read,
         )
         if leads_out:
             why = "it is outside of the album, and a link leads to it"
