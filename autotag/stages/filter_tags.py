@@ -38,8 +38,7 @@ class FilterTags:
             100. None for the default: the encoder's own for cosines, one value for all encoders for
             standardised scores.
         score: the score that is computed and compared with ``threshold``, see ``relevance.scores``. None for
-            ``"cosine"`` if ``threshold`` is given or the encoder has a default threshold for cosines only;
-            else ``"standardised"``.
+            ``"cosine"`` if ``threshold`` is given; else the encoder's default score.
         top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
