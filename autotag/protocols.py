@@ -480,10 +480,20 @@ class WritesSometimes(Protocol):
 
 
 @runtime_checkable
+class HasClose(Protocol):
+    """An album writer that holds something open, such as a process."""
+
+    def close(self) -> None:
+        """End it; called once, at the end of the run."""
+        ...
+
+
+@runtime_checkable
 class AlbumWriter(Protocol):
     """Write a photograph's result beside it, into it, or into its name.
 
     A factory registered under ``autotag.album_writers`` is a dataclass; its fields are the writer's options.
+    A writer may also be ``WritesSometimes`` and ``HasClose``.
     """
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:

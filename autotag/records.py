@@ -68,12 +68,24 @@ class Tag:
         score: the score of the last stage that scored it; scales differ between stages.
         source: name of the stage that proposed it.
         scores: every score, by stage name, oldest first.
+        path: its place in a hierarchy, from the broadest name to its own: ``("animal", "cat")``; empty when
+            it has none.
     """
 
     text: str
     score: float
     source: str
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Tag:
+        """Rebuild a tag from the output of ``to_dict``, also after a round trip through JSON."""
+        return cls(**{**row, "path": tuple(row.get("path") or ())})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types."""
+        return {**asdict(self), "path": list(self.path)}
 
     @classmethod
     def proposed(cls, text: str, score: float, by: str) -> Tag:
@@ -184,8 +196,8 @@ class Result:
             detections=tuple(
                 Detection(**{**detection, "box": tuple(detection["box"])}) for detection in row["detections"]
             ),
-            tags=tuple(Tag(**tag) for tag in row["tags"]),
-            rankings={name: tuple(Tag(**tag) for tag in tags) for name, tags in row["rankings"].items()},
+            tags=tuple(map(Tag.from_dict, row["tags"])),
+            rankings={name: tuple(map(Tag.from_dict, tags)) for name, tags in row["rankings"].items()},
             prompt=row["prompt"],
             extras=dict(row["extras"]),
             error=row["error"],
@@ -204,8 +216,8 @@ class Result:
             "detections": [
                 {**asdict(detection), "box": list(detection.box)} for detection in self.detections
             ],
-            "tags": [asdict(tag) for tag in self.tags],
-            "rankings": {name: [asdict(tag) for tag in tags] for name, tags in self.rankings.items()},
+            "tags": [tag.to_dict() for tag in self.tags],
+            "rankings": {name: [tag.to_dict() for tag in tags] for name, tags in self.rankings.items()},
             "prompt": self.prompt,
             "extras": dict(self.extras),
             "error": self.error,

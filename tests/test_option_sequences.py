@@ -147,7 +147,7 @@ def test_rules_given_as_lists_are_applied() -> None:
     result = Result("a.jpg", (8, 8), tags=(Tag("dog", 0.9, "filter_tags"),))
     found = rules.applied(result)
     assert [tag.text for tag in found.tags] == ["dog", "hound"]
-    assert found.extras == {"tag_paths": {"dog": "animal|dog"}}
+    assert [tag.path for tag in found.tags] == [("animal", "dog"), ()]
 
 
 def test_stop_words_given_as_a_list_reach_the_extractor(minilm: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ DETECTION = Detection("dog", 0.9, (1.0, 2.0, 3.0, 4.0))
 
 
 def full_result() -> Result:
-    tag = Tag.proposed("dog", 0.7, "extract_keyphrases").scored(0.31, "filter_tags")
+    tag = replace(
+        Tag.proposed("dog", 0.7, "extract_keyphrases").scored(0.31, "filter_tags"), path=("animal", "dog")
+    )
     sample = make_sample(
         captions=["a dog"], detections=[DETECTION], tags=[tag], prompt="a dog", extras={"k": [1]}
     )
@@ -53,6 +56,20 @@ def test_a_caption_without_a_score_of_its_own_has_only_that_of_the_stage() -> No
 def test_a_result_survives_json() -> None:
     result = full_result()
     assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_the_path_of_a_tag_is_kept_in_json_and_when_it_is_scored() -> None:
+    [row] = json.loads(json.dumps(full_result().to_dict()))["tags"]
+    assert row["path"] == ["animal", "dog"]
+    assert Tag.from_dict(row).scored(0.1, "again").path == ("animal", "dog")
+
+
+def test_a_row_from_before_tags_had_a_path_is_read() -> None:
+    row = full_result().to_dict()
+    for tag in (*row["tags"], *row["rankings"]["animals"]):
+        del tag["path"]
+    read = Result.from_dict(row)
+    assert (read.tags[0].path, read.rankings["animals"][0].path) == ((), ())
 
 
 def test_a_row_from_before_captions_had_several_scores_is_read() -> None:

@@ -13,7 +13,7 @@ from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.checks import check_list, shown
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.protocols import is_binary
+from autotag.protocols import HasClose, is_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,9 +90,8 @@ class Writers:
     def close(self) -> None:
         """Close the writers, and end the processes that they started."""
         for writer in self.beside.values():
-            close = getattr(writer, "close", None)
-            if close is not None:
-                close()
+            if isinstance(writer, HasClose):
+                writer.close()
 
 
 def make_writers(

@@ -237,7 +237,7 @@ class _Applying:
         entry = Entry(
             facts.st_size,
             facts.st_mtime_ns,
-            pixel_digest(task.path.read_bytes()),
+            task.pixels or pixel_digest(task.path.read_bytes()),
             self.plan.settings,
             "" if task.errors else self.plan.wanted,
         )

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.albums.state.changes import RenameChange
 from autotag.albums.writers.rename_writer import safe_name
-from autotag.albums.writers.xmp_writer import TAG_PATHS
 from autotag.errors import ConfigError, FileChangedError, suggestion
 from autotag.files.replacing import PartFile, is_there, lies_in, numbered
 from autotag.records import Caption, Result, Tag
@@ -173,10 +172,9 @@ class PlanWriter:
             result: what is to be written.
             changes: what the writers beside photographs would do, by name.
         """
-        paths = result.extras.get(TAG_PATHS, {})
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
-            | ({"path": paths[tag.text]} if tag.text in paths else {})
+            | ({"path": "|".join(tag.path)} if tag.path else {})
             for tag in result.tags
         ]
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))
@@ -336,7 +334,6 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
         if name not in writers:
             check.refuse("write", f"{name!r} is not a writer of this plan. {suggestion(str(name), writers)}")
     caption = check.text("caption")
-    tags, paths = _tags(check)
     return PlannedPhoto(
         number=check.number,
         file=file,
@@ -347,19 +344,17 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
             file,
             (size[0], size[1]),
             captions=(Caption(caption, BY_PERSON),) if caption else (),
-            tags=tags,
+            tags=_tags(check),
             prompt=check.text("prompt"),
-            extras={TAG_PATHS: paths} if paths else {},
         ),
         rename_to=_new_name(check, file),
         write=tuple(write),
     )
 
 
-def _tags(check: _Checked) -> tuple[tuple[Tag, ...], dict[str, str]]:
-    """Return the tags, each given as a text or a table, and their paths in the hierarchy."""
+def _tags(check: _Checked) -> tuple[Tag, ...]:
+    """Return the tags, each given as a text or a table."""
     tags: list[Tag] = []
-    paths: dict[str, str] = {}
     for position, item in enumerate(check.items("tags"), 1):
         row = {"text": item} if isinstance(item, str) else item
         inner = _Checked(check.path, check.number, row, _TAG) if isinstance(row, dict) else None
@@ -369,14 +364,15 @@ def _tags(check: _Checked) -> tuple[tuple[Tag, ...], dict[str, str]]:
             )
             continue
         score = inner.of_kind("score", (int, float), "a number") if "score" in row else 1.0
-        tags.append(Tag.proposed(row["text"], float(score), BY_PERSON))
+        tag = Tag.proposed(row["text"], float(score), BY_PERSON)
         if "path" in row:
-            paths[row["text"]] = inner.text("path")
-            if paths[row["text"]].rpartition("|")[2] != row["text"]:
+            tag = replace(tag, path=tuple(inner.text("path").split("|")))
+            if tag.path[-1] != tag.text:
                 check.refuse(
-                    "tags", f"entry {position}: the path {row['path']!r} does not end in {row['text']!r}."
+                    "tags", f"entry {position}: the path {row['path']!r} does not end in {tag.text!r}."
                 )
-    return tuple(tags), paths
+        tags.append(tag)
+    return tuple(tags)
 
 
 def _new_name(check: _Checked, file: str) -> str | None:
@@ -418,12 +414,10 @@ def merged(planned: Result, known: Result | None) -> Result:
     if known is None:
         return planned
     tags = {tag.text: tag for tag in known.tags}
-    extras = {key: value for key, value in known.extras.items() if key != TAG_PATHS} | dict(planned.extras)
     captions = known.captions if planned.caption == known.caption else planned.captions
     return replace(
         known,
         captions=captions,
         prompt=planned.prompt,
-        tags=tuple(tags.get(tag.text, tag) for tag in planned.tags),
-        extras=extras,
+        tags=tuple(replace(tags.get(tag.text, tag), path=tag.path) for tag in planned.tags),
     )

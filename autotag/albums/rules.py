@@ -27,7 +27,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from autotag import options
-from autotag.albums.writers.xmp_writer import TAG_PATHS
 from autotag.errors import ConfigError
 from autotag.files.toml_files import read_toml
 from autotag.language.english import singular
@@ -128,7 +127,7 @@ class AlbumRules:
         mine: Mapping[str, str] | None = None,
         my_paths: Mapping[str, str] | None = None,
     ) -> Result:
-        """Return the result with the rules applied; the paths of tags are in its extras.
+        """Return the result with the rules applied; its tags have their paths in the hierarchy.
 
         Args:
             result: what the models found.
@@ -140,9 +139,7 @@ class AlbumRules:
         always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in self.always]
         tags = _each_once((*always, *self._tags(result.tags, mine or {})))
         tree = (my_paths or {}) if self.prefer_my_keywords else {}
-        belongs = {tag.text: path for tag in tags if (path := self._path(tag.text, tree))}
-        extras = {**result.extras, TAG_PATHS: belongs} if belongs else result.extras
-        return replace(result, tags=tuple(tags), extras=extras)
+        return replace(result, tags=tuple(self._placed(tag, tree) for tag in tags))
 
     def _tags(self, tags: Iterable[Tag], mine: Mapping[str, str]) -> Iterator[Tag]:
         instead = {fold(word): clean(other) for word, other in self.replacements.items()}
@@ -153,10 +150,15 @@ class AlbumRules:
                 text = mine.get(loose(text), text)
             for word in (text, *besides.get(fold(text), ())):
                 if not self._denies(word):
-                    yield tag if word == tag.text else replace(tag, text=word)
+                    yield tag if word == tag.text else replace(tag, text=word, path=())
 
     def _own_paths(self) -> tuple[str, ...]:
         return () if self.hierarchy == THINGS else tuple(path for path in self.hierarchy if path != THINGS)
+
+    def _placed(self, tag: Tag, tree: Mapping[str, str]) -> Tag:
+        """Return a tag with its path in the hierarchy; without one in the rules it keeps what it has."""
+        path = self._path(tag.text, tree)
+        return replace(tag, path=tuple(path.split("|"))) if path else tag
 
     def _path(self, text: str, tree: Mapping[str, str]) -> str:
         """Return a tag with what it belongs to, outermost first; empty for nothing."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autotag.albums.album_writers import make_writers
+from autotag.albums.in_hand import Hand, PhotoInHand
 from autotag.albums.outputs import check_outputs, write_outputs
 from autotag.albums.plan import PlanWriter
 from autotag.albums.recovery import recover
@@ -21,6 +22,7 @@ from autotag.albums.sources import Photo, find_album
 from autotag.albums.state.identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
+from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.albums.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError
 from autotag.files.replacing import lies_in
@@ -152,8 +154,13 @@ class _Run:
     mine: dict[str, str] = field(default_factory=dict)
     my_paths: dict[str, str] = field(default_factory=dict)
     summary: AlbumSummary = field(default_factory=AlbumSummary)
-    group: list[tuple[Task, Entry, Result]] = field(default_factory=list)
+    group: list[tuple[Task, PhotoInHand, Entry, Result]] = field(default_factory=list)
+    hand: Hand = field(init=False)
     since: float = 0.0
+
+    def __post_init__(self) -> None:
+        xmp = [writer for writer in self.writers.beside.values() if isinstance(writer, XmpWriter)]
+        self.hand = Hand(metadata=bool(xmp), contents=any(writer.embed for writer in xmp))
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
         """Run from the list of photographs to the result files."""
@@ -194,35 +201,37 @@ class _Run:
     def _tag_and_write(self, listener: Listener, stop: Callable[[], bool]) -> None:
         self.since = time.monotonic()
         with closing(cast("Any", self._found())) as found:
-            for photo, entry, result in found:
-                self._take(photo, entry, result, listener)
+            for held, entry, result in found:
+                self._take(held, entry, result, listener)
                 if self.summary.stopped or stop():
                     break
         self._flush(listener)
         if not self.summary.stopped and stop():
             self.summary.stopped = "interrupted"
 
-    def _found(self) -> Iterator[tuple[Photo, Entry | None, Result]]:
+    def _found(self) -> Iterator[tuple[PhotoInHand, Entry | None, Result]]:
         """Yield each photograph that is due, with its result from the ledger or the models."""
         for name in self.ledger.listed(_TO_WRITE):
             result, entry = self.ledger.result(name), self.ledger.entry(name)
             if result is not None:
-                yield self.album.photo(name), entry, result
+                held = PhotoInHand(self.album.photo(name), self.hand)
+                held.pixels = entry.pixels if entry is not None else ""
+                yield held, entry, result
         if self.ledger.counted(_TO_TAG) == 0:
             return
-        waiting: deque[tuple[Photo, Entry | None]] = deque()
+        waiting: deque[tuple[PhotoInHand, Entry | None]] = deque()
         images = self._images(waiting)
         with closing(cast("Any", self.pipeline.stream(images, on_error="record"))) as results:
             for result in results:
-                photo, entry = waiting.popleft()
-                yield photo, entry, replace(result, source=photo.name)
+                held, entry = waiting.popleft()
+                yield held, entry, replace(result, source=held.photo.name)
 
-    def _images(self, waiting: deque[tuple[Photo, Entry | None]]) -> Iterator[Any]:
+    def _images(self, waiting: deque[tuple[PhotoInHand, Entry | None]]) -> Iterator[Any]:
         """Yield images for the pipeline; add each photograph and its file's state to ``waiting``."""
         for name in self.ledger.listed(_TO_TAG):
-            photo = self.album.photo(name)
-            waiting.append((photo, self._entry(photo)))
-            yield photo.image
+            held = PhotoInHand(self.album.photo(name), self.hand)
+            waiting.append((held, self._entry(held.photo)))
+            yield held.image
 
     def _entry(self, photo: Photo, *, pixels: str = "") -> Entry | None:
         """Return the present state of a photograph's file; None when it is gone."""
@@ -267,27 +276,31 @@ class _Run:
         except OSError:
             return ""
 
-    def _take(self, photo: Photo, entry: Entry | None, result: Result, listener: Listener) -> None:
+    def _take(self, held: PhotoInHand, entry: Entry | None, result: Result, listener: Listener) -> None:
         """Add a photograph to the group; write the group when it is large or old enough."""
+        photo = held.photo
         now = self._entry(photo)
         error = result.error
         if error is None and (entry is None or now is None or _differ(now, entry)):
             error = "it changed during the run; run again"
         if error is not None or now is None:
+            held.let_go()
             self._report(PhotoReport(photo.name, "failed", error=error), listener)
             return
-        task = Task(photo, self.rules.applied(result, self.mine, self.my_paths), path=photo.path)
+        ruled = self.rules.applied(result, self.mine, self.my_paths)
+        task = Task(photo, ruled, pixels=held.pixels, read=held.facts, path=photo.path)
         if self.journal is None:
             self._look(task, now, result, listener)
+            held.let_go()
             return
-        self.group.append((task, now, result))
+        self.group.append((task, held, now, result))
         if len(self.group) >= _GROUP or time.monotonic() - self.since > _LONGEST_WAIT:
             self._flush(listener)
 
     def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
         """Report what would be done, and add it to the plan."""
         if not self.dry_run:
-            now = replace(now, pixels=self._pixels(task.photo))
+            now = replace(now, pixels=task.pixels or self._pixels(task.photo))
             self.ledger.keep(task.photo.name, now, result)
         by_writer = {}
         for name, writer in self.writers.beside.items():
@@ -305,14 +318,15 @@ class _Run:
         group, self.group, self.since = self.group, [], time.monotonic()
         if not group or self.journal is None:
             return
-        steps = carry_out([task for task, _, _ in group], self.writers.beside, self.journal, self.places)
+        steps = carry_out([task for task, *_ in group], self.writers.beside, self.journal, self.places)
         with self.ledger.transaction():
-            for task, now, result in group:
+            for task, held, now, result in group:
                 self._put_down(task, now, result)
+                held.let_go()
         self.journal.done(steps)
-        for task, _, _ in group:
+        for task, *_ in group:
             self._report(task.report(), listener)
-        if any(task.disk_full for task, _, _ in group):
+        if any(task.disk_full for task, *_ in group):
             self.summary.stopped = DISK_FULL
 
     def _put_down(self, task: Task, now: Entry, result: Result) -> None:
@@ -324,7 +338,9 @@ class _Run:
         if task.is_touched:
             now = self._entry(photo) or now
         written = "" if task.errors else self.wanted
-        self.ledger.keep(photo.name, replace(now, pixels=self._pixels(photo), written=written), result)
+        self.ledger.keep(
+            photo.name, replace(now, pixels=task.pixels or self._pixels(photo), written=written), result
+        )
 
     def _report(self, report: PhotoReport, listener: Listener) -> None:
         self.summary.count(report)

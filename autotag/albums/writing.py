@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from autotag.albums.reports import PhotoReport
 from autotag.albums.state.changes import RenameChange, check_kind, leads_out
 from autotag.albums.writers.rename_writer import RenameWriter
+from autotag.albums.writers.xmp_writer import XmpChange, XmpWriter
 from autotag.errors import AutotagError, MetadataError
+from autotag.metadata.pixel_digest import pixel_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from autotag.albums.reports import Status
     from autotag.albums.sources import Photo
     from autotag.albums.state.journal import Journal
+    from autotag.metadata.photograph import ReadPhotograph
     from autotag.protocols import AlbumWriter, FileChange
     from autotag.records import Result
 
@@ -41,6 +44,8 @@ class Task:
         warnings: what the user should know.
         errors: what failed.
         is_touched: whether the photograph itself was changed.
+        pixels: the digest of the photograph as it was read, or as it was written; empty when unknown.
+        read: the photograph as it was read.
         path: where it is now.
         disk_full: whether something failed for lack of room.
     """
@@ -52,6 +57,8 @@ class Task:
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     is_touched: bool = False
+    pixels: str = ""
+    read: ReadPhotograph | None = None
     path: Path | None = None
     disk_full: bool = False
 
@@ -75,7 +82,10 @@ def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():
         try:
-            changes = writer.changes(task.path, task.result)
+            if isinstance(writer, XmpWriter):
+                changes: Sequence[FileChange] = writer.changes(task.path, task.result, read=task.read)
+            else:
+                changes = writer.changes(task.path, task.result)
             for change in changes:
                 _check(change, places)
             task.planned += changes
@@ -172,8 +182,10 @@ def _apply(task: Task, change: FileChange) -> bool:
     task.changes.append(change.describe())
     if isinstance(change, RenameChange):
         task.path = change.moves[0][1]
-    elif task.path is not None:
-        task.is_touched |= os.path.realpath(task.path) in map(str, change.paths)
+    elif task.path is not None and os.path.realpath(task.path) in map(str, change.paths):
+        task.is_touched = True
+        content = change.new_photograph if isinstance(change, XmpChange) else None
+        task.pixels = "" if content is None else pixel_digest(content)
     return True
 
 

@@ -294,7 +294,7 @@ def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
     if isinstance(image, str) and is_url(image):
         return _from_url(image, source, allow_urls=allow_urls)
     if isinstance(image, (str, os.PathLike)):
-        return _from_path(os.fsdecode(image), source)
+        return file_bytes(os.fsdecode(image), source)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if hasattr(image, "read"):
@@ -323,7 +323,12 @@ def _from_url(url: str, source: str, *, allow_urls: bool) -> bytes:
         raise type(error)(source, error.reason) from error
 
 
-def _from_path(path: str, source: str) -> bytes:
+def file_bytes(path: str, source: str) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        ImageReadError: it cannot be read, is not a regular file, or has more than 2 GiB; names ``source``.
+    """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             facts = os.fstat(file.fileno())

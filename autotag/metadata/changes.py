@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autotag.metadata.exiftool import Exiftool
+    from autotag.metadata.photograph import ReadPhotograph
 
 ChangeKind = Literal["sidecar", "embedded", "unchanged"]
 _MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
@@ -208,6 +209,7 @@ def plan_tags(
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     exiftool: Exiftool | None = None,
     date: str | None = None,
+    read: ReadPhotograph | None = None,
     calls: SystemCalls = SYSTEM,
 ) -> MetadataChange:
     """Return the change that would replace the machine tags of earlier runs with these.
@@ -223,6 +225,8 @@ def plan_tags(
         fields: the XMP keyword fields to write; what people wrote in other fields stays.
         exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: the date of new records, ISO 8601; now by default.
+        read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
+            are needed and were not kept.
         calls: the operating system; tests replace it.
 
     Raises:
@@ -234,7 +238,7 @@ def plan_tags(
     request = _Request(
         Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls
     )
-    return _Plan(request).change()
+    return _Plan(request, read).change()
 
 
 def apply_change(
@@ -328,12 +332,16 @@ class _Request:
 class _Plan:
     """Plan the change of one photograph; its methods share what was read."""
 
-    def __init__(self, request: _Request) -> None:
+    def __init__(self, request: _Request, read: ReadPhotograph | None = None) -> None:
         self._request = request
         self._path = request.path
         self._photograph = Path(os.path.realpath(request.path))
-        self._content, self._state = read_with_state(self._photograph, calls=request.calls)
-        self._existing = read_existing(self._content)
+        if read is not None and self._suffices(read):
+            self._content, self._state = read.content or b"", read.moment.state  # only embedding needs bytes
+            self._existing = read.existing
+        else:
+            self._content, self._state = read_with_state(self._photograph, calls=request.calls)
+            self._existing = read_existing(self._content)
         self._sidecars = sidecars_of(request.path, naming=request.naming)
         self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
         self._shared = [read_packet(content) for content in self._sidecars.seeds]
@@ -346,6 +354,11 @@ class _Plan:
             raise MetadataError(
                 str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
             )
+
+    def _suffices(self, read: ReadPhotograph) -> bool:
+        """Return whether the photograph need not be read again."""
+        has_all = read.content is not None or not self._request.embed
+        return has_all and read.is_of(self._photograph, calls=self._request.calls)
 
     def change(self) -> MetadataChange:
         """Return the whole plan: the photograph, its sidecars, and the keywords of both."""

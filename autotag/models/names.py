@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from autotag import protocols, registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
@@ -31,6 +31,9 @@ from autotag.protocols import ModelKind, ModelRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Model = TypeVar("Model")
+"""A model object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +98,44 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
     raise _refusal(name, kind)
 
 
-def check_model(model: object, kind: ModelKind) -> None:
-    """Refuse a model that cannot be used as this kind, before anything is loaded.
+class ModelName(str):
+    """A model's name that is parsed and checked. It is the text that the user wrote, with its address.
+
+    Stages keep what ``check_model`` returns and ask the pool for it in ``setup``, so that each name is parsed
+    once, when the pipeline is built.
+
+    Args:
+        name: the name as the user wrote it.
+        address: the result of ``parse_name``.
+    """
+
+    address: ModelAddress
+
+    def __new__(cls, name: str, address: ModelAddress) -> ModelName:
+        made = super().__new__(cls, name)
+        made.address = address
+        return made
+
+    def __getnewargs__(self) -> tuple[str, ModelAddress]:  # type: ignore[override]
+        """Return what a copy is made of."""
+        return str(self), self.address
+
+
+def check_model(model: str | Model, kind: ModelKind) -> ModelName | Model:
+    """Return a model's name, parsed, or a model object as it is, before anything is loaded.
+
+    Args:
+        model: a name, which may be a ``ModelName`` already, or an object.
+        kind: what it is to be used as.
 
     Raises:
         ConfigError: ``parse_name`` refuses the name (also ``ModelUnavailableError``, ``UnknownNameError``),
             or the object is not a model of this kind; the message names the attributes that it lacks.
     """
+    if isinstance(model, ModelName) and model.address.kind == kind:
+        return model
     if isinstance(model, str):
-        parse_name(model, kind)
-        return
+        return ModelName(model, parse_name(model, kind))
     if isinstance(model, type):
         raise ConfigError(f"{model.__name__} is a class; pass an instance of it as the {kind}")
     lacking = [attribute for attribute in _attributes(kind) if not hasattr(model, attribute)]
@@ -113,6 +144,7 @@ def check_model(model: object, kind: ModelKind) -> None:
             f"{type(model).__name__} object cannot be used as {_article(kind)}: "
             f"it has no {', '.join(lacking)} (see autotag.protocols.{PROTOCOLS[kind].__name__})"
         )
+    return model
 
 
 PROTOCOLS: dict[ModelKind, type] = {

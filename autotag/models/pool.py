@@ -11,7 +11,7 @@ from autotag import registry
 from autotag.errors import ConfigError
 from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.loading.device import check_placement, choose_device, choose_dtype
-from autotag.models.names import ModelAddress, check_model, parse_name
+from autotag.models.names import ModelAddress, ModelName, check_model
 from autotag.protocols import ViewsImages, image_size_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class ModelPool:
     ) -> None:
         check_placement(device, dtype)
         self.fast_paths = fast_paths
-        if encoder is not None:
-            check_model(encoder, "encoder")
-        self.default_encoder = encoder
+        self.default_encoder = None if encoder is None else check_model(encoder, "encoder")
         self.device = device
         self.dtype = dtype
         self._lock = RLock()
@@ -106,8 +104,8 @@ class ModelPool:
 
     def _get(self, model: object, kind: ModelKind) -> object:
         with self._lock:
-            check_model(model, kind)
-            found = self._load(parse_name(model, kind)) if isinstance(model, str) else model
+            wanted = check_model(model, kind)
+            found = self._load(wanted.address) if isinstance(wanted, ModelName) else wanted
             if kind != "extractor":
                 self._image_models_in_use[id(found)] = found
             return found

@@ -86,9 +86,9 @@ def model_entries(presets: Sequence[PresetEntry]) -> list[ModelEntry]:
 def needed_models(pipeline: Pipeline) -> tuple[ModelAddress, ...]:
     """Return the models that the stages name, each once, in the order of the stages.
 
-    They are found by the types of the stages' options: an option that accepts a ``Captioner`` names a
-    captioner, and an encoder of None is the pipeline's. A stage's attribute ``borrows`` names the options
-    whose models it really uses. For a stage that is not a dataclass, no models are found.
+    An option with ``metadata={"model": "captioner"}`` names a captioner, and an encoder of None is the
+    pipeline's. A stage that is ``BorrowsSome`` says which options are in use. For a stage that is not a
+    dataclass, no models are found.
     """
     addresses = [address for stage in pipeline.stages for address in _models_of(stage, pipeline)]
     return tuple({address.key: address for address in addresses}.values())

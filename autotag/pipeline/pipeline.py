@@ -126,6 +126,7 @@ class Pipeline:
     max_pixels: int | Literal["auto"] = field(default="auto", metadata=_HOW)
     fast_paths: Literal["auto", "off"] | tuple[str, ...] = field(default="auto", metadata=_HOW)
     deterministic: bool = field(default=False, metadata=_HOW)
+    _encoder: str | ImageTextEncoder | None = field(init=False, repr=False, default=None)
     _engine: Engine = field(init=False, repr=False, default_factory=Engine)
 
     def __post_init__(self) -> None:
@@ -349,7 +350,7 @@ class Pipeline:
         if self.encoder is None:
             wiring.check_encoder(self.stages)
         else:
-            check_model(self.encoder, "encoder")
+            object.__setattr__(self, "_encoder", check_model(self.encoder, "encoder"))
 
     def _check_stage_batch_sizes(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -365,7 +366,7 @@ class Pipeline:
         from autotag.models.pool import ModelPool
 
         return ModelPool(
-            encoder=self.encoder, device=self.device, dtype=self.dtype, fast_paths=self._fast_paths()
+            encoder=self._encoder, device=self.device, dtype=self.dtype, fast_paths=self._fast_paths()
         )
 
     def _fast_paths(self) -> FastPaths:

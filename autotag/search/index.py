@@ -14,6 +14,7 @@ import numpy as np
 from autotag.errors import ConfigError, ImageReadError, SearchIndexError
 from autotag.images.reading import is_url, read_image
 from autotag.metadata.keywords import fold
+from autotag.protocols import image_size_of
 from autotag.records import Tag
 from autotag.relevance.embeddings import read_embedding
 from autotag.search.filters import Filter, distance_km
@@ -455,7 +456,7 @@ class Index:
 
     def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
         encoder = self._query_encoder()
-        read = read_image(image, target_size=getattr(encoder, "image_size", None))
+        read = read_image(image, target_size=image_size_of(encoder))
         return _unit(np.asarray(encoder.embed_images([read.image])[0], dtype=np.float32))
 
     def _vector_of(self, photo: int) -> NDArray[np.float32]:

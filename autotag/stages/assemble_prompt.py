@@ -105,6 +105,7 @@ class AssemblePrompt:
     requires: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset({"tags"}))
     _read: dict[Part, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     _negatives: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     _reader: TextReader = field(init=False, repr=False, compare=False)
     _phrases: PromptPhrases = field(init=False, repr=False, compare=False)
@@ -134,7 +135,7 @@ class AssemblePrompt:
             return
         from autotag.models.fast.text_reader import say_what_is_cut, text_reader
 
-        encoder = self.image_encoder = models.encoder(self.encoder)
+        encoder = self.image_encoder = models.encoder(self._wanted)
         self._reader = text_reader(encoder)
         for part, phrases in self._read.items():
             say_what_is_cut(phrases, encoder, f"{self.name}, {part}")
@@ -162,8 +163,7 @@ class AssemblePrompt:
         if self.compat is not None:
             modes = [mode for mode in get_args(Mode) if mode not in _WITHOUT_ENCODER]
             check_choice(f"{self.name}.mode, with compat,", self.mode, modes)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def _labels(self, part: str) -> tuple[str, ...]:
         option, given = f"{self.name}.{part}", getattr(self, part)

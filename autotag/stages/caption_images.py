@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
-from autotag.models.names import check_model, parse_name
+from autotag.models.names import ModelName, check_model
 from autotag.options import convert_options
 from autotag.protocols import CaptionOptions, ChecksOptions, extra_options_of
 from autotag.relevance.sample_views import views_of
@@ -85,6 +85,7 @@ class CaptionImages:
     seed: int = 0
     beam_scores: Literal["log_probabilities", "logits"] = "log_probabilities"
     name: str = "caption_images"
+    _models: tuple[str | Captioner, ...] = field(init=False, repr=False, compare=False)
     _captioners: tuple[Captioner, ...] = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -102,6 +103,8 @@ class CaptionImages:
         self._check_sampling()
         if self.beam_scores == "logits" and self._beams == 1:
             raise ConfigError(f"{self.name}.beam_scores needs several beams; set num_beams, or leave it out")
+        given = self.model if isinstance(self.model, tuple) else (cast("str | Captioner", self.model),)
+        self._models = tuple(check_model(model, "captioner") for model in given)
         self._check_models()
 
     def _check_models(self) -> None:
@@ -109,15 +112,10 @@ class CaptionImages:
             raise ConfigError(f"{self.name}.model is empty; name at least one captioner")
         known: set[object] = set()
         for model in self._models:
-            check_model(model, "captioner")
-            key = parse_name(model, "captioner").key if isinstance(model, str) else id(model)
+            key = model.address.key if isinstance(model, ModelName) else id(model)
             if key in known:
                 raise ConfigError(f"{self.name}.model has {_called(model)!r} twice; name each model once")
             known.add(key)
-
-    @property
-    def _models(self) -> tuple[str | Captioner, ...]:
-        return self.model if isinstance(self.model, tuple) else (cast("str | Captioner", self.model),)
 
     @property
     def _beams(self) -> int:

@@ -46,6 +46,7 @@ class ChooseCaption:
     template: str = SLOT
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "choose_caption"
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
 
@@ -57,12 +58,11 @@ class ChooseCaption:
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder."""
-        self.image_encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self._wanted)
         self._texts = TextVectors(self.image_encoder)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:

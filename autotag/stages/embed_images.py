@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EmbedImages:
-    """Puts the image's vector into the result's extras, where an index finds it.
+    """Put the image's vector into the result's extras, where an index finds it.
 
     ``result.extras["embedding"]`` is ``{"encoder": id, "vector": text}``: base64 of little-endian float16, of
     length 1 before it is rounded. ``autotag.relevance.embeddings.read_embedding`` reads it. A vector that an
@@ -33,29 +33,24 @@ class EmbedImages:
     """
 
     _: KW_ONLY
-    encoder: str | ImageTextEncoder | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "embed_images"
-    _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({f"extras.{EMBEDDING}"})
 
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder."""
-        self._encoder = models.encoder(self.encoder)
-
-    def prepare(self, samples: Sequence[Sample], /) -> None:
-        """Store the images' vectors on the samples."""
-        if samples:
-            image_vectors(samples, self._encoder)
+        self.image_encoder = models.encoder(self._wanted)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:
             return
-        for sample, vector in zip(samples, image_vectors(samples, self._encoder), strict=True):
-            sample.extras[EMBEDDING] = written_embedding(self._encoder.id, vector)
+        for sample, vector in zip(samples, image_vectors(samples, self.image_encoder), strict=True):
+            sample.extras[EMBEDDING] = written_embedding(self.image_encoder.id, vector)

@@ -53,6 +53,7 @@ class ExtractKeyphrases:
     diversity: float | None = None
     stop_words: str | tuple[str, ...] | None = "english"
     name: str = "extract_keyphrases"
+    _wanted: str | KeyphraseExtractor = field(init=False, repr=False, compare=False)
     _extractor: KeyphraseExtractor = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset({"captions"})
@@ -67,11 +68,11 @@ class ExtractKeyphrases:
             check_options(self.ngram_range, self.stop_words)
         except ConfigError as error:
             raise ConfigError(f"{self.name}.{error}") from None
-        check_model(self.model, "extractor")
+        self._wanted = check_model(self.model, "extractor")
 
     def setup(self, models: Models, /) -> None:
         """Get the extractor."""
-        self._extractor = models.extractor(self.model)
+        self._extractor = models.extractor(self._wanted)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         texts = list(dict.fromkeys(caption.text for sample in samples for caption in sample.captions))

@@ -38,8 +38,7 @@ class FilterTags:
             100. None for the default: the encoder's own for cosines, one value for all encoders for
             standardised scores.
         score: the score that is computed and compared with ``threshold``, see ``relevance.scores``. None for
-            ``"cosine"`` if ``threshold`` is given or the encoder has a default threshold for cosines only;
-            else ``"standardised"``.
+            ``"cosine"`` if ``threshold`` is given; else the encoder's default score.
         top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
@@ -57,6 +56,7 @@ class FilterTags:
     template: str = PHOTO
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "filter_tags"
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
     _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
@@ -71,8 +71,7 @@ class FilterTags:
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder, and embed the unrelated labels that standardised scores need.
@@ -80,7 +79,7 @@ class FilterTags:
         Raises:
             ConfigError: see the class.
         """
-        self.image_encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self._wanted)
         self._texts = TextVectors(self.image_encoder)
         score = score_for(self.score, self.threshold, self.image_encoder)
         standardises = score == "standardised"

@@ -68,6 +68,7 @@ class MatchVocabulary:
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
     _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
@@ -82,14 +83,13 @@ class MatchVocabulary:
         check_cut(self.name, self.threshold, self.score)
         if self.template is not None:
             check_template(f"{self.name}.template", self.template)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
         self._labels = _read(self.vocabulary, self.name)
         self._left_out = [_place(label, self._labels, self.name) for label in self.leave_out]
 
     def setup(self, models: Models, /) -> None:
         """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
-        self.image_encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self._wanted)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
         self._unrelated = UnrelatedLabels(self.image_encoder, template) if standardises else None

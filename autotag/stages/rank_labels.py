@@ -53,6 +53,7 @@ class RankLabels:
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "rank_labels"
     _read: dict[str, Vocabulary] = field(init=False, repr=False, compare=False)
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _matrices: dict[str, VocabularyMatrix] = field(init=False, repr=False, compare=False)
 
@@ -62,8 +63,7 @@ class RankLabels:
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
         check_count(f"{self.name}.top_k", self.top_k)
-        if self.encoder is not None:
-            check_model(self.encoder, "encoder")
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
         self._read = {}
         for given in self.vocabularies:
             vocabulary = read_vocabulary(
@@ -75,7 +75,7 @@ class RankLabels:
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder, and compute the vectors of the labels or read them from the cache."""
-        self.image_encoder = models.encoder(self.encoder)
+        self.image_encoder = models.encoder(self._wanted)
         for vocabulary in self._read.values():
             texts = (filled(vocabulary.template, name) for name in vocabulary.all_names())
             say_what_is_cut(texts, self.image_encoder, f"{self.name}, {vocabulary.name}")

@@ -39,7 +39,9 @@ def schema() -> Any:
     pa = arrow()
     text, number = pa.string(), pa.float64()
     scores = pa.map_(text, number)
-    tag = pa.struct([("text", text), ("score", number), ("source", text), ("scores", scores)])
+    tag = pa.struct(
+        [("text", text), ("score", number), ("source", text), ("scores", scores), ("path", pa.list_(text))]
+    )
     caption = pa.struct([("text", text), ("source", text), ("score", number), ("scores", scores)])
     detection = pa.struct([("label", text), ("score", number), ("box", pa.list_(number))])
     return pa.schema(

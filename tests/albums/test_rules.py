@@ -31,6 +31,16 @@ def test_replacements_come_before_the_deny_list_and_a_tag_comes_once():
     assert texts(rules, "car", "Automobile", "truck") == ["car"]
 
 
+def paths(result):
+    return {tag.text: "|".join(tag.path) for tag in result.tags if tag.path}
+
+
+def test_a_tag_that_is_replaced_loses_the_place_of_its_old_name():
+    result = Result("a.jpg", (1, 1), tags=(Tag("dog", 0.5, "test", path=("animal", "dog")),))
+    assert paths(AlbumRules(replacements={"dog": "hound"}).applied(result)) == {}
+    assert paths(AlbumRules(deny=("x",)).applied(result)) == {"dog": "animal|dog"}
+
+
 def test_synonyms_are_written_besides():
     assert texts(AlbumRules(synonyms={"dog": ("hound",)}), "dog", "cat") == ["dog", "hound", "cat"]
 
@@ -47,26 +57,25 @@ def test_a_tag_goes_to_where_it_is_most_often_in_my_tree():
         "a.jpg", (1, 1), tags=(Tag.proposed("dog", 0.5, "test"), Tag.proposed("sky", 0.5, "test"))
     )
     mine = own_spellings([("Dogs", 3)])
-    assert AlbumRules(prefer_my_keywords=True).applied(result, mine, tree).extras == {
-        "tag_paths": {"Dogs": "Animals|Dogs"}
-    }
+    assert paths(AlbumRules(prefer_my_keywords=True).applied(result, mine, tree)) == {"Dogs": "Animals|Dogs"}
     ruled = AlbumRules(prefer_my_keywords=True, hierarchy=("beast|dogs",)).applied(result, mine, tree)
-    assert ruled.extras == {"tag_paths": {"Dogs": "beast|dogs"}}
-    assert AlbumRules(deny=("x",)).applied(result, mine, tree).extras == {}
+    assert paths(ruled) == {"Dogs": "beast|dogs"}
+    assert paths(AlbumRules(deny=("x",)).applied(result, mine, tree)) == {}
 
 
-def test_the_hierarchy_is_in_the_extras_for_every_writer():
+def test_the_hierarchy_is_in_the_tags_for_every_writer():
     rules = AlbumRules(hierarchy=("animal|dog", "animal|dog|poodle"))
     result = Result("a.jpg", (1, 1), tags=(Tag.proposed("Poodle", 0.5, "test"),))
-    assert rules.applied(result).extras == {"tag_paths": {"Poodle": "animal|dog|poodle"}}
+    assert paths(rules.applied(result)) == {"Poodle": "animal|dog|poodle"}
 
 
 @pytest.mark.parametrize("hierarchy", ["things", ("things",)])
 def test_labels_of_things_are_put_below_their_broader_terms(hierarchy):
     tags = ("tabby cat", "Couches", "animal", "brown dog", "thing|cat")
     result = Result("a.jpg", (1, 1), tags=tuple(Tag.proposed(text, 0.5, "test") for text in tags))
-    assert AlbumRules(hierarchy=hierarchy).applied(result).extras == {
-        "tag_paths": {"tabby cat": "animal|cat|tabby cat", "Couches": "object|furniture|Couches"}
+    assert paths(AlbumRules(hierarchy=hierarchy).applied(result)) == {
+        "tabby cat": "animal|cat|tabby cat",
+        "Couches": "object|furniture|Couches",
     }
 
 
@@ -75,7 +84,7 @@ def test_my_own_paths_come_before_those_of_things(tmp_path):
     result = Result(
         "a.jpg", (1, 1), tags=tuple(Tag.proposed(text, 0.5, "test") for text in ("tabby cat", "dog"))
     )
-    assert rules.applied(result).extras == {"tag_paths": {"tabby cat": "pet|Tabby cat", "dog": "animal|dog"}}
+    assert paths(rules.applied(result)) == {"tabby cat": "pet|Tabby cat", "dog": "animal|dog"}
     assert read(tmp_path, 'hierarchy = "things"') == AlbumRules(hierarchy="things")
 
 
@@ -84,7 +93,7 @@ def test_my_tree_comes_before_things_and_below_the_parent():
     rules = AlbumRules(prefer_my_keywords=True, hierarchy=("things", "pet|tabby cat"), parent="AI")
     tree = own_paths([(("Family", "Dog"), 1), (("Mine", "tabby cat"), 1)])
     applied = rules.applied(Result("a.jpg", (1, 1), tags=tags), {}, tree)
-    assert applied.extras["tag_paths"] == {
+    assert paths(applied) == {
         "dogs": "AI|Family|Dog",
         "tabby cat": "AI|pet|tabby cat",
         "lake": "AI|nature|lake",
@@ -100,9 +109,7 @@ def test_what_is_always_there_comes_first_once_and_is_not_denied():
 def test_the_parent_stands_above_the_hierarchy_and_above_tags_without_one():
     rules = AlbumRules(hierarchy=("animal|dog",), parent="found|AI", always=("autotag",))
     result = Result("a.jpg", (1, 1), tags=tuple(Tag.proposed(tag, 0.5, "test") for tag in ("dog", "lake")))
-    assert rules.applied(result).extras == {
-        "tag_paths": {"dog": "found|AI|animal|dog", "lake": "found|AI|lake"}
-    }
+    assert paths(rules.applied(result)) == {"dog": "found|AI|animal|dog", "lake": "found|AI|lake"}
 
 
 def test_no_rules_change_nothing():

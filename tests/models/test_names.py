@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ from autotag import registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.models import cards
 from autotag.models.cards import find_card
-from autotag.models.names import check_model, parse_name
+from autotag.models.names import ModelName, check_model, parse_name
+from autotag.testing import FakeCaptioner
 
 
 def test_names_of_cards_are_unique() -> None:
@@ -208,6 +211,25 @@ def test_an_object_that_does_not_fit_is_told_what_it_lacks() -> None:
         check_model(HalfAnEncoder(), "encoder")
 
     assert "default_thresholds, embed_texts" in str(caught.value)
+
+
+def test_a_checked_name_is_still_the_users_text_and_knows_its_address() -> None:
+    name = check_model("blip-base", "captioner")
+
+    for same in (name, copy.deepcopy(name), pickle.loads(pickle.dumps(name))):
+        assert (same, type(same)) == ("blip-base", ModelName)
+        assert same.address == parse_name("blip-base", "captioner")
+
+
+def test_a_checked_name_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is a captioner, not an encoder"):
+        check_model(check_model("blip-base", "captioner"), "encoder")
+
+
+def test_a_model_object_is_returned_as_it_is() -> None:
+    mine = FakeCaptioner()
+
+    assert check_model(mine, "captioner") is mine
 
 
 def test_a_class_in_place_of_an_object_is_refused() -> None:

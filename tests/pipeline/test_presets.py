@@ -1,18 +1,31 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import autotag
 from autotag.errors import ConfigError, UnknownNameError, WiringError
+from autotag.models.names import parse_name
 from autotag.pipeline.pipeline import Pipeline
 from autotag.pipeline.presets import from_config, load, parse_overrides, preset_names, read_preset, to_config
-from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, MergeTags
+from autotag.stages import (
+    AssemblePrompt,
+    CaptionImages,
+    EmbedImages,
+    ExtractKeyphrases,
+    FilterTags,
+    MergeTags,
+)
 from autotag.testing import FakeCaptioner, FakeEncoder, FakeExtractor, make_image
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 SIX = [
     "caption_images", "extract_keyphrases", "match_vocabulary",
@@ -23,6 +36,30 @@ CAPTION = {"stage": "caption_images"}
 
 def option(pipeline: Pipeline, stage: str, name: str) -> Any:
     return getattr(next(made for made in pipeline.stages if made.name == stage), name)
+
+
+def test_each_models_name_is_parsed_once_on_the_way_from_the_preset_to_the_result() -> None:
+    parsed: list[str] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is parse_name.__code__:
+            parsed.append(str(frame.f_locals["name"]))
+
+    threading.setprofile(count)
+    sys.setprofile(count)
+    try:
+        with load("mini") as pipeline:
+            assert pipeline(make_image()).caption
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+    assert sorted(parsed) == ["blip-mini", "clip-mini", "minilm-mini"]
+
+
+def test_a_stage_that_embeds_images_needs_the_pipelines_encoder() -> None:
+    with pytest.raises(WiringError, match="'embed_images'.*needs the pipeline's encoder"):
+        Pipeline([EmbedImages()], encoder=None)
 
 
 class TestPresets:

@@ -14,7 +14,7 @@ FULL = Result(
     (4000, 3000),
     (Caption("a dog", "blip", -0.25), Caption("dogs", "git").scored(0.3, "choose_caption")),
     (Detection("dog", 0.9, (1.0, 2.5, 30.0, 40.0)),),
-    (Tag("dog", 0.31, "extract_keyphrases", {"extract_keyphrases": 0.7, "filter_tags": 0.31}),),
+    (Tag("dog", 0.31, "keyphrases", {"keyphrases": 0.7, "filter_tags": 0.31}, ("animal", "dog")),),
     {"colours": (Tag("red", 0.2, "match_vocabulary"),), "empty": ()},
     "dog, red",
     {"area": 1.5, "nested": {"list": [1, None, "x"]}},

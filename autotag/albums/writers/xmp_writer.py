@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -26,10 +27,8 @@ from autotag.options import convert_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from autotag.metadata.photograph import ReadPhotograph
     from autotag.records import Result
-
-TAG_PATHS = "tag_paths"
-"""The key in a result's extras that says what tags belong to: ``{"dog": "animal|dog"}``."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,12 @@ class XmpChange:
     def paths(self) -> tuple[Path, ...]:
         """Return the files that change: sidecars, the photograph, or both."""
         return tuple(Path(one.path) for one in self.change.files)
+
+    @property
+    def new_photograph(self) -> bytes | None:
+        """Return the photograph's content to come; None when it stays, or after a round trip through JSON."""
+        photograph = os.path.realpath(self.change.path)
+        return next((one.content for one in self.change.files if one.path == photograph), None)
 
     @property
     def digests(self) -> Mapping[Path, frozenset[str]]:
@@ -128,8 +133,15 @@ class XmpWriter:
             raise ConfigError(f"xmp: fields is empty; choose from {', '.join(KEYWORD_FIELDS)}.")
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
-    def changes(self, photo: Path, result: Result, /) -> Sequence[XmpChange]:
+    def changes(
+        self, photo: Path, result: Result, /, *, read: ReadPhotograph | None = None
+    ) -> Sequence[XmpChange]:
         """Return the changes of sidecar and photograph; nothing if they already hold everything.
+
+        Args:
+            photo: the photograph.
+            result: what was found.
+            read: the photograph as it was read before, see ``plan_tags``.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
@@ -144,6 +156,7 @@ class XmpWriter:
             naming=self.naming,
             fields=self.fields,
             exiftool=self._exiftool,
+            read=read,
         )
         if leads_out:
             why = "it lies outside the album, behind a link"
@@ -157,16 +170,8 @@ class XmpWriter:
             self._exiftool.close()
 
     def _tags(self, result: Result) -> list[MachineTag]:
-        paths: Mapping[str, str] = result.extras.get(TAG_PATHS, {})
         return [
-            MachineTag(
-                tag.text,
-                tag.score,
-                self.model,
-                self._version,
-                path=tuple(paths[tag.text].split("|")) if tag.text in paths else (),
-            )
-            for tag in result.tags
+            MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path) for tag in result.tags
         ]
 
     def _description(self, result: Result) -> str:

@@ -29,6 +29,7 @@ class FindRegions:
     _: KW_ONLY
     least_score: float = 0.5
     name: str = "find_regions"
+    _wanted: str | Detector = field(init=False, repr=False, compare=False)
     _detector: Detector = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -37,10 +38,10 @@ class FindRegions:
     def __post_init__(self) -> None:
         if not 0 <= self.least_score <= 1:
             raise ConfigError(f"{self.name}.least_score is {self.least_score}; allowed: from 0 to 1")
-        check_model(self.model, "detector")
+        self._wanted = check_model(self.model, "detector")
 
     def setup(self, models: Models, /) -> None:
-        self._detector = models.detector(self.model)
+        self._detector = models.detector(self._wanted)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:

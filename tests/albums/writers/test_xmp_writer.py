@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from autotag.albums.writers.xmp_writer import TAG_PATHS, XmpChange, XmpWriter
+from autotag.albums.writers.xmp_writer import XmpChange, XmpWriter
 from autotag.errors import ConfigError
 from autotag.metadata import read_packet
 from autotag.records import Result, Tag
 
 
 def result(*tags: str, **paths: str) -> Result:
-    found = tuple(Tag.proposed(tag, 0.5, "test") for tag in tags)
-    return Result("a.jpg", (1, 1), tags=found, extras={TAG_PATHS: paths} if paths else {})
+    found = (Tag.proposed(tag, 0.5, "test") for tag in tags)
+    placed = (
+        replace(tag, path=tuple(paths[tag.text].split("|")) if tag.text in paths else ()) for tag in found
+    )
+    return Result("a.jpg", (1, 1), tags=tuple(placed))
 
 
 @pytest.fixture
