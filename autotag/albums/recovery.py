@@ -71,8 +71,7 @@ def _renamed_back(change: RenameChange, why: str) -> tuple[bool, list[str]]:
         change.undo()
     except (AutotagError, OSError, *DAMAGED) as error:
         return True, [
-            f"{photo}: a run was killed while renaming it, and its name could not be repaired: "
-            f"{reason_of(error)}."
+            f"{photo}: a killed run was renaming it, and its name could not be repaired: {reason_of(error)}."
         ]
     return False, [f"{photo}: a run was killed while renaming it; it keeps its name: {why}."]
 

@@ -55,6 +55,12 @@ Exit codes:
     help="The folder for report.html, report.md and report.json.",
 )
 @click.option(
+    "--html/--no-html",
+    default=True,
+    show_default=True,
+    help="Draw report.html, which needs autotag-images[report].",
+)
+@click.option(
     "--similarity-model",
     metavar="NAME|FOLDER|none",
     default="minilm",
@@ -84,6 +90,7 @@ def evaluate(
     weights: tuple[float, ...] | None,
     text: Literal["caption", "prompt"],
     output: Path,
+    html: bool,
     similarity_model: str,
     clip_model: str,
     images: Path | None,
@@ -105,10 +112,12 @@ def evaluate(
     from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.evaluate import evaluate as judge
     from autotag.evaluation.model_runs import check_fits, pipelines_of
-    from autotag.evaluation.report.report import write_report
+    from autotag.evaluation.report.report import check_html, write_report
     from autotag.evaluation.report.text import figure_rows, verdicts
     from autotag.writers.one_line import one_line
 
+    if html:
+        check_html()
     reporter = Reporter(quiet=quiet)
     pipelines = pipelines_of((*models, *more_models), device=device, batch_size=batch_size)
     shares_of(weights, len(pipelines))
@@ -127,7 +136,7 @@ def evaluate(
                 seed=seed,
                 on_image=reporter.advance,
             )
-    report = write_report(evaluation, output)
+    report = write_report(evaluation, output, html=html)
     echo_table(figure_rows(evaluation))
     click.echo()
     for verdict in verdicts(evaluation):

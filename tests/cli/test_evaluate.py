@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_ensembles_are_judged_by_file_and_by_weights(run, prompts, tmp_path, tin
     assert all(texts[str(preset)])
     figures = {model["name"]: model["figures"] for model in models}
     assert set(figures[mean]) == {"similarity", "text_found_at_1", "text_found_at_5"}
+
+
+def test_a_page_without_matplotlib_stops_before_a_model_is_loaded(run, prompts, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    given = ("evaluate", prompts, "--models", "blip-base", *OFFLINE)
+    result = run(*given, "--images", EXAMPLES)
+    assert result.exit_code == 2
+    assert "pip install 'autotag-images[report]'" in result.stderr
+    result = run(*given, "--no-html")
+    assert "matplotlib" not in result.stderr
+    assert "4 of 4 images" in result.stderr
 
 
 def test_weights_that_do_not_fit_stop_before_a_model_is_loaded(run, prompts):

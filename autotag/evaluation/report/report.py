@@ -1,13 +1,16 @@
-"""Writes the report of an evaluation: ``report.html``, ``report.md`` and ``report.json``."""
+"""Writes the report of an evaluation: ``report.html``, ``report.md`` and ``report.json``.
+
+The page needs the extra ``autotag-images[report]``, the two others do not.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from autotag.errors import ConfigError
-from autotag.evaluation.report.page import page
+from autotag.errors import ConfigError, install_hint
 from autotag.evaluation.report.text import markdown
 
 if TYPE_CHECKING:
@@ -16,24 +19,48 @@ if TYPE_CHECKING:
     from autotag.evaluation.evaluate import Evaluation, Judged
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> Path:
-    """Write the three files into a folder, which is created if missing, and return the HTML file's path.
+def check_html() -> None:
+    """Refuse to draw the page if matplotlib is missing; to be called before an evaluation, which takes time.
 
     Raises:
-        ConfigError: a file cannot be written.
+        ConfigError: matplotlib cannot be imported.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise ConfigError(
+            f"report.html needs matplotlib for its charts: {install_hint('report')}. "
+            "Without it, --no-html (in Python html=False) writes report.md and report.json."
+        ) from error
+
+
+def write_report(evaluation: Evaluation, folder: Path, *, html: bool = True) -> Path:
+    """Write the report into a folder, which is created if missing; return the path of the file for people.
+
+    Args:
+        evaluation: what to report.
+        folder: where the files go; those of an older report are replaced.
+        html: write ``report.html``, whose path is returned, and not only ``report.md`` and ``report.json``.
+
+    Raises:
+        ConfigError: matplotlib is missing, or a file cannot be written.
     """
     files = {
         "report.json": json.dumps(to_dict(evaluation), ensure_ascii=False, indent=2) + "\n",
         "report.md": markdown(evaluation),
-        "report.html": page(evaluation),
     }
+    if html:
+        check_html()
+        from autotag.evaluation.report.page import page
+
+        files["report.html"] = page(evaluation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"cannot write the report to {str(folder)!r}: {error.strerror}.") from error
-    return folder / "report.html"
+    return folder / ("report.html" if html else "report.md")
 
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:

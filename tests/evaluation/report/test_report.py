@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -83,6 +85,41 @@ def test_the_page_is_whole_and_needs_nothing_beside_it(evaluation, tmp_path) -> 
     assert {"script", "link", "b>"}.isdisjoint(page.tags)
     assert "url(" not in text
     assert page.tags.count("svg") >= 5
+
+
+def test_the_page_has_every_chart_and_is_the_same_every_time(evaluation, tmp_path) -> None:
+    text = write_report(evaluation, tmp_path).read_text(encoding="utf-8")
+    for title in (
+        "Quality against time",
+        "similarity of single images",
+        "Length of texts",
+        "Frequent words",
+        "Similarity of texts: nasty",
+        "Texts in a plane: nasty",
+    ):
+        assert f"<figcaption>{title}</figcaption>" in text
+    assert write_report(evaluation, tmp_path).read_text(encoding="utf-8") == text
+
+
+def test_without_matplotlib_a_page_is_refused_and_the_rest_is_written(
+    evaluation, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[report\]'.*--no-html"):
+        write_report(evaluation, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+    assert write_report(evaluation, tmp_path, html=False) == tmp_path / "report.md"
+    assert {path.name for path in tmp_path.glob("report.*")} == {"report.md", "report.json"}
+
+
+def test_charts_are_drawn_without_pyplot_and_matplotlib_is_imported_for_a_page_only() -> None:
+    program = (
+        "import sys, autotag.cli.evaluate, autotag.evaluation.report.report\n"
+        "assert not {'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "import autotag.evaluation.report.page\n"
+        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
 
 
 def test_few_models_stand_side_by_side_so_that_no_figure_is_off_the_page(evaluation, tmp_path) -> None:
@@ -172,5 +209,5 @@ def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(d
     text = write_report(found, tmp_path / "report").read_text(encoding="utf-8")
     assert f"{name}: best and worst" in text
     assert f"Texts in a plane: {name}" in text
-    assert f"Words: {name}" not in text
+    assert f"{name}</span>" not in text.partition("Length of texts")[2].partition("Similarity of texts")[0]
     assert "the mean of their embeddings" in text
