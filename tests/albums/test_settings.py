@@ -145,7 +145,7 @@ def test_a_stage_without_a_file_cannot_be_seen():
         "@autotag.stage(requires={'tags'}, provides={'tags'})\ndef typed(sample): pass", names
     )
     _, [why] = settings_of(pipeline(names["typed"]))
-    assert why.startswith("typed: the file that it is in cannot be read")
+    assert why.startswith("typed: its source file cannot be read")
 
 
 @dataclass
