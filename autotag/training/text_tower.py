@@ -34,7 +34,7 @@ class TextPlan:
         seed: for every random choice.
     """
 
-    steps: int = 3600
+    steps: int = 2400
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     texts_per_step: int = 256

@@ -103,7 +103,7 @@ def histogram(
     for number, values in enumerate(series.values(), first):
         shares = np.full(len(values), 1 / len(values))
         fill, line = to_rgba(_colour(number), 0.12), _colour(number)
-        axes.hist(values, edges, weights=shares, histtype="stepfilled", fc=fill, ec=line, lw=1.5)
+        axes.hist(values, edges.tolist(), weights=shares, histtype="stepfilled", fc=fill, ec=line, lw=1.5)
     axes.set(xlabel=printable(label), ylabel="share")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
@@ -168,7 +168,7 @@ def projection(axes: Axes, true: NDArray[np.floating], generated: NDArray[np.flo
     for ends in zip(true, generated, strict=True):
         axes.plot(*np.transpose(ends), color=COLOURS["faint"], lw=0.5, alpha=0.6)
     for number, cloud in enumerate((true, generated)):
-        axes.scatter(*cloud.T, s=10, color=_colour(number), alpha=0.8, zorder=2)
+        axes.scatter(cloud[:, 0], cloud[:, 1], s=10, color=_colour(number), alpha=0.8, zorder=2)
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
 

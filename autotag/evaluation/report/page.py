@@ -108,7 +108,7 @@ def _charts(evaluation: Evaluation) -> Iterator[_Chart]:
             names,
             [judged.run.images_per_second for judged in evaluation.judged],
             [figure.value for figure in figures],
-            [figure.interval and (figure.interval.low, figure.interval.high) for figure in figures],
+            [(one.low, one.high) if (one := figure.interval) else None for figure in figures],
             label=label,
         ),
     )
