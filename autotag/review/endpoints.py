@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from autotag.errors import ConfigError, ImageReadError, RequestRefusedError
@@ -47,7 +47,22 @@ class Selection(BaseModel):
     text: str | None = Field(default=None, max_length=200, description="Part of file name, caption or a tag.")
 
     def where(self) -> Where:
-        return Where(**self.model_dump())
+        return Where(**self.model_dump(include=set(Selection.model_fields)))
+
+
+class ListIn(Selection):
+    """Ask for a list of photographs, or for a part of one."""
+
+    order: Order = "album"
+    cursor: str | None = Field(default=None, pattern=r"^[0-9a-f]+\.\d{1,9}$")
+    limit: int = Field(default=100, ge=1, le=_MOST_PHOTOS)
+
+
+class TagsIn(Selection):
+    """Ask for tags."""
+
+    part: str = Field(default="", max_length=200, description="Part of the tag.")
+    limit: int = Field(default=200, ge=1, le=1000)
 
 
 class TagOut(BaseModel):
@@ -235,13 +250,6 @@ def review_routes(desk: Desk) -> APIRouter:
     return router
 
 
-def _selection(given: Annotated[Selection, Query()]) -> Where:
-    return given.where()
-
-
-Fitting = Annotated[Where, Depends(_selection)]
-
-
 def _add_lists(router: APIRouter, desk: Desk) -> None:
     review = desk.review
 
@@ -263,19 +271,14 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
             )
 
     @router.get("/photos", summary="Photographs that fit, or the part of a list at a cursor")
-    def photos(
-        where: Fitting,
-        order: Order = "album",
-        cursor: Annotated[str | None, Query(pattern=r"^[0-9a-f]+\.\d{1,9}$")] = None,
-        limit: Annotated[int, Query(ge=1, le=_MOST_PHOTOS)] = 100,
-    ) -> PageOut:
+    def photos(given: Annotated[ListIn, Query()]) -> PageOut:
         """A list stays as it was when it was asked for, whatever is decided; a cursor names list and place.
 
         With a cursor, the selection is not looked at. 410: the list is not kept any more; ask again.
         """
-        key, _, position = (cursor or "").partition(".")
-        view = review.known_view(key) if key else review.view(where, order)
-        return _page(review, view, int(position or 0), limit)
+        key, _, position = (given.cursor or "").partition(".")
+        view = review.known_view(key) if key else review.view(given.where(), given.order)
+        return _page(review, view, int(position or 0), given.limit)
 
     @router.get("/photos/{photo}", summary="One photograph")
     def photo(photo: PhotoId) -> PhotoOut:
@@ -283,24 +286,21 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
             return _photo(review, table, _place(table, photo))
 
     @router.get("/tags", summary="Tags of the photographs that fit, with counts")
-    def tags(
-        where: Fitting,
-        part: Annotated[str, Query(max_length=200, description="Part of the tag.")] = "",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-    ) -> TagsOut:
+    def tags(given: Annotated[TagsIn, Query()]) -> TagsOut:
+        part = given.part.casefold()
         with review.reading() as table:
-            found = [one for one in table.counts(where) if part.casefold() in one.tag.casefold()]
+            found = [one for one in table.counts(given.where()) if part in one.tag.casefold()]
             revision = review.revision
         counts = [
             TagCountOut(tag=one.tag, undecided=one.undecided, confirmed=one.confirmed, rejected=one.rejected)
-            for one in found[:limit]
+            for one in found[: given.limit]
         ]
         return TagsOut(revision=revision, total=len(found), tags=counts)
 
     @router.get("/scores", summary="How many tags and photographs each cut of the scores leaves")
-    def scores(where: Fitting) -> CutsOut:
+    def scores(given: Annotated[Selection, Query()]) -> CutsOut:
         with review.reading() as table:
-            found = table.cuts(where)
+            found = table.cuts(given.where())
         return CutsOut(scores=found.scores, tags=found.tags, photographs=found.photographs)
 
     @router.get("/suggestions", summary="Tags, keywords and words of the vocabulary that contain a text")
