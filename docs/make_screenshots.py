@@ -63,7 +63,9 @@ def reviewed(folder: Path) -> Iterator[str]:
         addresses.append(address)
         listening.set()
 
-    threading.Thread(target=run_review, args=(desk,), kwargs={"port": 0, "listening": tell}, daemon=True).start()
+    threading.Thread(
+        target=run_review, args=(desk,), kwargs={"port": 0, "listening": tell}, daemon=True
+    ).start()
     listening.wait(60)
     yield addresses[0]
 
@@ -97,7 +99,7 @@ def take(page: Page, address: str) -> None:
         page.wait_for_timeout(120)
     keep(page, "dark")
     page.get_by_role("button", name="Rename everywhere").click()
-    page.get_by_label("New name").fill("fl")
+    page.get_by_label("New name").fill("tab")
     page.wait_for_selector("[role=option]")
     keep(page, "rename")
     page.keyboard.press("Escape")

@@ -179,8 +179,10 @@ class DecisionFile:
         self._end += len(content)
 
     def close(self) -> None:
-        """Close the file, for another review to open."""
-        self._calls.close(self._descriptor)
+        """Close the file, for another review to open; nothing happens the second time."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._calls.close(descriptor)
 
     def _read(self) -> list[dict[str, Any]]:
         """Return the lines, and cut off one without its end."""

@@ -6,7 +6,7 @@ import { store } from "./store.js";
 /** @typedef {import("./api.js").Photo} Photo */
 /** @typedef {import("./api.js").Tag} Tag */
 
-const WIDE = 178; // pixels that a tile wants
+const WIDE = 160; // pixels that a tile wants
 const GAP = 12;
 const CHIPS = 34;
 const AROUND = 3; // rows kept above and below the screen

@@ -1,7 +1,7 @@
 /** What the page knows: the selection, the list that fits it, the photograph in hand, the revision. */
 
 import * as api from "./api.js";
-import { toast } from "./dom.js";
+import { several, toast } from "./dom.js";
 
 /** @typedef {import("./api.js").Photo} Photo */
 /** @typedef {import("./api.js").Where} Where */
@@ -141,9 +141,9 @@ class Store extends EventTarget {
    */
   async decide(decision, { quiet = false } = {}) {
     const outcome = await this.#change(() => api.decide({ revision: this.revision, ...decision }));
-    if (!outcome) return;
+    if (!outcome || quiet) return;
     if (!outcome.tags) toast("Nothing to change there.");
-    else if (!quiet) toast(`${sentence(outcome.words)}: ${outcome.tags} tags.`, { label: "Undo", act: () => this.undo() });
+    else toast(`${sentence(outcome.words)}: ${several(outcome.tags, "tag")}.`, { label: "Undo", act: () => this.undo() });
   }
 
   /** Take the last decision back. */
