@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import webbrowser
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -19,7 +21,7 @@ from autotag.review.suggestions import Suggestions
 from autotag.web.listening import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from autotag.review.session import Review
@@ -103,9 +105,25 @@ def run_review(
     paths = [desk.review.album / file for file in desk.review.table.files]
     desk.suggestions.read_keywords(paths)
     try:
-        server.run(sockets=[socket])
+        with _signals_for_the_server():
+            server.run(sockets=[socket])
     finally:
         desk.suggestions.close()
         desk.applying.stop()
         desk.applying.wait()
         desk.review.close()
+
+
+@contextmanager
+def _signals_for_the_server() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the server only: uvicorn raises them again at its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -46,7 +46,9 @@ def test_no_bomb_costs_a_second_or_200_mb(tmp_path):
 
 
 def test_over_the_budget_a_sidecar_is_written_and_the_reason_is_said(tmp_path, photograph, monkeypatch):
-    monkeypatch.setattr(time, "thread_time", lambda: 0.0)  # parts are counted here; a slow machine is late first
+    monkeypatch.setattr(
+        time, "thread_time", lambda: 0.0
+    )  # parts are counted here; a slow machine is late first
     path = tmp_path / "a.gif"
     packet = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

@@ -76,7 +76,7 @@ CONTRAST = """() => {
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180_000)
         yield found
         found.close()
 
@@ -106,7 +106,7 @@ class Shown:
     def __init__(self, browser, address: str, **options: object) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(120_000)
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on(
@@ -136,10 +136,10 @@ class Shown:
 
     def until(self, expected: object, look: Callable[[], object]) -> None:
         """Waits until the page shows something."""
-        for _ in range(100):
+        for _ in range(300):
             if look() == expected:
                 return
-            self.page.wait_for_timeout(100)
+            self.page.wait_for_timeout(200)
         assert look() == expected
 
     def count(self, expected: str) -> None:
@@ -229,7 +229,7 @@ def test_folder_state_and_order_narrow_the_list(shown):
     shown.page.locator(".tile").first.focus()
     shown.press("1")
     shown.until("confirmed", lambda: shown.chips().get("beach"))
-    shown.page.get_by_label("Confirmed").check(force=True)
+    shown.page.get_by_role("radio", name="Confirmed").check(force=True)
     shown.count("1 photograph fits")
 
 
@@ -324,6 +324,7 @@ def test_apply_writes_and_undo_takes_it_back(shown, album):
 
 
 def test_a_photograph_that_changed_or_is_gone_is_said(shown, album):
+    shown.until(6, shown.page.locator(".tile img.here").count)
     make_image("red", size=(60, 40)).save(album / "2023/beach.jpg")
     (album / "2023/park.jpg").unlink()
     shown.page.reload()

@@ -25,6 +25,7 @@ class Store extends EventTarget {
   /** @type {Map<number, {photos: Photo[], stale: boolean}>} the latest used last */ #pages = new Map();
   /** @type {Set<number>} */ #asked = new Set();
   #listing = 0;
+  #waiting = 0;
   /** @type {Promise<any>} the last change; the next one waits, so that it knows its revision */ #last = Promise.resolve();
 
   /** @param {string} name */
@@ -82,6 +83,7 @@ class Store extends EventTarget {
     try {
       const found = await api.part(`${view}.${page * PAGE}`, PAGE);
       if (view !== this.view) return;
+      if (this.#waiting && this.#pages.has(page)) return; // it is older than what is foreseen
       this.#pages.set(page, { photos: found.photos, stale: false });
       while (this.#pages.size > KEPT) this.#pages.delete(this.#pages.keys().next().value);
       this.#learn(found.revision);
@@ -140,10 +142,23 @@ class Store extends EventTarget {
    * @param {{quiet?: boolean}} [more] quiet: no message, because the photograph itself shows it
    */
   async decide(decision, { quiet = false } = {}) {
+    this.#foresee(decision);
     const outcome = await this.#change(() => api.decide({ revision: this.revision, ...decision }));
     if (!outcome || quiet) return;
     if (!outcome.tags) toast("Nothing to change there.");
     else toast(`${sentence(outcome.words)}: ${several(outcome.tags, "tag")}.`, { label: "Undo", act: () => this.undo() });
+  }
+
+  /** Show what a decision about single photographs will do, so that the next key finds it done. @param {any} decision */
+  #foresee({ action, tag, photos, where }) {
+    const state = /** @type {any} */ ({ confirm: "confirmed", reject: "rejected", reset: "undecided" })[action];
+    if (!state || !photos) return;
+    const fits = (/** @type {import("./api.js").Tag} */ one) =>
+      (tag === undefined || one.text === tag) && (where?.state === undefined || one.state === where.state);
+    for (const page of this.#pages.values())
+      for (const photo of page.photos)
+        if (photos.includes(photo.id)) photo.tags = photo.tags.map((one) => (fits(one) ? { ...one, state } : one));
+    this.#tell("photos");
   }
 
   /** Take the last decision back. */
@@ -154,14 +169,17 @@ class Store extends EventTarget {
 
   /** @param {() => Promise<import("./api.js").Outcome>} act @returns {Promise<import("./api.js").Outcome|null>} */
   #change(act) {
+    this.#waiting++;
     this.#last = this.#last.then(async () => {
       try {
         const outcome = await act();
+        this.#waiting--;
         this.#took(outcome);
         return outcome;
       } catch (error) {
+        this.#waiting--;
         toast(error.message, { bad: true });
-        if (error.code === "conflict") await this.look();
+        this.refresh(); // nothing of what was foreseen has happened
         return null;
       }
     });
