@@ -282,8 +282,10 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/photos/{photo}", summary="One photograph")
     def photo(photo: PhotoId) -> PhotoOut:
+        place = _place(review.table, photo)
+        found = review.photographs.located(place)
         with review.reading() as table:
-            return _photo(review, table, _place(table, photo))
+            return _photo(table, place, found)
 
     @router.get("/tags", summary="Tags of the photographs that fit, with counts")
     def tags(given: Annotated[TagsIn, Query()]) -> TagsOut:
@@ -327,8 +329,7 @@ def _add_pictures(router: APIRouter, desk: Desk) -> None:
         size: Size = "small",
         version: Annotated[str, Query(description="Of the file; with it, browsers keep the picture.")] = "",
     ) -> Response:
-        with desk.review.reading() as table:
-            place = _place(table, photo)
+        place = _place(desk.review.table, photo)
         found = await asyncio.to_thread(desk.review.photographs.located, place)
         if not found.version:
             raise RequestRefusedError("not_found", "the photograph is not there any more.")
@@ -402,9 +403,10 @@ def shown(text: str) -> str:
 
 
 def _page(review: Review, view: View, position: int, limit: int) -> PageOut:
-    places = view.photos[position : position + limit]
+    places = [int(place) for place in view.photos[position : position + limit]]
+    found = [review.photographs.located(place) for place in places]  # waits for the disk: not under the lock
     with review.reading() as table:
-        photos = [_photo(review, table, int(place)) for place in places]
+        photos = [_photo(table, place, one) for place, one in zip(places, found, strict=True)]
         revision = review.revision
     end = position + len(photos)
     return PageOut(
@@ -417,8 +419,7 @@ def _page(review: Review, view: View, position: int, limit: int) -> PageOut:
     )
 
 
-def _photo(review: Review, table: ReviewTable, place: int) -> PhotoOut:
-    found = review.photographs.located(place)
+def _photo(table: ReviewTable, place: int, found: Located) -> PhotoOut:
     tags = [
         TagOut(
             text=tag.text,

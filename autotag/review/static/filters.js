@@ -37,7 +37,7 @@ export function startFilters(summary) {
     showTagBar();
     renew();
   });
-  store.addEventListener("decided", renew);
+  store.addEventListener("decided", afterwards(200, renew)); // not at every key of somebody who is quick
 }
 
 /** In a narrow window the filters lie over the photographs. @param {boolean} open */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { tokenDialog } from "./dialogs.js";
-import { byId, counted, make, toast } from "./dom.js";
+import { afterwards, byId, counted, make, toast } from "./dom.js";
 import { startFilters } from "./filters.js";
 import { focusTile, startGrid } from "./grid.js";
 import { startInspector } from "./inspector.js";
@@ -38,13 +38,12 @@ async function start() {
   const summary = await showProgress();
   document.title = `${summary.album.slice(summary.album.lastIndexOf("/") + 1)} – autotag review`;
   store.revision = summary.revision;
-  store.undoable = summary.undo;
   startGrid();
   startInspector();
   startFilters(summary);
   startKeys();
   byId("undo").addEventListener("click", () => store.undo());
-  store.addEventListener("decided", showProgress);
+  store.addEventListener("decided", afterwards(120, showProgress));
   await store.list();
   focusTile();
   store.watch();

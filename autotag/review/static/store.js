@@ -20,7 +20,6 @@ class Store extends EventTarget {
   revision = 0;
   total = 0;
   focused = 0;
-  /** @type {string|null} */ undoable = null;
   view = "";
   /** @type {Map<number, {photos: Photo[], stale: boolean}>} the latest used last */ #pages = new Map();
   /** @type {Set<number>} */ #asked = new Set();
@@ -131,7 +130,6 @@ class Store extends EventTarget {
       page.stale ||= !changed || page.photos.some((photo) => changed.has(photo.id));
     }
     this.revision = found.revision;
-    this.undoable = found.undo;
     this.#tell("decided");
     this.#tell("photos");
   }
