@@ -355,7 +355,8 @@ def _even_steps(low: float, high: float) -> NDArray[np.float64]:
     rough = max((high - low) / _STEPS, 1e-4)
     size = 10.0 ** np.floor(np.log10(rough))
     step = size * next(factor for factor in (1, 2, 5, 10) if size * factor >= rough * (1 - 1e-9))
-    return np.round(np.arange(np.floor(low / step + 1e-9), high / step + 1e-9) * step, 6)
+    cuts: NDArray[np.float64] = np.round(np.arange(np.floor(low / step + 1e-9), high / step + 1e-9) * step, 6)
+    return cuts
 
 
 def _id_of(file: str) -> str:
