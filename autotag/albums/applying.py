@@ -76,6 +76,7 @@ def apply_plan(
         made = _writers(checked)
         stack.callback(made.close)
         check_outputs(made.outputs, ledger, root=checked.album, state=folder)
+        ledger.keep_writers(checked.wanted, checked.writers)
         return _Applying(checked, ledger, journal, made, summary).go(listener or Silent(), stop)
 
 

@@ -173,6 +173,8 @@ class _Run:
             self._read_own_keywords()
         facts = {"rules": self.rules.to_dict(), "mine": self.mine, "my_paths": self.my_paths}
         self.wanted = self.writers.fingerprint(facts)
+        if self.journal is not None:
+            self.ledger.keep_writers(self.wanted, self.writers.described())
         with self.ledger.transaction():
             self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
         self.summary.unchanged = self.ledger.counted(_UNCHANGED)
@@ -358,13 +360,14 @@ class _Run:
         for photo in self.album.photos():
             if photo.path is not None:
                 with suppress(AutotagError, OSError, ValueError):  # its writer will say what is wrong with it
-                    found = _keywords_of_people(photo.path)
+                    found = keywords_of_people(photo.path)
                     words.update(found.flat)
                     paths.update(found.paths)
         self.mine, self.my_paths = own_spellings(words.items()), own_paths(paths.items())
 
 
-def _keywords_of_people(path: Path) -> Keywords:
+def keywords_of_people(path: Path) -> Keywords:
+    """Return the keywords that people gave a photograph, in the file and its sidecars."""
     found = read_existing(path.read_bytes()).by_people
     for _, content in sidecars_of(path).existing:
         found |= read_packet(content).by_people

@@ -17,6 +17,7 @@ from autotag.cli.evaluate import evaluate
 from autotag.cli.index import index
 from autotag.cli.models import models
 from autotag.cli.prompt import prompt
+from autotag.cli.review import review
 from autotag.cli.search import search
 from autotag.cli.serve import serve
 from autotag.cli.submission import submission
@@ -63,6 +64,7 @@ for command in (
     album,
     undo,
     apply,
+    review,
     index,
     search,
     thresholds,

@@ -94,9 +94,10 @@ def serve(
     """
     from autotag.errors import ConfigError, install_hint
     from autotag.server.core.limits import Limits
+    from autotag.web.listening import read_tokens
 
     try:
-        from autotag.server.run import Place, read_tokens, run_server
+        from autotag.server.run import Place, run_server
     except ModuleNotFoundError as error:
         raise ConfigError(f"serve needs {error.name}: {install_hint('serve')}.") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
+from autotag.web.listening import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autotag.server.core.limits import Limits
-
-_FEWEST_TOKEN_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,29 +43,11 @@ class Place:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.tokens or self.insecure or _is_loopback(self.host)):
+        if not (self.tokens or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"{self.host} accepts requests from other machines, and there is no token: use --token-file "
                 "or --insecure."
             )
-
-
-def read_tokens(path: Path) -> tuple[str, ...]:
-    """Return the tokens in a file, one per line; skip empty lines and lines that begin with #.
-
-    Raises:
-        ConfigError: it cannot be read, holds no token, or one that is too short or not plain ASCII.
-    """
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the token file {str(path)!r}: {error}.") from error
-    tokens = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    if not tokens:
-        raise ConfigError(f"the token file {str(path)!r} holds no token.")
-    if any(len(token) < _FEWEST_TOKEN_CHARACTERS for token in tokens):
-        raise ConfigError(f"{str(path)!r} holds a token of fewer than {_FEWEST_TOKEN_CHARACTERS} characters.")
-    return tokens
 
 
 def run_server(
@@ -119,13 +99,6 @@ def run_server(
     server.run()
     if failures:
         raise failures[0]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _log_to_stderr() -> None:

@@ -1,4 +1,4 @@
-"""HTTP requests with a deadline and a size limit, and images fetched from public addresses only.
+"""HTTP requests with a deadline and a size limit, images from public addresses only, who may ask a server.
 
 It may import ``errors`` and ``checks`` only.
 """

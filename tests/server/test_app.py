@@ -27,7 +27,8 @@ from autotag.errors import ConfigError
 from autotag.server.core.limits import Limits
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
-from autotag.server.run import Place, read_tokens
+from autotag.server.run import Place
+from autotag.web.listening import read_tokens
 from autotag.writers.json_text import json_text
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"

@@ -27,7 +27,7 @@ from autotag.records import Result
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 if sys.platform != "win32":
     import fcntl
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS photos (
     result BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS writers (written TEXT PRIMARY KEY, options TEXT) WITHOUT ROWID;
 """
 _SCAN = """
 CREATE TEMP TABLE scan (place INTEGER PRIMARY KEY, name BLOB, work INTEGER);
@@ -132,6 +133,34 @@ class Ledger:
     def forget_writing(self) -> None:
         """Mark every photograph as not written; keep the results."""
         self._rows("UPDATE photos SET written = ''", ())
+
+    def keep_writers(self, written: str, options: Mapping[str, Any]) -> None:
+        """Record the options of the writers, by name, that a fingerprint stands for."""
+        values = (written, json.dumps(options, sort_keys=True))
+        self._rows("INSERT OR REPLACE INTO writers VALUES (?, ?)", values)
+
+    def writers(self, written: str) -> dict[str, Any]:
+        """Return the options of writers by name; empty for a fingerprint that is not known."""
+        [*rows] = self._rows("SELECT options FROM writers WHERE written = ?", (written,))
+        return dict(json.loads(rows[0][0])) if rows else {}
+
+    def groups(self) -> list[tuple[str, str, int]]:
+        """Return each pair of settings and written (see ``Entry``), with how many photographs it has."""
+        query = "SELECT settings, written, count(*) FROM photos GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+        return [
+            (str(settings), str(written), int(count)) for settings, written, count in self._rows(query, ())
+        ]
+
+    def group(self, settings: str, written: str) -> Iterator[tuple[str, Entry, Result]]:
+        """Yield the photographs of a group, in the order of their names."""
+        query = (
+            "SELECT name, size, mtime_ns, pixels, result FROM photos "
+            "WHERE name > ? AND settings = ? AND written = ? ORDER BY name LIMIT 256"
+        )
+        name = b""
+        while rows := self._rows(query, (name, settings, written)):
+            for name, size, mtime_ns, pixels, packed in rows:
+                yield os.fsdecode(name), Entry(size, mtime_ns, pixels, settings, written), _unpacked(packed)
 
     def output_digest(self, path: Path) -> str:
         """Return a result file's digest as autotag left it; empty when it made none there."""
