@@ -3,17 +3,15 @@
     python benchmarks/int8.py [--images 4] [--rounds 3] [--data FOLDER]
 
 Processor time on one thread, both sides with all fast paths, in turns in one process. ``base`` is preset base
-at full size with seeded random weights, as in ``pipeline.py``; ``mini`` has its bundled weights. For mini, the
+at full size with seeded random weights, as in ``pipeline.py``; ``mini`` has its bundled weights. For mini,
 captions and tags of both sides are compared too, over the photographs of ``--data`` (Flickr8k's val).
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,9 @@ import autotag
 from autotag.models.fast import packed_linears
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Int8Linear(nn.Module):
@@ -103,8 +103,8 @@ def difference(given: argparse.Namespace) -> dict[str, float]:
     """Return the shares of photographs with the same caption and tags, and of tags that both sides keep."""
     import io
 
-    import pyarrow.parquet as parquet
     from PIL import Image
+    from pyarrow import parquet
 
     table = parquet.read_table(given.data / "flickr8k-val.parquet", columns=["image"])
     photos = [Image.open(io.BytesIO(row["bytes"])) for row in table["image"].to_pylist()[: given.compared]]
