@@ -58,7 +58,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(run, tags, tmp_path):
     output.write_text("# mine\n")
     refused = run("calibrate", tags, *given("--output", output))
     assert refused.exit_code == 2
-    assert "is there already" in refused.stderr
+    assert "exists already" in refused.stderr
     assert output.read_text() == "# mine\n"
     assert run("calibrate", tags, *given("--output", output, "--overwrite")).exit_code == 0
     assert output.read_text().startswith("# Made by autotag calibrate.")
