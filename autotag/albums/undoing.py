@@ -169,7 +169,7 @@ def _opened(state: _State, *, is_dry: bool) -> Iterator[_Album]:
 def _hint(key: Path, chosen: Path | None) -> str:
     """Suggest what the user may mean: an album around this one, or one that was moved."""
     known = [(album_of(folder), folder) for folder in state_folders(chosen)]
-    around = [album for album, _ in known if album and key.is_relative_to(album)]
+    around = [album for album, _ in known if album and key != Path(album) and key.is_relative_to(album)]
     if around:
         return f" A run is recorded for a folder around it; undo that as a whole: {max(around, key=len)!r}."
     gone = [(album, folder) for album, folder in known if album and not os.path.lexists(album)]
