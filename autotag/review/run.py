@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 import webbrowser
 from contextlib import contextmanager
@@ -92,26 +93,29 @@ def run_review(
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
-    server = uvicorn.Server(config)
-    try:
-        socket = config.bind_socket()
-    except SystemExit as error:  # uvicorn ends the process where a port is taken
-        raise ConfigError(f"cannot listen at {host}, port {port}; choose another --port.") from error
     name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{socket.getsockname()[1]}/review/"
-    listening(address)
-    if open_browser:
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    paths = [desk.review.album / file for file in desk.review.table.files]
-    desk.suggestions.read_keywords(paths)
     try:
-        with _signals_for_the_server():
-            server.run(sockets=[socket])
+        with _socket_at(host, port) as listener, _signals_for_the_server():
+            address = f"http://{name}:{listener.getsockname()[1]}/review/"
+            listening(address)
+            if open_browser:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            desk.suggestions.read_keywords([desk.review.album / file for file in desk.review.table.files])
+            uvicorn.Server(config).run(sockets=[listener])
     finally:
         desk.suggestions.close()
         desk.applying.stop()
         desk.applying.wait()
         desk.review.close()
+
+
+def _socket_at(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = f"cannot listen at {host}, port {port} ({error}); choose another --port."
+        raise ConfigError(reason) from error
 
 
 @contextmanager

@@ -391,7 +391,7 @@ def test_apply_says_why_it_could_not_run(asking, album):
     album.rename(album.with_name("moved"))
     found = asking.apply()
     assert found["status"] == "failed"
-    assert "not there" in found["message"]
+    assert "does not exist" in found["message"]
 
 
 def test_file_names_that_are_not_utf_8_are_shown(album, tmp_path, opened):
