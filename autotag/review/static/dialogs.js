@@ -104,14 +104,14 @@ export async function applyDialog() {
   };
   body.replaceChildren(
     make("p", {}, summary.of_album
-      ? "Photographs whose tags you changed are written again. Rejected tags are taken out; keywords that people gave stay."
-      : `What ${summary.plan} plans is carried out with your decisions. Rejected tags are not written; keywords that people gave stay.`),
+      ? "Writes the photographs whose tags you changed. Rejected tags are removed; your own keywords stay."
+      : `Applies ${summary.plan} with your decisions. Rejected tags are not written; your own keywords stay.`),
     make("div.numbers", {}, number("confirmed", summary.tags.confirmed), number("undecided", summary.tags.undecided), number("rejected", summary.tags.rejected)),
     make("fieldset", {}, make("legend", {}, "Tags that are undecided"),
       choice("write", "Write them", "Only what you rejected is left out.", true),
       choice("leave out", "Leave them out", "Only what you confirmed is written.", false)),
     wrong,
-    make("p", {}, "It can be taken back: ", make("code", {}, `autotag undo --last ${quoted(summary.album)}`)),
+    make("p", {}, "To undo it: ", make("code", {}, `autotag undo --last ${quoted(summary.album)}`)),
     make("div.ends", {}, closing("Cancel"), make("button.strong", { onclick: start }, "Apply now")));
 }
 
