@@ -9,6 +9,7 @@ captions and tags of both sides are compared too, over the photographs of ``--da
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -107,7 +108,7 @@ def difference(given: argparse.Namespace) -> dict[str, float]:
     from pyarrow import parquet
 
     table = parquet.read_table(given.data / "flickr8k-val.parquet", columns=["image"])
-    photos = [Image.open(io.BytesIO(row["bytes"])) for row in table["image"].to_pylist()[: given.compared]]
+    photos = [Image.open(io.BytesIO(row)) for row in table["image"].to_pylist()[: given.compared]]
     results = []
     for linears in (ExitStack, int8_linears):
         with linears(), autotag.load("mini", device="cpu") as tagger:
@@ -138,6 +139,7 @@ def main() -> None:
     for name, make in (("base", base), ("mini", mini)):
         exact, int8 = timed(make, given)
         rows.append([name, exact, int8, exact / int8])
+        print(*rows[-1], file=sys.stderr)
     findings: dict[str, Any] = {"instruction set": torch.backends.cpu.get_cpu_capability()}
     if given.data:
         findings |= difference(given)
