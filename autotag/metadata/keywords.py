@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,8 +75,17 @@ def fold(keyword: str) -> str:
     It ignores case, the Unicode composition of accents, and the characters that look like a slash or a bar,
     which some programs write instead of them.
     """
+    return _folded_once(keyword) if len(keyword) <= _SHORT else _folded(keyword)
+
+
+def _folded(keyword: str) -> str:
     plain = clean(keyword).translate(_LOOK_ALIKES)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
+
+
+_SHORT = 64  # characters; longer keywords are rare, and many of them would fill the memory
+_folded_once = lru_cache(maxsize=2**14)(_folded)
+"""The same keywords come again in each field of a photograph, and in the whole album."""
 
 
 def folded_path(path: KeywordPath) -> KeywordPath:

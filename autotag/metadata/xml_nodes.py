@@ -26,6 +26,7 @@ _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
 )
 _XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace"
+_NAMESPACES_PER_PART = 16  # that are copied
 _MOST_NAMESPACES = 100  # in force at one place; each element that declares one copies those around it
 _ENCODINGS = ("utf-", "iso8859-", "cp125", "ascii")  # codecs of other names can take quadratic time
 _SPACE = b" \t\r\n"
@@ -186,7 +187,10 @@ class _Builder:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._budget.take_parts(1 + len(attributes))
         check_depth(len(self._open) + 1)
-        scope = _scope(attributes, self._open[-1].scope if self._open else {"xml": _XML_NAMESPACE})
+        outer = self._open[-1].scope if self._open else {"xml": _XML_NAMESPACE}
+        scope = _scope(attributes, outer)
+        if scope is not outer:
+            self._budget.take_parts(len(outer) // _NAMESPACES_PER_PART)
         start = self._parser.CurrentByteIndex
         tag = _START_TAG.match(self._body, start)
         if tag is None:
