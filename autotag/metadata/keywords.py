@@ -49,6 +49,10 @@ class Keywords:
 
     def __or__(self, other: Keywords) -> Keywords:
         """Return the union: these first, then what the other adds; the first spelling wins."""
+        if self == other or other == Keywords():
+            return self
+        if self == Keywords():
+            return other
         return Keywords.of((*self.single, *other.single), (*self.paths, *other.paths))
 
     def without(self, folded: Iterable[str]) -> Keywords:

@@ -361,6 +361,7 @@ class _Reading:
         if rdf is None:
             raise ValueError("it has no rdf:RDF element")
         self.rdf = rdf
+        self._values: dict[str, list[str]] = {}
         self._by_name: dict[str, list[Node]] = {}
         for block in rdf.children:
             for node in block.children:
@@ -379,6 +380,11 @@ class _Reading:
 
     def values(self, name: str) -> list[str]:
         """Return the values of a property that is a list; a single value counts as a list of one."""
+        if name not in self._values:
+            self._values[name] = self._read_values(name)
+        return self._values[name]
+
+    def _read_values(self, name: str) -> list[str]:
         found = [value_of(item) for node in self.all_of(name) for item in items_of(node)]
         bare = [_checked(node.text.strip()) for node in self.all_of(name) if container_of(node) is None]
         attributes = [_checked(block.attributes.get(name, "").strip()) for block in self.rdf.children]

@@ -35,21 +35,12 @@ def run_bombs(*arguments: str) -> str:
     return done.stdout
 
 
-def seconds_of_a_loop() -> float:
-    """Processor time of a fixed amount of work: 0.1 s on the machine on which a bomb may take a second."""
-    begun = time.process_time()
-    assert sum(len(str(number)) for number in range(600_000)) > 0
-    return time.process_time() - begun
-
-
 @pytest.mark.slow
 def test_no_bomb_costs_a_second_or_200_mb(tmp_path):
     run_bombs("build", str(tmp_path))
-    before = seconds_of_a_loop()
     rows = [json.loads(line) for line in run_bombs("plan", str(tmp_path)).splitlines()]
-    second = max(1.0, before / 0.1, seconds_of_a_loop() / 0.1)  # longer on a machine that is slow now
     assert len(rows) >= 60
-    slow = [row for row in rows if row["seconds"] >= second]
+    slow = [row for row in rows if row["seconds"] >= 1]
     assert slow == []
     assert max(row["peak"] for row in rows) < 200
 
