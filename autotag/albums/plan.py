@@ -179,23 +179,9 @@ class PlanWriter:
         ]
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))
         new = next((change.moves[0][1].name for change in renames), None)
-        self._put(
-            {
-                "file": photo.name,
-                "bytes": entry.size,
-                "mtime_ns": entry.mtime_ns,
-                "digest": entry.pixels,
-                "pixels": list(result.size),
-                "caption": result.caption,
-                "prompt": result.prompt,
-                "tags": tags,
-                "rename_to": new,
-                "write": [
-                    *(name for name, several in changes.items() if several),
-                    *(output.name for output in self._writers.outputs),
-                ],
-            }
-        )
+        writers = [name for name, several in changes.items() if several]
+        writers += [output.name for output in self._writers.outputs]
+        self._put(plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers))
 
     def __enter__(self) -> PlanWriter:
         return self
@@ -217,6 +203,39 @@ class PlanWriter:
 
     def _put(self, row: dict[str, Any]) -> None:
         self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def plan_row(
+    file: str,
+    entry: Entry,
+    result: Result,
+    *,
+    tags: list[dict[str, Any]],
+    rename_to: str | None,
+    writers: list[str],
+) -> dict[str, Any]:
+    """Return the line of one photograph in a plan.
+
+    Args:
+        file: its path in the album.
+        entry: its file, with the digest.
+        result: its caption, prompt and size.
+        tags: what its tags say in the plan: text, score and path.
+        rename_to: its new name; None if it keeps its name.
+        writers: names of the writers that write something.
+    """
+    return {
+        "file": file,
+        "bytes": entry.size,
+        "mtime_ns": entry.mtime_ns,
+        "digest": entry.pixels,
+        "pixels": list(result.size),
+        "caption": result.caption,
+        "prompt": result.prompt,
+        "tags": tags,
+        "rename_to": rename_to,
+        "write": writers,
+    }
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotag.albums.plan import plan_row
 from autotag.albums.sources import album_root
 from autotag.albums.state.identity import LEDGER, check_state, claim_state
 from autotag.albums.state.ledger import Ledger, locked, state_folder
@@ -19,7 +20,6 @@ from autotag.review.session import Review
 if TYPE_CHECKING:
     from os import PathLike
 
-    from autotag.albums.state.ledger import Entry
     from autotag.metadata import MachineTag
     from autotag.records import Result
 
@@ -93,7 +93,7 @@ def _write_plan(path: Path, root: Path, ledger: Ledger) -> tuple[str, ...]:
                 if written:
                     tags, is_embedded = _of_record(root / name, tags, look_inside=options.get("embed", True))
                 embedded |= is_embedded
-                rows.append(_row(name, entry, result, tags))
+                rows.append(plan_row(name, entry, result, tags=tags, rename_to=None, writers=[_XMP]))
         heading = {
             "autotag_plan": 1,
             "album": str(root.resolve()),
@@ -140,18 +140,3 @@ def _of_record(
 def _tag(tag: MachineTag) -> dict[str, Any]:
     fits = len(tag.path) > 1 and tag.path[-1] == tag.text and not any("|" in part for part in tag.path)
     return {"text": tag.text, "score": tag.score} | ({"path": "|".join(tag.path)} if fits else {})
-
-
-def _row(name: str, entry: Entry, result: Result, tags: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "file": name,
-        "bytes": entry.size,
-        "mtime_ns": entry.mtime_ns,
-        "digest": entry.pixels,
-        "pixels": list(result.size),
-        "caption": result.caption,
-        "prompt": result.prompt,
-        "tags": tags,
-        "rename_to": None,
-        "write": [_XMP],
-    }
