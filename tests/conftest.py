@@ -7,6 +7,7 @@ import hashlib
 import json
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,7 @@ def pytest_configure() -> None:
 SKIPPED = {
     "weights": "needs full-size weights from the model hub; run with: pytest -m weights",
     "browser": "drives a browser; install chromium and run with: pytest -m browser",
-    "slow": "takes more than five seconds; run with: pytest -m slow",
+    "slow": "takes more than about a second; run with: pytest -m slow",
 }
 
 
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if mark not in config.getoption("-m") and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped: one line for each reason, with the number of tests."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(scope="module", autouse=True)

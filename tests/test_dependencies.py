@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WITHOUT_IMPORT = {"protobuf", "sentencepiece", "num2words"}  # transformers imports them
@@ -48,10 +50,12 @@ def used() -> set[str]:
     return {plain(installed.get(name, [name])[0]) for name in names}
 
 
+@pytest.mark.slow
 def test_everything_that_is_imported_is_declared() -> None:
     assert used() - DECLARED - OF_EXTRAS == set()
 
 
+@pytest.mark.slow
 def test_everything_that_is_declared_is_imported() -> None:
     assert DECLARED - used() - WITHOUT_IMPORT == set()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import autotag
 from autotag.writers.json_text import json_text
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 
 
+@pytest.mark.slow
 def test_three_runs_over_the_same_folder_give_the_same_lines() -> None:
     runs = []
     for deterministic in (False, False, True):

@@ -105,6 +105,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert printed == block.body, f"{block} is not what the block before it prints"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(b.info == "python" for b in blocks_of(page))], ids=name_of

@@ -150,6 +150,7 @@ def test_rules_given_as_lists_are_applied() -> None:
     assert [tag.path for tag in found.tags] == [("animal", "dog"), ()]
 
 
+@pytest.mark.slow
 def test_stop_words_given_as_a_list_reach_the_extractor(minilm: Path) -> None:
     pipeline = Pipeline(
         [

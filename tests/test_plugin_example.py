@@ -64,6 +64,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_plugin_passes_its_own_tests(installed: Path) -> None:
     tests = (str(PLUGIN), "--rootdir", str(ROOT), "-p", "no:cacheprovider")
     assert " passed" in output(installed, "-m", "pytest", *tests)
@@ -85,6 +86,7 @@ print(json.dumps({kind: registry.names(kind) for kind in kinds}))
     assert {"csv-lines", "jsonl"} <= set(names["writer"])
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_a_preset_of_the_plugin_and_writes_its_format(installed: Path) -> None:
     photo = EXAMPLES / "cat.jpg"
     arguments = ("tag", "--quiet", "--preset", str(PRESET), "--format", "csv-lines", str(photo))
@@ -97,6 +99,7 @@ def test_the_command_line_runs_a_preset_of_the_plugin_and_writes_its_format(inst
     assert row["error"] == ""
 
 
+@pytest.mark.slow
 def test_a_pipeline_takes_the_models_by_name_and_each_stage_says_what_it_did(installed: Path) -> None:
     program = f"""
 import json
@@ -118,6 +121,7 @@ print(json.dumps([result.to_dict(), to_config(pipeline) == again, pipeline.descr
     assert "blocklist_tags" in description
 
 
+@pytest.mark.slow
 def test_the_detector_comes_from_the_pool(installed: Path) -> None:
     program = """
 from autotag.models.pool import ModelPool
@@ -141,6 +145,7 @@ def test_without_the_plugin_its_names_are_unknown(tmp_path: Path) -> None:
     assert "colour-words" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_packages_that_claim_one_name_are_both_named(tmp_path: Path) -> None:
     rival, folder = tmp_path / "rival", tmp_path / "site"
     (rival / "autotag_rival").mkdir(parents=True)

@@ -161,6 +161,7 @@ def test_a_file_of_results_that_is_not_ours_is_refused_when_planning_and_when_ap
     assert tree(photos) == before
 
 
+@pytest.mark.slow
 def test_applying_goes_on_where_it_was_stopped(photos, tagged, tmp_path, tree):
     for number in range(30):
         make_image(size=(8 + number, 8)).save(photos / f"{number:02}.{('jpg', 'gif')[number % 2]}")

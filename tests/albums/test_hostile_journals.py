@@ -64,6 +64,7 @@ def damaged(lines: list[str], chance: random.Random) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+@pytest.mark.slow
 def test_every_step_of_a_damaged_journal_is_a_change_or_says_what_is_wrong(told, photos):
     path, lines = told
     chance, lost = random.Random(3), 0  # noqa: S311

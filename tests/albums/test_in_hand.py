@@ -55,6 +55,7 @@ WAYS = {
 """What is written, and how."""
 
 
+@pytest.mark.slow
 def test_each_photograph_is_read_once_in_a_first_run_and_when_all_is_done_again(photos, tmp_path):
     names = {path.relative_to(photos).as_posix() for path in photos.rglob("*") if is_picture(path.name)}
     jobs = [

@@ -93,6 +93,7 @@ def test_a_run_killed_at_random_moments_can_always_be_taken_back(album, tree):
     assert kills >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_run_killed_while_it_writes_a_file_of_results_leaves_nothing(album, tree, tagged, goes_on):
     before = tree(album)
@@ -128,6 +129,7 @@ def test_runs_killed_one_after_the_other_end_as_one_that_was_not(album, tree, ta
     assert tree(album) == before
 
 
+@pytest.mark.slow
 def test_undo_killed_at_random_moments_goes_on_where_it_stopped(album, tree, tagged):
     before, chance = tree(album), random.Random(9)  # noqa: S311
     tagged(album, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename")

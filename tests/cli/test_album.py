@@ -169,6 +169,7 @@ def test_undo_where_nothing_was_done_says_so(run, photos):
     assert "nothing can be undone" in result.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_what_is_in_hand_and_the_next_run_goes_on(start, run, preset, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()

@@ -53,6 +53,7 @@ def test_another_encoder_is_written_too_a_folder_from_the_root(run, tags, tmp_pa
     assert written["encoder"] == str((tmp_path / "my-clip").resolve())
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_replaced_only_when_asked(run, tags, tmp_path):
     output = tmp_path / "own.toml"
     output.write_text("# mine\n")
@@ -64,6 +65,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(run, tags, tmp_path):
     assert output.read_text().startswith("# Made by autotag calibrate.")
 
 
+@pytest.mark.slow
 def test_comments_of_the_preset_survive_and_former_figures_do_not(run, tags, tmp_path):
     mine, output = tmp_path / "mine.toml", tmp_path / "own.toml"
     mine.write_text(f"# My album.\n{presets.preset_text('mini')}# That is all.\n", encoding="utf-8")

@@ -43,6 +43,7 @@ def test_a_preset_is_downloaded_model_by_model_and_then_is_here(run, published):
     assert next(row["present"] for row in listed["presets"] if row["name"] == "base")
 
 
+@pytest.mark.slow
 def test_the_download_shows_its_progress_on_stderr(start, published, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", published.endpoint)
     monkeypatch.setenv("HF_HUB_CACHE", str(published.cache))

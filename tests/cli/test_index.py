@@ -37,6 +37,7 @@ def paths(result):
     return [line.rpartition("/")[2] for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_photographs_are_found_by_tag_words_and_image(indexed, photos, run):
     assert paths(run("search", "--tag", "red", "--format", "paths")) == ["a red.png"]
     assert paths(run("search", '"red"', "--format", "paths")) == ["a red.png"]
@@ -46,6 +47,7 @@ def test_photographs_are_found_by_tag_words_and_image(indexed, photos, run):
     assert (nothing.exit_code, nothing.stdout) == (1, "")
 
 
+@pytest.mark.slow
 def test_every_format_says_the_same(indexed, run):
     hit = json.loads(run("search", "--tag", "red", "--format", "json").stdout)[0]
     assert json.loads(run("search", "--tag", "red", "--format", "jsonl").stdout) == hit
@@ -61,6 +63,7 @@ def test_why_says_which_words_matched(indexed, run):
     assert "words: red" in run("search", '"red"', "--by", "words", "--why").stdout
 
 
+@pytest.mark.slow
 def test_a_second_run_does_what_is_new_moved_or_gone(indexed, photos):
     assert "0 indexed, 3 unchanged" in indexed().stderr
     (photos / "blue.png").rename(photos / "more" / "azure.png")
@@ -69,6 +72,7 @@ def test_a_second_run_does_what_is_new_moved_or_gone(indexed, photos):
     assert "1 indexed, 1 unchanged, 1 moved, 1 forgotten; 3 in the index" in indexed().stderr
 
 
+@pytest.mark.slow
 def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run):
     away = photos.rename(photos.with_name("away"))
     assert "3 offline; 3 in the index" in indexed().stderr
@@ -81,6 +85,7 @@ def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run)
     assert "1 forgotten; 2 in the index" in indexed("--prune").stderr
 
 
+@pytest.mark.slow
 def test_a_photograph_that_cannot_be_read_is_kept_with_its_reason_and_tried_again_when_told(
     indexed, photos, run
 ):
@@ -97,6 +102,7 @@ def test_a_search_without_an_index_says_the_way_out(run, tmp_path):
     assert "autotag index FOLDER" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [("--top", "0"), ("--near", "here"), (), ("",)])
 def test_bad_options_are_refused(indexed, run, wrong):
     assert run("search", *wrong).exit_code == 2

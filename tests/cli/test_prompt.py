@@ -79,6 +79,7 @@ def test_stages_that_the_prompt_does_not_need_are_not_run():
     assert needed("negative") == ["assemble_prompt"]
 
 
+@pytest.mark.slow
 def test_a_bad_image_has_an_empty_line_and_exit_code_1(run, small, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")

@@ -71,6 +71,7 @@ def _captions_only(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_submission_of_a_bad_image_or_of_twice_one_id_is_not_written(run, tmp_path, minilm):
     file = tmp_path / "submission.csv"
     make_image("red").save(tmp_path / "red.png")
@@ -85,6 +86,7 @@ def test_a_submission_of_a_bad_image_or_of_twice_one_id_is_not_written(run, tmp_
     assert "two images have the id 'red'" in result.stderr
 
 
+@pytest.mark.slow
 def test_another_sentence_encoder_does_not_make_a_submission(run, tmp_path):
     file = tmp_path / "submission.csv"
     given = ("--model", "blip-mini", "--similarity-model", "minilm-mini", "--output", file, "-q")

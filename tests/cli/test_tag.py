@@ -181,6 +181,7 @@ def test_paths_come_from_stdin_by_lines_or_by_nul(run, preset, photos, separator
     assert _names(_rows(result.stdout)) == ["blue.png", "a red.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
 @pytest.mark.parametrize("format_name", ["jsonl", "json", "table"])
 def test_odd_file_names_come_out_whole(start, preset, tmp_path, format_name):
@@ -302,6 +303,7 @@ def test_a_folder_that_cannot_be_listed_is_a_warning(run, preset, photos, caplog
     assert len(_rows(result.stdout)) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_whole_lines(start, preset, tmp_path):
     settings = ("--batch-size", 1, "--set", "name_colours.pause=0.05")
     with start(
@@ -316,6 +318,7 @@ def test_ctrl_c_ends_with_130_and_whole_lines(start, preset, tmp_path):
     assert 1 <= len(_rows(first + rest)) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
 def test_ctrl_c_leaves_an_output_file_with_what_was_finished(start, preset, tmp_path, name):
     folder, output = _many(tmp_path / "many", 200), tmp_path / name
@@ -330,6 +333,7 @@ def test_ctrl_c_leaves_an_output_file_with_what_was_finished(start, preset, tmp_
     assert not list(tmp_path.glob(".*part"))
 
 
+@pytest.mark.slow
 def test_kill_9_keeps_every_line_whole(start, preset, tmp_path):
     folder, output = _many(tmp_path / "many", 200), tmp_path / "out.jsonl"
     settings = ("--batch-size", 1, "--set", "name_colours.pause=0.05")
@@ -339,6 +343,7 @@ def test_kill_9_keeps_every_line_whole(start, preset, tmp_path):
     assert 1 <= len(_rows(output.read_text())) < 200
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_run_quietly(start, preset, tmp_path):
     settings = ("--batch-size", 1, "--set", "name_colours.pause=0.01", "--quiet")
     with start(
@@ -350,6 +355,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(start, preset, tmp_path):
         assert run.wait(timeout=600) == 141
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_progress_on_stderr_and_results_alone_on_stdout(start, preset, photos):
     master, slave = pty.openpty()
     with start("tag", photos, "--preset", preset, "--format", "jsonl", stderr=slave) as run:
@@ -360,6 +366,7 @@ def test_a_terminal_shows_progress_on_stderr_and_results_alone_on_stdout(start, 
     assert "per second" in shown
 
 
+@pytest.mark.slow
 def test_quiet_shows_no_progress_on_a_terminal(start, preset, photos):
     master, slave = pty.openpty()
     with start("tag", photos, "--preset", preset, "--format", "jsonl", "--quiet", stderr=slave) as run:
@@ -368,6 +375,7 @@ def test_quiet_shows_no_progress_on_a_terminal(start, preset, photos):
         assert len(_rows(run.stdout.read())) == 3
 
 
+@pytest.mark.slow
 def test_the_output_may_be_a_device(start, preset, photos):
     with start("tag", photos, "--preset", preset, "--format", "json", "--output", "/dev/stdout") as run:
         assert len(json.loads(run.communicate()[0])) == 3

@@ -161,6 +161,7 @@ def test_a_reader_that_goes_away_ends_a_long_run_quietly(start, tmp_path):
         assert process.wait(timeout=600) == 141
 
 
+@pytest.mark.slow
 def test_the_bundled_preset_is_here_and_has_nothing_to_download(start):
     with start("models", "--format", "json") as process:
         listed = json.loads(process.communicate()[0])

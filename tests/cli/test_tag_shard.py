@@ -96,6 +96,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_named_before_any_work(
     assert not (tmp_path / "x.parquet").exists()
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_with_ctrl_c_keeps_what_was_finished_and_is_completed(start, run, preset, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
@@ -123,6 +124,7 @@ def test_parquet_is_a_format_like_others(run, preset, photos, tmp_path):
     assert _captions(read_parquet(tmp_path / "out.parquet")) == ALL
 
 
+@pytest.mark.slow
 def test_parquet_goes_through_a_pipe(start, preset, photos):
     with start("tag", photos, "--preset", preset, "--format", "parquet", "--quiet") as process:
         out, err = process.communicate()

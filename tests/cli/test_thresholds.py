@@ -16,6 +16,7 @@ stage = "filter_tags"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "more", "whole"),
     [
@@ -38,6 +39,7 @@ def test_the_cut_of_either_score_is_opened_unless_it_is_set_by_hand(run, tmp_pat
     assert found["cuts"][0]["tags"] == 3 * found["photos"]
 
 
+@pytest.mark.slow
 def test_people_get_a_line_for_each_cut_whole_in_a_pipe(run, tmp_path):
     preset = tmp_path / "own.toml"
     preset.write_text(PRESET, encoding="utf-8")

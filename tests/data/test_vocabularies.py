@@ -79,6 +79,7 @@ def test_no_two_labels_are_the_same_but_for_case_spaces_and_punctuation():
     assert repeated(key, names=["things"]) == []
 
 
+@pytest.mark.slow
 def test_no_two_labels_are_the_same_tokens_to_clip_and_none_is_long():
     tokenizer = SimpleTokenizer()
     assert repeated(lambda label: tuple(tokenizer.encode(label))) == []

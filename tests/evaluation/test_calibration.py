@@ -107,6 +107,7 @@ def fitted(dataset: EvaluationSet, **options) -> Calibration:
     return calibrate(dataset, table, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["cosine", "standardised"])
 def test_a_cut_is_fitted_to_one_half_and_judged_on_the_other(score):
     calls = []
@@ -121,6 +122,7 @@ def test_a_cut_is_fitted_to_one_half_and_judged_on_the_other(score):
     assert stage == {"stage": "filter_tags", "threshold": found.threshold, "top_k": 3, "score": score}
 
 
+@pytest.mark.slow
 def test_the_config_keeps_what_the_cut_keeps():
     found = fitted(tagged(), score="standardised")
     with presets.from_config(found.config) as pipeline:
@@ -128,6 +130,7 @@ def test_the_config_keeps_what_the_cut_keeps():
             assert all(tag.score >= found.threshold for tag in pipeline(image).tags)
 
 
+@pytest.mark.slow
 def test_labels_of_a_data_set_are_proposed_whatever_the_stages_propose():
     table = {**TABLE, "stages": [{**TABLE["stages"][0], "vocabulary": ["nothing"]}, TABLE["stages"][1]]}
     with pytest.raises(ConfigError, match="no tag that is proposed"):
@@ -135,10 +138,12 @@ def test_labels_of_a_data_set_are_proposed_whatever_the_stages_propose():
     assert calibrate(tagged(), table).figures["recall"].value > 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_cut():
     assert fitted(captioned(), seed=4).threshold == fitted(captioned(), seed=4).threshold
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_has_no_part_in_it(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     dataset = tagged()
@@ -167,6 +172,7 @@ def test_a_config_without_exactly_one_filter_is_refused(count):
         calibrate(captioned(), {"encoder": "clip-mini", "stages": [TABLE["stages"][0], *filters]})
 
 
+@pytest.mark.slow
 def test_stages_after_the_filter_are_kept_and_not_run():
     known = {"stage": "assemble_prompt", "mode": "best"}
     table = {**TABLE, "stage_batch_sizes": {"assemble_prompt": 1}, "stages": [*TABLE["stages"][:2], known]}

@@ -45,6 +45,7 @@ def said(program: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "act",
     [
@@ -63,6 +64,7 @@ def test_what_would_hang_in_a_forked_process_is_refused(act: str) -> None:
     assert here == "a red picture", "the process itself goes on"
 
 
+@pytest.mark.slow
 def test_it_is_refused_at_once_though_a_thread_of_the_other_process_was_in_the_middle_of_a_batch() -> None:
     program = """
 started, go = threading.Event(), threading.Event()

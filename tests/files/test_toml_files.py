@@ -30,6 +30,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
     assert read_toml(file, what="preset") == {"a": [[1, 2], {"b": "c"}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
 def test_what_is_nested_too_deeply_is_refused_wherever_it_is_read(tmp_path: Path, text: str) -> None:
     file = tmp_path / "deep.toml"

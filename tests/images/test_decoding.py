@@ -85,6 +85,7 @@ def test_orientation_is_undone_in_pixels_and_size(kind: str, turned: int) -> Non
     assert difference(image, upright) < 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("target", [1, 100, 224, 384, 5000])
 def test_the_shortest_side_stays_at_least_twice_the_target_and_size_is_the_originals(
@@ -447,6 +448,7 @@ def test_a_bomb_is_refused_by_its_header_before_memory_is_taken(kind: str) -> No
     assert peak < 10_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
 def test_what_would_take_more_than_a_gigabyte_is_refused_unless_max_pixels_says_otherwise(kind: str) -> None:
     """A solid picture of 144 million pixels is a WebP of 38 bytes or a PNG of 150 KB."""
@@ -462,6 +464,7 @@ def test_a_jpeg_may_be_larger_because_it_is_decoded_smaller() -> None:
     assert decode(_solid("JPEG", 9_500, "L"), "photo", DecodeLimits(target_size=224)).size == (9_500, 9_500)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is asked of Linux")
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "JPEG", "AVIF", "BMP", "GIF", "TIFF"])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
@@ -491,6 +494,7 @@ def test_max_pixels_is_obeyed_and_named() -> None:
     assert decode(content, "photo", DecodeLimits(max_pixels=10_100))[1] == (101, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_pictures_between_pillows_warning_and_max_pixels_are_read_without_a_warning(kind: str) -> None:
     image = Image.new("1", (10_000, 9_000))

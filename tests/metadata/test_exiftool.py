@@ -259,6 +259,7 @@ def test_without_exiftool_one_line_says_so(put):
         Exiftool("no-such-program")
 
 
+@pytest.mark.slow
 @needs_exiftool
 def test_a_process_that_ended_is_started_again_and_close_ends_it(exiftool):
     own = Exiftool()

@@ -211,6 +211,7 @@ def counted():
     print(f"\n{len(found)} distinct points, 0 losses")  # noqa: T201
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_a_stop_anywhere_while_writing_loses_nothing(folder, photograph, counted, name):
     scene = Scene(folder, photograph, name)
@@ -229,6 +230,7 @@ def test_a_stop_anywhere_while_writing_loses_nothing(folder, photograph, counted
     assert scene.files() == scene.after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNDONE)
 def test_a_stop_anywhere_while_undoing_loses_nothing(folder, photograph, counted, name):
     scene = Scene(folder, photograph, name)
@@ -245,6 +247,7 @@ def test_a_stop_anywhere_while_undoing_loses_nothing(folder, photograph, counted
         counted.add((name, "undo", where, kind))
 
 
+@pytest.mark.slow
 def test_a_run_after_a_kill_goes_on_as_if_nothing_had_been(folder, photograph):
     scene = Scene(folder, photograph, "update both sidecars")
     for where, kind in list(points(scene, apply_change)):
@@ -255,6 +258,7 @@ def test_a_run_after_a_kill_goes_on_as_if_nothing_had_been(folder, photograph):
         assert scene.visible() == scene.after
 
 
+@pytest.mark.slow
 def test_at_least_500_distinct_points_were_tried(counted, request):
     names = {item.name.partition("[")[0] for item in request.session.items}
     if not any(name.startswith("test_a_stop") for name in names):

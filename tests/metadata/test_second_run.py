@@ -168,6 +168,7 @@ def mixture(chance):
     return packet({name: entries(chance, FIELDS[name][1]) for name in names})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_a_second_run_changes_no_byte_for_any_mixture(tmp_path, photograph, seed):
     chance = random.Random(seed)  # noqa: S311 - the same every time

@@ -307,6 +307,7 @@ class TestStream:
                 collect(stream, results)
             assert tags(results) == [["1"], ["2"], ["3"]]
 
+    @pytest.mark.slow
     def test_memory_stays_flat_over_twenty_thousand_images(self) -> None:
         alive = most = 0
 

@@ -38,6 +38,7 @@ def option(pipeline: Pipeline, stage: str, name: str) -> Any:
     return getattr(next(made for made in pipeline.stages if made.name == stage), name)
 
 
+@pytest.mark.slow
 def test_each_models_name_is_parsed_once_on_the_way_from_the_preset_to_the_result() -> None:
     parsed: list[str] = []
 

@@ -77,6 +77,7 @@ def scorer_of(encoder) -> ChainScorer:
     return scorer
 
 
+@pytest.mark.slow
 def test_every_text_scores_what_the_encoder_says(encoder):
     scorer = scorer_of(encoder)
     vectors = unit(len(STARTS), encoder.embed_texts(["a"]).shape[1])
@@ -88,6 +89,7 @@ def test_every_text_scores_what_the_encoder_says(encoder):
             np.testing.assert_allclose(ours, plain, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_start_that_grows_is_only_extended(roomy, monkeypatch):
     scorer = scorer_of(roomy)
     extended = []
@@ -108,6 +110,7 @@ def test_a_start_that_grows_is_only_extended(roomy, monkeypatch):
     assert len(extended) == 3
 
 
+@pytest.mark.slow
 def test_whole_chains_are_those_of_the_plain_way(roomy):
     scorer, plain = scorer_of(roomy), PlainScorer(roomy)
     limit = text_reader(roomy)
@@ -124,6 +127,7 @@ def test_whole_chains_are_those_of_the_plain_way(roomy):
     assert len(set(made)) == 3
 
 
+@pytest.mark.slow
 def test_token_identical_phrases_score_exactly_the_same(roomy):
     scorer = scorer_of(roomy)
     vector = unit(1, roomy.embed_texts(["a"]).shape[1])[0]
@@ -131,6 +135,7 @@ def test_token_identical_phrases_score_exactly_the_same(roomy):
     assert scores[0] == scores[2] != scores[1]
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_and_goes_on(roomy, monkeypatch):
     scorer = scorer_of(roomy)
     original, failures = scorer._calculate, []
@@ -172,6 +177,7 @@ def test_memory_that_does_not_do_for_one_text_is_an_error():
         PlainScorer(Full()).of_texts(["a"], unit(1, 65)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [["prompt_chain"], "off"])
 def test_it_is_switched_off_by_name_and_the_plain_way_says_the_same(setting):
     plain = prompt_scorer(ModelPool(device="cpu", fast_paths=FastPaths.parse(setting)).encoder("clip-mini"))
@@ -190,6 +196,7 @@ def test_it_is_switched_off_for_transformers_too(tiny_folder):
     assert isinstance(prompt_scorer(encoder), PlainScorer)
 
 
+@pytest.mark.slow
 def test_where_the_trial_fails_the_plain_way_is_taken_and_one_warning_says_so(monkeypatch, caplog):
     encoder = ModelPool(device="cpu").encoder("clip-mini")
     monkeypatch.setattr(prefix_scorer, "_CLOSE", 0.0)

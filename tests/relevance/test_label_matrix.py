@@ -156,6 +156,7 @@ label_matrix(FakeEncoder(), [f"label {number}" for number in range(300)], folder
 """
 
 
+@pytest.mark.slow
 def test_processes_that_compute_it_at_once_leave_one_whole_file(tmp_path):
     command = [sys.executable, "-c", COMPUTE, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
@@ -176,6 +177,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_folder() == user_cache_path("autotag", appauthor=False) / "labels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BUNDLED if name not in NOT_SHIPPED])
 def test_the_vectors_of_bundled_vocabularies_come_with_autotag(name, clip_mini, tmp_path, monkeypatch):
     vocabulary = Vocabulary.bundled(name)

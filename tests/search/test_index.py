@@ -332,6 +332,7 @@ with Index.open({path!r}) as index:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_loses_nothing_that_was_committed_and_doubles_nothing(tmp_path):
     path = tmp_path / "killed.db"
     script = ADD.format(here=str(Path(__file__).parent), path=str(path))

@@ -65,6 +65,7 @@ def png_url(number: int) -> str:
 # The server's own API
 
 
+@pytest.mark.slow
 def test_a_result_is_the_record_of_the_command_line_however_the_image_is_sent(mini: Server) -> None:
     with autotag.load("mini") as pipeline:
         expected = json.loads(json_text(pipeline(EXAMPLES / "cat.jpg")))
@@ -83,6 +84,7 @@ def test_a_result_is_the_record_of_the_command_line_however_the_image_is_sent(mi
         assert [tag["text"] for tag in found["tags"]] == [tag["text"] for tag in expected["tags"]]
 
 
+@pytest.mark.slow
 def test_options_change_the_answer(mini: Server) -> None:
     with mini.client() as client:
         few = client.post("/v1/tag?top_k=2", json={"image": CAT_URL}).json()
@@ -152,6 +154,7 @@ def test_a_picture_with_too_many_pixels_and_a_body_with_too_many_bytes_are_413(s
 # What other applications speak
 
 
+@pytest.mark.slow
 def test_the_client_of_openai_gets_its_schema_filled(gpt: openai.OpenAI) -> None:
     image = {"type": "image_url", "image_url": {"url": CAT_URL, "detail": "low"}}
     messages = [{"role": "user", "content": [{"type": "text", "text": "Describe it."}, image]}]
@@ -257,6 +260,7 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
 # Load, tokens, operation
 
 
+@pytest.mark.slow
 def test_an_overload_is_429_with_retry_after_and_loses_no_answer(serve: Serve, numbers: Numbers) -> None:
     server = serve(Limits(max_waiting=5, cached_results=0))
     numbers.gate.clear()
@@ -320,6 +324,7 @@ def test_a_slow_client_is_cut_off_and_others_are_served_meanwhile(serve: Serve) 
         assert b" 504 " in slow.recv(1000).splitlines()[0]
 
 
+@pytest.mark.slow
 def test_many_requests_on_one_connection(serve: Serve) -> None:
     with serve().client() as client:
         for number in range(300):

@@ -200,6 +200,7 @@ def test_a_list_of_captioners_survives_a_config():
         to_config(Pipeline([CaptionImages(["blip-mini", FakeCaptioner()])]))
 
 
+@pytest.mark.slow
 def test_each_model_is_loaded_once_and_given_to_every_stage_that_names_it():
     pool = ModelPool(device="cpu")
     first, second = CaptionImages(["blip-mini", FakeCaptioner()]), CaptionImages("blip-mini", name="again")
@@ -258,6 +259,7 @@ def test_an_ensemble_is_one_stage_in_description_statistics_and_batch_sizes():
     assert rows["caption_images"] == rows["choose_caption"] == 4
 
 
+@pytest.mark.slow
 def test_two_real_captioners_write_about_one_image_what_each_writes_alone():
     def captions(model):
         with Pipeline([CaptionImages(model, candidates=2)], encoder=None, device="cpu") as pipeline:

@@ -58,6 +58,7 @@ def photos(colours: CaptionedPhotos) -> CaptionedInputs:
     return CaptionedInputs(inputs, colours.captions)
 
 
+@pytest.mark.slow
 def test_a_blip_learns_to_caption_two_kinds_of_colours(
     tiny_blip: MakeBlip,
     tokenizer: BertTokenizer,

@@ -86,6 +86,7 @@ def test_mean_losses_are_told_and_kept_every_hundred_steps(
     ]
 
 
+@pytest.mark.slow
 def test_vectors_of_the_bundled_vocabularies_replace_earlier_ones(tmp_path: Path) -> None:
     (tmp_path / "earlier.npy").write_bytes(b"of another encoder")
     done = CliRunner().invoke(main, ["labels", str(BUNDLED_MODELS / "clip-mini"), "--output", str(tmp_path)])

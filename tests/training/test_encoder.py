@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import open_clip
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 
@@ -44,6 +45,7 @@ def accuracy(clip: Clip, photos: LabelledPhotos) -> float:
     return (guesses == photos.classes).float().mean().item()
 
 
+@pytest.mark.slow
 def test_classes_and_captions_teach_a_clip_to_tell_shapes_apart(
     clip: Clip, captioned: CaptionedPhotos, labelled: LabelledPhotos, unseen: LabelledPhotos
 ) -> None:
@@ -55,6 +57,7 @@ def test_classes_and_captions_teach_a_clip_to_tell_shapes_apart(
     assert told[0][1] == {"captions", "words", "classes", "head"}
 
 
+@pytest.mark.slow
 def test_captions_alone_are_enough(clip: Clip, captioned: CaptionedPhotos, unseen: LabelledPhotos) -> None:
     losses: list[dict[str, float]] = []
     EncoderTrainer(*clip, captioned, None, PLAN).run(lambda step, each: losses.append(each))

@@ -24,6 +24,7 @@ def made(folder: Path, plan: ViewPlan = PLAN) -> Features:
     return make_features("few", PIXELS, plan, folder, workers=1)
 
 
+@pytest.mark.slow
 def test_a_view_is_the_whole_photograph_its_mirror_image_or_a_crop(tmp_path: Path) -> None:
     found = made(tmp_path)
     assert found.pooled.shape == (5, 3, 1280)
@@ -36,6 +37,7 @@ def test_a_view_is_the_whole_photograph_its_mirror_image_or_a_crop(tmp_path: Pat
     np.testing.assert_allclose(flipped.pooled[:, 0].astype(np.float32), mirrored, atol=0.01)
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was killed left the first chunk."""
     whole = made(tmp_path)
@@ -51,6 +53,7 @@ def test_what_is_there_already_is_not_computed_again(tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(made(tmp_path).maps, whole.maps)
 
 
+@pytest.mark.slow
 def test_other_views_are_not_taken_for_these(tmp_path: Path) -> None:
     made(tmp_path, ViewPlan(1))
     assert made(tmp_path, ViewPlan(2)).pooled.shape[1] == 2

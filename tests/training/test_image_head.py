@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 from timm.layers import Mlp
@@ -74,6 +75,7 @@ def similarities(trainer: ImageHeadTrainer, features: np.ndarray) -> torch.Tenso
         return images @ mapped.T
 
 
+@pytest.mark.slow
 def test_photographs_come_to_lie_near_the_names_of_what_they_show() -> None:
     trainer = trained(PLAN)
     features, classes = photographs(60, 5)
@@ -83,6 +85,7 @@ def test_photographs_come_to_lie_near_the_names_of_what_they_show() -> None:
     assert broader[classes < 2].min() > broader[classes >= 2].max(), "the broader term of the first two"
 
 
+@pytest.mark.slow
 def test_pictures_of_nothing_are_near_no_name() -> None:
     trainer = trained(PLAN)
     features, classes = photographs(60, 5)

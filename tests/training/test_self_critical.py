@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 from transformers import BertTokenizer, BlipForConditionalGeneration
 
@@ -28,6 +29,7 @@ def trainer(tiny_blip: MakeBlip, plan: SelfCriticalPlan = PLAN) -> SelfCriticalT
     return SelfCriticalTrainer(tiny_blip(tokenizer), tokenizer, photos, photos, plan)
 
 
+@pytest.mark.slow
 def test_captions_score_higher_as_they_are_learned(tiny_blip: MakeBlip) -> None:
     rewards: list[float] = []
     trainer(tiny_blip).run(lambda step, losses: rewards.append(losses["reward"]))

@@ -30,6 +30,7 @@ def student(teacher: SentenceTransformer) -> SentenceTransformer:
     return train_sentence_encoder(teacher, dimensions=128, most=4000)
 
 
+@pytest.mark.slow
 def test_words_stay_near_in_meaning(student: SentenceTransformer) -> None:
     vectors = student.encode([*ANIMALS, *VEHICLES], normalize_embeddings=True)
     cosines = vectors @ vectors.T

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import open_clip
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that torch's users know)
 
@@ -26,6 +27,7 @@ def vectors(clip: Clip, texts: list[str]) -> torch.Tensor:
     return embed_tokens(clip[0].eval(), clip[1](texts))
 
 
+@pytest.mark.slow
 def test_a_tower_learns_its_targets_in_every_template(clip: Clip) -> None:
     names, sentences = targets(TEXTS), targets(["a red ring on grey", "one blue square"])
     others = targets(["green", "white ring"])

@@ -124,6 +124,7 @@ def refusal(fetcher: Fetcher, url: str) -> str:
 # --- what works
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

@@ -77,6 +77,7 @@ class Page(HTMLParser):
         self.words.append(text)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_nothing_beside_it(evaluation, tmp_path) -> None:
     text = write_report(evaluation, tmp_path / "new" / "report").read_text(encoding="utf-8")
     page = Page(text)
@@ -88,6 +89,7 @@ def test_the_page_is_whole_and_needs_nothing_beside_it(evaluation, tmp_path) -> 
     assert page.tags.count("svg") >= 5
 
 
+@pytest.mark.slow
 def test_the_page_has_every_chart_and_is_the_same_every_time(evaluation, tmp_path) -> None:
     text = write_report(evaluation, tmp_path).read_text(encoding="utf-8")
     for title in (
@@ -113,6 +115,7 @@ def test_without_matplotlib_a_page_is_refused_and_the_rest_is_written(
     assert {path.name for path in tmp_path.glob("report.*")} == {"report.md", "report.json"}
 
 
+@pytest.mark.slow
 def test_charts_are_drawn_without_pyplot_and_matplotlib_is_imported_for_a_page_only() -> None:
     program = (
         "import sys, autotag.cli.evaluate, autotag.evaluation.report.report\n"
@@ -123,12 +126,14 @@ def test_charts_are_drawn_without_pyplot_and_matplotlib_is_imported_for_a_page_o
     subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_few_models_stand_side_by_side_so_that_no_figure_is_off_the_page(evaluation, tmp_path) -> None:
     page = Page(write_report(evaluation, tmp_path).read_text(encoding="utf-8"))
     assert page.tags.count("th") == 1 + len(evaluation.judged)
     assert page.tags.count("tr") == len(headings(evaluation))
 
 
+@pytest.mark.slow
 def test_nothing_that_a_model_or_file_says_becomes_markup(evaluation, tmp_path) -> None:
     page = Page(write_report(evaluation, tmp_path).read_text(encoding="utf-8"))
     assert page.handlers == []
@@ -149,6 +154,7 @@ def to_table(evaluation) -> list[str]:
     return headings(evaluation)
 
 
+@pytest.mark.slow
 def test_left_out_images_and_failures_are_told(evaluation, tmp_path) -> None:
     write_report(evaluation, tmp_path)
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -158,6 +164,7 @@ def test_left_out_images_and_failures_are_told(evaluation, tmp_path) -> None:
     assert "by some-clip" in markdown.replace("\\", "")
 
 
+@pytest.mark.slow
 def test_json_holds_every_figure_and_text(evaluation, tmp_path) -> None:
     write_report(evaluation, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -183,6 +190,7 @@ def test_a_verdict_needs_more_than_a_few_images(evaluation) -> None:
     assert "cannot be told apart" in verdict
 
 
+@pytest.mark.slow
 def test_one_image_concludes_nothing(dataset, tmp_path) -> None:
     single = replace(dataset, examples=dataset.examples[:1])
     found = evaluate(single, {"sees": saying()}, judges=Judges(SENTENCES))
@@ -193,12 +201,14 @@ def test_one_image_concludes_nothing(dataset, tmp_path) -> None:
     assert Page(write_report(found, tmp_path).read_text(encoding="utf-8")).open == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_is_refused(evaluation, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write the report"):
         write_report(evaluation, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_embeddings_is_in_every_report_without_texts_of_its_own(dataset, tmp_path) -> None:
     models = {"red": saying("a red picture"), "sees": saying()}
     found = evaluate(dataset, models, judges=Judges(SENTENCES, FakeEncoder()), ensemble=(1, 1))

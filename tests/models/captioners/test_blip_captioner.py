@@ -56,6 +56,7 @@ def test_it_is_a_captioner_that_looks_at_a_square(captioner: Callable[[str], Any
     assert captioner(family).image_size == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_batch_gives_what_its_images_give_alone(
@@ -75,6 +76,7 @@ def _scores(rows: list[list[Caption]]) -> list[float | None]:
     return [caption.score for row in rows for caption in row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_views_give_what_their_images_give(
@@ -111,6 +113,7 @@ def test_views_can_be_switched_off(tiny_folder: Callable[[str], Path], images: l
         plain.caption_views([np.zeros((3, 32, 32), dtype=np.uint8)], CaptionOptions())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [*OPTIONS, CaptionOptions(num_beams=20, num_captions=20)], ids=str)
 def test_the_bundled_blip_writes_what_it_writes_without_fast_paths(options: CaptionOptions) -> None:
     from skimage import data
@@ -317,6 +320,7 @@ def test_half_precision_loads_and_captions(
     assert len(captioner.caption(images, CaptionOptions(max_new_tokens=4))) == len(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loading_and_captioning_say_nothing_and_leave_no_settings(
     tiny_folder: Callable[[str], Path],
@@ -414,6 +418,7 @@ def test_a_folder_gone_since_it_was_named_is_reported(
         HfCaptioner.load(request_for(tmp_path / "gone"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["blip", "git"])
 def test_the_older_layout_of_a_folder_gives_the_same_captions(
     captioner: Callable[[str], Any],

@@ -40,6 +40,7 @@ def test_it_asks_for_files_in_full(captioner: Callable[[str], Any], family: str)
     assert getattr(captioner(family), "image_size", None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_captions_are_the_answers_of_plain_transformers(

@@ -64,6 +64,7 @@ def texts(rows: list[list[Caption]]) -> list[list[str]]:
     return [[caption.text for caption in row] for row in rows]
 
 
+@pytest.mark.slow
 def test_it_is_a_captioner_that_looks_at_a_square(captioner: Any) -> None:
     assert isinstance(captioner, CocaCaptioner)
     assert isinstance(captioner, Captioner)
@@ -71,6 +72,7 @@ def test_it_is_a_captioner_that_looks_at_a_square(captioner: Any) -> None:
     assert captioner.image_size == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_batch_gives_what_its_images_give_alone(
     captioner: Any, images: list[Image.Image], options: CaptionOptions
@@ -93,6 +95,7 @@ def test_views_give_what_their_images_give(
     assert captioner.caption_views([], options) == captioner.caption([], options) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_captions_without_fast_paths_are_the_same(
     captioner: Any, folder: Path, images: list[Image.Image], options: CaptionOptions
@@ -106,6 +109,7 @@ def test_captions_without_fast_paths_are_the_same(
     assert texts(plain.caption(same_size, options)) == texts(captioner.caption(same_size, options))
 
 
+@pytest.mark.slow
 def test_each_image_is_encoded_once(
     captioner: Any, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ def test_each_fast_path_is_switched_off_by_name(
     )
 
 
+@pytest.mark.slow
 def test_packed_attention_to_the_image_is_switched_off_by_name(folder: Path) -> None:
     by_default, plain = (
         ModelPool(device="cpu", fast_paths=FastPaths.parse(off)).captioner(str(folder))
@@ -156,6 +161,7 @@ def test_packed_attention_to_the_image_is_switched_off_by_name(folder: Path) -> 
     assert not plain.decoder._packed  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_packed_layers_and_images_write_the_same(
     captioner: Any, folder: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +192,7 @@ def test_a_prompt_is_continued_and_part_of_the_caption(captioner: Any, images: l
             assert len(caption.text) > len("a photo of ")
 
 
+@pytest.mark.slow
 def test_scores_are_for_searches_and_draws_best_first(captioner: Any, images: list[Image.Image]) -> None:
     greedy, beams, _, _, _, drawn, _ = (captioner.caption(images, options) for options in OPTIONS)
 
@@ -230,6 +237,7 @@ def test_captions_may_fill_all_the_model_reads(captioner: Any, images: list[Imag
         assert all(row[0].text for row in captioner.caption(images[:1], options))
 
 
+@pytest.mark.slow
 def test_a_pipeline_reaches_every_option(folder: Path, images: list[Image.Image]) -> None:
     stages = [
         CaptionImages(str(folder), max_new_tokens=8, num_beams=2, beam_scores="logits", name="beams"),
@@ -254,6 +262,7 @@ def test_a_pipeline_reaches_every_option(folder: Path, images: list[Image.Image]
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_loads_and_captions(folder: Path, images: list[Image.Image], dtype: str) -> None:
     cached, plain = (
@@ -372,6 +381,7 @@ def tiny_architecture(monkeypatch: pytest.MonkeyPatch, folder: Path, local_hub: 
     return folder
 
 
+@pytest.mark.slow
 def test_an_architecture_and_tag_of_open_clip_load_from_the_hub(
     tiny_architecture: Path, captioner: Any, images: list[Image.Image]
 ) -> None:
@@ -380,6 +390,7 @@ def test_an_architecture_and_tag_of_open_clip_load_from_the_hub(
     assert texts(of_tag.caption(images, OPTIONS[1])) == texts(captioner.caption(images, OPTIONS[1]))
 
 
+@pytest.mark.slow
 def test_a_hub_repository_loads_at_a_revision(
     folder: Path, captioner: Any, local_hub: Any, images: list[Image.Image]
 ) -> None:

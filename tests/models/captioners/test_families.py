@@ -50,11 +50,13 @@ def shapes(images: list[Image.Image]) -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_keeps_the_contract_of_captioners(captioner: Callable[[str], Any], family: str) -> None:
     check_captioner(captioner(family))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_batch_gives_token_for_token_what_its_images_give_alone(

@@ -35,6 +35,7 @@ def test_it_looks_at_a_square(florence: Any) -> None:
     assert florence.image_size == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("task", TASKS)
 def test_captions_are_those_of_plain_transformers(

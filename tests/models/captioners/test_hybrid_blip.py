@@ -37,6 +37,7 @@ def captions(folder: Path, beams: int, setting: Literal["auto", "off"] = "auto")
     return [[caption.text for caption in each] for each in captioner.caption(images, options)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 3])
 def test_it_captions_the_same_with_and_without_fast_paths(folder: Path, beams: int) -> None:
     assert captions(folder, beams) == captions(folder, beams, "off")

@@ -95,6 +95,7 @@ def test_nothing_gives_no_rows_of_the_right_width(encoder: Callable[[str], Any])
     assert encoder(TOWERS[0]).embed_texts([]).shape == (0, 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timm_tower", [False, True])
 def test_weights_stored_in_half_precision_load_into_the_dtype_asked_for(
     tiny: Any, tmp_path: Path, images: list[Image.Image], timm_tower: bool
@@ -113,6 +114,7 @@ def test_weights_stored_in_half_precision_load_into_the_dtype_asked_for(
         assert weight.dtype == getattr(torch, dtype)
 
 
+@pytest.mark.slow
 def test_the_id_follows_the_weights_not_the_folder(tiny: Any, tmp_path: Path) -> None:
     first = tiny.open_clip_folder(tmp_path / "first", seed=0)
     other = tiny.open_clip_folder(tmp_path / "other", seed=1)
@@ -215,6 +217,7 @@ def test_a_tag_brings_its_preprocessing_and_activation(tiny_architecture: Path) 
     assert encoder.id.startswith("open_clip:tiny/noise@0123456789")
 
 
+@pytest.mark.slow
 def test_a_hub_repository_in_open_clip_format_loads(
     tiny_folder: Callable[[str], Path], local_hub: Any, images: list[Image.Image]
 ) -> None:

@@ -70,6 +70,7 @@ def _captions(count: int) -> list[str]:
     return random.Random(0).sample(every, count)  # noqa: S311  any sample will do
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [NGRAMS, KeyphraseOptions(candidates="ngrams", diversity=0.5)])
 def test_three_hundred_captions_in_batches_give_the_lists_of_keybert(
     real: Any, minilm: Path, options: KeyphraseOptions
@@ -140,6 +141,7 @@ def test_ngrams_of_the_real_minilm_are_the_known_ones(real: Any, text: str, expe
     assert _phrases(real.extract([text], NGRAMS)[0]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "keywords"),
     [

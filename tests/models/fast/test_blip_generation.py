@@ -101,6 +101,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["absorbed", "packed", "projected", "the cheaper"])
 @pytest.mark.parametrize("prompt", [None, [7, 8, 9]])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

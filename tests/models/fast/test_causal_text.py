@@ -145,6 +145,7 @@ def test_another_tower_is_noticed(
     assert reason in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FOLDERS, "siglip"])
 def test_views_give_what_images_give_and_about_what_the_plain_path_gives(
     tiny_folder: Callable[[str], Path], images: list[Image.Image], name: str

@@ -81,6 +81,7 @@ def tokens_of(captioner: Any, images: list[Any], options: CaptionOptions) -> lis
     return [captions[0].tokens for captions in written]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", ["", "coca_decoder"])
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: "-".join(map(str, [case["ends"], *case["settings"].values()]))
@@ -199,6 +200,7 @@ def slow_beam_search(
     return sorted([*done, *rest], key=lambda one: -one[0])[:beams]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [[START], [START, 7, 8]], ids=str)
 @pytest.mark.parametrize(
     "options",
@@ -244,6 +246,7 @@ SEARCHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SEARCHES, ids=str)
 def test_a_batch_gives_what_its_images_give_alone(
     model: Any, states: torch.Tensor, options: CaptionOptions
@@ -313,6 +316,7 @@ def test_a_repetition_penalty_lowers_repetition(model: Any, states: torch.Tensor
         assert repeated(2.5, **more) < repeated(1.0, **more)
 
 
+@pytest.mark.slow
 def test_sampled_captions_come_likeliest_first_with_their_mean_log_probability(
     model: Any, states: torch.Tensor
 ) -> None:

@@ -59,6 +59,7 @@ def counted(backbone: SharedBackbone, monkeypatch: pytest.MonkeyPatch) -> list[i
     return passes
 
 
+@pytest.mark.slow
 def test_an_image_goes_through_the_network_once_for_both_models(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_an_image_goes_through_the_network_once_for_both_models(
     assert passes == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_what_each_model_finds_alone(folders: tuple[Path, Path]) -> None:
     captioner, encoder = loaded(folders)
     alone_captioner, alone_encoder = loaded(folders, off=("shared_backbone",))
@@ -85,6 +87,7 @@ def test_what_comes_out_is_what_each_model_finds_alone(folders: tuple[Path, Path
     )
 
 
+@pytest.mark.slow
 def test_what_was_seen_is_forgotten_with_the_view(folders: tuple[Path, Path]) -> None:
     _, encoder = loaded(folders)
     views = [encoder.view(image) for image in images()]

@@ -79,6 +79,7 @@ def test_photographs_look_as_in_open_clip(name: str) -> None:
         assert difference.max() < 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ODD_SIZES)
 @pytest.mark.parametrize("name", [*PROCESSORS, *CONFIGURATIONS])
 def test_odd_sizes_look_the_same_too(name: str, size: tuple[int, int]) -> None:
@@ -122,6 +123,7 @@ def test_a_view_is_contiguous_uint8_and_leaves_the_image_alone() -> None:
     assert image.tobytes() == before
 
 
+@pytest.mark.slow
 def test_the_id_names_the_pixels_and_not_what_is_done_with_them() -> None:
     def view_id(**changes: Any) -> str:
         view = view_of(SiglipImageProcessor(**changes))

@@ -209,6 +209,7 @@ def test_threads_end_with_the_batcher(numbers: Numbers) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_serve_async_gives_what_the_pipeline_gives_and_shares_its_models_between_wishes() -> None:
     files = [EXAMPLES / "cat.jpg", EXAMPLES / "rocket.jpg", EXAMPLES / "coffee.jpg"]
 
@@ -233,6 +234,7 @@ def test_serve_async_gives_what_the_pipeline_gives_and_shares_its_models_between
     assert [tag.text for tag in allowed.tags] == ["cat"]
 
 
+@pytest.mark.slow
 def test_pipelines_that_share_models_use_the_same_objects() -> None:
     with autotag.load("mini") as pipeline:
         other = pipeline.sharing_models(pipeline.stages[:1])
