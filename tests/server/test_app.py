@@ -25,6 +25,7 @@ from numbered_server import Numbers, Serve, Server, numbered_png
 import autotag
 from autotag.cli.main import main
 from autotag.errors import ConfigError
+from autotag.models.cards import find_card
 from autotag.server.core.limits import Limits
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
@@ -281,6 +282,7 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
     }  # fmt: skip
     with mini.client() as client:
         labels = client.post("/api/v1/vision/labels", json=body).json()
+        tags = client.post("/v1/tag", json={"image": CAT_URL}).json()["tags"]
         caption = client.post("/api/v1/vision/caption/autotag", json=body).json()
         none = client.post("/api/v1/vision/labels", json={"id": "q", "images": []})
         broken = client.post("/api/v1/vision/labels", json={"images": ["data:image/png;base64,AAAA"]})
@@ -288,7 +290,11 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
     first = labels["result"]["labels"][0]
     assert set(first) == {"name", "source", "priority", "confidence", "topicality", "categories", "nsfw"}
     assert first["name"] == "cat"
-    assert 0.5 <= first["confidence"] <= 1
+    card = find_card("clip-mini", "encoder")
+    assert card is not None
+    assert [row["confidence"] for row in labels["result"]["labels"]] == [
+        round(card.probabilities["cosine"].probability(tag["score"]), 4) for tag in tags
+    ]
     assert caption["result"]["caption"]["text"] == "a cat"
     assert (none.status_code, none.json()["id"], none.json()["result"]) == (400, "q", {})
     assert broken.json()["code"] == 400
