@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from autotag.records import Tag
 from autotag.server.core.answers import Answer, SureTag
 from autotag.server.core.fill_schema import SchemaError, allowed_labels, fill, schema_in_prompt
 
