@@ -18,6 +18,7 @@
     |-- ForkedProcessError           the process was forked after models were used
     |-- RequestRefusedError          a server gives no answer: ``kind``, ``message``, ``retry_after``
     |-- SearchIndexError             an index cannot be used: ``path``, ``reason``
+    |-- PhotoServerError             a photo server refuses or fails: ``server``, ``reason``, ``status``
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -237,6 +238,25 @@ class SearchIndexError(AutotagError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.reason)
+
+
+class PhotoServerError(AutotagError):
+    """A photo server cannot be reached, refuses, or answers in another way than its API says.
+
+    Attributes:
+        server: its URL.
+        reason: what is wrong, and the way out, in words.
+        status: of its answer, where that is what is wrong; else None.
+    """
+
+    def __init__(self, server: str, reason: str, status: int | None = None) -> None:
+        self.server = server
+        self.reason = reason
+        self.status = status
+        super().__init__(f"photo server {server}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.server, self.reason, self.status)
 
 
 class MetadataError(AutotagError):

@@ -9,6 +9,7 @@ import click
 
 from autotag.cli.inputs import given
 from autotag.cli.options import (
+    INTERRUPTED,
     SOME_FAILED,
     adopt_option,
     deterministic_option,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autotag.albums import WriterChoice
-
-INTERRUPTED = 130
 
 
 @click.command(

@@ -14,8 +14,10 @@ from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
 from autotag.cli.download import download
 from autotag.cli.evaluate import evaluate
+from autotag.cli.immich import immich
 from autotag.cli.index import index
 from autotag.cli.models import models
+from autotag.cli.options import INTERRUPTED
 from autotag.cli.prompt import prompt
 from autotag.cli.review import review
 from autotag.cli.search import search
@@ -28,7 +30,6 @@ from autotag.cli.vocabulary import vocabulary
 from autotag.errors import DISTRIBUTION, AutotagError
 
 COULD_NOT_RUN = 2
-INTERRUPTED = 130
 READER_GONE = 141
 
 
@@ -71,6 +72,7 @@ for command in (
     prompt,
     analyze,
     serve,
+    immich,
     models,
     download,
     vocabulary,

@@ -15,6 +15,9 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 SOME_FAILED = 1
 """The exit code of a run in which some images failed."""
 
+INTERRUPTED = 130
+"""The exit code of a run that Ctrl-C ended."""
+
 
 def set_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
     """Add ``--set STAGE.OPTION=VALUE``, as ``settings``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from autotag.checks import check_choice, check_number
@@ -24,6 +26,23 @@ captions (1.58) and for single words (1.43): see ``benchmarks/thresholds.py`` an
 
 LOWEST: Mapping[Score, float] = {"cosine": -1.0, "standardised": -100.0}
 """The lowest threshold of each score, which keeps everything; its negative is the highest."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticMap:
+    """Map scores to probabilities by a logistic curve (Platt 1999, "Probabilistic outputs for SVMs").
+
+    Attributes:
+        slope: how fast it rises; a quarter of it is the rise per unit of score at the middle.
+        middle: the score with probability 0.5.
+    """
+
+    slope: float
+    middle: float
+
+    def probability(self, score: float) -> float:
+        """Return the probability, in (0, 1), that a tag with this score is right."""
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.slope * (score - self.middle)))))
 
 
 def score_for(score: Score | None, threshold: float | None, encoder: object = None) -> Score:

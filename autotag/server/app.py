@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -192,6 +193,13 @@ def _refusal(scope: Scope, refusal: RequestRefusedError) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+@dataclass(slots=True)
+class _Held:
+    """The bytes of one request's body that have arrived."""
+
+    bytes: int = 0
+
+
 class _Gate:
     """Give each request an id, check its token and the size of its body, count it and log it."""
 
@@ -216,20 +224,18 @@ class _Gate:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        held = 0
+        held = _Held()
         try:
             self._check_token(scope["path"], headers.get(b"authorization", b""))
-            body = await self._body(headers, receive)
+            body = await self._body(headers, receive, held)
             if body is None:
                 return  # the client hung up
-            held = len(body)
-            self._bodies += held
             await self._app(scope, _replay(body, receive), answering)
         except RequestRefusedError as refusal:
             self._service.metrics.errors.labels(refusal.kind).inc()
             await _refusal(scope, refusal)(scope, receive, answering)
         finally:
-            self._bodies -= held
+            self._bodies -= held.bytes
             self._note(scope, status, time.perf_counter() - started)
 
     def _check_token(self, path: str, authorization: bytes) -> None:
@@ -242,19 +248,14 @@ class _Gate:
                 "unauthorized", "send a token of this server: Authorization: Bearer <token>."
             )
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """Return the whole body; None if the client disconnects before its end."""
-        most = self._service.limits.max_body_bytes
-        refusal = RequestRefusedError("too_large", f"the body has more than {most} bytes.")
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, held: _Held) -> bytes | None:
+        """Return the whole body; None if the client disconnects before its end.
+
+        What has arrived is counted, whether or not the client said how much will come.
+        """
         said = headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said) > most:
-            raise refusal
-        if self._bodies and self._bodies + int(said) > self._service.limits.max_waiting_bytes:
-            raise RequestRefusedError(
-                "overloaded", "too many bytes are waiting already.", self._retry_after()
-            )
+        self._check_size(int(said) if said.isdigit() else 0, held)
         parts: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(self._service.limits.timeout):
                 while True:
@@ -262,9 +263,9 @@ class _Gate:
                     if message["type"] == "http.disconnect":
                         return None
                     part = message.get("body", b"")
-                    size += len(part)
-                    if size > most:
-                        raise refusal
+                    self._check_size(held.bytes + len(part), held)
+                    held.bytes += len(part)
+                    self._bodies += len(part)
                     parts.append(part)
                     if not message.get("more_body", False):
                         return b"".join(parts)
@@ -273,6 +274,17 @@ class _Gate:
             raise RequestRefusedError(
                 "timed_out", f"the body did not arrive within {seconds:g} s."
             ) from error
+
+    def _check_size(self, size: int, held: _Held) -> None:
+        """Refuse a body of this size, or one that is too much together with those of others."""
+        limits = self._service.limits
+        if size > limits.max_body_bytes:
+            raise RequestRefusedError("too_large", f"the body has more than {limits.max_body_bytes} bytes.")
+        others = self._bodies - held.bytes
+        if others and others + size > limits.max_waiting_bytes:
+            raise RequestRefusedError(
+                "overloaded", "too many bytes are waiting already.", self._retry_after()
+            )
 
     def _retry_after(self) -> int:
         return self._service.batcher.retry_after() if self._service.loaded else 5

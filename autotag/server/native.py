@@ -19,12 +19,16 @@ from autotag.server.core.wishes import MOST_TAGS, Wish
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autotag.records import Result
 
 Preset = Annotated[str, Query(description="A preset of the server; the first by default.")]
 TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
 VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to choose tags from.")]
 Mode = Literal["best", "fast", "classic", "negative", "caption", "plain"]
+
+_MOST_CHARACTERS = 10_000  # encoders read about 300; more only costs time
 
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _ONE = {
@@ -123,8 +127,7 @@ def native_routes(service: Service) -> APIRouter:
             )
         if len(items) > service.limits.max_images:
             raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
-        work = asyncio.gather(*(_vector(service, item, preset) for item in items))
-        vectors = await while_waited_for(request, work)
+        vectors = await while_waited_for(request, _vectors(service, items, preset))
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, as_base64=as_base64)}
             for index, vector in enumerate(vectors)
@@ -165,18 +168,25 @@ async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
         return json.dumps({"source": name, "error": refusal.message, "kind": refusal.kind})
 
 
-async def _vector(service: Service, item: str, preset: str) -> list[float]:
-    if item[:5].lower() == "data:":
+async def _vectors(service: Service, items: Sequence[str], preset: str) -> list[list[float]]:
+    """Return the vectors of texts and of images in data URLs, in their order."""
+    wish = Wish(task="embedding", preset=preset)
+    is_image = [item[:5].lower() == "data:" for item in items]
+    texts = [item for item, image in zip(items, is_image, strict=True) if not image]
+    if any(len(text) > _MOST_CHARACTERS for text in texts):
+        raise RequestRefusedError("too_large", f"a text has more than {_MOST_CHARACTERS} characters.")
+
+    async def of_image(item: str) -> list[float]:
         content = await image_in_text(item, ())
-        result = await service.outcome(content, Wish(task="embedding", preset=preset), source="image")
-        return list(result.extras[EMBEDDING])
-    pipeline = await service.batcher.prepare(Wish(task="embedding", preset=preset))
+        return list((await service.outcome(content, wish, source="image")).extras[EMBEDDING])
 
-    def embedded() -> list[float]:
-        with pipeline.exclusive_encoder() as encoder:
-            return [float(number) for number in encoder.embed_texts([item])[0]]
+    async def of_texts() -> list[list[float]]:
+        return await service.batcher.embed_texts(texts, wish) if texts else []
 
-    return await asyncio.to_thread(embedded)
+    images = (of_image(item) for item, image in zip(items, is_image, strict=True) if image)
+    found, looked = await asyncio.gather(of_texts(), asyncio.gather(*images))
+    rows = {True: iter(looked), False: iter(found)}
+    return [next(rows[image]) for image in is_image]
 
 
 def _encoded(vector: list[float], *, as_base64: bool) -> list[float] | str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import ollama
@@ -24,6 +25,7 @@ from numbered_server import Numbers, Serve, Server, numbered_png
 import autotag
 from autotag.cli.main import main
 from autotag.errors import ConfigError
+from autotag.models.cards import find_card
 from autotag.server.core.limits import Limits
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
@@ -178,9 +180,45 @@ def test_the_client_of_openai_gets_its_schema_filled(gpt: openai.OpenAI) -> None
     enum = {"type": "object", "properties": {"tags": {"type": "array", "items": {"enum": ["Rocket", "Cat"]}}}}
     allowed = say(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": enum}})
     assert json.loads(allowed.choices[0].message.content or "") == {"tags": ["Cat"]}
-    stream = gpt.chat.completions.create(model="autotag:mini", messages=messages, stream=True)  # type: ignore[call-overload]
-    assert "".join(part.choices[0].delta.content or "" for part in stream) == "a cat"
     assert [model.id for model in gpt.models.list()] == ["autotag", "autotag:mini"]
+
+
+def test_the_client_of_openai_gets_chat_completions_as_streams(gpt: openai.OpenAI) -> None:
+    image = {"type": "image_url", "image_url": {"url": CAT_URL}}
+    chat: dict[str, Any] = {"model": "autotag:mini", "messages": [{"role": "user", "content": [image]}]}
+    parts = list(gpt.chat.completions.create(**chat, stream=True))
+    assert [part.choices[0].delta.role for part in parts] == ["assistant", None, None]
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == "a cat"
+    assert [part.choices[0].finish_reason for part in parts] == [None, None, "stop"]
+    assert {part.id for part in parts} == {parts[0].id}
+    counted = list(gpt.chat.completions.create(**chat, stream=True, stream_options={"include_usage": True}))
+    assert [len(part.choices) for part in counted] == [1, 1, 1, 0]
+    assert [part.usage and part.usage.total_tokens for part in counted] == [None, None, None, 0]
+    tool = {"type": "function", "function": {"name": "final_result", "parameters": TAGS}}
+    with gpt.chat.completions.stream(**chat, tools=[tool]) as stream:
+        [call] = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert json.loads(call.function.arguments)["tags"][0] == "cat"
+    with pytest.raises(openai.BadRequestError, match="images only"):
+        gpt.chat.completions.create(model="autotag", messages=[{"role": "user", "content": "x"}], stream=True)
+
+
+def test_the_client_of_openai_gets_responses_as_streams(gpt: openai.OpenAI) -> None:
+    content = [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": CAT_URL}]
+    asked: dict[str, Any] = {"model": "autotag", "input": [{"role": "user", "content": content}]}
+    events = list(gpt.responses.create(**asked, stream=True))
+    assert [event.type.removeprefix("response.") for event in events] == [
+        "created", "in_progress", "output_item.added", "content_part.added", "output_text.delta",
+        "output_text.done", "content_part.done", "output_item.done", "completed",
+    ]  # fmt: skip
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    schema = {"format": {"type": "json_schema", "name": "labels", "schema": TAGS, "strict": True}}
+    with gpt.responses.stream(**asked, text=schema) as stream:  # the client puts the events together itself
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert (final.status, final.output_text) == ("completed", text)
+    assert json.loads(text)["tags"][0] == "cat"
+    with pytest.raises(openai.NotFoundError):
+        gpt.responses.create(**{**asked, "model": "gpt-9"}, stream=True)
 
 
 def test_the_client_of_openai_gets_responses_and_embeddings(gpt: openai.OpenAI) -> None:
@@ -218,6 +256,9 @@ def test_the_client_of_ollama_gets_its_schema_filled(llama: ollama.Client) -> No
     assert parts[-1].eval_count == 0
     said = llama.chat("autotag:mini", [{"role": "user", "content": "list tags", "images": [CAT]}])
     assert (said.message.content or "").startswith("cat, ")
+    pieces = list(llama.chat("autotag", [{"role": "user", "content": "tags", "images": [CAT]}], stream=True))
+    assert "".join(piece.message.content or "" for piece in pieces) == said.message.content
+    assert (pieces[-1].done, pieces[-1].done_reason) == (True, "stop")
     assert [model.model for model in llama.list().models] == ["autotag:latest", "autotag:mini"]
     assert "vision" in (llama.show("autotag:latest").capabilities or [])
     with pytest.raises(ollama.ResponseError, match="images only") as refused:
@@ -244,6 +285,7 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
     }  # fmt: skip
     with mini.client() as client:
         labels = client.post("/api/v1/vision/labels", json=body).json()
+        tags = client.post("/v1/tag", json={"image": CAT_URL}).json()["tags"]
         caption = client.post("/api/v1/vision/caption/autotag", json=body).json()
         none = client.post("/api/v1/vision/labels", json={"id": "q", "images": []})
         broken = client.post("/api/v1/vision/labels", json={"images": ["data:image/png;base64,AAAA"]})
@@ -251,7 +293,11 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
     first = labels["result"]["labels"][0]
     assert set(first) == {"name", "source", "priority", "confidence", "topicality", "categories", "nsfw"}
     assert first["name"] == "cat"
-    assert 0.5 <= first["confidence"] <= 1
+    card = find_card("clip-mini", "encoder")
+    assert card is not None
+    assert [row["confidence"] for row in labels["result"]["labels"]] == [
+        round(card.probabilities["cosine"].probability(tag["score"]), 4) for tag in tags
+    ]
     assert caption["result"]["caption"]["text"] == "a cat"
     assert (none.status_code, none.json()["id"], none.json()["result"]) == (400, "q", {})
     assert broken.json()["code"] == 400
@@ -325,6 +371,53 @@ def test_a_slow_client_is_cut_off_and_others_are_served_meanwhile(serve: Serve) 
 
 
 @pytest.mark.slow
+def test_bodies_that_say_no_length_are_bounded_together_as_others_are(serve: Serve) -> None:
+    server = serve(Limits(max_waiting_bytes=100_000, max_body_bytes=90_000, timeout=20, cached_results=0))
+    kind = {"content-type": "image/png"}
+    head = (
+        b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port)) as slow, server.client() as client:
+        slow.sendall(head + b"11170\r\n" + b"x" * 70_000 + b"\r\n")  # and more to come
+        refused = None
+        for _ in range(100):
+            refused = client.post("/v1/tag", content=iter([b"x" * 1000] * 60), headers=kind)
+            if refused.status_code == 429:
+                break
+            time.sleep(0.05)
+        assert refused is not None
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        small = numbered_png(5)
+        halves = iter([small[:20], small[20:]])
+        assert client.post("/v1/tag", content=halves, headers=kind).json()["caption"] == "number 5"
+        slow.shutdown(socket.SHUT_RDWR)
+    with server.client() as client:
+        for _ in range(100):
+            freed = client.post("/v1/tag", content=iter([b"x" * 1000] * 60), headers=kind)
+            if freed.status_code == 415:
+                break
+            time.sleep(0.05)
+        assert freed.status_code == 415
+
+
+def test_texts_to_embed_are_refused_when_the_queue_is_full(mini: Server) -> None:
+    with mini.client() as client:
+        long = client.post("/v1/embeddings", json={"model": "autotag", "input": ["cat", "x" * 10_001]})
+        assert (long.status_code, long.json()["error"]["code"]) == (413, "too_large")
+        pipeline = mini.service.pipelines.presets["mini"]
+        threads = ThreadPoolExecutor(40)
+        with threads, pipeline.exclusive_encoder():
+            bodies = [{"model": "autotag", "input": [f"text {n}"] * 32} for n in range(40)]
+            answers = [threads.submit(client.post, "/v1/embeddings", json=body) for body in bodies]
+            for _ in range(200):
+                if sum(answer.done() for answer in answers) >= 32:
+                    break
+                time.sleep(0.05)
+        codes = sorted(answer.result().status_code for answer in answers)
+    assert codes == [200] * 8 + [429] * 32  # 256 texts at once
+
+
 def test_many_requests_on_one_connection(serve: Serve) -> None:
     with serve().client() as client:
         for number in range(300):

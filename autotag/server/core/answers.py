@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autotag.relevance.scores import STANDARDISED_CUT
+from autotag.models.cards import find_card
+from autotag.relevance.scores import STANDARDISED_CUT, LogisticMap
 from autotag.stages.filter_tags import FilterTags
 
 if TYPE_CHECKING:
@@ -18,12 +18,46 @@ _COSINE_SLOPE = 25.0
 
 
 @dataclass(frozen=True, slots=True)
+class Confidences:
+    """How the scores of a pipeline become confidences.
+
+    Attributes:
+        cosine: for cosines.
+        standardised: for standardised scores.
+        calibrated: whether the two were measured for the pipeline's encoder, see ``ModelCard.probabilities``.
+            Otherwise they only rise with the score, and are 0.5 at its cut.
+    """
+
+    cosine: LogisticMap
+    standardised: LogisticMap
+    calibrated: bool
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Confidences:
+        """Return the confidences of a pipeline whose models are loaded."""
+        stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
+        encoder = pipeline.encoder if stage is None or stage.encoder is None else stage.encoder
+        card = find_card(encoder, "encoder") if isinstance(encoder, str) else None
+        if card is not None and card.probabilities:
+            return cls(card.probabilities["cosine"], card.probabilities["standardised"], calibrated=True)
+        cut = 0.0 if stage is None else _cosine_cut(pipeline, stage)
+        standardised = LogisticMap(_STANDARDISED_SLOPE, STANDARDISED_CUT)
+        return cls(LogisticMap(_COSINE_SLOPE, cut), standardised, calibrated=False)
+
+    def confidence(self, tag: Tag) -> float:
+        """Return a number in [0, 1] for a tag that ``filter_tags`` or ``match_vocabulary`` scored."""
+        scorer = next(reversed(list(tag.scores)), "")
+        is_standardised = f"{scorer}.cosine" in tag.scores
+        return (self.standardised if is_standardised else self.cosine).probability(tag.score)
+
+
+@dataclass(frozen=True, slots=True)
 class SureTag:
     """A tag.
 
     Attributes:
         text: the tag.
-        confidence: in [0, 1], 0.5 at the cut of its score; not calibrated with labelled photographs.
+        confidence: in [0, 1], see ``Confidences``.
     """
 
     text: str
@@ -43,33 +77,15 @@ class Answer:
     tags: tuple[SureTag, ...] = ()
 
     @classmethod
-    def of(cls, result: Result, cosine_cut: float | None) -> Answer:
-        """Return the answer in a result; ``cosine_cut`` is what ``cut_of`` says."""
-        tags = (SureTag(tag.text, round(confidence(tag, cosine_cut), 4)) for tag in result.tags)
+    def of(cls, result: Result, confidences: Confidences) -> Answer:
+        """Return the answer in a result."""
+        tags = (SureTag(tag.text, round(confidences.confidence(tag), 4)) for tag in result.tags)
         return cls(result.caption, tuple(tags))
 
 
-def confidence(tag: Tag, cosine_cut: float | None) -> float:
-    """Return a number in [0, 1] that grows with a tag's score and is 0.5 at the cut.
-
-    Args:
-        tag: scored by ``filter_tags`` or ``match_vocabulary``.
-        cosine_cut: where cosines are cut; None for 0.
-    """
-    scorer = next(reversed(list(tag.scores)), "")
-    if f"{scorer}.cosine" in tag.scores:
-        return _logistic(_STANDARDISED_SLOPE * (tag.score - STANDARDISED_CUT))
-    return _logistic(_COSINE_SLOPE * (tag.score - (cosine_cut or 0.0)))
-
-
-def cut_of(pipeline: Pipeline) -> float | None:
-    """Return the pipeline's threshold for cosines: its own, or its encoder's; None without one."""
-    stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
-    if stage is None or stage.threshold is not None:
-        return stage.threshold if stage else None
+def _cosine_cut(pipeline: Pipeline, stage: FilterTags) -> float:
+    """Return the threshold for cosines: the stage's own, or its encoder's; 0 without one."""
+    if stage.threshold is not None:
+        return stage.threshold
     with pipeline.exclusive_encoder() as encoder:
-        return encoder.default_thresholds.get("cosine")
-
-
-def _logistic(value: float) -> float:
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+        return encoder.default_thresholds.get("cosine", 0.0)

@@ -12,17 +12,17 @@ import math
 import time
 from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from threading import Condition, Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotag.errors import RequestRefusedError, StageError
 from autotag.server.core.wishes import Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from autotag.images.reading import ImageInput, ReadImage
     from autotag.pipeline.pipeline import Pipeline
@@ -94,6 +94,7 @@ class Batcher:
         self._done: deque[tuple[float, int]] = deque()
         self._cache: OrderedDict[tuple[bytes, Wish], Result] = OrderedDict()
         self._readers = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="autotag-decode")
+        self._embedder = ThreadPoolExecutor(1, thread_name_prefix="autotag-embed")
         self._workers = [
             Thread(target=self._work, name=f"autotag-batch-{number}", daemon=True)
             for number in range(_WORKERS)
@@ -103,12 +104,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Return the number of images that are being read, wait, or are in the models."""
+        """Return the number of images and texts that are being read, wait, or are in the models."""
         return self._waiting
 
     @property
     def waiting_bytes(self) -> int:
-        """Return the bytes of these images, encoded and decoded."""
+        """Return the bytes of these, encoded and decoded."""
         return self._bytes
 
     async def tag(
@@ -135,8 +136,7 @@ class Batcher:
             StageError: a stage failed on it.
         """
         wish = wish or Wish()
-        if self.draining or self._closed:
-            raise RequestRefusedError("not_ready", "the server is shutting down; try another one.", 1)
+        self._check_open()
         key = (
             (sha256(image).digest(), wish)
             if isinstance(image, bytes) and self.limits.cached_results
@@ -146,20 +146,41 @@ class Batcher:
             self._cache.move_to_end(key)
             known = self._cache[key]
             return replace(known, source=source or "bytes")
-        seconds = self.limits.timeout if timeout is None else min(timeout, self.limits.timeout)
-        ticket = self._admit(len(image) if isinstance(image, bytes) else 0)
-        try:
-            async with asyncio.timeout(seconds):
-                result = await self._answer(image, wish, source, ticket)
-        except TimeoutError as error:
-            raise RequestRefusedError("timed_out", f"there was no answer within {seconds:g} s.") from error
-        finally:
-            ticket.give_back()
+        async with self._admitted(1, len(image) if isinstance(image, bytes) else 0, timeout) as ticket:
+            result = await self._answer(image, wish, source, ticket)
         if key is not None:
             self._cache[key] = result
             while len(self._cache) > self.limits.cached_results:
                 self._cache.popitem(last=False)
         return result
+
+    async def embed_texts(
+        self, texts: Sequence[str], wish: Wish, *, timeout: float | None = None
+    ) -> list[list[float]]:
+        """Return the vectors of texts by the encoder of a wish's pipeline; each text counts as an image does.
+
+        Cancelling the call takes the texts out of the queue. One call after the other is worked on, between
+        two batches of images.
+
+        Args:
+            texts: one or more.
+            wish: its task is ``"embedding"``.
+            timeout: seconds; None for the limit's own.
+
+        Raises:
+            RequestRefusedError: too much is waiting, it is draining, time is up, or the wish is wrong.
+        """
+        self._check_open()
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        async with self._admitted(len(texts), size, timeout) as ticket:
+            pipeline = await self.prepare(wish)
+
+            def embedded() -> list[list[float]]:
+                with pipeline.exclusive_encoder() as encoder:
+                    return [[float(number) for number in row] for row in encoder.embed_texts(list(texts))]
+
+            ticket.working = working = self._embedder.submit(embedded)
+            return await asyncio.wrap_future(working)
 
     async def prepare(self, wish: Wish) -> Pipeline:
         """Return the pipeline of a wish, once its models are loaded.
@@ -199,7 +220,8 @@ class Batcher:
         for job in left:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(RequestRefusedError("not_ready", "the server is shutting down.", 1))
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._readers, self._embedder):
+            threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.join()
 
@@ -210,7 +232,7 @@ class Batcher:
             return pipeline.read(image, source=source, reserve=ticket.reserve)
 
         reading = self._readers.submit(read)
-        ticket.reading = reading
+        ticket.working = reading
         found = await asyncio.wrap_future(reading)
         job = _Job(found, time.monotonic())
         with self._wake:
@@ -220,20 +242,39 @@ class Batcher:
             self._wake.notify()
         return await asyncio.wrap_future(job.future)
 
-    def _admit(self, encoded: int) -> _Ticket:
+    def _check_open(self) -> None:
+        if self.draining or self._closed:
+            raise RequestRefusedError("not_ready", "the server is shutting down; try another one.", 1)
+
+    @asynccontextmanager
+    async def _admitted(self, count: int, encoded: int, timeout: float | None) -> AsyncIterator[_Ticket]:
+        """Count images or texts as waiting inside the block, which has a deadline."""
+        seconds = self.limits.timeout if timeout is None else min(timeout, self.limits.timeout)
+        ticket = self._admit(count, encoded)
+        try:
+            async with asyncio.timeout(seconds):
+                yield ticket
+        except TimeoutError as error:
+            raise RequestRefusedError("timed_out", f"there was no answer within {seconds:g} s.") from error
+        finally:
+            ticket.give_back()
+
+    def _admit(self, count: int, encoded: int) -> _Ticket:
         with self._counting:
-            full = self._waiting >= self.limits.max_waiting
+            full = self._waiting > 0 and self._waiting + count > self.limits.max_waiting
             heavy = self._waiting > 0 and self._bytes + encoded > self.limits.max_waiting_bytes
             if not full and not heavy:
-                self._waiting += 1
+                self._waiting += count
                 self._bytes += encoded
-                return _Ticket(self, encoded)
+                return _Ticket(self, count, encoded)
         raise self._overloaded()
 
     def _overloaded(self) -> RequestRefusedError:
         seconds = self.retry_after()
         return RequestRefusedError(
-            "overloaded", f"{self._waiting} images are waiting already; try again in {seconds} s.", seconds
+            "overloaded",
+            f"{self._waiting} images or texts are waiting already; try again in {seconds} s.",
+            seconds,
         )
 
     def reserve(self, size: int, others: int) -> None:
@@ -251,10 +292,10 @@ class Batcher:
         if full:
             raise self._overloaded()
 
-    def give_back(self, images: int, size: int) -> None:
-        """Count an image, or bytes of it, as gone."""
+    def give_back(self, count: int, size: int) -> None:
+        """Count images or texts, and their bytes, as gone."""
         with self._counting:
-            self._waiting -= images
+            self._waiting -= count
             self._bytes -= size
 
     def _work(self) -> None:
@@ -315,14 +356,15 @@ class Batcher:
 
 
 class _Ticket:
-    """The share of the limits that one image uses; released once, when no thread uses it any more."""
+    """The share of the limits that one image, or the texts of one call, use; released once."""
 
-    def __init__(self, batcher: Batcher, size: int) -> None:
+    def __init__(self, batcher: Batcher, count: int, size: int) -> None:
         self._batcher = batcher
+        self._count = count
         self._size = size
         self._lock = Lock()
         self._open = True
-        self.reading: Future[ReadImage] | None = None
+        self.working: Future[Any] | None = None
 
     def reserve(self, size: int) -> None:
         """Count the bytes of decoding: ``read`` calls it before it decodes, and with the kept bytes after.
@@ -340,6 +382,6 @@ class _Ticket:
     def give_back(self) -> None:
         with self._lock:
             self._open = False
-            if self.reading is not None:
-                self.reading.cancel()
-            self._batcher.give_back(1, self._size)
+            if self.working is not None:
+                self.working.cancel()
+            self._batcher.give_back(self._count, self._size)

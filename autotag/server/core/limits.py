@@ -12,8 +12,10 @@ class Limits:
     """Limit what a server accepts at once; requests beyond it are refused, with the time to retry after.
 
     Attributes:
-        max_waiting: images in the server: being read, waiting, or in the models.
-        max_waiting_bytes: bytes of these images, encoded and decoded. One image alone may have more.
+        max_waiting: images and texts in the server: being read, waiting, or in the models. The texts of one
+            call alone may be more.
+        max_waiting_bytes: bytes of these, encoded and decoded; and of the bodies that arrive. One image alone
+            may have more.
         max_body_bytes: bytes in the body of one request.
         max_images: images in one request.
         timeout: seconds from the arrival of a request to its answer.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from autotag.errors import ImageReadError, RequestRefusedError, StageError
-from autotag.server.core.answers import Answer, cut_of
+from autotag.server.core.answers import Answer, Confidences
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.metrics import Metrics
 
@@ -49,12 +49,13 @@ class Service:
     allowed_hosts: frozenset[str] = frozenset()
     metrics: Metrics = field(default_factory=Metrics)
     _batcher: Batcher | None = None
-    _cuts: Mapping[str, float | None] = field(default_factory=dict)
+    _confidences: Mapping[str, Confidences] = field(default_factory=dict)
 
     def start(self) -> None:
         """Load the models and start to accept images; call it in a thread."""
         self.pipelines.load()
-        self._cuts = {name: cut_of(pipeline) for name, pipeline in self.pipelines.presets.items()}
+        presets = self.pipelines.presets
+        self._confidences = {name: Confidences.of(pipeline) for name, pipeline in presets.items()}
         batcher = Batcher(self.pipelines, self.limits, tell=self.metrics.count_batch)
         self.metrics.watch(batcher)
         self._batcher = batcher
@@ -115,7 +116,7 @@ class Service:
 
     def answer(self, result: Result, wish: Wish) -> Answer:
         """Return caption and tags with confidences."""
-        return Answer.of(result, self._cuts.get(wish.preset or self.pipelines.default))
+        return Answer.of(result, self._confidences[wish.preset or self.pipelines.default])
 
     def preset_of(self, model: object) -> str:
         """Return the preset that a model's name means: ``autotag``, ``autotag:<preset>`` or ``<preset>``.

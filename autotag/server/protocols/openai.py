@@ -26,9 +26,10 @@ from autotag.server.core.fill_schema import (
 from autotag.server.core.inputs import image_in_text, json_body
 from autotag.server.core.service import NOTE, Service
 from autotag.server.core.wishes import MOST_LABELS, Wish
+from autotag.server.protocols.openai_streams import MEDIA_TYPE, chat_chunks, response_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from autotag.server.core.answers import Answer
 
@@ -64,7 +65,10 @@ def openai_routes(service: Service) -> APIRouter:
             "usage": _NO_USAGE,
         }
         if body.get("stream") is True:
-            return StreamingResponse(_chunks(answer), media_type="text/event-stream", headers=NOTE)
+            options = body.get("stream_options")
+            with_usage = isinstance(options, dict) and options.get("include_usage") is True
+            chunks = chat_chunks(answer, with_usage=with_usage)
+            return StreamingResponse(chunks, media_type=MEDIA_TYPE, headers=NOTE)
         return JSONResponse(answer, headers=NOTE)
 
     @router.post("/v1/responses", summary="OpenAI responses")
@@ -72,8 +76,6 @@ def openai_routes(service: Service) -> APIRouter:
         body = await json_body(request)
         model = body.get("model")
         preset = service.preset_of(model)
-        if body.get("stream") is True:
-            raise RequestRefusedError("bad_request", "responses are not streamed; leave stream out.")
         given = body.get("input")
         messages = given if isinstance(given, list) else [{"role": "user", "content": given}]
         prompt, image = _read_messages(messages, ("input_image", "input_text"))
@@ -110,6 +112,8 @@ def openai_routes(service: Service) -> APIRouter:
                 "output_tokens_details": {"reasoning_tokens": 0},
             },
         }  # fmt: skip
+        if body.get("stream") is True:
+            return StreamingResponse(response_events(answer), media_type=MEDIA_TYPE, headers=NOTE)
         return JSONResponse(answer, headers=NOTE)
 
     return router
@@ -207,16 +211,3 @@ def _response_format(given: object) -> Mapping[str, Any] | None:
     if given.get("type") == "json_object":
         return default_schema()
     return given if isinstance(given.get("properties"), dict) else None
-
-
-async def _chunks(answer: dict[str, Any]) -> AsyncIterator[str]:
-    """Yield the answer as one chunk and an end, as server-sent events."""
-    choice = answer["choices"][0]
-    head = {key: answer[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    delta = dict(choice["message"])
-    if "tool_calls" in delta:
-        delta["tool_calls"] = [{"index": 0, **call} for call in delta["tool_calls"]]
-    for part, reason in ((delta, None), ({}, choice["finish_reason"])):
-        row = {**head, "choices": [{"index": 0, "delta": part, "finish_reason": reason}]}
-        yield f"data: {json.dumps(row)}\n\n"
-    yield "data: [DONE]\n\n"

@@ -246,3 +246,46 @@ def test_pipelines_that_share_models_use_the_same_objects() -> None:
         third = pipeline.sharing_models(pipeline.stages)
         with third.exclusive_encoder() as shared:
             assert shared is encoder
+
+
+def test_texts_are_counted_bounded_and_timed_as_images_are() -> None:
+    embedding = Wish(task="embedding")
+
+    async def test(batcher: Batcher, pipeline: autotag.Pipeline) -> None:
+        with (
+            pipeline.exclusive_encoder() as encoder
+        ):  # as a batch in the models does, this holds the texts up
+            entered = encoder.embed_texts(["a cat"])[0].tolist()
+            first = asyncio.create_task(batcher.embed_texts(["a cat", "a dog"], embedding))
+            await until(lambda: batcher.waiting == 2)
+            with pytest.raises(RequestRefusedError) as full:
+                await batcher.embed_texts(["a car", "a bus"], embedding)
+            assert (full.value.kind, full.value.retry_after) == ("overloaded", 1)
+            with pytest.raises(RequestRefusedError) as late:
+                await batcher.embed_texts(["a car"], embedding, timeout=0.1)
+            assert late.value.kind == "timed_out"
+            left = asyncio.create_task(batcher.embed_texts(["a bus"], embedding))
+            await until(lambda: batcher.waiting == 3)
+            with pytest.raises(RequestRefusedError) as heavy:
+                await batcher.embed_texts(["x" * 2**20], embedding)
+            assert heavy.value.kind == "overloaded"
+            left.cancel()
+            await until(lambda: batcher.waiting == 2)
+        assert (await first)[0] == pytest.approx(entered, abs=1e-6)
+        await batcher.drain(5)
+        with pytest.raises(RequestRefusedError) as closed:
+            await batcher.embed_texts(["a car"], embedding)
+        assert closed.value.kind == "not_ready"
+        assert (batcher.waiting, batcher.waiting_bytes) == (0, 0)
+
+    async def all_of_it() -> None:
+        with autotag.load("mini") as pipeline:
+            limits = Limits(max_waiting=3, max_waiting_bytes=2**20)
+            batcher = Batcher(Pipelines({"mini": pipeline}), limits)
+            try:
+                await batcher.prepare(embedding)
+                await test(batcher, pipeline)
+            finally:
+                await asyncio.to_thread(batcher.close)
+
+    asyncio.run(all_of_it())

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from autotag.records import Tag
-from autotag.server.core.answers import Answer, SureTag, confidence
+from autotag.server.core.answers import Answer, SureTag
 from autotag.server.core.fill_schema import SchemaError, allowed_labels, fill, schema_in_prompt
 
 ANSWER = Answer("a dog on a beach", (SureTag("dog", 0.91), SureTag("sandy beach", 0.7)))
@@ -92,11 +91,3 @@ def test_a_prompt_may_show_an_example_or_quote_its_keys() -> None:
     assert quoted is not None
     assert fill(quoted, ANSWER) == {"tags": ["dog", "sandy beach"]}
     assert schema_in_prompt("Describe {this} image.") is None
-
-
-def test_a_confidence_is_a_half_at_the_cut_and_grows_with_the_score() -> None:
-    at_cut = Tag("dog", 0.2, "x", {"filter_tags": 0.2})
-    above = Tag("dog", 0.3, "x", {"filter_tags": 0.3})
-    standardised = Tag("dog", 1.5, "x", {"filter_tags.cosine": 0.2, "filter_tags": 1.5})
-    assert confidence(at_cut, 0.2) == confidence(standardised, None) == 0.5
-    assert 0.5 < confidence(above, 0.2) < 1
