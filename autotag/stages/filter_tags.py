@@ -86,6 +86,11 @@ class FilterTags:
         self._unrelated = UnrelatedLabels(self.image_encoder, self.template) if standardises else None
         self._lowest = self._threshold_for(self.image_encoder, score)
 
+    @property
+    def cut(self) -> float:
+        """The lowest score that is kept; known once ``setup`` has run."""
+        return self._lowest
+
     def __call__(self, samples: Sequence[Sample], /) -> None:
         tagged = [sample for sample in samples if sample.tags]
         if not tagged:

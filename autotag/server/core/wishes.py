@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, RequestRefusedError
 from autotag.pipeline.wiring import needed_for
-from autotag.relevance.scores import STANDARDISED_CUT
+from autotag.relevance.scores import LOWEST, STANDARDISED_CUT, score_for
 from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
+from autotag.stages.rank_labels import RankLabels
 from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
 
-Task = Literal["tag", "caption", "prompt", "embedding"]
+Task = Literal["tag", "caption", "prompt", "embedding", "analyze"]
 
 MOST_TAGS = 100
 MOST_LABELS = 1000
@@ -40,6 +41,7 @@ class Wish:
         vocabulary: the bundled vocabulary to choose tags from; None for the preset's own.
         labels: if any, the only allowed tags; they are compared with the image.
         mode: the mode of the prompt; None for the preset's own.
+        every_score: keep the tags below the preset's cut and beyond its ``top_k``, too; no prompt is made.
     """
 
     task: Task = "tag"
@@ -48,6 +50,7 @@ class Wish:
     vocabulary: str | None = None
     labels: tuple[str, ...] = ()
     mode: str | None = None
+    every_score: bool = False
 
 
 class Pipelines:
@@ -107,6 +110,8 @@ class Pipelines:
             if wish == Wish(preset=wish.preset):
                 pipeline.load()
                 return pipeline
+            if wish.every_score:
+                pipeline.load()  # its encoder says which score is compared
             made = pipeline.sharing_models(_stages(pipeline.stages, wish))
             made.load()
         except ConfigError as error:
@@ -125,6 +130,9 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
         return [KeepEmbedding()]
     if wish.task == "caption":
         return _needed("captions", stages)
+    if wish.task == "analyze":
+        ranking = [stage for stage in stages if isinstance(stage, RankLabels)]
+        return list(ranking or [RankLabels()])
     if wish.labels:
         chosen = MatchVocabulary(
             wish.labels, top_k=wish.top_k or 10, score="standardised", threshold=STANDARDISED_CUT
@@ -153,7 +161,15 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
             replace(stage, mode=wish.mode) if is_one else stage
             for stage, is_one in _marked(changed, AssemblePrompt, "mode")
         ]
+    if wish.every_score:
+        return [_uncut(stage) if isinstance(stage, FilterTags) else stage for stage in _needed("tags", changed)]
     return _needed("prompt", changed) if wish.task == "prompt" else changed
+
+
+def _uncut(stage: FilterTags) -> FilterTags:
+    """Return a loaded ``filter_tags`` that scores in the same way and keeps every tag."""
+    score = score_for(stage.score, stage.threshold, stage.image_encoder)
+    return replace(stage, score=score, threshold=LOWEST[score], top_k=None)
 
 
 def _needed(field: str, stages: Sequence[Stage]) -> list[Stage]:
