@@ -79,4 +79,6 @@ def demo(
             threading.Thread(target=webbrowser.open, args=(f"{address}/demo/",), daemon=True).start()
 
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
-    run_server(presets, place, Limits(), device=device, preload=True, page="/demo", mount=mount, listening=tell)
+    run_server(
+        presets, place, Limits(), device=device, preload=True, page="/demo", mount=mount, listening=tell
+    )

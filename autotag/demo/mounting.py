@@ -1,7 +1,7 @@
 """Put the page into the server's application, and guard its requests.
 
 Gradio is told to report nothing and to load nothing from elsewhere, and a Content-Security-Policy makes the
-browser keep to that. Gradio would also fetch URLs that a client names instead of an upload; this refuses them.
+browser keep to that. Gradio would also fetch URLs that a client names instead of an upload; they are refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def mount_page(
     limits = limits or UploadLimits(max_image_bytes=service.limits.max_body_bytes)
 
     def is_known(_name: str, password: str) -> bool:
-        return any([hmac.compare_digest(password.encode(), token.encode()) for token in tokens])
+        matches = [hmac.compare_digest(password.encode(), token.encode()) for token in tokens]
+        return any(matches)
 
     gr.mount_gradio_app(
         app,

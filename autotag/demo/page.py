@@ -1,4 +1,4 @@
-"""The Gradio page: the tabs Prompt, Analyze, Tag and Batch. Each answer is a ``Result`` of the server's batcher."""
+"""The Gradio page: Prompt, Analyze, Tag and Batch. Each answer is a ``Result`` of the server's batcher."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import time
+from collections.abc import AsyncIterator  # noqa: TC003 - Gradio reads the annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,10 @@ from autotag.demo.batch import Batch
 from autotag.demo.reasons import reason, scores
 from autotag.demo.uploads import UploadLimits, count_uploads, read_uploads
 from autotag.errors import AutotagError, RequestRefusedError
-from autotag.records import Result
-from autotag.server.core.wishes import MOST_TAGS, Wish
-from autotag.stages.filter_tags import FilterTags
+from autotag.server.core.wishes import MOST_TAGS, Wish, filter_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from autotag.records import Result
     from autotag.server.core.service import Service
 
 MODES = ("best", "fast", "classic", "negative")
@@ -59,7 +57,9 @@ def make_page(service: Service, limits: UploadLimits) -> gr.Blocks:
 
 
 def _image() -> gr.Image:
-    return gr.Image(label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=320)
+    return gr.Image(
+        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=320
+    )
 
 
 def _prompt_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
@@ -95,11 +95,15 @@ def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
         with gr.Column(scale=1):
             image = _image()
             button = gr.Button("Tag", variant="primary")
-            cut = gr.Slider(-1, 1, value=0, step=0.001, label="Cut", info="Tags with a lower score are left out.")
+            cut = gr.Slider(
+                -1, 1, value=0, step=0.001, label="Cut", info="Tags with a lower score are left out."
+            )
             most = gr.Slider(1, MOST_TAGS, value=10, step=1, label="At most", info="Tags.")
         with gr.Column(scale=2):
             caption = gr.Textbox(label="Caption", interactive=False)
-            table = gr.Dataframe(headers=_TAG_COLUMNS, label="Tags", interactive=False, wrap=True, buttons=["copy"])
+            table = gr.Dataframe(
+                headers=_TAG_COLUMNS, label="Tags", interactive=False, wrap=True, buttons=["copy"]
+            )
             count = gr.Markdown()
     with gr.Accordion("As JSON", open=False):
         record = gr.JSON(label="Every candidate")
@@ -121,9 +125,15 @@ def _batch_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
                 cancel = gr.Button("Cancel", variant="stop")
         with gr.Column(scale=2):
             status = gr.HTML(label="Progress")
-            downloads = gr.File(label="CSV, JSON Lines, XMP sidecars", file_count="multiple", interactive=False)
+            downloads = gr.File(
+                label="CSV, JSON Lines, XMP sidecars", file_count="multiple", interactive=False
+            )
     table = gr.Dataframe(
-        headers=["file", "caption", "tags", "error"], label="Results", interactive=False, wrap=True, buttons=[]
+        headers=["file", "caption", "tags", "error"],
+        label="Results",
+        interactive=False,
+        wrap=True,
+        buttons=[],
     )
     button.click(
         tabs.batch, [files, preset], [status, table, downloads], preprocess=False, api_name="batch",
@@ -147,7 +157,8 @@ class _Tabs:
     async def analyze(self, image: File | None, preset: str) -> tuple[Any, ...]:
         result = await self._result(image, Wish(task="analyze", preset=preset))
         tables = [
-            [[tag.text, round(tag.score, 4)] for tag in result.rankings.get(name, ())] for name in VOCABULARIES
+            [[tag.text, round(tag.score, 4)] for tag in result.rankings.get(name, ())]
+            for name in VOCABULARIES
         ]
         return (*tables, {"source": result.source, "rankings": result.to_dict()["rankings"]})
 
@@ -160,8 +171,7 @@ class _Tabs:
             for tag in result.tags
         ]
         found = [tag.score for tag in result.tags]
-        stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
-        cut = stage.cut if stage else min(found, default=-1.0)
+        stage, _, cut = await asyncio.to_thread(filter_of, pipeline) or (None, None, min(found, default=-1.0))
         most = (stage.top_k if stage else None) or MOST_TAGS
         slider = gr.Slider(
             minimum=round(min([cut, *found]) - 0.001, 3),
@@ -183,7 +193,9 @@ class _Tabs:
     ) -> AsyncIterator[tuple[Any, ...]]:
         if not files:
             raise gr.Error("Choose images or zips first.", print_exception=False)
-        named = [(str(file.get("orig_name") or Path(file["path"]).name), Path(file["path"])) for file in files]
+        named = [
+            (str(file.get("orig_name") or Path(file["path"]).name), Path(file["path"])) for file in files
+        ]
         total = await asyncio.to_thread(count_uploads, named, self._limits)
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="autotag-"))
         batch = Batch(self._service, Wish(preset=preset), folder)

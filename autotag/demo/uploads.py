@@ -92,7 +92,9 @@ def read_uploads(files: Iterable[tuple[str, Path]], limits: UploadLimits) -> Ite
                 with path.open("rb") as file:
                     yield budget.named(name, budget.read(file))
         except (_RefusedError, zipfile.BadZipFile, OSError) as error:
-            reason = f"this zip cannot be read: {error}" if isinstance(error, zipfile.BadZipFile) else str(error)
+            reason = (
+                f"this zip cannot be read: {error}" if isinstance(error, zipfile.BadZipFile) else str(error)
+            )
             yield budget.refused(name, reason)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, RequestRefusedError
 from autotag.pipeline.wiring import needed_for
-from autotag.relevance.scores import LOWEST, STANDARDISED_CUT, score_for
+from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
 from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
+    from autotag.relevance.scores import Score
 
 Task = Literal["tag", "caption", "prompt", "embedding", "analyze"]
 
@@ -42,6 +43,7 @@ class Wish:
         labels: if any, the only allowed tags; they are compared with the image.
         mode: the mode of the prompt; None for the preset's own.
         every_score: keep the tags below the preset's cut and beyond its ``top_k``, too; no prompt is made.
+            Other options are not combined with it.
     """
 
     task: Task = "tag"
@@ -110,9 +112,9 @@ class Pipelines:
             if wish == Wish(preset=wish.preset):
                 pipeline.load()
                 return pipeline
-            if wish.every_score:
-                pipeline.load()  # its encoder says which score is compared
-            made = pipeline.sharing_models(_stages(pipeline.stages, wish))
+            pipeline.load()
+            stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
+            made = pipeline.sharing_models(stages)
             made.load()
         except ConfigError as error:
             raise RequestRefusedError("wrong_option", str(error)) from error
@@ -161,15 +163,27 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
             replace(stage, mode=wish.mode) if is_one else stage
             for stage, is_one in _marked(changed, AssemblePrompt, "mode")
         ]
-    if wish.every_score:
-        return [_uncut(stage) if isinstance(stage, FilterTags) else stage for stage in _needed("tags", changed)]
     return _needed("prompt", changed) if wish.task == "prompt" else changed
 
 
-def _uncut(stage: FilterTags) -> FilterTags:
-    """Return a loaded ``filter_tags`` that scores in the same way and keeps every tag."""
-    score = score_for(stage.score, stage.threshold, stage.image_encoder)
-    return replace(stage, score=score, threshold=LOWEST[score], top_k=None)
+def filter_of(pipeline: Pipeline) -> tuple[FilterTags, Score, float] | None:
+    """Return a loaded pipeline's ``filter_tags``, the score it compares, and its cut; or None."""
+    stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
+    if stage is None:
+        return None
+    with pipeline.exclusive_encoder() as encoder:
+        return (stage, *stage.cut_for(encoder))
+
+
+def _uncut(pipeline: Pipeline) -> list[Stage]:
+    """Return the stages that make tags, with a ``filter_tags`` that scores as before and keeps every tag."""
+    stages = _needed("tags", pipeline.stages)
+    found = filter_of(pipeline)
+    if found is None:
+        return stages
+    _, score, _ = found
+    whole = {"score": score, "threshold": LOWEST[score], "top_k": None}
+    return [replace(stage, **whole) if isinstance(stage, FilterTags) else stage for stage in stages]
 
 
 def _needed(field: str, stages: Sequence[Stage]) -> list[Stage]:
