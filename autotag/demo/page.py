@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MODES = ("best", "fast", "classic", "negative")
 VOCABULARIES = {
-    "mediums": "medium", "artists": "artist", "movements": "movement", "trendings": "trending", "flavors": "flavor",
+    "mediums": "medium", "artists": "artist", "movements": "movement", "trendings": "trending",
+    "flavors": "flavor",
 }  # fmt: skip
 _TAG_COLUMNS = ["tag", "score", "why", "every score"]
 _SECONDS_BETWEEN = 0.3
@@ -34,7 +35,7 @@ File = dict[str, Any]
 
 
 def make_page(service: Service, limits: UploadLimits) -> gr.Blocks:
-    """Return the page; its endpoints are ``/prompt``, ``/analyze``, ``/tag``, ``/cut``, ``/batch`` and ``/cancel``.
+    """Return the page; its endpoints are called like the tabs, ``/cut`` and ``/cancel``.
 
     Args:
         service: answers.
@@ -257,5 +258,6 @@ def _progress(batch: Batch, total: int, *, ended: bool = False) -> str:
     done = len(batch.results)
     word = "" if not ended else " Cancelled." if batch.stopped.is_set() else " Finished."
     failed = f", {batch.failed} failed" if batch.failed else ""
-    bar = f'<progress aria-label="Images done" max="{max(total, 1)}" value="{done}" style="width:100%"></progress>'
+    counts = f'max="{max(total, 1)}" value="{done}"'
+    bar = f'<progress aria-label="Images done" {counts} style="width:100%"></progress>'
     return f'{bar}<p role="status">{done} of {total} done{failed}.{word}</p>'

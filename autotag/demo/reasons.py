@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reason(tag: Tag, result: Result, stages: Sequence[Stage]) -> str:
-    """Return where a tag comes from, in words: each stage that proposed it, with the caption or vocabulary."""
+    """Return where a tag comes from: the caption or vocabulary of each stage that proposed it."""
     said = []
     for stage in stages:
         if stage.name not in (tag.source, *tag.scores):

@@ -29,7 +29,8 @@ _MOST_DIRECTORY = 8 * 2**20
 _MOST_NAME = 240
 _ZIP = b"PK\x03\x04"
 _MEMBER_ERRORS = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError,
+    ValueError,
 )  # fmt: skip
 
 

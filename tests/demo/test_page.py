@@ -22,13 +22,13 @@ gradio_client = pytest.importorskip(
 pytest.importorskip("gradio")
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("ignore")]
 
-from demo_server import Demo
+from demo_server import Demo  # noqa: E402
 
-from autotag.metadata import read_packet
+from autotag.metadata import read_packet  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = EXAMPLES / "cat.jpg"
-TOKEN = "a-token-of-enough-characters"
+TOKEN = "a-token-of-enough-characters"  # noqa: S105 - of these tests
 
 
 OUTSIDE: list[str] = []
@@ -64,7 +64,7 @@ def file(path: Path):
 
 
 def test_the_tab_tag_shows_what_the_command_line_prints_and_the_cut_moves(client, pipeline) -> None:
-    caption, table, count, slider, most, record, *_ = client.predict(file(CAT), "mini", api_name="/tag")
+    caption, table, _, slider, most, record, *_ = client.predict(file(CAT), "mini", api_name="/tag")
     result = pipeline(CAT)
     assert caption == result.caption
     assert [row[0] for row in table["data"]] == [tag.text for tag in result.tags]
@@ -74,7 +74,7 @@ def test_the_tab_tag_shows_what_the_command_line_prints_and_the_cut_moves(client
     assert most == 7
     assert len(record["tags"]) > len(result.tags)
     assert slider["minimum"] < slider["value"] < slider["maximum"]
-    wider, count = client.predict(slider["minimum"], 100, api_name="/cut")
+    wider, _ = client.predict(slider["minimum"], 100, api_name="/cut")
     assert len(wider["data"]) == len(record["tags"])
     none, _ = client.predict(slider["maximum"], 100, api_name="/cut")
     assert none["data"] == []
@@ -111,7 +111,7 @@ def test_a_batch_gives_csv_json_lines_and_sidecars_and_bad_files_stop_nothing(cl
     csv, jsonl, sidecars = map(Path, downloads)
     assert csv.read_text(encoding="utf-8").startswith("image,caption,tags")
     rows = [json.loads(line) for line in jsonl.read_text(encoding="utf-8").splitlines()]
-    assert [row["source"] for row in rows][0] == "2024/cat.jpg"
+    assert rows[0]["source"] == "2024/cat.jpg"
     with zipfile.ZipFile(sidecars) as archive:
         assert archive.namelist() == ["2024/cat.jpg.xmp", "coffee.jpg.xmp"]
         packet = read_packet(archive.read("2024/cat.jpg.xmp"))

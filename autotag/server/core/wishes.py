@@ -182,8 +182,12 @@ def _uncut(pipeline: Pipeline) -> list[Stage]:
     if found is None:
         return stages
     _, score, _ = found
-    whole = {"score": score, "threshold": LOWEST[score], "top_k": None}
-    return [replace(stage, **whole) if isinstance(stage, FilterTags) else stage for stage in stages]
+    return [
+        replace(stage, score=score, threshold=LOWEST[score], top_k=None)
+        if isinstance(stage, FilterTags)
+        else stage
+        for stage in stages
+    ]
 
 
 def _needed(field: str, stages: Sequence[Stage]) -> list[Stage]:
