@@ -103,7 +103,12 @@ def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
         with gr.Column(scale=2):
             caption = gr.Textbox(label="Caption", interactive=False)
             table = gr.Dataframe(
-                headers=_TAG_COLUMNS, label="Tags", interactive=False, wrap=True, buttons=["copy"]
+                headers=_TAG_COLUMNS,
+                label="Tags",
+                interactive=False,
+                column_widths=["18%", "14%", "34%", "34%"],
+                wrap=True,
+                buttons=["copy"],
             )
             count = gr.Markdown()
     with gr.Accordion("As JSON", open=False):
@@ -132,6 +137,7 @@ def _batch_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
     table = gr.Dataframe(
         headers=["file", "caption", "tags", "error"],
         label="Results",
+        column_widths=["18%", "27%", "30%", "25%"],
         interactive=False,
         wrap=True,
         buttons=[],
