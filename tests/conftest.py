@@ -25,6 +25,7 @@ def pytest_configure() -> None:
 SKIPPED = {
     "weights": "needs full-size weights from the model hub; run with: pytest -m weights",
     "browser": "drives a browser; install chromium and run with: pytest -m browser",
+    "ui": "drives the Gradio page; install autotag-images[ui,test] and run with: pytest -m ui",
     "slow": "takes more than about a second; run with: pytest -m slow",
 }
 

@@ -12,6 +12,7 @@ from autotag.cli.album import album
 from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
+from autotag.cli.demo import demo
 from autotag.cli.download import download
 from autotag.cli.evaluate import evaluate
 from autotag.cli.immich import immich
@@ -72,6 +73,7 @@ for command in (
     prompt,
     analyze,
     serve,
+    demo,
     immich,
     models,
     download,

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from autotag.cli.options import device_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastapi import FastAPI
+
+    from autotag.server.core.service import Service
 
 
 @click.command(
@@ -40,6 +48,7 @@ Exit codes:
     help="File of tokens, one per line; a request must send one of them.",
 )
 @click.option("--insecure", is_flag=True, help="Accept requests from other machines without a token.")
+@click.option("--demo", "with_demo", is_flag=True, help="Serve the page of `autotag demo` at /demo.")
 @click.option("--preload", is_flag=True, help="Load the models before listening.")
 @click.option(
     "--allow-host",
@@ -80,6 +89,7 @@ def serve(
     port: int,
     token_file: Path | None,
     insecure: bool,
+    with_demo: bool,
     preload: bool,
     allowed_hosts: tuple[str, ...],
     max_waiting: int,
@@ -104,4 +114,28 @@ def serve(
     tokens = read_tokens(token_file) if token_file else ()
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
     limits = Limits(max_waiting=max_waiting, max_body_bytes=max_body * 2**20, timeout=timeout)
-    run_server(presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload)
+    mount = page_mounter(tokens) if with_demo else None
+    if mount is None:
+        run_server(presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload)
+    else:
+        run_server(
+            presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload, page="/demo",
+            mount=mount,
+        )  # fmt: skip
+
+
+def page_mounter(tokens: Sequence[str]) -> Callable[[FastAPI, Service], None]:
+    """Return what mounts the page of `autotag demo` into a server's application.
+
+    Raises:
+        ConfigError: Gradio is not installed.
+    """
+    from functools import partial
+
+    from autotag.errors import ConfigError, install_hint
+
+    try:
+        from autotag.demo.mounting import mount_page
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the page needs {error.name}: {install_hint('ui')}.") from error
+    return partial(mount_page, tokens=tokens)

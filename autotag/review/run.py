@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import threading
 import webbrowser
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from autotag.review.endpoints import Desk
 from autotag.review.guard import Sessions
 from autotag.review.photographs import Thumbnails
 from autotag.review.suggestions import Suggestions
-from autotag.web.listening import is_loopback
+from autotag.web.listening import address_of, is_loopback, socket_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,10 +92,9 @@ def run_review(
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
-    name = f"[{host}]" if ":" in host else host
     try:
-        with _socket_at(host, port) as listener, _signals_for_the_server():
-            address = f"http://{name}:{listener.getsockname()[1]}/review/"
+        with socket_at(host, port) as listener, _signals_for_the_server():
+            address = f"{address_of(listener, host)}/review/"
             listening(address)
             if open_browser:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -107,15 +105,6 @@ def run_review(
         desk.applying.stop()
         desk.applying.wait()
         desk.review.close()
-
-
-def _socket_at(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = f"cannot listen at {host}, port {port} ({error}); choose another --port."
-        raise ConfigError(reason) from error
 
 
 @contextmanager

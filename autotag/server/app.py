@@ -71,6 +71,7 @@ def create_app(
     tokens: Sequence[str] = (),
     preload: bool = True,
     give_up: Callable[[BaseException], None] = lambda _error: None,
+    page: str = "",
 ) -> FastAPI:
     """Return the application that answers for a service.
 
@@ -79,6 +80,8 @@ def create_app(
         tokens: if any, one of them has to come with each request as a bearer token.
         preload: whether models are loaded before the first request is taken, or beside it.
         give_up: called when they cannot be loaded.
+        page: the path of a page that the caller mounts, such as ``"/demo"``; it checks tokens and sizes of
+            its requests itself.
     """
 
     def failed(loading: asyncio.Task[None]) -> None:
@@ -102,7 +105,7 @@ def create_app(
         app.include_router(routes(service))
     _add_operation(app, service)
     _add_errors(app, service)
-    app.add_middleware(_Gate, service=service, tokens=tuple(token.encode() for token in tokens))
+    app.add_middleware(_Gate, service=service, tokens=tuple(token.encode() for token in tokens), page=page)
     return app
 
 
@@ -203,8 +206,9 @@ class _Held:
 class _Gate:
     """Give each request an id, check its token and the size of its body, count it and log it."""
 
-    def __init__(self, app: Asgi, *, service: Service, tokens: tuple[bytes, ...]) -> None:
+    def __init__(self, app: Asgi, *, service: Service, tokens: tuple[bytes, ...], page: str) -> None:
         self._app = app
+        self._page = page
         self._service = service
         self._tokens = tokens
         self._bodies = 0
@@ -226,6 +230,9 @@ class _Gate:
 
         held = _Held()
         try:
+            if self._page and (scope["path"] == self._page or scope["path"].startswith(f"{self._page}/")):
+                await self._app(scope, receive, answering)
+                return
             self._check_token(scope["path"], headers.get(b"authorization", b""))
             body = await self._body(headers, receive, held)
             if body is None:

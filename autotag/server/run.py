@@ -15,10 +15,12 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
-from autotag.web.listening import is_loopback
+from autotag.web.listening import address_of, is_loopback, socket_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from fastapi import FastAPI
 
     from autotag.server.core.limits import Limits
 
@@ -58,6 +60,9 @@ def run_server(
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
     preload: bool = False,
+    page: str = "",
+    mount: Callable[[FastAPI, Service], None] = lambda _app, _service: None,
+    listening: Callable[[str], None] = lambda _address: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; then answer what was taken, and end.
 
@@ -68,9 +73,12 @@ def run_server(
         device: of every preset; None for its own.
         allowed_hosts: whose http(s) URLs are fetched.
         preload: whether to listen only once the models are loaded.
+        page: the path of a page that ``mount`` adds, see ``create_app``.
+        mount: adds pages to the application.
+        listening: is told the server's address once it can be asked.
 
     Raises:
-        ConfigError: a preset or option is wrong.
+        ConfigError: a preset or option is wrong, or the port is taken.
         ModelError: a model is not available or does not load.
     """
     pipelines = {Path(preset).stem: load(preset, device=device) for preset in presets}
@@ -85,7 +93,8 @@ def run_server(
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(service, tokens=place.tokens, preload=False, give_up=give_up)
+    app = create_app(service, tokens=place.tokens, preload=False, give_up=give_up, page=page)
+    mount(app, service)
     config = uvicorn.Config(
         app,
         host=place.host,
@@ -96,7 +105,9 @@ def run_server(
         timeout_graceful_shutdown=int(limits.timeout) + 1,
     )
     server = uvicorn.Server(config)
-    server.run()
+    with socket_at(place.host, place.port) as listener:
+        listening(address_of(listener, place.host))
+        server.run(sockets=[listener])
     if failures:
         raise failures[0]
 

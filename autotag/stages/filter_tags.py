@@ -81,10 +81,18 @@ class FilterTags:
         """
         self.image_encoder = models.encoder(self._wanted)
         self._texts = TextVectors(self.image_encoder)
-        score = score_for(self.score, self.threshold, self.image_encoder)
+        score, self._lowest = self.cut_for(self.image_encoder)
         standardises = score == "standardised"
         self._unrelated = UnrelatedLabels(self.image_encoder, self.template) if standardises else None
-        self._lowest = self._threshold_for(self.image_encoder, score)
+
+    def cut_for(self, encoder: ImageTextEncoder) -> tuple[Score, float]:
+        """Return which score is compared with an encoder, and the lowest that is kept.
+
+        Raises:
+            ConfigError: ``threshold`` is None, and the encoder has no default for cosines.
+        """
+        score = score_for(self.score, self.threshold, encoder)
+        return score, self._threshold_for(encoder, score)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         tagged = [sample for sample in samples if sample.tags]

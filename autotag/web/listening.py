@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import TYPE_CHECKING
 
 from autotag.errors import ConfigError
@@ -37,3 +38,23 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def socket_at(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address and port; port 0 takes any that is free.
+
+    Raises:
+        ConfigError: the port is taken, or this machine has no such address.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = f"cannot listen at {host}, port {port} ({error}); choose another --port."
+        raise ConfigError(reason) from error
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Return the http address of a listening socket under the host's name."""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

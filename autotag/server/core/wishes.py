@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, RequestRefusedError
 from autotag.pipeline.wiring import needed_for
-from autotag.relevance.scores import STANDARDISED_CUT
+from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
 from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
+from autotag.stages.rank_labels import RankLabels
 from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
+    from autotag.relevance.scores import Score
 
-Task = Literal["tag", "caption", "prompt", "embedding"]
+Task = Literal["tag", "caption", "prompt", "embedding", "analyze"]
 
 MOST_TAGS = 100
 MOST_LABELS = 1000
@@ -40,6 +42,8 @@ class Wish:
         vocabulary: the bundled vocabulary to choose tags from; None for the preset's own.
         labels: if any, the only allowed tags; they are compared with the image.
         mode: the mode of the prompt; None for the preset's own.
+        every_score: keep the tags below the preset's cut and beyond its ``top_k``, too; no prompt is made.
+            Other options are not combined with it.
     """
 
     task: Task = "tag"
@@ -48,6 +52,7 @@ class Wish:
     vocabulary: str | None = None
     labels: tuple[str, ...] = ()
     mode: str | None = None
+    every_score: bool = False
 
 
 class Pipelines:
@@ -107,7 +112,9 @@ class Pipelines:
             if wish == Wish(preset=wish.preset):
                 pipeline.load()
                 return pipeline
-            made = pipeline.sharing_models(_stages(pipeline.stages, wish))
+            pipeline.load()
+            stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
+            made = pipeline.sharing_models(stages)
             made.load()
         except ConfigError as error:
             raise RequestRefusedError("wrong_option", str(error)) from error
@@ -125,6 +132,9 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
         return [KeepEmbedding()]
     if wish.task == "caption":
         return _needed("captions", stages)
+    if wish.task == "analyze":
+        ranking = [stage for stage in stages if isinstance(stage, RankLabels)]
+        return list(ranking or [RankLabels()])
     if wish.labels:
         chosen = MatchVocabulary(
             wish.labels, top_k=wish.top_k or 10, score="standardised", threshold=STANDARDISED_CUT
@@ -154,6 +164,30 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
             for stage, is_one in _marked(changed, AssemblePrompt, "mode")
         ]
     return _needed("prompt", changed) if wish.task == "prompt" else changed
+
+
+def filter_of(pipeline: Pipeline) -> tuple[FilterTags, Score, float] | None:
+    """Return a loaded pipeline's ``filter_tags``, the score it compares, and its cut; or None."""
+    stage = next((stage for stage in pipeline.stages if isinstance(stage, FilterTags)), None)
+    if stage is None:
+        return None
+    with pipeline.exclusive_encoder() as encoder:
+        return (stage, *stage.cut_for(encoder))
+
+
+def _uncut(pipeline: Pipeline) -> list[Stage]:
+    """Return the stages that make tags, with a ``filter_tags`` that scores as before and keeps every tag."""
+    stages = _needed("tags", pipeline.stages)
+    found = filter_of(pipeline)
+    if found is None:
+        return stages
+    _, score, _ = found
+    return [
+        replace(stage, score=score, threshold=LOWEST[score], top_k=None)
+        if isinstance(stage, FilterTags)
+        else stage
+        for stage in stages
+    ]
 
 
 def _needed(field: str, stages: Sequence[Stage]) -> list[Stage]:

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from autotag.cli.main import main
+
+
+@pytest.mark.parametrize("command", [["demo"], ["serve", "--demo"]])
+def test_without_gradio_the_page_says_what_to_install(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("autotag.demo")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    ended = CliRunner().invoke(main, [*command, "--preset", "mini"])
+    assert ended.exit_code == 2
+    assert "pip install 'autotag-images[ui]'" in ended.stderr

@@ -1,0 +1,104 @@
+"""The page in a real browser: every tab, and no request that leaves this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import autotag
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the module beside this one; tests are no package
+
+pytest.importorskip("gradio", reason="needs gradio: pip install 'autotag-images[ui,test]'")
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("ignore")]
+if not Path(CHROMIUM).exists():
+    pytest.skip("needs chromium: apt-get install chromium", allow_module_level=True)
+
+from demo_server import Demo  # noqa: E402
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+CAT = EXAMPLES / "cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with autotag.load("mini") as pipeline, Demo(pipeline) as demo:
+        yield demo
+
+
+@pytest.fixture
+def page(demo: Demo) -> Iterator[object]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180_000)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(demo.url)
+        page.wait_for_selector("button[role=tab]")
+        yield page
+        outside = [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))]
+        assert outside == []
+        browser.close()
+
+
+def tab(page, name: str):
+    page.get_by_role("tab", name=name, exact=True).click()
+    return page.get_by_role("tabpanel").filter(visible=True)
+
+
+def upload(page, panel, *paths: Path) -> None:
+    with page.expect_response(lambda answer: "/upload?" in answer.url or answer.url.endswith("/upload")):
+        panel.locator("input[type=file]").first.set_input_files([str(path) for path in paths])
+    page.wait_for_timeout(500)
+
+
+def test_every_tab_answers_in_the_browser(page, tmp_path: Path) -> None:
+    panel = tab(page, "Prompt")
+    upload(page, panel, CAT)
+    panel.get_by_label("classic").check()
+    panel.get_by_role("button", name="Write the prompt").click()
+    page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('a cat,'))")
+
+    panel = tab(page, "Analyze")
+    upload(page, panel, CAT)
+    panel.get_by_role("button", name="Analyze").click()
+    panel.get_by_text("catacombs").first.wait_for()
+
+    panel = tab(page, "Tag")
+    upload(page, panel, CAT)
+    panel.get_by_role("button", name="Tag", exact=True).click()
+    panel.get_by_text("4 of 17 candidates").wait_for()
+    panel.get_by_text("in the caption 'a cat'").first.wait_for()
+    cut = panel.locator("input[type=number]").first
+    cut.fill("0.2")
+    cut.press("Tab")
+    panel.get_by_text("2 of 17 candidates").wait_for()
+
+    panel = tab(page, "Batch")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(CAT.read_bytes()[:4000])
+    upload(page, panel, *sorted(EXAMPLES.glob("c*.jpg")), broken)
+    panel.get_by_role("button", name="Tag them all").click()
+    panel.get_by_text("1 failed. Finished.").wait_for()
+    for name in ("tags.csv", "tags.jsonl", "sidecars.zip"):
+        panel.locator(f"a[href*='{name}']").first.wait_for()
+
+
+def test_cancel_keeps_what_is_done(page, tmp_path: Path) -> None:
+    panel = tab(page, "Batch")
+    paths = []
+    for number in range(20):
+        paths.append(tmp_path / f"{number}.jpg")
+        paths[-1].write_bytes(CAT.read_bytes() + bytes([number]))
+    upload(page, panel, *paths)
+    panel.get_by_role("button", name="Tag them all").click()
+    panel.get_by_role("button", name="Cancel").click()
+    panel.get_by_text("of 20 done").filter(has_text="ed.").first.wait_for()
