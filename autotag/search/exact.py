@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32] | NDArray[np.float16]
 
 _BLOCK = 256  # rows that are gathered or widened together: half a megabyte, which stays in the cache
+_EXPONENTS_APART = np.float32(2.0**112)  # biases of float32 and float16: 127 - 15
+_NO_COPIED_SIGN = np.int32(-0x70000001)  # all bits but 28 to 30
 
 
 def top(
@@ -28,7 +30,10 @@ def top(
         k: rows at most, at least 1.
         positions: the rows to look at, ascending; None for all.
     """
-    scores = _products(matrix, query, positions)
+    if positions is not None and 2 * len(positions) > len(matrix):  # to gather most rows takes longer
+        scores = _products(matrix, query, None)[positions]
+    else:
+        scores = _products(matrix, query, positions)
     if len(scores) > k:
         cut = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= cut)
@@ -42,12 +47,37 @@ def _products(
     matrix: Matrix, query: NDArray[np.float32], positions: NDArray[np.int64] | None
 ) -> NDArray[np.float32]:
     """Return (N,) scalar products, or those of the rows at ``positions``."""
-    if matrix.dtype == np.float32 and positions is None:
+    if matrix.dtype == np.float16:
+        return _products_of_halves(matrix, query, positions)
+    if positions is None:
         return np.asarray(matrix @ query)
+    scores = np.empty(len(positions), dtype=np.float32)
+    rows = np.empty((min(_BLOCK, len(positions)), matrix.shape[1]), dtype=np.float32)
+    for start in range(0, len(positions), _BLOCK):
+        some = positions[start : start + _BLOCK]
+        gathered = np.take(matrix, some, axis=0, out=rows[: len(some)], mode="clip")  # "raise" would copy
+        np.matmul(gathered, query, out=scores[start : start + len(some)])
+    return scores
+
+
+def _products_of_halves(
+    matrix: Matrix, query: NDArray[np.float32], positions: NDArray[np.int64] | None
+) -> NDArray[np.float32]:
+    """Return the products of float16 rows, widened by their bits: several times faster than ``astype``.
+
+    The exponent of a float16 that is moved to the place of a float32's is too small by 112. The query is
+    multiplied by 2**112 instead of every row; powers of two change no digit.
+    """
     count = len(matrix) if positions is None else len(positions)
+    raw = matrix.view(np.int16)
     scores = np.empty(count, dtype=np.float32)
+    bits = np.empty((min(_BLOCK, count), matrix.shape[1]), dtype=np.int32)
+    raised = query * _EXPONENTS_APART
     for start in range(0, count, _BLOCK):
         end = min(start + _BLOCK, count)
-        rows = matrix[start:end] if positions is None else matrix[positions[start:end]]
-        np.matmul(rows.astype(np.float32, copy=False), query, out=scores[start:end])
+        some = bits[: end - start]
+        some[...] = raw[start:end] if positions is None else raw[positions[start:end]]  # the sign is extended
+        some <<= 13  # ten bits of a mantissa become 23
+        some &= _NO_COPIED_SIGN
+        np.matmul(some.view(np.float32), raised, out=scores[start:end])
     return scores

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Result
     from autotag.search.photo_facts import PhotoFacts
+
+    _FilterKey = tuple[int, tuple[str, ...], tuple[object, ...]]  # generation, conditions, parameters
 
 By = Literal["both", "vectors", "words"]
 
@@ -121,6 +124,7 @@ class Index:
     _connection: sqlite3.Connection = field(repr=False)
     _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
     _rows: tuple[int, VectorRows] | None = field(init=False, repr=False, default=None)
+    _last_filter: tuple[_FilterKey, NDArray[np.int64]] | None = field(init=False, repr=False, default=None)
 
     @classmethod
     def open(
@@ -418,14 +422,15 @@ class Index:
         vectors = self._query_vectors(query if by != "words" else None, image, like, without)
         with readable(self.path), self._reading():
             allowed = self._allowed(filter, query, without, like)
-            depth = max(_DEPTH, top_k)
+            has_words = query is not None and query.any_word and by != "vectors"
+            depth = max(_DEPTH, top_k) if len(vectors) + bool(has_words) > 1 else top_k
             rankings = [self._vector_rows().top(vector, depth, allowed) for vector in vectors]
             cosines: dict[int, float] = {}
             for ranking in rankings:
                 for photo, cosine in ranking:
                     cosines[photo] = max(cosine, cosines.get(photo, -1.0))
             ranked = [[photo for photo, _ in ranking] for ranking in rankings]
-            if query is not None and query.any_word and by != "vectors":
+            if query is not None and has_words:
                 ranked.append(self._word_ranking(query, allowed, depth))
             if not ranked:
                 ranked = [self._newest(allowed, depth)]
@@ -528,11 +533,16 @@ class Index:
             parameters.append(like)
         if not conditions:
             return None
-        rows = self._connection.execute(
-            f"SELECT id FROM photo WHERE {' AND '.join(conditions)} ORDER BY id",  # noqa: S608 - conditions are ours
-            parameters,
-        )
-        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+        key = (int(self.about()["generation"]), tuple(conditions), tuple(parameters))
+        if self._last_filter is None or self._last_filter[0] != key:
+            rows = self._connection.execute(
+                f"SELECT id FROM photo WHERE {' AND '.join(conditions)}",  # noqa: S608 - conditions are ours
+                parameters,
+            )
+            ids = np.fromiter(chain.from_iterable(rows.fetchall()), dtype=np.int64)
+            ids.sort()
+            self._last_filter = (key, ids)
+        return self._last_filter[1]
 
     def _word_ranking(self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
         rows = self._connection.execute(
