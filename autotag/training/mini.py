@@ -54,6 +54,7 @@ from autotag.training.image_head import (
     HeadTexts,
     ImageHeadTrainer,
     LabelledFeatures,
+    NameShifts,
     Projection,
     TextMap,
     class_shifts,
@@ -103,18 +104,25 @@ class Photos:
 
 @dataclass(frozen=True)
 class EncoderPlans:
-    """Hyperparameters of the encoder's three phases.
+    """Hyperparameters of the encoder's four phases.
 
     Attributes:
         head: first phase, for the image head and the map of texts.
         text: second phase, for the text tower.
-        last: third phase, for the image head again and the projection of the text tower, on its vectors.
+        last: third phase, for the image head again and the projection of the text tower, on its vectors; a
+            name may move away from its vector.
+        names: fourth phase, for the text tower, which learns where the names moved to.
     """
 
     head: HeadPlan = field(default_factory=HeadPlan)
     text: TextPlan = field(default_factory=TextPlan)
     last: HeadPlan = field(
         default_factory=lambda: HeadPlan(steps=500, learning_rate=5e-4, class_weight=6.0, seed=6)
+    )
+    names: TextPlan = field(
+        default_factory=lambda: TextPlan(
+            steps=900, learning_rate=1e-3, names_share=0.6, others_share=0.25, seed=4
+        )
     )
 
 
@@ -234,8 +242,8 @@ def make_encoder(
     model.visual.trunk.load_state_dict(_without_classifier(network))
     head = model.visual.head
     text_map = TextMap(vectors.shape[1], DIMENSIONS)
-    first = [each[0] for each in known.names]
-    start_head(head.mlp, known, text_map(vectors[first]).detach())
+    first_names = [each[0] for each in known.names]
+    start_head(head.mlp, known, text_map(vectors[first_names]).detach())
     trainer = ImageHeadTrainer(
         head, text_map, sets, known, texts, plans.head, Checkpoint(work / "encoder-head.pt")
     )
@@ -257,15 +265,39 @@ def make_encoder(
 
     asked = [filled(PHOTO, name) for name in names]
     final = HeadTexts(_tower_vectors(model, tokenize, asked), _tower_vectors(model, tokenize, flat).half())
-    projection = Projection(DIMENSIONS)
     last = ImageHeadTrainer(
-        head, projection, sets, known, final, plans.last, Checkpoint(work / "encoder-last.pt")
+        head,
+        projection := Projection(DIMENSIONS),
+        sets,
+        known,
+        final,
+        plans.last,
+        Checkpoint(work / "encoder-last.pt"),
+        NameShifts(len(names), DIMENSIONS),
     )
     last.scales.load_state_dict(trainer.scales.state_dict())
     last.run(on_step("encoder last"))
+
+    taught = _taught_names(sets, known)
+    often = [*sorted(taught), *sets[0].labels.tolist() * 8, *first_names]
+    rest = sorted({*asked_for, *nouns}.difference(names[number] for number in taught))
     with torch.no_grad():
+        named = TextTargets([names[number] for number in often], last.name_vectors()[often])
+        placed = _tower_vectors(model, tokenize, [filled(PHOTO, name) for name in rest])
+        others = TextTargets(rest, projection(placed))
+        sentences = TextTargets(flat, projection(final.captions.float()))
         model.text_projection.copy_(model.text_projection @ projection.turn.weight.T)
+    checkpoint = Checkpoint(work / "encoder-names.pt")
+    TextTowerTrainer(model, tokenize, named, others, sentences, plans.names, checkpoint).run(
+        on_step("encoder names")
+    )
     save_encoder(model, config, tokenizer, output)
+
+
+def _taught_names(sets: Sequence[LabelledFeatures], known: Classes) -> set[int]:
+    """Return the rows of all names that photographs or the classifier teach."""
+    taught = {number for each in known.names for number in each} | set(known.broader.tolist())
+    return taught | {number for each in sets for number in each.labels.tolist()}
 
 
 def encoder_config(vocabulary: int) -> dict[str, object]:

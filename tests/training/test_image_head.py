@@ -16,6 +16,7 @@ from autotag.training.image_head import (
     HeadTexts,
     ImageHeadTrainer,
     LabelledFeatures,
+    NameShifts,
     SyntheticFeatures,
     TextMap,
     class_shifts,
@@ -66,6 +67,27 @@ def trained(plan: HeadPlan, checkpoint: Checkpoint | None = None) -> ImageHeadTr
     )
     trainer.run()
     return trainer
+
+
+@pytest.mark.slow
+def test_names_that_the_texts_cannot_tell_apart_move_to_their_photographs() -> None:
+    same = HeadTexts(torch.ones_like(texts().vectors), texts().captions)
+    features, classes = photographs(60, 5)
+
+    def right(shifts: NameShifts | None) -> float:
+        torch.manual_seed(0)
+        head = Mlp(WIDTH, 2 * DIMENSIONS, DIMENSIONS, bias=(True, False))
+        trainer = ImageHeadTrainer(
+            head, TextMap(TEXT, DIMENSIONS, 16), sets(), known(), same, PLAN, shifts=shifts
+        )
+        trainer.run()
+        with torch.no_grad():
+            images = F.normalize(head(torch.from_numpy(features[:, 0]).float()), dim=-1)
+            best = (images @ trainer.name_vectors()[:CLASSES].T).argmax(dim=1)
+        return float((best == classes).float().mean())
+
+    assert right(NameShifts(len(same.vectors), DIMENSIONS)) > 0.9
+    assert right(None) < 0.5
 
 
 def similarities(trainer: ImageHeadTrainer, features: np.ndarray) -> torch.Tensor:

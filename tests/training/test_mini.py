@@ -34,7 +34,10 @@ pytestmark = pytest.mark.slow
 
 FEW_HEAD_STEPS = HeadPlan(steps=2, photos_per_step=4, synthetic_per_step=4)
 ENCODER_PLANS = mini.EncoderPlans(
-    head=FEW_HEAD_STEPS, text=TextPlan(steps=2, texts_per_step=8), last=FEW_HEAD_STEPS
+    head=FEW_HEAD_STEPS,
+    text=TextPlan(steps=2, texts_per_step=8),
+    last=FEW_HEAD_STEPS,
+    names=TextPlan(steps=2, texts_per_step=8),
 )
 CAPTIONER_PLANS = mini.CaptionerPlans(
     captions=CaptionPlan(steps=2, photos_per_step=4),
@@ -91,7 +94,13 @@ def encoder_folder(
     told = Told()
     mini.make_encoder(tiny_teacher, photos, features, work, folder, plans=ENCODER_PLANS, on_step=told)
     head = {"classes", "each_class", "broader", "labels", "captions"}
-    assert told.losses == {"encoder head": head, "encoder text": {"own", "others"}, "encoder last": head}
+    text = {"own", "others"}
+    assert told.losses == {
+        "encoder head": head,
+        "encoder text": text,
+        "encoder last": head,
+        "encoder names": text,
+    }
     return folder
 
 
