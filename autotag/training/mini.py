@@ -2,7 +2,7 @@
 
 1. sentence: a static sentence encoder, distilled from all-MiniLM-L6-v2.
 2. features: the features of every photograph by a backbone pretrained on ImageNet.
-3. encoder: an open_clip CLIP on that backbone: train its head, then its text tower, then the head again.
+3. encoder: an open_clip CLIP on that backbone: train its head, its text tower, then both again.
 4. captioner: a BLIP on the same backbone.
 
 Intermediate results are kept in the work folder, so that a killed part resumes. On one machine, the result
