@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import device_option, quiet_option
+from autotag.cli.options import (
+    device_option,
+    insecure_option,
+    listening_options,
+    open_option,
+    quiet_option,
+    served_presets_option,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -15,34 +25,10 @@ Exit codes:
   0    ended by SIGTERM or Ctrl-C
   2    could not run: a bad option, a missing model or package"""
 )
-@click.option(
-    "--preset",
-    "presets",
-    metavar="NAME|FILE.toml",
-    multiple=True,
-    default=("base",),
-    show_default=True,
-    help="Preset to offer: mini comes with autotag. May be repeated; the first is the default.",
-)
-@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option(
-    "--port",
-    metavar="N",
-    type=click.IntRange(0, 65535),
-    default=8120,
-    show_default=True,
-    help="At which port; 0 takes one that is free.",
-)
-@click.option(
-    "--token-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Tokens, one per line; the page asks for one of them as the password.",
-)
-@click.option("--insecure", is_flag=True, help="Accept requests from other machines without a token.")
-@click.option(
-    "--open/--no-open", "open_browser", default=True, help="Show the page in the browser. [default: open]"
-)
+@served_presets_option
+@listening_options(port=8120, tokens="the page asks for one of them as the password.")
+@insecure_option
+@open_option
 @device_option
 @quiet_option
 def demo(

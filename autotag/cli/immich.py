@@ -149,6 +149,7 @@ class _Listener:
         self._show = show
 
     def tagged(self, photo: Photo, values: Sequence[str]) -> None:
+        """Count the photograph, and print its tags if asked to."""
         from autotag.writers.one_line import one_line
 
         if self._show:

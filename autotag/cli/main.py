@@ -38,6 +38,7 @@ class _Commands(click.Group):
     """End a command that fails with one line and an exit code instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; print an error of autotag as one line and exit with its code."""
         try:
             return super().invoke(ctx)
         except AutotagError as error:

@@ -19,6 +19,17 @@ INTERRUPTED = 130
 """The exit code of a run that Ctrl-C ended."""
 
 
+def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds options, listed in this order."""
+
+    def added(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return added
+
+
 def set_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
     """Add ``--set STAGE.OPTION=VALUE``, as ``settings``."""
     return click.option("--set", "settings", metavar="STAGE.OPTION=VALUE", multiple=True, help=help)
@@ -30,9 +41,49 @@ def device_option(command: Command) -> Command:
     return click.option("--device", metavar="DEVICE", help=words)(command)
 
 
+def served_presets_option(command: Command) -> Command:
+    """Add ``--preset``, which may be repeated, as ``presets``."""
+    return click.option(
+        "--preset",
+        "presets",
+        metavar="NAME|FILE.toml",
+        multiple=True,
+        default=("base",),
+        show_default=True,
+        help="Preset to serve: mini comes with autotag. May be repeated; the first is the default.",
+    )(command)
+
+
+def listening_options(*, port: int, tokens: str) -> Callable[[Command], Command]:
+    """Add ``--host``, ``--port`` (by default ``port``) and ``--token-file``, whose tokens do what is said."""
+    at = "At which port; 0 takes one that is free."
+    return _all_of(
+        click.option(
+            "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen."
+        ),
+        click.option(
+            "--port", metavar="N", type=click.IntRange(0, 65535), default=port, show_default=True, help=at
+        ),
+        click.option(
+            "--token-file",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help=f"File of tokens, one per line; {tokens}",
+        ),
+    )
+
+
+insecure_option = click.option(
+    "--insecure", is_flag=True, help="Accept requests from other machines without a token."
+)
+open_option = click.option(
+    "--open/--no-open", "open_browser", default=True, help="Show the page in the browser. [default: open]"
+)
+
+
 def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
     """Add ``--images``, ``--skip-missing``, ``--limit`` (at least ``fewest``) and ``--seed``."""
-    options = [
+    return _all_of(
         click.option(
             "--images",
             metavar="FOLDER",
@@ -44,14 +95,7 @@ def dataset_options(*, fewest: int) -> Callable[[Command], Command]:
             "--limit", metavar="N", type=click.IntRange(min=fewest), help="At most N images, drawn at random."
         ),
         click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Random seed."),
-    ]
-
-    def added(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return added
+    )
 
 
 def weights_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word

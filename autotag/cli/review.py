@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from autotag.cli.options import adopt_option, quiet_option
+from autotag.cli.options import adopt_option, listening_options, open_option, quiet_option
 
 
 @click.command(
@@ -16,24 +16,8 @@ Exit codes:
   2    could not run: not a plan or album, another review or run at work, a missing package"""
 )
 @click.argument("source", metavar="ALBUM|PLAN", type=click.Path(path_type=Path))
-@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option(
-    "--port",
-    metavar="N",
-    type=click.IntRange(0, 65535),
-    default=8119,
-    show_default=True,
-    help="At which port; 0 takes one that is free.",
-)
-@click.option(
-    "--token-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Tokens, one a line; the page asks for one of them.",
-)
-@click.option(
-    "--open/--no-open", "open_browser", default=True, help="Show the page in the browser. [default: open]"
-)
+@listening_options(port=8119, tokens="the page asks for one of them.")
+@open_option
 @click.option(
     "--vocabulary",
     metavar="NAME|FILE",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import device_option
+from autotag.cli.options import device_option, insecure_option, listening_options, served_presets_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -23,31 +23,9 @@ Exit codes:
   0    ended by SIGTERM or Ctrl-C; accepted requests were answered
   2    could not run: a bad option, a missing model or package"""
 )
-@click.option(
-    "--preset",
-    "presets",
-    metavar="NAME|FILE.toml",
-    multiple=True,
-    default=("base",),
-    show_default=True,
-    help="Preset to serve. May be repeated; the first is the default.",
-)
-@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option(
-    "--port",
-    metavar="N",
-    type=click.IntRange(0, 65535),
-    default=8118,
-    show_default=True,
-    help="At which port.",
-)
-@click.option(
-    "--token-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File of tokens, one per line; a request must send one of them.",
-)
-@click.option("--insecure", is_flag=True, help="Accept requests from other machines without a token.")
+@served_presets_option
+@listening_options(port=8118, tokens="a request must send one of them.")
+@insecure_option
 @click.option("--demo", "with_demo", is_flag=True, help="Serve the page of `autotag demo` at /demo.")
 @click.option("--preload", is_flag=True, help="Load the models before listening.")
 @click.option(

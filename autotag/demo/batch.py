@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.albums.writers.xmp_writer import XmpWriter
-from autotag.errors import MetadataError, RequestRefusedError
+from autotag.errors import AutotagError, RequestRefusedError
 from autotag.records import Result
 from autotag.writers.csv_writer import CsvWriter
 from autotag.writers.jsonl_writer import JsonlWriter
@@ -108,7 +108,7 @@ class Batch:
                 if refusal.kind != "overloaded":
                     return Result(upload.name, (0, 0), error=f"{upload.name}: {refusal.message}")
                 await asyncio.sleep(min(refusal.retry_after or 1, 5))
-            except (MetadataError, OSError) as error:
+            except (AutotagError, OSError) as error:
                 return Result(upload.name, (0, 0), error=f"{upload.name}: {error}")
             else:
                 return result

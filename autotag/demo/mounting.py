@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,14 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from autotag.server.core.service import Service
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PATH = "/demo"
 _UPLOAD = f"{PATH}/gradio_api/upload"
@@ -80,7 +74,7 @@ def mount_page(
 class _Guard:
     """Refuse requests to the page that are too large or name URLs; add the headers of its answers."""
 
-    def __init__(self, app: Asgi, *, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
         self._app = app
         self._most_bytes = most_bytes
 

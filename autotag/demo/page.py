@@ -158,10 +158,12 @@ class _Tabs:
         self._running: dict[str, set[asyncio.Event]] = {}
 
     async def prompt(self, image: File | None, mode: str, preset: str) -> tuple[str, str]:
+        """Return the prompt and the caption."""
         result = await self._result(image, Wish(task="prompt", preset=preset, mode=mode))
         return result.prompt, result.caption
 
     async def analyze(self, image: File | None, preset: str) -> tuple[Any, ...]:
+        """Return a table for each of ``VOCABULARIES``, and the rankings as JSON."""
         result = await self._result(image, Wish(task="analyze", preset=preset))
         tables = [
             [[tag.text, round(tag.score, 4)] for tag in result.rankings.get(name, ())]
@@ -170,6 +172,7 @@ class _Tabs:
         return (*tables, {"source": result.source, "rankings": result.to_dict()["rankings"]})
 
     async def tag(self, image: File | None, preset: str) -> tuple[Any, ...]:
+        """Return caption, tags at the preset's own cut, sliders, record and all candidates."""
         wish = Wish(preset=preset, every_score=True)
         result = await self._result(image, wish)
         pipeline = self._service.pipelines.preset(preset)

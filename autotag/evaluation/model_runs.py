@@ -207,6 +207,7 @@ class _PeakMemory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
+        """Sample while the block runs, then set ``peak``, in bytes."""
         import torch  # before measuring: memory of the import does not count as the model's
 
         gc.collect()

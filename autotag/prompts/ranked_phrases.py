@@ -122,6 +122,7 @@ class _ImageRanks:
         return [self.labels[part][place] for place in self.ranked(self.scores[part], count, lowest=True)]
 
     def best_of_all(self, count: int, /) -> list[str]:
+        """Return the best ``count`` labels of all parts together, best first."""
         everything = np.concatenate([self.scores[part] for part in PARTS])
         starts = np.cumsum([0, *(len(self.labels[part]) for part in PARTS)])
         places = partial(self.ranked, everything)

@@ -10,18 +10,16 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "autotag_review"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -88,7 +86,7 @@ class Guard:
         host: the name or address that the server listens on.
     """
 
-    def __init__(self, app: Asgi, *, sessions: Sessions, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, sessions: Sessions, host: str) -> None:
         self._app, self._sessions = app, sessions
         self._hosts = _LOOPBACK | {f"[{host}]" if ":" in host else host.lower()}
 

@@ -7,7 +7,6 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,13 +27,9 @@ from autotag.server.protocols.openai import openai_routes
 from autotag.server.protocols.photoprism import photoprism_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = frozenset({"/healthz", "/readyz"})
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
@@ -206,7 +201,7 @@ class _Held:
 class _Gate:
     """Give each request an id, check its token and the size of its body, count it and log it."""
 
-    def __init__(self, app: Asgi, *, service: Service, tokens: tuple[bytes, ...], page: str) -> None:
+    def __init__(self, app: ASGIApp, *, service: Service, tokens: tuple[bytes, ...], page: str) -> None:
         self._app = app
         self._page = page
         self._service = service
