@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.albums.writers.xmp_writer import XmpWriter
-from autotag.errors import AutotagError, RequestRefusedError
+from autotag.errors import AutotagError, MetadataError, RequestRefusedError
 from autotag.records import Result
 from autotag.writers.csv_writer import CsvWriter
 from autotag.writers.jsonl_writer import JsonlWriter
@@ -109,7 +109,7 @@ class Batch:
                     return Result(upload.name, (0, 0), error=f"{upload.name}: {refusal.message}")
                 await asyncio.sleep(min(refusal.retry_after or 1, 5))
             except (AutotagError, OSError) as error:
-                return Result(upload.name, (0, 0), error=f"{upload.name}: {error}")
+                return Result(upload.name, (0, 0), error=f"{upload.name}: {_reason(error)}")
             else:
                 return result
         return None
@@ -128,3 +128,10 @@ class Batch:
                         self._sidecars[Path(file.path).relative_to(root).as_posix()] = file.content
         finally:
             photo.unlink()
+
+
+def _reason(error: AutotagError | OSError) -> str:
+    """Return what went wrong, without the path that the photograph has on this server."""
+    if isinstance(error, MetadataError):
+        return error.reason
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ if not Path(CHROMIUM).exists():
 
 from demo_server import Demo  # noqa: E402
 
+from autotag.records import Sample, Tag  # noqa: E402
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = EXAMPLES / "cat.jpg"
 
@@ -35,6 +39,12 @@ def demo() -> Iterator[Demo]:
 
 @pytest.fixture
 def page(demo: Demo) -> Iterator[object]:
+    with opened(demo) as page:
+        yield page
+
+
+@contextmanager
+def opened(demo: Demo) -> Iterator[object]:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180_000)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -92,13 +102,27 @@ def test_every_tab_answers_in_the_browser(page, tmp_path: Path) -> None:
         panel.locator(f"a[href*='{name}']").first.wait_for()
 
 
-def test_cancel_keeps_what_is_done(page, tmp_path: Path) -> None:
-    panel = tab(page, "Batch")
-    paths = []
-    for number in range(20):
-        paths.append(tmp_path / f"{number}.jpg")
-        paths[-1].write_bytes(CAT.read_bytes() + bytes([number]))
-    upload(page, panel, *paths)
-    panel.get_by_role("button", name="Tag them all").click()
-    panel.get_by_role("button", name="Cancel").click()
-    panel.get_by_text("of 20 done").filter(has_text="ed.").first.wait_for()
+def test_cancel_ends_a_batch_and_keeps_what_was_begun(tmp_path: Path) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    @autotag.stage(provides={"tags"})
+    def gated(sample: Sample) -> None:
+        entered.set()
+        assert gate.wait(60)
+        sample.tags = [Tag.proposed("cat", 0.5, "gated")]
+
+    paths = [tmp_path / f"{number}.jpg" for number in range(20)]
+    for number, path in enumerate(paths):
+        path.write_bytes(CAT.read_bytes() + bytes([number]))
+    with autotag.Pipeline([gated], encoder=None) as pipeline, Demo(pipeline) as demo, opened(demo) as page:
+        try:
+            panel = tab(page, "Batch")
+            upload(page, panel, *paths)
+            panel.get_by_role("button", name="Tag them all").click()
+            assert entered.wait(60)
+            with page.expect_response(lambda answer: "/queue/join" in answer.url or "/cancel" in answer.url):
+                panel.get_by_role("button", name="Cancel").click()
+            page.wait_for_timeout(1000)
+        finally:
+            gate.set()
+        panel.get_by_text("of 20 done").filter(has_text="Cancelled.").first.wait_for()
