@@ -94,7 +94,8 @@ class ImmichClient:
     """Ask an Immich server. Thread-safe; a context manager.
 
     Connections that fail, and the answers 429 and 5xx, are retried with growing waits, about two minutes in
-    all; ``Retry-After`` is heeded. Redirects are not followed, so that the key goes to this server only.
+    all, or longer where ``Retry-After`` says so. Redirects are not followed, so that the key goes to
+    this server only.
 
     Args:
         server: its URL, with or without ``/api``.
@@ -135,7 +136,9 @@ class ImmichClient:
         if not all(isinstance(part, int) for part in version):
             self._odd("GET /server/version")
         if version[0] < OLDEST:  # type: ignore[operator]
-            self._fail(f"it is Immich {'.'.join(map(str, version))}; {OLDEST}.0.0 is the oldest that will do")
+            self._fail(
+                f"it is Immich {'.'.join(map(str, version))}; {OLDEST}.0.0 is the oldest that is supported"
+            )
         return self._id(self._get("/users/me"), "GET /users/me")
 
     def album(self, name: str) -> str:
@@ -337,7 +340,7 @@ def _api(asked: str) -> str:
     return asked.replace(" /", " /api/", 1)
 
 
-_TOO_OLD = f"it is older than Immich {OLDEST}, the oldest that will do"
+_TOO_OLD = f"it is older than Immich {OLDEST}, the oldest that is supported"
 
 
 def _base(server: str) -> str:
