@@ -156,6 +156,28 @@ def shown(browser, plan: Path, opened, serve) -> Iterator[Shown]:
     assert found.problems == []
 
 
+def test_a_list_read_before_a_decision_and_answered_after_it_does_not_hide_the_decision(shown):
+    held, kept = [], threading.Event()
+
+    def later(route) -> None:  # the first part that is asked for: it is read now, and arrives when we say
+        if kept.is_set() or "cursor=" not in route.request.url:
+            return route.continue_()
+        kept.set()
+        held.append((route, route.fetch()))
+        return None
+
+    shown.page.route("**/photos?*", later)
+    shown.press("1")
+    shown.until(True, kept.is_set)
+    with shown.page.expect_response("**/decisions"):
+        shown.press("2")
+    shown.page.wait_for_timeout(300)  # the page knows the second revision before the old part arrives
+    [(route, old)] = held
+    route.fulfill(response=old)
+    shown.page.wait_for_timeout(1000)
+    assert shown.chips() == {"beach": "confirmed", "dog": "confirmed", "sea": "undecided"}
+
+
 def test_keys_move_and_decide(shown):
     assert shown.file() == "2023/beach.jpg"
     shown.press("1", "2", "2")

@@ -42,7 +42,7 @@ class Store extends EventTarget {
     this.total = page.total;
     this.#pages.clear();
     this.#asked.clear();
-    this.#pages.set(0, { photos: page.photos, stale: false });
+    this.#pages.set(0, { photos: page.photos, stale: page.revision < this.revision });
     this.#learn(page.revision);
     const again = page.photos.findIndex((photo) => photo.id === id);
     this.focused = keepPlace ? Math.min(this.focused, Math.max(0, page.total - 1)) : Math.max(0, again);
@@ -83,9 +83,11 @@ class Store extends EventTarget {
       const found = await api.part(`${view}.${page * PAGE}`, PAGE);
       if (view !== this.view) return;
       if (this.#waiting && this.#pages.has(page)) return; // it is older than what is foreseen
-      this.#pages.set(page, { photos: found.photos, stale: false });
+      const stale = found.revision < this.revision; // read before the latest decision, answered after it
+      if (!stale || !this.#pages.has(page)) this.#pages.set(page, { photos: found.photos, stale });
       while (this.#pages.size > KEPT) this.#pages.delete(this.#pages.keys().next().value);
       this.#learn(found.revision);
+      this.#asked.delete(page); // so that a page that is stale is asked for again
       this.#tell("photos");
     } catch (error) {
       if (view !== this.view) return;
