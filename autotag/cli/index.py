@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from autotag.search.updating import Plan
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
+_DEFAULT = "\N{ZERO WIDTH SPACE}"  # in the place of a FILE that is not named
 
 
 def index_option(command: Any) -> Any:
@@ -35,6 +36,28 @@ def index_option(command: Any) -> Any:
     return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
         command
     )
+
+
+def optional_index_option(words: str) -> Callable[[Any], Any]:
+    """Add ``--index [FILE]``, as a path: None without the option, the default index without a FILE.
+
+    Args:
+        words: what the command does with it.
+    """
+    return click.option(
+        "--index",
+        "index_file",
+        metavar="[FILE]",
+        is_flag=False,
+        flag_value=_DEFAULT,
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=_named,
+        help=f"{words}; without FILE, ${INDEX_VARIABLE}, else index.db in the user's data folder of autotag.",
+    )
+
+
+def _named(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    return default_index() if value == Path(_DEFAULT) else value
 
 
 def _chosen(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path:

@@ -13,6 +13,7 @@ from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
 from autotag.cli.download import download
+from autotag.cli.duplicates import duplicates
 from autotag.cli.evaluate import evaluate
 from autotag.cli.index import index
 from autotag.cli.models import models
@@ -67,6 +68,7 @@ for command in (
     review,
     index,
     search,
+    duplicates,
     thresholds,
     prompt,
     analyze,

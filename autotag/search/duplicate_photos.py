@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from autotag.errors import ImageReadError
 from autotag.images.reading import read_image
 from autotag.pipeline.reading_ahead import ReadAhead
+from autotag.search.compression import UNKNOWN, coarseness
 from autotag.search.photo_facts import read_content
 from autotag.search.same_picture import SIDE, grey_thumbnail
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from autotag.search.index import Index
-    from autotag.search.picture_cache import PictureCache
+    from autotag.search.picture_cache import Look, PictureCache
 
 _Read = TypeVar("_Read")
 _AHEAD = 64
@@ -41,6 +42,7 @@ class PhotoFile:
         taken: local time, see ``Shot``, or None.
         camera: make and model, or None.
         keywords: what people wrote into it or its sidecar.
+        coarseness: of its compression, see ``coarseness``.
         id: in an index; else 0.
     """
 
@@ -52,6 +54,7 @@ class PhotoFile:
     taken: str | None
     camera: str | None
     keywords: tuple[str, ...]
+    coarseness: float = UNKNOWN
     id: int = 0
 
 
@@ -90,35 +93,37 @@ def read_index(
     for place, photo in enumerate(photos):
         places[photo.digest].append(place)
     found: set[str] = set()
-    for digest, thumbnail in _thumbnails(photos, places, cache, listener):
-        grey[places[digest]] = thumbnail
+    for digest, thumbnail, coarse in _looks(photos, places, cache, listener):
         found.add(digest)
-    cache.forget_grey(places)
+        for place in places[digest]:
+            grey[place] = thumbnail
+            photos[place] = replace(photos[place], coarseness=coarse)
+    cache.forget_looks(places)
     kept = [place for place, photo in enumerate(photos) if photo.digest in found]
     return [photos[place] for place in kept], grey[kept] if len(kept) < len(photos) else grey
 
 
-def _thumbnails(
+def _looks(
     photos: Sequence[PhotoFile], places: dict[str, list[int]], cache: PictureCache, listener: Listener
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield digest and grey thumbnail from the cache, then from the files of those that it lacks."""
+) -> Iterator[Look]:
+    """Yield what the cache has, then what is read from the files of the others, which is put there."""
     due = dict(places)
-    for digest, thumbnail in cache.grey(list(places)):
+    for look in cache.looks(list(places)):
         listener.seen()
-        del due[digest]
-        yield digest, thumbnail
-    made: dict[str, NDArray[np.uint8]] = {}
+        del due[look[0]]
+        yield look
+    made: list[Look] = []
     for read in _reads(Path(photos[same[0]].path) for same in due.values()):
         listener.seen()
         if isinstance(read, ImageReadError):
             listener.failed(read)
         elif read[0].digest in due:  # else it changed just now
-            made[read[0].digest] = read[1]
-            yield read[0].digest, read[1]
+            made.append((read[0].digest, read[1], read[0].coarseness))
+            yield made[-1]
         if len(made) >= _AHEAD:
-            cache.keep_grey(made)
+            cache.keep_looks(made)
             made.clear()
-    cache.keep_grey(made)
+    cache.keep_looks(made)
 
 
 def _indexed(index: Index) -> list[PhotoFile]:
@@ -129,10 +134,11 @@ def _indexed(index: Index) -> list[PhotoFile]:
         "SELECT id, path, width, height, bytes, mtime_ns, digest, taken, camera FROM photo "
         "WHERE digest IS NOT NULL AND error IS NULL AND NOT offline ORDER BY id"
     )
-    return [
-        PhotoFile(os.fsdecode(path), (width, height), *facts, keywords=tuple(keywords[photo]), id=photo)
-        for photo, path, width, height, *facts in rows
-    ]
+    photos = []
+    for photo, path, width, height, size, mtime_ns, digest, taken, camera in rows:
+        facts = os.fsdecode(path), (width, height), size, mtime_ns, digest, taken, camera
+        photos.append(PhotoFile(*facts, keywords=tuple(keywords[photo]), id=photo))
+    return photos
 
 
 def _unchanged(photos: Sequence[PhotoFile], listener: Listener) -> list[PhotoFile]:
@@ -202,5 +208,15 @@ def _read(path: Path, reserve: Callable[[int], None]) -> tuple[PhotoFile, NDArra
     read = read_image(content, target_size=SIDE, source=str(path), reserve=reserve)
     grey = grey_thumbnail(read.image)
     reserve(grey.nbytes)
-    moment = facts.shot.taken, facts.shot.camera, facts.keywords
-    return PhotoFile(str(path), read.size, facts.bytes, facts.mtime_ns, facts.digest, *moment), grey
+    found = PhotoFile(
+        path=str(path),
+        size=read.size,
+        bytes=facts.bytes,
+        mtime_ns=facts.mtime_ns,
+        digest=facts.digest,
+        taken=facts.shot.taken,
+        camera=facts.shot.camera,
+        keywords=facts.keywords,
+        coarseness=coarseness(content),
+    )
+    return found, grey

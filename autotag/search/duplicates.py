@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autotag.search.index import Index
 
     _Places: TypeAlias = NDArray[np.int64]
-    _Rank: TypeAlias = tuple[int, int, bool, str, bytes]
+    _Rank: TypeAlias = tuple[int, float, bool, str, bytes]
 
 Same = Literal["bytes", "pixels", "picture"]
 Kind = Literal["bytes", "pixels", "picture", "burst"]
@@ -87,7 +87,7 @@ class DuplicateGroup:
     Attributes:
         kind: ``"copies"`` of one picture, or a ``"burst"``: different pictures of one moment.
         photos: two or more, the one to keep first: the largest; of equal ones that of the best quality (the
-            most bytes for the pixels), then with people's keywords, then the oldest.
+            least coarsely compressed), then one with people's keywords, then the oldest.
     """
 
     kind: Literal["copies", "burst"]
@@ -213,13 +213,10 @@ def _grouped(
 
 def _ranks(photos: Sequence[PhotoFile]) -> list[_Rank]:
     """Return what orders photographs, the one to keep first."""
-    quality: dict[str, int] = {}  # the least bytes with the same pixels, as metadata are no quality
-    for photo in photos:
-        quality[photo.digest] = min(photo.bytes, quality.get(photo.digest, photo.bytes))
     return [
         (
             -photo.size[0] * photo.size[1],
-            -quality[photo.digest],
+            photo.coarseness,
             not photo.keywords,
             photo.taken or datetime.fromtimestamp(photo.mtime_ns / 1e9, UTC).isoformat(),
             os.fsencode(photo.path),

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Look: TypeAlias = "tuple[str, NDArray[np.uint8], float]"
+"""Digest of the pixels, grey thumbnail of (64, 64), coarseness of the compression."""
+
 MOST_BYTES = 256 * 2**20
 """So many bytes of thumbnails are kept; beyond that, those that were not shown for longest are dropped."""
 
 _KIND = 0x41755468
 _TABLES = """
-CREATE TABLE IF NOT EXISTS grey (digest TEXT PRIMARY KEY, pixels BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS look (digest TEXT PRIMARY KEY, pixels BLOB NOT NULL, coarseness REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS thumbnail (
     digest TEXT PRIMARY KEY, jpeg BLOB NOT NULL, bytes INTEGER NOT NULL, shown REAL NOT NULL
 );
@@ -42,7 +45,7 @@ _logger = logging.getLogger("autotag")
 
 @dataclass(eq=False)
 class PictureCache:
-    """Grey thumbnails (for comparing) and JPEG thumbnails (for showing) by pixel digest.
+    """Looks (for comparing) and JPEG thumbnails (for showing) by pixel digest.
 
     Attributes:
         path: the file.
@@ -53,23 +56,24 @@ class PictureCache:
     most_bytes: int = MOST_BYTES
     _works: bool = field(init=False, repr=False, default=True)
 
-    def grey(self, digests: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """Yield digest and grey thumbnail, (64, 64), of those that are kept."""
-        for digest, pixels in self._found("SELECT digest, pixels FROM grey WHERE digest IN", digests):
+    def looks(self, digests: Sequence[str]) -> Iterator[Look]:
+        """Yield those that are kept."""
+        query = "SELECT digest, pixels, coarseness FROM look WHERE digest IN"
+        for digest, pixels, coarseness in self._found(query, digests):
             if len(pixels) == SIDE * SIDE:
-                yield digest, np.frombuffer(pixels, dtype=np.uint8).reshape(SIDE, SIDE)
+                yield digest, np.frombuffer(pixels, dtype=np.uint8).reshape(SIDE, SIDE), coarseness
 
-    def keep_grey(self, thumbnails: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Add grey thumbnails."""
-        rows = [(digest, pixels.tobytes()) for digest, pixels in thumbnails.items()]
-        self._write([("INSERT OR REPLACE INTO grey VALUES (?, ?)", rows)])
+    def keep_looks(self, looks: Iterable[Look]) -> None:
+        """Add some."""
+        rows = [(digest, grey.tobytes(), coarseness) for digest, grey, coarseness in looks]
+        self._write([("INSERT OR REPLACE INTO look VALUES (?, ?, ?)", rows)])
 
-    def forget_grey(self, wanted: Iterable[str]) -> None:
-        """Drop the grey thumbnails of all but some digests."""
-        kept = {row[0] for row in self._rows("SELECT digest FROM grey", ())}
+    def forget_looks(self, wanted: Iterable[str]) -> None:
+        """Drop all but those of some digests."""
+        kept = {row[0] for row in self._rows("SELECT digest FROM look", ())}
         gone = [(digest,) for digest in kept.difference(wanted)]
         if gone:
-            self._write([("DELETE FROM grey WHERE digest = ?", gone)])
+            self._write([("DELETE FROM look WHERE digest = ?", gone)])
 
     def jpegs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return digest -> JPEG file of those that are kept."""
@@ -91,7 +95,7 @@ class PictureCache:
             ]
         )
 
-    def _found(self, query: str, digests: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    def _found(self, query: str, digests: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(digests), _TOGETHER):
             some = digests[first : first + _TOGETHER]
             yield from self._rows(f"{query} ({', '.join('?' * len(some))})", some)

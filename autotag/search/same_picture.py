@@ -201,11 +201,10 @@ def _seen(pictures: Floats, frames: Floats) -> tuple[Floats, Floats]:
 
 def _interpolation(zoom: Floats, shift: Floats, side: int) -> tuple[Floats, Floats]:
     """Return (M, side, side) weights of the old pixels in each new one, and 1 for new pixels inside."""
-    pixels = ((zoom * _places(side) + shift) * side - 0.5).astype(np.float32)
+    pixels = (zoom * _places(side) + shift) * np.float32(side) - np.float32(0.5)
     inside = (pixels >= -0.5) & (pixels <= side - 0.5)
     distance = np.abs(np.clip(pixels, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
-    weights = np.maximum(1 - distance, 0).astype(np.float32)
-    return weights, inside.astype(np.float32)
+    return np.maximum(1 - distance, 0).astype(np.float32), inside.astype(np.float32)
 
 
 def _places(side: int) -> Floats:
