@@ -196,7 +196,7 @@ def _seen(pictures: Floats, frames: Floats) -> tuple[Floats, Floats]:
     across, across_inside = _interpolation(frames[:, 0:1], frames[:, 2:3], pictures.shape[1])
     down, down_inside = _interpolation(frames[:, 1:2], frames[:, 3:4], pictures.shape[1])
     inside = down_inside[:, :, None] * across_inside[:, None, :]
-    return down @ pictures @ across.transpose(0, 2, 1), inside
+    return np.asarray(down @ pictures @ across.transpose(0, 2, 1), dtype=np.float32), inside
 
 
 def _interpolation(zoom: Floats, shift: Floats, side: int) -> tuple[Floats, Floats]:
@@ -204,7 +204,8 @@ def _interpolation(zoom: Floats, shift: Floats, side: int) -> tuple[Floats, Floa
     pixels = (zoom * _places(side) + shift) * np.float32(side) - np.float32(0.5)
     inside = (pixels >= -0.5) & (pixels <= side - 0.5)
     distance = np.abs(np.clip(pixels, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
-    return np.maximum(1 - distance, 0).astype(np.float32), inside.astype(np.float32)
+    weights = np.maximum(1 - distance, 0)
+    return weights.astype(np.float32, copy=False), inside.astype(np.float32)
 
 
 def _places(side: int) -> Floats:
