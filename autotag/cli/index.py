@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ from autotag.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from autotag.cli.earlier_results import Sources
+    from autotag.cli.progress import Reporter
     from autotag.pipeline.pipeline import Pipeline
+    from autotag.search import Index
     from autotag.search.updating import Plan
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
@@ -86,7 +90,16 @@ Exit codes:
   2    could not run: a bad option, a missing model, another encoder than the index's
   130  interrupted with Ctrl-C; what was finished is in the index"""
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option(
+    "--from",
+    "lists",
+    metavar="FILE|FOLDER",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Also index what a file lists: paths and URLs, one a line; or results of an earlier run (.jsonl, "
+    ".parquet, or a folder of `autotag tag --shard`), whose tags and captions are taken over.",
+)
 @index_option
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
@@ -104,6 +117,7 @@ def index(
     ctx: click.Context,
     paths: tuple[str, ...],
     *,
+    lists: tuple[Path, ...],
     index_file: Path,
     preset: str,
     settings: tuple[str, ...],
@@ -121,17 +135,20 @@ def index(
     """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin. No photograph is changed. A second run reads only new or changed photographs, follows moved
-    ones, and forgets deleted ones. After an interruption at any moment, the next run continues where it
-    stopped.
+    from stdin; --from takes them from lists. No photograph is changed. A second run reads only new or changed
+    photographs, follows moved ones, and forgets deleted ones. After an interruption at any moment, the next
+    run continues where it stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.
     """
+    from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
     from autotag.search import Index
-    from autotag.search.updating import carry_out, make_plan, tag_due
+    from autotag.search.updating import carry_out, make_plan
 
+    if not paths and not lists:
+        raise click.UsageError("nothing to index; give a PATH or --from FILE.")
     reporter = Reporter(quiet=quiet)
     changes = {
         "device": device,
@@ -146,24 +163,42 @@ def index(
         reporter.passing_on_warnings(),
         Index.open(index_file) as opened,
     ):
-        images, roots = _found(paths, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
-        plan = make_plan(opened, images, roots, retry_errors=retry_errors)
+        sources = Sources(lists, told=reporter.inform)
+        named = [*paths, *sources.listed()]
+        images, roots = _found(named, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
+        plan = make_plan(opened, [*sources.tagged(), *images], roots, retry_errors=retry_errors)
         carry_out(opened, plan, prune=prune)
-        added = failed = 0
-        if plan.due:
-            with reporter.loading():
-                pipeline.load()
-            name = pipeline.encoder if isinstance(pipeline.encoder, str) else None
-            with reporter.counting(len(plan.due)):
-                added, failed = tag_due(
-                    opened,
-                    plan,
-                    pipeline,
-                    encoder_name=name,
-                    done=_telling(reporter.complain, reporter.advance),
-                )
+        added, failed = _fill(opened, plan, pipeline, sources, reporter)
         reporter.inform(_summary(plan, added, failed, len(opened), prune=prune))
     ctx.exit(SOME_FAILED if failed else 0)
+
+
+def _fill(
+    index: Index, plan: Plan, pipeline: Pipeline, sources: Sources, reporter: Reporter
+) -> tuple[int, int]:
+    """Take over what earlier runs found, tag the rest, and return the counts of successes and failures."""
+    from autotag.search.updating import embedding_only, tag_due, take_over
+
+    name = pipeline.encoder if isinstance(pipeline.encoder, str) else None
+    done = _telling(reporter.complain, reporter.advance)
+    earlier = set(sources.tagged()).intersection(plan.due)
+    rest = replace(plan, due=[image for image in plan.due if image not in earlier])
+    counts = []
+    if earlier:
+        with embedding_only(pipeline) as embedding:
+            with reporter.loading():
+                embedding.load()
+            with reporter.counting(None):
+                reporter.expect(len(earlier))
+                found = sources.results(earlier)
+                counts.append(take_over(index, found, embedding, encoder_name=name, done=done))
+    if rest.due:
+        with reporter.loading():
+            pipeline.load()
+        with reporter.counting(None):
+            reporter.expect(len(rest.due))
+            counts.append(tag_due(index, rest, pipeline, encoder_name=name, done=done))
+    return sum(added for added, _ in counts), sum(failed for _, failed in counts)
 
 
 def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
@@ -188,13 +223,15 @@ def _found(
     """Return the images behind the paths, and those paths that are, or were, folders.
 
     Raises:
-        ConfigError, ImageReadError: there is no image, and the index is empty.
+        ConfigError, ImageReadError: paths are given, there is no image, and the index is empty.
     """
     from autotag.cli.inputs import find, given
     from autotag.errors import ConfigError, ImageReadError
     from autotag.images.reading import is_url
 
     named = list(given(paths))
+    if not named:
+        return [], []
     roots = [Path(path) for path in named if not is_url(path) and not Path(path).is_file()]
     try:
         images = find(named, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
