@@ -26,7 +26,7 @@ from PIL import Image, ImageEnhance
 from reporting import options, report
 
 from autotag.search import find_duplicates
-from autotag.search.same_picture import grey_thumbnail, same_pictures
+from autotag.search.same_picture import SIDE, grey_thumbnail, same_pictures
 
 if TYPE_CHECKING:
     import argparse
@@ -118,15 +118,15 @@ def measured(found: Pairs, true: Pairs) -> list[float]:
 
 def scaled(data: Path, count: int) -> dict[str, float]:
     """Compare so many small pictures; return seconds and megabytes."""
-    small: list[np.ndarray] = []
-    for content in photographs(data):
+    thumbnails = np.empty((count, SIDE, SIDE), dtype=np.uint8)
+    turned = ((content, way) for content in photographs(data) for way in range(3))
+    made = 0
+    for made, (content, way) in enumerate(islice(turned, count), 1):
         image = Image.open(io.BytesIO(content)).convert("RGB")
-        turned = (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), image.rotate(180))
-        small += map(grey_thumbnail, turned)
-        if len(small) >= count:
-            break
-    thumbnails = np.stack(small[:count])
-    del small
+        if way:
+            image = image.transpose((Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)[way - 1])
+        thumbnails[made - 1] = grey_thumbnail(image)
+    thumbnails = thumbnails[:made]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, processor = time.perf_counter(), time.process_time()
     found = same_pictures(thumbnails, lambda ones, _: np.zeros(len(ones), dtype=np.bool_))

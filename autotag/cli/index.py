@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from autotag.search.updating import Plan
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
+EMBED_STAGE = "embed_images"
 _DEFAULT = "\N{ZERO WIDTH SPACE}"  # in the place of a FILE that is not named
 
 
@@ -201,6 +202,13 @@ def _fill(
     return sum(added for added, _ in counts), sum(failed for _, failed in counts)
 
 
+def embeds(preset: str) -> bool:
+    """Return whether the pipeline of a preset leaves the images' vectors in its results by itself."""
+    from autotag.pipeline import presets
+
+    return any(stage.get("stage") == EMBED_STAGE for stage in presets.read_preset(preset)["stages"])
+
+
 def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
     """Return the pipeline of a preset that also leaves the images' vectors in its results."""
     from autotag.pipeline import presets
@@ -210,8 +218,8 @@ def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Seq
         **{name: value for name, value in changes.items() if value is not None},
     }
     stages: list[Any] = list(table["stages"])
-    if not any(stage.get("stage") == "embed_images" for stage in stages):
-        stages.append({"stage": "embed_images"})
+    if not embeds(preset):
+        stages.append({"stage": EMBED_STAGE})
     return presets.from_config(
         presets.overridden({**table, "stages": stages}, presets.parse_overrides(settings))
     )

@@ -83,13 +83,15 @@ def _candidates(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs, the smaller position first and ascending, whose coarse versions are near."""
     likeness = coarse[rows] @ coarse[columns].T
-    likeness[columns <= rows[:, None]] = 0
-    if likeness.shape[1] > _MOST_CANDIDATES:
-        cut = likeness.shape[1] - _MOST_CANDIDATES
-        least = np.partition(likeness, cut, axis=1)[:, cut : cut + 1]
-        first, second = np.nonzero((likeness >= _NEAR) & (likeness >= least))
-    else:
-        first, second = np.nonzero(likeness >= _NEAR)
+    first, second = np.nonzero(likeness >= _NEAR)
+    is_later = columns[second] > rows[first]
+    first, second = first[is_later], second[is_later]
+    counts = np.bincount(first, minlength=len(rows))
+    if len(first) and counts.max() > _MOST_CANDIDATES:
+        best = np.lexsort((-likeness[first, second], first))
+        place = np.arange(len(best)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = np.sort(best[place < _MOST_CANDIDATES])
+        first, second = first[kept], second[kept]
     return rows[first], columns[second]
 
 

@@ -78,7 +78,7 @@ def make_plan(
         roots: the folders that were searched; indexed photographs below them that were not found are gone.
         retry_errors: whether to try those again that failed in a former run.
     """
-    known = _known(index)
+    known = known_photos(index)
     plan = Plan()
     found: set[bytes] = set()
     new: list[str] = []
@@ -287,7 +287,8 @@ def check_embeds(pipeline: Pipeline) -> None:
         raise ConfigError("the pipeline has no stage embed_images; an index needs the images' vectors.")
 
 
-def _known(index: Index) -> dict[bytes, Known]:
+def known_photos(index: Index) -> dict[bytes, Known]:
+    """Return what an index knows, by path."""
     vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
     query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error FROM photo"  # noqa: S608 - ours
     return {
