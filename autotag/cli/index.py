@@ -247,8 +247,8 @@ def _found(
         if not known or not roots:  # nothing to mark offline
             raise
         return [], roots
-    missing = set(roots)
-    return [os.fspath(image) for image in images if image not in missing or Path(image).exists()], roots
+    missing = {os.fspath(root) for root in roots if not root.exists()}
+    return [image for image in map(os.fspath, images) if image not in missing], roots
 
 
 def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:

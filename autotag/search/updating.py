@@ -309,7 +309,7 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
     if is_url(image):
         return True
     try:
-        now = Path(image).stat()
+        now = os.stat(image)  # noqa: PTH116 - a Path for each of many is slow
     except OSError:
         return False
     return (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
