@@ -35,7 +35,7 @@ _LEAST_CONTRAST = 2.0  # grey levels; pictures with less have no details to comp
 _ROWS = 256  # thumbnails compared with all others at once
 _MOST_CANDIDATES = 100  # of one picture, the nearest; bounds the work for pictures that all look alike
 _PAIRS = 256  # pairs aligned at once: some 30 MB
-_LEVELS = ((4, 6, 0.2), (2, 3, 0.5), (1, 2, 0.0))  # shrink factor, steps, least likeness to go on
+_LEVELS = ((4, 6, 0.4), (2, 3, 0.5), (1, 2, 0.0))  # shrink factor, steps, least likeness to go on
 _MOST_ZOOM = 1.25
 _MOST_SHIFT = 0.2  # of the side
 
