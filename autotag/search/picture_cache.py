@@ -125,6 +125,8 @@ class PictureCache:
         try:
             (kind,) = connection.execute("PRAGMA application_id").fetchone()
             if kind != _KIND:
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                    raise sqlite3.OperationalError("it is a database of another program")
                 connection.executescript(f"PRAGMA application_id = {_KIND}; {_TABLES}")
         except BaseException:
             connection.close()
