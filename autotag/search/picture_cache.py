@@ -123,11 +123,7 @@ class PictureCache:
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE)
         try:
-            (kind,) = connection.execute("PRAGMA application_id").fetchone()
-            if kind != _KIND:
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-                    raise sqlite3.OperationalError("it is a database of another program")
-                connection.executescript(f"PRAGMA application_id = {_KIND}; {_TABLES}")
+            _prepare(connection)
         except BaseException:
             connection.close()
             raise
@@ -143,6 +139,20 @@ class PictureCache:
             with suppress(OSError):
                 self.path.unlink()
         _logger.warning("small pictures are not kept in %s: %s", self.path, error)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new file.
+
+    Raises:
+        sqlite3.Error: the file is of another program, is damaged, or cannot be written.
+    """
+    (kind,) = connection.execute("PRAGMA application_id").fetchone()
+    if kind == _KIND:
+        return
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise sqlite3.OperationalError("it is a database of another program")
+    connection.executescript(f"PRAGMA application_id = {_KIND}; {_TABLES}")
 
 
 def cache_beside(index: Path) -> PictureCache:
