@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from autotag.records import Result
 
 Status = Literal["written", "planned", "nothing to do", "failed"]
@@ -55,6 +58,27 @@ class Listener(Protocol):
 
     def done(self, report: PhotoReport) -> None:
         """Receive the report on one finished photograph."""
+
+
+class Indexer(Protocol):
+    """Receive what was found in each photograph, for an index beside the album."""
+
+    def found(self, path: Path, result: Result) -> None:
+        """Receive what was found in a photograph, after the rules, when everything is written for it.
+
+        Args:
+            path: where it is, after any renaming.
+            result: what was found.
+        """
+
+    def finish(self, earlier: Iterable[tuple[Path, Result]], photos: Iterable[Path], root: Path) -> None:
+        """Receive the end of a run that was not stopped.
+
+        Args:
+            earlier: every photograph of the album that was tagged, now or before, read lazily.
+            photos: every photograph.
+            root: the album's folder.
+        """
 
 
 @dataclass(slots=True)

@@ -31,11 +31,11 @@ from autotag.metadata.pixel_digest import pixel_digest
 from autotag.protocols import WritesSometimes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from os import PathLike
 
     from autotag.albums.album_writers import Output, WriterChoice, Writers
-    from autotag.albums.reports import Listener
+    from autotag.albums.reports import Indexer, Listener
     from autotag.albums.sources import Album
     from autotag.metadata.keywords import KeywordPath, Keywords
     from autotag.pipeline.pipeline import Pipeline
@@ -64,6 +64,8 @@ def tag_folder(
     dry_run: bool = False,
     plan_file: str | PathLike[str] | None = None,
     adopt: bool = False,
+    indexer: Indexer | None = None,
+    aside: Collection[str] = (),
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> AlbumSummary:
@@ -88,6 +90,9 @@ def tag_folder(
         dry_run: report what would be done, and do nothing.
         plan_file: write what would be done into this file, for ``apply_plan``; change nothing else.
         adopt: use a state of another folder, or one that another machine or user wrote.
+        indexer: is told what was found in each photograph; not with ``dry_run`` or ``plan_file``.
+        aside: names of stages that work for the indexer only: with or without them, an unchanged photograph
+            is unchanged.
         listener: is told how it goes.
         stop: asked after each photograph; True ends the run once the group in hand is written.
 
@@ -100,6 +105,10 @@ def tag_folder(
     """
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     album = find_album(sources, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    if indexer is not None and (album.is_archive or dry_run or plan_file is not None):
+        raise ConfigError(
+            "an index holds files: not photographs in an archive, and nothing that is planned only."
+        )
     chosen = make_writers(writers, album, model=model)
     folder = state_folder(album.key, Path(state) if state else None)
     writes = not dry_run and plan_file is None
@@ -124,8 +133,9 @@ def tag_folder(
         planned = stack.enter_context(PlanWriter(Path(plan_file), album, chosen)) if plan_file else None
         places = (album.root, *linked)
         run = _Run(
-            album, places, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo
-        )
+            album, places, pipeline, chosen, rules or AlbumRules(), ledger, journal, planned, dry_run, redo,
+            indexer, aside,
+        )  # fmt: skip
         run.summary.notes += notes
         summary = run.go(listener or Silent(), stop)
     if planned is not None and planned.path != Path(plan_file or ""):
@@ -149,6 +159,8 @@ class _Run:
     planned: PlanWriter | None
     dry_run: bool
     redo: bool
+    indexer: Indexer | None
+    aside: Collection[str]
     settings: str = ""
     wanted: str = ""
     mine: dict[str, str] = field(default_factory=dict)
@@ -164,7 +176,7 @@ class _Run:
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
         """Run from the list of photographs to the result files."""
-        self.settings, unseen = settings_of(self.pipeline)
+        self.settings, unseen = settings_of(self.pipeline, aside=self.aside)
         self.summary.notes += [
             f"every photograph is read, because changes of the pipeline cannot be detected: {why}."
             for why in unseen
@@ -187,6 +199,9 @@ class _Run:
             self.planned.begin(self.settings, self.wanted)
         listener.started(due, self.summary.unchanged)
         self._tag_and_write(listener, stop)
+        if self.indexer is not None and not self.summary.stopped:
+            photos = (photo.path for photo in self.album.photos() if photo.path is not None)
+            self.indexer.finish(self._tagged(), photos, self.album.root)
         if self.journal is not None:
             write_outputs(
                 self.writers.outputs,
@@ -258,8 +273,8 @@ class _Run:
         return _UNCHANGED if is_done else _TO_WRITE
 
     def _is_written_for(self, photo: Photo) -> bool:
-        """Return whether any writer may write something for a photograph."""
-        if self.writers.outputs or photo.path is None:
+        """Return whether any writer, or the indexer, may want a photograph."""
+        if self.writers.outputs or photo.path is None or self.indexer is not None:
             return True
         return any(
             not isinstance(writer, WritesSometimes) or writer.would_write(photo.path)
@@ -327,6 +342,8 @@ class _Run:
                 held.let_go()
         self.journal.done(steps)
         for task, *_ in group:
+            if self.indexer is not None and task.path is not None:
+                self.indexer.found(task.path, task.result)
             self._report(task.report(), listener)
         if any(task.disk_full for task, *_ in group):
             self.summary.stopped = DISK_FULL
@@ -348,7 +365,14 @@ class _Run:
         self.summary.count(report)
         listener.done(report)
 
-    def _rows(self, _output: Output) -> Iterator[tuple[str, Result]]:
+    def _tagged(self) -> Iterator[tuple[Path, Result]]:
+        """Yield file and result of each tagged photograph."""
+        for name, result in self._rows():
+            path = self.album.photo(name).path
+            if path is not None:
+                yield path, result
+
+    def _rows(self, _output: Output | None = None) -> Iterator[tuple[str, Result]]:
         """Yield name and result, after the rules, of each tagged photograph in album order."""
         for name, result in self.ledger.results(self.settings):
             yield name, self.rules.applied(result, self.mine, self.my_paths)

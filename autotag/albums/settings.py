@@ -20,7 +20,7 @@ from autotag.errors import ConfigError
 from autotag.pipeline.function_stage import FunctionStage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
@@ -32,16 +32,20 @@ class _Unseen(Exception):  # noqa: N818 - raised and caught here only
     """Report a part of a pipeline whose changes cannot be detected."""
 
 
-def settings_of(pipeline: Pipeline) -> tuple[str, list[str]]:
+def settings_of(pipeline: Pipeline, *, aside: Collection[str] = ()) -> tuple[str, list[str]]:
     """Return a fingerprint of a pipeline, and the parts that it cannot cover.
 
     The options of every stage are in it, the ids of models that were given as objects, and, of stages that
     are not autotag's own, the text of the file that they are in. Where something cannot be seen, the
     fingerprint is another one each time.
+
+    Args:
+        pipeline: the pipeline.
+        aside: names of stages to leave out.
     """
     unseen: list[str] = []
     parts: list[object] = []
-    for name, look, thing in _parts(pipeline):
+    for name, look, thing in _parts(pipeline, aside):
         try:
             parts.append([name, look(thing)])
         except _Unseen as error:
@@ -49,10 +53,13 @@ def settings_of(pipeline: Pipeline) -> tuple[str, list[str]]:
     return fingerprint(parts, secrets.token_hex() if unseen else ""), unseen
 
 
-def _parts(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Any], object], object]]:
+def _parts(
+    pipeline: Pipeline, aside: Collection[str]
+) -> Iterator[tuple[str, Callable[[Any], object], object]]:
     """Yield each part of a pipeline: its name, a function to plain data, the object."""
     for stage in pipeline.stages:
-        yield stage.name, _stage, stage
+        if stage.name not in aside:
+            yield stage.name, _stage, stage
     kind = type(pipeline)
     how = options.how_only(kind)
     for name in options.option_fields(kind):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from autotag.cli.index import EMBED_STAGE, embedding_pipeline, embeds, optional_index_option
 from autotag.cli.inputs import given
 from autotag.cli.options import (
     INTERRUPTED,
@@ -71,6 +73,7 @@ Exit codes:
     type=click.Path(path_type=Path),
     help="Write what would be done to a file; edit it, then run `autotag apply`.",
 )
+@optional_index_option("Also fill an index for `autotag search`, in the same pass")
 @click.option("--redo", is_flag=True, help="Tag every photograph again, also unchanged ones.")
 @click.option(
     "--state",
@@ -103,6 +106,7 @@ def album(
     follow_symlinks: bool,
     dry_run: bool,
     plan_file: Path | None,
+    index_file: Path | None,
     redo: bool,
     state: Path | None,
     adopt: bool,
@@ -123,6 +127,8 @@ def album(
 
     if dry_run and plan_file is not None:
         raise click.UsageError("--dry-run and --plan exclude each other; choose one.")
+    if index_file is not None and (dry_run or plan_file is not None):
+        raise click.UsageError("--index needs a run that writes, without --dry-run and --plan.")
     reporter = Reporter(quiet=quiet)
     choices = writer_choices(writers or ("xmp",), writer_settings, embed=embed)
     album_rules = AlbumRules.read(rules) if rules else None
@@ -134,8 +140,18 @@ def album(
         "max_pixels": max_pixels,
         "deterministic": deterministic,
     }
-    with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+    build = embedding_pipeline if index_file is not None else pipeline_of
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(build(preset, changes, settings))
+        stack.enter_context(reporter.passing_on_warnings())
         with stoppable() as stop, listener.counting(), bookkeeping():
+            indexer = None
+            if index_file is not None:
+                from autotag.search.album_index import AlbumIndex
+                from autotag.search.index import Index
+
+                index = stack.enter_context(Index.open(index_file))
+                indexer = AlbumIndex(index, pipeline, reporter.complain, stop)
             summary = tag_folder(
                 list(given(sources)),
                 pipeline=pipeline,
@@ -150,10 +166,16 @@ def album(
                 dry_run=dry_run,
                 plan_file=plan_file,
                 adopt=adopt,
+                indexer=indexer,
+                aside=() if embeds(preset) else (EMBED_STAGE,),
                 listener=listener,
                 stop=stop,
             )
+            if indexer is not None:
+                indexer.flush()
         report_summary(summary, reporter, planned=dry_run or plan_file is not None)
+        if indexer is not None:
+            reporter.inform(f"{indexer.added} indexed; {len(indexer.index)} in the index")
     ctx.exit(exit_code(summary.stopped, summary.failed))
 
 

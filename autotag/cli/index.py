@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,15 @@ from autotag.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from autotag.cli.earlier_results import Sources
+    from autotag.cli.progress import Reporter
     from autotag.pipeline.pipeline import Pipeline
+    from autotag.search import Index
     from autotag.search.updating import Plan
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
+EMBED_STAGE = "embed_images"
+_DEFAULT = "\N{ZERO WIDTH SPACE}"  # in the place of a FILE that is not named
 
 
 def index_option(command: Any) -> Any:
@@ -35,6 +41,28 @@ def index_option(command: Any) -> Any:
     return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
         command
     )
+
+
+def optional_index_option(words: str) -> Callable[[Any], Any]:
+    """Add ``--index [FILE]``, as a path: None without the option, the default index without a FILE.
+
+    Args:
+        words: what the command does with it.
+    """
+    return click.option(
+        "--index",
+        "index_file",
+        metavar="[FILE]",
+        is_flag=False,
+        flag_value=_DEFAULT,
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=_named,
+        help=f"{words}; without FILE, ${INDEX_VARIABLE}, else index.db in the user's data folder of autotag.",
+    )
+
+
+def _named(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    return default_index() if value == Path(_DEFAULT) else value
 
 
 def _chosen(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path:
@@ -63,7 +91,16 @@ Exit codes:
   2    could not run: a bad option, a missing model, another encoder than the index's
   130  interrupted with Ctrl-C; what was finished is in the index"""
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option(
+    "--from",
+    "lists",
+    metavar="FILE|FOLDER",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Also index what a file lists: paths and URLs, one a line; or results of an earlier run (.jsonl, "
+    ".parquet, or a folder of `autotag tag --shard`), whose tags and captions are taken over.",
+)
 @index_option
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
@@ -81,6 +118,7 @@ def index(
     ctx: click.Context,
     paths: tuple[str, ...],
     *,
+    lists: tuple[Path, ...],
     index_file: Path,
     preset: str,
     settings: tuple[str, ...],
@@ -98,17 +136,20 @@ def index(
     """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin. No photograph is changed. A second run reads only new or changed photographs, follows moved
-    ones, and forgets deleted ones. After an interruption at any moment, the next run continues where it
-    stopped.
+    from stdin; --from takes them from lists. No photograph is changed. A second run reads only new or changed
+    photographs, follows moved ones, and forgets deleted ones. After an interruption at any moment, the next
+    run continues where it stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.
     """
+    from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
     from autotag.search import Index
-    from autotag.search.updating import carry_out, make_plan, tag_due
+    from autotag.search.updating import carry_out, make_plan
 
+    if not paths and not lists:
+        raise click.UsageError("nothing to index; give a PATH or --from FILE.")
     reporter = Reporter(quiet=quiet)
     changes = {
         "device": device,
@@ -123,24 +164,49 @@ def index(
         reporter.passing_on_warnings(),
         Index.open(index_file) as opened,
     ):
-        images, roots = _found(paths, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
-        plan = make_plan(opened, images, roots, retry_errors=retry_errors)
+        sources = Sources(lists, told=reporter.inform)
+        named = [*paths, *sources.listed()]
+        images, roots = _found(named, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
+        plan = make_plan(opened, [*sources.tagged(), *images], roots, retry_errors=retry_errors)
         carry_out(opened, plan, prune=prune)
-        added = failed = 0
-        if plan.due:
-            with reporter.loading():
-                pipeline.load()
-            name = pipeline.encoder if isinstance(pipeline.encoder, str) else None
-            with reporter.counting(len(plan.due)):
-                added, failed = tag_due(
-                    opened,
-                    plan,
-                    pipeline,
-                    encoder_name=name,
-                    done=_telling(reporter.complain, reporter.advance),
-                )
+        added, failed = _fill(opened, plan, pipeline, sources, reporter)
         reporter.inform(_summary(plan, added, failed, len(opened), prune=prune))
     ctx.exit(SOME_FAILED if failed else 0)
+
+
+def _fill(
+    index: Index, plan: Plan, pipeline: Pipeline, sources: Sources, reporter: Reporter
+) -> tuple[int, int]:
+    """Take over what earlier runs found, tag the rest, and return the counts of successes and failures."""
+    from autotag.search.updating import embedding_only, tag_due, take_over
+
+    name = pipeline.encoder if isinstance(pipeline.encoder, str) else None
+    done = _telling(reporter.complain, reporter.advance)
+    earlier = set(sources.tagged()).intersection(plan.due)
+    rest = replace(plan, due=[image for image in plan.due if image not in earlier])
+    counts = []
+    if earlier:
+        with embedding_only(pipeline) as embedding:
+            with reporter.loading():
+                embedding.load()
+            with reporter.counting(None):
+                reporter.expect(len(earlier))
+                found = sources.results(earlier)
+                counts.append(take_over(index, found, embedding, encoder_name=name, done=done))
+    if rest.due:
+        with reporter.loading():
+            pipeline.load()
+        with reporter.counting(None):
+            reporter.expect(len(rest.due))
+            counts.append(tag_due(index, rest, pipeline, encoder_name=name, done=done))
+    return sum(added for added, _ in counts), sum(failed for _, failed in counts)
+
+
+def embeds(preset: str) -> bool:
+    """Return whether the pipeline of a preset leaves the images' vectors in its results by itself."""
+    from autotag.pipeline import presets
+
+    return any(stage.get("stage") == EMBED_STAGE for stage in presets.read_preset(preset)["stages"])
 
 
 def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
@@ -152,8 +218,8 @@ def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Seq
         **{name: value for name, value in changes.items() if value is not None},
     }
     stages: list[Any] = list(table["stages"])
-    if not any(stage.get("stage") == "embed_images" for stage in stages):
-        stages.append({"stage": "embed_images"})
+    if not embeds(preset):
+        stages.append({"stage": EMBED_STAGE})
     return presets.from_config(
         presets.overridden({**table, "stages": stages}, presets.parse_overrides(settings))
     )
@@ -165,13 +231,15 @@ def _found(
     """Return the images behind the paths, and those paths that are, or were, folders.
 
     Raises:
-        ConfigError, ImageReadError: there is no image, and the index is empty.
+        ConfigError, ImageReadError: paths are given, there is no image, and the index is empty.
     """
     from autotag.cli.inputs import find, given
     from autotag.errors import ConfigError, ImageReadError
     from autotag.images.reading import is_url
 
     named = list(given(paths))
+    if not named:
+        return [], []
     roots = [Path(path) for path in named if not is_url(path) and not Path(path).is_file()]
     try:
         images = find(named, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
@@ -179,8 +247,8 @@ def _found(
         if not known or not roots:  # nothing to mark offline
             raise
         return [], roots
-    missing = set(roots)
-    return [os.fspath(image) for image in images if image not in missing or Path(image).exists()], roots
+    missing = {os.fspath(root) for root in roots if not root.exists()}
+    return [image for image in map(os.fspath, images) if image not in missing], roots
 
 
 def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:

@@ -14,6 +14,7 @@ from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
 from autotag.cli.demo import demo
 from autotag.cli.download import download
+from autotag.cli.duplicates import duplicates
 from autotag.cli.evaluate import evaluate
 from autotag.cli.immich import immich
 from autotag.cli.index import index
@@ -70,6 +71,7 @@ for command in (
     review,
     index,
     search,
+    duplicates,
     thresholds,
     prompt,
     analyze,

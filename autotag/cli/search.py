@@ -16,7 +16,7 @@ from autotag.cli.options import device_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.search import Hit
+    from autotag.search import Hit, Index
 
 _FORMATS = ("table", "json", "jsonl", "paths", "paths0", "html")
 NOTHING_FOUND = 1
@@ -120,7 +120,10 @@ def search(
             top_k=top_k,
             by=by,  # type: ignore[arg-type]  # click.Choice has checked it
         )
-    _write(hits, format_name, title=text or "", why=why)
+        if format_name == "html":
+            _write_page(index, hits, title=text or "", why=why)
+        else:
+            _write(hits, format_name, why=why)
     ctx.exit(0 if hits else NOTHING_FOUND)
 
 
@@ -136,15 +139,20 @@ def _place(near: str | None) -> tuple[float, float, float] | None:
     return latitude, longitude, distance
 
 
-def _write(hits: Sequence[Hit], format_name: str, *, title: str, why: bool) -> None:
+def _write_page(index: Index, hits: Sequence[Hit], *, title: str, why: bool) -> None:
+    from autotag.search.page import page
+    from autotag.search.picture_cache import cache_beside
+    from autotag.search.thumbnails import thumbnails_of
+
+    pictures = thumbnails_of(index, hits, cache_beside(index.path))
+    click.echo(page(hits, pictures, title=title, why=why))
+
+
+def _write(hits: Sequence[Hit], format_name: str, *, why: bool) -> None:
     if format_name in {"paths", "paths0"}:
         end = b"\0" if format_name == "paths0" else b"\n"
         sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end for hit in hits))
         sys.stdout.flush()
-    elif format_name == "html":
-        from autotag.search.page import page
-
-        click.echo(page(hits, title=title, why=why))
     elif format_name == "json":
         click.echo(json.dumps([hit.to_dict() for hit in hits], indent=2))
     elif format_name == "jsonl":

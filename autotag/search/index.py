@@ -545,18 +545,38 @@ class Index:
         return self._last_filter[1]
 
     def _word_ranking(self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
-        rows = self._connection.execute(
-            f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid",  # noqa: S608
-            (query.any_word,),
-        )
+        """Return the photographs whose texts match, by BM25.
+
+        Words in more than half of the photographs weigh nothing there (FTS5 gives them 1e-6); what matches
+        only these comes last, in the order of ids, which saves scoring nearly every photograph.
+        """
+        telling, common = self._by_frequency(query.any_word.split(" OR "))
+        ranked = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
+        plain = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid"
         wanted = None if allowed is None else set(allowed.tolist())
-        found: list[int] = []
-        for (photo,) in rows:
-            if wanted is None or photo in wanted:
-                found.append(photo)
+        found: dict[int, None] = {}
+        for order, words in ((ranked, telling), (plain, common)):
+            rows = self._connection.execute(order, (" OR ".join(words),)) if words else ()
+            for (photo,) in rows:
                 if len(found) == depth:
                     break
-        return found
+                if wanted is None or photo in wanted:
+                    found[photo] = None
+        return list(found)
+
+    def _by_frequency(self, words: list[str]) -> tuple[list[str], list[str]]:
+        """Return the words that tell photographs apart, and those in more than half of them.
+
+        A single word is always among the first.
+        """
+        if len(words) == 1:
+            return words, []
+        (half,) = self._connection.execute("SELECT count(*) / 2 FROM photo").fetchone()
+        matches = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+        counts = [self._connection.execute(matches, (word, half + 1)).fetchone()[0] for word in words]
+        telling = [word for word, count in zip(words, counts, strict=True) if count <= half]
+        common = [word for word in words if word not in telling]
+        return (telling, common) if telling else (common, [])
 
     def _newest(self, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
         rows = self._connection.execute("SELECT id FROM photo ORDER BY taken IS NULL, taken DESC, id")

@@ -1,57 +1,94 @@
-"""What a search found, as one page that needs no other file."""
+"""What was found, as one page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.errors import ImageReadError
-from autotag.images.reading import is_url, read_image
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from autotag.search.duplicates import Copy, DuplicateGroup
     from autotag.search.index import Hit
 
-_SIDE = 240
-_QUALITY = 75
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#fafafa;color:#222}"
-    "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:1rem}"
+    ".photos{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:1rem}"
     "figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:6px;overflow:hidden}"
+    "figure.keep{border-color:#2a7;box-shadow:0 0 0 1px #2a7}"
     "img,.none{display:block;width:100%;height:240px;object-fit:contain;background:#eee}"
-    ".none{display:grid;place-items:center;color:#777}"
+    ".none{display:grid;place-items:center;color:#777}h2{font-size:1rem;margin:2rem 0 .5rem}"
     "figcaption{padding:.6rem;overflow-wrap:anywhere}small{color:#666;display:block}"
 )
 
 
-def page(hits: Sequence[Hit], *, title: str = "", why: bool = False) -> str:
-    """Return a page in HTML with a thumbnail of each photograph, about 10 kB each.
+def page(hits: Sequence[Hit], pictures: Sequence[bytes | str], *, title: str = "", why: bool = False) -> str:
+    """Return a page in HTML with what a search found.
 
-    A photograph that cannot be read has a note in the place of its thumbnail.
+    Args:
+        hits: what was found.
+        pictures: a JPEG for each, or the reason why there is none, see ``thumbnails``.
+        title: of the page.
+        why: whether to say why each was found.
     """
-    name = html.escape(title or "Photographs")
-    figures = "\n".join(_figure(hit, why=why) for hit in hits)
+    figures = "\n".join(
+        _figure(picture, hit.caption, _told(hit, why=why))
+        for hit, picture in zip(hits, pictures, strict=True)
+    )
+    body = f'<p>{len(hits)} found</p><main class="photos">\n{figures}\n</main>'
+    return _whole(title or "Photographs", body)
+
+
+def duplicates_page(groups: Sequence[DuplicateGroup], pictures: Iterable[bytes | str]) -> str:
+    """Return a page in HTML with groups of duplicates, the photograph to keep first in each.
+
+    Args:
+        groups: what was found.
+        pictures: for each photograph of each group in turn, see ``page``.
+    """
+    following = iter(pictures)
+    sections = "\n".join(_section(group, following) for group in groups)
+    return _whole("Duplicates", f"<p>{len(groups)} groups; nothing is deleted</p><main>\n{sections}\n</main>")
+
+
+def _whole(title: str, body: str) -> str:
+    name = html.escape(one_line(title))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{name}</h1><p>{len(hits)} found</p><main>\n{figures}\n</main></body></html>"
+        f"<body><h1>{name}</h1>{body}</body></html>"
     )
 
 
-def _figure(hit: Hit, *, why: bool) -> str:
-    told = html.escape(one_line(", ".join(tag.text for tag in hit.tags[:8])))
-    reason = f"<small>{html.escape(_why(hit))}</small>" if why else ""
-    path = html.escape(one_line(hit.path))
-    return (
-        f"<figure>{_thumbnail(hit)}<figcaption>{html.escape(one_line(hit.caption))}<small>{told}</small>"
-        f"<small>{hit.score:.4f} {hit.reason}, #{hit.id}{', offline' if hit.offline else ''}</small>{reason}"
-        f"<small>{path}</small></figcaption></figure>"
+def _section(group: DuplicateGroup, pictures: Iterator[bytes | str]) -> str:
+    figures = "\n".join(
+        _figure(next(pictures), "", _told_copy(copy), css="keep" if copy.kind is None else "")
+        for copy in group.photos
     )
+    return f'<h2>{len(group.photos)} {group.kind}</h2><div class="photos">\n{figures}\n</div>'
+
+
+def _figure(picture: bytes | str, caption: str, told: Sequence[str], *, css: str = "") -> str:
+    """Return a figure with a picture, its caption, and small lines below it."""
+    alt = html.escape(one_line(caption))
+    lines = "".join(f"<small>{html.escape(one_line(line))}</small>" for line in told)
+    if isinstance(picture, str):
+        shown = f'<div class="none">{html.escape(one_line(picture))}</div>'
+    else:
+        encoded = base64.b64encode(picture).decode("ascii")
+        shown = f'<img alt="{alt}" src="data:image/jpeg;base64,{encoded}">'
+    opening = f'<figure class="{css}">' if css else "<figure>"
+    return f"{opening}{shown}<figcaption>{alt}{lines}</figcaption></figure>"
+
+
+def _told(hit: Hit, *, why: bool) -> list[str]:
+    tags = ", ".join(tag.text for tag in hit.tags[:8])
+    offline = ", offline" if hit.offline else ""
+    reason = [_why(hit)] if why else []
+    return [tags, f"{hit.score:.4f} {hit.reason}, #{hit.id}{offline}", *reason, hit.path]
 
 
 def _why(hit: Hit) -> str:
@@ -60,15 +97,8 @@ def _why(hit: Hit) -> str:
     return "; ".join([*cosine, *words]) or "it meets the filter"
 
 
-def _thumbnail(hit: Hit) -> str:
-    if is_url(hit.path):
-        return '<div class="none">on the web</div>'
-    try:
-        image = read_image(Path(hit.path), target_size=_SIDE).image
-    except ImageReadError as error:
-        return f'<div class="none">{html.escape(one_line(error.reason))}</div>'
-    image.thumbnail((_SIDE * 2, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=_QUALITY)
-    encoded = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="{html.escape(one_line(hit.caption))}" src="data:image/jpeg;base64,{encoded}">'
+def _told_copy(copy: Copy) -> list[str]:
+    relation = "keep" if copy.kind is None else f"same {copy.kind}" if copy.kind != "burst" else "burst"
+    facts = [f"{copy.size[0]}x{copy.size[1]}", f"{copy.bytes:,} bytes"]
+    facts += [copy.taken] if copy.taken else []
+    return [relation, ", ".join(facts), ", ".join(copy.keywords), copy.path]

@@ -43,15 +43,23 @@ def read_facts(path: Path) -> PhotoFacts:
     Raises:
         ImageReadError: it cannot be read.
     """
+    return read_content(path)[1]
+
+
+def read_content(path: Path) -> tuple[bytes, PhotoFacts]:
+    """Return a file's content and the facts about it.
+
+    Raises:
+        ImageReadError: it cannot be read.
+    """
     try:
         content, state = read_with_state(path)
     except MetadataError as error:
         raise ImageReadError(str(path), error.reason) from error
     except OSError as error:
         raise ImageReadError(str(path), error.strerror or str(error)) from error
-    return PhotoFacts(
-        len(content), state.mtime_ns, pixel_digest(content), _keywords(path, content), read_shot(content)
-    )
+    digest, keywords = pixel_digest(content), _keywords(path, content)
+    return content, PhotoFacts(len(content), state.mtime_ns, digest, keywords, read_shot(content))
 
 
 def _keywords(path: Path, content: bytes) -> tuple[str, ...]:

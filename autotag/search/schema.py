@@ -95,6 +95,8 @@ def readable(path: Path) -> Iterator[None]:
             reason = (
                 f"another program has been writing it for {_WAIT:.0f} seconds; try again when it is done."
             )
+        elif "full" in reason:
+            reason = "the disk is full; make room and run the same command again. What was written is safe."
         raise SearchIndexError(str(path), reason) from error
     except sqlite3.DatabaseError as error:
         reason = f"{error}; it is damaged or not an index. Move it away and run `autotag index` again."

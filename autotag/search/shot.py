@@ -15,7 +15,7 @@ from autotag.metadata.keywords import clean
 from autotag.metadata.kinds import kind_of
 
 _MAKE, _MODEL, _DATE, _EXIF, _GPS = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825
-_TAKEN = 0x9003
+_TAKEN, _FRACTION = 0x9003, 0x9291
 _LATITUDE_SIDE, _LATITUDE, _LONGITUDE_SIDE, _LONGITUDE = 1, 2, 3, 4
 _SIZES = {2: 1, 3: 2, 4: 4, 5: 8}
 _MOST_ENTRIES = 1000
@@ -28,7 +28,8 @@ class Shot:
     """When, where and with which camera a photograph was taken; each is None if the file does not say.
 
     Attributes:
-        taken: local time as the camera's clock had it, ``"2020-05-17T14:03:59"``.
+        taken: local time as the camera's clock had it, ``"2020-05-17T14:03:59"``, with the fraction of the
+            second where the file has it: ``"2020-05-17T14:03:59.25"``.
         camera: make and model.
         latitude: degrees in [-90, 90], north is positive.
         longitude: degrees in [-180, 180], east is positive.
@@ -53,7 +54,7 @@ def read_shot(content: bytes) -> Shot:
     longitude = _degrees(tiff, place.get(_LONGITUDE), place.get(_LONGITUDE_SIDE), most=180)
     is_place = latitude is not None and longitude is not None
     return Shot(
-        taken=_time(inner.get(_TAKEN)) or _time(first.get(_DATE)),
+        taken=_time(inner.get(_TAKEN), inner.get(_FRACTION)) or _time(first.get(_DATE)),
         camera=_camera(_text(first.get(_MAKE)), _text(first.get(_MODEL))),
         latitude=latitude if is_place else None,
         longitude=longitude if is_place else None,
@@ -118,11 +119,13 @@ def _camera(make: str, model: str) -> str | None:
     return whole.strip() or None
 
 
-def _time(value: _Value | None) -> str | None:
+def _time(value: _Value | None, fraction: _Value | None = None) -> str | None:
     try:
-        return datetime.strptime(_text(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+        second = datetime.strptime(_text(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
     except ValueError:
         return None
+    digits = _text(fraction)[:6]
+    return f"{second}.{digits}" if digits.isascii() and digits.isdigit() else second
 
 
 def _degrees(tiff: bytes, value: _Value | None, side: _Value | None, *, most: float) -> float | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.reading import is_url
-from autotag.relevance.embeddings import EMBEDDING
+from autotag.relevance.embeddings import EMBEDDING, read_embedding
 from autotag.search.index import stored_path
 from autotag.search.photo_facts import read_facts
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from autotag.records import Result
     from autotag.search.index import Index
     from autotag.search.photo_facts import PhotoFacts
+
+_TOGETHER = 64  # earlier results that are added together
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def make_plan(
         roots: the folders that were searched; indexed photographs below them that were not found are gone.
         retry_errors: whether to try those again that failed in a former run.
     """
-    known = _known(index)
+    known = known_photos(index)
     plan = Plan()
     found: set[bytes] = set()
     new: list[str] = []
@@ -166,6 +172,111 @@ def tag_due(
     return counts[0], counts[1]
 
 
+def take_over(
+    index: Index,
+    earlier: Iterable[Result],
+    pipeline: Pipeline,
+    *,
+    encoder_name: str | None,
+    done: Callable[[Result], None] = lambda _result: None,
+) -> tuple[int, int]:
+    """Add results of earlier runs, embed those without a vector, and return counts as ``tag_due`` does.
+
+    Tags and captions stay as they are. Vectors that the results hold are taken over if they are of the
+    pipeline's encoder. A photograph that cannot be read now is added without a vector; it is found by its
+    words, counts as failed, and is due again.
+
+    Args:
+        index: the index.
+        earlier: the results; each source once.
+        pipeline: made by ``embedding_only``.
+        encoder_name: by which the encoder can be loaded for queries.
+        done: told each result that was added; of one that could not be read it gets the error.
+
+    Raises:
+        SearchIndexError: the encoder is not the index's, or writing fails.
+        ModelError: the encoder cannot be loaded.
+    """
+    return _TakingOver(index, pipeline, encoder_name, done).run(earlier)
+
+
+class _TakingOver:
+    """Pairs earlier results with their new vectors."""
+
+    def __init__(
+        self, index: Index, pipeline: Pipeline, encoder_name: str | None, done: Callable[[Result], None]
+    ) -> None:
+        self._index = index
+        self._pipeline = pipeline
+        self._encoder_name = encoder_name
+        self._done = done
+        self._facts: dict[str, PhotoFacts] = {}
+        self._waiting: deque[Result] = deque()
+        self._whole: list[Result] = []
+        self._counts = [0, 0]
+
+    def run(self, earlier: Iterable[Result]) -> tuple[int, int]:
+        encoder = _encoder_of(self._pipeline(Image.new("RGB", (64, 64))))
+        self._add(self._embedded(self._pipeline.stream(self._without(earlier, encoder), on_error="record")))
+        self._add_whole()
+        return self._counts[0], self._counts[1]
+
+    def _add(self, results: Iterable[Result]) -> None:
+        self._index.add(results, facts=self._facts, encoder_name=self._encoder_name)
+
+    def _add_whole(self) -> None:
+        whole, self._whole = self._whole, []
+        for result in whole:
+            self._counts[0] += 1
+            self._done(result)
+        self._add(whole)
+
+    def _without(self, earlier: Iterable[Result], encoder: str | None) -> Iterator[str]:
+        """Yield the photographs that need a vector; the other results are added by the dozen."""
+        for result in earlier:
+            if not is_url(result.source):
+                with suppress(ImageReadError):  # the pipeline's result will say why
+                    self._facts[result.source] = read_facts(Path(result.source))
+            is_there = is_url(result.source) or result.source in self._facts
+            if is_there and _encoder_of(result) == encoder:
+                self._whole.append(result)
+                if len(self._whole) == _TOGETHER:
+                    self._add_whole()
+                continue
+            self._waiting.append(result)
+            yield result.source
+
+    def _embedded(self, found: Iterable[Result]) -> Iterator[Result]:
+        for new in found:
+            before = self._waiting.popleft()
+            self._counts[new.error is not None] += 1
+            self._done(new)
+            vector = {} if new.error else {EMBEDDING: new.extras[EMBEDDING]}
+            extras = {name: value for name, value in before.extras.items() if name != EMBEDDING}
+            size = before.size if new.error else new.size
+            yield replace(before, size=size, extras={**extras, **vector}, error=None)
+
+
+def _encoder_of(result: Result) -> str | None:
+    """Return the id of the encoder of a result's vector; None without a usable one."""
+    try:
+        found = read_embedding(result.extras)
+    except ValueError:
+        return None
+    return found[0] if found else None
+
+
+def embedding_only(pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline that only makes vectors, with the encoder and settings of one that does more.
+
+    Raises:
+        ConfigError: it makes none.
+    """
+    check_embeds(pipeline)
+    stage = next(stage for stage in pipeline.stages if f"extras.{EMBEDDING}" in stage.provides)
+    return replace(pipeline, stages=[copy(stage)], stage_batch_sizes={})
+
+
 def check_embeds(pipeline: Pipeline) -> None:
     """Refuse a pipeline whose results hold no vectors.
 
@@ -176,7 +287,8 @@ def check_embeds(pipeline: Pipeline) -> None:
         raise ConfigError("the pipeline has no stage embed_images; an index needs the images' vectors.")
 
 
-def _known(index: Index) -> dict[bytes, Known]:
+def known_photos(index: Index) -> dict[bytes, Known]:
+    """Return what an index knows, by path."""
     vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
     query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error FROM photo"  # noqa: S608 - ours
     return {
@@ -197,7 +309,7 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
     if is_url(image):
         return True
     try:
-        now = Path(image).stat()
+        now = os.stat(image)  # noqa: PTH116 - a Path for each of many is slow
     except OSError:
         return False
     return (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)

@@ -1,4 +1,4 @@
-"""Album runs that are killed at random moments lose nothing; ``python benchmarks/kills.py`` tries more."""
+"""Runs that are killed at random moments lose nothing; the scripts in ``benchmarks`` try more."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-KILLS = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
-def test_nothing_is_lost_whenever_a_run_is_killed() -> None:
-    command = [sys.executable, str(KILLS), "--trials", "15", "--seed", "7"]
+@pytest.mark.parametrize("script", ["kills.py --trials 15 --seed 7", "index_kills.py --kills 8 --seed 7"])
+def test_nothing_is_lost_whenever_a_run_is_killed(script: str) -> None:
+    name, *arguments = script.split()
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed: " in done.stdout

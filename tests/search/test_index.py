@@ -95,6 +95,17 @@ def test_words_alone_need_no_encoder(tmp_path):
             opened.search("dog")
 
 
+def test_words_that_nearly_all_photographs_have_decide_nothing_and_hide_nothing(tmp_path):
+    with Index.open(tmp_path / "i.db") as opened:
+        texts = ["a photo of waves", "a photo of a dog", "a photo of a dog and waves", "a cat"]
+        opened.add(result(f"/{number}.jpg", text) for number, text in enumerate(texts))
+        assert names(opened.search("photo dog waves", by="words"))[0] == "2.jpg"
+        assert names(opened.search("photo waves", by="words")) == ["0.jpg", "2.jpg", "1.jpg"]
+        assert len(opened.search("photo", by="words")) == 3
+        only = Filter(folder=str(tmp_path))
+        assert opened.search("photo waves", by="words", filter=only) == []
+
+
 def test_a_quoted_phrase_must_stand_there(index):
     assert names(index.search('"small dog"')) == ["a.jpg"]
     assert index.search('"dog small"') == []

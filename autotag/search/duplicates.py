@@ -1,0 +1,354 @@
+"""Finds photographs that are there more than once, and bursts, and says which one of each to keep."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from autotag.checks import check_number
+from autotag.errors import ConfigError, ImageReadError
+from autotag.files.replacing import digest_of
+from autotag.search.duplicate_photos import Listener, read_files, read_index
+from autotag.search.picture_cache import cache_beside
+from autotag.search.same_picture import coarse_likeness, same_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from autotag.search.duplicate_photos import PhotoFile
+    from autotag.search.index import Index
+
+    _Places: TypeAlias = NDArray[np.int64]
+    _Rank: TypeAlias = tuple[int, float, bool, str, bytes]
+
+Same = Literal["bytes", "pixels", "picture"]
+Kind = Literal["bytes", "pixels", "picture", "burst"]
+BURST_SECONDS = 2.0
+"""The longest pause between two photographs of a burst."""
+
+_NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
+_NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A photograph in a group.
+
+    Attributes:
+        path: where it is.
+        kind: how it is related to the first of its group: ``"bytes"`` (the same file), ``"pixels"`` (the
+            same but for metadata), ``"picture"`` (the same picture at another size, quality or brightness, or
+            slightly cropped), ``"burst"``; None for the first itself.
+        size: width, height of the upright picture in pixels.
+        bytes: size of the file.
+        taken: local time, ``"2020-05-17T14:03:59"``, or None.
+        keywords: what people wrote into it or its sidecar.
+        digest: of its pixels, see ``autotag.metadata.pixel_digest``.
+        likeness: of its details and those of the first, in [0.8, 1], where the kind is ``"picture"``.
+    """
+
+    path: str
+    kind: Kind | None
+    size: tuple[int, int]
+    bytes: int
+    taken: str | None = None
+    keywords: tuple[str, ...] = ()
+    digest: str = field(default="", repr=False)
+    likeness: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON types."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "likeness": None if self.likeness is None else round(self.likeness, 4),
+            "size": list(self.size),
+            "bytes": self.bytes,
+            "taken": self.taken,
+            "keywords": list(self.keywords),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Photographs of which one may be enough.
+
+    Attributes:
+        kind: ``"copies"`` of one picture, or a ``"burst"``: different pictures of one moment.
+        photos: two or more, the one to keep first: the largest; of equal ones that of the best quality (the
+            least coarsely compressed), then one with people's keywords, then the oldest.
+    """
+
+    kind: Literal["copies", "burst"]
+    photos: tuple[Copy, ...]
+
+    @property
+    def keep(self) -> Copy:
+        """The one to keep."""
+        return self.photos[0]
+
+    @property
+    def others(self) -> tuple[Copy, ...]:
+        """The others, best first."""
+        return self.photos[1:]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON types."""
+        return {"kind": self.kind, "photos": [photo.to_dict() for photo in self.photos]}
+
+
+def find_duplicates(
+    images: Iterable[str | PathLike[str]],
+    *,
+    same: Same = "picture",
+    bursts: bool = True,
+    burst_seconds: float = BURST_SECONDS,
+    failed: Callable[[ImageReadError], None] = lambda _error: None,
+    seen: Callable[[], None] = lambda: None,
+) -> list[DuplicateGroup]:
+    """Return photographs that are there more than once as groups: copies, then bursts, large groups first.
+
+    Every file is read once and decoded small; 4 kB for each are held in memory. A file with links to it
+    counts once. Two photographs that were taken at different times are no copies, however alike they look.
+    Nothing is deleted.
+
+    Args:
+        images: files.
+        same: what copies share: all ``"bytes"``, all ``"pixels"`` (metadata may differ), or the
+            ``"picture"`` (size, quality and brightness may differ, too, and it may be slightly cropped).
+        bursts: whether to find bursts, too: photographs of one camera, taken shortly after one another, that
+            look alike.
+        burst_seconds: the longest pause between two photographs of a burst.
+        failed: told about files that cannot be read; they are left out.
+        seen: called after each file.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    options = _Options(same, bursts, burst_seconds)
+    photos, grey = read_files(map(Path, images), Listener(failed, seen))
+    return _grouped(photos, grey, options, failed, partial(_look_alike, grey))
+
+
+def find_duplicates_in(
+    index: Index,
+    *,
+    same: Same = "picture",
+    bursts: bool = True,
+    burst_seconds: float = BURST_SECONDS,
+    failed: Callable[[ImageReadError], None] = lambda _error: None,
+    seen: Callable[[], None] = lambda: None,
+) -> list[DuplicateGroup]:
+    """Return photographs of an index that are there more than once, as ``find_duplicates`` does.
+
+    Each is decoded once; its small picture is kept beside the index, so that a later call reads only what is
+    new. The looks of a burst are compared by the index's vectors. Photographs that are offline, on the web or
+    failed are left out.
+
+    Args:
+        index: the index.
+        same: see ``find_duplicates``.
+        bursts: see ``find_duplicates``.
+        burst_seconds: see ``find_duplicates``.
+        failed: told about files that cannot be read, or changed since they were indexed; they are left out.
+        seen: called after each photograph that was looked at.
+
+    Raises:
+        ConfigError: an option is wrong.
+        SearchIndexError: the index cannot be read.
+    """
+    options = _Options(same, bursts, burst_seconds)
+    photos, grey = read_index(index, cache_beside(index.path), Listener(failed, seen))
+    return _grouped(photos, grey, options, failed, partial(_are_near, index, photos, grey))
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    same: Same
+    bursts: bool
+    burst_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.same not in get_args(Same):
+            raise ConfigError(f"same={self.same!r} is not known; use {', '.join(get_args(Same))}.")
+        check_number("burst_seconds", self.burst_seconds, least=0)
+
+
+def _grouped(
+    photos: Sequence[PhotoFile],
+    grey: NDArray[np.uint8],
+    options: _Options,
+    failed: Callable[[ImageReadError], None],
+    are_near: Callable[[int, int], bool],
+) -> list[DuplicateGroup]:
+    """Return copies, then bursts of what is left when only the best copy is kept.
+
+    Args:
+        photos: all.
+        grey: (N, 64, 64), their thumbnails.
+        options: what counts.
+        failed: told about files that cannot be read.
+        are_near: whether two photographs, by position, look alike.
+    """
+    ranks = _ranks(photos)
+    copies = _copies(photos, grey, ranks, options.same, failed)
+    found = [DuplicateGroup("copies", tuple(group)) for group in copies.values()]
+    if options.bursts:
+        second = {copy.path for group in copies.values() for copy in group[1:]}
+        left = [place for place, photo in enumerate(photos) if photo.path not in second]
+        found += _bursts(photos, left, ranks, options.burst_seconds, are_near)
+    return sorted(found, key=lambda group: (group.kind != "copies", -len(group.photos), group.keep.path))
+
+
+def _ranks(photos: Sequence[PhotoFile]) -> list[_Rank]:
+    """Return what orders photographs, the one to keep first."""
+    return [
+        (
+            -photo.size[0] * photo.size[1],
+            photo.coarseness,
+            not photo.keywords,
+            photo.taken or datetime.fromtimestamp(photo.mtime_ns / 1e9, UTC).isoformat(),
+            os.fsencode(photo.path),
+        )
+        for photo in photos
+    ]
+
+
+def _copies(
+    photos: Sequence[PhotoFile],
+    grey: NDArray[np.uint8],
+    ranks: Sequence[_Rank],
+    same: Same,
+    failed: Callable[[ImageReadError], None],
+) -> dict[int, list[Copy]]:
+    """Return the groups of copies by the position of the one to keep."""
+    order = sorted(range(len(photos)), key=ranks.__getitem__)
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for place in order:
+        by_digest[photos[place].digest].append(place)
+    sets = list(by_digest.values())
+    contents = {place: content for places in sets for place, content in _contents(photos, places, failed)}
+    if same == "bytes":
+        by_content: dict[str, list[int]] = defaultdict(list)
+        for place in order:
+            by_content[contents.get(place, f"of {place}")].append(place)
+        sets = list(by_content.values())
+    best = [places[0] for places in sets]
+    firsts = same_pictures(grey[best], _apart([photos[place] for place in best])) if same == "picture" else {}
+    groups: dict[int, list[Copy]] = {}
+    for number, places in enumerate(sets):
+        first, likeness = firsts.get(number, (number, None))
+        group = groups.setdefault(best[first], [_copy(photos[best[first]], None, None)])
+        for place in places:
+            if place == best[first]:
+                continue
+            is_equal = contents.get(place, "") == contents.get(best[first])
+            kind: Kind = "picture" if first != number else "bytes" if is_equal else "pixels"
+            group.append(_copy(photos[place], kind, likeness))
+    return {place: group for place, group in groups.items() if len(group) > 1}
+
+
+def _copy(photo: PhotoFile, kind: Kind | None, likeness: float | None) -> Copy:
+    return Copy(
+        photo.path, kind, photo.size, photo.bytes, photo.taken, photo.keywords, photo.digest, likeness
+    )
+
+
+def _contents(
+    photos: Sequence[PhotoFile], places: Sequence[int], failed: Callable[[ImageReadError], None]
+) -> Iterator[tuple[int, str]]:
+    """Yield position and digest of the whole file of those that have the size of another one."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for place in places:
+        by_size[photos[place].bytes].append(place)
+    for same_size in by_size.values():
+        for place in same_size if len(same_size) > 1 else ():
+            path = photos[place].path
+            try:
+                found = digest_of(Path(path))
+            except OSError as error:
+                failed(ImageReadError(path, error.strerror or str(error)))
+            else:
+                if found:
+                    yield place, found
+
+
+def _apart(photos: Sequence[PhotoFile]) -> Callable[[_Places, _Places], NDArray[np.bool_]]:
+    """Return a function that says which pairs of photographs were taken at different times."""
+    seconds = np.array([_second(photo.taken) for photo in photos], dtype=np.float64)
+    parts = np.array([_part(photo.taken) for photo in photos], dtype=np.float64)
+
+    def are_apart(ones: _Places, others: _Places) -> NDArray[np.bool_]:
+        apart = np.abs(seconds[ones] - seconds[others]) > 0  # False for NaN
+        return np.asarray(apart | (np.abs(parts[ones] - parts[others]) > 0))
+
+    return are_apart
+
+
+def _second(taken: str | None) -> float:
+    """Return the seconds from the year 1 to a time, without its fraction; NaN for None."""
+    if taken is None:
+        return math.nan
+    return (datetime.fromisoformat(taken[:19]) - datetime(1, 1, 1)).total_seconds()
+
+
+def _part(taken: str | None) -> float:
+    """Return the fraction of a second; NaN where it is not known."""
+    return float(f"0{taken[19:]}") if taken and taken[19:] else math.nan
+
+
+def _bursts(
+    photos: Sequence[PhotoFile],
+    left: Sequence[int],
+    ranks: Sequence[_Rank],
+    pause: float,
+    are_near: Callable[[int, int], bool],
+) -> Iterator[DuplicateGroup]:
+    """Yield chains of photographs of one camera, each shortly after the one before and like it."""
+    moments = {place: _moment(photos[place].taken) for place in left if photos[place].taken}
+    order = sorted(moments, key=lambda place: (photos[place].camera or "", moments[place], place))
+    chain: list[int] = []
+    for place in [*order, None]:
+        if place is not None and chain:
+            before = chain[-1]
+            is_soon = moments[place] - moments[before] <= pause
+            if photos[place].camera == photos[before].camera and is_soon and are_near(before, place):
+                chain.append(place)
+                continue
+        if len(chain) > 1:
+            first, *others = sorted(chain, key=ranks.__getitem__)
+            copies = [_copy(photos[first], None, None)]
+            copies += [_copy(photos[other], "burst", None) for other in others]
+            yield DuplicateGroup("burst", tuple(copies))
+        chain = [] if place is None else [place]
+
+
+def _moment(taken: str | None) -> float:
+    part = _part(taken)
+    return _second(taken) + (0.0 if math.isnan(part) else part)
+
+
+def _look_alike(grey: NDArray[np.uint8], one: int, other: int) -> bool:
+    return coarse_likeness(grey[one], grey[other]) >= _NEAR_COARSE
+
+
+def _are_near(
+    index: Index, photos: Sequence[PhotoFile], grey: NDArray[np.uint8], one: int, other: int
+) -> bool:
+    """Return whether the vectors of two photographs are near; without vectors, whether they look alike."""
+    rows = index.execute("SELECT value FROM vector WHERE photo IN (?, ?)", (photos[one].id, photos[other].id))
+    if len(rows) < 2:
+        return _look_alike(grey, one, other)
+    first, second = (np.frombuffer(row[0], dtype="<f2").astype(np.float32) for row in rows)
+    return float(first @ second) >= _NEAR_COSINE
