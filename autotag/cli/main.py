@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from autotag.cli.accelerate import accelerate
 from autotag.cli.album import album
 from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
@@ -67,6 +68,7 @@ for command in (
     review,
     index,
     search,
+    accelerate,
     thresholds,
     prompt,
     analyze,
