@@ -12,6 +12,8 @@ from autotag.cli.main import main
 from autotag.errors import ConfigError
 from autotag.search import Filter, Index, ann_cache
 
+pytestmark = pytest.mark.slow  # 24,000 rows are put in, and copied for every test
+
 ROWS, DIMENSION = 24_000, 32
 
 
