@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from autotag.cli.accelerate import accelerate
 from autotag.cli.album import album
 from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
@@ -72,6 +73,7 @@ for command in (
     index,
     search,
     duplicates,
+    accelerate,
     thresholds,
     prompt,
     analyze,

@@ -43,6 +43,22 @@ def top(
     return (best if positions is None else positions[best]), scores[best]
 
 
+def widened(rows: Matrix) -> NDArray[np.float32]:
+    """Return rows as float32."""
+    if rows.dtype == np.float32:
+        return np.ascontiguousarray(rows, dtype=np.float32)
+    bits = _moved(rows.view(np.int16).astype(np.int32)).view(np.float32)
+    bits *= _EXPONENTS_APART
+    return bits
+
+
+def _moved(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Move the bits of float16, whose sign is extended, to their places in a float32, in place."""
+    bits <<= 13  # ten bits of a mantissa become 23
+    bits &= _NO_COPIED_SIGN
+    return bits
+
+
 def _products(
     matrix: Matrix, query: NDArray[np.float32], positions: NDArray[np.int64] | None
 ) -> NDArray[np.float32]:
@@ -63,7 +79,7 @@ def _products(
 def _products_of_halves(
     matrix: Matrix, query: NDArray[np.float32], positions: NDArray[np.int64] | None
 ) -> NDArray[np.float32]:
-    """Return the products of float16 rows, widened by their bits: several times faster than ``astype``.
+    """Return the products of finite float16 rows; moving bits is several times faster than ``astype``.
 
     The exponent of a float16 that is moved to the place of a float32's is too small by 112. The query is
     multiplied by 2**112 instead of every row; powers of two change no digit.
@@ -77,7 +93,5 @@ def _products_of_halves(
         end = min(start + _BLOCK, count)
         some = bits[: end - start]
         some[...] = raw[start:end] if positions is None else raw[positions[start:end]]  # the sign is extended
-        some <<= 13  # ten bits of a mantissa become 23
-        some &= _NO_COPIED_SIGN
-        np.matmul(some.view(np.float32), raised, out=scores[start:end])
+        np.matmul(_moved(some).view(np.float32), raised, out=scores[start:end])
     return scores

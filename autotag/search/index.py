@@ -18,12 +18,13 @@ from autotag.metadata.keywords import fold
 from autotag.protocols import image_size_of
 from autotag.records import Tag
 from autotag.relevance.embeddings import read_embedding
+from autotag.search.ann_cache import build, gate_of
 from autotag.search.filters import Filter, distance_km
 from autotag.search.fusion import reciprocal_ranks
 from autotag.search.photo_facts import read_facts
 from autotag.search.schema import connect, readable
 from autotag.search.text_query import TextQuery
-from autotag.search.vector_rows import VectorRows, load_rows
+from autotag.search.vector_rows import IN_MEMORY, VectorRows, load_rows, stamp_of
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from autotag.images.reading import ImageInput
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Result
+    from autotag.search.ann_cache import Gate, Kind
     from autotag.search.photo_facts import PhotoFacts
 
     _FilterKey = tuple[int, tuple[str, ...], tuple[object, ...]]  # generation, conditions, parameters
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 By = Literal["both", "vectors", "words"]
 
 _DEPTH = 1000  # entries of each ranking that are joined
+_MEASURED = 200  # photographs, and texts, that an approximate search is measured with
 _TOGETHER = 64  # results that are committed together
 _LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 _KEYWORD = "keyword"
@@ -115,12 +118,14 @@ class Index:
         encoder: what embeds queries: a model's name, an object, or None for the one whose name the index
             keeps.
         device: where it runs, see ``Pipeline``.
+        in_memory: vectors of so many photographs at most are held in memory; more are in a mapped file.
     """
 
     path: Path
     _: KW_ONLY
     encoder: str | ImageTextEncoder | None = None
     device: str = "auto"
+    in_memory: int = IN_MEMORY
     _connection: sqlite3.Connection = field(repr=False)
     _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
     _rows: tuple[int, VectorRows] | None = field(init=False, repr=False, default=None)
@@ -134,6 +139,7 @@ class Index:
         encoder: str | ImageTextEncoder | None = None,
         device: str = "auto",
         create: bool = True,
+        in_memory: int = IN_MEMORY,
     ) -> Index:
         """Open an index; use it in a ``with`` block, or ``close`` it.
 
@@ -143,6 +149,7 @@ class Index:
                 the index does not hold is refused when it is first asked.
             device: where the encoder runs.
             create: whether to make a new index where there is no file.
+            in_memory: vectors of so many photographs at most are held in memory, as float32.
 
         Raises:
             SearchIndexError: it is not an index, it is damaged, of a newer autotag, or cannot be read.
@@ -150,7 +157,7 @@ class Index:
         file = Path(path)
         connection = connect(file, create=create)
         connection.create_function("distance_km", 4, distance_km, deterministic=True)
-        return cls(file, encoder=encoder, device=device, _connection=connection)
+        return cls(file, encoder=encoder, device=device, in_memory=in_memory, _connection=connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -359,7 +366,10 @@ class Index:
             return dict(self._connection.execute("SELECT key, value FROM about"))
 
     def stats(self) -> dict[str, object]:
-        """Return numbers of photographs, vectors, failures and offline ones, the encoder, bytes on disk."""
+        """Return numbers of photographs, vectors, failures and offline ones, the encoder, bytes on disk.
+
+        ``approximate`` is what was measured when ``accelerate`` last built an approximate search, or None.
+        """
         count = "SELECT count(*), count(error), coalesce(sum(offline), 0) FROM photo"
         with readable(self.path):
             photos, failed, offline = self._connection.execute(count).fetchone()
@@ -372,6 +382,7 @@ class Index:
             "offline": offline,
             "encoder": about.get("encoder"),
             "dimension": int(about.get("dimension", 0)),
+            "approximate": gate_of(self._beside("-ann"), stamp_of(self._beside("-vectors"))),
             "bytes": sum(file.stat().st_size for file in self.files() if file.exists()),
         }
 
@@ -379,8 +390,78 @@ class Index:
         """Return the file and the files that may be beside it: SQLite's own, and the cache of vectors."""
         return [
             self.path,
-            *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm", "-vectors")),
+            *map(self._beside, ("-wal", "-shm", "-vectors", "-ann")),
         ]
+
+    def _beside(self, end: str) -> Path:
+        return self.path.with_name(self.path.name + end)
+
+    def accelerate(self, kind: Kind = "sq8") -> Gate:
+        """Build an approximate search by faiss beside the index, and return what it was measured to find.
+
+        200 photographs and 200 captions or tags serve as queries, and are searched exactly, too. The number
+        of candidates that are scored exactly is raised until 0.98 of the ten nearest are found for both. If
+        that cannot be reached, nothing is written and searches stay exact. Photographs that change later are
+        searched exactly until it is built again.
+
+        Args:
+            kind: ``"sq8"`` keeps a byte a dimension; ``"rabitq"`` keeps a bit, for short memory.
+
+        Raises:
+            ConfigError: there are no more than ``in_memory`` photographs, which gain nothing; or faiss is not
+                installed.
+            SearchIndexError: the encoder is not the index's, there is no text to measure with, or a file
+                cannot be written.
+            ModelError: the encoder cannot be loaded.
+        """
+        texts = self._measuring_texts()
+        vectors = np.asarray(self._query_encoder().embed_texts(texts), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        rows = self._fresh_mapped_rows()
+        if rows.stamp is None:
+            reason = f"the {len(rows):,} vectors of {self.path} are searched exactly in memory"
+            raise ConfigError(f"{reason}; an approximate search is for more than {self.in_memory:,}.")
+        count = min(_MEASURED, len(rows))
+        sample = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
+        try:
+            return build(
+                rows.matrix, self._beside("-ann"), rows.stamp, kind, photographs=sample, texts=vectors
+            )
+        except OSError as error:
+            raise SearchIndexError(str(self.path), f"the approximate search: {error}") from error
+
+    def _fresh_mapped_rows(self) -> VectorRows:
+        """Return the vectors; those that are mapped come from a file that no photograph is newer than."""
+        self._rows = None
+        cache = self._beside("-vectors")
+        with readable(self.path), self._reading():
+            rows = load_rows(self._connection, cache, in_memory=self.in_memory)
+            if rows.stamp is not None and (rows.newer is not None or rows.alive is not None):
+                cache.unlink(missing_ok=True)
+                rows = load_rows(self._connection, cache, in_memory=self.in_memory)
+        return rows
+
+    def _measuring_texts(self) -> list[str]:
+        """Return different captions and tags, at most 200, the same ones every time.
+
+        Raises:
+            SearchIndexError: there are none.
+        """
+        with readable(self.path):
+            rows = self._connection.execute(
+                "SELECT caption FROM (SELECT DISTINCT caption FROM photo WHERE caption <> '') "
+                "ORDER BY length(caption) * 7919 % 1009, caption LIMIT ?",
+                (_MEASURED,),
+            ).fetchall()
+            if len(rows) < _MEASURED:
+                rows += self._connection.execute(
+                    "SELECT DISTINCT text FROM tag ORDER BY folded, text LIMIT ?", (_MEASURED - len(rows),)
+                ).fetchall()
+        if not rows:
+            raise SearchIndexError(
+                str(self.path), "it has no caption and no tag to measure text queries with."
+            )
+        return [text for (text,) in rows]
 
     def search(
         self,
@@ -508,8 +589,10 @@ class Index:
         generation = int(self.about()["generation"])
         if self._rows is None or self._rows[0] != generation:
             self._rows = None  # lets go of the old ones before the new ones are read
-            cache = self.path.with_name(f"{self.path.name}-vectors")
-            self._rows = (generation, load_rows(self._connection, cache))
+            rows = load_rows(
+                self._connection, self._beside("-vectors"), in_memory=self.in_memory, ann=self._beside("-ann")
+            )
+            self._rows = (generation, rows)
         return self._rows[1]
 
     def _allowed(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotag.search import ann_cache
 from autotag.search.exact import top
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from autotag.search.ann_cache import AnnCache
     from autotag.search.exact import Matrix
 
 IN_MEMORY = 200_000
@@ -45,17 +47,23 @@ class VectorRows:
         matrix: (N, D) float32 in memory or float16 in a file.
         alive: positions in ``matrix`` of rows that still hold; None for all.
         newer: rows that are not in ``matrix`` or have changed since; None for none.
+        stamp: of the file that ``matrix`` is mapped from; None for rows in memory.
+        ann: proposes rows of ``matrix`` to score; None to score all.
     """
 
     ids: NDArray[np.int64]
     matrix: Matrix
     alive: NDArray[np.int64] | None = None
     newer: VectorRows | None = field(default=None)
+    stamp: dict[str, object] | None = None
+    ann: AnnCache | None = None
 
     def top(
         self, query: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
     ) -> list[tuple[int, float]]:
         """Return id and cosine of the ``k`` photographs nearest to a unit vector, best first.
+
+        The cosines are exact, also of rows that an approximate search proposed.
 
         Args:
             query: (D,), of length 1.
@@ -63,7 +71,8 @@ class VectorRows:
             allowed: ids of the photographs that may be found, ascending; None for all.
         """
         positions = self.alive if allowed is None else self._positions(allowed)
-        found, scores = top(self.matrix, query, k, positions)
+        proposed = None if self.ann is None else self.ann.candidates(query, k, positions)
+        found, scores = top(self.matrix, query, k, positions if proposed is None else proposed)
         hits = list(zip(self.ids[found].tolist(), scores.tolist(), strict=True))
         if self.newer is not None:
             hits += self.newer.top(query, k, allowed)
@@ -83,7 +92,9 @@ class VectorRows:
         return places if self.alive is None else np.intersect1d(places, self.alive, assume_unique=True)
 
 
-def load_rows(connection: sqlite3.Connection, cache: Path, *, in_memory: int = IN_MEMORY) -> VectorRows:
+def load_rows(
+    connection: sqlite3.Connection, cache: Path, *, in_memory: int = IN_MEMORY, ann: Path | None = None
+) -> VectorRows:
     """Return the vectors of an index. Call it within one read transaction.
 
     Args:
@@ -92,7 +103,15 @@ def load_rows(connection: sqlite3.Connection, cache: Path, *, in_memory: int = I
             torn, of another index or too stale. Where it cannot be written, they are held in memory as
             float16.
         in_memory: photographs.
+        ann: the file of an approximate search, which is used if it was made from the mapped file.
     """
+    rows = _load_rows(connection, cache, in_memory)
+    if ann is None or rows.stamp is None:
+        return rows
+    return replace(rows, ann=ann_cache.load(ann, rows.stamp))
+
+
+def _load_rows(connection: sqlite3.Connection, cache: Path, in_memory: int) -> VectorRows:
     (count,) = connection.execute("SELECT count(*) FROM vector").fetchone()
     dimension = _dimension(connection)
     if count <= in_memory:
@@ -111,7 +130,7 @@ def load_rows(connection: sqlite3.Connection, cache: Path, *, in_memory: int = I
     else:
         mapped = _mapped(cache, stamp)
         if mapped is not None:
-            return VectorRows(mapped[0], mapped[1])
+            return VectorRows(mapped[0], mapped[1], stamp=mapped[2])
     return VectorRows(*_read_all(connection, count, dimension))
 
 
@@ -178,10 +197,20 @@ def _build(connection: sqlite3.Connection, cache: Path, stamp: dict[str, object]
         aside.unlink(missing_ok=True)
 
 
+def stamp_of(cache: Path) -> dict[str, object] | None:
+    """Return the stamp of a file of vectors; None where there is none that can be read."""
+    try:
+        with cache.open("rb") as file:
+            stamp: dict[str, object] = json.loads(file.read(_HEAD))
+    except (OSError, ValueError):
+        return None
+    return stamp
+
+
 def _mapped(
     cache: Path, stamp: dict[str, object]
-) -> tuple[NDArray[np.int64], NDArray[np.float16], int] | None:
-    """Return ids, rows and generation of the file; None where it is missing, torn or of another index."""
+) -> tuple[NDArray[np.int64], NDArray[np.float16], dict[str, object]] | None:
+    """Return ids, rows and stamp of the file; None where it is missing, torn or of another index."""
     try:
         with cache.open("rb") as file:
             head = json.loads(file.read(_HEAD))
@@ -196,23 +225,24 @@ def _mapped(
         ids = np.fromfile(cache, dtype="<i8", count=count, offset=start_of_ids)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ids, np.asarray(matrix), generation
+    return ids, np.asarray(matrix), head
 
 
 def _brought_up_to_date(
     connection: sqlite3.Connection,
     ids: NDArray[np.int64],
     matrix: NDArray[np.float16],
-    generation: int,
+    stamp: dict[str, object],
     dimension: int,
 ) -> VectorRows | None:
     """Return the rows of the file that still hold, and the newer ones; None where too much has changed."""
     changed = (
         "SELECT photo, value FROM vector JOIN photo ON photo.id = photo WHERE generation > ? ORDER BY photo"
     )
+    generation = int(str(stamp["generation"]))
     (newest,) = connection.execute("SELECT value FROM about WHERE key = 'generation'").fetchone()
     if int(newest) == generation:
-        return VectorRows(ids, matrix)
+        return VectorRows(ids, matrix, stamp=stamp)
     same = connection.execute(
         "SELECT id FROM photo WHERE generation <= ? AND id IN (SELECT photo FROM vector) ORDER BY id",
         (generation,),
@@ -230,4 +260,4 @@ def _brought_up_to_date(
         return None
     rows = np.frombuffer(b"".join(new_rows), dtype="<f2").reshape(len(new_ids), dimension).astype(np.float32)
     newer = VectorRows(np.asarray(new_ids, dtype=np.int64), rows) if new_ids else None
-    return VectorRows(ids, matrix, None if len(held) == len(ids) else places, newer)
+    return VectorRows(ids, matrix, None if len(held) == len(ids) else places, newer, stamp)
