@@ -7,6 +7,7 @@ them.
 
 from autotag.search.duplicates import Copy, DuplicateGroup, find_duplicates, find_duplicates_in
 from autotag.search.filters import Filter
-from autotag.search.index import Hit, Index
+from autotag.search.hits import Hit
+from autotag.search.index import Index
 
 __all__ = ["Copy", "DuplicateGroup", "Filter", "Hit", "Index", "find_duplicates", "find_duplicates_in"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from autotag.relevance.embeddings import EMBEDDING
-from autotag.search.index import stored_path
+from autotag.search.incoming import stored_path
 from autotag.search.updating import carry_out, embedding_only, make_plan, take_over
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from PIL import Image
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.reading import is_url
 from autotag.relevance.embeddings import EMBEDDING, read_embedding
-from autotag.search.index import stored_path
+from autotag.search.incoming import stored_path
 from autotag.search.photo_facts import read_facts
 
 if TYPE_CHECKING:
