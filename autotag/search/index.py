@@ -19,6 +19,7 @@ from autotag.search.filters import Filter, distance_km
 from autotag.search.fusion import reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, storable, stored_path, unit_embedding
+from autotag.search.known import Known
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.schema import connect, readable
 from autotag.search.text_query import TextQuery
@@ -213,10 +214,30 @@ class Index:
         if embedding is not None:
             self._connection.execute("INSERT INTO vector VALUES (?, ?)", (photo, embedding.tobytes()))
         tags = [(storable(tag.text), tag.score, tag.source) for tag in result.tags]
-        self.put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
+        self._put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
 
-    def put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
-        """Replace the facts about a file, within ``writing``; the models' results stay."""
+    def change(
+        self,
+        *,
+        gone: Sequence[int],
+        offline: Sequence[int],
+        back: Sequence[int],
+        facts: Sequence[tuple[int, str, PhotoFacts]],
+    ) -> None:
+        """Change photographs by id, all or nothing; see ``Updatable``.
+
+        Raises:
+            SearchIndexError: see ``writing``.
+        """
+        with self.writing() as generation:
+            self.execute_many("DELETE FROM photo WHERE id = ?", [(photo,) for photo in gone])
+            self.execute_many("UPDATE photo SET offline = 1 WHERE id = ?", [(photo,) for photo in offline])
+            self.execute_many("UPDATE photo SET offline = 0 WHERE id = ?", [(photo,) for photo in back])
+            for photo, image, known in facts:
+                self._put_facts(photo, image, known, generation)
+
+    def _put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
+        """Replace the facts about a file; the models' results stay."""
         shot = facts.shot
         self._connection.execute(
             "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, taken = ?, camera = ?, "
@@ -231,9 +252,9 @@ class Index:
             "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
             (photo, _KEYWORD),
         ).fetchall()
-        self.put_words(photo, source, caption, tags, facts.keywords)
+        self._put_words(photo, source, caption, tags, facts.keywords)
 
-    def put_words(
+    def _put_words(
         self,
         photo: int,
         source: str,
@@ -241,7 +262,7 @@ class Index:
         tags: Sequence[tuple[str, float, str]],
         keywords: Sequence[str],
     ) -> None:
-        """Replace the tags, keywords and full text of a photograph, within ``writing``."""
+        """Replace the tags, keywords and full text of a photograph."""
         rows = [*tags, *((storable(word), None, _KEYWORD) for word in keywords)]
         self._connection.execute("DELETE FROM tag WHERE photo = ?", (photo,))
         self._connection.executemany(
@@ -285,6 +306,15 @@ class Index:
         """
         with readable(self.path):
             return self._connection.execute(query, parameters).fetchall()
+
+    def known(self, images: Sequence[str], roots: Sequence[Path]) -> dict[bytes, Known]:  # noqa: ARG002
+        """Return what is known of every photograph, by path; see ``Updatable``."""
+        vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
+        query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error, offline FROM photo"  # noqa: S608 - ours
+        return {
+            path: Known(photo, size, mtime_ns, digest, bool(has_vector), error, bool(offline))
+            for path, photo, size, mtime_ns, digest, has_vector, error, offline in self.execute(query)
+        }
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row of parameters, within ``writing``."""
