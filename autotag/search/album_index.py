@@ -74,7 +74,7 @@ class AlbumIndex:
             ModelError: the encoder cannot be loaded for photographs that were tagged without one.
         """
         self.flush()
-        plan = make_plan(self.index, map(str, photos), [root], retry_errors=True)
+        plan = make_plan(self.index, list(map(str, photos)), [root], retry_errors=True)
         carry_out(self.index, plan)
         due = {stored_path(image) for image in plan.due}
         missing = self._missing(earlier, due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
     from autotag.search.photo_facts import PhotoFacts
 
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
 _TOGETHER = 64  # results that are committed together
 _LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 
@@ -81,4 +83,9 @@ def unit_embedding(result: Result, where: str) -> tuple[str, NDArray[np.float16]
 
 def storable(text: str) -> str:
     """Return a text that UTF-8 can hold."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if text.isascii() else without_loose_surrogates(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def without_loose_surrogates(text: str) -> str:
+    """Return a text whose surrogates, if it has any, stand for bytes of a file's name."""
+    return _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text)
