@@ -1,8 +1,8 @@
 """An index of photographs beside their tags, in one SQLite file or in a database server, and searches in it.
 
 ``Index``, ``StoreIndex``, ``Filter``, ``Hit`` and ``find_duplicates`` are for users; ``autotag index``,
-``autotag search`` and ``autotag duplicates`` use them. ``VectorStore`` is for authors of further stores. It may
-import ``pipeline``, ``relevance``, ``metadata`` and what is below them.
+``autotag search`` and ``autotag duplicates`` use them. ``VectorStore`` is for authors of further stores.
+It may import ``pipeline``, ``relevance``, ``metadata`` and what is below them.
 """
 
 from autotag.search.duplicates import Copy, DuplicateGroup, find_duplicates, find_duplicates_in

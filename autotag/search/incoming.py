@@ -83,7 +83,11 @@ def unit_embedding(result: Result, where: str) -> tuple[str, NDArray[np.float16]
 
 def storable(text: str) -> str:
     """Return a text that UTF-8 can hold."""
-    return text if text.isascii() else without_loose_surrogates(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return (
+        text
+        if text.isascii()
+        else without_loose_surrogates(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    )
 
 
 def without_loose_surrogates(text: str) -> str:

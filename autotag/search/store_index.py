@@ -304,11 +304,6 @@ class StoreIndex:
             if photo in photos  # another program may have deleted it
         ]
 
-    def digests(self, hits: Sequence[Hit]) -> dict[int, str]:
-        """Return id -> digest of the pixels, ``""`` where it is not known."""
-        found = self.store.photos([hit.id for hit in hits])
-        return {photo: one.digest or "" for photo, one in found.items()}
-
     def _vector_of(self, photo: int) -> NDArray[np.float32]:
         found = self.store.photos([photo]).get(photo)
         if found is None or found.vector is None:

@@ -1,4 +1,4 @@
-"""What every store of vectors promises, asked of Postgres and of Qdrant, and of the SQLite index where it fits."""
+"""What every store promises, asked of Postgres and of Qdrant, and of the SQLite index where it fits."""
 
 from __future__ import annotations
 
@@ -101,9 +101,8 @@ def opened(kind, request):
     if kind == "postgres":
         url = request.getfixturevalue("postgres")
         return closing(open_store(url, table=f"photo_{uuid.uuid4().hex}"))
-    from qdrant_client import QdrantClient
-
     from autotag.search.stores.qdrant import QdrantStore
+    from qdrant_client import QdrantClient
 
     return closing(QdrantStore(QdrantClient(":memory:")))
 

@@ -137,9 +137,10 @@ class PostgresStore:
 
     def __post_init__(self) -> None:
         _packages()
-        if not self.table.strip(".") or len(self.table.rpartition(".")[2].encode()) > _LONGEST_NAME:
+        last = self.table.rpartition(".")[2]
+        if not all(self.table.split(".")) or "%" in self.table or len(last.encode()) > _LONGEST_NAME:
             raise ConfigError(
-                f"table={self.table!r}: write a name of at most {_LONGEST_NAME} bytes, or SCHEMA.NAME."
+                f"table={self.table!r}: write NAME or SCHEMA.NAME, at most {_LONGEST_NAME} bytes without %."
             )
         with self._transaction():
             self._prepare()
@@ -159,14 +160,7 @@ class PostgresStore:
             SearchIndexError: the server cannot be reached, see also the class.
         """
         psycopg = _packages()
-        try:
-            options = psycopg.conninfo.conninfo_to_dict(url)
-        except psycopg.Error:
-            raise SearchIndexError(
-                url.partition("://")[0] + "://...",
-                "this is not a URL of Postgres; write postgresql://USER@HOST:PORT/DATABASE, with special "
-                "characters percent-encoded.",
-            ) from None  # libpq's message holds the whole URL
+        options = _options(url)
         name = _name(options)
         given = {"connect_timeout": _CONNECTING, "application_name": "autotag", **options}
         try:
@@ -582,6 +576,29 @@ def _packages() -> Any:
         raise ConfigError(f"Postgres needs: {install_hint('postgres')}") from error
     del pgvector
     return psycopg
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return the parts of a URL.
+
+    Raises:
+        SearchIndexError: it is none, or a password with special characters was taken for other parts. What
+            it looks like is not told.
+    """
+    psycopg = _packages()
+    try:
+        options: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:  # its message holds the whole URL
+        options = {"port": "?"}
+    port, parts = str(options.get("port", "")), (options.get("host", ""), options.get("dbname", ""))
+    if (port and not port.replace(",", "").isdigit()) or any("@" in str(part) for part in parts):
+        raise SearchIndexError(
+            "postgresql://...",
+            "this is not a URL of Postgres; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
+            "special characters of the password percent-encoded (/ is %2F, @ is %40), or leave the password "
+            "out and set PGPASSWORD.",
+        )
+    return options
 
 
 def _name(options: Mapping[str, Any]) -> str:
