@@ -46,7 +46,7 @@ def accelerate(
     *,
     index_file: Path,
     store: str | None,
-    table: str,
+    table: str | None,
     kind: Kind,
     encoder: str | None,
     device: str | None,

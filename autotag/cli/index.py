@@ -46,8 +46,6 @@ def index_option(command: Any) -> Any:
 
 def store_options(command: Any) -> Any:
     """Add ``--store``, as ``store``, and ``--table``."""
-    from autotag.search.store import TABLE
-
     url = click.option(
         "--store",
         metavar="URL",
@@ -57,9 +55,7 @@ def store_options(command: Any) -> Any:
     table = click.option(
         "--table",
         metavar="NAME",
-        default=TABLE,
-        show_default=True,
-        help="The store's table, or SCHEMA.TABLE, or collection.",
+        help="The store's table, SCHEMA.TABLE, or collection; by default photo.",
     )
     return url(table(command))
 
@@ -68,7 +64,7 @@ def open_index(
     ctx: click.Context,
     index_file: Path,
     store: str | None,
-    table: str,
+    table: str | None,
     *,
     create: bool = True,
     encoder: str | None = None,
@@ -76,14 +72,21 @@ def open_index(
 ) -> Index | StoreIndex:
     """Open the index that the options name: the file, or the store."""
     from autotag.search import Index, StoreIndex
+    from autotag.search.store import TABLE
 
     if store is None:
-        if ctx.get_parameter_source("table") is ParameterSource.COMMANDLINE:
+        if table is not None:
             raise click.UsageError("--table is of a store; name the server with --store URL.")
         return Index.open(index_file, encoder=encoder, device=device or "auto", create=create)
     if ctx.get_parameter_source("index_file") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--index and --store are both given; an index is in one place.")
-    return StoreIndex.open(store, table=table, encoder=encoder, device=device or "auto", create=create)
+    return StoreIndex.open(
+        store,
+        table=TABLE if table is None else table,
+        encoder=encoder,
+        device=device or "auto",
+        create=create,
+    )
 
 
 def optional_index_option(words: str) -> Callable[[Any], Any]:
@@ -165,7 +168,7 @@ def index(
     lists: tuple[Path, ...],
     index_file: Path,
     store: str | None,
-    table: str,
+    table: str | None,
     preset: str,
     settings: tuple[str, ...],
     device: str | None,
@@ -293,7 +296,7 @@ def _found(
             raise
         return [], roots
     missing = {os.fspath(root) for root in roots if not root.exists()}
-    return [image for image in map(os.fspath, images) if image not in missing], roots
+    return [path for image in images if (path := os.fspath(image)) not in missing], roots
 
 
 def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:

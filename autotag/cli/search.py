@@ -85,7 +85,7 @@ def search(
     *,
     index_file: Path,
     store: str | None,
-    table: str,
+    table: str | None,
     image: Path | None,
     like: int | None,
     without: str | None,
