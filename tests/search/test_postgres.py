@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -99,6 +101,22 @@ def test_plain_sql_reads_and_writes_the_table(postgres, table):
         assert rows(postgres, "SELECT rating FROM {table}", table=table) == [(5,)]
         rows(postgres, "INSERT INTO {table} (path) VALUES ('/b.jpg')", table=table)
         assert store.count() == 2
+
+
+def test_the_page_says_which_columns_there_are_and_its_query_runs(postgres):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "stores.md").read_text("utf-8")
+    told = re.findall(r"^\| (`[a-z_`, ]+`) \|", page.partition("| column |")[2], re.MULTILINE)
+    with closing(open_store(postgres, table="photo")) as store:
+        store.upsert(
+            [replace(PHOTO, caption="a beach"), StoredPhoto("/dog.jpg", keywords=("Dog",))], encoder=OURS
+        )
+        columns = store.connection.execute("SELECT * FROM photo LIMIT 0").description
+        assert [name for cell in told for name in re.findall("[a-z_]+", cell)] == [
+            one.name for one in columns
+        ]
+        query = page.partition("```sql\n")[2].partition("```")[0]
+        assert store.connection.execute(query).fetchall() == []
+        store.connection.execute("DROP TABLE photo, photo_about")
 
 
 def test_a_table_in_a_schema(postgres, table):
