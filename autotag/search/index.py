@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.ann_cache import build, gate_of
 from autotag.search.filters import Filter, distance_km
-from autotag.search.fusion import reciprocal_ranks
+from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, storable, stored_path, unit_embedding
 from autotag.search.known import Known
@@ -46,6 +46,7 @@ _DEPTH = 1000  # entries of each ranking that are joined
 _MEASURED = 200  # photographs, and texts, that an approximate search is measured with
 _KEYWORD = "keyword"
 _WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
+_BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
 _MARKS = ("\x02", "\x03")
 
 
@@ -471,11 +472,16 @@ class Index:
                 for photo, cosine in ranking:
                     cosines[photo] = max(cosine, cosines.get(photo, -1.0))
             ranked = [[photo for photo, _ in ranking] for ranking in rankings]
+            weights = [1.0] * len(ranked)
             if query is not None and has_words:
                 ranked.append(self._word_ranking(query, allowed, depth))
+                weights.append(1.0)
+                if len(query.wanted) > 1:
+                    ranked.append(self._full_match_ranking(query, allowed, depth))
+                    weights[-1:] = ANY_WORD, EVERY_WORD
             if not ranked:
-                ranked = [self._newest(allowed, depth)]
-            best = list(reciprocal_ranks(ranked).items())[:top_k]
+                ranked, weights = [self._newest(allowed, depth)], [1.0]
+            best = list(reciprocal_ranks(ranked, weights).items())[:top_k]
             words = self._matched_words(query, [photo for photo, _ in best]) if by != "vectors" else {}
             return [
                 self._hit(photo, score, cosines.get(photo), words.get(photo, ())) for photo, score in best
@@ -546,11 +552,10 @@ class Index:
         only these comes last, in the order of ids, which saves scoring nearly every photograph.
         """
         telling, common = self._by_frequency(query.any_word.split(" OR "))
-        ranked = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
         plain = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid"
         wanted = None if allowed is None else set(allowed.tolist())
         found: dict[int, None] = {}
-        for order, words in ((ranked, telling), (plain, common)):
+        for order, words in ((_BY_BM25, telling), (plain, common)):
             rows = self._connection.execute(order, (" OR ".join(words),)) if words else ()
             for (photo,) in rows:
                 if len(found) == depth:
@@ -558,6 +563,14 @@ class Index:
                 if wanted is None or photo in wanted:
                     found[photo] = None
         return list(found)
+
+    def _full_match_ranking(
+        self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int
+    ) -> list[int]:
+        """Return the photographs whose texts hold every word, by BM25."""
+        wanted = None if allowed is None else set(allowed.tolist())
+        rows = self._connection.execute(_BY_BM25, (query.every_word,))
+        return list(islice((photo for (photo,) in rows if wanted is None or photo in wanted), depth))
 
     def _by_frequency(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Return the words that tell photographs apart, and those in more than half of them.

@@ -151,8 +151,10 @@ class VectorStore(Protocol):
         """
         ...
 
-    def search_words(self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING) -> list[int]:
-        """Return photographs whose texts have any of the words or phrases, best first."""
+    def search_words(
+        self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING, *, every: bool = False
+    ) -> list[int]:
+        """Return photographs whose texts have any, or every one, of the words or phrases, best first."""
         ...
 
     def matched_words(self, words: Sequence[str], ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

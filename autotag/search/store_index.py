@@ -13,7 +13,7 @@ from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
 from autotag.search.filters import days_between
-from autotag.search.fusion import reciprocal_ranks
+from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, stored_path, unit_embedding
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
@@ -290,11 +290,16 @@ class StoreIndex:
             for photo, cosine in ranking:
                 cosines[photo] = max(cosine, cosines.get(photo, -1.0))
         ranked = [[photo for photo, _ in ranking] for ranking in rankings]
+        weights = [1.0] * len(ranked)
         if words:
             ranked.append(self.store.search_words(words, depth, conditions))
+            weights.append(1.0)
+            if len(words) > 1:
+                ranked.append(self.store.search_words(words, depth, conditions, every=True))
+                weights[-1:] = ANY_WORD, EVERY_WORD
         if not ranked:
-            ranked = [self.store.newest(depth, conditions)]
-        best = list(reciprocal_ranks(ranked).items())[:top_k]
+            ranked, weights = [self.store.newest(depth, conditions)], [1.0]
+        best = list(reciprocal_ranks(ranked, weights).items())[:top_k]
         ids = [photo for photo, _ in best]
         photos = self.store.photos(ids)
         matched = self.store.matched_words(words, ids) if words else {}

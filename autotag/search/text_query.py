@@ -22,6 +22,7 @@ class TextQuery:
         plain: the text without quotes, for an encoder.
         quoted: the quoted phrases, without punctuation.
         wanted: the words and phrases, any of which may match.
+        every_word: FTS5 query of the same, all of which must match; empty for none.
     """
 
     phrases: str
@@ -29,6 +30,7 @@ class TextQuery:
     plain: str
     quoted: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
+    every_word: str = ""
 
     @classmethod
     def parse(cls, text: str) -> TextQuery:
@@ -46,4 +48,5 @@ class TextQuery:
             plain=" ".join(text.replace('"', " ").split()),
             quoted=tuple(phrases[:_MOST_WORDS]),
             wanted=tuple(wanted),
+            every_word=" AND ".join(f'"{word}"' for word in wanted),
         )

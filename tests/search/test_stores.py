@@ -200,6 +200,8 @@ def test_words_stand_in_caption_tags_keywords_and_name(store):
         assert names(store, store.search_words([word], 9)) == [f"{expected}.jpg"], word
     assert names(store, store.search_words(["0017"], 9)) == ["IMG_0017.jpg"]
     assert sorted(names(store, store.search_words(["dog", "waves"], 9))) == ["a.jpg", "c.jpg"]
+    assert names(store, store.search_words(["dog", "oma"], 9, every=True)) == ["a.jpg"]
+    assert store.search_words(["dog", "waves"], 9, every=True) == []
     assert names(store, store.search_words(["small dog"], 9)) == ["a.jpg"]
     assert store.search_words(["dog small"], 9) == []
     assert store.search_words(["unicorn"], 9) == []

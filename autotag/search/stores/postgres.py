@@ -305,9 +305,11 @@ class PostgresStore:
         )  # fmt: skip
         return [(photo, max(-1.0, min(1.0, cosine))) for photo, cosine in rows]  # halves round up
 
-    def search_words(self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING) -> list[int]:
-        """Return photographs whose texts have any of the words or phrases, by ``ts_rank``, best first."""
-        wanted, terms = _any_of(words)
+    def search_words(
+        self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING, *, every: bool = False
+    ) -> list[int]:
+        """Return photographs whose texts have any, or every one, of the words or phrases, by ``ts_rank``."""
+        wanted, terms = _joined(words, " && " if every else " || ")
         where, parameters = self._where(conditions, "words @@ {wanted}", *terms, wanted=wanted)
         with self._transaction(undo=True):
             rows = self._execute(
@@ -319,7 +321,7 @@ class PostgresStore:
 
     def matched_words(self, words: Sequence[str], ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Return id -> words of its texts that the words or phrases match, in their order, each once."""
-        wanted, terms = _any_of(words)
+        wanted, terms = _joined(words, " || ")
         begin, end = _MARKS
         texts = {photo: " ".join(_words_of(found)) for photo, found in self.photos(ids).items()}
         with self._transaction(undo=True):
@@ -695,13 +697,13 @@ def _written(moment: datetime) -> str:
     return text.rstrip("0") if moment.microsecond else text
 
 
-def _any_of(words: Sequence[str]) -> tuple[Composed, list[str]]:
-    """Return a query of text search that any of the words or phrases meets, and its parameters."""
+def _joined(words: Sequence[str], by: LiteralString) -> tuple[Composed, list[str]]:
+    """Return a query of text search for words and phrases, and its parameters."""
     from psycopg.sql import SQL
 
     terms = [plain_words(word) for word in words]
     parts = [SQL("phraseto_tsquery('english', %s)")] * len(terms)
-    return SQL("({})").format(SQL(" || ").join(parts)), terms
+    return SQL("({})").format(SQL(by).join(parts)), terms
 
 
 def _conditions(conditions: Conditions) -> Iterator[tuple[LiteralString, list[object]]]:

@@ -235,15 +235,20 @@ class QdrantStore:
         hits = [(_number(point.id), max(-1.0, min(1.0, float(point.score)))) for point in found]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
-    def search_words(self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING) -> list[int]:
-        """Return photographs whose texts have any of the words or phrases, by BM25, best first."""
+    def search_words(
+        self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING, *, every: bool = False
+    ) -> list[int]:
+        """Return photographs whose texts have any, or every one, of the words or phrases, by BM25."""
         from qdrant_client import models
 
         terms = [term for term in map(_lemmas, words) if term]
         if not terms:
             return []
         wanted = _filter(conditions)
-        wanted.should = [_has(term) for term in terms]
+        if every:
+            wanted.must = [*_listed(wanted.must), *map(_has, terms)]
+        else:
+            wanted.should = [_has(term) for term in terms]
         with self._asked():
             found = self.client.query_points(
                 self.table,
