@@ -46,7 +46,7 @@ class Known:
         self.id = encoder.id
         self.default_thresholds = encoder.default_thresholds
         self.encoder = encoder
-        unique = list(dict.fromkeys(" ".join(text.replace('"', " ").split()) for text in texts))
+        unique = list(dict.fromkeys(texts))
         parts = [encoder.embed_texts(unique[first : first + 64]) for first in range(0, len(unique), 64)]
         self.vectors = dict(zip(unique, np.concatenate(parts), strict=True))
 
@@ -55,6 +55,11 @@ class Known:
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         return self.encoder.embed_images(images)
+
+
+def plain(caption: str) -> str:
+    """A caption without quotes, whose content a search would require to stand in the texts."""
+    return " ".join(caption.replace('"', " ").split())
 
 
 def recalls(ranks: Sequence[int]) -> dict[str, float]:
@@ -69,7 +74,7 @@ def rank(index: Index, query: str, path: str, by: By) -> int:
 
 def ranks_of(encoder: Known, images: NDArray[np.float32], queries: Sequence[tuple[str, int]]) -> list[int]:
     """The place of each query's photograph among all, from 0, by one matrix product."""
-    texts = encoder.embed_texts([" ".join(query.replace('"', " ").split()) for query, _ in queries])
+    texts = encoder.embed_texts([query for query, _ in queries])
     scores = texts @ images.T
     own = scores[np.arange(len(queries)), [photo for _, photo in queries]]
     return (scores > own[:, None]).sum(axis=1).tolist()
@@ -100,7 +105,7 @@ def main() -> None:
         for photo, row in zip(photos, rows, strict=True):
             raw = row["image"]["bytes"] if isinstance(row["image"], dict) else row["image"]
             Image.open(io.BytesIO(raw)).convert("RGB").save(photo, compress_level=1)
-        queries = [(caption, number) for number, row in enumerate(rows) for caption in row["captions"]]
+        queries = [(plain(text), number) for number, row in enumerate(rows) for text in row["captions"]]
         pipeline = embedding_pipeline(options.preset, {}, ())
         encoder = Known(ModelPool(device="cpu").encoder(pipeline.encoder), [query for query, _ in queries])
         with Index.open(folder / "index.db", encoder=encoder) as index:

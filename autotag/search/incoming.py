@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from autotag.search.photo_facts import PhotoFacts
 
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
-_OF_LENGTH_1 = 1e-3  # float16 keeps a length of 1 to about 1e-4
 _TOGETHER = 64  # results that are committed together
 _LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 
@@ -79,8 +78,6 @@ def unit_embedding(result: Result, where: str) -> tuple[str, NDArray[np.float16]
     length = float(np.linalg.norm(wide))
     if not length:
         raise SearchIndexError(where, f"the vector of {result.source!r} has length 0.")
-    if abs(length - 1) < _OF_LENGTH_1:  # to round again would swap photographs that are nearly alike
-        return found
     return found[0], (wide / length).astype("<f2")
 
 

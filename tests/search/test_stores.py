@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge
 from PIL import Image
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Caption, Result, Tag
@@ -26,6 +27,7 @@ from autotag.search import (
     open_store,
 )
 from autotag.search.photo_facts import read_facts
+from autotag.search.stores import qdrant
 from autotag.search.stores.qdrant import QdrantStore
 from autotag.search.updating import carry_out, make_plan
 
@@ -91,6 +93,46 @@ ALBUM = [
 ]
 
 
+FILTERS = [
+    ({"tags": ("DOG",)}, "a"),
+    ({"tags": ("oma", "cafe\u0301")}, "a"),
+    ({"tags": ("dog", "cat")}, ""),
+    ({"folder": "2019"}, "ab"),
+    ({"folder": "2019/05"}, "b"),
+    ({"folder": "/album/2019"}, "ab"),
+    ({"folder": "20"}, ""),
+    ({"folder": "a.jpg"}, ""),
+    ({"since": "2020"}, "b"),
+    ({"since": "2019-12-31", "until": "2019-12-31"}, "a"),
+    ({"until": "2019"}, "a"),
+    ({"until": "2020-02"}, "ab"),
+    ({"until": "2020-02-28"}, "a"),
+    ({"until": "9999"}, "ab"),
+    ({"camera": "eos"}, "a"),
+    ({"camera": "nikon d"}, "b"),
+    ({"camera": "%"}, ""),
+    ({"near": (52.5, 13.4, 10)}, "a"),
+    ({"near": (52.5, 13.4, 1)}, ""),
+    ({"near": (50, 12, 1000)}, "ab"),
+    ({"near": (52.5, 13.4, 1000), "until": "2019"}, "a"),
+]
+"""Options of a filter, and the letters of the photographs that meet it."""
+
+WORDS = [
+    (["dog"], "a"),
+    (["oma"], "a"),
+    (["cafe"], "a"),
+    (["CATS"], "b"),
+    (["cat"], "b"),
+    (["sea"], "c"),
+    (["dog", "waves"], "ac"),
+    (["small dog"], "a"),
+    (["dog small"], ""),
+    (["unicorn"], ""),
+]
+"""Words and phrases, and the letters of the photographs whose texts have any of them."""
+
+
 @pytest.fixture
 def store(request, kind):
     with opened(kind, request) as made:
@@ -150,32 +192,7 @@ def test_the_nearest_come_first_with_their_cosines(store):
     assert dict(store.search(vector("dog beach"), 3, effort=100)) == pytest.approx(dict(found))
 
 
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [
-        ({"tags": ("DOG",)}, "a"),
-        ({"tags": ("oma", "cafe\u0301")}, "a"),
-        ({"tags": ("dog", "cat")}, ""),
-        ({"folder": "2019"}, "ab"),
-        ({"folder": "2019/05"}, "b"),
-        ({"folder": "/album/2019"}, "ab"),
-        ({"folder": "20"}, ""),
-        ({"folder": "a.jpg"}, ""),
-        ({"since": "2020"}, "b"),
-        ({"since": "2019-12-31", "until": "2019-12-31"}, "a"),
-        ({"until": "2019"}, "a"),
-        ({"until": "2020-02"}, "ab"),
-        ({"until": "2020-02-28"}, "a"),
-        ({"until": "9999"}, "ab"),
-        ({"camera": "eos"}, "a"),
-        ({"camera": "nikon d"}, "b"),
-        ({"camera": "%"}, ""),
-        ({"near": (52.5, 13.4, 10)}, "a"),
-        ({"near": (52.5, 13.4, 1)}, ""),
-        ({"near": (50, 12, 1000)}, "ab"),
-        ({"near": (52.5, 13.4, 1000), "until": "2019"}, "a"),
-    ],
-)
+@pytest.mark.parametrize(("condition", "expected"), FILTERS)
 def test_filters_are_exact(store, condition, expected):
     wanted = [f"{letter}.jpg" for letter in expected]
     assert sorted(names(store, store.newest(9, only(**condition)))) == wanted
@@ -196,16 +213,11 @@ def test_the_newest_come_first_and_those_without_a_time_last(store):
 
 
 def test_words_stand_in_caption_tags_keywords_and_name(store):
-    for word, expected in (("dog", "a"), ("oma", "a"), ("cafe", "a"), ("CATS", "b"), ("sea", "c")):
-        assert names(store, store.search_words([word], 9)) == [f"{expected}.jpg"], word
+    for words, expected in WORDS:
+        assert sorted(names(store, store.search_words(words, 9))) == [f"{letter}.jpg" for letter in expected]
     assert names(store, store.search_words(["0017"], 9)) == ["IMG_0017.jpg"]
-    assert sorted(names(store, store.search_words(["dog", "waves"], 9))) == ["a.jpg", "c.jpg"]
     assert names(store, store.search_words(["dog", "oma"], 9, every=True)) == ["a.jpg"]
     assert store.search_words(["dog", "waves"], 9, every=True) == []
-    assert names(store, store.search_words(["small dog"], 9)) == ["a.jpg"]
-    assert store.search_words(["dog small"], 9) == []
-    assert store.search_words(["unicorn"], 9) == []
-    assert names(store, store.search_words(["cat"], 9)) == ["b.jpg"]  # whatever the ending
 
 
 def test_phrases_must_stand_there_and_unwanted_words_must_not(store):
@@ -436,3 +448,67 @@ def test_a_second_run_follows_what_is_moved_gone_or_offline(index, tmp_path):
     assert (plan.unchanged, len(plan.back)) == (2, 1)
     carry_out(index, plan)
     assert not any(hit.offline for hit in index.search("dog"))
+
+
+# ---- Qdrant's own engine, which the client's ":memory:" only imitates
+
+
+def converted(condition):
+    """A condition of qdrant-client as one of qdrant_edge, whose classes have the same names."""
+    name = type(condition).__name__
+    if name == "DatetimeRange":
+        times = {"gte": condition.gte, "lt": condition.lt}
+        return qdrant_edge.RangeDateTime(**{key: f"{at.isoformat()}Z" for key, at in times.items() if at})
+    if isinstance(condition, list):
+        return list(map(converted, condition))
+    if not hasattr(type(condition), "model_fields"):
+        return condition
+    values = {key: converted(value) for key, value in condition if value is not None}
+    kind = getattr(qdrant_edge, name)
+    return kind(*values.values()) if name.startswith("Match") else kind(**values)
+
+
+@pytest.fixture(params=["with indexes", "without"])
+def engine(request, kind, tmp_path):
+    if kind != "qdrant":
+        pytest.skip("the engine of Qdrant")
+    size = qdrant_edge.EdgeVectorParams(size=DIMENSION, distance=qdrant_edge.Distance.Cosine)
+    shard = qdrant_edge.EdgeShard.create(str(tmp_path), qdrant_edge.EdgeConfig(vectors={"vector": size}))
+    prefixes, types = qdrant_edge.KeywordIndexParams(prefix=True), qdrant_edge.PayloadSchemaType
+    schemas = {"words": qdrant_edge.TextIndexParams(phrase_matching=True, scoring=True)}
+    if request.param == "with indexes":
+        schemas |= {"path": prefixes, "camera_folded": prefixes, "labels": types.Keyword}
+        schemas |= {"taken": types.Datetime, "place": types.Geo}
+    for name, schema in schemas.items():
+        shard.update(qdrant_edge.UpdateOperation.create_field_index(name, schema))
+    points = [
+        qdrant_edge.Point(
+            str(qdrant._id(photo.path)),
+            {} if photo.vector is None else {"vector": photo.vector.tolist()},
+            qdrant._payload(photo),
+        )
+        for photo in ALBUM
+    ]
+    shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
+
+    def found(query, wanted):
+        request = qdrant_edge.QueryRequest(limit=9, query=query, filter=converted(wanted), with_payload=True)
+        return sorted(Path(point.payload["path"]).name for point in shard.query(request))
+
+    return found
+
+
+def test_the_engine_of_qdrant_finds_the_same(engine):
+    nearest = qdrant_edge.Query.Nearest(vector("dog").tolist(), using="vector")
+    for condition, expected in FILTERS:
+        wanted = [f"{letter}.jpg" for letter in expected]
+        assert engine(nearest, qdrant._filter(only(**condition))) == wanted, condition
+    for words, expected in WORDS:
+        terms = list(map(qdrant._lemmas, words))
+        any_of = models.Filter(should=list(map(qdrant._has, terms)))
+        wanted = [f"{letter}.jpg" for letter in expected]
+        assert engine(qdrant_edge.TextQuery("words", " ".join(terms)), any_of) == wanted, words
+    assert engine(nearest, qdrant._filter(Conditions(phrases=("small dog",)))) == ["a.jpg"]
+    assert engine(nearest, qdrant._filter(Conditions(unwanted=("sofa", "sea")))) == ["a.jpg"]
+    start = models.FieldCondition(key="path", match=models.MatchPrefix(prefix="/album/2019/"))
+    assert engine(nearest, models.Filter(must=[start])) == ["a.jpg", "b.jpg"]
