@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from autotag.errors import ConfigError, SearchIndexError, UnknownNameError
 from autotag.search import Conditions, Filter, StoredPhoto, StoreEncoder, StoreIndex, open_store
@@ -100,7 +101,20 @@ def test_plain_sql_reads_and_writes_the_table(postgres, table):
         store.upsert([PHOTO], encoder=OURS)
         assert rows(postgres, "SELECT rating FROM {table}", table=table) == [(5,)]
         rows(postgres, "INSERT INTO {table} (path) VALUES ('/b.jpg')", table=table)
+        rows(postgres, "UPDATE {table} SET tags = '{{dog,cat}}' WHERE path = '/b.jpg'", table=table)
+        [added] = store.photos(list(store.ids(["/b.jpg"]).values())).values()
+        assert [tag.text for tag in added.tags] == ["dog", "cat"]
         assert store.count() == 2
+
+
+def test_a_connection_that_gives_other_rows_will_do(postgres, table):
+    with closing(psycopg.connect(postgres, row_factory=dict_row, autocommit=True)) as connection:
+        store = PostgresStore(connection, table)
+        store.upsert([PHOTO], encoder=OURS)
+        [(photo, _)] = store.search(unit(0), 1)
+        assert store.photos([photo])[photo].caption == PHOTO.caption
+        assert [path for path, _ in store.known([], ["/"])] == ["/a.jpg"]
+        assert (store.count(), store.generation(), store.newest(1)) == (1, 1, [photo])
 
 
 def test_the_page_says_which_columns_there_are_and_its_query_runs(postgres):

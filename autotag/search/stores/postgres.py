@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
@@ -221,7 +222,7 @@ class PostgresStore:
             "INSERT INTO {table} ({names}, words) VALUES ({places}, {words}) "
             "ON CONFLICT (path) DO UPDATE SET {changes}, words = excluded.words, updated = now()"
         ).format(table=self._table, names=names, places=places, words=SQL(_WORDS), changes=changes)
-        with self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.executemany(statement, [(*_values(photo), *_words_of(photo)) for photo in photos])
 
     def delete(self, ids: Sequence[int]) -> int:
@@ -370,11 +371,15 @@ class PostgresStore:
 
     def known(self, paths: Sequence[str], folders: Sequence[str]) -> Iterator[tuple[str, Known]]:
         """Yield path and facts of those of the paths that are there, and of all photographs below folders."""
+        from psycopg.rows import tuple_row
         from psycopg.sql import SQL
 
         below = [path_to_text(folder.rstrip(os.sep) + os.sep) for folder in folders]
         conditions = [SQL("path = ANY(%s::text[])"), *[SQL("starts_with(path, %s)")] * len(below)]
-        with self._transaction(undo=True), self.connection.cursor("autotag_known") as cursor:
+        with (
+            self._transaction(undo=True),
+            self.connection.cursor("autotag_known", row_factory=tuple_row) as cursor,
+        ):
             cursor.itersize = _MANY
             query = SQL(
                 "SELECT path, id, bytes, mtime_ns, digest, vector IS NOT NULL, error, offline FROM {table} "
@@ -437,7 +442,13 @@ class PostgresStore:
             for name, part in parts.items()
         }
         statement = SQL(query).format(table=self._table, about=self._about, **made)
-        return self.connection.execute(statement, parameters or None)
+        return self._cursor().execute(statement, parameters or None)
+
+    def _cursor(self) -> Cursor[Any]:
+        """Return a cursor that gives tuples, whatever the caller's connection gives."""
+        from psycopg.rows import tuple_row
+
+        return self.connection.cursor(row_factory=tuple_row)
 
     @contextmanager
     def _transaction(self, *, undo: bool = False) -> Iterator[None]:
@@ -674,12 +685,12 @@ def _words_of(photo: StoredPhoto) -> tuple[str, str, str, str]:
 def _photo(row: Mapping[str, Any]) -> StoredPhoto:
     taken: datetime | None = row["taken"]
     vector = row["vector"]
-    tags = zip(row["tags"], row["tag_scores"], row["tag_sources"], strict=False)
+    tags = zip_longest(row["tags"], row["tag_scores"], row["tag_sources"])  # in SQL they may be set alone
     return StoredPhoto(
         text_to_path(row["path"]),
         size=(row["width"], row["height"]),
         caption=row["caption"],
-        tags=tuple(Tag(text, score, source) for text, score, source in tags),
+        tags=tuple(Tag(text, score or 0.0, source or "") for text, score, source in tags if text),
         keywords=tuple(row["keywords"]),
         taken=None if taken is None else _written(taken),
         vector=None if vector is None else np.asarray(vector.to_numpy()),
