@@ -11,6 +11,7 @@ depends only on the seeds. Parts 3 and 4 need part 2, but not each other.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,7 @@ from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.relevance.unrelated_labels import unrelated_labels
 from autotag.training import backbone
+from autotag.training.averaging import average_states
 from autotag.training.backbone import ImageNetClasses, imagenet_classes, imagenet_names, read_backbone
 from autotag.training.blank import COLOUR_WORDS, blank_pictures
 from autotag.training.captioner import CaptionedInputs, CaptionPlan, CaptionTrainer
@@ -104,14 +106,15 @@ class Photos:
 
 @dataclass(frozen=True)
 class EncoderPlans:
-    """Hyperparameters of the encoder's four phases.
+    """Hyperparameters of the encoder's phases.
 
     Attributes:
         head: first phase, for the image head and the map of texts.
         text: second phase, for the text tower.
-        last: third phase, for the image head again and the projection of the text tower, on its vectors; a
-            name may move away from its vector.
-        names: fourth phase, for the text tower, which learns where the names moved to.
+        last: third phase, for the image head again and the projection of the text tower, on its vectors. It
+            is run twice from the same weights; the second time a name may move away from its vector.
+        names: fourth phase, after that second time, for the text tower, which learns the moved names.
+        moved_share: share of the weights with moved names in the final average, from 0 to 1.
     """
 
     head: HeadPlan = field(default_factory=HeadPlan)
@@ -124,6 +127,7 @@ class EncoderPlans:
             steps=900, learning_rate=1e-3, names_share=0.6, others_share=0.25, seed=4
         )
     )
+    moved_share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -263,35 +267,73 @@ def make_encoder(
         on_step("encoder text")
     )
 
-    asked = [filled(PHOTO, name) for name in names]
-    final = HeadTexts(_tower_vectors(model, tokenize, asked), _tower_vectors(model, tokenize, flat).half())
-    last = ImageHeadTrainer(
-        head,
-        projection := Projection(DIMENSIONS),
-        sets,
-        known,
-        final,
-        plans.last,
-        Checkpoint(work / "encoder-last.pt"),
-        NameShifts(len(names), DIMENSIONS),
+    known_texts = sorted({*asked_for, *nouns})
+    material = _LastMaterial(
+        sets, known, names, flat, known_texts, tokenize, trainer.scales.state_dict(), work, plans, on_step
     )
-    last.scales.load_state_dict(trainer.scales.state_dict())
-    last.run(on_step("encoder last"))
+    before = copy.deepcopy(model.state_dict())
+    _run_last(model, material, "last", None)
+    unmoved = copy.deepcopy(model.state_dict())
+    model.load_state_dict(before)
+    _run_last(model, material, "moved", NameShifts(len(names), DIMENSIONS))
+    model.load_state_dict(average_states(unmoved, model.state_dict(), plans.moved_share))
+    save_encoder(model, config, tokenizer, output)
 
-    taught = _taught_names(sets, known)
-    often = [*sorted(taught), *sets[0].labels.tolist() * 8, *first_names]
-    rest = sorted({*asked_for, *nouns}.difference(names[number] for number in taught))
+
+@dataclass(frozen=True)
+class _LastMaterial:
+    """Hold what the last phases of the encoder need; ``texts`` has all names and nouns."""
+
+    sets: Sequence[LabelledFeatures]
+    known: Classes
+    names: list[str]
+    captions: list[str]
+    texts: list[str]
+    tokenize: Callable[[list[str]], Tensor]
+    scales: dict[str, Tensor]
+    work: Path
+    plans: EncoderPlans
+    on_step: Callable[[str], OnStep]
+
+
+def _run_last(model: open_clip.CLIP, material: _LastMaterial, phase: str, shifts: NameShifts | None) -> None:
+    """Train the head again, on the text tower's vectors; with ``shifts`` then the tower on moved names."""
+    names, tokenize = material.names, material.tokenize
+    asked = [filled(PHOTO, name) for name in names]
+    captions = _tower_vectors(model, tokenize, material.captions)
+    projection = Projection(DIMENSIONS)
+    last = ImageHeadTrainer(
+        model.visual.head,
+        projection,
+        material.sets,
+        material.known,
+        HeadTexts(_tower_vectors(model, tokenize, asked), captions.half()),
+        material.plans.last,
+        Checkpoint(material.work / f"encoder-{phase}.pt"),
+        shifts,
+    )
+    last.scales.load_state_dict(material.scales)
+    last.run(material.on_step(f"encoder {phase}"))
+
+    taught = _taught_names(material.sets, material.known)
+    rest = sorted({*material.texts}.difference(names[number] for number in taught))
+    often = [
+        *sorted(taught),
+        *material.sets[0].labels.tolist() * 8,
+        *(each[0] for each in material.known.names),
+    ]
     with torch.no_grad():
         named = TextTargets([names[number] for number in often], last.name_vectors()[often])
-        placed = _tower_vectors(model, tokenize, [filled(PHOTO, name) for name in rest])
-        others = TextTargets(rest, projection(placed))
-        sentences = TextTargets(flat, projection(final.captions.float()))
+        others = TextTargets(
+            rest, projection(_tower_vectors(model, tokenize, [filled(PHOTO, n) for n in rest]))
+        )
+        sentences = TextTargets(material.captions, projection(captions.float()))
         model.text_projection.copy_(model.text_projection @ projection.turn.weight.T)
-    checkpoint = Checkpoint(work / "encoder-names.pt")
-    TextTowerTrainer(model, tokenize, named, others, sentences, plans.names, checkpoint).run(
-        on_step("encoder names")
-    )
-    save_encoder(model, config, tokenizer, output)
+    if shifts is not None:
+        checkpoint = Checkpoint(material.work / "encoder-names.pt")
+        TextTowerTrainer(model, tokenize, named, others, sentences, material.plans.names, checkpoint).run(
+            material.on_step("encoder names")
+        )
 
 
 def _taught_names(sets: Sequence[LabelledFeatures], known: Classes) -> set[int]:

@@ -99,6 +99,7 @@ def encoder_folder(
         "encoder head": head,
         "encoder text": text,
         "encoder last": head,
+        "encoder moved": head,
         "encoder names": text,
     }
     return folder

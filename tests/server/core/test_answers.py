@@ -29,7 +29,7 @@ def test_the_maps_of_the_bundled_encoder_are_those_that_were_measured() -> None:
         assert curve.slope == pytest.approx(measured[score]["slope"], rel=0.01)
         assert curve.middle == pytest.approx(measured[score]["middle"], rel=0.01)
         for judged in measured[score]["judged on the other half"].values():
-            assert judged["calibration error"] < 0.12
+            assert judged["calibration error"] < 0.14
     assert set(card.probabilities) == {"cosine", "standardised"}
 
 
@@ -37,7 +37,7 @@ def test_a_pipeline_of_the_bundled_encoder_has_calibrated_confidences() -> None:
     with autotag.load("mini") as pipeline:
         confidences = Confidences.of(pipeline)
     assert confidences.calibrated
-    assert confidences.confidence(Tag("cat", 0.141, "x", {"filter_tags": 0.141})) == pytest.approx(0.5)
+    assert confidences.confidence(Tag("cat", 0.151, "x", {"filter_tags": 0.151})) == pytest.approx(0.5)
     assert confidences.confidence(STANDARDISED) == confidences.standardised.probability(1.5) < 0.5
     answer = Answer.of(Result("x", (8, 8), tags=(ABOVE,)), confidences)
     assert answer.tags[0].confidence == round(confidences.cosine.probability(0.3), 4) > 0.8
