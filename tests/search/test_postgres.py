@@ -271,6 +271,15 @@ def test_a_second_writer_waits_and_then_is_refused_clearly(postgres, connection,
         assert second.generation() == 2
 
 
+def test_a_long_transaction_keeps_nobody_from_opening_and_reading(postgres, connection, table):
+    with closing(open_store(postgres, table=table)) as store:
+        store.upsert([PHOTO], encoder=OURS)
+    PostgresStore(connection, table).upsert([StoredPhoto("/b.jpg", vector=unit(1))], encoder=OURS)
+    impatient = psycopg.conninfo.make_conninfo(postgres, options="-c statement_timeout=5s")
+    with closing(PostgresStore.open(impatient, table=table)) as store:
+        assert (store.count(), len(store.search(unit(0), 5))) == (1, 1)
+
+
 def test_writers_at_once_lose_nothing(postgres, table):
     failed = []
 

@@ -472,9 +472,7 @@ class PostgresStore:
             reason = f"the user may not do this ({_first_line(error)}); ask the owner of the database."
             raise SearchIndexError(self.name, reason) from error
         except psycopg.errors.ProgramLimitExceeded as error:
-            reason = (
-                f"a value is too long for Postgres: {_first_line(error)}; a path has at most 2,700 bytes."
-            )
+            reason = f"a limit of Postgres or pgvector: {_first_line(error)}. A path has at most 2,700 bytes."
             raise SearchIndexError(self.name, reason) from error
         except psycopg.errors.DiskFull as error:
             reason = "the server's disk is full; make room and run the same command again."
@@ -507,19 +505,22 @@ class PostgresStore:
         """Make what is missing, and check what is there."""
         from pgvector.psycopg import register_vector
 
-        self._execute("SELECT pg_advisory_xact_lock(hashtext('autotag'), hashtext(%s))", self.table)
-        self._prepare_extension()
-        register_vector(self.connection)
-        if not self._exists(self.table):
-            if not self.create:
+        about = self.table + "_about"
+        if not (self._extension() and self._exists(self.table) and self._exists(about)):
+            if not self.create and not self._exists(self.table):
                 raise SearchIndexError(
                     self.name, "there is no such table; `autotag index FOLDER --store URL` makes it."
                 )
+            # one program makes the tables, and the others wait for it
+            self._execute("SELECT pg_advisory_xact_lock(hashtext('autotag'), hashtext(%s))", self.table)
+        self._prepare_extension()
+        register_vector(self.connection)
+        if not self._exists(self.table):
             self._execute(_TABLE)
             for index in _INDEXES:
                 self._execute(index)
         self._check_columns()
-        if not self._exists(self.table + "_about"):
+        if not self._exists(about):
             self._execute("CREATE TABLE {about} (key text PRIMARY KEY, value text NOT NULL)")
             self._remember({"generation": "0"})
 
@@ -529,11 +530,14 @@ class PostgresStore:
         quoted = Identifier(*table.split(".")).as_string(self.connection)
         return _only(self._execute("SELECT to_regclass(%s)", quoted)) is not None
 
+    def _extension(self) -> str:
+        """Return the version of pgvector in this database, or an empty text."""
+        return str(_only(self._execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")) or "")
+
     def _prepare_extension(self) -> None:
         psycopg = _packages()
-        version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-        found = self._execute(version).fetchone()
-        if found is None:
+        number = self._extension()
+        if not number:
             try:
                 with self.connection.transaction():
                     self._execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -549,8 +553,7 @@ class PostgresStore:
                     "the server does not have the extension pgvector; install it there "
                     "(https://github.com/pgvector/pgvector).",
                 ) from error
-            found = self._execute(version).fetchone()
-        number = found[0] if found else "0"
+            number = self._extension()
         if tuple(map(int, number.split(".")[:2])) < _OLDEST:
             raise SearchIndexError(
                 self.name,
