@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-# One thread of OpenMP in each process, also in the programs that tests start: tiny models gain nothing by more,
-# and threads that wait for one another on a busy machine cost several times the work. PyTorch reads it when it
-# is first imported.
+# One thread of OpenMP in each process, also in programs that tests start: tiny models gain nothing by more,
+# and threads that wait for one another on a busy machine cost several times the work. PyTorch reads this
+# when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

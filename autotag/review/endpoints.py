@@ -47,6 +47,7 @@ class Selection(BaseModel):
     text: str | None = Field(default=None, max_length=200, description="Part of file name, caption or a tag.")
 
     def where(self) -> Where:
+        """Return the filters alone, without what a subclass adds."""
         return Where(**self.model_dump(include=set(Selection.model_fields)))
 
 
@@ -234,6 +235,7 @@ def review_routes(desk: Desk) -> APIRouter:
 
     @router.post("/session", status_code=204, summary="Exchange a token for a cookie, which pictures need")
     def session(request: Request) -> Response:
+        """Set a cookie that lets the page load pictures; do nothing where no token is needed."""
         response = Response(status_code=204)
         if desk.sessions.needed:
             is_secure = request.url.scheme == "https"
