@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -16,6 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+# One thread of OpenMP in each process, also in programs that tests start: tiny models gain nothing by more,
+# and threads that wait for one another on a busy machine cost several times the work. PyTorch reads this
+# when it is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
@@ -54,10 +61,17 @@ def _light_garbage() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that do not exist yet: few tests cache anything."""
+    parent = tmp_path_factory.mktemp("autotag_caches")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Label matrices are kept in a folder of the test's own."""
-    monkeypatch.setenv("AUTOTAG_CACHE", str(tmp_path_factory.mktemp("autotag_cache")))
+    monkeypatch.setenv("AUTOTAG_CACHE", str(next(_caches)))
 
 
 @dataclass
