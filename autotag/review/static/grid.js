@@ -19,6 +19,7 @@ const grid = byId("grid");
 let columns = 1;
 let height = 1;
 let settle = 0;
+let near = { first: 0, last: -1 }; // the places near the screen; the row of the focus may be far from them
 
 /** Put the grid on the page. */
 export function startGrid() {
@@ -80,8 +81,9 @@ function draw() {
   }
   for (let number = first; number <= last; number++) if (!rows.has(number)) addRow(number);
   if (held < count && !rows.has(held)) addRow(held);
+  near = { first: first * columns, last: Math.min(store.total, (last + 1) * columns) - 1 };
   clearTimeout(settle);
-  settle = setTimeout(() => store.need(first * columns, Math.min(store.total, (last + 1) * columns) - 1), SETTLED);
+  settle = setTimeout(() => store.need(near.first, near.last), SETTLED);
 }
 
 /** @param {number} number */
@@ -105,8 +107,7 @@ function addRow(number) {
 /** Show again what every tile is about. */
 function fill() {
   for (const row of rows.values()) for (const cell of row.children) show(/** @type {any} */ (cell), +cell.dataset.place);
-  const shown = [...rows.keys()];
-  if (shown.length) store.need(Math.min(...shown) * columns, Math.min(store.total, (Math.max(...shown) + 1) * columns) - 1);
+  store.need(near.first, near.last);
 }
 
 /** @param {any} cell @param {number} place */
