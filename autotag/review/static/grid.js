@@ -69,7 +69,8 @@ function layOut() {
 function draw() {
   const count = Math.ceil(store.total / columns);
   const top = Math.floor(scroll.scrollTop / (height + GAP));
-  const last = Math.min(count - 1, top + Math.ceil(scroll.clientHeight / (height + GAP)) + AROUND);
+  const bottom = top + Math.ceil(scroll.clientHeight / (height + GAP));
+  const last = Math.min(count - 1, bottom + AROUND);
   const first = Math.max(0, top - AROUND);
   const held = Math.floor(store.focused / columns); // the focus must not fall out of the document
   for (const [number, row] of rows) {
@@ -79,7 +80,10 @@ function draw() {
       rows.delete(number);
     }
   }
-  for (let number = first; number <= last; number++) if (!rows.has(number)) addRow(number);
+  const onScreen = (/** @type {number} */ number) => number >= top && number <= bottom;
+  const missing = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i).filter((number) => !rows.has(number));
+  missing.sort((one, two) => +onScreen(two) - +onScreen(one)); // pictures come in the order in which they were asked for
+  for (const number of missing) addRow(number);
   if (held < count && !rows.has(held)) addRow(held);
   near = { first: first * columns, last: Math.min(store.total, (last + 1) * columns) - 1 };
   clearTimeout(settle);
