@@ -1,7 +1,7 @@
 """Servers under load: requests a second, latencies, overload, memory.
 
     python benchmarks/serving.py [--preset mini] [--requests N] [--clients 1,8,32,128] [--litserve PYTHON]
-    python benchmarks/serving.py --full-size --requests 32 --clients 32
+    python benchmarks/serving.py --full-size --photographs 32 --requests 64 --clients 32 --open ""
     python benchmarks/serving.py --memory 20000 --clients 32
 
 The ways to tag the same photographs, in turns, each in processes of its own:
@@ -30,12 +30,13 @@ import base64
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,13 +53,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-PHOTOS = 256
 SIZES = 16
 """Widths, and heights, of the numbered photographs."""
 MOST_OPEN = 512
 OVERLOAD = 3.0
 OVERLOAD_WAITING = 64
-OVERLOAD_SECONDS = 20
+OVERLOAD_SECONDS = 60
 TICKS = os.sysconf("SC_CLK_TCK")
 COLUMNS = [
     "way", "load", "requests", "requests/s", "of stream", "times single", "p50 ms", "p95 ms", "p99 ms",
@@ -115,6 +115,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=256, help="of each way at each load")
     parser.add_argument("--rounds", type=int, default=2, help="in how many turns they are sent")
     parser.add_argument("--clients", default="1,8,32,128")
+    parser.add_argument("--photographs", type=int, default=256, help="different ones, at most 256")
+    parser.add_argument(
+        "--open", default="0.5,0.8", metavar="SHARES", help="open loops at these shares of the rate of stream"
+    )
     parser.add_argument("--litserve", type=Path, metavar="PYTHON", help="compare with LitServe, too")
     parser.add_argument(
         "--memory", type=int, default=0, metavar="N", help="only send N requests, watch memory"
@@ -140,15 +144,15 @@ def compare(given: argparse.Namespace, photos: list[Path]) -> None:
         for clients in loads:
             most = given.requests if clients > 1 else given.requests // 4
             for turn in range(given.rounds):
-                note_stream(outcomes, f"{clients} clients", stream(max(1, most // given.rounds)), most)
+                note_stream(outcomes, f"{clients} clients", stream(max(1, most // given.rounds)))
                 for way in ways if turn % 2 == 0 else ways[::-1]:
                     outcome = outcomes.setdefault((way, f"{clients} clients"), Outcome())
                     work = sender.closed(servers[way], clients, max(1, most // given.rounds))
                     asyncio.run(noted(outcome, servers[way], work))
                     print(f"{way}, {clients} clients: {outcome.rate:.2f}/s", file=sys.stderr, flush=True)
         bound = max(outcome.rate for (way, _), outcome in outcomes.items() if way == "stream")
-        for share in (0.5, 0.8):
-            load = f"open, {share} of stream"
+        for share in (float(one) for one in given.open.split(",") if one):
+            load = f"open, {share:g} of stream"
             for way in ways:
                 outcome = outcomes.setdefault((way, load), Outcome())
                 work = sender.open(servers[way], share * bound, given.requests)
@@ -164,6 +168,7 @@ def compare(given: argparse.Namespace, photos: list[Path]) -> None:
         "images that may wait there": OVERLOAD_WAITING,
         "rate there, requests/s": OVERLOAD * bound,
         "load of the machine at the end": os.getloadavg()[0],
+        "status codes": {f"{way}, {load}": dict(one.codes) for (way, load), one in outcomes.items()},
     }
     rows = [row(way, load, outcomes) for way, load in outcomes]
     name = given.name or f"serving-{'full-size' if given.full_size else Path(given.preset).stem}"
@@ -185,9 +190,7 @@ def row(way: str, load: str, outcomes: dict[tuple[str, str], Outcome]) -> list[A
     return [*cells, round(outcome.same / max(1, answers), 3)]
 
 
-def note_stream(
-    outcomes: dict[tuple[str, str], Outcome], load: str, found: dict[str, Any], _most: int
-) -> None:
+def note_stream(outcomes: dict[tuple[str, str], Outcome], load: str, found: dict[str, Any]) -> None:
     outcome = outcomes.setdefault(("stream", load), Outcome())
     outcome.codes[200] += found["count"]
     outcome.wall += found["seconds"]
@@ -379,7 +382,12 @@ def server(way: str, given: argparse.Namespace, *limits: str) -> Iterator[Server
             else:
                 yield Server(process.pid, port, path, "image/jpeg", bytes)
         finally:
+            tree = list(_tree(process.pid))  # LitServe leaves its workers behind
             process.terminate()
+            process.wait()
+            for left in tree[1:]:
+                with suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGTERM)
 
 
 def _in_json(content: bytes) -> bytes:
@@ -421,6 +429,7 @@ def streaming(given: argparse.Namespace) -> Iterator[Callable[..., dict[str, Any
     """Start a process that streams as many photographs as it is told."""
     command = [sys.executable, __file__, "--role", "stream", "--preset", given.preset]
     command += ["--device", given.device, "--cache", str(given.cache)]
+    command += ["--photographs", str(given.photographs)]
     command += ["--photos", str(given.photos)] if given.photos else []
     with subprocess.Popen(  # noqa: S603 - our own
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -462,7 +471,7 @@ def serve_lines(given: argparse.Namespace) -> None:
 def numbered_photographs(given: argparse.Namespace) -> list[Path]:
     """Photographs of 500 x 375 pixels or a little less, no two of one size."""
     paths = []
-    for number, path in enumerate(photographs(given, PHOTOS, own_first=False)):
+    for number, path in enumerate(photographs(given, min(given.photographs, SIZES**2), own_first=False)):
         target = path.with_name(f"numbered-{number:03}.jpg")
         if not target.exists():
             with Image.open(path) as image:
