@@ -113,7 +113,7 @@ def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
                 headers=_TAG_COLUMNS,
                 label="Tags",
                 interactive=False,
-                column_widths=["140px", "100px", "260px", "270px"],
+                column_widths=["140px", "100px", "270px", "290px"],
                 wrap=True,
                 buttons=["copy"],
             )
