@@ -156,7 +156,7 @@ def waited(page: Page, *, steps: int, pixels: int, pause: float) -> float:
         page.mouse.wheel(0, pixels)
         page.wait_for_timeout(pause * 1000)
     page.wait_for_function(ALL_HERE)
-    return round(page.evaluate("window.longest") / 1000, 3)
+    return float(round(page.evaluate("window.longest") / 1000, 3))
 
 
 def jumped(page: Page) -> list[float]:
