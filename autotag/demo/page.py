@@ -82,7 +82,14 @@ def _analyze_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
             button = gr.Button("Analyze", variant="primary")
         with gr.Column(scale=2):
             tables = [
-                gr.Dataframe(headers=[one, "cosine"], label=one, interactive=False, wrap=True, buttons=[])
+                gr.Dataframe(
+                    headers=["label", "cosine"],
+                    label=one,
+                    column_widths=["75%", "25%"],
+                    interactive=False,
+                    wrap=True,
+                    buttons=[],
+                )
                 for one in VOCABULARIES.values()
             ]
     with gr.Accordion("As JSON", open=False):
@@ -106,7 +113,7 @@ def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
                 headers=_TAG_COLUMNS,
                 label="Tags",
                 interactive=False,
-                column_widths=["18%", "14%", "34%", "34%"],
+                column_widths=["140px", "100px", "270px", "290px"],
                 wrap=True,
                 buttons=["copy"],
             )
@@ -137,7 +144,7 @@ def _batch_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
     table = gr.Dataframe(
         headers=["file", "caption", "tags", "error"],
         label="Results",
-        column_widths=["18%", "27%", "30%", "25%"],
+        column_widths=["200px", "320px", "360px", "320px"],
         interactive=False,
         wrap=True,
         buttons=[],

@@ -393,8 +393,11 @@ class PartFile:
         """Fsync the file."""
         self._calls.fsync(self.descriptor)
 
-    def replace(self) -> None:
+    def replace(self, *, durable: bool = True) -> None:
         """Replace the target in any state; of several writers the last wins.
+
+        Args:
+            durable: whether to fsync the folder.
 
         Raises:
             OSError: a system call failed; the target is unchanged.
@@ -402,8 +405,9 @@ class PartFile:
         self._close()  # Windows cannot move an open file
         self._calls.replace(self.path, self.target)
         self._is_gone = True
-        with suppress(OSError):
-            self._calls.sync_folder(self.target.parent)
+        if durable:
+            with suppress(OSError):
+                self._calls.sync_folder(self.target.parent)
 
     def place(self, expected: FileState | None, target: Path | None = None) -> None:
         """Replace the target if it is in the expected state.
@@ -488,11 +492,16 @@ class PartFile:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[BinaryIO]:
+def appearing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a stream into a file, which is replaced and fsynced when the block ends without an error.
 
     Until then the old file stays. Use this for autotag's own files, which any process may rewrite: of several
     writers the last wins. Use ``replace_file`` for the user's files.
+
+    Args:
+        path: the file.
+        durable: whether to fsync. Without it, a power failure may leave a file that is empty or cut short;
+            whoever reads it has to see that.
 
     Raises:
         OSError: a system call failed; the file is unchanged.
@@ -501,8 +510,9 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         with part.stream(binary=True) as stream:
             yield cast("BinaryIO", stream)
             stream.flush()
-            part.sync()
-        part.replace()
+            if durable:
+                part.sync()
+        part.replace(durable=durable)
 
 
 def numbered(path: Path) -> Iterator[Path]:

@@ -34,6 +34,7 @@ _MEMORY = 64 * 2**20  # bytes of small pictures that are kept
 _DISK = 512 * 2**20
 _CLEARED_TO = 0.8  # part of the folder that stays when it has become too large
 _QUALITY = 82
+_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class Thumbnails:
             found = self._memory.get(key)
         if found is None:
             with suppress(OSError):
-                found = self._path(key).read_bytes() or None
+                content = self._path(key).read_bytes()
+                found = content if content.endswith(_JPEG_END) else None  # a power failure cut it short
         return found
 
     def make(self, photo: Located, size: Size) -> bytes:
@@ -156,7 +158,7 @@ class Thumbnails:
         path = self._path(key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with appearing(path) as file:
+            with appearing(path, durable=False) as file:  # two fsyncs take longer than the picture
                 file.write(content)
             with self._lock:
                 if self._on_disk is None:
@@ -193,10 +195,11 @@ def _key(photo: Located, size: Size) -> str:
 
 def _jpeg(path: Path, side: int) -> bytes:
     try:
-        image = read_image(path, target_size=side, allow_truncated=True).image
+        # Read with a shortest side of at least ``side``, see ``read_image``: never smaller than the picture.
+        image = read_image(path, target_size=side // 2, allow_truncated=True).image
     except MemoryError as error:
         raise ImageReadError(str(path), "it needs more memory than there is") from error
-    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=1.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()

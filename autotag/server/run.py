@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     from autotag.server.core.limits import Limits
 
+_KEEP_ALIVE = 120
+"""Seconds that an idle connection is kept: longer than clients keep theirs (httpx 5, Go 90), so that no
+request is sent into one that is just being closed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -103,6 +107,7 @@ def run_server(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(limits.timeout) + 1,
+        timeout_keep_alive=_KEEP_ALIVE,
     )
     server = uvicorn.Server(config)
     with socket_at(place.host, place.port) as listener:

@@ -13,6 +13,7 @@ from review_client import PHOTOS, Asking, rows, write_plan
 from autotag.albums import undo_album
 from autotag.errors import ConfigError
 from autotag.metadata import MachineTag, apply_change, plan_tags, read_packet
+from autotag.review.photographs import Thumbnails
 
 
 def keywords(album, file):
@@ -163,9 +164,18 @@ def test_a_folder_that_leads_out_of_the_album_is_not_read(asking, album, tmp_pat
     assert asking.photos()["2023/trip/harbour.png"]["status"] == "missing"
 
 
-def test_pictures_on_the_disk_stay_below_the_bound(tmp_path, asking):
-    from autotag.review.photographs import Thumbnails
+def test_a_picture_that_a_power_failure_cut_short_is_made_again(tmp_path, asking):
+    photo = asking.desk.review.photographs.located(0)
+    whole = Thumbnails(tmp_path / "kept").make(photo, "small")
+    [file] = (tmp_path / "kept").rglob("*.jpg")
+    for cut in (whole[:100], b"", whole[:-2] + b"\0\0"):
+        file.write_bytes(cut)
+        assert Thumbnails(tmp_path / "kept").kept(photo, "small") is None
+        assert Thumbnails(tmp_path / "kept").make(photo, "small") == whole
+    assert file.read_bytes() == whole
 
+
+def test_pictures_on_the_disk_stay_below_the_bound(tmp_path, asking):
     found = [asking.desk.review.photographs.located(place) for place in range(6)]
     size = len(Thumbnails(tmp_path / "one").make(found[0], "small"))
     thumbnails = Thumbnails(tmp_path / "few", most_bytes=3 * size)

@@ -345,6 +345,30 @@ def test_apply_writes_and_undo_takes_it_back(shown, album):
     assert not list(album.rglob("*.xmp"))
 
 
+def test_a_jump_far_from_the_photograph_in_hand_asks_only_for_what_is_on_the_screen(
+    browser, tmp_path, opened, serve
+):
+    """The row of the keyboard's focus stays in the document; what lies between is not asked for."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    first = folder / "0000.png"
+    make_image("red", size=(8, 8)).save(first)
+    names = [f"{number:04}.png" for number in range(2000)]
+    for name in names[1:]:
+        os.link(first, folder / name)
+    plan = write_plan(tmp_path / "many.jsonl", folder, {name: ("red", {"red": 0.3}) for name in names})
+    shown = Shown(browser, serve(opened(plan))).loaded()
+    asked: list[str] = []
+    shown.page.on("request", lambda request: "/photos?" in request.url and asked.append(request.url))
+    shown.page.evaluate("() => { const box = document.getElementById('scroll'); box.scrollTop = 1e9; }")
+    shown.page.wait_for_selector('.tile[aria-label^="1999.png"] img.here')
+    shown.page.wait_for_timeout(500)
+    assert shown.page.locator('.tile[data-place="0"]').count() == 1
+    assert 1 <= len(asked) <= 2
+    shown.context.close()
+    assert shown.problems == []
+
+
 def test_a_photograph_that_changed_or_is_gone_is_said(shown, album):
     shown.until(6, shown.page.locator(".tile img.here").count)
     make_image("red", size=(60, 40)).save(album / "2023/beach.jpg")

@@ -19,6 +19,7 @@ const grid = byId("grid");
 let columns = 1;
 let height = 1;
 let settle = 0;
+let near = { first: 0, last: -1 }; // the places near the screen; the row of the focus may be far from them
 
 /** Put the grid on the page. */
 export function startGrid() {
@@ -68,7 +69,8 @@ function layOut() {
 function draw() {
   const count = Math.ceil(store.total / columns);
   const top = Math.floor(scroll.scrollTop / (height + GAP));
-  const last = Math.min(count - 1, top + Math.ceil(scroll.clientHeight / (height + GAP)) + AROUND);
+  const bottom = top + Math.ceil(scroll.clientHeight / (height + GAP));
+  const last = Math.min(count - 1, bottom + AROUND);
   const first = Math.max(0, top - AROUND);
   const held = Math.floor(store.focused / columns); // the focus must not fall out of the document
   for (const [number, row] of rows) {
@@ -78,10 +80,14 @@ function draw() {
       rows.delete(number);
     }
   }
-  for (let number = first; number <= last; number++) if (!rows.has(number)) addRow(number);
+  const onScreen = (/** @type {number} */ number) => number >= top && number <= bottom;
+  const missing = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i).filter((number) => !rows.has(number));
+  missing.sort((one, two) => +onScreen(two) - +onScreen(one)); // pictures come in the order in which they were asked for
+  for (const number of missing) addRow(number);
   if (held < count && !rows.has(held)) addRow(held);
+  near = { first: first * columns, last: Math.min(store.total, (last + 1) * columns) - 1 };
   clearTimeout(settle);
-  settle = setTimeout(() => store.need(first * columns, Math.min(store.total, (last + 1) * columns) - 1), SETTLED);
+  settle = setTimeout(() => store.need(near.first, near.last), SETTLED);
 }
 
 /** @param {number} number */
@@ -105,8 +111,7 @@ function addRow(number) {
 /** Show again what every tile is about. */
 function fill() {
   for (const row of rows.values()) for (const cell of row.children) show(/** @type {any} */ (cell), +cell.dataset.place);
-  const shown = [...rows.keys()];
-  if (shown.length) store.need(Math.min(...shown) * columns, Math.min(store.total, (Math.max(...shown) + 1) * columns) - 1);
+  store.need(near.first, near.last);
 }
 
 /** @param {any} cell @param {number} place */

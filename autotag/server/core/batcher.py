@@ -188,6 +188,9 @@ class Batcher:
         Raises:
             RequestRefusedError: no such wish is granted.
         """
+        made = self.pipelines.made(wish)
+        if made is not None:
+            return made
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.pipelines.of, wish)
 
     def retry_after(self) -> int:

@@ -106,6 +106,18 @@ class Pipelines:
                 self._made.popitem(last=False)
         return made
 
+    def made(self, wish: Wish) -> Pipeline | None:
+        """Return the pipeline for a wish if ``of`` made it before and none is being made; never waits."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            made = self._made.get(wish)
+            if made is not None:
+                self._made.move_to_end(wish)
+            return made
+        finally:
+            self._lock.release()
+
     def _make(self, wish: Wish) -> Pipeline:
         pipeline = self.preset(wish.preset)
         try:
