@@ -227,7 +227,7 @@ class SearchIndexError(AutotagError):
     """An index cannot be opened, read, written or asked.
 
     Attributes:
-        path: the index's file.
+        path: the index's file, or the server and table, without a password.
         reason: what is in the way, and the way out, in words.
     """
 

@@ -2,7 +2,8 @@
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
 ``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers``,
-``autotag.album_writers`` or ``autotag.changes``. A part is imported when it is first used by name.
+``autotag.album_writers``, ``autotag.changes`` or ``autotag.stores``. A part is imported when it is first
+used by name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, Literal
 
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
-Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer", "change"]
+Kind = Literal[
+    "stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer", "change", "store"
+]
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
@@ -56,6 +59,12 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "output": "autotag.albums.state.changes:OutputChange",
         "rename": "autotag.albums.state.changes:RenameChange",
         "text": "autotag.albums.state.changes:TextChange",
+    },
+    "store": {
+        "postgres": "autotag.search.stores.postgres:PostgresStore.open",
+        "postgresql": "autotag.search.stores.postgres:PostgresStore.open",
+        "qdrant": "autotag.search.stores.qdrant:QdrantStore.open",
+        "qdrant+https": "autotag.search.stores.qdrant:QdrantStore.open",
     },
 }
 

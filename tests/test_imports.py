@@ -10,6 +10,8 @@ from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "autotag"
 FLOORS = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -64,7 +66,10 @@ def imported(module: str) -> set[str]:
     return (found & set(MODULES)) - {module}
 
 
-IMPORTED = {module: imported(module) for module in MODULES if module != "autotag"}
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """Each module of autotag but ``autotag`` itself, and what it imports."""
+    return {module: imported(module) for module in MODULES if module != "autotag"}
 
 
 def circle(arrows: dict[str, set[str]]) -> list[str]:
@@ -86,24 +91,24 @@ def test_the_table_of_floors_names_every_room_and_no_other() -> None:
     assert set(floors()) == rooms | {file.parts[0] for file in files if len(file.parts) > 1}
 
 
-def test_every_room_imports_only_floors_below() -> None:
+def test_every_room_imports_only_floors_below(imports: dict[str, set[str]]) -> None:
     floor = floors()
     upward = [
         f"{module} imports {target}"
-        for module, targets in IMPORTED.items()
+        for module, targets in imports.items()
         for target in sorted(targets)
         if room(target) != room(module) and (not room(target) or floor[room(target)] >= floor[room(module)])
     ]
     assert upward == []
 
 
-def test_modules_import_one_another_in_no_circle() -> None:
-    assert circle(IMPORTED) == []
+def test_modules_import_one_another_in_no_circle(imports: dict[str, set[str]]) -> None:
+    assert circle(imports) == []
 
 
-def test_packages_import_one_another_in_no_circle() -> None:
+def test_packages_import_one_another_in_no_circle(imports: dict[str, set[str]]) -> None:
     arrows: dict[str, set[str]] = defaultdict(set)
-    for module, targets in IMPORTED.items():
+    for module, targets in imports.items():
         if package(module) == "autotag":  # single files, which the two tests above hold apart
             continue
         arrows[package(module)] |= {package(target) for target in targets} - {package(module)}
@@ -115,8 +120,8 @@ def test_a_circle_and_an_arrow_upward_are_found() -> None:
     assert floors()["cli"] > floors()["stages"] > floors()["models"] > floors()["errors"] == 1
 
 
-def test_no_stage_imports_another() -> None:
-    stages = {module: targets for module, targets in IMPORTED.items() if module.startswith("autotag.stages.")}
+def test_no_stage_imports_another(imports: dict[str, set[str]]) -> None:
+    stages = {module: targets for module, targets in imports.items() if module.startswith("autotag.stages.")}
     assert stages
     assert not any(room(target) == "stages" for targets in stages.values() for target in targets)
 

@@ -48,7 +48,7 @@ class Hand:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def reserve(self, size: int) -> bool:
-        """Return whether so many bytes more may be kept, and count them if so."""
+        """Return whether this many more bytes may be kept, and count them if so."""
         with self._lock:
             fits = self._held + size <= self.most
             self._held += size if fits else 0

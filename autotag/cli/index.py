@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from autotag.cli.options import (
     SOME_FAILED,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
     from autotag.pipeline.pipeline import Pipeline
-    from autotag.search import Index
+    from autotag.search import Index, StoreIndex
     from autotag.search.updating import Plan
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
@@ -40,6 +41,51 @@ def index_option(command: Any) -> Any:
     kind = click.Path(path_type=Path, dir_okay=False)
     return click.option("--index", "index_file", metavar="FILE", type=kind, callback=_chosen, help=words)(
         command
+    )
+
+
+def store_options(command: Any) -> Any:
+    """Add ``--store``, as ``store``, and ``--table``."""
+    url = click.option(
+        "--store",
+        metavar="URL",
+        help="A database server in the place of --index: postgresql://USER@HOST/DATABASE or qdrant://HOST. "
+        "Passwords are read from $PGPASSWORD or ~/.pgpass, and $QDRANT_API_KEY.",
+    )
+    table = click.option(
+        "--table",
+        metavar="NAME",
+        help="The store's table, SCHEMA.TABLE, or collection; by default photo.",
+    )
+    return url(table(command))
+
+
+def open_index(
+    ctx: click.Context,
+    index_file: Path,
+    store: str | None,
+    table: str | None,
+    *,
+    create: bool = True,
+    encoder: str | None = None,
+    device: str | None = None,
+) -> Index | StoreIndex:
+    """Open the index that the options name: the file, or the store."""
+    from autotag.search import Index, StoreIndex
+    from autotag.search.store import TABLE
+
+    if store is None:
+        if table is not None:
+            raise click.UsageError("--table is of a store; name the server with --store URL.")
+        return Index.open(index_file, encoder=encoder, device=device or "auto", create=create)
+    if ctx.get_parameter_source("index_file") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--index and --store are both given; an index is in one place.")
+    return StoreIndex.open(
+        store,
+        table=TABLE if table is None else table,
+        encoder=encoder,
+        device=device or "auto",
+        create=create,
     )
 
 
@@ -102,6 +148,7 @@ Exit codes:
     ".parquet, or a folder of `autotag tag --shard`), whose tags and captions are taken over.",
 )
 @index_option
+@store_options
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
@@ -120,6 +167,8 @@ def index(
     *,
     lists: tuple[Path, ...],
     index_file: Path,
+    store: str | None,
+    table: str | None,
     preset: str,
     settings: tuple[str, ...],
     device: str | None,
@@ -145,7 +194,6 @@ def index(
     """
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
-    from autotag.search import Index
     from autotag.search.updating import carry_out, make_plan
 
     if not paths and not lists:
@@ -162,7 +210,7 @@ def index(
     with (
         embedding_pipeline(preset, changes, settings) as pipeline,
         reporter.passing_on_warnings(),
-        Index.open(index_file) as opened,
+        open_index(ctx, index_file, store, table) as opened,
     ):
         sources = Sources(lists, told=reporter.inform)
         named = [*paths, *sources.listed()]
@@ -175,7 +223,7 @@ def index(
 
 
 def _fill(
-    index: Index, plan: Plan, pipeline: Pipeline, sources: Sources, reporter: Reporter
+    index: Index | StoreIndex, plan: Plan, pipeline: Pipeline, sources: Sources, reporter: Reporter
 ) -> tuple[int, int]:
     """Take over what earlier runs found, tag the rest, and return the counts of successes and failures."""
     from autotag.search.updating import embedding_only, tag_due, take_over
@@ -248,7 +296,7 @@ def _found(
             raise
         return [], roots
     missing = {os.fspath(root) for root in roots if not root.exists()}
-    return [image for image in map(os.fspath, images) if image not in missing], roots
+    return [path for image in images if (path := os.fspath(image)) not in missing], roots
 
 
 def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:

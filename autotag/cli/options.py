@@ -55,7 +55,7 @@ def served_presets_option(command: Command) -> Command:
 
 
 def listening_options(*, port: int, tokens: str) -> Callable[[Command], Command]:
-    """Add ``--host``, ``--port`` (by default ``port``) and ``--token-file``, whose tokens do what is said."""
+    """Add ``--host``, ``--port`` (by default ``port``) and ``--token-file`` (help text: ``tokens``)."""
     at = "At which port; 0 takes one that is free."
     return _all_of(
         click.option(

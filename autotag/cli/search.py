@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.index import index_option
+from autotag.cli.index import index_option, open_index, store_options
 from autotag.cli.options import device_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.search import Hit, Index
+    from autotag.search import Hit, Index, StoreIndex
 
 _FORMATS = ("table", "json", "jsonl", "paths", "paths0", "html")
 NOTHING_FOUND = 1
@@ -31,6 +31,7 @@ Exit codes:
 )
 @click.argument("text", metavar="[WORDS]", required=False)
 @index_option
+@store_options
 @click.option(
     "--image",
     metavar="FILE",
@@ -83,6 +84,8 @@ def search(
     text: str | None,
     *,
     index_file: Path,
+    store: str | None,
+    table: str | None,
     image: Path | None,
     like: int | None,
     without: str | None,
@@ -105,12 +108,12 @@ def search(
     quotes" must be in the text. Several queries are combined: a photograph that ranks high in more than one
     comes first. Every other option is a filter.
     """
-    from autotag.search import Filter, Index
+    from autotag.search import Filter
 
     wanted = Filter(tags=tags, folder=folder, since=since, until=until, camera=camera, near=_place(near))
     has_query = text is not None or image is not None or like is not None
     has_filter = wanted != Filter()
-    with Index.open(index_file, encoder=encoder, device=device or "auto", create=False) as index:
+    with open_index(ctx, index_file, store, table, create=False, encoder=encoder, device=device) as index:
         hits = index.search(
             text,
             image=image,
@@ -139,12 +142,16 @@ def _place(near: str | None) -> tuple[float, float, float] | None:
     return latitude, longitude, distance
 
 
-def _write_page(index: Index, hits: Sequence[Hit], *, title: str, why: bool) -> None:
+def _write_page(index: Index | StoreIndex, hits: Sequence[Hit], *, title: str, why: bool) -> None:
     from autotag.search.page import page
     from autotag.search.picture_cache import cache_beside
-    from autotag.search.thumbnails import thumbnails_of
+    from autotag.search.store_index import StoreIndex
+    from autotag.search.thumbnails import thumbnails, thumbnails_of
 
-    pictures = thumbnails_of(index, hits, cache_beside(index.path))
+    if isinstance(index, StoreIndex):
+        pictures = thumbnails([(hit.path, "") for hit in hits])
+    else:
+        pictures = thumbnails_of(index, hits, cache_beside(index.path))
     click.echo(page(hits, pictures, title=title, why=why))
 
 

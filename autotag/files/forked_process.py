@@ -20,7 +20,7 @@ def note_use() -> None:
 
 
 def check_not_forked() -> None:
-    """Refuse to continue in a forked copy.
+    """Refuse to use models in a forked copy of a process that used them.
 
     Raises:
         ForkedProcessError: models were used before this process was forked.

@@ -118,7 +118,7 @@ class ReadAhead(Generic[Input, Read]):
 
     @property
     def exhausted(self) -> bool:
-        """True if the inputs ended and every read was taken out."""
+        """Return whether the inputs ended and every read was taken out."""
         return self._ended and not self._slots
 
     @property

@@ -39,6 +39,7 @@ def create_app(desk: Desk, *, host: str = "127.0.0.1") -> FastAPI:
     @app.get("/", include_in_schema=False)
     @app.get("/review", include_in_schema=False)
     def page() -> Response:
+        """Redirect to the address of the page, which ends with a slash."""
         return RedirectResponse("/review/")
 
     app.mount("/review", _Files(directory=_PAGE, html=True))

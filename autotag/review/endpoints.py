@@ -47,6 +47,7 @@ class Selection(BaseModel):
     text: str | None = Field(default=None, max_length=200, description="Part of file name, caption or a tag.")
 
     def where(self) -> Where:
+        """Return the filters alone, without what a subclass adds."""
         return Where(**self.model_dump(include=set(Selection.model_fields)))
 
 
@@ -234,6 +235,7 @@ def review_routes(desk: Desk) -> APIRouter:
 
     @router.post("/session", status_code=204, summary="Exchange a token for a cookie, which pictures need")
     def session(request: Request) -> Response:
+        """Set a cookie that lets the page load pictures; do nothing where no token is needed."""
         response = Response(status_code=204)
         if desk.sessions.needed:
             is_secure = request.url.scheme == "https"
@@ -255,6 +257,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/summary", summary="What is under review")
     def summary() -> SummaryOut:
+        """Return what is under review: the plan, the album, and the counts."""
         with review.reading() as table:
             return SummaryOut(
                 revision=review.revision,
@@ -282,6 +285,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/photos/{photo}", summary="One photograph")
     def photo(photo: PhotoId) -> PhotoOut:
+        """Return one photograph with its tags."""
         place = _place(review.table, photo)
         found = review.photographs.located(place)
         with review.reading() as table:
@@ -289,6 +293,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/tags", summary="Tags of the photographs that fit, with counts")
     def tags(given: Annotated[TagsIn, Query()]) -> TagsOut:
+        """Return the tags of the photographs that fit, with counts."""
         part = given.part.casefold()
         with review.reading() as table:
             found = [one for one in table.counts(given.where()) if part in one.tag.casefold()]
@@ -301,6 +306,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/scores", summary="How many tags and photographs each cut of the scores leaves")
     def scores(given: Annotated[Selection, Query()]) -> CutsOut:
+        """Return how many tags and photographs each cut of the scores leaves."""
         with review.reading() as table:
             found = table.cuts(given.where())
         return CutsOut(scores=found.scores, tags=found.tags, photographs=found.photographs)
@@ -309,6 +315,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
     def suggestions(
         part: Annotated[str, Query(max_length=200)], limit: Annotated[int, Query(ge=1, le=100)] = 12
     ) -> list[str]:
+        """Return words that contain a text: tags, keywords, and words of the vocabulary."""
         with review.reading() as table:
             words = table.words()
         return [shown(word) for word in desk.suggestions.matching(part, words, limit=limit)]
@@ -329,6 +336,7 @@ def _add_pictures(router: APIRouter, desk: Desk) -> None:
         size: Size = "small",
         version: Annotated[str, Query(description="Of the file; with it, browsers keep the picture.")] = "",
     ) -> Response:
+        """Return a small JPEG of a photograph, upright; 304 where the browser has it."""
         place = _place(desk.review.table, photo)
         found = await asyncio.to_thread(desk.review.photographs.located, place)
         if not found.version:
@@ -356,7 +364,7 @@ def _add_decisions(router: APIRouter, desk: Desk) -> None:
 
     @router.post("/decisions", summary="Confirm, reject, reset, rename or add tags")
     def decide(given: DecisionIn) -> OutcomeOut:
-        """Made everywhere, or narrowed by ``photos`` and ``where``; it is on the disk when the answer comes.
+        """Make a decision everywhere, or only for ``photos`` and ``where``, and keep it on the disk.
 
         409: one of these photographs was changed since ``revision``, in another window; look again.
         """
@@ -369,10 +377,12 @@ def _add_decisions(router: APIRouter, desk: Desk) -> None:
 
     @router.post("/undo", summary="Take back the last decision that stands")
     def undo(given: SeenIn) -> OutcomeOut:
+        """Take back the last decision that stands."""
         return _outcome(review, review.undo(given.revision))
 
     @router.get("/changes", summary="What was decided since a revision, in any window")
     def changes(since: Annotated[int, Query(ge=0)]) -> ChangesOut:
+        """Return the photographs that were decided on since a revision, in any window."""
         with review.reading():
             return ChangesOut(
                 revision=review.revision, photos=review.changed_since(since), undo=_to_undo(review)
@@ -382,11 +392,12 @@ def _add_decisions(router: APIRouter, desk: Desk) -> None:
 def _add_applying(router: APIRouter, desk: Desk) -> None:
     @router.get("/apply", summary="How far the application is")
     def progress() -> ProgressOut:
+        """Return how far the application is."""
         return _progress(desk.applying.progress)
 
     @router.post("/apply", status_code=202, summary="Apply the decisions: plan, journal, XMP")
     def apply(given: ApplyIn) -> ProgressOut:
-        """The edited plan is written beside the plan and applied as `autotag apply` does.
+        """Write the edited plan beside the plan, and apply it as `autotag apply` does.
 
         `autotag undo` takes it back.
         """
@@ -394,6 +405,7 @@ def _add_applying(router: APIRouter, desk: Desk) -> None:
 
     @router.post("/apply/stop", summary="End the application after the photographs in hand")
     def stop() -> ProgressOut:
+        """End the application after the photographs in hand."""
         return _progress(desk.applying.stop())
 
 

@@ -52,6 +52,7 @@ class Sessions:
 
     @property
     def needed(self) -> bool:
+        """Return whether requests have to show a token or the cookie of a session."""
         return bool(self._tokens)
 
     def begin(self) -> str:

@@ -1,12 +1,29 @@
-"""An index of photographs beside their tags, in one SQLite file, and searches in it.
+"""An index of photographs beside their tags, in one SQLite file or in a database server, and searches in it.
 
-``Index``, ``Filter``, ``Hit`` and ``find_duplicates`` are for users; ``autotag index``, ``autotag search``
-and ``autotag duplicates`` use them. It may import ``pipeline``, ``relevance``, ``metadata`` and what is below
-them.
+``Index``, ``StoreIndex``, ``Filter``, ``Hit`` and ``find_duplicates`` are for users; ``autotag index``,
+``autotag search`` and ``autotag duplicates`` use them. ``VectorStore`` is for authors of further stores.
+It may import ``pipeline``, ``relevance``, ``metadata`` and what is below them.
 """
 
 from autotag.search.duplicates import Copy, DuplicateGroup, find_duplicates, find_duplicates_in
 from autotag.search.filters import Filter
-from autotag.search.index import Hit, Index
+from autotag.search.hits import Hit
+from autotag.search.index import Index
+from autotag.search.store import Conditions, StoredPhoto, StoreEncoder, VectorStore, open_store
+from autotag.search.store_index import StoreIndex
 
-__all__ = ["Copy", "DuplicateGroup", "Filter", "Hit", "Index", "find_duplicates", "find_duplicates_in"]
+__all__ = [
+    "Conditions",
+    "Copy",
+    "DuplicateGroup",
+    "Filter",
+    "Hit",
+    "Index",
+    "StoreEncoder",
+    "StoreIndex",
+    "StoredPhoto",
+    "VectorStore",
+    "find_duplicates",
+    "find_duplicates_in",
+    "open_store",
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from autotag.relevance.embeddings import EMBEDDING
-from autotag.search.index import stored_path
+from autotag.search.incoming import stored_path
 from autotag.search.updating import carry_out, embedding_only, make_plan, take_over
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class AlbumIndex:
             ModelError: the encoder cannot be loaded for photographs that were tagged without one.
         """
         self.flush()
-        plan = make_plan(self.index, map(str, photos), [root], retry_errors=True)
+        plan = make_plan(self.index, list(map(str, photos)), [root], retry_errors=True)
         carry_out(self.index, plan)
         due = {stored_path(image) for image in plan.due}
         missing = self._missing(earlier, due)

@@ -73,6 +73,7 @@ class Gate:
 
     @property
     def passed(self) -> bool:
+        """Return whether both recalls are at least ``NEEDED_RECALL``."""
         return min(self.image_recall, self.text_recall) >= NEEDED_RECALL
 
 

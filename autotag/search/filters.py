@@ -6,12 +6,13 @@ import math
 import os
 import re
 from dataclasses import KW_ONLY, dataclass
+from datetime import datetime, timedelta
 
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
 
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
-_EARTH_KM = 6371.0088  # mean radius, IUGG
+EARTH_KM = 6371.0088  # mean radius, IUGG
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +90,33 @@ def distance_km(
     one, other = math.radians(latitude), math.radians(other_latitude)
     across = math.radians(longitude - other_longitude)
     half = math.sin((one - other) / 2) ** 2 + math.cos(one) * math.cos(other) * math.sin(across / 2) ** 2
-    return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
+
+
+def days_between(filter: Filter) -> tuple[datetime | None, datetime | None]:  # noqa: A002
+    """Return the moments from which and until which a photograph may be taken, the latter excluded.
+
+    Raises:
+        ConfigError: a date is not in the calendar.
+    """
+    since = None if filter.since is None else _first_day("since", filter.since)
+    if filter.until is None:
+        return since, None
+    first = _first_day("until", filter.until)
+    parts = filter.until.count("-")
+    try:
+        if parts == 0:
+            return since, first.replace(year=first.year + 1)
+        if parts == 1:
+            following = first.replace(day=28) + timedelta(days=4)
+            return since, following.replace(day=1)
+        return since, first + timedelta(days=1)
+    except (ValueError, OverflowError):  # the end of the year 9999
+        return since, datetime.max
+
+
+def _first_day(name: str, date: str) -> datetime:
+    try:
+        return datetime.fromisoformat(f"{date}-01-01"[:10])
+    except ValueError as error:
+        raise ConfigError(f"{name}={date!r} is not in the calendar: {error}") from error

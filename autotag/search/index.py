@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag.errors import ConfigError, ImageReadError, SearchIndexError
-from autotag.images.reading import is_url, read_image
+from autotag.errors import ConfigError, SearchIndexError
 from autotag.metadata.keywords import fold
-from autotag.protocols import image_size_of
 from autotag.records import Tag
-from autotag.relevance.embeddings import read_embedding
 from autotag.search.ann_cache import build, gate_of
 from autotag.search.filters import Filter, distance_km
-from autotag.search.fusion import reciprocal_ranks
-from autotag.search.photo_facts import read_facts
+from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
+from autotag.search.hits import Hit
+from autotag.search.incoming import facts_of, groups_of, storable, stored_path, unit_embedding
+from autotag.search.known import Known
+from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.schema import connect, readable
 from autotag.search.text_query import TextQuery
 from autotag.search.vector_rows import IN_MEMORY, VectorRows, load_rows, stamp_of
-from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,71 +38,16 @@ if TYPE_CHECKING:
     from autotag.records import Result
     from autotag.search.ann_cache import Gate, Kind
     from autotag.search.photo_facts import PhotoFacts
+    from autotag.search.queries import By
 
     _FilterKey = tuple[int, tuple[str, ...], tuple[object, ...]]  # generation, conditions, parameters
 
-By = Literal["both", "vectors", "words"]
-
 _DEPTH = 1000  # entries of each ranking that are joined
 _MEASURED = 200  # photographs, and texts, that an approximate search is measured with
-_TOGETHER = 64  # results that are committed together
-_LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 _KEYWORD = "keyword"
 _WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
+_BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
 _MARKS = ("\x02", "\x03")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A photograph that a search found.
-
-    Attributes:
-        id: the photograph's id in the index; ``like=id`` finds photographs that resemble it.
-        path: where it is; a URL stays as it is.
-        score: of the joined rankings, comparable within one search only.
-        caption: the best one.
-        tags: the models' tags, best first, then people's keywords, whose source is ``"keyword"`` and score 0.
-        size: width, height of the upright original in pixels.
-        taken: local time, ``"2020-05-17T14:03:59"``, or None.
-        cosine: of its vector with the query's, in [-1, 1], or None where no vector was asked for; of several
-            queries (words and an image) the greatest.
-        words: words of its texts that the query's matched, as they stand there; empty when none did.
-        offline: whether its folder was not there when the index was last brought up to date.
-    """
-
-    id: int
-    path: str
-    score: float
-    caption: str
-    tags: tuple[Tag, ...]
-    size: tuple[int, int]
-    taken: str | None = None
-    cosine: float | None = None
-    words: tuple[str, ...] = ()
-    offline: bool = False
-
-    @property
-    def reason(self) -> str:
-        """Why it was found: ``"both"``, ``"vector"``, ``"words"``, or ``"filter"``."""
-        if self.words:
-            return "words" if self.cosine is None else "both"
-        return "filter" if self.cosine is None else "vector"
-
-    def to_dict(self) -> dict[str, object]:
-        """Return JSON types."""
-        return {
-            "id": self.id,
-            "path": self.path,
-            "score": round(self.score, 6),
-            "reason": self.reason,
-            "cosine": None if self.cosine is None else round(self.cosine, 6),
-            "words": list(self.words),
-            "caption": self.caption,
-            "tags": [tag.text for tag in self.tags],
-            "size": list(self.size),
-            "taken": self.taken,
-            "offline": self.offline,
-        }
 
 
 @dataclass(eq=False)
@@ -127,9 +70,12 @@ class Index:
     device: str = "auto"
     in_memory: int = IN_MEMORY
     _connection: sqlite3.Connection = field(repr=False)
-    _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
+    _queries: QueryEncoder = field(init=False, repr=False)
     _rows: tuple[int, VectorRows] | None = field(init=False, repr=False, default=None)
     _last_filter: tuple[_FilterKey, NDArray[np.int64]] | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._queries = QueryEncoder(str(self.path), self.about, self.encoder, self.device)
 
     @classmethod
     def open(
@@ -199,8 +145,8 @@ class Index:
                 was committed before stays.
         """
         done = 0
-        for group in _groups(results):
-            rows = [(result, (facts or {}).get(result.source) or _facts_of(result)) for result in group]
+        for group in groups_of(results):
+            rows = [(result, (facts or {}).get(result.source) or facts_of(result)) for result in group]
             with self.writing() as generation:
                 for result, known in rows:
                     self._put(result, known, generation, encoder_name)
@@ -254,8 +200,8 @@ class Index:
             "camera": shot.camera if shot else None,
             "latitude": shot.latitude if shot else None,
             "longitude": shot.longitude if shot else None,
-            "caption": _storable(result.caption),
-            "error": None if result.error is None else _storable(result.error),
+            "caption": storable(result.caption),
+            "error": None if result.error is None else storable(result.error),
             "offline": 0,
             "generation": generation,
         }
@@ -268,11 +214,31 @@ class Index:
         self._connection.execute("DELETE FROM vector WHERE photo = ?", (photo,))
         if embedding is not None:
             self._connection.execute("INSERT INTO vector VALUES (?, ?)", (photo, embedding.tobytes()))
-        tags = [(_storable(tag.text), tag.score, tag.source) for tag in result.tags]
-        self.put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
+        tags = [(storable(tag.text), tag.score, tag.source) for tag in result.tags]
+        self._put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
 
-    def put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
-        """Replace the facts about a file, within ``writing``; the models' results stay."""
+    def change(
+        self,
+        *,
+        gone: Sequence[int],
+        offline: Sequence[int],
+        back: Sequence[int],
+        facts: Sequence[tuple[int, str, PhotoFacts]],
+    ) -> None:
+        """Change photographs by id, all or nothing; see ``Updatable``.
+
+        Raises:
+            SearchIndexError: see ``writing``.
+        """
+        with self.writing() as generation:
+            self.execute_many("DELETE FROM photo WHERE id = ?", [(photo,) for photo in gone])
+            self.execute_many("UPDATE photo SET offline = 1 WHERE id = ?", [(photo,) for photo in offline])
+            self.execute_many("UPDATE photo SET offline = 0 WHERE id = ?", [(photo,) for photo in back])
+            for photo, image, known in facts:
+                self._put_facts(photo, image, known, generation)
+
+    def _put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
+        """Replace the facts about a file; the models' results stay."""
         shot = facts.shot
         self._connection.execute(
             "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, taken = ?, camera = ?, "
@@ -287,9 +253,9 @@ class Index:
             "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
             (photo, _KEYWORD),
         ).fetchall()
-        self.put_words(photo, source, caption, tags, facts.keywords)
+        self._put_words(photo, source, caption, tags, facts.keywords)
 
-    def put_words(
+    def _put_words(
         self,
         photo: int,
         source: str,
@@ -297,19 +263,19 @@ class Index:
         tags: Sequence[tuple[str, float, str]],
         keywords: Sequence[str],
     ) -> None:
-        """Replace the tags, keywords and full text of a photograph, within ``writing``."""
-        rows = [*tags, *((_storable(word), None, _KEYWORD) for word in keywords)]
+        """Replace the tags, keywords and full text of a photograph."""
+        rows = [*tags, *((storable(word), None, _KEYWORD) for word in keywords)]
         self._connection.execute("DELETE FROM tag WHERE photo = ?", (photo,))
         self._connection.executemany(
             "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?)",
             [(photo, place, text, fold(text), score, by) for place, (text, score, by) in enumerate(rows)],
         )
         texts = "\n".join(text for text, _, _ in tags)
-        words = "\n".join(map(_storable, keywords))
+        words = "\n".join(map(storable, keywords))
         self._connection.execute("DELETE FROM words WHERE rowid = ?", (photo,))
         self._connection.execute(
             "INSERT INTO words (rowid, caption, tags, keywords, name) VALUES (?, ?, ?, ?, ?)",
-            (photo, caption, texts, words, _storable(Path(source).stem)),
+            (photo, caption, texts, words, storable(Path(source).stem)),
         )
 
     def _checked_embedding(self, result: Result, encoder_name: str | None) -> NDArray[np.float16] | None:
@@ -318,10 +284,7 @@ class Index:
         Raises:
             SearchIndexError: it is of another encoder, or not a vector.
         """
-        try:
-            found = read_embedding(result.extras)
-        except ValueError as error:
-            raise SearchIndexError(str(self.path), f"the result of {result.source!r}: {error}.") from error
+        found = unit_embedding(result, str(self.path))
         if found is None:
             return None
         encoder_id, vector = found
@@ -331,19 +294,8 @@ class Index:
             facts = {"encoder": encoder_id, "encoder_name": name, "dimension": str(len(vector))}
             self._connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
         elif about["encoder"] != encoder_id or about["dimension"] != str(len(vector)):
-            self._refuse_encoder(encoder_id, about["encoder"])
-        wide = vector.astype(np.float32)
-        length = float(np.linalg.norm(wide))
-        if not length:
-            raise SearchIndexError(str(self.path), f"the vector of {result.source!r} has length 0.")
-        return (wide / length).astype("<f2")
-
-    def _refuse_encoder(self, other: str, own: str) -> None:
-        raise SearchIndexError(
-            str(self.path),
-            f"its vectors are of the encoder {own!r}, and these are of {other!r}, which cannot be compared. "
-            "Use the preset or encoder that made the index, or make another index with --index FILE.",
-        )
+            refuse_encoder(str(self.path), encoder_id, about["encoder"])
+        return vector
 
     # ---- reading
 
@@ -355,6 +307,15 @@ class Index:
         """
         with readable(self.path):
             return self._connection.execute(query, parameters).fetchall()
+
+    def known(self, images: Sequence[str], roots: Sequence[Path]) -> dict[bytes, Known]:  # noqa: ARG002
+        """Return what is known of every photograph, by path; see ``Updatable``."""
+        vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
+        query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error, offline FROM photo"  # noqa: S608 - ours
+        return {
+            path: Known(photo, size, mtime_ns, digest, bool(has_vector), error, bool(offline))
+            for path, photo, size, mtime_ns, digest, has_vector, error, offline in self.execute(query)
+        }
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row of parameters, within ``writing``."""
@@ -415,8 +376,7 @@ class Index:
             ModelError: the encoder cannot be loaded.
         """
         texts = self._measuring_texts()
-        vectors = np.asarray(self._query_encoder().embed_texts(texts), dtype=np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = self._queries.texts(texts)
         rows = self._fresh_mapped_rows()
         if rows.stamp is None:
             reason = f"the {len(rows):,} vectors of {self.path} are searched exactly in memory"
@@ -497,10 +457,11 @@ class Index:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
-        query = _checked_query(text, by, top_k)
+        query = checked_query(text, by, top_k)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
-        vectors = self._query_vectors(query if by != "words" else None, image, like, without)
+        resembled = None if like is None else self._vector_of(like)
+        vectors = self._queries.vectors(query if by != "words" else None, image, resembled, without)
         with readable(self.path), self._reading():
             allowed = self._allowed(filter, query, without, like)
             has_words = query is not None and query.any_word and by != "vectors"
@@ -511,70 +472,27 @@ class Index:
                 for photo, cosine in ranking:
                     cosines[photo] = max(cosine, cosines.get(photo, -1.0))
             ranked = [[photo for photo, _ in ranking] for ranking in rankings]
+            weights = [1.0] * len(ranked)
             if query is not None and has_words:
                 ranked.append(self._word_ranking(query, allowed, depth))
+                weights.append(1.0)
+                if len(query.wanted) > 1:
+                    ranked.append(self._full_match_ranking(query, allowed, depth))
+                    weights[-1:] = ANY_WORD, EVERY_WORD
             if not ranked:
-                ranked = [self._newest(allowed, depth)]
-            best = list(reciprocal_ranks(ranked).items())[:top_k]
+                ranked, weights = [self._newest(allowed, depth)], [1.0]
+            best = list(reciprocal_ranks(ranked, weights).items())[:top_k]
             words = self._matched_words(query, [photo for photo, _ in best]) if by != "vectors" else {}
             return [
                 self._hit(photo, score, cosines.get(photo), words.get(photo, ())) for photo, score in best
             ]
-
-    def _query_vectors(
-        self, query: TextQuery | None, image: ImageInput | None, like: int | None, without: str | None
-    ) -> list[NDArray[np.float32]]:
-        """Return one unit vector per query, each moved away from the words in ``without``."""
-        found: list[NDArray[np.float32]] = []
-        if query is not None and query.plain:
-            found.append(self._embed_text(query.plain))
-        if image is not None:
-            found.append(self._embed_image(image))
-        if like is not None:
-            found.append(self._vector_of(like))
-        if without is not None and found:
-            unwanted = self._embed_text(TextQuery.parse(without).plain)
-            found = [_unit(vector - unwanted) for vector in found]
-        return found
-
-    def _embed_text(self, text: str) -> NDArray[np.float32]:
-        return _unit(np.asarray(self._query_encoder().embed_texts([text])[0], dtype=np.float32))
-
-    def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
-        encoder = self._query_encoder()
-        read = read_image(image, target_size=image_size_of(encoder))
-        return _unit(np.asarray(encoder.embed_images([read.image])[0], dtype=np.float32))
 
     def _vector_of(self, photo: int) -> NDArray[np.float32]:
         with readable(self.path):
             row = self._connection.execute("SELECT value FROM vector WHERE photo = ?", (photo,)).fetchone()
         if row is None:
             raise SearchIndexError(str(self.path), f"no photograph has the id {photo} and a vector.")
-        return _unit(np.frombuffer(row[0], dtype="<f2").astype(np.float32))
-
-    def _query_encoder(self) -> ImageTextEncoder:
-        """Return the encoder for queries, loaded and checked once.
-
-        Raises:
-            SearchIndexError: it is not the one that made the index's vectors, or there are none.
-        """
-        if self._loaded is None:
-            from autotag.models.pool import ModelPool
-
-            about = self.about()
-            wanted = self.encoder or about.get("encoder_name")
-            if "encoder" not in about:
-                raise SearchIndexError(
-                    str(self.path), "it holds no vectors; `autotag index FOLDER` makes them."
-                )
-            if not wanted:
-                reason = f"it does not say how to load its encoder {about['encoder']!r}; name it: encoder=..."
-                raise SearchIndexError(str(self.path), reason)
-            loaded = ModelPool(device=self.device).encoder(wanted)
-            if loaded.id != about["encoder"]:
-                self._refuse_encoder(loaded.id, about["encoder"])
-            self._loaded = loaded
-        return self._loaded
+        return np.frombuffer(row[0], dtype="<f2").astype(np.float32)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -634,11 +552,10 @@ class Index:
         only these comes last, in the order of ids, which saves scoring nearly every photograph.
         """
         telling, common = self._by_frequency(query.any_word.split(" OR "))
-        ranked = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
         plain = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid"
         wanted = None if allowed is None else set(allowed.tolist())
         found: dict[int, None] = {}
-        for order, words in ((ranked, telling), (plain, common)):
+        for order, words in ((_BY_BM25, telling), (plain, common)):
             rows = self._connection.execute(order, (" OR ".join(words),)) if words else ()
             for (photo,) in rows:
                 if len(found) == depth:
@@ -646,6 +563,14 @@ class Index:
                 if wanted is None or photo in wanted:
                     found[photo] = None
         return list(found)
+
+    def _full_match_ranking(
+        self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int
+    ) -> list[int]:
+        """Return the photographs whose texts hold every word, by BM25."""
+        wanted = None if allowed is None else set(allowed.tolist())
+        rows = self._connection.execute(_BY_BM25, (query.every_word,))
+        return list(islice((photo for (photo,) in rows if wanted is None or photo in wanted), depth))
 
     def _by_frequency(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Return the words that tell photographs apart, and those in more than half of them.
@@ -696,60 +621,6 @@ class Index:
             words=tuple(words),
             offline=bool(offline),
         )
-
-
-def stored_path(source: str | PathLike[str]) -> bytes:
-    """Return a path, absolute, or a URL as an index keeps it: bytes, as names need not be UTF-8."""
-    text = os.fspath(source)
-    return text.encode() if is_url(text) else os.fsencode(Path(text).absolute())
-
-
-def _checked_query(text: str | None, by: By, top_k: int) -> TextQuery | None:
-    if top_k < 1:
-        raise ConfigError(f"top_k={top_k}: a search gives at least 1 photograph.")
-    if by not in {"both", "vectors", "words"}:
-        raise ConfigError(f"by={by!r} is not known; use both, vectors or words.")
-    if text is None:
-        return None
-    query = TextQuery.parse(text)
-    if not query.plain:
-        raise ConfigError("the query is empty; write what to look for.")
-    if by == "words" and not query.any_word:
-        raise ConfigError(f"the query {one_line(text[:60])!r} has no word; write what to look for.")
-    return query
-
-
-def _groups(results: Iterable[Result]) -> Iterator[list[Result]]:
-    """Gather results until there are enough, or enough time has passed."""
-    group: list[Result] = []
-    started = time.monotonic()
-    for result in results:
-        group.append(result)
-        if len(group) >= _TOGETHER or time.monotonic() - started > _LONGEST_WAIT:
-            yield group
-            group, started = [], time.monotonic()
-    if group:
-        yield group
-
-
-def _facts_of(result: Result) -> PhotoFacts | None:
-    """Return the facts about a result's file; None where it is not a file that can be read."""
-    if is_url(result.source):
-        return None
-    try:
-        return read_facts(Path(result.source))
-    except ImageReadError:
-        return None
-
-
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = float(np.linalg.norm(vector))
-    return np.asarray(vector / length if length else vector, dtype=np.float32)
-
-
-def _storable(text: str) -> str:
-    """Return a text that UTF-8 can hold."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _between_marks(text: str) -> tuple[str, ...]:

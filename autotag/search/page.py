@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from autotag.search.duplicates import Copy, DuplicateGroup
-    from autotag.search.index import Hit
+    from autotag.search.hits import Hit
 
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#fafafa;color:#222}"

@@ -1,4 +1,4 @@
-"""What a person types, as a query of SQLite's full text search (FTS5)."""
+"""What a person types, as a query of a full text search; that of SQLite is FTS5."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ class TextQuery:
         phrases: FTS5 query of the quoted phrases, which must all match; empty for none.
         any_word: FTS5 query of the words and phrases, any of which may match; empty for none.
         plain: the text without quotes, for an encoder.
+        quoted: the quoted phrases, without punctuation.
+        wanted: the words and phrases, any of which may match.
+        every_word: FTS5 query of the same, all of which must match; empty for none.
     """
 
     phrases: str
     any_word: str
     plain: str
+    quoted: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    every_word: str = ""
 
     @classmethod
     def parse(cls, text: str) -> TextQuery:
@@ -40,4 +46,7 @@ class TextQuery:
             phrases=" AND ".join(f'"{phrase}"' for phrase in phrases[:_MOST_WORDS]),
             any_word=" OR ".join(f'"{word}"' for word in wanted),
             plain=" ".join(text.replace('"', " ").split()),
+            quoted=tuple(phrases[:_MOST_WORDS]),
+            wanted=tuple(wanted),
+            every_word=" AND ".join(f'"{word}"' for word in wanted),
         )

@@ -12,7 +12,8 @@ from autotag.metadata.pixel_digest import pixel_digest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from autotag.search.index import Hit, Index
+    from autotag.search.hits import Hit
+    from autotag.search.index import Index
     from autotag.search.picture_cache import PictureCache
 
 HEIGHT = 240

@@ -15,7 +15,7 @@ from PIL import Image
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.reading import is_url
 from autotag.relevance.embeddings import EMBEDDING, read_embedding
-from autotag.search.index import stored_path
+from autotag.search.incoming import stored_path
 from autotag.search.photo_facts import read_facts
 
 if TYPE_CHECKING:
@@ -23,22 +23,10 @@ if TYPE_CHECKING:
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
-    from autotag.search.index import Index
+    from autotag.search.known import Known, Updatable
     from autotag.search.photo_facts import PhotoFacts
 
 _TOGETHER = 64  # earlier results that are added together
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """An index's facts about a path: id, size in bytes, modification time and digest, or None for a URL."""
-
-    id: int
-    bytes: int | None
-    mtime_ns: int | None
-    digest: str | None
-    has_vector: bool
-    error: str | None
 
 
 @dataclass(slots=True)
@@ -65,7 +53,7 @@ class Plan:
 
 
 def make_plan(
-    index: Index, images: Iterable[str], roots: Sequence[Path], *, retry_errors: bool = False
+    index: Updatable, images: Sequence[str], roots: Sequence[Path], *, retry_errors: bool = False
 ) -> Plan:
     """Return the work that brings the index up to date with the folders. Nothing is written.
 
@@ -78,11 +66,10 @@ def make_plan(
         roots: the folders that were searched; indexed photographs below them that were not found are gone.
         retry_errors: whether to try those again that failed in a former run.
     """
-    known = known_photos(index)
+    known = index.known(images, roots)
     plan = Plan()
     found: set[bytes] = set()
     new: list[str] = []
-    offline = _ids(index, "SELECT id FROM photo WHERE offline")
     for image in images:
         path = stored_path(image)
         if path in found:
@@ -93,7 +80,7 @@ def make_plan(
             new.append(image)
         elif _is_unchanged(image, before, retry_errors=retry_errors):
             plan.unchanged += 1
-            if before.id in offline:
+            if before.offline:
                 plan.back.append(before.id)
         else:
             _sort_changed(plan, image, before, retry_errors=retry_errors)
@@ -107,7 +94,7 @@ def make_plan(
     return plan
 
 
-def carry_out(index: Index, plan: Plan, *, prune: bool = False) -> None:
+def carry_out(index: Updatable, plan: Plan, *, prune: bool = False) -> None:
     """Write the changes that need no model: moves, new facts, deletions, folders offline or back.
 
     Args:
@@ -122,16 +109,11 @@ def carry_out(index: Index, plan: Plan, *, prune: bool = False) -> None:
     offline = [] if prune else plan.offline
     if not (gone or offline or plan.back or plan.moved or plan.touched):
         return
-    with index.writing() as generation:
-        index.execute_many("DELETE FROM photo WHERE id = ?", [(photo,) for photo in gone])
-        index.execute_many("UPDATE photo SET offline = 1 WHERE id = ?", [(photo,) for photo in offline])
-        index.execute_many("UPDATE photo SET offline = 0 WHERE id = ?", [(photo,) for photo in plan.back])
-        for photo, image, facts in [*plan.touched, *plan.moved]:
-            index.put_facts(photo, image, facts, generation)
+    index.change(gone=gone, offline=offline, back=plan.back, facts=[*plan.touched, *plan.moved])
 
 
 def tag_due(
-    index: Index,
+    index: Updatable,
     plan: Plan,
     pipeline: Pipeline,
     *,
@@ -173,7 +155,7 @@ def tag_due(
 
 
 def take_over(
-    index: Index,
+    index: Updatable,
     earlier: Iterable[Result],
     pipeline: Pipeline,
     *,
@@ -204,7 +186,7 @@ class _TakingOver:
     """Pairs earlier results with their new vectors."""
 
     def __init__(
-        self, index: Index, pipeline: Pipeline, encoder_name: str | None, done: Callable[[Result], None]
+        self, index: Updatable, pipeline: Pipeline, encoder_name: str | None, done: Callable[[Result], None]
     ) -> None:
         self._index = index
         self._pipeline = pipeline
@@ -285,19 +267,6 @@ def check_embeds(pipeline: Pipeline) -> None:
     """
     if not any(f"extras.{EMBEDDING}" in stage.provides for stage in pipeline.stages):
         raise ConfigError("the pipeline has no stage embed_images; an index needs the images' vectors.")
-
-
-def known_photos(index: Index) -> dict[bytes, Known]:
-    """Return what an index knows, by path."""
-    vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
-    query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error FROM photo"  # noqa: S608 - ours
-    return {
-        row[0]: Known(row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in index.execute(query)
-    }
-
-
-def _ids(index: Index, query: str) -> set[int]:
-    return {row[0] for row in index.execute(query)}
 
 
 def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:

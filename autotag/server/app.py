@@ -107,19 +107,23 @@ def create_app(
 def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Return whether the server runs", tags=["operation"])
     async def healthz() -> dict[str, str]:
+        """Return that the server runs."""
         return {"status": "ok"}
 
     @app.get("/readyz", summary="Return whether it accepts images now", tags=["operation"])
     async def readyz() -> Response:
+        """Return whether images are accepted now: 200 if so, else 503."""
         status = "ready" if service.ready else "full or draining" if service.loaded else "loading"
         return JSONResponse({"status": status}, status_code=200 if service.ready else 503)
 
     @app.get("/metrics", summary="Counts, for Prometheus", tags=["operation"])
     async def metrics() -> Response:
+        """Return counts in Prometheus' text format."""
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
+        """Return the page that shows the API."""
         return HTMLResponse(_DOCS)
 
 

@@ -85,6 +85,7 @@ def native_routes(service: Service) -> APIRouter:
     async def tag(
         request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
     ) -> Response:
+        """Tag the image of the request."""
         result = await tagged(request, Wish(preset=preset, top_k=top_k, vocabulary=vocabulary))
         return Response(json_text(result), media_type="application/json")
 
@@ -96,6 +97,7 @@ def native_routes(service: Service) -> APIRouter:
     async def tag_batch(
         request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
     ) -> Response:
+        """Tag every image of the request; an image that fails gets a row with its error."""
         wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary)
         await service.batcher.prepare(wish)
         found = await uploads(request, service.allowed_hosts, most=service.limits.max_images)
@@ -105,17 +107,20 @@ def native_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/caption", summary="Caption one image", openapi_extra=_ONE)
     async def caption(request: Request, preset: Preset = "") -> dict[str, Any]:
+        """Return the captions of the image, the best one also on its own."""
         result = await tagged(request, Wish(task="caption", preset=preset))
         row = result.to_dict()
         return {"source": result.source, "caption": result.caption, "captions": row["captions"]}
 
     @router.post("/v1/prompt", summary="Write the prompt behind one image", openapi_extra=_ONE)
     async def prompt(request: Request, preset: Preset = "", mode: Mode | None = None) -> dict[str, Any]:
+        """Return the prompt of the image, and its caption."""
         result = await tagged(request, Wish(task="prompt", preset=preset, mode=mode))
         return {"source": result.source, "prompt": result.prompt, "caption": result.caption}
 
     @router.post("/v1/embeddings", summary="Embed texts or images, in OpenAI's shape")
     async def embeddings(request: Request) -> dict[str, Any]:
+        """Return a unit vector for each text or image, as OpenAI's API does."""
         body = await json_body(request)
         preset = service.preset_of(body.get("model"))
         as_base64 = body.get("encoding_format", "float") == "base64"
@@ -137,6 +142,7 @@ def native_routes(service: Service) -> APIRouter:
 
     @router.get("/v1/models", summary="The presets that this server has")
     async def models() -> dict[str, Any]:
+        """List the presets of this server as OpenAI lists models."""
         rows = [
             {"id": name, "object": "model", "created": 0, "owned_by": MODEL} for name in service.model_names()
         ]
@@ -144,6 +150,7 @@ def native_routes(service: Service) -> APIRouter:
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
+        """Return one preset as OpenAI returns a model; refuse a name that is not served."""
         service.preset_of(name)
         return {"id": name, "object": "model", "created": 0, "owned_by": MODEL}
 

@@ -124,6 +124,7 @@ def test_an_index_of_what_is_only_planned_or_packed_is_refused(album, photos, ru
     assert (refused.exit_code, "archive" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_default_index_is_used_without_a_file(run, preset, photos, tmp_path, monkeypatch):
     preset.write_text(PRESET)
     monkeypatch.setenv("AUTOTAG_INDEX", str(tmp_path / "mine.db"))

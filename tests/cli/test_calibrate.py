@@ -94,6 +94,7 @@ def test_a_data_set_without_a_right_tag_is_refused(run, tmp_path):
     assert "no tag that is proposed for these images is right" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_image_that_fails_costs_exit_code_1(run, tags, tmp_path):
     for picture in EXAMPLES.glob("*.jpg"):
         (tmp_path / picture.name).symlink_to(picture)

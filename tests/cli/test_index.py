@@ -59,6 +59,7 @@ def test_every_format_says_the_same(indexed, run):
     assert "a red.png" in page
 
 
+@pytest.mark.slow
 def test_why_says_which_words_matched(indexed, run):
     assert "words: red" in run("search", '"red"', "--by", "words", "--why").stdout
 

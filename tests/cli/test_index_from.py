@@ -110,6 +110,7 @@ def test_a_photograph_that_is_gone_keeps_its_words_and_is_tried_again(index, ear
     assert "1 indexed, 2 unchanged" in index("--from", earlier).stderr
 
 
+@pytest.mark.slow
 def test_a_torn_last_line_is_left_out_and_another_bad_line_refused(index, earlier, tmp_path):
     whole = earlier.read_text()
     earlier.write_text(whole + whole[:40])

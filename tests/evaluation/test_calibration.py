@@ -158,6 +158,7 @@ def test_one_image_is_refused():
         fitted(replace(dataset, examples=dataset.examples[:1]))
 
 
+@pytest.mark.slow
 def test_images_that_all_fail_are_refused(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     bad = Example("bad", tmp_path / "bad.jpg", tags=("cat",))

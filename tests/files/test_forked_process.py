@@ -38,8 +38,14 @@ def in_child(act):
 
 
 def said(program: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}  # the second thread is what a forked process hangs on
     ran = subprocess.run(
-        [sys.executable, "-c", START + program], capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-c", START + program],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment,
     )
     assert ran.stderr == ""
     return ran.stdout

@@ -299,6 +299,7 @@ def test_exact_search_equals_numpy_in_both_precisions():
 def test_reciprocal_ranks_reward_what_several_rankings_agree_on():
     assert list(reciprocal_ranks([[1, 2, 3], [3, 2]])) == [3, 2, 1]
     assert reciprocal_ranks([[5]]) == {5: pytest.approx(1 / 61)}
+    assert list(reciprocal_ranks([[1], [2]], [0.2, 1])) == [2, 1]
 
 
 def test_date_camera_and_place_are_read_and_filtered(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -20,15 +20,6 @@ from autotag.training.text_vocabulary import contrastive_tokenizer
 
 SIDE = 32
 NAMES = ("red square", "yellow ring", "blue square", "lime ring")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny models gain nothing by threads, and lose much by them on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _drawn(name: str, number: int) -> Image.Image:

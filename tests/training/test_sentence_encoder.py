@@ -39,6 +39,7 @@ def test_words_stay_near_in_meaning(student: SentenceTransformer) -> None:
     assert cosines[3:, 3:][off_diagonal].mean() > cosines[:3, 3:].mean() + 0.1
 
 
+@pytest.mark.slow
 def test_rare_words_weigh_more_in_a_text(student: SentenceTransformer) -> None:
     text, the, dog = student.encode(["the dog", "the", "dog"], normalize_embeddings=True)
     assert text @ dog > text @ the
@@ -50,6 +51,7 @@ def test_training_twice_gives_the_same(teacher: SentenceTransformer) -> None:
     assert one.encode(["the dog"]).shape == (1, 64)
 
 
+@pytest.mark.slow
 def test_keybert_finds_what_a_text_is_about(student: SentenceTransformer) -> None:
     text = "a small dog runs over the green grass"
     plain = KeyBERT(student).extract_keywords(text, stop_words="english", top_n=3)

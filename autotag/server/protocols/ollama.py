@@ -38,6 +38,7 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.post("/api/generate", summary="Ollama generate")
     async def generate(request: Request) -> Response:
+        """Answer a prompt with an image as Ollama's /api/generate does."""
         started = time.perf_counter_ns()
         body = await json_body(request)
         prompt = "\n".join(text for key in ("system", "prompt") if isinstance(text := body.get(key), str))
@@ -46,6 +47,7 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.post("/api/chat", summary="Ollama chat")
     async def chat(request: Request) -> Response:
+        """Answer the messages of a chat as Ollama's /api/chat does."""
         started = time.perf_counter_ns()
         body = await json_body(request)
         messages = body.get("messages")
@@ -59,10 +61,12 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.get("/api/tags", summary="Ollama models")
     async def tags() -> dict[str, Any]:
+        """List the presets of this server as Ollama lists models."""
         return {"models": [_model(name) for name in service.model_names()]}
 
     @router.post("/api/show", summary="Ollama model")
     async def show(request: Request) -> dict[str, Any]:
+        """Return the details of one preset as Ollama does of a model."""
         body = await json_body(request)
         service.preset_of(body.get("model", body.get("name")))
         return {
@@ -72,6 +76,7 @@ def ollama_routes(service: Service) -> APIRouter:
 
     @router.get("/api/version", summary="Version of the API")
     async def version() -> dict[str, str]:
+        """Return the version of Ollama's API that is spoken here, and autotag's own."""
         return {"version": _VERSION, "autotag": installed_version(DISTRIBUTION)}
 
     return router

@@ -43,6 +43,7 @@ def openai_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/chat/completions", summary="OpenAI chat completions")
     async def chat_completions(request: Request) -> Response:
+        """Answer the messages of a chat, at once or as a stream."""
         body = await json_body(request)
         model = body.get("model")
         preset = service.preset_of(model)
@@ -73,6 +74,7 @@ def openai_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/responses", summary="OpenAI responses")
     async def responses(request: Request) -> Response:
+        """Answer the input of OpenAI's newer API, at once or as a stream."""
         body = await json_body(request)
         model = body.get("model")
         preset = service.preset_of(model)

@@ -27,6 +27,7 @@ def photoprism_routes(service: Service) -> APIRouter:
     @router.post("/api/v1/vision/labels", summary="PhotoPrism labels")
     @router.post("/api/v1/vision/labels/{model:path}", summary="PhotoPrism labels", include_in_schema=False)
     async def labels(request: Request, model: str = "") -> dict[str, Any]:
+        """Return the tags of an image as PhotoPrism's labels."""
         body, wish, content = await _read(request, model)
         answer = service.answer(await service.tag(request, content, wish), wish)
         found = [
@@ -41,6 +42,7 @@ def photoprism_routes(service: Service) -> APIRouter:
     @router.post("/api/v1/vision/caption", summary="PhotoPrism caption")
     @router.post("/api/v1/vision/caption/{model:path}", summary="PhotoPrism caption", include_in_schema=False)
     async def caption(request: Request, model: str = "") -> dict[str, Any]:
+        """Return the caption of an image as PhotoPrism reads it."""
         body, wish, content = await _read(request, model)
         result = await service.tag(request, content, Wish(task="caption", preset=wish.preset))
         text = {"text": result.caption, "source": "image", "confidence": _CAPTION_CONFIDENCE}

@@ -1,0 +1,95 @@
+"""Results on their way into an index: in groups, with facts about their files and vectors of length 1."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotag.errors import ImageReadError, SearchIndexError
+from autotag.images.reading import is_url
+from autotag.relevance.embeddings import read_embedding
+from autotag.search.photo_facts import read_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from autotag.records import Result
+    from autotag.search.photo_facts import PhotoFacts
+
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
+_TOGETHER = 64  # results that are committed together
+_LONGEST_WAIT = 2.0  # seconds after which fewer are committed
+
+
+def stored_path(source: str | PathLike[str]) -> bytes:
+    """Return a path, absolute, or a URL as an index keeps it: bytes, as names need not be UTF-8."""
+    text = os.fspath(source)
+    return text.encode() if is_url(text) else os.fsencode(Path(text).absolute())
+
+
+def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
+    """Gather results until there are enough, or enough time has passed."""
+    group: list[Result] = []
+    started = time.monotonic()
+    for result in results:
+        group.append(result)
+        if len(group) >= _TOGETHER or time.monotonic() - started > _LONGEST_WAIT:
+            yield group
+            group, started = [], time.monotonic()
+    if group:
+        yield group
+
+
+def facts_of(result: Result) -> PhotoFacts | None:
+    """Return the facts about a result's file; None where it is not a file that can be read."""
+    if is_url(result.source):
+        return None
+    try:
+        return read_facts(Path(result.source))
+    except ImageReadError:
+        return None
+
+
+def unit_embedding(result: Result, where: str) -> tuple[str, NDArray[np.float16]] | None:
+    """Return the encoder's id and the vector of a result, of length 1; None without one.
+
+    Args:
+        result: of a pipeline.
+        where: the index, for errors.
+
+    Raises:
+        SearchIndexError: something else stands in its place, or its length is 0.
+    """
+    try:
+        found = read_embedding(result.extras)
+    except ValueError as error:
+        raise SearchIndexError(where, f"the result of {result.source!r}: {error}.") from error
+    if found is None:
+        return None
+    wide = found[1].astype(np.float32)
+    length = float(np.linalg.norm(wide))
+    if not length:
+        raise SearchIndexError(where, f"the vector of {result.source!r} has length 0.")
+    return found[0], (wide / length).astype("<f2")
+
+
+def storable(text: str) -> str:
+    """Return a text that UTF-8 can hold."""
+    return (
+        text
+        if text.isascii()
+        else without_loose_surrogates(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    )
+
+
+def without_loose_surrogates(text: str) -> str:
+    """Return a text whose surrogates, if it has any, stand for bytes of a file's name."""
+    return _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text)

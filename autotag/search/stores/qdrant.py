@@ -1,0 +1,594 @@
+"""``QdrantStore``: a collection of Qdrant.
+
+A point's id is the UUID (version 5, namespace URL) of the photograph's path; as a number it is the id that
+searches return. What a photograph's texts say stands in the payload ``words``, in lower case, without accents
+and endings, and is ranked by Qdrant's BM25.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from autotag.errors import ConfigError, SearchIndexError, install_hint
+from autotag.language.english import lemma
+from autotag.metadata.keywords import fold
+from autotag.records import Tag
+from autotag.search.filters import days_between
+from autotag.search.known import Known
+from autotag.search.store import (
+    ANYTHING,
+    TABLE,
+    Conditions,
+    StoredPhoto,
+    StoreEncoder,
+    encoder_facts,
+    refuse_unnamed_encoder,
+)
+from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from qdrant_client import QdrantClient
+    from qdrant_client.http.models import Filter as QdrantFilter
+
+KEY_VARIABLE = "QDRANT_API_KEY"
+"""The environment variable of the API key."""
+
+_VECTOR = "vector"
+_MARK = {"made_by": "autotag"}
+_OLDEST = (1, 20)  # the first version with text ranking and prefix matching as they are used here
+_TIMEOUT = 60  # seconds
+_TOGETHER = 256  # points that are asked for together
+_FACTS = ("path", "bytes", "mtime_ns", "digest", "has_vector", "error", "offline")
+
+
+@dataclass(eq=False)
+class QdrantStore:
+    """Photographs in a collection of Qdrant 1.20 or newer.
+
+    Made with a client of the caller's, or by ``open``.
+
+    Every call is a request of its own: there are no transactions. Two programs that write the same
+    photograph at once leave the later one's.
+
+    Attributes:
+        client: of qdrant-client.
+        table: the collection's name.
+        create: whether to make the collection where it is missing.
+
+    Raises:
+        ConfigError: qdrant-client is not installed, or the name is empty.
+        SearchIndexError: there is no collection and ``create`` is False, autotag did not make it, or the
+            server is too old.
+    """
+
+    client: QdrantClient
+    table: str = TABLE
+    _: KW_ONLY
+    create: bool = True
+    url: str = "qdrant://..."
+    _owns: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _package()
+        if not self.table:
+            raise ConfigError("table is empty; name a collection.")
+        with self._asked():
+            self._prepare()
+
+    @classmethod
+    def open(cls, url: str, *, table: str = TABLE, create: bool = True) -> QdrantStore:
+        """Connect to a server over HTTP; ``close`` ends the connection.
+
+        Args:
+            url: ``qdrant://HOST:6333``, or ``qdrant+https://HOST:6333``. The API key is read from the
+                environment variable ``QDRANT_API_KEY``.
+            table: the collection's name.
+            create: whether to make the collection where it is missing.
+
+        Raises:
+            ConfigError: qdrant-client is not installed, or the URL is wrong.
+            SearchIndexError: the server cannot be reached, see also the class.
+        """
+        qdrant = _package()
+        host = _host(url)
+        scheme = "https" if url.startswith("qdrant+https:") else "http"
+        client = qdrant.QdrantClient(
+            url=f"{scheme}://{host}",
+            api_key=os.environ.get(KEY_VARIABLE) or None,
+            timeout=_TIMEOUT,
+            check_compatibility=False,  # the version is checked below, with an error
+        )
+        try:
+            return cls(client, table, create=create, url=url, _owns=True)
+        except BaseException:
+            client.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The server and the collection."""
+        return f"{self.url}, collection {self.table}"
+
+    def close(self) -> None:
+        """Close the connection, if ``open`` made it."""
+        if self._owns:
+            self.client.close()
+
+    # ---- writing
+
+    def upsert(self, photos: Sequence[StoredPhoto], *, encoder: StoreEncoder | None = None) -> None:
+        """Put photographs in, replacing those with the same paths; see ``VectorStore``."""
+        with self._asked():
+            self._check_encoder(photos, encoder)
+            self._put(photos)
+            self._count_change()
+
+    def _check_encoder(self, photos: Sequence[StoredPhoto], encoder: StoreEncoder | None) -> None:
+        from qdrant_client import models
+
+        having = next((photo for photo in photos if photo.vector is not None), None)
+        if having is None:
+            return
+        if encoder is None:
+            refuse_unnamed_encoder(having)
+        new = encoder_facts(self.name, self.about(), encoder)
+        if not new:
+            return
+        dense = models.DenseVectorConfig(
+            size=encoder.dimension,
+            distance=models.Distance.COSINE,
+            datatype=models.VectorStorageDatatype.FLOAT16,
+        )
+        self.client.create_vector_name(self.table, _VECTOR, models.DenseVectorNameConfig(dense=dense))
+        self.remember(new)
+        encoder_facts(self.name, self.about(), encoder)  # another program may have been first
+
+    def _put(self, photos: Sequence[StoredPhoto]) -> None:
+        from qdrant_client import models
+
+        points = [
+            models.PointStruct(
+                id=str(_id(photo.path)),
+                payload=_payload(photo),
+                vector={} if photo.vector is None else {_VECTOR: photo.vector.astype(np.float32).tolist()},
+            )
+            for photo in photos
+        ]
+        if points:
+            self.client.upsert(self.table, points, wait=True)
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Forget photographs, and return how many were there."""
+        from qdrant_client import models
+
+        with self._asked():
+            there = [str(point.id) for point in self._points(ids, payload=False)]
+            if there:
+                self.client.delete(self.table, models.PointIdsList(points=list(there)), wait=True)
+                self._count_change()
+            return len(there)
+
+    def rename(self, photo: int, path: str) -> None:
+        """Put a photograph under another path, replacing what was there; its id changes."""
+        from qdrant_client import models
+
+        kept = self.photos([photo]).get(photo)
+        if kept is None:
+            raise SearchIndexError(self.name, f"no photograph has the id {photo}.")
+        with self._asked():
+            self._put([replace(kept, path=path)])
+            if _id(path).int != photo:
+                old = models.PointIdsList(points=[str(uuid.UUID(int=photo))])
+                self.client.delete(self.table, old, wait=True)
+            self._count_change()
+
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Keep facts in the collection's metadata, replacing those of the same names."""
+        with self._asked():
+            self.client.update_collection(self.table, metadata=dict(facts))
+
+    def _count_change(self) -> None:
+        generation = max(self.generation() + 1, time.time_ns() // 1000)  # programs do not count alike
+        self.client.update_collection(self.table, metadata={"generation": str(generation)})
+
+    def build_approximate(self) -> None:
+        """Do nothing: the server builds and keeps an HNSW index by itself."""
+
+    # ---- reading
+
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        conditions: Conditions = ANYTHING,
+        *,
+        effort: int | None = None,
+    ) -> list[tuple[int, float]]:
+        """Return id and cosine of the nearest photographs; see ``VectorStore``."""
+        from qdrant_client import models
+
+        if "encoder" not in self.about():
+            return []
+        params = models.SearchParams(exact=True) if effort is None else models.SearchParams(hnsw_ef=effort)
+        with self._asked():
+            found = self.client.query_points(
+                self.table,
+                query=vector.astype(np.float32).tolist(),
+                using=_VECTOR,
+                query_filter=_filter(conditions),
+                search_params=params,
+                limit=k,
+                with_payload=False,
+            ).points
+        hits = [(_number(point.id), max(-1.0, min(1.0, float(point.score)))) for point in found]
+        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+    def search_words(
+        self, words: Sequence[str], k: int, conditions: Conditions = ANYTHING, *, every: bool = False
+    ) -> list[int]:
+        """Return photographs whose texts have any, or every one, of the words or phrases, by BM25."""
+        from qdrant_client import models
+
+        terms = [term for term in map(_lemmas, words) if term]
+        if not terms:
+            return []
+        wanted = _filter(conditions)
+        if every:
+            wanted.must = [*_listed(wanted.must), *map(_has, terms)]
+        else:
+            wanted.should = [_has(term) for term in terms]
+        with self._asked():
+            found = self.client.query_points(
+                self.table,
+                query=models.TextQuery(text=models.TextQueryInput(query=" ".join(terms))),
+                using="words",
+                query_filter=wanted,
+                limit=k,
+                with_payload=False,
+            ).points
+        return [_number(point.id) for point in found]
+
+    def matched_words(self, words: Sequence[str], ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Return id -> words of its texts that the words or phrases match, in their order, each once."""
+        terms = [term.split() for term in map(_lemmas, words) if term]
+        found = {
+            photo: tuple(dict.fromkeys(_matches(_texts(kept), terms)))
+            for photo, kept in self.photos(ids).items()
+        }
+        return {photo: matches for photo, matches in found.items() if matches}
+
+    def newest(self, k: int, conditions: Conditions = ANYTHING) -> list[int]:
+        """Return photographs by the time at which they were taken, newest first, those without one last."""
+        from qdrant_client import models
+
+        newest = models.OrderBy(key="taken", direction=models.Direction.DESC)
+        wanted = _filter(conditions)
+        with self._asked():
+            found = list(islice(self._scroll(wanted, order_by=newest, most=k), k))
+            if len(found) < k:
+                without = models.IsEmptyCondition(is_empty=models.PayloadField(key="taken"))
+                wanted.must = [*_listed(wanted.must), without]
+                found += islice(self._scroll(wanted, most=k), k - len(found))
+        return [_number(point.id) for point in found]
+
+    def photos(self, ids: Sequence[int]) -> dict[int, StoredPhoto]:
+        """Return photographs by id; those that are not there are left out."""
+        with self._asked():
+            found = self._points(ids, vectors=True)
+        return {_number(point.id): _photo(point.payload or {}, point.vector) for point in found}
+
+    def ids(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return path -> id of those of the paths that are there."""
+        numbers = {_id(path).int: path for path in paths}
+        with self._asked():
+            found = self._points(list(numbers), payload=False)
+        return {numbers[_number(point.id)]: _number(point.id) for point in found}
+
+    def known(self, paths: Sequence[str], folders: Sequence[str]) -> Iterator[tuple[str, Known]]:
+        """Yield path and facts of those of the paths that are there, and of all photographs below folders."""
+        from qdrant_client import models
+
+        with self._asked():
+            for point in self._points([_id(path).int for path in paths], payload=list(_FACTS)):
+                yield _known(point)
+            for folder in folders:
+                start = models.MatchPrefix(prefix=path_to_text(folder.rstrip(os.sep) + os.sep))
+                below = models.Filter(must=[models.FieldCondition(key="path", match=start)])
+                for point in self._scroll(below, payload=list(_FACTS)):
+                    yield _known(point)
+
+    def sample(self, count: int) -> list[int]:
+        """Return ids of photographs with a vector, drawn at random."""
+        from qdrant_client import models
+
+        if "encoder" not in self.about():
+            return []
+        with self._asked():
+            found = self.client.query_points(
+                self.table,
+                query=models.SampleQuery(sample=models.Sample.RANDOM),
+                query_filter=models.Filter(must=[models.HasVectorCondition(has_vector=_VECTOR)]),
+                limit=count,
+                with_payload=False,
+            ).points
+        return [_number(point.id) for point in found]
+
+    def count(self, *, vectors: bool = False) -> int:
+        """Return how many photographs there are, or how many with a vector."""
+        from qdrant_client import models
+
+        flag = models.FieldCondition(key="has_vector", match=models.MatchValue(value=True))
+        wanted = models.Filter(must=[flag]) if vectors else None
+        with self._asked():
+            return int(self.client.count(self.table, count_filter=wanted, exact=True).count)
+
+    def generation(self) -> int:
+        """Return a number that grows with every change; 0 before the first."""
+        return int(self.about().get("generation", 0))
+
+    def about(self) -> dict[str, str]:
+        """Return the collection's metadata."""
+        with self._asked():
+            return dict(self.client.get_collection(self.table).config.metadata or {})
+
+    # ---- requests
+
+    def _points(
+        self, ids: Sequence[int], *, payload: bool | list[str] = True, vectors: bool = False
+    ) -> list[Any]:
+        wanted = [str(uuid.UUID(int=photo)) for photo in ids if 0 <= photo < 2**128]
+        found: list[Any] = []
+        for first in range(0, len(wanted), _TOGETHER):
+            found += self.client.retrieve(
+                self.table, wanted[first : first + _TOGETHER], with_payload=payload, with_vectors=vectors
+            )
+        return found
+
+    def _scroll(
+        self,
+        wanted: QdrantFilter,
+        *,
+        payload: bool | list[str] = False,
+        order_by: Any = None,
+        most: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield points; in an order only the first ``most``, as Qdrant continues no ordered list."""
+        offset = None
+        while True:
+            points, offset = self.client.scroll(
+                self.table,
+                scroll_filter=wanted,
+                limit=_TOGETHER if most is None else most,
+                offset=offset,
+                order_by=order_by,
+                with_payload=payload,
+            )
+            yield from points
+            if offset is None or order_by is not None:
+                return
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Turn errors of the client into ours.
+
+        Raises:
+            SearchIndexError: in their place.
+        """
+        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+        try:
+            yield
+        except ResponseHandlingException as error:
+            raise SearchIndexError(self.name, f"the server cannot be reached: {error}") from error
+        except UnexpectedResponse as error:
+            if error.status_code in {401, 403}:
+                reason = f"the server wants another API key; set {KEY_VARIABLE}."
+            else:
+                reason = f"the server refuses: {_told(error)}"
+            raise SearchIndexError(self.name, reason) from error
+
+    # ---- the collection
+
+    def _prepare(self) -> None:
+        version = str(self.client.info().version)
+        if tuple(map(int, version.split(".")[:2])) < _OLDEST:
+            raise SearchIndexError(self.name, f"the server is Qdrant {version}; update it to 1.20 or newer.")
+        if not self.client.collection_exists(self.table):
+            if not self.create:
+                raise SearchIndexError(
+                    self.name, "there is no such collection; `autotag index FOLDER --store URL` makes it."
+                )
+            self.client.create_collection(self.table, vectors_config={}, metadata=dict(_MARK))
+            self._make_indexes()
+        elif _MARK.items() - self.about().items():
+            raise SearchIndexError(
+                self.name,
+                "another program made this collection; choose another name (--table NAME, table=...).",
+            )
+
+    def _make_indexes(self) -> None:
+        from qdrant_client import models
+
+        prefixes = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True)
+        text = models.TextIndexParams(type=models.TextIndexType.TEXT, phrase_matching=True, scoring=True)
+        schemas: dict[str, Any] = {
+            "path": prefixes,
+            "camera_folded": prefixes,
+            "labels": models.PayloadSchemaType.KEYWORD,
+            "taken": models.PayloadSchemaType.DATETIME,
+            "place": models.PayloadSchemaType.GEO,
+            "has_vector": models.PayloadSchemaType.BOOL,
+            "words": text,
+        }
+        for name, schema in schemas.items():
+            self.client.create_payload_index(self.table, name, schema, wait=True)
+
+
+def _package() -> Any:
+    try:
+        import qdrant_client
+    except ImportError as error:
+        raise ConfigError(f"Qdrant needs: {install_hint('qdrant')}") from error
+    return qdrant_client
+
+
+def _host(url: str) -> str:
+    """Return host and port of a URL.
+
+    Raises:
+        ConfigError: it has other parts, or none; it is not told, as it may hold a key.
+    """
+    parts = urlsplit(url)
+    if not parts.netloc or "@" in url or parts.path.strip("/") or parts.query:
+        raise ConfigError(
+            f"write qdrant://HOST:PORT or qdrant+https://HOST:PORT, and the API key into {KEY_VARIABLE}."
+        )
+    return parts.netloc
+
+
+def _told(error: Any) -> str:
+    """Return what the server says about an error, without its headers."""
+    content = error.content
+    return content.decode("utf-8", "replace")[:300] if isinstance(content, bytes) else str(error)[:300]
+
+
+def _id(path: str) -> uuid.UUID:
+    return uuid.uuid5(uuid.NAMESPACE_URL, path_to_text(path))
+
+
+def _number(point: object) -> int:
+    return uuid.UUID(str(point)).int
+
+
+def _listed(conditions: Any) -> list[Any]:
+    if conditions is None:
+        return []
+    return list(conditions) if isinstance(conditions, list) else [conditions]
+
+
+def _texts(photo: StoredPhoto) -> str:
+    parts = (photo.caption, *(tag.text for tag in photo.tags), *photo.keywords)
+    return f"{plain_words(' '.join(parts))} {name_words(photo.path)}"
+
+
+def _lemmas(text: str) -> str:
+    return " ".join(map(lemma, plain_words(text).split()))
+
+
+def _matches(text: str, terms: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the words of a text that are in a term, which is a sequence of lemmas."""
+    words = text.split()
+    lemmas = [lemma(word) for word in words]
+    marked = {
+        place
+        for term in terms
+        for start in range(len(words) - len(term) + 1)
+        if lemmas[start : start + len(term)] == term
+        for place in range(start, start + len(term))
+    }
+    yield from (words[place] for place in sorted(marked))
+
+
+def _payload(photo: StoredPhoto) -> dict[str, Any]:
+    tags = [kept_text(tag.text) for tag in photo.tags]
+    keywords = list(map(kept_text, photo.keywords))
+    camera = None if photo.camera is None else kept_text(photo.camera)
+    is_placed = photo.latitude is not None and photo.longitude is not None
+    return {
+        "path": path_to_text(photo.path),
+        "caption": kept_text(photo.caption),
+        "tags": tags,
+        "tag_scores": [float(tag.score) for tag in photo.tags],
+        "tag_sources": [kept_text(tag.source) for tag in photo.tags],
+        "keywords": keywords,
+        "labels": list(dict.fromkeys(map(fold, [*tags, *keywords]))),
+        "width": photo.size[0],
+        "height": photo.size[1],
+        "taken": photo.taken,
+        "camera": camera,
+        "camera_folded": None if camera is None else camera.lower(),
+        "place": {"lat": photo.latitude, "lon": photo.longitude} if is_placed else None,
+        "bytes": photo.bytes,
+        "mtime_ns": photo.mtime_ns,
+        "digest": photo.digest,
+        "error": None if photo.error is None else kept_text(photo.error),
+        "offline": photo.offline,
+        "has_vector": photo.vector is not None,
+        "words": " ".join(map(lemma, _texts(photo).split())),
+    }
+
+
+def _photo(payload: Mapping[str, Any], vectors: Any) -> StoredPhoto:
+    vector = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
+    place = payload["place"] or {"lat": None, "lon": None}
+    tags = zip(payload["tags"], payload["tag_scores"], payload["tag_sources"], strict=True)
+    return StoredPhoto(
+        text_to_path(payload["path"]),
+        size=(payload["width"], payload["height"]),
+        caption=payload["caption"],
+        tags=tuple(Tag(text, score, source) for text, score, source in tags),
+        keywords=tuple(payload["keywords"]),
+        latitude=place["lat"],
+        longitude=place["lon"],
+        vector=None if vector is None else np.asarray(vector, dtype=np.float32),
+        **{
+            name: payload[name]
+            for name in ("taken", "camera", "bytes", "mtime_ns", "digest", "error", "offline")
+        },
+    )
+
+
+def _known(point: Any) -> tuple[str, Known]:
+    facts = point.payload
+    return text_to_path(facts["path"]), Known(_number(point.id), *(facts[name] for name in _FACTS[1:]))
+
+
+def _has(phrase: str) -> Any:
+    """Return the condition that the texts hold a phrase of lemmas."""
+    from qdrant_client import models
+
+    return models.FieldCondition(key="words", match=models.MatchPhrase(phrase=phrase))
+
+
+def _filter(conditions: Conditions) -> QdrantFilter:
+    from qdrant_client import models
+
+    must: list[Any] = [_has(_lemmas(phrase)) for phrase in conditions.phrases]
+    must_not: list[Any] = [_has(words) for words in map(_lemmas, conditions.unwanted) if words]
+    others = [str(uuid.UUID(int=photo)) for photo in conditions.other_than if 0 <= photo < 2**128]
+    if others:
+        must_not.append(models.HasIdCondition(has_id=list(others)))
+    wanted = conditions.filter
+    if wanted is None:
+        return models.Filter(must=must, must_not=must_not)
+
+    def meet(key: str, **condition: Any) -> None:
+        must.append(models.FieldCondition(key=key, **condition))
+
+    for tag in wanted.tags:
+        meet("labels", match=models.MatchValue(value=fold(kept_text(tag))))
+    if wanted.folder is not None:
+        folder = path_to_text(f"{os.sep}{wanted.folder.strip(os.sep)}{os.sep}")
+        meet("path", match=models.MatchSubstring(substring=folder))
+    since, until = days_between(wanted)
+    if since is not None or until is not None:
+        meet("taken", range=models.DatetimeRange(gte=since, lt=until))
+    if wanted.camera is not None:
+        meet("camera_folded", match=models.MatchSubstring(substring=kept_text(wanted.camera).lower()))
+    if wanted.near is not None:
+        latitude, longitude, distance = wanted.near
+        centre = models.GeoPoint(lat=latitude, lon=longitude)
+        meet("place", geo_radius=models.GeoRadius(center=centre, radius=distance * 1000))
+    return models.Filter(must=must, must_not=must_not)
