@@ -2,8 +2,8 @@
 
     python benchmarks/explain.py --data DIR
 
-The pointing game (Zhang et al. 2018, arXiv:1608.00507) without boxes: four photographs of different classes in
-a mosaic of 2 x 2, at 448 pixels; a map points right if its maximum lies in the quadrant of its class. Chance
+The pointing game (Zhang et al. 2018, arXiv:1608.00507) without boxes: four photographs of different classes
+in a mosaic of 2 x 2, at 448 pixels; a map points right if its maximum is in the quadrant of its class. Chance
 is 25 %; the centre of the picture is in no quadrant.
 
 - clip-mini, on photographs that it was not trained on: COCO (one of 80 objects that is in one photograph of
@@ -61,7 +61,7 @@ def main() -> None:
     photos["mixture"] = [one for name in ("COCO", "scenes", "ImageNet") for one in photos[name][:60]]
     found: dict[str, Any] = {}
     for name, some in photos.items():
-        games = mosaics(some, random.Random(0))
+        games = mosaics(some, random.Random(0))  # noqa: S311 - no secret
         found[name] = {
             "own maps": pointing(games, lambda image, text: encoder.text_maps(image, [text]).values[0]),
             "Grad-CAM": pointing(games, lambda image, text: grad_cam(encoder, image, text)),
@@ -103,21 +103,21 @@ def pointing(
 
 
 def grad_cam(encoder: Any, image: Image.Image, text: str) -> NDArray[np.float32]:
-    view = view_of_open_clip(encoder.preprocess, encoder._cfg)
+    view = view_of_open_clip(encoder.preprocess, encoder._cfg)  # noqa: SLF001
     assert view is not None
     view = view.larger(2)
     with torch.no_grad():
         pixels = view.normalised([view.make(image)], "cpu", torch.float32)
         features = encoder.model.visual.trunk.forward_features(pixels)
     vectors = torch.from_numpy(encoder.embed_texts([text]))
-    maps: NDArray[np.float32] = text_maps.grad_cam(features, encoder._embed_maps, vectors)[0].numpy()
+    maps: NDArray[np.float32] = text_maps.grad_cam(features, encoder._embed_maps, vectors)[0].numpy()  # noqa: SLF001
     return maps
 
 
 def attention() -> dict[str, float]:
     """Train a small vision transformer on drawn shapes; return how well two ways of weighting point."""
     torch.manual_seed(0)
-    chance = random.Random(0)
+    chance = random.Random(0)  # noqa: S311 - no secret
     tower = open_clip.transformer.VisionTransformer(
         image_size=64, patch_size=8, width=64, layers=4, heads=4, mlp_ratio=2, output_dim=len(SHAPES)
     )

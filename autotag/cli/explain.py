@@ -119,9 +119,7 @@ def _history(history: TagHistory) -> Iterator[str]:
         yield f"  proposed by {history.tag.source}"
     yield from (f"  {stage}: {score:.3f}" for stage, score in history.tag.scores.items())
     if history.dropped_by is None:
-        yield (
-            "  kept" if history.cut is None else f"  kept: the lowest score that is kept is {history.cut:.3f}"
-        )
+        yield "  kept" + ("" if history.cut is None else f": at least {history.cut:.3f} is needed")
     else:
         yield f"  dropped by {history.dropped_by}: {history.reason}"
 
