@@ -20,6 +20,7 @@ import argparse
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def main() -> None:
 def mosaics(photos: Sequence[Photo], chance: random.Random) -> list[tuple[Image.Image, str, int]]:
     """Return mosaics, each with a class that one of its photographs has, and that photograph's quadrant."""
     classes = sorted(frozenset[str]().union(*(labels for _, labels in photos)))
-    games = []
+    games: list[tuple[Image.Image, str, int]] = []
     while len(games) < MOSAICS:
         label = chance.choice(classes)
         right = chance.choice([image for image, labels in photos if label in labels])
@@ -127,7 +128,7 @@ def attention() -> dict[str, float]:
         goals = torch.tensor([list(SHAPES).index(name) for name in names])
         loss = functional.cross_entropy(tower(_pixels([_canvas([name], chance) for name in names])), goals)
         learning.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         learning.step()
     tower.eval()
     games = []
@@ -152,7 +153,7 @@ def attention() -> dict[str, float]:
     right = np.mean([list(SHAPES)[at] == name for at, name in zip(guessed, alone, strict=True)])
     return {
         "shapes alone, right": float(right),
-        **{way: pointing(games, lambda image, name, way=way: look(way, image, name)) for way in ways},
+        **{way: pointing(games, partial(look, way)) for way in ways},
     }
 
 
@@ -172,7 +173,7 @@ def _anywhere(chance: random.Random) -> tuple[int, int]:
     return chance.randrange(32), chance.randrange(32)
 
 
-SHAPES: dict[str, Callable[[Any, int, int, Any], None]] = {
+SHAPES: dict[str, Callable[[Any, int, int, Any], object]] = {
     "disc": lambda d, x, y, c: d.ellipse((x, y, x + 20, y + 20), fill=c),
     "ring": lambda d, x, y, c: d.ellipse((x, y, x + 20, y + 20), outline=c, width=4),
     "square": lambda d, x, y, c: d.rectangle((x, y, x + 20, y + 20), fill=c),

@@ -112,17 +112,18 @@ def explained(
         StageError: a stage failed on the image.
     """
     histories: dict[str, TagHistory] = {}
-    running: Stage | None = None
-    template, cut = PHOTO, None
+    running = ""  # the stage that ran before the sample was seen
+    template = PHOTO
     for stage, sample in steps:
-        if running is not None:
-            _note(histories, sample, running.name)
-        if isinstance(stage, JudgesTags):
-            template, cut = stage.template, stage.cut
-            for rank, tag in enumerate(stage.judged([sample])[0]):
+        if running:
+            _note(histories, sample, running)
+        judge: object = stage
+        if isinstance(judge, JudgesTags):
+            template, cut = judge.template, judge.cut
+            for rank, tag in enumerate(judge.judged([sample])[0]):
                 lost = _below(tag, cut) or f"{rank} tags have higher scores, and only so many are kept"
                 histories[tag.text] = TagHistory(tag, _naming(tag, sample), cut, None, lost)
-        running, last = stage, sample
+        running, last = stage.name if stage else "", sample
     kept = [tag.text for tag in last.tags]
     done = {
         text: history if history.dropped_by else replace(history, reason="")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from autotag.cli.main import main
@@ -17,7 +17,7 @@ def coffee(pytestconfig: pytest.Config) -> str:
     return str(pytestconfig.rootpath / "docs/examples/coffee.jpg")
 
 
-def run(*args: str):
+def run(*args: str) -> Result:
     return CliRunner().invoke(main, ["explain", *args, "--preset", "mini", "--quiet"])
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import autotag
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.heat_maps import heat_map
-from autotag.protocols import ImageTextEncoder
+from autotag.protocols import ImageTextEncoder, Stage
 from autotag.records import Sample, Tag
 from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder
@@ -93,7 +93,11 @@ class Dropping:
 
 
 def pipeline(encoder: ImageTextEncoder) -> autotag.Pipeline:
-    stages = [MatchVocabulary(("dog", "cat")), Dropping(), FilterTags(score="cosine", threshold=-1)]
+    stages: list[Stage] = [
+        MatchVocabulary(("dog", "cat")),
+        Dropping(),
+        FilterTags(score="cosine", threshold=-1),
+    ]
     return autotag.Pipeline(stages, encoder=encoder)
 
 
@@ -107,7 +111,11 @@ def test_an_encoder_without_maps_is_refused() -> None:
 
 def test_a_stage_of_somebody_else_that_drops_a_tag_is_named() -> None:
     with autotag.load("mini") as mini:
-        stages = [MatchVocabulary(("dog", "cat")), Dropping(), FilterTags(score="cosine", threshold=-1)]
+        stages: list[Stage] = [
+            MatchVocabulary(("dog", "cat")),
+            Dropping(),
+            FilterTags(score="cosine", threshold=-1),
+        ]
         with mini.sharing_models(stages) as one:
             (cat,) = one.explain(Image.new("RGB", (64, 64), "red"), "cat")
     assert cat.history is not None

@@ -117,7 +117,7 @@ class AttentionRecord(TorchFunctionMode):
             weights = given["in_proj_weight"].chunk(3)
         biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
         queries, keys, values = (
-            functional.linear(rows, weight, bias).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+            functional.linear(rows, weight, bias).reshape(*rows.shape[:-1], heads, -1).permute(1, 2, 0, 3)
             for rows, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         found = self._attend(queries, keys, values, given.get("attn_mask"))
