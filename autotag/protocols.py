@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from autotag.records import Caption, Detection, Result, Sample
+    from autotag.records import Caption, Detection, Result, Sample, Tag, TextMaps
 
 ScoreName = Literal["cosine", "standardised"]
 """The score that tags are filtered by; see ``autotag.relevance.scores``."""
@@ -344,6 +344,40 @@ class ViewsImages(Protocol):
 
         Called from several threads at once.
         """
+        ...
+
+
+@runtime_checkable
+class MapsTexts(Protocol):
+    """An encoder that can say where in an image it sees a text."""
+
+    def text_maps(self, image: Image.Image, texts: Sequence[str], /) -> TextMaps:
+        """Return one map for each text.
+
+        Args:
+            image: upright RGB.
+            texts: at least one, in their templates.
+
+        Raises:
+            ConfigError: maps are not known for the image tower of this model.
+        """
+        ...
+
+
+@runtime_checkable
+class JudgesTags(Protocol):
+    """A stage that scores tags and keeps the best, and can show what it did not keep.
+
+    Attributes:
+        cut: the lowest score that is kept.
+        template: sentence around a tag, with one ``{}``.
+    """
+
+    cut: float
+    template: str
+
+    def judged(self, samples: Sequence[Sample], /) -> list[list[Tag]]:
+        """Return all tags of each sample with their scores, best first; the samples are not changed."""
         ...
 
 

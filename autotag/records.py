@@ -59,6 +59,20 @@ class Detection:
     box: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TextMaps:
+    """Show where an encoder sees texts in an image.
+
+    Attributes:
+        values: (T, h, w) float32, one map per text; larger is more. Scales differ between encoders.
+        box: left, top, right, bottom of the part of the image that the maps cover, in its pixels; of a padded
+            image it reaches beyond the image.
+    """
+
+    values: NDArray[np.float32]
+    box: tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """A word or short phrase that describes an image.

@@ -17,6 +17,7 @@ from autotag.cli.demo import demo
 from autotag.cli.download import download
 from autotag.cli.duplicates import duplicates
 from autotag.cli.evaluate import evaluate
+from autotag.cli.explain import explain
 from autotag.cli.immich import immich
 from autotag.cli.index import index
 from autotag.cli.models import models
@@ -73,6 +74,7 @@ for command in (
     index,
     search,
     duplicates,
+    explain,
     accelerate,
     thresholds,
     prompt,

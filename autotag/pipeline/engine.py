@@ -157,6 +157,19 @@ class Engine:
         self._run(self._head, samples, run)
         return samples
 
+    def traced(self, read: ReadImage, run: Run) -> Iterator[tuple[Stage | None, Sample]]:
+        """Run one image through the stages; yield each stage that is next, and the sample as it is then.
+
+        At the end, None and the finished sample are yielded. No other batch runs meanwhile.
+        """
+        with self.taking_turns():
+            sample = self._sample(read)
+            for step in (*self._head.steps, *self._tail.steps):
+                if isinstance(step.call, Stage):
+                    yield step.call, sample
+                step([sample], run)
+            yield None, sample
+
     def outcomes(
         self,
         reads: Sequence[ReadImage],

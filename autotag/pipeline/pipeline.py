@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from autotag.images.reading import ImageInput
     from autotag.models.pool import ModelPool
+    from autotag.pipeline.explaining import Explanation
     from autotag.protocols import ImageTextEncoder, Stage, ViewsImages
 
 DEFAULT_ENCODER = "clip-vit-b-32"
@@ -263,6 +264,27 @@ class Pipeline:
         outcomes = list(self._engine.outcomes(reads, run, start, started))
         tell(meter.stats())
         return outcomes
+
+    def explain(self, image: ImageInput, *tags: str) -> list[Explanation]:
+        """Return why an image has tags, or has them not, and where the encoder sees them.
+
+        Args:
+            image: what ``pipeline(image)`` takes.
+            tags: any words; by default the tags that the pipeline keeps, best first.
+
+        Raises:
+            ConfigError: no stage uses an encoder, or the encoder cannot say where it sees a text.
+            ImageReadError: the image cannot be read.
+            StageError: a stage failed on it.
+            ModelUnavailableError: on first use, weights are missing and cannot be downloaded.
+            PipelineClosedError: after ``close()``.
+        """
+        from autotag.pipeline.explaining import explained
+
+        read = self.read(image)
+        run = Run(1, self._engine.meter(readers=1, overlapping=False))
+        with self.exclusive_encoder() as encoder:
+            return explained(self._engine.traced(read, run), encoder, tags or None)
 
     def sharing_models(self, stages: Sequence[Stage]) -> Pipeline:
         """Return a pipeline of other stages with these settings, which uses the models of this one.

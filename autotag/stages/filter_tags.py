@@ -44,6 +44,9 @@ class FilterTags:
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
+    Attributes:
+        cut: after ``setup``: the lowest score that is kept.
+
     Raises:
         ConfigError: an option is out of range; from ``setup``, if ``threshold`` is None and the encoder has
             no default for cosines, or if the encoder knows too few words for standardised scores.
@@ -60,7 +63,7 @@ class FilterTags:
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
     _texts: TextVectors = field(init=False, repr=False, compare=False)
     _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
-    _lowest: float = field(init=False, repr=False, compare=False)
+    cut: float = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset({"tags"})
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
@@ -81,7 +84,7 @@ class FilterTags:
         """
         self.image_encoder = models.encoder(self._wanted)
         self._texts = TextVectors(self.image_encoder)
-        score, self._lowest = self.cut_for(self.image_encoder)
+        score, self.cut = self.cut_for(self.image_encoder)
         standardises = score == "standardised"
         self._unrelated = UnrelatedLabels(self.image_encoder, self.template) if standardises else None
 
@@ -95,28 +98,33 @@ class FilterTags:
         return score, self._threshold_for(encoder, score)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
+        for sample, tags in zip(samples, self.judged(samples), strict=True):
+            sample.tags = [tag for tag in tags if tag.score >= self.cut][: self.top_k]
+
+    def judged(self, samples: Sequence[Sample], /) -> list[list[Tag]]:
+        """Return all tags of each sample with their scores, best first; the samples are not changed."""
         tagged = [sample for sample in samples if sample.tags]
         if not tagged:
-            return
+            return [[] for _ in samples]
         texts = list(dict.fromkeys(tag.text for sample in tagged for tag in sample.tags))
         rows = self._texts([filled(self.template, text) for text in texts])
         text_vectors = dict(zip(texts, rows, strict=True))
         vectors = image_vectors(tagged, self.image_encoder)
         levels = self._unrelated.levels(vectors) if self._unrelated else [None] * len(vectors)
-        for sample, vector, level in zip(tagged, vectors, levels, strict=True):
-            sample.tags = self._best(
-                [self._scored(tag, float(text_vectors[tag.text] @ vector), level) for tag in sample.tags]
-            )
+        judged = iter(
+            [self._scored(tag, float(text_vectors[tag.text] @ vector), level) for tag in sample.tags]
+            for sample, vector, level in zip(tagged, vectors, levels, strict=True)
+        )
+        return [
+            sorted(next(judged), key=lambda tag: (-tag.score, tag.text)) if sample.tags else []
+            for sample in samples
+        ]
 
     def _scored(self, tag: Tag, cosine: float, level: NDArray[np.float32] | None) -> Tag:
         if level is None:
             return tag.scored(cosine, by=self.name)
         zero, unit = level.tolist()
         return tag.scored(cosine, by=f"{self.name}.cosine").scored((cosine - zero) / unit, by=self.name)
-
-    def _best(self, tags: Sequence[Tag]) -> list[Tag]:
-        kept = [tag for tag in tags if tag.score >= self._lowest]
-        return sorted(kept, key=lambda tag: (-tag.score, tag.text))[: self.top_k]
 
     def _threshold_for(self, encoder: ImageTextEncoder, score: Score) -> float:
         if self.threshold is not None:

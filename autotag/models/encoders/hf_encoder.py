@@ -10,6 +10,7 @@ import torch
 from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
 from autotag.fast_paths import AUTO, FastPaths
+from autotag.models.encoders import text_maps
 from autotag.models.fast.causal_text import (
     PROBE,
     TEXTS_AT_ONCE,
@@ -23,6 +24,7 @@ from autotag.models.fast.text_reader import TextReader, transformers_reader
 from autotag.models.fast.views import view_of
 from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
+from autotag.records import TextMaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from autotag.models.encoders.text_maps import AttentionMethod
     from autotag.protocols import ModelRequest, ScoreName
 
 CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
@@ -139,6 +142,38 @@ class HfEncoder:
         """Return (T, D) float32 vectors of texts, of length 1; long texts are cut at the model's limit."""
         size = _CHUNK if self._causal_text is None else TEXTS_AT_ONCE
         return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)), size)
+
+    def text_maps(
+        self, image: Image.Image, texts: Sequence[str], /, *, method: AttentionMethod = "relevance"
+    ) -> TextMaps:
+        """Return where the model sees texts in an image: see ``text_maps``, the module.
+
+        Args:
+            image: upright RGB.
+            texts: at least one.
+            method: how attention is weighted.
+
+        Raises:
+            ConfigError: the model looks at images of any aspect ratio (SigLIP 2 NaFlex), or its processor
+                prepares images in a way of its own.
+        """
+        view = None if self.image_size is None else view_of(self.processor.image_processor)
+        if view is None:
+            raise text_maps.not_known(self.id, "it prepares images in a way of its own")
+        vectors = torch.from_numpy(self.embed_texts(texts)).to(self.model.device)
+        config = self.model.config.vision_config
+        pixels = view.normalised([view.make(image)], self.model.device, self.model.dtype).requires_grad_()
+        with torch.enable_grad(), text_maps.AttentionRecord() as record:
+            found = self._image_vectors({"pixel_values": pixels})
+        values = text_maps.attention_maps(
+            record.probabilities,
+            found,
+            vectors,
+            (view.height // config.patch_size, view.width // config.patch_size),
+            has_class_token=self.model.config.model_type == "clip",
+            method=method,
+        )
+        return TextMaps(values.cpu().numpy(), view.region(*image.size))
 
     def _in_chunks(
         self, items: Sequence[_Item], vectors: Callable[[Sequence[_Item]], torch.Tensor], size: int = _CHUNK

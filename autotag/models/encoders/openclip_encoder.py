@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from open_clip.model import CLIP
-from open_clip.modified_resnet import AttentionPool2d
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models.eva import EvaAttention
 
 from autotag.fast_paths import AUTO, FastPaths
+from autotag.models.encoders import text_maps
 from autotag.models.fast import causal_text
 from autotag.models.fast.causal_tower import CausalTower, open_clip_tower
 from autotag.models.fast.folded_norms import fold_norms
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, has_backbone, shared_backbone
 from autotag.models.fast.text_reader import TextReader, open_clip_reader
-from autotag.models.fast.views import view_of_open_clip
+from autotag.models.fast.views import SquareView, view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import load_open_clip
+from autotag.records import TextMaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from autotag.models.encoders.text_maps import AttentionMethod
     from autotag.protocols import ModelRequest, ScoreName
 
 _CHUNK = 256
@@ -66,7 +69,7 @@ class OpenClipEncoder:
     ) -> None:
         self.model = model
         self._backbone = backbone
-        cfg = PreprocessCfg(**model.visual.preprocess_cfg)
+        self._cfg = cfg = PreprocessCfg(**model.visual.preprocess_cfg)
         self.preprocess = image_transform_v2(cfg, is_train=False)
         self.tokenizer = tokenizer
         self.id = id
@@ -183,6 +186,57 @@ class OpenClipEncoder:
             placed = tokens if is_causal else tokens.to(self._device)
             rows.append(self._unit_rows(self._encode_text, placed))
         return np.concatenate(rows) if rows else self._none()
+
+    def text_maps(
+        self, image: Image.Image, texts: Sequence[str], /, *, method: AttentionMethod = "relevance"
+    ) -> TextMaps:
+        """Return where the model sees texts in an image: see ``text_maps``, the module.
+
+        A convolutional tower looks at the image with twice as many pixels a side, so its maps are finer.
+
+        Args:
+            image: upright RGB.
+            texts: at least one.
+            method: for vision transformers.
+
+        Raises:
+            ConfigError: the image tower is of another kind, or prepares images in a way of its own.
+        """
+        visual, view = self.model.visual, view_of_open_clip(self.preprocess, self._cfg)
+        vectors = torch.from_numpy(self.embed_texts(texts)).to(self._device)
+        if view is None:
+            raise text_maps.not_known(self.id, "it prepares images in a way of its own")
+        if isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
+            view = view.larger(2)
+            with torch.no_grad():
+                features = visual.trunk.forward_features(self._pixels(view, image))
+            values = text_maps.window_maps(features, self._embed_maps, vectors)
+        elif isinstance(visual, ModifiedResNet):
+            with torch.no_grad():
+                pixels = visual.stem(self._pixels(view, image))
+                features = visual.layer4(visual.layer3(visual.layer2(visual.layer1(pixels))))
+            values = text_maps.grad_cam(features, visual.attnpool, vectors)
+        elif isinstance(visual, VisionTransformer | TimmModel):
+            trunk = getattr(visual, "trunk", None)
+            grid = visual.grid_size if trunk is None else trunk.patch_embed.grid_size
+            pools_token = visual.pool_type == "tok" if trunk is None else trunk.global_pool == "token"
+            with torch.enable_grad(), text_maps.AttentionRecord() as record:
+                found = self.model.encode_image(self._pixels(view, image).requires_grad_())
+            values = text_maps.attention_maps(
+                record.probabilities,
+                found,
+                vectors,
+                (int(grid[0]), int(grid[1])),
+                has_class_token=pools_token,
+                method=method,
+            )
+        else:
+            raise text_maps.not_known(self.id, f"its image tower is a {type(visual).__name__}")
+        return TextMaps(values.float().cpu().numpy(), view.region(*image.size))
+
+    def _pixels(self, view: SquareView, image: Image.Image) -> torch.Tensor:
+        """Return the (1, 3, H, W) input of one image."""
+        return view.normalised([view.make(image)], self._device, self._dtype)
 
     def _unit_rows(
         self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor

@@ -56,7 +56,9 @@ def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None 
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in the layout that torch's compiler uses, for inference only: no gradients, no state.
+    """A linear layer in the layout that torch's compiler uses, for inference only: no state.
+
+    Gradients flow to its input, slowly, and not to its weights.
 
     Args:
         linear: the layer whose weight (float32, on a CPU) is copied into the new layout.
@@ -73,6 +75,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) float32 to (..., out_features) float32."""
+        if torch.is_grad_enabled() and rows.requires_grad:
+            return functional.linear(rows, self._packed.to_dense(), self.bias)
         count = rows.shape[:-1].numel()
         if count < _MANY_ROWS or count % 2 == 0:
             return product(rows, self._packed, self.bias)

@@ -12,7 +12,7 @@ With channels last it also starts no threads of its own (on x86; elsewhere torch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -74,6 +74,20 @@ class SquareView:
         edge = f"-{self.edge}" if self.edge else ""
         fill = f"-on-{self.fill}" if self.fill else ""
         return f"{self.width}x{self.height}-{self.geometry}{edge}-{self.interpolation}{fill}"
+
+    def larger(self, times: int) -> SquareView:
+        """Return the same view with ``times`` as many pixels a side."""
+        return replace(self, height=self.height * times, width=self.width * times, edge=self.edge * times)
+
+    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom of what the view shows, in pixels of an image of this size.
+
+        The part of a padded view reaches beyond the image.
+        """
+        rows, columns = self._resized(height, width)
+        left, top = (columns - self.width) / 2, (rows - self.height) / 2
+        across, down = width / columns, height / rows
+        return left * across, top * down, (left + self.width) * across, (top + self.height) * down
 
     def make(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return an image as (3, H, W) uint8. Safe to call from several threads."""

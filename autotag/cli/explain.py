@@ -1,0 +1,140 @@
+"""``autotag explain``: why a photograph has a tag, and where the encoder sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.cli.options import device_option, quiet_option, reading_options, set_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from PIL import Image
+
+    from autotag.pipeline.explaining import Explanation, TagHistory
+
+_CELL = 360
+_LINE = 28
+_MOST_PICTURES = 6
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    the photograph is explained
+  1    it cannot be read
+  2    could not run: a bad option, a missing model, an encoder without maps
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("photo", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--tag",
+    "tags",
+    metavar="WORDS",
+    multiple=True,
+    help="Explain this tag, also one that the photograph does not get. May be repeated. By default every tag "
+    "that it gets.",
+)
+@click.option(
+    "--output",
+    metavar="FILE.png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a picture: the photograph with the places in colour where the encoder sees each tag, of at "
+    f"most {_MOST_PICTURES} tags. An existing file is replaced.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME|FILE.toml",
+    default="base",
+    show_default=True,
+    help="The preset whose tags are explained: mini (comes with autotag), base, large, or a file.",
+)
+@set_option("Change an option of a stage, such as filter_tags.top_k=3. May be repeated.")
+@device_option
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per tag, with its map as numbers.")
+@quiet_option
+def explain(
+    photo: Path,
+    *,
+    tags: tuple[str, ...],
+    output: Path | None,
+    preset: str,
+    settings: tuple[str, ...],
+    device: str | None,
+    allow_truncated: bool | None,
+    max_pixels: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say why a photograph has a tag, or has it not, and where the encoder sees it.
+
+    For each tag: the captions that contain it, every score, the lowest score that is kept, and the tags that
+    were not kept, with the reason.
+    """
+    from autotag.cli.pipelines import pipeline_of
+    from autotag.cli.progress import Reporter
+    from autotag.writers.json_text import plain_json
+
+    if any(not tag.strip() for tag in tags):
+        raise click.UsageError("--tag is empty; give it a word.")
+    reporter = Reporter(quiet=quiet)
+    changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
+    with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+        with reporter.loading():
+            pipeline.load()
+        found = pipeline.explain(photo, *tags)
+    if as_json:
+        for one in found:
+            click.echo(plain_json(one.to_dict()))
+    else:
+        click.echo("\n".join(_text(found)) if found else "no tag was kept; ask for one with --tag")
+    if output is not None and found:
+        _sheet(found[:_MOST_PICTURES]).save(output, "PNG")
+
+
+def _text(found: Sequence[Explanation]) -> Iterator[str]:
+    for one in found:
+        yield f"{one.text}: cosine {one.cosine:.3f}"
+        if one.history is None:
+            yield "  no stage proposed it"
+        else:
+            yield from _history(one.history)
+    asked = {one.text for one in found}
+    lost = [
+        other for other in found[0].others if other.dropped_by is not None and other.tag.text not in asked
+    ]
+    if lost:
+        yield "not kept:"
+        yield from (f"  {other.tag.text}: {other.dropped_by}: {other.reason}" for other in lost)
+
+
+def _history(history: TagHistory) -> Iterator[str]:
+    if history.captions:
+        yield f"  in the caption: {history.captions[0]}"
+    else:
+        yield f"  proposed by {history.tag.source}"
+    yield from (f"  {stage}: {score:.3f}" for stage, score in history.tag.scores.items())
+    if history.dropped_by is None:
+        yield "  kept" + ("" if history.cut is None else f": at least {history.cut:.3f} is needed")
+    else:
+        yield f"  dropped by {history.dropped_by}: {history.reason}"
+
+
+def _sheet(found: Sequence[Explanation]) -> Image.Image:
+    """Return the pictures side by side, at most three in a row, each with its tag and cosine."""
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    sheet = Image.new("RGB", (columns * _CELL, rows * (_CELL + _LINE)), "white")
+    drawn, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    for number, one in enumerate(found):
+        left, top = number % columns * _CELL, number // columns * (_CELL + _LINE)
+        picture = ImageOps.contain(one.picture(), (_CELL - 4, _CELL - 4))
+        sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + (_CELL - picture.height) // 2))
+        drawn.text((left + 6, top + _CELL + 3), f"{one.text}  {one.cosine:.2f}", fill="black", font=font)
+    return sheet

@@ -1,0 +1,57 @@
+"""autotag explain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from autotag.cli.main import main
+
+
+@pytest.fixture
+def coffee(pytestconfig: pytest.Config) -> str:
+    return str(pytestconfig.rootpath / "docs/examples/coffee.jpg")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["explain", *args, "--preset", "mini", "--quiet"])
+
+
+def test_it_says_why_and_draws_where(coffee: str, tmp_path: Path) -> None:
+    found = run(coffee, "--output", str(tmp_path / "why.png"))
+    assert found.exit_code == 0, found.output
+    assert "cup: cosine 0.2" in found.output
+    assert "in the caption: a cup" in found.output
+    assert "kept: at least 0.110 is needed" in found.output
+    assert "filter_tags: its score" in found.output
+    with Image.open(tmp_path / "why.png") as sheet:
+        assert sheet.width == 3 * 360
+        assert sheet.height == 2 * (360 + 28)
+
+
+def test_one_json_object_for_each_tag(coffee: str) -> None:
+    found = run(coffee, "--tag", "cup", "--tag", "plane", "--json")
+    cup, plane = map(json.loads, found.output.splitlines())
+    assert (cup["text"], cup["history"]["dropped_by"]) == ("cup", None)
+    assert plane["history"] is None
+
+
+def test_a_photograph_without_tags_says_what_to_do(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    found = run(str(tmp_path / "black.png"), "--output", str(tmp_path / "why.png"))
+    assert found.exit_code == 0
+    assert found.output == "no tag was kept; ask for one with --tag\n"
+    assert not (tmp_path / "why.png").exists()
+
+
+def test_a_file_that_is_not_there_and_an_empty_tag_are_refused(coffee: str, tmp_path: Path) -> None:
+    missing = run(str(tmp_path / "none.jpg"))
+    assert missing.exit_code != 0
+    assert "none.jpg" in missing.output
+    empty = run(coffee, "--tag", " ")
+    assert empty.exit_code == 2
+    assert "--tag is empty" in empty.output
