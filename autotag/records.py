@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _DECIMALS = 6
+_PIXEL_DECIMALS = 2
 
 TRUNCATED = "truncated"
 """Key in a result's extras; True means that the image file ends too early."""
@@ -70,6 +71,7 @@ class Tag:
         scores: every score, by stage name, oldest first.
         path: its place in a hierarchy, from the broadest name to its own: ``("animal", "cat")``; empty when
             it has none.
+        count: how many of it a detector found in the image, at least 1; None when nothing counted it.
     """
 
     text: str
@@ -77,6 +79,7 @@ class Tag:
     source: str
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     path: tuple[str, ...] = ()
+    count: int | None = None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Tag:
@@ -84,8 +87,11 @@ class Tag:
         return cls(**{**row, "path": tuple(row.get("path") or ())})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types."""
-        return {**asdict(self), "path": list(self.path)}
+        """Return a dictionary of JSON types; ``count`` is there only for a tag that was counted."""
+        row = {**asdict(self), "path": list(self.path)}
+        if self.count is None:
+            del row["count"]
+        return row
 
     @classmethod
     def proposed(cls, text: str, score: float, by: str) -> Tag:
@@ -177,9 +183,7 @@ class Result:
             source=sample.source,
             size=sample.size,
             captions=tuple(map(_rounded, sample.captions)),
-            detections=tuple(
-                replace(found, score=round(float(found.score), _DECIMALS)) for found in sample.detections
-            ),
+            detections=tuple(_rounded_box(found) for found in sample.detections),
             tags=tuple(map(_rounded, sample.tags)),
             rankings={name: tuple(map(_rounded, tags)) for name, tags in sample.rankings.items()},
             prompt=sample.prompt,
@@ -222,6 +226,12 @@ class Result:
             "extras": dict(self.extras),
             "error": self.error,
         }
+
+
+def _rounded_box(found: Detection) -> Detection:
+    """Round a detection's score to six decimals and its box to hundredths of a pixel."""
+    left, top, right, bottom = (round(float(side), _PIXEL_DECIMALS) for side in found.box)
+    return replace(found, score=round(float(found.score), _DECIMALS), box=(left, top, right, bottom))
 
 
 def _rounded(scored: Scored) -> Scored:

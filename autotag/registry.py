@@ -19,6 +19,7 @@ Kind = Literal["stage", "captioner", "extractor", "encoder", "detector", "writer
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
+        "detect_objects": "autotag.stages.detect_objects:DetectObjects",
         "choose_caption": "autotag.stages.choose_caption:ChooseCaption",
         "embed_images": "autotag.stages.embed_images:EmbedImages",
         "extract_keyphrases": "autotag.stages.extract_keyphrases:ExtractKeyphrases",
@@ -38,7 +39,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "hf": "autotag.models.encoders.hf_encoder:HfEncoder.load",
         "open_clip": "autotag.models.encoders.openclip_encoder:OpenClipEncoder.load",
     },
-    "detector": {},
+    "detector": {"hf": "autotag.models.detectors.families:load"},
     "writer": {
         "csv": "autotag.writers.csv_writer:CsvWriter",
         "json": "autotag.writers.json_writer:JsonWriter",

@@ -169,6 +169,8 @@ def _article(kind: str) -> str:
 
 def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
     """Return the factory that loads a folder given without one."""
+    if kind == "detector" and (folder / "config.json").is_file():
+        return "hf"
     if kind in {"captioner", "encoder"}:
         return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
     if kind == "extractor":

@@ -7,6 +7,7 @@ Presets name them and ``registry`` finds them; no stage imports another. They ma
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.caption_images import CaptionImages
 from autotag.stages.choose_caption import ChooseCaption
+from autotag.stages.detect_objects import DetectObjects
 from autotag.stages.embed_images import EmbedImages
 from autotag.stages.extract_keyphrases import ExtractKeyphrases
 from autotag.stages.filter_tags import FilterTags
@@ -18,6 +19,7 @@ __all__ = [
     "AssemblePrompt",
     "CaptionImages",
     "ChooseCaption",
+    "DetectObjects",
     "EmbedImages",
     "ExtractKeyphrases",
     "FilterTags",
