@@ -365,9 +365,9 @@ class UsesImageVectors(Protocol):
 class Detector(Protocol):
     """Find objects.
 
-    A detector may also be ``HasImageSize``, ``HasLabels``, ``FindsLabels``, ``HasDefaultThreshold`` and
-    ``ViewsImages``; it then has ``detect_views(views, sizes, /)``, where ``sizes`` are the (width, height) in
-    whose pixels the boxes are.
+    A detector may also be ``HasImageSize``, ``HasLabels``, ``FindsLabels``, ``HasDefaultThreshold``,
+    ``SaysWhetherItCounts`` and ``ViewsImages``; the last has ``detect_views(views, sizes, /)``, where
+    ``sizes`` are the (width, height) in whose pixels the boxes are.
     """
 
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
@@ -414,6 +414,21 @@ class HasDefaultThreshold(Protocol):
     def default_threshold(self) -> float:
         """The lowest score, in [0, 1], that ``DetectObjects`` keeps when no threshold is set."""
         ...
+
+
+@runtime_checkable
+class SaysWhetherItCounts(Protocol):
+    """A detector that says whether three dogs have three boxes."""
+
+    @property
+    def counts(self) -> bool:
+        """False for one that finds where a label is, but not how often."""
+        ...
+
+
+def can_count(detector: object) -> bool:
+    """Return whether a detector has one box per object; true for one that does not say."""
+    return detector.counts if isinstance(detector, SaysWhetherItCounts) else True
 
 
 def default_threshold_of(detector: object) -> float:

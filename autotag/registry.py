@@ -39,7 +39,10 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "hf": "autotag.models.encoders.hf_encoder:HfEncoder.load",
         "open_clip": "autotag.models.encoders.openclip_encoder:OpenClipEncoder.load",
     },
-    "detector": {"hf": "autotag.models.detectors.families:load"},
+    "detector": {
+        "class_activation": "autotag.models.detectors.class_activation_detector:ClassActivationDetector.load",
+        "hf": "autotag.models.detectors.families:load",
+    },
     "writer": {
         "csv": "autotag.writers.csv_writer:CsvWriter",
         "json": "autotag.writers.json_writer:JsonWriter",

@@ -113,6 +113,7 @@ def _bundled_card(
     factory: str,
     origin: str,
     *,
+    folder: str | None = None,
     licence: str = _MINI_LICENCE,
     cosine: float | None = None,
     probabilities: Mapping[ScoreName, LogisticMap] | None = None,
@@ -121,7 +122,7 @@ def _bundled_card(
     return ModelCard(
         name=name,
         kind=kind,
-        source=f"{factory}:{BUNDLED / name}",
+        source=f"{factory}:{BUNDLED / (folder or name)}",
         revision=None,
         licence=licence,
         download_size=0,
@@ -288,6 +289,13 @@ _CARDS: tuple[ModelCard, ...] = (
         "Apache-2.0",
         91,
         origin="MiniLM (Wang et al. 2020, arXiv:2002.10957), fine-tuned on 1B sentence pairs",
+    ),
+    _bundled_card(
+        "objects-mini",
+        "detector",
+        "class_activation",
+        "maps of clip-mini; no box was ever trained (after Zhou et al. 2016, arXiv:1512.04150)",
+        folder="clip-mini",
     ),
     _hub_card(
         "rtdetr-v2-r18",

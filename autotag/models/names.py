@@ -154,7 +154,7 @@ PROTOCOLS: dict[ModelKind, type] = {
     "detector": protocols.Detector,
 }
 """Kind of model -> the protocol that it must satisfy."""
-_OWN_FACTORIES = ("hf", "open_clip", "keybert")
+_OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation")
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
 

@@ -13,7 +13,7 @@ from autotag.errors import ConfigError, suggestion
 from autotag.images.boxes import inside
 from autotag.models.names import check_model
 from autotag.options import convert_options
-from autotag.protocols import FindsLabels, HasLabels, default_threshold_of
+from autotag.protocols import FindsLabels, HasLabels, can_count, default_threshold_of
 from autotag.records import Detection, Tag
 from autotag.relevance.sample_views import views_of
 
@@ -141,8 +141,9 @@ class DetectObjects:
         scores: dict[str, list[float]] = {}
         for one in detections:
             scores.setdefault(one.label, []).append(one.score)
+        counts = can_count(self._detector)
         return [
-            replace(Tag.proposed(label, own[0], by=self.name), count=len(own))
+            replace(Tag.proposed(label, own[0], by=self.name), count=len(own) if counts else None)
             for label, own in scores.items()
         ]
 

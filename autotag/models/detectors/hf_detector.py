@@ -89,8 +89,8 @@ class HfDetector:
         if all(label in _NO_OBJECT or _GENERIC.fullmatch(label) for label in labels.values()):
             raise ModelLoadError(
                 request.name,
-                f"model {request.name!r}: config.json in {folder} names no labels (id2label is missing or has "
-                f'only names such as {next(iter(labels.values()), "")!r}); write them as "id2label": '
+                f"model {request.name!r}: config.json in {folder} names no labels (id2label is missing, or "
+                f'has only names such as {next(iter(labels.values()), "")!r}); write them as "id2label": '
                 '{"0": "person", "1": "dog"}',
             )
         return cls(model, processor, labels=labels, fast_paths=request.fast_paths)
