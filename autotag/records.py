@@ -173,6 +173,29 @@ class Result:
         """True if the image file ends too early, so that the models saw only part of the image."""
         return self.extras.get(TRUNCATED) is True
 
+    def draw(self, image: Image.Image, *, boxes: bool = True, tags: bool = True) -> Image.Image:
+        """Return a copy of an image with the boxes of the detections, and the tags in a band below it.
+
+        Boxes are placed by the image's size, so it may be smaller or larger than the original. A small image
+        is enlarged until the text can be read.
+
+        Args:
+            image: the upright image that this is the result of, of any mode.
+            boxes: draw the detections, each with label and score.
+            tags: write the tags, best first, with the count of those that were counted.
+        """
+        from autotag.drawing import drawn
+
+        wide, high = self.size
+        across, down = image.width / max(wide, 1), image.height / max(high, 1)
+        found = [
+            (one.label, one.score, (left * across, top * down, right * across, bottom * down))
+            for one in self.detections
+            for left, top, right, bottom in (one.box,)
+        ]
+        texts = [tag.text if (tag.count or 1) == 1 else f"{tag.text} ×{tag.count}" for tag in self.tags]
+        return drawn(image, found if boxes else [], texts if tags else [])
+
     @classmethod
     def from_sample(cls, sample: Sample) -> Result:
         """Return the plain data of a sample that went through every stage; scores have six decimals.

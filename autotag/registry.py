@@ -44,6 +44,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "hf": "autotag.models.detectors.families:load",
     },
     "writer": {
+        "coco": "autotag.writers.coco_writer:CocoWriter",
         "csv": "autotag.writers.csv_writer:CsvWriter",
         "json": "autotag.writers.json_writer:JsonWriter",
         "jsonl": "autotag.writers.jsonl_writer:JsonlWriter",

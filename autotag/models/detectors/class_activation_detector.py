@@ -100,8 +100,8 @@ class ClassActivationDetector:
         if view is None or view.geometry != "squash":
             raise ModelLoadError(
                 request.name,
-                f"model {request.name!r}: class activation maps need a convolutional image tower of timm that "
-                "sees the whole image (resize_mode 'squash'), such as that of 'clip-mini'",
+                f"model {request.name!r}: class activation maps need a convolutional image tower of timm, "
+                "for which an image is squashed (resize_mode 'squash'), such as that of 'clip-mini'",
             )
         return cls(encoder, replace(view, height=_SIDE, width=_SIDE), Vocabulary.bundled("things"))
 
