@@ -42,6 +42,8 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "detector": {
         "class_activation": "autotag.models.detectors.class_activation_detector:ClassActivationDetector.load",
         "hf": "autotag.models.detectors.families:load",
+        "onnx": "autotag.models.detectors.onnx_detector:OnnxDetector.load",
+        "yolo": "autotag.models.detectors.yolo_detector:YoloDetector.load",
     },
     "writer": {
         "coco": "autotag.writers.coco_writer:CocoWriter",

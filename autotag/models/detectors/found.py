@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, ModelLoadError
 from autotag.images.boxes import inside
 from autotag.records import Detection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+NO_OBJECT = frozenset({"N/A", ""})
+"""Gaps in the numbering of COCO's classes; such boxes are left out."""
+_GENERIC = re.compile(r"(LABEL_|class)?\d+")
 LEAST_SCORE = 0.05
 """Boxes with a lower score are not returned: hundreds of them in every image show nothing."""
 _MOST_TIMES_LARGER = 8
@@ -118,6 +123,29 @@ def by_shape(
         }
         rows.update(zip(places, run(joined, [frames[place] for place in places]), strict=True))
     return [rows[place] for place in range(len(frames))]
+
+
+def names_of_classes(model: str, place: Path, names: Mapping[int, str]) -> dict[int, str]:
+    """Return the label of each class.
+
+    Args:
+        model: its name, for the message.
+        place: the folder or file that holds it, likewise.
+        names: class number -> name, as found there.
+
+    Raises:
+        ModelLoadError: there are no names, or only such as "LABEL_0" and "0".
+    """
+    labels = {int(number): str(name) for number, name in names.items()}
+    if all(name in NO_OBJECT or _GENERIC.fullmatch(name) for name in labels.values()):
+        shown = next(iter(labels.values()), None)
+        found = f"has only names such as {shown!r}" if shown else "has none"
+        raise ModelLoadError(
+            model,
+            f"model {model!r}: {place} names no labels (it {found}). Write them into config.json as "
+            '"id2label": {"0": "person", "1": "dog"}; beside an ONNX file, a line each in labels.txt',
+        )
+    return labels
 
 
 def refuse_without_labels(model: str) -> ConfigError:

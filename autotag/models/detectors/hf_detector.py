@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from autotag.errors import ModelLoadError
 from autotag.fast_paths import AUTO, FastPaths
-from autotag.models.detectors.found import LEAST_SCORE, Frame, by_shape, detections, framed
+from autotag.models.detectors.found import (
+    LEAST_SCORE,
+    NO_OBJECT,
+    Frame,
+    by_shape,
+    detections,
+    framed,
+    names_of_classes,
+)
 from autotag.models.fast.views import view_of
 from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
@@ -39,9 +45,6 @@ CLASSES = {
     "table-transformer": "TableTransformerForObjectDetection",
     "yolos": "YolosForObjectDetection",
 }
-_NO_OBJECT = frozenset({"N/A", ""})
-"""Gaps in the numbering of COCO's classes; such boxes are left out."""
-_GENERIC = re.compile(r"(LABEL_)?\d+")
 _LAYERS_NEVER_USED = ("model.denoising_class_embed",)
 """RT-DETR's embedding for training with noise."""
 
@@ -85,20 +88,13 @@ class HfDetector:
             never_used=_LAYERS_NEVER_USED,
             needs=model_folders.TRANSFORMERS_IMAGES,
         )
-        labels = {int(number): str(label) for number, label in model.config.id2label.items()}
-        if all(label in _NO_OBJECT or _GENERIC.fullmatch(label) for label in labels.values()):
-            raise ModelLoadError(
-                request.name,
-                f"model {request.name!r}: config.json in {folder} names no labels (id2label is missing, or "
-                f'has only names such as {next(iter(labels.values()), "")!r}); write them as "id2label": '
-                '{"0": "person", "1": "dog"}',
-            )
+        labels = names_of_classes(request.name, folder, model.config.id2label)
         return cls(model, processor, labels=labels, fast_paths=request.fast_paths)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Return every label that the detector knows, in the order of its classes."""
-        return tuple(dict.fromkeys(label for label in self._label_of.values() if label not in _NO_OBJECT))
+        return tuple(dict.fromkeys(label for label in self._label_of.values() if label not in NO_OBJECT))
 
     @property
     def image_size(self) -> int | None:
@@ -150,7 +146,7 @@ class HfDetector:
     def _detections(self, row: Mapping[str, torch.Tensor], size: tuple[int, int]) -> list[Detection]:
         labels = [self._label_of[number] for number in row["labels"].tolist()]
         found = detections(labels, row["scores"].numpy(), row["boxes"].numpy(), size)
-        return [detection for detection in found if detection.label not in _NO_OBJECT]
+        return [detection for detection in found if detection.label not in NO_OBJECT]
 
 
 def _image_processor(folder: Path) -> Any:

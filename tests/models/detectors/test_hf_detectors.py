@@ -228,7 +228,7 @@ def test_a_model_without_names_for_its_classes_is_refused(
     else:
         config["num_labels"] = count
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelLoadError, match=r'names no labels .*write them as "id2label"'):
+    with pytest.raises(ModelLoadError, match=r"names no labels .*Write them into config\.json"):
         ModelPool(device="cpu").detector(str(folder))
 
 
