@@ -27,6 +27,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
+        "region_tags": "autotag.stages.region_tags:RegionTags",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {

@@ -14,6 +14,7 @@ from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
 from autotag.stages.rank_labels import RankLabels
+from autotag.stages.region_tags import RegionTags
 
 __all__ = [
     "AssemblePrompt",
@@ -26,4 +27,5 @@ __all__ = [
     "MatchVocabulary",
     "MergeTags",
     "RankLabels",
+    "RegionTags",
 ]
