@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_CROWDS = 128
+"""Boxes that are kept one by one. What is left after them is scattered: few overlap, and pairs are faster."""
+_MOST_PAIRS = 4_000_000
+
+
 def inside(
     boxes: NDArray[np.floating], width: float, height: float
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -58,8 +63,13 @@ def best_of_overlapping(
     left = np.argsort(-np.asarray(scores), kind="stable")
     sides = np.ascontiguousarray(corners[left].T)
     sides = np.vstack([sides, (sides[2] - sides[0]) * (sides[3] - sides[1])])
-    kept = []
+    kept: list[np.intp] = []
     while len(left):
+        if len(kept) == _CROWDS:
+            alone = _without_pairs(sides, overlap)
+            if alone is not None:
+                kept.extend(left[alone])
+                break
         kept.append(left[0])
         first, others = sides[:, 0], sides[:, 1:]
         across = np.minimum(others[2], first[2]) - np.maximum(others[0], first[0])
@@ -68,3 +78,34 @@ def best_of_overlapping(
         stay = both <= overlap * (others[4] + first[4] - both)
         left, sides = left[1:][stay], others[:, stay]
     return np.array(kept, dtype=np.intp)
+
+
+def _without_pairs(sides: NDArray[np.float64], overlap: float) -> NDArray[np.bool_] | None:
+    """Return which boxes greedy suppression keeps, from the pairs of boxes that share columns of pixels.
+
+    Args:
+        sides: (5, N) left, top, right, bottom and area, best box first.
+        overlap: see ``best_of_overlapping``.
+
+    Returns:
+        (N,); None where there are too many pairs.
+    """
+    order = np.argsort(sides[0], kind="stable")
+    places = np.arange(len(order))
+    counts = np.maximum(np.searchsorted(sides[0, order], sides[2, order]) - places - 1, 0)
+    total = int(counts.sum())
+    if total > _MOST_PAIRS:
+        return None
+    starts = np.repeat(places + 1 - (np.cumsum(counts) - counts), counts)
+    one, other = np.repeat(order, counts), order[np.arange(total) + starts]
+    across = np.minimum(sides[2, one], sides[2, other]) - np.maximum(sides[0, one], sides[0, other])
+    down = np.minimum(sides[3, one], sides[3, other]) - np.maximum(sides[1, one], sides[1, other])
+    both = np.maximum(across, 0) * np.maximum(down, 0)
+    hit = both > overlap * (sides[4, one] + sides[4, other] - both)
+    better, worse = np.minimum(one[hit], other[hit]), np.maximum(one[hit], other[hit])
+    kept = np.ones(len(order), dtype=bool)
+    by_rank = np.argsort(better, kind="stable")
+    for first, second in zip(better[by_rank].tolist(), worse[by_rank].tolist(), strict=True):
+        if kept[first]:
+            kept[second] = False
+    return kept

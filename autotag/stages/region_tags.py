@@ -80,9 +80,7 @@ class RegionTags:
         if self.threshold is not None:
             check_number(f"{self.name}.threshold", self.threshold, least=-1, most=1)
         if self.grid == 1:
-            raise ConfigError(
-                f"{self.name}.grid is 1, the whole image; use 2 or more, or 0 for none"
-            )
+            raise ConfigError(f"{self.name}.grid is 1, the whole image; use 2 or more, or 0 for none")
         if not self.boxes and not self.grid:
             raise ConfigError(f"{self.name} has nothing to look at; set boxes, or a grid of 2 or more")
         self.requires = frozenset({"detections"} if self.boxes else ())
@@ -99,9 +97,7 @@ class RegionTags:
         known = self._encoder.default_thresholds.get("cosine")
         least = known if self.threshold is None else self.threshold
         if least is None:
-            raise ConfigError(
-                f"{self.name}.threshold: none is known for this encoder; set one"
-            )
+            raise ConfigError(f"{self.name}.threshold: none is known for this encoder; set one")
         self._least = least
         self._matrix = VocabularyMatrix.embedded(self._labels, self._encoder)
 

@@ -25,7 +25,7 @@ def test_boxes_are_cut_at_the_edges_and_what_has_no_area_goes() -> None:
     assert inside(np.zeros((0, 4)), 20, 15)[0].shape == (0, 4)
 
 
-@pytest.mark.parametrize("spread", [20, 200, 2000])
+@pytest.mark.parametrize("spread", [20, 200, 2000, 20_000])
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.9])
 def test_suppression_is_that_of_torchvision(spread: int, overlap: float) -> None:
     random = np.random.default_rng(spread)
