@@ -10,6 +10,7 @@ import numpy as np
 
 from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
+from autotag.images.crops import cut_out
 from autotag.models.names import check_model
 from autotag.options import convert_options
 from autotag.records import Tag
@@ -127,26 +128,18 @@ class RegionTags:
 
     def _crops(self, sample: Sample) -> list[Image.Image]:
         """Return the parts of an image, cut from its pixels, which may be fewer than the original's."""
-        width, height = sample.size
-        parts = []
-        if self.boxes:
-            for left, top, right, bottom in (found.box for found in sample.detections):
-                across, down = (right - left) * self.margin, (bottom - top) * self.margin
-                parts.append((left - across, top - down, right + across, bottom + down))
-        for row in range(self.grid):
-            for column in range(self.grid):
-                own = column * width / self.grid, row * height / self.grid
-                parts.append((*own, own[0] + width / self.grid, own[1] + height / self.grid))
-        scale = sample.image.width / width, sample.image.height / height
-        crops = []
-        for left, top, right, bottom in parts:
-            if min(right - left, bottom - top) >= self.smallest:
-                box = (
-                    max(0, round(left * scale[0])),
-                    max(0, round(top * scale[1])),
-                    min(sample.image.width, round(right * scale[0])),
-                    min(sample.image.height, round(bottom * scale[1])),
-                )
-                if box[0] < box[2] and box[1] < box[3]:
-                    crops.append(sample.image.crop(box))
-        return crops
+        boxes = [found.box for found in sample.detections] if self.boxes else []
+        parts = [(box, self.margin) for box in boxes] + [(cell, 0.0) for cell in self._cells(sample.size)]
+        crops = (
+            cut_out(sample.image, sample.size, box, margin=margin, smallest=self.smallest)
+            for box, margin in parts
+        )
+        return [crop for crop in crops if crop is not None]
+
+    def _cells(self, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
+        across, down = (side / self.grid if self.grid else 0.0 for side in size)
+        return [
+            (column * across, row * down, (column + 1) * across, (row + 1) * down)
+            for row in range(self.grid)
+            for column in range(self.grid)
+        ]
