@@ -117,7 +117,7 @@ class RegionTags:
     def _best(self, cosines: NDArray[np.float32], tags: Sequence[Tag]) -> list[Tag]:
         """Return the tags to propose, from each label's best cosine, (L,)."""
         there = {tag.text.casefold() for tag in tags}
-        found = []
+        found: list[Tag] = []
         for place in np.argsort(-cosines, kind="stable"):
             label, cosine = self._labels.labels[place], float(cosines[place])
             if cosine < self._least or len(found) == self.top_k:
