@@ -397,11 +397,77 @@ class UsesImageVectors(Protocol):
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds objects. May also be ``HasImageSize``."""
+    """Find objects.
+
+    A detector may also be ``HasImageSize``, ``HasLabels``, ``FindsLabels``, ``HasDefaultThreshold``,
+    ``SaysWhetherItCounts`` and ``ViewsImages``; the last has ``detect_views(views, sizes, /)``, where
+    ``sizes`` are the (width, height) in whose pixels the boxes are.
+    """
 
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
-        """Return each image's objects, best first, with boxes in pixels of that image."""
+        """Return each image's objects, best first, with boxes in pixels of that image.
+
+        Raises:
+            ConfigError: this detector finds only labels that it is asked for (``FindsLabels``).
+        """
         ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """A detector that says which labels it knows."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Every label that ``detect`` may return."""
+        ...
+
+
+@runtime_checkable
+class FindsLabels(Protocol):
+    """A detector with an open vocabulary: it finds the labels that it is asked for."""
+
+    def check_labels(self, labels: Sequence[str], /) -> None:
+        """Refuse labels that the detector cannot read; called once, before the first image.
+
+        Raises:
+            ConfigError: naming the label.
+        """
+        ...
+
+    def detect_labels(self, images: Sequence[Image.Image], labels: Sequence[str], /) -> list[list[Detection]]:
+        """Return each image's objects with these labels only, best first, in pixels of that image."""
+        ...
+
+
+@runtime_checkable
+class HasDefaultThreshold(Protocol):
+    """A detector with a threshold of its own, below which most of its boxes are wrong."""
+
+    @property
+    def default_threshold(self) -> float:
+        """The lowest score, in [0, 1], that ``DetectObjects`` keeps when no threshold is set."""
+        ...
+
+
+@runtime_checkable
+class SaysWhetherItCounts(Protocol):
+    """A detector that says whether three dogs have three boxes."""
+
+    @property
+    def counts(self) -> bool:
+        """False for one that finds where a label is, but not how often."""
+        ...
+
+
+def can_count(detector: object) -> bool:
+    """Return whether a detector has one box per object; true for one that does not say."""
+    return detector.counts if isinstance(detector, SaysWhetherItCounts) else True
+
+
+def default_threshold_of(detector: object) -> float:
+    """Return a detector's default threshold; 0.5 for one that does not say."""
+    return detector.default_threshold if isinstance(detector, HasDefaultThreshold) else 0.5
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _DECIMALS = 6
+_PIXEL_DECIMALS = 2
 
 TRUNCATED = "truncated"
 """Key in a result's extras; True means that the image file ends too early."""
@@ -84,6 +85,7 @@ class Tag:
         scores: every score, by stage name, oldest first.
         path: its place in a hierarchy, from the broadest name to its own: ``("animal", "cat")``; empty when
             it has none.
+        count: how many of it a detector found in the image, at least 1; None when nothing counted it.
     """
 
     text: str
@@ -91,6 +93,7 @@ class Tag:
     source: str
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     path: tuple[str, ...] = ()
+    count: int | None = None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Tag:
@@ -98,8 +101,11 @@ class Tag:
         return cls(**{**row, "path": tuple(row.get("path") or ())})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types."""
-        return {**asdict(self), "path": list(self.path)}
+        """Return a dictionary of JSON types; ``count`` is there only for a tag that was counted."""
+        row = {**asdict(self), "path": list(self.path)}
+        if self.count is None:
+            del row["count"]
+        return row
 
     @classmethod
     def proposed(cls, text: str, score: float, by: str) -> Tag:
@@ -181,6 +187,29 @@ class Result:
         """True if the image file ends too early, so that the models saw only part of the image."""
         return self.extras.get(TRUNCATED) is True
 
+    def draw(self, image: Image.Image, *, boxes: bool = True, tags: bool = True) -> Image.Image:
+        """Return a copy of an image with the boxes of the detections, and the tags in a band below it.
+
+        Boxes are placed by the image's size, so it may be smaller or larger than the original. A small image
+        is enlarged until the text can be read.
+
+        Args:
+            image: the upright image that this is the result of, of any mode.
+            boxes: draw the detections, each with label and score.
+            tags: write the tags, best first, with the count of those that were counted.
+        """
+        from autotag.drawing import drawn
+
+        wide, high = self.size
+        across, down = image.width / max(wide, 1), image.height / max(high, 1)
+        found = [
+            (one.label, one.score, (left * across, top * down, right * across, bottom * down))
+            for one in self.detections
+            for left, top, right, bottom in (one.box,)
+        ]
+        texts = [tag.text if (tag.count or 1) == 1 else f"{tag.text} ×{tag.count}" for tag in self.tags]
+        return drawn(image, found if boxes else [], texts if tags else [])
+
     @classmethod
     def from_sample(cls, sample: Sample) -> Result:
         """Return the plain data of a sample that went through every stage; scores have six decimals.
@@ -191,9 +220,7 @@ class Result:
             source=sample.source,
             size=sample.size,
             captions=tuple(map(_rounded, sample.captions)),
-            detections=tuple(
-                replace(found, score=round(float(found.score), _DECIMALS)) for found in sample.detections
-            ),
+            detections=tuple(_rounded_box(found) for found in sample.detections),
             tags=tuple(map(_rounded, sample.tags)),
             rankings={name: tuple(map(_rounded, tags)) for name, tags in sample.rankings.items()},
             prompt=sample.prompt,
@@ -236,6 +263,12 @@ class Result:
             "extras": dict(self.extras),
             "error": self.error,
         }
+
+
+def _rounded_box(found: Detection) -> Detection:
+    """Round a detection's score to six decimals and its box to hundredths of a pixel."""
+    left, top, right, bottom = (round(float(side), _PIXEL_DECIMALS) for side in found.box)
+    return replace(found, score=round(float(found.score), _DECIMALS), box=(left, top, right, bottom))
 
 
 def _rounded(scored: Scored) -> Scored:

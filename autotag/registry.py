@@ -22,6 +22,7 @@ Kind = Literal[
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
+        "detect_objects": "autotag.stages.detect_objects:DetectObjects",
         "choose_caption": "autotag.stages.choose_caption:ChooseCaption",
         "embed_images": "autotag.stages.embed_images:EmbedImages",
         "extract_keyphrases": "autotag.stages.extract_keyphrases:ExtractKeyphrases",
@@ -29,6 +30,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
+        "region_tags": "autotag.stages.region_tags:RegionTags",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {
@@ -41,8 +43,14 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "hf": "autotag.models.encoders.hf_encoder:HfEncoder.load",
         "open_clip": "autotag.models.encoders.openclip_encoder:OpenClipEncoder.load",
     },
-    "detector": {},
+    "detector": {
+        "class_activation": "autotag.models.detectors.class_activation_detector:ClassActivationDetector.load",
+        "hf": "autotag.models.detectors.families:load",
+        "onnx": "autotag.models.detectors.onnx_detector:OnnxDetector.load",
+        "yolo": "autotag.models.detectors.yolo_detector:YoloDetector.load",
+    },
     "writer": {
+        "coco": "autotag.writers.coco_writer:CocoWriter",
         "csv": "autotag.writers.csv_writer:CsvWriter",
         "json": "autotag.writers.json_writer:JsonWriter",
         "jsonl": "autotag.writers.jsonl_writer:JsonlWriter",

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NEVER_DECLARED = {"ultralytics"}  # under AGPL-3.0: users who accept that install it
 WITHOUT_IMPORT = {"protobuf", "sentencepiece", "num2words"}  # transformers imports them
 
 
@@ -45,7 +46,7 @@ def imported(text: str) -> set[str]:
 def used() -> set[str]:
     """The distributions that autotag imports from."""
     names = {name for path in (ROOT / "autotag").rglob("*.py") for name in imported(path.read_text("utf-8"))}
-    names -= {*sys.stdlib_module_names, "autotag", "_typeshed"}
+    names -= {*sys.stdlib_module_names, "autotag", "_typeshed", *NEVER_DECLARED}
     installed = packages_distributions()
     return {plain(installed.get(name, [name])[0]) for name in names}
 

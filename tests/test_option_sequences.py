@@ -43,6 +43,7 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("AssemblePrompt", "negatives"): PHRASES,
     ("AssemblePrompt", "trendings"): PHRASES,
     ("CaptionImages", "model"): ("blip-base", "blip-mini"),
+    ("DetectObjects", "labels"): ("cat", "dog"),
     ("ExtractKeyphrases", "ngram_range"): (1, 3),
     ("ExtractKeyphrases", "stop_words"): ("der", "die"),
     ("KeyphraseOptions", "ngram_range"): (1, 3),

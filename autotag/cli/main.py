@@ -14,6 +14,7 @@ from autotag.cli.analyze import analyze
 from autotag.cli.apply import apply
 from autotag.cli.calibrate import calibrate
 from autotag.cli.demo import demo
+from autotag.cli.detect import detect
 from autotag.cli.download import download
 from autotag.cli.duplicates import duplicates
 from autotag.cli.evaluate import evaluate
@@ -67,6 +68,7 @@ def main() -> None:
 
 for command in (
     tag,
+    detect,
     album,
     undo,
     apply,

@@ -128,7 +128,7 @@ def tag(
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
-    make_writer = _writer_factory(format_name, output)
+    make_writer = writer_factory(format_name, output)
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
     changes = {
         "device": device,
@@ -149,10 +149,10 @@ def tag(
             failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
         else:
             if output:
-                _check_output(output, images, overwrite=overwrite)
+                check_output(output, images, overwrite=overwrite)
             with reporter.loading():
                 pipeline.load()
-            with _stream(output, make_writer) as stream:
+            with output_stream(output, make_writer) as stream:
                 failures = _write(pipeline, images, make_writer(stream), reporter)
     ctx.exit(SOME_FAILED if failures else 0)
 
@@ -170,7 +170,7 @@ def _telling_stats(pipeline: Pipeline, reporter: Reporter, *, wanted: bool) -> I
             reporter.show(stats_table(found))
 
 
-def _writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:
+def writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:
     """Return a writer factory: by format name, else by the output's suffix, else the table."""
     from autotag import registry
 
@@ -220,7 +220,7 @@ def _complete(
     return _write(pipeline, missing, writer, reporter)
 
 
-def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
+def check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
     """Refuse, before the models are loaded, an output that cannot be or that would destroy a file."""
     from autotag.errors import ConfigError
     from autotag.images.reading import IMAGE_SUFFIXES
@@ -239,7 +239,7 @@ def _check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> 
 
 
 @contextmanager
-def _stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
+def output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
     """Open the output: bytes if the writer needs them, else UTF-8 that accepts any character."""
     from autotag.protocols import is_binary, is_streaming
     from autotag.writers.output_file import open_output

@@ -26,6 +26,7 @@ _COCA = (
     "CoCa, 2B image-text pairs of LAION-5B, fine-tuned on COCO captions (Yu et al. 2022, arXiv:2205.01917)"
 )
 _CLIP = "CLIP, 400M image-text pairs by OpenAI (Radford et al. 2021, arXiv:2103.00020)"
+_DFINE = "D-FINE, the 80 classes of COCO (Peng et al. 2024, arXiv:2410.13842)"
 _MINI_LICENCE = "non-commercial research only (see the LICENSE file beside the weights)"
 
 
@@ -112,6 +113,7 @@ def _bundled_card(
     factory: str,
     origin: str,
     *,
+    folder: str | None = None,
     licence: str = _MINI_LICENCE,
     cosine: float | None = None,
     probabilities: Mapping[ScoreName, LogisticMap] | None = None,
@@ -120,7 +122,7 @@ def _bundled_card(
     return ModelCard(
         name=name,
         kind=kind,
-        source=f"{factory}:{BUNDLED / name}",
+        source=f"{factory}:{BUNDLED / (folder or name)}",
         revision=None,
         licence=licence,
         download_size=0,
@@ -288,6 +290,39 @@ _CARDS: tuple[ModelCard, ...] = (
         91,
         origin="MiniLM (Wang et al. 2020, arXiv:2002.10957), fine-tuned on 1B sentence pairs",
     ),
+    _bundled_card(
+        "objects-mini",
+        "detector",
+        "class_activation",
+        "maps of clip-mini; no box was ever trained (after Zhou et al. 2016, arXiv:1512.04150)",
+        folder="clip-mini",
+    ),
+    _hub_card(
+        "rtdetr-v2-r18",
+        "detector",
+        "hf:PekingU/rtdetr_v2_r18vd",
+        "Apache-2.0",
+        81,
+        origin="RT-DETRv2, the 80 classes of COCO (Lv et al. 2024, arXiv:2407.17140)",
+    ),
+    _hub_card("dfine-n", "detector", "hf:ustc-community/dfine-nano-coco", "Apache-2.0", 15, origin=_DFINE),
+    _hub_card("dfine-s", "detector", "hf:ustc-community/dfine-small-coco", "Apache-2.0", 42, origin=_DFINE),
+    _hub_card(
+        "owlv2-base",
+        "detector",
+        "hf:google/owlv2-base-patch16-ensemble",
+        "Apache-2.0",
+        620,
+        origin="OWLv2, any label, boxes of 10M web images (Minderer et al. 2023, arXiv:2306.09683)",
+    ),
+    _hub_card(
+        "grounding-dino-tiny",
+        "detector",
+        "hf:IDEA-Research/grounding-dino-tiny",
+        "Apache-2.0",
+        690,
+        origin="Grounding DINO, any label (Liu et al. 2023, arXiv:2303.05499)",
+    ),
 )
 
 
@@ -305,7 +340,7 @@ def is_present(card: ModelCard) -> bool:
     """Return whether no download is needed: bundled, complete in the hub's cache, or behind a server."""
     if card.remote:
         return True
-    needs = model_folders.needs_of(card.factory)
+    needs = model_folders.needs_of(card.factory, card.kind)
     if card.hub_id is None:
         folder = Path(card.location)
         return folder.is_dir() and not model_folders.missing_parts(folder, needs)
@@ -333,7 +368,7 @@ def download(card: ModelCard) -> Path:
         card.kind,
         card.hub_id,
         card.revision,
-        model_folders.needs_of(card.factory),
+        model_folders.needs_of(card.factory, card.kind),
         download_size=card.download_size,
     )
 

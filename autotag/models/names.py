@@ -154,7 +154,7 @@ PROTOCOLS: dict[ModelKind, type] = {
     "detector": protocols.Detector,
 }
 """Kind of model -> the protocol that it must satisfy."""
-_OWN_FACTORIES = ("hf", "open_clip", "keybert")
+_OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation")
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
 
@@ -169,6 +169,8 @@ def _article(kind: str) -> str:
 
 def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
     """Return the factory that loads a folder given without one."""
+    if kind == "detector" and (folder / "config.json").is_file():
+        return "hf"
     if kind in {"captioner", "encoder"}:
         return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
     if kind == "extractor":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
+from autotag.images.crops import cut_out
 from autotag.models.names import ModelName, check_model
 from autotag.options import convert_options
 from autotag.protocols import CaptionOptions, ChecksOptions, extra_options_of
@@ -30,6 +32,8 @@ _EXTRA = (
     "beam_scores",
 )
 """Options that not every captioner supports."""
+_MARGIN = 0.1
+_SMALLEST = 32  # pixels of the original
 _MOST_TOKENS = 100_000
 _MOST_BEAMS = 1_000
 _LARGEST_SEED = 2**63 - 1
@@ -43,6 +47,9 @@ class CaptionImages:
     Several captioners run one after the other, each on the whole batch with the same options. An image's
     captions are in the order of the captioners, best first for each captioner; ``ChooseCaption`` ranks them
     all. To give captioners different options, use one stage for each.
+
+    With ``regions``, the boxes that an earlier stage found are captioned, too, each with a margin of a tenth;
+    their captions come after those of the image, with the source ``"blip-base on dog"``.
 
     Args:
         model: a captioner's name or folder, or a ``Captioner``; or several of these.
@@ -61,6 +68,7 @@ class CaptionImages:
             None for all.
         seed: of sampling, at least 0; the same image with the same seed gets the same captions.
         beam_scores: what a beam search sums: ``"log_probabilities"``, or ``"logits"`` as in open_clip.
+        regions: caption the boxes in ``detections`` too, if their shorter side has 32 pixels or more.
         name: the stage's name.
 
     Raises:
@@ -84,15 +92,17 @@ class CaptionImages:
     top_p: float | None = None
     seed: int = 0
     beam_scores: Literal["log_probabilities", "logits"] = "log_probabilities"
+    regions: bool = False
     name: str = "caption_images"
     _models: tuple[str | Captioner, ...] = field(init=False, repr=False, compare=False)
     _captioners: tuple[Captioner, ...] = field(init=False, repr=False, compare=False)
 
-    requires: ClassVar[frozenset[str]] = frozenset()
+    requires: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
     provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
+        self.requires = frozenset({"detections"} if self.regions else ())
         check_count(f"{self.name}.max_new_tokens", self.max_new_tokens, most=_MOST_TOKENS)
         if self.num_beams is not None:
             check_count(f"{self.name}.num_beams", self.num_beams, most=_MOST_BEAMS)
@@ -172,6 +182,9 @@ class CaptionImages:
             with _naming(model):
                 for sample, own in zip(samples, _captions(captioner, samples, options), strict=True):
                     sample.captions.extend(own)
+        for model, captioner in zip(self._models, self._captioners, strict=True) if self.regions else ():
+            with _naming(model):
+                _caption_regions(captioner, samples, options)
 
     def _options(self) -> CaptionOptions:
         return CaptionOptions(
@@ -193,6 +206,21 @@ def _captions(
         return captioner.caption([sample.image for sample in samples], options)
     captions: list[list[Caption]] = cast("Any", captioner).caption_views(views, options)
     return captions
+
+
+def _caption_regions(captioner: Captioner, samples: Sequence[Sample], options: CaptionOptions) -> None:
+    """Add captions of the boxes of all samples, which are one batch of the captioner."""
+    found = [(sample, one) for sample in samples for one in sample.detections]
+    cut = partial(cut_out, margin=_MARGIN, smallest=_SMALLEST)
+    crops = [
+        (sample, one.label, crop)
+        for sample, one in found
+        if (crop := cut(sample.image, sample.size, one.box)) is not None
+    ]
+    if crops:
+        rows = captioner.caption([crop for _, _, crop in crops], options)
+        for (sample, label, _), captions in zip(crops, rows, strict=True):
+            sample.captions += [replace(one, source=f"{one.source} on {label}") for one in captions]
 
 
 def _called(model: str | Captioner) -> str:

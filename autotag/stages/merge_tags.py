@@ -26,8 +26,8 @@ class MergeTags:
 
     Merged tags become one tag with the text of the best-scored one. Scores are compared only between tags
     that the same stage scored last, because scales differ between stages; otherwise the tag that was proposed
-    first wins. The merged tag has the scores of all (the highest per stage), and the position and source of
-    the first.
+    first wins. The merged tag has the scores of all (the highest per stage), the highest count, and the
+    position and source of the first.
 
     The substring rule is different: it drops a tag together with its scores, because "tennis" is not
     "tennis racket". It drops a tag only if the longer tag was scored last by the same stage and scores
@@ -115,7 +115,11 @@ class MergeTags:
         if scale is not None:
             scores[scale] = scores.pop(scale)
         return replace(
-            group[0], text=self._text([best, *comparable, *group]), score=best.score, scores=scores
+            group[0],
+            text=self._text([best, *comparable, *group]),
+            score=best.score,
+            scores=scores,
+            count=max((tag.count for tag in group if tag.count is not None), default=None),
         )
 
     def _text(self, group: Sequence[Tag]) -> str:
@@ -129,7 +133,7 @@ class MergeTags:
         brought: dict[str, list[Tag]] = {}
         for tag in tags:
             for term in self._ancestors(tag):
-                brought.setdefault(term, []).append(replace(tag, text=term))
+                brought.setdefault(term, []).append(replace(tag, text=term, count=None))
         for tag in tags:
             yield tag
             for term in self._ancestors(tag):

@@ -21,6 +21,8 @@ from autotag.protocols import (
     Captioner,
     CaptionOptions,
     Detector,
+    FindsLabels,
+    HasLabels,
     ImageTextEncoder,
     KeyphraseExtractor,
     KeyphraseOptions,
@@ -139,7 +141,7 @@ def check_encoder(encoder: ImageTextEncoder) -> None:
 
 
 def check_detector(detector: Detector) -> None:
-    """Check that a detector fits ``autotag.protocols.Detector``.
+    """Check that a detector fits ``autotag.protocols.Detector``, and ``FindsLabels`` if it says so.
 
     Raises:
         AssertionError: the detector does not fit; the message says why.
@@ -147,7 +149,28 @@ def check_detector(detector: Detector) -> None:
     _check(isinstance(detector, Detector), f"{detector!r} has no detect(images)")
     images = [make_image("red", (48, 32)), make_image("blue", (20, 60))]
     _check(detector.detect([]) == [], "no images must give []")
-    rows = detector.detect(images)
+    try:
+        rows = detector.detect(images)
+    except ConfigError:
+        rows = None
+    if isinstance(detector, FindsLabels):
+        labels = ["dog", "red bicycle"]
+        detector.check_labels(labels)
+        _check(detector.detect_labels([], labels) == [], "no images must give []")
+        named = detector.detect_labels(images, labels)
+        others = {found.label for row in named for found in row} - set(labels)
+        _check(not others, f"asked for {labels}, it found {sorted(others)}")
+        _check_found(images, named)
+    _check(rows is not None or isinstance(detector, FindsLabels), "detect(images) refuses to look")
+    if rows is None:
+        return
+    if isinstance(detector, HasLabels):
+        others = {found.label for row in rows for found in row} - set(detector.labels)
+        _check(not others, f"found {sorted(others)}, which is not in its labels")
+    _check_found(images, rows)
+
+
+def _check_found(images: list[Image.Image], rows: list[list[Detection]]) -> None:
     _check(len(rows) == len(images), f"{len(images)} images gave {len(rows)} lists")
     for image, row in zip(images, rows, strict=True):
         scores = [detection.score for detection in row]

@@ -34,13 +34,20 @@ def schema() -> Any:
 
     ``source`` is valid UTF-8. For a file name that is not UTF-8, ``source_bytes`` has its bytes, and
     ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. Missing captions and tags are empty texts
-    and lists, not null; only ``source_bytes``, a caption's score and ``error`` may be null.
+    and lists, not null; only ``source_bytes``, a caption's score, a tag's count and ``error`` may be null.
     """
     pa = arrow()
     text, number = pa.string(), pa.float64()
     scores = pa.map_(text, number)
     tag = pa.struct(
-        [("text", text), ("score", number), ("source", text), ("scores", scores), ("path", pa.list_(text))]
+        [
+            ("text", text),
+            ("score", number),
+            ("source", text),
+            ("scores", scores),
+            ("path", pa.list_(text)),
+            ("count", pa.int32()),
+        ]
     )
     caption = pa.struct([("text", text), ("source", text), ("score", number), ("scores", scores)])
     detection = pa.struct([("label", text), ("score", number), ("box", pa.list_(number))])

@@ -10,12 +10,12 @@ from autotag.options import convert_options
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
-    from autotag.records import Result
+    from autotag.records import Detection, Result
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 _ROW_END = "\r\n"
 _LAYOUTS: dict[str, tuple[str, ...]] = {
-    "full": ("image", "caption", "tags", "scores", "prompt", "width", "height", "error"),
+    "full": ("image", "caption", "tags", "scores", "objects", "prompt", "width", "height", "error"),
     "image_prompt": ("image", "prompt"),
     "image_tags": ("image", "tags"),
 }
@@ -57,6 +57,7 @@ class CsvWriter:
             "caption": self._text(result.caption),
             "tags": self._text(self.separator.join(tag.text for tag in result.tags)),
             "scores": self.separator.join(f"{tag.score:.4f}" for tag in result.tags),
+            "objects": self._text(self.separator.join(map(_box, result.detections))),
             "prompt": self._text(result.prompt or (result.caption if with_caption else "")),
             "width": result.size[0],
             "height": result.size[1],
@@ -71,6 +72,11 @@ class CsvWriter:
         """Return a text that is safe in a cell: without formulas and, on a terminal, control characters."""
         shown = one_line(text) if self.stream.isatty() else text
         return f"{harmless}{shown}" if self.escape_formulas and shown.startswith(_FORMULA) else shown
+
+
+def _box(found: Detection) -> str:
+    """Return ``"dog 0.9312 [12 30 200 310]"``: label, score, and left, top, right, bottom in pixels."""
+    return f"{found.label} {found.score:.4f} [{' '.join(f'{side:.0f}' for side in found.box)}]"
 
 
 class _LineFeeds:

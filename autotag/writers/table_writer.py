@@ -13,7 +13,7 @@ from autotag.writers.one_line import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from autotag.records import Result
+    from autotag.records import Result, Tag
 
 _LABEL_WIDTH = 11
 _NARROWEST = 20
@@ -79,11 +79,21 @@ def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
     elif not (result.captions or result.tags or result.detections or result.rankings or result.prompt):
         yield "", [Text("nothing found", style="dim")]
     yield "caption", _words(result.caption)
-    yield "tags", _scored((tag.text, tag.score) for tag in result.tags)
+    yield "tags", _scored((_counted(tag), tag.score) for tag in result.tags)
     for name, tags in result.rankings.items():
         yield one_line(name), _scored((tag.text, tag.score) for tag in tags)
-    yield "objects", _scored((detection.label, detection.score) for detection in result.detections)
+    yield (
+        "objects",
+        _scored(
+            (f"{found.label} [{' '.join(f'{side:.0f}' for side in found.box)}]", found.score)
+            for found in result.detections
+        ),
+    )
     yield "prompt", _words(result.prompt)
+
+
+def _counted(tag: Tag) -> str:
+    return tag.text if (tag.count or 1) == 1 else f"{tag.text} ×{tag.count}"
 
 
 def _words(text: str, style: str = "") -> list[Text]:

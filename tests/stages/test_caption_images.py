@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from autotag import Pipeline
-from autotag.errors import ConfigError, StageError, UnknownNameError
+from autotag.errors import ConfigError, StageError, UnknownNameError, WiringError
 from autotag.models.pool import ModelPool
 from autotag.pipeline.presets import from_config, to_config
 from autotag.protocols import CaptionOptions
-from autotag.records import Caption
+from autotag.records import Caption, Detection, Sample
 from autotag.stages import CaptionImages, ChooseCaption
 from autotag.testing import (
     FakeCaptioner,
@@ -266,3 +266,34 @@ def test_two_real_captioners_write_about_one_image_what_each_writes_alone():
             return pipeline(make_image("green")).captions
 
     assert captions(["blip-mini", FakeCaptioner()]) == (*captions("blip-mini"), *captions(FakeCaptioner()))
+
+
+def test_regions_are_captioned_as_one_batch_after_the_images() -> None:
+    image = make_image("red", (80, 40))
+    image.paste("blue", (40, 0, 80, 40))
+    first, second = FakeCaptioner(), FakeCaptioner("something")
+    stage = CaptionImages((first, second), regions=True)
+    stage.setup(FakeModels())
+    samples = [Sample(name, image, (800, 400)) for name in ("a", "b")]
+    samples[0].detections = [
+        Detection("car", 0.9, (440, 40, 760, 360)),
+        Detection("dot", 0.9, (0, 0, 20, 400)),
+        Detection("wall", 0.8, (40, 40, 360, 360)),
+    ]
+    stage(samples)
+    assert [(caption.text, caption.source) for caption in samples[0].captions] == [
+        (first.caption([image], CaptionOptions())[0][0].text, "fake"),
+        ("something", "fake"),
+        ("a blue picture", "fake on car"),
+        ("a red picture", "fake on wall"),
+        ("something", "fake on car"),
+        ("something", "fake on wall"),
+    ]
+    assert len(samples[1].captions) == 2
+    assert first.batches[:2] == [2, 2]
+
+
+def test_regions_need_a_stage_that_finds_boxes() -> None:
+    with pytest.raises(WiringError, match="detections"):
+        Pipeline([CaptionImages(FakeCaptioner(), regions=True)])
+    check_stage(CaptionImages(FakeCaptioner(), regions=True))

@@ -42,6 +42,7 @@ def test_every_field_reads_back():
             "caption": "a dog\nhere",
             "tags": "dog; New York, NY",
             "scores": "0.5123; 0.4000",
+            "objects": "",
             "prompt": "a dog",
             "width": "4",
             "height": "3",

@@ -55,7 +55,7 @@ def test_every_field_is_a_line_with_its_label():
         "  caption  two people walk along a beach at sunset while the tide goes out",
         "  tags     two people 0.31, beach 0.28, long walk at sunset -0.05",
         "  places   beach 0.28",
-        "  objects  person 0.90",
+        "  objects  person [0 0 1 1] 0.90",
         "  prompt   two people walk along a beach at sunset, long walk",
     ]
 

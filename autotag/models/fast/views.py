@@ -244,7 +244,7 @@ def _described(processor: Any) -> SquareView:
     Raises:
         ValueError, AttributeError: a view does not support the settings.
     """
-    for setting in ("do_resize", "do_rescale", "do_normalize"):
+    for setting in ("do_resize", "do_rescale"):
         if not getattr(processor, setting):
             raise ValueError(f"{setting} is off")
     if abs(processor.rescale_factor * 255 - 1) > 1e-6:
@@ -253,7 +253,12 @@ def _described(processor: Any) -> SquareView:
         raise ValueError("do_pad is on")
     size = {side: length for side, length in dict(processor.size).items() if length}
     interpolation = _interpolation({2: "bilinear", 3: "bicubic"}.get(int(processor.resample), "another"))
-    look = _channels(processor.image_mean), _channels(processor.image_std)
+    look: tuple[tuple[float, ...], tuple[float, ...]] = (
+        (0.0,) * 3,
+        (1.0,) * 3,
+    )  # RT-DETR and D-FINE take pixels in [0, 1]
+    if processor.do_normalize:
+        look = _channels(processor.image_mean), _channels(processor.image_std)
     crops = bool(getattr(processor, "do_center_crop", None))
     if size.keys() == {"height", "width"} and not crops:
         return SquareView(size["height"], size["width"], "squash", interpolation, *look)

@@ -31,7 +31,9 @@ _BUNDLED: dict[ModelKind, str] = {
     "captioner": "blip-mini",
     "encoder": "clip-mini",
     "extractor": "minilm-mini",
+    "detector": "objects-mini",
 }
+_PRESET = dict.fromkeys(("captioner", "encoder", "extractor"), " (preset 'mini')")
 _TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 _OTHER_RUNTIMES = {"onnx", "openvino", "coreml", "flax", "tf"}
 
@@ -173,7 +175,9 @@ def _unavailable(
     cache = Path(constants.HF_HUB_CACHE)
     size = f" It is a download of about {size_in_words(download_size)}." if download_size else ""
     bundled = _BUNDLED.get(kind)
-    instead = f" {bundled!r} (preset 'mini') comes with autotag and needs no download." if bundled else ""
+    instead = (
+        f" {bundled!r}{_PRESET.get(kind, '')} comes with autotag and needs no download." if bundled else ""
+    )
     return ModelUnavailableError(
         model,
         f"model {model!r} ({place}) is not on this machine, looked in {cache}, "

@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotag.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from autotag.protocols import ModelKind
 
 Needs = Mapping[str, tuple[str, ...]]
 """Part of a model -> file names; at least one must exist."""
@@ -33,6 +36,8 @@ TRANSFORMERS: Needs = {
     "image processor": ("processor_config.json", "preprocessor_config.json"),
     "tokenizer": _TOKENIZER,
 }
+TRANSFORMERS_IMAGES: Needs = {part: names for part, names in TRANSFORMERS.items() if part != "tokenizer"}
+"""The parts of a model that looks at images only."""
 SENTENCE_TRANSFORMERS: Needs = {
     "configuration": ("modules.json", "config.json"),
     "weights": (*_WEIGHTS, "0_StaticEmbedding/model.safetensors"),
@@ -63,9 +68,16 @@ def looks_like_folder(location: str) -> bool:
     )
 
 
-def needs_of(factory: str) -> Needs:
-    """Return the files that one of autotag's own factories needs from a hub repository."""
-    return {"hf": TRANSFORMERS, "keybert": SENTENCE_TRANSFORMERS, "open_clip": OPEN_CLIP_WEIGHTS}[factory]
+def needs_of(factory: str, kind: ModelKind) -> Needs:
+    """Return the files that one of autotag's own factories needs from a hub repository or folder."""
+    if (factory, kind) == ("hf", "detector"):
+        return TRANSFORMERS_IMAGES
+    return {
+        "hf": TRANSFORMERS,
+        "keybert": SENTENCE_TRANSFORMERS,
+        "open_clip": OPEN_CLIP_WEIGHTS,
+        "class_activation": OPEN_CLIP,
+    }[factory]
 
 
 def missing_parts(folder: Path, needs: Needs) -> list[str]:

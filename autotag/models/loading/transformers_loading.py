@@ -34,6 +34,7 @@ def load_pretrained(
     load_processor: Callable[[Path], Any] = auto_processor,
     never_used: tuple[str, ...] = (),
     own_classes: Mapping[str, Any] | None = None,
+    needs: model_folders.Needs = model_folders.TRANSFORMERS,
 ) -> tuple[Any, Any, Path]:
     """Return the model (on its device, in its dtype, in eval mode), its processor, and their folder.
 
@@ -44,12 +45,13 @@ def load_pretrained(
         load_processor: makes the processor from the folder.
         never_used: prefixes of parameter names that may be missing.
         own_classes: architecture name in a configuration -> autotag's own class for it.
+        needs: the files that the folder must hold.
 
     Raises:
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
         ModelLoadError: the weights are damaged, incomplete, or of another class.
     """
-    folder = hub.model_folder(request, kind, model_folders.TRANSFORMERS)
+    folder = hub.model_folder(request, kind, needs)
     name = _class_name(request, folder, classes, own_classes or {})
     model_class = (own_classes or {}).get(name) or getattr(transformers, name)
     try:

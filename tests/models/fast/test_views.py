@@ -185,13 +185,20 @@ class _Failing(CLIPImageProcessor):  # type: ignore[misc]
         raise RuntimeError("no more cropping")
 
 
+def test_pixels_that_are_not_normalised_are_between_0_and_1() -> None:
+    processor = CLIPImageProcessor(do_normalize=False)
+    view = view_of(processor)
+    assert view is not None
+    assert (view.mean, view.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
 @pytest.mark.parametrize(
     ("processor", "reason"),
     [
         (_Shifting(), "other pixels"),
         (_OtherShape(), "shape"),
         (_Failing(), "no more cropping"),
-        (CLIPImageProcessor(do_normalize=False), "do_normalize is off"),
+        (CLIPImageProcessor(do_rescale=False), "do_rescale is off"),
         (CLIPImageProcessor(rescale_factor=1.0), "rescale_factor"),
         (CLIPImageProcessor(resample=1), "interpolation"),
         (CLIPImageProcessor(do_center_crop=False), "do_center_crop is False"),

@@ -1,0 +1,146 @@
+"""Draws boxes and tags on a picture. Imports Pillow only when it draws."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    Rectangle = tuple[float, float, float, float]
+
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+"""The palette of Okabe and Ito (2008), which people with any kind of colour blindness can tell apart."""
+_DARK = "#1A1A1A"
+_LIGHT = "#FFFFFF"
+_SMALLEST = 480  # pixels of the longer side
+_MOST_ENLARGED = 16
+_SMALLEST_TEXT = 12
+_NARROWEST_BAND = 240
+
+
+def drawn(
+    image: Image.Image, boxes: Sequence[tuple[str, float, Rectangle]], tags: Sequence[str]
+) -> Image.Image:
+    """Return a copy of an image with boxes, their labels and scores, and a band of tags below.
+
+    Text and lines grow with the image, and an image whose longer side has less than 480 pixels is enlarged,
+    so that the text can be read. Each label has one colour of a palette that is safe for colour-blind people,
+    on a dark line, so that a box is seen on any ground.
+
+    Args:
+        image: upright, of any mode.
+        boxes: label, score, and left, top, right, bottom in pixels of the image, best first.
+        tags: texts for the band; no band without any.
+    """
+    from PIL import ImageDraw
+
+    picture = _enlarged(image.convert("RGB"))
+    scale = picture.width / image.width, picture.height / image.height
+    size = max(_SMALLEST_TEXT, round(math.sqrt(picture.width * picture.height) / 36))
+    colours = {
+        label: _COLOURS[place % len(_COLOURS)]
+        for place, label in enumerate(dict.fromkeys(label for label, _, _ in boxes))
+    }
+    draw = ImageDraw.Draw(picture)
+    lines = max(2, size // 6)
+    placed = [_scaled(box, scale) for _, _, box in boxes]
+    for (label, _, _), box in reversed(list(zip(boxes, placed, strict=True))):
+        draw.rectangle(_outset(box, lines // 2 + 1), outline=_DARK, width=lines + 2)
+        draw.rectangle(box, outline=colours[label], width=lines)
+    taken: list[Rectangle] = []
+    for (label, score, _), box in zip(boxes, placed, strict=True):
+        text = f"{label} {score:.0%}"
+        taken.append(_write_label(draw, text, box, colour=colours[label], size=size, taken=taken))
+    return _with_band(picture, tags, size) if tags else picture
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    """Return a small picture larger by a whole factor; others as they are."""
+    from PIL import Image
+
+    factor = min(_MOST_ENLARGED, -(-_SMALLEST // max(picture.size)))
+    if factor <= 1:
+        return picture
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+
+
+def _scaled(box: Rectangle, scale: tuple[float, float]) -> Rectangle:
+    left, top, right, bottom = box
+    return left * scale[0], top * scale[1], right * scale[0], bottom * scale[1]
+
+
+def _outset(box: Rectangle, by: int) -> Rectangle:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _write_label(
+    draw: Any, text: str, box: Rectangle, *, colour: str, size: int, taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Write a label above its box, else inside or below it, where it covers no other; return its place."""
+    width, height = draw.im.size
+    pad = max(2, size // 5)
+    font = _font(size)
+    text = _cut(text, font, width - 2 * pad)
+    wide, high = font.getlength(text) + 2 * pad, size * 1.3 + pad
+    left = min(max(box[0], 0), max(0, width - wide))
+    tops = (box[1] - high, box[1], box[3] - high, box[3])
+    fitting = [top for top in tops if 0 <= top <= height - high] or [max(0, min(box[1], height - high))]
+    rectangles = [(left, top, left + wide, top + high) for top in fitting]
+    place = next((one for one in rectangles if not any(_overlap(one, old) for old in taken)), rectangles[0])
+    draw.rectangle(place, fill=colour)
+    draw.text((place[0] + pad, place[1] + high / 2), text, font=font, fill=_on(colour), anchor="lm")
+    return place
+
+
+def _on(colour: str) -> str:
+    """Return the text colour with more contrast on a ground (WCAG's relative luminance, 2.1)."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return _DARK if luminance > 0.18 else _LIGHT
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    return across > 0 and min(one[3], other[3]) > max(one[1], other[1])
+
+
+def _cut(text: str, font: Any, width: float) -> str:
+    """Return a text that is at most so many pixels wide, with an ellipsis where it is cut."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…" if text else ""
+
+
+def _with_band(picture: Image.Image, tags: Sequence[str], size: int) -> Image.Image:
+    """Return the picture on top of a dark band with the tags."""
+    from PIL import Image, ImageDraw
+
+    font, pad, wide = _font(size), max(4, size // 2), max(picture.width, _NARROWEST_BAND)
+    lines: list[str] = []
+    for tag in (_cut(tag, font, wide - 2 * pad) for tag in tags):
+        longer = f"{lines[-1]}  ·  {tag}" if lines else tag
+        if lines and font.getlength(longer) <= wide - 2 * pad:
+            lines[-1] = longer
+        else:
+            lines.append(tag)
+    step = round(size * 1.4)
+    whole = Image.new("RGB", (wide, picture.height + step * len(lines) + 2 * pad), _DARK)
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    for place, line in enumerate(lines):
+        middle = picture.height + pad + step * (place + 0.5)
+        draw.text((pad, middle), line, font=font, fill=_LIGHT, anchor="lm")
+    return whole

@@ -1,0 +1,95 @@
+"""Boxes and tags on pictures: in the right place, in colours apart, and readable at any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autotag.drawing import _COLOURS, _on
+from autotag.records import Detection, Result, Tag
+
+GREY = Image.new("RGB", (800, 600), (128, 128, 128))
+
+
+def result(*found: Detection, tags: tuple[Tag, ...] = (), size: tuple[int, int] = (800, 600)) -> Result:
+    return Result("a.jpg", size, detections=found, tags=tags)
+
+
+def pixels(image: Image.Image) -> set[tuple[int, ...]]:
+    return {tuple(row) for row in np.unique(np.asarray(image).reshape(-1, 3), axis=0).tolist()}
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
+
+
+def test_a_box_is_drawn_where_it_is_and_the_image_itself_stays() -> None:
+    picture = result(Detection("dog", 0.9, (200, 150, 600, 450))).draw(GREY)
+    changed = np.argwhere(np.asarray(picture) != np.asarray(GREY))[:, :2]
+    assert pixels(GREY) == {(128, 128, 128)}
+    assert picture.size == GREY.size
+    assert 190 <= changed[:, 1].min() <= 200
+    assert 600 <= changed[:, 1].max() <= 610
+    assert 450 <= changed[:, 0].max() <= 460
+    assert tuple(np.asarray(picture)[300, 400]) == (128, 128, 128)
+
+
+def test_boxes_follow_an_image_of_another_size() -> None:
+    picture = result(Detection("dog", 0.9, (200, 150, 600, 450))).draw(GREY.resize((1600, 1200)))
+    changed = np.argwhere(np.asarray(picture) != 128)[:, :2]
+    assert 380 <= changed[:, 1].min() <= 400
+    assert 900 <= changed[:, 0].max() <= 920
+
+
+def test_each_label_has_a_colour_of_its_own() -> None:
+    found = [Detection(label, 0.9, (100 * n, 100, 100 * n + 60, 300)) for n, label in enumerate("abcdefg")]
+    shown = pixels(result(*found).draw(GREY))
+    assert {rgb(colour) for colour in _COLOURS} <= shown
+    again = [Detection("a", 0.9, (100 * n, 100, 100 * n + 60, 300)) for n in range(3)]
+    assert len({rgb(colour) for colour in _COLOURS} & pixels(result(*again).draw(GREY))) == 1
+
+
+@pytest.mark.parametrize("colour", _COLOURS)
+def test_text_on_a_colour_has_a_contrast_of_at_least_4_5(colour: str) -> None:
+    def luminance(one: str) -> float:
+        parts = [c / 255 for c in rgb(one)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    dark, light = sorted((luminance(colour), luminance(_on(colour))))
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_tags_are_in_a_band_below_with_their_counts() -> None:
+    one = Tag("dog", 0.9, "detect_objects", count=3)
+    with_band = result(tags=(one,)).draw(GREY)
+    assert with_band.width == 800
+    assert with_band.height > 600
+    assert with_band.crop((0, 0, 800, 600)).tobytes() == GREY.tobytes()
+    without_count = result(tags=(Tag("dog", 0.9, "detect_objects"),)).draw(GREY)
+    assert with_band.tobytes() != without_count.tobytes()
+    assert result(tags=(one,)).draw(GREY, tags=False).size == (800, 600)
+    assert result(Detection("dog", 0.9, (1, 1, 5, 5))).draw(GREY, boxes=False).tobytes() == GREY.tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 30), (30_000, 100), (100, 3_000)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_images_of_any_size_and_mode_can_be_drawn_on(size: tuple[int, int], mode: str) -> None:
+    box = (0.0, 0.0, size[0] / 2, size[1] / 2)
+    tags = tuple(Tag(f"a tag with many words {n}", 0.5, "x") for n in range(9))
+    picture = result(Detection("a label " * 20, 0.5, box), tags=tags, size=size).draw(Image.new(mode, size))
+    assert picture.mode == "RGB"
+    assert picture.width >= 240 or size[0] >= 100
+    assert max(picture.size) >= 100
+
+
+def test_labels_do_not_cover_one_another_where_there_is_room() -> None:
+    box = (200.0, 150.0, 600.0, 450.0)
+    one = result(Detection("dog", 0.9, box)).draw(GREY)
+    two = result(Detection("dog", 0.9, box), Detection("cat", 0.8, box)).draw(GREY)
+    ground = rgb(_COLOURS[0])
+    before = (np.asarray(one) == ground).all(axis=2).sum()
+    above = (np.asarray(two)[:148] == ground).all(axis=2).sum()
+    assert 0 < above <= before
+    assert rgb(_COLOURS[1]) in pixels(two.crop((0, 152, 800, 200)))
