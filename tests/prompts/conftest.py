@@ -14,4 +14,4 @@ _models = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_models)
 
 tiny, tiny_folder = _models.tiny, _models.tiny_folder
-_one_thread, _any_dtype = _models._one_thread, _models._any_dtype
+_any_dtype = _models._any_dtype
