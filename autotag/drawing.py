@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
 
@@ -19,6 +22,7 @@ _LIGHT = "#FFFFFF"
 _SMALLEST = 480  # pixels of the longer side
 _MOST_ENLARGED = 16
 _SMALLEST_TEXT = 12
+_MOST_SHOWN = 480  # pixels of a side in a notebook
 _NARROWEST_BAND = 240
 
 
@@ -56,6 +60,47 @@ def drawn(
         text = f"{label} {score:.0%}"
         taken.append(_write_label(draw, text, box, colour=colours[label], size=size, taken=taken))
     return _with_band(picture, tags, size) if tags else picture
+
+
+def page_of(
+    source: str,
+    texts: Sequence[str],
+    rows: Sequence[tuple[str, float]],
+    draw: Callable[[Image.Image], Image.Image],
+) -> str:
+    """Return HTML with a photograph, texts below it, and a table of words with scores; all text is escaped.
+
+    Args:
+        source: the photograph's path; without a file there that can be read as an image, none is shown.
+        texts: one line each.
+        rows: of the table.
+        draw: draws on the photograph, which has at most 480 pixels a side.
+    """
+    parts = [f"<b>{escape(source)}</b>"]
+    picture = _encoded(source, draw)
+    if picture:
+        parts.append(f'<img src="data:image/jpeg;base64,{picture}" alt="" style="max-width:100%">')
+    parts += map(escape, texts)
+    cells = (f'<td style="text-align:left">{escape(word)}</td><td>{score:.3f}</td>' for word, score in rows)
+    if rows:
+        parts.append(f"<table>{''.join(f'<tr>{cell}</tr>' for cell in cells)}</table>")
+    return "".join(f"<div>{part}</div>" for part in parts)
+
+
+def _encoded(source: str, draw: Callable[[Image.Image], Image.Image]) -> str:
+    """Return the photograph as a small JPEG in base64; empty if its file cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(source) as opened:
+            opened.draft("RGB", (_MOST_SHOWN, _MOST_SHOWN))
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
+    picture.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
+    kept = io.BytesIO()
+    draw(picture).save(kept, "JPEG", quality=85)
+    return base64.b64encode(kept.getvalue()).decode("ascii")
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:

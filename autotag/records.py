@@ -210,6 +210,16 @@ class Result:
         texts = [tag.text if (tag.count or 1) == 1 else f"{tag.text} ×{tag.count}" for tag in self.tags]
         return drawn(image, found if boxes else [], texts if tags else [])
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the photograph with boxes if its file is there, caption, tags."""
+        from functools import partial
+
+        from autotag.drawing import page_of
+
+        texts = [text for text in (self.caption, self.error) if text]
+        rows = [(tag.text, tag.score) for tag in self.tags]
+        return page_of(self.source, texts, rows, partial(self.draw, tags=False))
+
     @classmethod
     def from_sample(cls, sample: Sample) -> Result:
         """Return the plain data of a sample that went through every stage; scores have six decimals.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from autotag.drawing import _COLOURS, _on
-from autotag.records import Detection, Result, Tag
+from autotag.records import Caption, Detection, Result, Tag
 
 GREY = Image.new("RGB", (800, 600), (128, 128, 128))
 
@@ -93,3 +97,30 @@ def test_labels_do_not_cover_one_another_where_there_is_room() -> None:
     above = (np.asarray(two)[:148] == ground).all(axis=2).sum()
     assert 0 < above <= before
     assert rgb(_COLOURS[1]) in pixels(two.crop((0, 152, 800, 200)))
+
+
+def test_a_notebook_shows_the_photograph_with_its_boxes_and_escapes_words(tmp_path: Path) -> None:
+    file = tmp_path / "a<b>.png"
+    Image.new("RGB", (900, 600), (10, 200, 30)).save(file)
+    found = Result(
+        str(file),
+        (900, 600),
+        captions=(Caption("a <dog>", "x"),),
+        detections=(Detection("dog", 0.9, (90, 60, 800, 500)),),
+        tags=(Tag("<script>", 0.25, "x"),),
+    )
+    page = found._repr_html_()
+    assert "&lt;script&gt;</td><td>0.250" in page
+    assert "a &lt;dog&gt;" in page
+    assert "a&lt;b&gt;.png" in page
+    encoded = page.partition("base64,")[2].partition('"')[0]
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as shown:
+        assert max(shown.size) == 480
+        assert len(shown.getcolors(100_000) or ()) > 1
+
+
+@pytest.mark.parametrize("source", ["missing.jpg", "https://example.org/a.jpg", "<array>", "a\0b"])
+def test_a_notebook_shows_a_result_without_its_file(source: str) -> None:
+    page = Result(source, (0, 0), error="not an image")._repr_html_()
+    assert "not an image" in page
+    assert "<img" not in page
