@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -11,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import openai
 import pytest
 from click.testing import CliRunner
 from numbered_server import Numbers, Serve, Server, numbered_png
+from PIL import Image
 
 import autotag
 from autotag.cli.main import main
@@ -554,8 +557,9 @@ def test_a_token_file_is_checked(tmp_path: Path) -> None:
         read_tokens(tmp_path / "none")
 
 
-@pytest.mark.slow
-def test_the_command_serves_until_sigterm() -> None:
+@contextmanager
+def served() -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The real command with preset mini, ready, and a client."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -570,11 +574,41 @@ def test_the_command_serves_until_sigterm() -> None:
                     except httpx.TransportError:
                         pass
                     time.sleep(0.1)
-                assert client.post("/v1/tag", json={"image": CAT_URL}).json()["caption"] == "a cat"
-            os.kill(process.pid, signal.SIGTERM)
-            _, log = process.communicate(timeout=60)
+                yield process, client
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_sigterm() -> None:
+    with served() as (process, client):
+        assert client.post("/v1/tag", json={"image": CAT_URL}).json()["caption"] == "a cat"
+        os.kill(process.pid, signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
     rows = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert rows[-1]["path"] == "/v1/tag"
     assert "base64" not in log
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_middle_of_a_batch_leaves_no_request_without_an_answer() -> None:
+    def ask(number: int) -> int | str:
+        try:
+            return client.post("/v1/tag", content=photo(number)).status_code
+        except httpx.ConnectError:
+            return "not connected"  # it came too late
+
+    def photo(number: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), (10 * number, 5, 5)).save(file, "PNG")
+        return file.getvalue()
+
+    with served() as (process, client), ThreadPoolExecutor(12) as threads:
+        assert client.post("/v1/tag", content=photo(0)).status_code == 200  # the models are loaded
+        asked = [threads.submit(ask, number) for number in range(1, 13)]  # a connection each
+        next(as_completed(asked))
+        os.kill(process.pid, signal.SIGTERM)
+        answers = [one.result() for one in asked]
+        assert process.wait(60) == -signal.SIGTERM  # once all is answered, uvicorn ends by the signal
+    assert answers.count(200) >= 1
+    assert set(answers) <= {200, 503, "not connected"}
