@@ -73,7 +73,7 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it runs an event loop in this thread until it is closed
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as started:
         found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180_000)
