@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -80,17 +81,17 @@ def test_every_tab_answers_in_the_browser(page, tmp_path: Path) -> None:
     panel = tab(page, "Analyze")
     upload(page, panel, CAT)
     panel.get_by_role("button", name="Analyze").click()
-    panel.get_by_text("catacombs").first.wait_for()
+    panel.get_by_text("a cartoon").first.wait_for()
 
     panel = tab(page, "Tag")
     upload(page, panel, CAT)
     panel.get_by_role("button", name="Tag", exact=True).click()
-    panel.get_by_text("4 of 17 candidates").wait_for()
+    panel.get_by_text(re.compile(r"^3 of \d+ candidates$")).wait_for()
     panel.get_by_text("in the caption 'a cat'").first.wait_for()
     cut = panel.locator("input[type=number]").first
     cut.fill("0.2")
     cut.press("Tab")
-    panel.get_by_text("2 of 17 candidates").wait_for()
+    panel.get_by_text(re.compile(r"^2 of \d+ candidates$")).wait_for()
 
     panel = tab(page, "Batch")
     broken = tmp_path / "broken.jpg"
