@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional
 
 from autotag.errors import ConfigError
-from autotag.models.encoders import text_maps
+from autotag.models.encoders import openclip_encoder, text_maps
 from autotag.models.pool import ModelPool
 from autotag.protocols import MapsTexts
 
@@ -127,9 +127,10 @@ def test_windows_of_one_place_are_the_cosine() -> None:
     torch.testing.assert_close(maps.flatten(), torch.tensor([0.6, 0.8]))
 
 
-def test_a_view_of_its_own_is_refused(encoder: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from autotag.models.encoders import openclip_encoder
-
+def test_a_view_of_its_own_is_refused(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openclip_encoder, "view_of_open_clip", lambda *_: None)
+    one: Any = ModelPool(device="cpu").encoder(str(tiny_folder("open_clip_folder")))
     with pytest.raises(ConfigError, match=r"cannot say where in an image.*'clip-mini'"):
-        encoder("open_clip_folder").text_maps(Image.new("RGB", (9, 9)), ["a dog"])
+        one.text_maps(Image.new("RGB", (9, 9)), ["a dog"])
