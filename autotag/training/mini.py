@@ -315,19 +315,20 @@ def _run_last(model: open_clip.CLIP, material: _LastMaterial, phase: str, shifts
     last.scales.load_state_dict(material.scales)
     last.run(material.on_step(f"encoder {phase}"))
 
-    taught = _taught_names(material.sets, material.known)
-    rest = sorted({*material.texts}.difference(names[number] for number in taught))
-    often = [
-        *sorted(taught),
-        *material.sets[0].labels.tolist() * 8,
-        *(each[0] for each in material.known.names),
-    ]
+    if shifts is not None:
+        taught = _taught_names(material.sets, material.known)
+        rest = sorted({*material.texts}.difference(names[number] for number in taught))
+        often = [
+            *sorted(taught),
+            *material.sets[0].labels.tolist() * 8,
+            *(each[0] for each in material.known.names),
+        ]
+        placed = _tower_vectors(model, tokenize, [filled(PHOTO, name) for name in rest])
+        with torch.no_grad():
+            named = TextTargets([names[number] for number in often], last.name_vectors()[often])
+            others = TextTargets(rest, projection(placed))
+            sentences = TextTargets(material.captions, projection(captions.float()))
     with torch.no_grad():
-        named = TextTargets([names[number] for number in often], last.name_vectors()[often])
-        others = TextTargets(
-            rest, projection(_tower_vectors(model, tokenize, [filled(PHOTO, n) for n in rest]))
-        )
-        sentences = TextTargets(material.captions, projection(captions.float()))
         model.text_projection.copy_(model.text_projection @ projection.turn.weight.T)
     if shifts is not None:
         checkpoint = Checkpoint(material.work / "encoder-names.pt")

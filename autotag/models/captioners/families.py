@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autotag.errors import ModelLoadError
 from autotag.models.captioners import (
     blip_captioner,
     chat_captioner,
@@ -16,7 +14,8 @@ from autotag.models.captioners.blip_captioner import HfCaptioner
 from autotag.models.captioners.chat_captioner import ChatCaptioner
 from autotag.models.captioners.encoder_decoder_captioner import EncoderDecoderCaptioner
 from autotag.models.captioners.florence_captioner import FlorenceCaptioner
-from autotag.models.loading import hub, model_folders
+from autotag.models.loading import model_folders
+from autotag.models.loading.family import load_by_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +45,4 @@ def load(request: ModelRequest) -> Captioner:
         ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
         ModelLoadError: the weights are damaged, incomplete, or of a class that is not supported.
     """
-    folder = hub.model_folder(request, "captioner", model_folders.TRANSFORMERS)
-    model_type = str(model_folders.read_json(request.name, folder / "config.json").get("model_type"))
-    if model_type not in _LOADERS:
-        raise ModelLoadError(
-            request.name,
-            f"model {request.name!r}: config.json in {folder} says model_type {model_type!r}. "
-            f"Supported: {', '.join(sorted(CLASSES.values()))}.",
-        )
-    return _LOADERS[model_type](replace(request, location=str(folder), revision=None))
+    return load_by_type(request, "captioner", model_folders.TRANSFORMERS, _LOADERS, CLASSES.values())

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg
 from scipy import ndimage
 
 from autotag.errors import ModelLoadError
 from autotag.images.boxes import best_of_overlapping
+from autotag.models.cards import find_card
 from autotag.models.detectors.found import LEAST_SCORE, detections
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast.shared_backbone import has_backbone
 from autotag.models.fast.views import SquareView, view_of_open_clip
 from autotag.relevance.label_matrix import VocabularyMatrix
-from autotag.relevance.scores import LogisticMap
 from autotag.vocabularies.templates import filled
 from autotag.vocabularies.vocabulary import Vocabulary
 
@@ -37,8 +36,6 @@ _LEVEL = 0.6
 _LABELS_PER_IMAGE = 8
 _OVERLAP = 0.6
 _IMAGES_AT_ONCE = 16
-_PROBABILITY = LogisticMap(14.6, 0.151)
-"""Of a cosine of clip-mini, as in its card: measured on labelled photographs (benchmarks/confidences.py)."""
 _THINGS = frozenset(
     {"animal", "building", "clothing", "drink", "fantasy", "food", "object", "person", "plant", "vehicle"}
 )
@@ -76,6 +73,9 @@ class ClassActivationDetector:
         self.encoder = encoder
         self.vocabulary = vocabulary
         self._view = view
+        card = find_card("clip-mini", "encoder")
+        assert card is not None  # noqa: S101 - it is bundled
+        self._probability = card.probabilities["cosine"]
         self._places = [
             place
             for place, label in enumerate(vocabulary.labels)
@@ -132,7 +132,7 @@ class ClassActivationDetector:
         chosen = []
         for row in cosines:
             best = np.argsort(-row, kind="stable")[:_LABELS_PER_IMAGE]
-            scores = {self._places[one]: _PROBABILITY.probability(float(row[one])) for one in best}
+            scores = {self._places[one]: self._probability.probability(float(row[one])) for one in best}
             likely = {place: score for place, score in scores.items() if score >= LEAST_SCORE}
             chosen.append(self._without_broader(likely))
         wanted = sorted({place for row in chosen for place in row})
@@ -161,7 +161,7 @@ class ClassActivationDetector:
         cosines = self.encoder.embed_images(images) @ vectors.T
         rows = []
         for row in cosines.tolist():
-            scores = map(_PROBABILITY.probability, row)
+            scores = map(self._probability.probability, row)
             found = map(_Candidate, labels, scores, vectors)
             rows.append([one for one in found if one.score >= LEAST_SCORE])
         return self._located(images, rows, one_per_place=False)
@@ -186,7 +186,7 @@ class ClassActivationDetector:
         found = []
         for first in range(0, len(images), _IMAGES_AT_ONCE):
             some = images[first : first + _IMAGES_AT_ONCE]
-            cells = self._cells(some)
+            cells = self.encoder.cells(some, self._view, window=_WINDOW).cpu().numpy()
             for image, own, candidates in zip(some, cells, rows[first:], strict=False):
                 boxes = [_box(own @ one.vector) for one in candidates]
                 scale = np.tile(np.divide(image.size, own.shape[1::-1]), 2)
@@ -198,25 +198,6 @@ class ClassActivationDetector:
                 names = [candidates[place].label for place in kept]
                 found.append(detections(names, scores[kept], pixels[kept], image.size))
         return found
-
-    def _cells(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Return the (B, H, W, D) unit vectors of the cells of each image's map."""
-        model: Any = self.encoder.model
-        weight = next(model.visual.parameters())
-        pixels = self._view.normalised(
-            [self._view.make(image) for image in images], weight.device, weight.dtype
-        )
-        with torch.inference_mode():
-            maps = model.visual.trunk.forward_features(pixels)
-            around = torch.nn.functional.avg_pool2d(
-                maps, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False
-            )
-            count, depth, height, width = around.shape
-            cells = around.permute(0, 2, 3, 1).reshape(-1, depth, 1, 1)
-            vectors = model.visual.head(model.visual.trunk.forward_head(cells, pre_logits=True))
-            unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        cosines: NDArray[np.float32] = unit.reshape(count, height, width, -1).cpu().numpy()
-        return cosines
 
 
 def _box(values: NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -209,9 +209,8 @@ class OpenClipEncoder:
             raise text_maps.not_known(self.id, "it prepares images in a way of its own")
         if isinstance(visual, TimmModel) and not hasattr(visual.trunk, "patch_embed"):
             view = view.larger(2)
-            with torch.no_grad():
-                features = visual.trunk.forward_features(self._pixels(view, image))
-            values = text_maps.window_maps(features, self._embed_maps, vectors)
+            cells = self.cells([image], view)[0]
+            values = (cells @ vectors.T).permute(2, 0, 1)
         elif isinstance(visual, ModifiedResNet):
             with torch.no_grad():
                 pixels = visual.stem(self._pixels(view, image))
@@ -234,6 +233,19 @@ class OpenClipEncoder:
         else:
             raise text_maps.not_known(self.id, f"its image tower is a {type(visual).__name__}")
         return TextMaps(values.float().cpu().numpy(), view.region(*image.size))
+
+    def cells(self, images: Sequence[Image.Image], view: SquareView, **window: int) -> torch.Tensor:
+        """Return (B, H, W, D) unit vectors of places in images, by a convolutional tower of timm.
+
+        Args:
+            images: upright RGB, at least one.
+            view: gives the tower its pixels, as many as there shall be places for.
+            window: see ``text_maps.cell_vectors``.
+        """
+        pixels = view.normalised([view.make(image) for image in images], self._device, self._dtype)
+        with torch.no_grad():
+            features = self.model.visual.trunk.forward_features(pixels)
+        return text_maps.cell_vectors(features, self._embed_maps, **window)
 
     @cached_property
     def _map_view(self) -> SquareView | None:

@@ -31,22 +31,21 @@ _WINDOW = 3
 _MULTI_HEAD = inspect.signature(functional.multi_head_attention_forward)
 
 
-def window_maps(
-    features: torch.Tensor, embed: Callable[[torch.Tensor], torch.Tensor], texts: torch.Tensor
+def cell_vectors(
+    features: torch.Tensor, embed: Callable[[torch.Tensor], torch.Tensor], window: int = _WINDOW
 ) -> torch.Tensor:
-    """Return the (T, H, W) cosines of every window of a feature map with T texts.
+    """Return (B, H, W, D) unit vectors: each window of a feature map, embedded as if it were an image.
 
     Args:
-        features: (1, C, H, W), the last feature map.
-        embed: (B, C, 1, 1) pooled features -> (B, D) vectors.
-        texts: (T, D) unit vectors.
+        features: (B, C, H, W), the last feature map of a tower with average pooling.
+        embed: (N, C, 1, 1) pooled features -> (N, D) vectors.
+        window: side of a window in places, odd; at the edges it is cut.
     """
-    _, channels, height, width = features.shape
-    pooled = functional.avg_pool2d(features, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+    count, channels, height, width = features.shape
+    pooled = functional.avg_pool2d(features, window, 1, window // 2, count_include_pad=False)
     places = pooled.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
     with torch.no_grad():
-        vectors = functional.normalize(embed(places).float(), dim=-1)
-    return (texts @ vectors.T).view(-1, height, width)
+        return functional.normalize(embed(places).float(), dim=-1).view(count, height, width, -1)
 
 
 def grad_cam(

@@ -121,10 +121,16 @@ def test_grad_cam_finds_the_only_place_that_matters() -> None:
     assert [int(one.argmax()) for one in maps] == [1 * 4 + 2, 3 * 4 + 0]
 
 
-def test_windows_of_one_place_are_the_cosine() -> None:
+def test_a_window_is_embedded_as_the_mean_of_its_places() -> None:
     features = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
-    maps = text_maps.window_maps(features, lambda given: given.flatten(1), torch.eye(2))
-    torch.testing.assert_close(maps.flatten(), torch.tensor([0.6, 0.8]))
+    alone = text_maps.cell_vectors(features, lambda given: given.flatten(1))
+    torch.testing.assert_close(alone.flatten(), torch.tensor([0.6, 0.8]))
+    features = torch.rand(2, 5, 4, 6)
+    vectors = text_maps.cell_vectors(features, lambda given: given.flatten(1))
+    assert vectors.shape == (2, 4, 6, 5)
+    for rows, columns, place in ((slice(0, 2), slice(0, 2), (0, 0)), (slice(1, 4), slice(2, 5), (2, 3))):
+        expected = functional.normalize(features[1, :, rows, columns].mean((1, 2)), dim=0)
+        torch.testing.assert_close(vectors[1][place], expected)
 
 
 def test_a_view_of_its_own_is_refused(
