@@ -103,7 +103,7 @@ def watch(where: int, fault: str, told: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "first", "step"), [("killed", 0, 1), ("disk full", 0, 2), ("disk broken", 1, 2)]
+    ("fault", "first", "step"), [("killed", 0, 1), ("disk full", 0, 3), ("disk broken", 1, 3)]
 )
 @pytest.mark.slow
 def test_a_run_stopped_at_any_call_loses_nothing_and_is_taken_back(

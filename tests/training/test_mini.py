@@ -22,7 +22,7 @@ from autotag.training import backbone, mini
 from autotag.training.backbone import imagenet_classes
 from autotag.training.captioner import CaptionPlan
 from autotag.training.data import CaptionedPhotos, LabelledPhotos, TaggedPhotos
-from autotag.training.features import Features
+from autotag.training.features import Features, ViewPlan
 from autotag.training.image_head import HeadPlan
 from autotag.training.progress import OnStep
 from autotag.training.self_critical import SelfCriticalPlan
@@ -77,7 +77,10 @@ def few_texts() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def features(photos: mini.Photos, work: Path) -> dict[str, Features]:
-    return mini.make_all_features(photos, work, workers=1)
+    """The features of two views, one with its map; the recipe has up to six."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini, "VIEWS", dict.fromkeys(mini.VIEWS, ViewPlan(2, 1)))
+        return mini.make_all_features(photos, work, workers=1)
 
 
 @pytest.fixture(scope="module")
