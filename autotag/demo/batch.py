@@ -55,6 +55,7 @@ class Batch:
         reading = asyncio.Lock()
 
         async def work() -> None:
+            """Take uploads one at a time until none is left or the run is stopped."""
             while not self.stopped.is_set():
                 async with reading:
                     found = await asyncio.to_thread(next, numbered, None)

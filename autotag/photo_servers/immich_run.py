@@ -104,6 +104,7 @@ def tag_photos(
     waiting: deque[Photo] = deque()
 
     def previews() -> Iterator[bytes]:
+        """Yield the previews that the server has; each photograph then waits for its result."""
         for photo, content in _fetched(client, due):
             if stop():
                 return

@@ -65,6 +65,7 @@ def _chart(draw: Callable[Concatenate[Axes, _P], None]) -> Callable[_P, Markup]:
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> Markup:
+        """Draw on a figure of its own; return its SVG in the page's own colours."""
         page = io.StringIO()
         with style.context(["default", _STYLE]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # the browser has it

@@ -170,6 +170,7 @@ def _open_clip_text(model: Any) -> CausalText:
         raise ValueError(f"its text tower pools by {pool!r}, not at the end token")
 
     def calculate(ids: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of texts of one length, pooled at the last token."""
         length = ids.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         states = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)

@@ -49,6 +49,7 @@ def photoprism_routes(service: Service) -> APIRouter:
         return _response(body, wish, "caption", {"caption": text})
 
     async def _read(request: Request, model: str) -> tuple[dict[str, Any], Wish, bytes]:
+        """Return the JSON body, the wish that it names, and its image; refuse none or several."""
         body = await json_body(request)
         if isinstance(body.get("id"), str):
             request.state.vision_id = body["id"]
@@ -64,6 +65,7 @@ def photoprism_routes(service: Service) -> APIRouter:
     def _response(
         body: dict[str, Any], wish: Wish, kind: Literal["labels", "caption"], result: dict[str, Any]
     ) -> dict[str, Any]:
+        """Return PhotoPrism's envelope around a result of this kind."""
         name = f"{MODEL}:{wish.preset or service.pipelines.default}"
         return {
             "id": body.get("id") or str(uuid4()),
