@@ -14,7 +14,7 @@ from autotag.relevance.scores import STANDARDISED_CUT, LogisticMap
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autotag.protocols import ModelKind, ScoreName
+    from autotag.protocols import Head, ModelKind, ScoreName
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
 
@@ -47,6 +47,7 @@ class ModelCard:
             labelled photographs that it was not trained on; empty where that was not measured.
         origin: one line about its training, with its paper.
         hub_id: the hub repository that holds the weights; None if bundled or behind a server.
+        head: for classifiers: how they make probabilities; None to read it in their configuration.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelCard:
     hub_id: str | None = None
     default_score: ScoreName = "standardised"
     probabilities: Mapping[ScoreName, LogisticMap] = field(default_factory=dict, hash=False)
+    head: Head | None = None
 
     @property
     def bundled(self) -> bool:
@@ -92,6 +94,7 @@ def _hub_card(
     origin: str,
     cosine: float | None = None,
     hub_id: str | None = None,
+    head: Head | None = None,
 ) -> ModelCard:
     """Return the card of weights on the hub's main branch."""
     return ModelCard(
@@ -104,6 +107,7 @@ def _hub_card(
         origin=origin,
         default_thresholds={} if cosine is None else {"standardised": STANDARDISED_CUT, "cosine": cosine},
         hub_id=hub_id or source.partition(":")[2],
+        head=head,
     )
 
 
@@ -322,6 +326,33 @@ _CARDS: tuple[ModelCard, ...] = (
         "Apache-2.0",
         690,
         origin="Grounding DINO, any label (Liu et al. 2023, arXiv:2303.05499)",
+    ),
+    _hub_card(
+        "vit-imagenet",
+        "classifier",
+        "hf:google/vit-base-patch16-224",
+        "Apache-2.0",
+        346,
+        origin="ViT-B/16, the 1,000 classes of ImageNet (Dosovitskiy et al. 2020, arXiv:2010.11929)",
+        head="softmax",
+    ),
+    _hub_card(
+        "lite-imagenet",
+        "classifier",
+        "timm:timm/tf_efficientnet_lite0.in1k",
+        "Apache-2.0",
+        19,
+        origin="EfficientNet-Lite0, the 1,000 classes of ImageNet (Tan and Le 2019, arXiv:1905.11946)",
+        head="softmax",
+    ),
+    _hub_card(
+        "wd-vit",
+        "classifier",
+        "timm:SmilingWolf/wd-vit-tagger-v3",
+        "Apache-2.0",
+        378,
+        origin="ViT, 10,861 tags of drawings on Danbooru (SmilingWolf 2024)",
+        head="sigmoid",
     ),
 )
 

@@ -7,6 +7,7 @@ Presets name them and ``registry`` finds them; no stage imports another. They ma
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.caption_images import CaptionImages
 from autotag.stages.choose_caption import ChooseCaption
+from autotag.stages.classify_images import ClassifyImages
 from autotag.stages.detect_objects import DetectObjects
 from autotag.stages.embed_images import EmbedImages
 from autotag.stages.extract_keyphrases import ExtractKeyphrases
@@ -20,6 +21,7 @@ __all__ = [
     "AssemblePrompt",
     "CaptionImages",
     "ChooseCaption",
+    "ClassifyImages",
     "DetectObjects",
     "EmbedImages",
     "ExtractKeyphrases",
