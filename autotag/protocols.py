@@ -239,6 +239,21 @@ def default_score_of(encoder: object) -> ScoreName:
 
 
 @runtime_checkable
+class HasLogitScale(Protocol):
+    """An encoder that says how it was trained to weigh cosines against each other."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines before a softmax over texts, above 0."""
+        ...
+
+
+def logit_scale_of(encoder: object) -> float:
+    """Return an encoder's logit scale; 100, that of CLIP, for one that does not say."""
+    return encoder.logit_scale if isinstance(encoder, HasLogitScale) else 100.0
+
+
+@runtime_checkable
 class BorrowsSome(Protocol):
     """A stage that uses only some of the models that its fields name."""
 
@@ -306,7 +321,8 @@ class KeyphraseExtractor(Protocol):
 class ImageTextEncoder(Protocol):
     """Embed images and texts in one vector space.
 
-    An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore`` and ``ViewsImages``.
+    An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore``, ``HasLogitScale`` and
+    ``ViewsImages``.
     """
 
     @property
@@ -450,11 +466,14 @@ class FindsLabels(Protocol):
 
 @runtime_checkable
 class HasDefaultThreshold(Protocol):
-    """A detector with a threshold of its own, below which most of its boxes are wrong."""
+    """A detector with a threshold of its own, below which most of its boxes are wrong; or a classifier."""
 
     @property
     def default_threshold(self) -> float:
-        """The lowest score, in [0, 1], that ``DetectObjects`` keeps when no threshold is set."""
+        """The lowest score, in [0, 1], that counts when no threshold is set.
+
+        ``DetectObjects`` keeps boxes from it on, and ``ModerateImages`` flags from it on.
+        """
         ...
 
 
@@ -473,9 +492,9 @@ def can_count(detector: object) -> bool:
     return detector.counts if isinstance(detector, SaysWhetherItCounts) else True
 
 
-def default_threshold_of(detector: object) -> float:
-    """Return a detector's default threshold; 0.5 for one that does not say."""
-    return detector.default_threshold if isinstance(detector, HasDefaultThreshold) else 0.5
+def default_threshold_of(model: object) -> float:
+    """Return the default threshold of a detector or classifier; 0.5 for one that does not say."""
+    return model.default_threshold if isinstance(model, HasDefaultThreshold) else 0.5
 
 
 @runtime_checkable

@@ -41,6 +41,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
+        "moderate_images": "autotag.stages.moderate_images:ModerateImages",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {
@@ -62,6 +63,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "classifier": {
         "hf": "autotag.models.classifiers.hf_classifier:load",
         "onnx": "autotag.models.classifiers.onnx_tagger:OnnxTagger.load",
+        "opennsfw": "autotag.models.classifiers.opennsfw_classifier:OpenNsfwClassifier.load",
         "timm": "autotag.models.classifiers.timm_classifier:load",
     },
     "writer": {

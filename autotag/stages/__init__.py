@@ -14,6 +14,7 @@ from autotag.stages.extract_keyphrases import ExtractKeyphrases
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
+from autotag.stages.moderate_images import ModerateImages
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
 
@@ -28,6 +29,7 @@ __all__ = [
     "FilterTags",
     "MatchVocabulary",
     "MergeTags",
+    "ModerateImages",
     "RankLabels",
     "RegionTags",
 ]

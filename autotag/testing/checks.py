@@ -37,7 +37,7 @@ from autotag.protocols import (
     is_binary,
     thresholds_of,
 )
-from autotag.records import Caption, Detection, Result, Sample, Tag
+from autotag.records import Caption, Detection, ModerationLabel, Result, Sample, Tag
 from autotag.testing.fakes import FakeModels, make_image, make_samples
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _touched(before: Sample, after: Sample) -> set[str]:
 
 
 def _check_records(sample: Sample) -> None:
-    kinds = {"captions": Caption, "tags": Tag, "detections": Detection}
+    kinds = {"captions": Caption, "tags": Tag, "detections": Detection, "moderation": ModerationLabel}
     for name, kind in kinds.items():
         for row in getattr(sample, name):
             _check(isinstance(row, kind), f"{name} has {row!r}, which is not a {kind.__name__}")
@@ -320,7 +320,7 @@ def _alike(one: Any, other: Any) -> bool:
         return _alike(list(one.items()), list(other.items()))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, Caption | Detection | Tag) and type(one) is type(other):
+    if isinstance(one, Caption | Detection | ModerationLabel | Tag) and type(one) is type(other):
         return all(_alike(getattr(one, row.name), getattr(other, row.name)) for row in fields(one))
     return _alike_numbers(one, other)
 

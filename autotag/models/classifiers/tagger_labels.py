@@ -31,27 +31,8 @@ _THRESHOLDS = {"character": 0.85}
 _USUAL_THRESHOLD = 0.35
 """The thresholds of SmilingWolf's own demo."""
 _FACES = frozenset(
-    [
-        "0_0",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "._.",
-        "<o>_<o>",
-        "<|>_<|>",
-        "=_=",
-        ">_<",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "^_^",
-        "o_o",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-    ]
+    {"0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@"}
+    | {"^_^", "o_o", "u_u", "x_x", "|_|", "||_||"}
 )
 """Tags that are little faces, whose underscores stay."""
 _MOST_LARGER = 8

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import timm
-from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_data_config
 
 from autotag.errors import ModelLoadError
 from autotag.models.classifiers.heads import declared_head
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from autotag.protocols import Head, ModelRequest
 
 
+_data: Any = timm.data
+
+
 def load(request: ModelRequest) -> NetworkClassifier:
     """Load the classifier from a folder or hub repository with timm's config.json.
 
@@ -37,15 +39,16 @@ def load(request: ModelRequest) -> NetworkClassifier:
     folder = hub.model_folder(request, "classifier", model_folders.TIMM)
     config = model_folders.read_json(request.name, folder / "config.json")
     model = _model(request, folder, config)
-    data: dict[str, Any] = resolve_data_config({}, pretrained_cfg=model.pretrained_cfg, model=model)
-    transform: Any = create_transform(**data, is_training=False)
+    data: dict[str, Any] = _data.resolve_data_config({}, pretrained_cfg=model.pretrained_cfg, model=model)
+    transform: Any = _data.create_transform(**data, is_training=False)
     view = view_of_timm(transform, data) if request.fast_paths.views else None
     image_size = max(data["input_size"][1:])
     count = int(model.num_classes)
     table = None
+    head: Head
     if (folder / TAGS_FILE).is_file():
         table = TaggerLabels.read(request.name, folder / TAGS_FILE, count)
-        labels, head = table.labels, cast("Head", "sigmoid")
+        labels, head = table.labels, "sigmoid"
     else:
         labels, head = _labels_and_head(request, folder, config, count)
     return NetworkClassifier(
@@ -94,7 +97,7 @@ def _labels_and_head(
     """
     settings = {**config.get("pretrained_cfg", {}), **config}
     names = settings.get("label_names") or settings.get("labels")
-    imagenet = infer_imagenet_subset({"num_classes": count})
+    imagenet = _data.infer_imagenet_subset({"num_classes": count})
     found: dict[int, str] = {}
     known: Head | None = None
     if names:
@@ -102,7 +105,7 @@ def _labels_and_head(
         numbered = names.items() if isinstance(names, dict) else enumerate(names)
         found = {int(number): str(words.get(name, name)) for number, name in numbered}
     elif imagenet and not (folder / LABELS_FILE).is_file():
-        found = dict(enumerate(ImageNetInfo(imagenet).label_descriptions()))
+        found = dict(enumerate(_data.ImageNetInfo(imagenet).label_descriptions()))
         known = "softmax"
     labels = class_labels(request.name, folder, found, count)
     return labels, declared_head(request, folder, config, count, known=known)

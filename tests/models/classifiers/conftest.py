@@ -65,7 +65,7 @@ def _timm(folder: Path, classes: int, **config: Any) -> Path:
     data = {"input_size": (3, 64, 64), "crop_pct": config.pop("crop_pct", 0.875)}
     data |= {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic"}
     timm.models.save_for_hf(
-        _lively(model), folder, model_config=config, data_config=data, safe_serialization=True
+        _lively(model), str(folder), model_config=config, data_config=data, safe_serialization=True
     )
     return folder
 

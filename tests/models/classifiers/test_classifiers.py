@@ -26,6 +26,7 @@ from autotag.testing import check_classifier
 LABELS = ("tabby, tabby cat", "dog", "red kite", "lake")
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 Make = Callable[..., Path]
+DATA: Any = timm.data
 
 
 def loaded(name: object, *, views: bool = True) -> Any:
@@ -72,7 +73,7 @@ def test_timm_probabilities_are_those_of_plain_timm(
     assert classifier.view_id is not None
     assert classifier.labels == LABELS
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    transform: Any = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    transform: Any = DATA.create_transform(**DATA.resolve_data_config({}, model=model))
     usual = [photos[0], photos[1], photos[4]]
     with torch.inference_mode():
         logits = model(torch.stack([transform(image) for image in usual]))
@@ -106,7 +107,7 @@ def test_a_tagger_sees_blue_green_red_on_white(make: Make, photos: list[Image.Im
     classifier = loaded(folder, views=views)
     check_classifier(classifier)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    transform: Any = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    transform: Any = DATA.create_transform(**DATA.resolve_data_config({}, model=model))
     usual = [photos[0], photos[1], photos[4]]
     square = [Image.new("RGB", (max(image.size),) * 2, "white") for image in usual]
     for white, image in zip(square, usual, strict=True):
