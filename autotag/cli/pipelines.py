@@ -40,11 +40,16 @@ def pipeline_of(
 
 
 def with_moderation(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a preset's table with the stage ``moderate_images`` at its end, unless it has one."""
-    stages = list(table.get("stages", []))
-    if any(isinstance(stage, dict) and stage.get("stage") == "moderate_images" for stage in stages):
+    """Return a preset's table with the stage ``moderate_images`` at its end, unless a stage moderates.
+
+    Raises:
+        ConfigError: the table is wrong.
+    """
+    from autotag.pipeline import presets
+
+    if any("moderation" in stage.provides for stage in presets.from_config(table).stages):
         return table
-    return {**table, "stages": [*stages, {"stage": "moderate_images"}]}
+    return {**table, "stages": [*table["stages"], {"stage": "moderate_images"}]}
 
 
 def write_lines(

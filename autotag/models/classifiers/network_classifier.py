@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autotag.protocols import Head
 
 _CHUNK = 64  # images in one pass
+_LONGEST_STRIP = 64  # times as long as it is wide
 
 
 class NetworkClassifier:
@@ -84,7 +85,7 @@ class NetworkClassifier:
             return self.classify_views([self._view.make(image) for image in images])
         rows = []
         for start in range(0, len(images), _CHUNK):
-            pixels = [self._prepare(image.convert("RGB")) for image in images[start : start + _CHUNK]]
+            pixels = [self._prepare(_usable(image)) for image in images[start : start + _CHUNK]]
             same = len({one.shape for one in pixels}) == 1
             batches = [torch.stack(pixels)] if same else [one[None] for one in pixels]
             rows += [self._probabilities(batch.to(self._device, self._dtype)) for batch in batches]
@@ -110,3 +111,16 @@ class NetworkClassifier:
 
     def _joined(self, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), dtype=np.float32)
+
+
+def _usable(image: Image.Image) -> Image.Image:
+    """Return an RGB image that a model can resize: of a longer strip than 64 to 1 its middle.
+
+    A model that makes the shorter side 224 pixels long would need gigabytes for 1 x 30,000 pixels.
+    """
+    rgb = image.convert("RGB")
+    most = _LONGEST_STRIP * min(rgb.size)
+    if max(rgb.size) <= most:
+        return rgb
+    left, top = (max(0, (side - most) // 2) for side in rgb.size)
+    return rgb.crop((left, top, left + min(rgb.width, most), top + min(rgb.height, most)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import timm
@@ -42,7 +43,7 @@ def load(request: ModelRequest) -> NetworkClassifier:
     data: dict[str, Any] = _data.resolve_data_config({}, pretrained_cfg=model.pretrained_cfg, model=model)
     transform: Any = _data.create_transform(**data, is_training=False)
     view = view_of_timm(transform, data) if request.fast_paths.views else None
-    image_size = max(data["input_size"][1:])
+    image_size = math.floor(max(data["input_size"][1:]) / data["crop_pct"])
     count = int(model.num_classes)
     table = None
     head: Head

@@ -145,7 +145,7 @@ def rewrite() -> Callable[..., None]:
 def photos() -> list[Image.Image]:
     """Noise in several shapes: wide, high, one pixel, a strip, and grey."""
     random = np.random.default_rng(5)
-    sizes = [(90, 61), (61, 90), (1, 1), (3000, 10), (40, 40)]
+    sizes = [(90, 61), (61, 90), (1, 1), (30_000, 100), (40, 40)]
     images = [Image.fromarray(random.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
     images[-1] = images[-1].convert("L").convert("RGB")
     return images

@@ -58,6 +58,14 @@ def test_a_strip_and_a_pixel_are_classified(make: Make, photos: list[Image.Image
         assert found.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-3)
 
 
+def test_without_views_a_strip_is_cut_to_its_middle(make: Make) -> None:
+    strip = Image.new("RGB", (1, 60_000), "red")
+    strip.paste("blue", (0, 29_950, 1, 30_050))
+    classifier = loaded(make("timm", problem_type=SINGLE, label_names=list(LABELS)), views=False)
+    found = classifier.classify([strip, Image.new("RGB", (10, 10), "blue")])
+    assert found[0] == pytest.approx(found[1], abs=0.02)
+
+
 def _names(kind: str) -> dict[str, Any]:
     return {"label_names": list(LABELS)} if kind == "timm" else {}
 
