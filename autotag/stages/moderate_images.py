@@ -68,7 +68,7 @@ class ModerateImages:
     """Say how probable it is that an image is safe, suggestive, explicit, violent ..., in ``moderation``.
 
     Every label that the model can say is there, most probable first. A label other than "safe" is flagged if
-    its probability reaches the threshold.
+    its probability reaches the threshold. A probability that is not a number is an error of this image.
 
     Args:
         model: a classifier's name or folder, or a ``Classifier``. ``"opennsfw"`` needs the extra
@@ -149,13 +149,14 @@ class ModerateImages:
             return
         judge = self._judge
         for sample, row in zip(samples, judge.probabilities(samples), strict=True):
+            if not np.isfinite(row).all():  # an image that nobody judged must not pass for a safe one
+                raise ValueError(f"{judge.model} gives a probability that is not a number")
             found = zip(judge.names, row.tolist(), strict=True)
-            usable = [(label, chance) for label, chance in found if np.isfinite(chance)]
             sample.moderation.extend(
                 ModerationLabel(
                     label, chance, judge.model, flagged=self._flags(label, chance), weak=judge.weak
                 )
-                for label, chance in sorted(usable, key=lambda one: -one[1])
+                for label, chance in sorted(found, key=lambda one: -one[1])
             )
 
     def _flags(self, label: SafetyName, probability: float) -> bool:

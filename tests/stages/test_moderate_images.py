@@ -117,9 +117,11 @@ def test_of_a_tagger_only_the_ratings_count() -> None:
     ]
 
 
-def test_a_probability_that_is_no_number_is_left_out() -> None:
-    found = judged(ModerateImages(Scripted(("safe", "explicit"), (float("nan"), 0.9))))
-    assert [one.label for one in found] == ["explicit"]
+def test_an_image_that_the_model_cannot_judge_does_not_pass_for_safe() -> None:
+    broken = Scripted(("safe", "explicit"), (0.9, float("nan")))
+    with autotag.Pipeline([ModerateImages(broken)]) as tagger:
+        [result] = tagger.stream([make_image()], on_error="record")
+    assert "not a number" in (result.error or "")
 
 
 @pytest.mark.parametrize(
