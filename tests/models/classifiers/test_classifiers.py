@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,19 @@ def test_views_are_made_once_for_all_models_of_one_input(make: Make, photos: lis
         results = list(tagger.stream(photos))
     assert [len(result.tags) for result in results] == [4] * 5
     assert {tag.text for tag in results[0].tags} == {"tabby", "dog", "red kite", "lake"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [True, False])
+@pytest.mark.parametrize("kind", ["vit", "tagger"])
+def test_a_gpu_gives_what_a_cpu_gives(
+    make: Make, photos: list[Image.Image], pretended_gpu: ModuleType, kind: str, views: bool
+) -> None:
+    folder = make(kind, **({"problem_type": SINGLE} if kind == "vit" else {}))
+    paths = FastPaths() if views else FastPaths().without("views")
+    expected = (
+        ModelPool(device="cpu", dtype="float32", fast_paths=paths).classifier(str(folder)).classify(photos)
+    )
+    with pretended_gpu.pretended():
+        there = ModelPool(device="cuda", dtype="float32", fast_paths=paths).classifier(str(folder))
+        assert there.classify(photos) == pytest.approx(expected, abs=1e-5)
