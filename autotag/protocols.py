@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 ScoreName = Literal["cosine", "standardised"]
 """The score that tags are filtered by; see ``autotag.relevance.scores``."""
 
-ModelKind = Literal["captioner", "extractor", "encoder", "detector"]
+ModelKind = Literal["captioner", "extractor", "encoder", "detector", "classifier"]
+
+Head = Literal["softmax", "sigmoid"]
+"""How a classifier makes probabilities: labels that exclude each other, or each label on its own."""
 
 
 @runtime_checkable
@@ -93,6 +96,10 @@ class Models(Protocol):
 
     def detector(self, model: str | Detector, /) -> Detector:
         """Return a detector."""
+        ...
+
+    def classifier(self, model: str | Classifier, /) -> Classifier:
+        """Return a classifier."""
         ...
 
 
@@ -232,6 +239,21 @@ def default_score_of(encoder: object) -> ScoreName:
 
 
 @runtime_checkable
+class HasLogitScale(Protocol):
+    """An encoder that says how it was trained to weigh cosines against each other."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines before a softmax over texts, above 0."""
+        ...
+
+
+def logit_scale_of(encoder: object) -> float:
+    """Return an encoder's logit scale; 100, that of CLIP, for one that does not say."""
+    return encoder.logit_scale if isinstance(encoder, HasLogitScale) else 100.0
+
+
+@runtime_checkable
 class BorrowsSome(Protocol):
     """A stage that uses only some of the models that its fields name."""
 
@@ -299,7 +321,8 @@ class KeyphraseExtractor(Protocol):
 class ImageTextEncoder(Protocol):
     """Embed images and texts in one vector space.
 
-    An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore`` and ``ViewsImages``.
+    An encoder may also be ``HasImageSize``, ``HasDtype``, ``HasDefaultScore``, ``HasLogitScale`` and
+    ``ViewsImages``.
     """
 
     @property
@@ -323,11 +346,12 @@ class ImageTextEncoder(Protocol):
 
 @runtime_checkable
 class ViewsImages(Protocol):
-    """Accept resized pixels (views) instead of images; for captioners, encoders and detectors.
+    """Accept resized pixels (views) instead of images; for captioners, encoders, detectors and classifiers.
 
     The reading threads make each view once, for all models with the same ``view_id``, so the thread that
     runs the models neither decodes nor resizes. Such a captioner also has
-    ``caption_views(views, /, options)``, such an encoder ``embed_views(views, /)``. ``views`` is a list of
+    ``caption_views(views, /, options)``, such an encoder ``embed_views(views, /)``, such a classifier
+    ``classify_views(views, /)``. ``views`` is a list of
     arrays that ``view`` returned; the result is the same as that of the method that takes images.
     """
 
@@ -442,11 +466,14 @@ class FindsLabels(Protocol):
 
 @runtime_checkable
 class HasDefaultThreshold(Protocol):
-    """A detector with a threshold of its own, below which most of its boxes are wrong."""
+    """A detector with a threshold of its own, below which most of its boxes are wrong; or a classifier."""
 
     @property
     def default_threshold(self) -> float:
-        """The lowest score, in [0, 1], that ``DetectObjects`` keeps when no threshold is set."""
+        """The lowest score, in [0, 1], that counts when no threshold is set.
+
+        ``DetectObjects`` keeps boxes from it on, and ``ModerateImages`` flags from it on.
+        """
         ...
 
 
@@ -465,9 +492,72 @@ def can_count(detector: object) -> bool:
     return detector.counts if isinstance(detector, SaysWhetherItCounts) else True
 
 
-def default_threshold_of(detector: object) -> float:
-    """Return a detector's default threshold; 0.5 for one that does not say."""
-    return detector.default_threshold if isinstance(detector, HasDefaultThreshold) else 0.5
+def default_threshold_of(model: object) -> float:
+    """Return the default threshold of a detector or classifier; 0.5 for one that does not say."""
+    return model.default_threshold if isinstance(model, HasDefaultThreshold) else 0.5
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Say how probable each label of a fixed list is.
+
+    A classifier may also be ``HasImageSize``, ``HasExclusiveLabels``, ``HasCategories``,
+    ``HasLabelThresholds`` and ``ViewsImages``.
+    """
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The L labels, in the order of the probabilities; a label may be there twice."""
+        ...
+
+    def classify(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
+        """Return the probability of each label in B upright RGB images: (B, L) float32 in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class HasExclusiveLabels(Protocol):
+    """A classifier that says whether an image has exactly one of its labels."""
+
+    @property
+    def exclusive(self) -> bool:
+        """True if the probabilities of an image add up to 1 (softmax); False if each stands on its own."""
+        ...
+
+
+@runtime_checkable
+class HasCategories(Protocol):
+    """A classifier whose labels are of several kinds, such as a tagger's general tags and ratings."""
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each of the L labels; empty when the labels have none."""
+        ...
+
+
+@runtime_checkable
+class HasLabelThresholds(Protocol):
+    """A classifier with a threshold for each label."""
+
+    @property
+    def thresholds(self) -> Sequence[float]:
+        """The lowest probability, in [0, 1], at which each of the L labels counts; empty for none."""
+        ...
+
+
+def are_exclusive(classifier: object) -> bool:
+    """Return whether a classifier's labels exclude each other; not for one that does not say."""
+    return isinstance(classifier, HasExclusiveLabels) and classifier.exclusive
+
+
+def categories_of(classifier: object) -> Sequence[str]:
+    """Return the category of each label of a classifier; empty for one without."""
+    return classifier.categories if isinstance(classifier, HasCategories) else ()
+
+
+def thresholds_of(classifier: object) -> Sequence[float]:
+    """Return the threshold of each label of a classifier; empty for one without."""
+    return classifier.thresholds if isinstance(classifier, HasLabelThresholds) else ()
 
 
 @runtime_checkable
@@ -500,6 +590,7 @@ class ModelRequest:
         default_score: for encoders, from the model's card.
         download_size: bytes, from the model's card; None when unknown.
         fast_paths: those to use.
+        head: for classifiers, from the model's card; None when it does not say.
     """
 
     name: str
@@ -512,6 +603,7 @@ class ModelRequest:
 
     default_score: ScoreName = "standardised"
     fast_paths: FastPaths = AUTO
+    head: Head | None = None
 
 
 class FileChange(Protocol):

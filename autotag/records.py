@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +58,29 @@ class Detection:
     label: str
     score: float
     box: tuple[float, float, float, float]
+
+
+SafetyName = Literal["safe", "suggestive", "explicit", "violent", "hateful", "other"]
+"""What moderation can say about an image; all but "safe" may be kept from people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationLabel:
+    """What moderation says about an image.
+
+    Attributes:
+        label: one of ``SafetyName``.
+        probability: in [0, 1].
+        model: the model that says so, e.g. ``"opennsfw"``.
+        flagged: whether the probability reaches the threshold; never for ``"safe"``.
+        weak: whether it only compares the image with sentences, which is often wrong.
+    """
+
+    label: SafetyName
+    probability: float
+    model: str
+    flagged: bool = False
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +159,7 @@ class Sample:
         embeddings: encoder id -> float32 vector of shape (D,) and length 1.
         views: view id -> (3, H, W) uint8 pixels, resized for models (``ViewsImages``).
         extras: fields of plug-ins, declared as ``"extras.<key>"``.
+        moderation: what moderation says, most probable first for each model.
     """
 
     source: str
@@ -149,6 +173,7 @@ class Sample:
     embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     views: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
+    moderation: list[ModerationLabel] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +190,7 @@ class Result:
         prompt: the assembled prompt; empty when no stage assembles one.
         extras: fields of plug-ins.
         error: why this image failed, or None.
+        moderation: what moderation says, most probable first for each model; empty when no stage moderates.
     """
 
     source: str
@@ -176,6 +202,12 @@ class Result:
     prompt: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict, hash=False)
     error: str | None = None
+    moderation: tuple[ModerationLabel, ...] = ()
+
+    @property
+    def flagged(self) -> bool:
+        """True if moderation flagged the image; False also when no stage moderated it."""
+        return any(found.flagged for found in self.moderation)
 
     @property
     def caption(self) -> str:
@@ -235,6 +267,10 @@ class Result:
             rankings={name: tuple(map(_rounded, tags)) for name, tags in sample.rankings.items()},
             prompt=sample.prompt,
             extras=dict(sample.extras),
+            moderation=tuple(
+                replace(found, probability=round(float(found.probability), _DECIMALS))
+                for found in sample.moderation
+            ),
         )
 
     @classmethod
@@ -252,6 +288,7 @@ class Result:
             prompt=row["prompt"],
             extras=dict(row["extras"]),
             error=row["error"],
+            moderation=tuple(ModerationLabel(**found) for found in row.get("moderation") or ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -272,6 +309,7 @@ class Result:
             "prompt": self.prompt,
             "extras": dict(self.extras),
             "error": self.error,
+            "moderation": [asdict(found) for found in self.moderation],
         }
 
 

@@ -1,9 +1,9 @@
 """The registry of names and their import strings, for built-in parts and plug-ins alike.
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
-``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.writers``,
-``autotag.album_writers``, ``autotag.changes`` or ``autotag.stores``. A part is imported when it is first
-used by name.
+``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``,
+``autotag.classifiers``, ``autotag.writers``, ``autotag.album_writers``, ``autotag.changes`` or
+``autotag.stores``. A part is imported when it is first used by name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,22 @@ from typing import Any, Literal
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
 Kind = Literal[
-    "stage", "captioner", "extractor", "encoder", "detector", "writer", "album_writer", "change", "store"
+    "stage",
+    "captioner",
+    "extractor",
+    "encoder",
+    "detector",
+    "classifier",
+    "writer",
+    "album_writer",
+    "change",
+    "store",
 ]
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
+        "classify_images": "autotag.stages.classify_images:ClassifyImages",
         "detect_objects": "autotag.stages.detect_objects:DetectObjects",
         "choose_caption": "autotag.stages.choose_caption:ChooseCaption",
         "embed_images": "autotag.stages.embed_images:EmbedImages",
@@ -31,6 +41,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
+        "moderate_images": "autotag.stages.moderate_images:ModerateImages",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {
@@ -48,6 +59,12 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "hf": "autotag.models.detectors.families:load",
         "onnx": "autotag.models.detectors.onnx_detector:OnnxDetector.load",
         "yolo": "autotag.models.detectors.yolo_detector:YoloDetector.load",
+    },
+    "classifier": {
+        "hf": "autotag.models.classifiers.hf_classifier:load",
+        "onnx": "autotag.models.classifiers.onnx_tagger:OnnxTagger.load",
+        "opennsfw": "autotag.models.classifiers.opennsfw_classifier:OpenNsfwClassifier.load",
+        "timm": "autotag.models.classifiers.timm_classifier:load",
     },
     "writer": {
         "coco": "autotag.writers.coco_writer:CocoWriter",

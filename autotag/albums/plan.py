@@ -162,7 +162,12 @@ class PlanWriter:
         )
 
     def write(
-        self, photo: Photo, entry: Entry, result: Result, changes: Mapping[str, Sequence[FileChange]]
+        self,
+        photo: Photo,
+        entry: Entry,
+        result: Result,
+        changes: Mapping[str, Sequence[FileChange]],
+        outputs: Sequence[str],
     ) -> None:
         """Write the line of one photograph, with what each writer would do.
 
@@ -171,6 +176,7 @@ class PlanWriter:
             entry: its file, with the digest.
             result: what is to be written.
             changes: what the writers beside photographs would do, by name.
+            outputs: names of the files of results that it is to be in.
         """
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
@@ -180,7 +186,7 @@ class PlanWriter:
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))
         new = next((change.moves[0][1].name for change in renames), None)
         writers = [name for name, several in changes.items() if several]
-        writers += [output.name for output in self._writers.outputs]
+        writers += outputs
         self._put(plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers))
 
     def __enter__(self) -> PlanWriter:

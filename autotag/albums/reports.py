@@ -47,6 +47,7 @@ class PhotoReport:
             "changes": list(self.changes),
             "warnings": list(self.warnings),
             "error": self.error,
+            "flagged": found is not None and found.flagged,
         }
 
 

@@ -1,4 +1,4 @@
-"""Rules for the tags of an album: denied words, replacements, synonyms, a hierarchy.
+"""Rules for an album: denied words, replacements, synonyms, a hierarchy; what flagged photographs get.
 
 One TOML file::
 
@@ -7,6 +7,8 @@ One TOML file::
     parent = "AI"
     prefer_my_keywords = true
     hierarchy = ["things", "pet|Bella"]
+    flagged_tag = "to be looked at"
+    flagged_write = ["csv"]
 
     [replacements]
     automobile = "car"
@@ -15,7 +17,8 @@ One TOML file::
     dog = ["hound"]
 
 Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
-person's own spelling; the deny list; synonyms; what is always there, in front; the hierarchy, then a person's
+person's own spelling; the deny list; synonyms; the tag of
+flagged photographs and what is always there, in front; the hierarchy, then a person's
 own tree, then that of things; the parent. A tag that comes twice keeps its best place.
 """
 
@@ -61,6 +64,9 @@ class AlbumRules:
         synonyms: tag -> tags that are written besides, with its score.
         always: tags that every photograph gets, before all others, such as a trigger word; their score is 1.
         parent: what all other tags belong to, above hierarchy and tree: ``"AI"`` makes ``AI|animal|dog``.
+        flagged_tag: a tag that photographs get which moderation flagged, before all others; its score is 1.
+        flagged_write: names of the writers that write for flagged photographs, ``"index"`` for the index;
+            others leave them alone. Empty to skip them, None for all.
 
     Raises:
         ConfigError: a rule is empty, or contradicts another.
@@ -73,6 +79,8 @@ class AlbumRules:
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     always: tuple[str, ...] = ()
     parent: str | None = None
+    flagged_tag: str | None = None
+    flagged_write: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         options.convert_options(self, where="album rules")
@@ -83,6 +91,8 @@ class AlbumRules:
             raise ConfigError(
                 f"album rules: parent = {self.parent!r}; write it like 'AI' or 'found|by machine'."
             )
+        if self.flagged_tag is not None and not clean(self.flagged_tag):
+            raise ConfigError("album rules: flagged_tag is empty; name a tag, or leave it out.")
         for word, instead in self.replacements.items():
             if not clean(word) or not clean(instead):
                 raise ConfigError(
@@ -117,6 +127,15 @@ class AlbumRules:
         table = read_toml(path, what="album rules")
         return cls(**options.checked(cls, table, where=f"the album rules {str(path)!r}"))
 
+    @property
+    def moderates(self) -> bool:
+        """Return whether flagged photographs are treated in another way than others."""
+        return self.flagged_tag is not None or self.flagged_write is not None
+
+    def allows(self, writer: str, result: Result) -> bool:
+        """Return whether a writer may write for a photograph with this result."""
+        return self.flagged_write is None or not result.flagged or writer in self.flagged_write
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, to compare rules by."""
         return options.written(self, where="the album rules")
@@ -136,7 +155,8 @@ class AlbumRules:
         """
         if self == AlbumRules():
             return result
-        always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in self.always]
+        front = (*((self.flagged_tag,) if self.flagged_tag and result.flagged else ()), *self.always)
+        always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in front]
         tags = _each_once((*always, *self._tags(result.tags, mine or {})))
         tree = (my_paths or {}) if self.prefer_my_keywords else {}
         return replace(result, tags=tuple(self._placed(tag, tree) for tag in tags))
@@ -163,7 +183,11 @@ class AlbumRules:
     def _path(self, text: str, tree: Mapping[str, str]) -> str:
         """Return a tag with what it belongs to, outermost first; empty for nothing."""
         own = self._path_below_parent(text, tree)
-        if self.parent is None or "|" in text or fold(text) in map(fold, self.always):
+        if (
+            self.parent is None
+            or "|" in text
+            or fold(text) in map(fold, (*self.always, self.flagged_tag or ""))
+        ):
             return own
         return "|".join((*map(clean, self.parent.split("|")), own or text))
 

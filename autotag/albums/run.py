@@ -24,7 +24,7 @@ from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
 from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.albums.writing import Task, carry_out, plan
-from autotag.errors import AutotagError, ConfigError
+from autotag.errors import AutotagError, ConfigError, UnknownNameError
 from autotag.files.replacing import lies_in
 from autotag.metadata import read_existing, read_packet, sidecars_of
 from autotag.metadata.pixel_digest import pixel_digest
@@ -46,6 +46,7 @@ _GROUP = 16  # photographs that are journalled and written together
 _LONGEST_WAIT = 2.0  # seconds after which fewer are written
 DISK_FULL = "the disk is full"
 """Why a run stopped."""
+_INDEX = "index"
 _UNCHANGED, _TO_TAG, _TO_WRITE, _TO_SKIP = 0, 1, 2, 3
 
 
@@ -110,6 +111,8 @@ def tag_folder(
             "an index holds files: not photographs in an archive, and nothing that is planned only."
         )
     chosen = make_writers(writers, album, model=model)
+    if rules is not None:
+        _check_moderation(rules, pipeline, chosen, is_indexed=indexer is not None)
     folder = state_folder(album.key, Path(state) if state else None)
     writes = not dry_run and plan_file is None
     with ExitStack() as stack:
@@ -306,6 +309,7 @@ class _Run:
             return
         ruled = self.rules.applied(result, self.mine, self.my_paths)
         task = Task(photo, ruled, pixels=held.pixels, read=held.facts, path=photo.path)
+        self._leave_out(task)
         if self.journal is None:
             self._look(task, now, result, listener)
             held.let_go()
@@ -313,6 +317,19 @@ class _Run:
         self.group.append((task, held, now, result))
         if len(self.group) >= _GROUP or time.monotonic() - self.since > _LONGEST_WAIT:
             self._flush(listener)
+
+    def _leave_out(self, task: Task) -> None:
+        """Note which writers the rules keep from a flagged photograph."""
+        names = [*self.writers.beside, *(output.name for output in self.writers.outputs)]
+        names += [_INDEX] if self.indexer is not None else []
+        task.left_out = frozenset(name for name in names if not self.rules.allows(name, task.result))
+        if task.left_out:
+            why = ", ".join(
+                f"{found.label} {found.probability:.2f}" for found in task.result.moderation if found.flagged
+            )
+            task.warnings.append(
+                f"flagged ({why}); left out by the rules: {', '.join(sorted(task.left_out))}"
+            )
 
     def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
         """Report what would be done, and add it to the plan."""
@@ -324,8 +341,9 @@ class _Run:
             plan(task, {name: writer}, self.places)
             by_writer[name], task.planned = task.planned, []
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
-        if self.planned is not None and (task.changes or self.writers.outputs):
-            self.planned.write(task.photo, now, task.result, by_writer)
+        outputs = [output.name for output in self.writers.outputs if output.name not in task.left_out]
+        if self.planned is not None and (task.changes or outputs):
+            self.planned.write(task.photo, now, task.result, by_writer, outputs)
         report = task.report()
         is_planned = report.status == "written"
         self._report(replace(report, status="planned") if is_planned else report, listener)
@@ -342,7 +360,7 @@ class _Run:
                 held.let_go()
         self.journal.done(steps)
         for task, *_ in group:
-            if self.indexer is not None and task.path is not None:
+            if self.indexer is not None and task.path is not None and _INDEX not in task.left_out:
                 self.indexer.found(task.path, task.result)
             self._report(task.report(), listener)
         if any(task.disk_full for task, *_ in group):
@@ -369,13 +387,14 @@ class _Run:
         """Yield file and result of each tagged photograph."""
         for name, result in self._rows():
             path = self.album.photo(name).path
-            if path is not None:
+            if path is not None and self.rules.allows(_INDEX, result):
                 yield path, result
 
-    def _rows(self, _output: Output | None = None) -> Iterator[tuple[str, Result]]:
+    def _rows(self, output: Output | None = None) -> Iterator[tuple[str, Result]]:
         """Yield name and result, after the rules, of each tagged photograph in album order."""
         for name, result in self.ledger.results(self.settings):
-            yield name, self.rules.applied(result, self.mine, self.my_paths)
+            if output is None or self.rules.allows(output.name, result):
+                yield name, self.rules.applied(result, self.mine, self.my_paths)
 
     def _read_own_keywords(self) -> None:
         """Read the user's own keyword spellings and hierarchy from the album."""
@@ -388,6 +407,24 @@ class _Run:
                     words.update(found.flat)
                     paths.update(found.paths)
         self.mine, self.my_paths = own_spellings(words.items()), own_paths(paths.items())
+
+
+def _check_moderation(rules: AlbumRules, pipeline: Pipeline, writers: Writers, *, is_indexed: bool) -> None:
+    """Refuse rules for flagged photographs if nothing flags, and names of writers that the run lacks.
+
+    Raises:
+        ConfigError: the pipeline does not moderate.
+        UnknownNameError: a writer of ``flagged_write`` is not in this run.
+    """
+    if rules.moderates and not any("moderation" in stage.provides for stage in pipeline.stages):
+        raise ConfigError(
+            "album rules: flagged_tag and flagged_write need moderation; add --moderate, or the stage "
+            "moderate_images to the preset."
+        )
+    known = [*writers.beside, *(output.name for output in writers.outputs), *([_INDEX] if is_indexed else [])]
+    for name in rules.flagged_write or ():
+        if name not in known:
+            raise UnknownNameError("writer of this run, in flagged_write:", name, known)
 
 
 def keywords_of_people(path: Path) -> Keywords:

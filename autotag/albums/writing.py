@@ -48,6 +48,7 @@ class Task:
         read: the photograph as it was read.
         path: where it is now.
         disk_full: whether something failed for lack of room.
+        left_out: names of writers that do not write for it.
     """
 
     photo: Photo
@@ -61,6 +62,7 @@ class Task:
     read: ReadPhotograph | None = None
     path: Path | None = None
     disk_full: bool = False
+    left_out: frozenset[str] = frozenset()
 
     def report(self) -> PhotoReport:
         """Return the outcome; the status follows from errors and changes."""
@@ -81,6 +83,8 @@ def plan(task: Task, writers: Mapping[str, AlbumWriter], places: Collection[Path
     """
     assert task.path is not None  # noqa: S101 - photographs in archives have no writers beside them
     for name, writer in writers.items():
+        if name in task.left_out:
+            continue
         try:
             if isinstance(writer, XmpWriter):
                 changes: Sequence[FileChange] = writer.changes(task.path, task.result, read=task.read)

@@ -17,6 +17,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    moderate_option,
     quiet_option,
     reading_options,
     set_option,
@@ -55,7 +56,12 @@ Exit codes:
 @click.option(
     "--embed", is_flag=True, help="Write XMP into the photographs themselves if nothing is lost by it."
 )
-@click.option("--rules", metavar="FILE.toml", help="Rules for tags: deny list, replacements, hierarchy.")
+@click.option(
+    "--rules",
+    metavar="FILE.toml",
+    help="Rules for tags: deny list, replacements, hierarchy; what is written for flagged photographs.",
+)
+@moderate_option
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
@@ -94,6 +100,7 @@ def album(
     writer_settings: tuple[str, ...],
     embed: bool,
     rules: str | None,
+    moderate: bool,
     preset: str,
     settings: tuple[str, ...],
     device: str | None,
@@ -142,7 +149,7 @@ def album(
     }
     build = embedding_pipeline if index_file is not None else pipeline_of
     with ExitStack() as stack:
-        pipeline = stack.enter_context(build(preset, changes, settings))
+        pipeline = stack.enter_context(build(preset, changes, settings, moderate=moderate))
         stack.enter_context(reporter.passing_on_warnings())
         with stoppable() as stop, listener.counting(), bookkeeping():
             indexer = None

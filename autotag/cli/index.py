@@ -257,14 +257,19 @@ def embeds(preset: str) -> bool:
     return any(stage.get("stage") == EMBED_STAGE for stage in presets.read_preset(preset)["stages"])
 
 
-def embedding_pipeline(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+def embedding_pipeline(
+    preset: str, changes: Mapping[str, object], settings: Sequence[str], *, moderate: bool = False
+) -> Pipeline:
     """Return the pipeline of a preset that also leaves the images' vectors in its results."""
+    from autotag.cli.pipelines import with_moderation
     from autotag.pipeline import presets
 
     table = {
         **presets.read_preset(preset),
         **{name: value for name, value in changes.items() if value is not None},
     }
+    if moderate:
+        table = with_moderation(table)
     stages: list[Any] = list(table["stages"])
     if not embeds(preset):
         stages.append({"stage": EMBED_STAGE})

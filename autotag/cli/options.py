@@ -140,6 +140,15 @@ def deterministic_option(command: Command) -> Command:
     return click.option("--deterministic", is_flag=True, default=None, help=words)(command)
 
 
+def moderate_option(command: Command) -> Command:
+    """``--moderate``."""
+    words = (
+        "Judge whether each image is safe to show, with the stage moderate_images; by default by the model "
+        "opennsfw, or --set moderate_images.model=NAME."
+    )
+    return click.option("--moderate", is_flag=True, help=words)(command)
+
+
 def quiet_option(command: Command) -> Command:
     """``--quiet``."""
     words = "Print only errors and warnings on stderr."

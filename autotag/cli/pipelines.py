@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 
-def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+def pipeline_of(
+    preset: str, changes: Mapping[str, object], settings: Sequence[str], *, moderate: bool = False
+) -> Pipeline:
     """Return the pipeline of a preset with the changes of the options.
 
     Args:
         preset: its name, or a TOML file.
         changes: settings of the pipeline; None keeps the preset's value.
         settings: as ``--set`` has them.
+        moderate: add the stage ``moderate_images`` if the preset has none.
 
     Raises:
         ConfigError: an option is wrong.
@@ -31,7 +34,22 @@ def pipeline_of(preset: str, changes: Mapping[str, object], settings: Sequence[s
 
     changed = {name: value for name, value in changes.items() if value is not None}
     table = {**presets.read_preset(preset), **changed}
+    if moderate:
+        table = with_moderation(table)
     return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
+
+
+def with_moderation(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's table with the stage ``moderate_images`` at its end, unless a stage moderates.
+
+    Raises:
+        ConfigError: the table is wrong.
+    """
+    from autotag.pipeline import presets
+
+    if any("moderation" in stage.provides for stage in presets.from_config(table).stages):
+        return table
+    return {**table, "stages": [*table["stages"], {"stage": "moderate_images"}]}
 
 
 def write_lines(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,6 +59,13 @@ Exit codes:
     show_default=True,
     help="Longest time for a request in seconds.",
 )
+@click.option(
+    "--moderator",
+    metavar="MODEL",
+    default="opennsfw",
+    show_default=True,
+    help="What judges images when a request asks for it: opennsfw, nsfw-vit, wd-vit, or zero-shot.",
+)
 @device_option
 def serve(
     *,
@@ -73,6 +80,7 @@ def serve(
     max_waiting: int,
     max_body: int,
     timeout: float,
+    moderator: str,
     device: str | None,
 ) -> None:
     """Serve tags, captions, prompts and embeddings to other programs over HTTP.
@@ -93,13 +101,11 @@ def serve(
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
     limits = Limits(max_waiting=max_waiting, max_body_bytes=max_body * 2**20, timeout=timeout)
     mount = page_mounter(tokens) if with_demo else None
-    if mount is None:
-        run_server(presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload)
-    else:
-        run_server(
-            presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload, page="/demo",
-            mount=mount,
-        )  # fmt: skip
+    page: dict[str, Any] = {} if mount is None else {"page": "/demo", "mount": mount}
+    run_server(
+        presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
+        moderator=moderator, **page,
+    )  # fmt: skip
 
 
 def page_mounter(tokens: Sequence[str]) -> Callable[[FastAPI, Service], None]:

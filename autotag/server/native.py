@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Preset = Annotated[str, Query(description="A preset of the server; the first by default.")]
 TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
 VocabularyName = Annotated[str | None, Query(description="A bundled vocabulary to choose tags from.")]
+Moderate = Annotated[bool, Query(description="Also say how safe the image is to show, in `moderation`.")]
 Mode = Literal["best", "fast", "classic", "negative", "caption", "plain"]
 
 _MOST_CHARACTERS = 10_000  # encoders read about 300; more only costs time
@@ -83,10 +84,15 @@ def native_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/tag", summary="Tag one image", openapi_extra=_ONE)
     async def tag(
-        request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
+        request: Request,
+        preset: Preset = "",
+        top_k: TopK = None,
+        vocabulary: VocabularyName = None,
+        moderate: Moderate = False,
     ) -> Response:
         """Tag the image of the request."""
-        result = await tagged(request, Wish(preset=preset, top_k=top_k, vocabulary=vocabulary))
+        wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary, moderate=moderate)
+        result = await tagged(request, wish)
         return Response(json_text(result), media_type="application/json")
 
     @router.post(
@@ -95,10 +101,14 @@ def native_routes(service: Service) -> APIRouter:
         openapi_extra=_SEVERAL,
     )
     async def tag_batch(
-        request: Request, preset: Preset = "", top_k: TopK = None, vocabulary: VocabularyName = None
+        request: Request,
+        preset: Preset = "",
+        top_k: TopK = None,
+        vocabulary: VocabularyName = None,
+        moderate: Moderate = False,
     ) -> Response:
         """Tag every image of the request; an image that fails gets a row with its error."""
-        wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary)
+        wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary, moderate=moderate)
         await service.batcher.prepare(wish)
         found = await uploads(request, service.allowed_hosts, most=service.limits.max_images)
         work = [_row(service, content, wish, name) for name, content in found]

@@ -64,6 +64,7 @@ def run_server(
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
     preload: bool = False,
+    moderator: str = "opennsfw",
     page: str = "",
     mount: Callable[[FastAPI, Service], None] = lambda _app, _service: None,
     listening: Callable[[str], None] = lambda _address: None,
@@ -77,6 +78,7 @@ def run_server(
         device: of every preset; None for its own.
         allowed_hosts: whose http(s) URLs are fetched.
         preload: whether to listen only once the models are loaded.
+        moderator: the model of requests that ask for moderation.
         page: the path of a page that ``mount`` adds, see ``create_app``.
         mount: adds pages to the application.
         listening: is told the server's address once it can be asked.
@@ -87,7 +89,7 @@ def run_server(
     """
     pipelines = {Path(preset).stem: load(preset, device=device) for preset in presets}
     hosts = frozenset(host.lower() for host in allowed_hosts)
-    service = Service(Pipelines(pipelines), limits, hosts)
+    service = Service(Pipelines(pipelines, moderator=moderator), limits, hosts)
     if preload:
         service.pipelines.load()
     _log_to_stderr()

@@ -13,6 +13,7 @@ The fakes are deterministic: the same input gives the same output in every proce
 
 from autotag.testing.checks import (
     check_captioner,
+    check_classifier,
     check_detector,
     check_encoder,
     check_extractor,
@@ -21,6 +22,7 @@ from autotag.testing.checks import (
 )
 from autotag.testing.fakes import (
     FakeCaptioner,
+    FakeClassifier,
     FakeDetector,
     FakeEncoder,
     FakeExtractor,
@@ -32,11 +34,13 @@ from autotag.testing.fakes import (
 
 __all__ = [
     "FakeCaptioner",
+    "FakeClassifier",
     "FakeDetector",
     "FakeEncoder",
     "FakeExtractor",
     "FakeModels",
     "check_captioner",
+    "check_classifier",
     "check_detector",
     "check_encoder",
     "check_extractor",

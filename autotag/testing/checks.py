@@ -20,6 +20,7 @@ from autotag.pipeline import wiring
 from autotag.protocols import (
     Captioner,
     CaptionOptions,
+    Classifier,
     Detector,
     FindsLabels,
     HasLabels,
@@ -29,10 +30,14 @@ from autotag.protocols import (
     Models,
     NeedsModels,
     Stage,
+    ViewsImages,
     Writer,
+    are_exclusive,
+    categories_of,
     is_binary,
+    thresholds_of,
 )
-from autotag.records import Caption, Detection, Result, Sample, Tag
+from autotag.records import Caption, Detection, ModerationLabel, Result, Sample, Tag
 from autotag.testing.fakes import FakeModels, make_image, make_samples
 
 if TYPE_CHECKING:
@@ -170,6 +175,36 @@ def check_detector(detector: Detector) -> None:
     _check_found(images, rows)
 
 
+def check_classifier(classifier: Classifier) -> None:
+    """Check that a classifier fits ``autotag.protocols.Classifier``, and what else it says that it is.
+
+    Raises:
+        AssertionError: the classifier does not fit; the message says why.
+    """
+    _check(isinstance(classifier, Classifier), f"{classifier!r} lacks labels or classify(images)")
+    count = len(classifier.labels)
+    _check(count > 0 and all(map(str.strip, classifier.labels)), "it has no labels, or one that is empty")
+    none: list[Image.Image] = []
+    images = [make_image("red", (48, 32)), make_image("blue", (20, 60)), make_image("green", (1, 1))]
+    for given in (none, images):
+        found = classifier.classify(given)
+        shape = (len(given), count)
+        _check(found.shape == shape, f"{len(given)} images gave shape {found.shape}, not {shape}")
+    _check(found.dtype == np.float32, f"classify gives {found.dtype}, not float32")
+    _check(bool(((found >= 0) & (found <= 1)).all()), "a probability is not in [0, 1]")
+    if are_exclusive(classifier):
+        sums = found.sum(axis=1)
+        _check(bool(np.allclose(sums, 1, atol=1e-3)), f"exclusive labels add up to {sums}, not 1")
+    alone = np.concatenate([classifier.classify([image]) for image in images])
+    _check(_alike(found, alone), "an image has other probabilities in a batch than alone")
+    for what, facts in (("categories", categories_of(classifier)), ("thresholds", thresholds_of(classifier))):
+        _check(len(facts) in {0, count}, f"it has {len(facts)} {what} for {count} labels")
+    if isinstance(classifier, ViewsImages) and classifier.view_id is not None:
+        views = [classifier.view(image) for image in images]
+        by_view = classifier.classify_views(views)  # type: ignore[attr-defined]
+        _check(_alike(found, by_view), "views give other probabilities than images")
+
+
 def _check_found(images: list[Image.Image], rows: list[list[Detection]]) -> None:
     _check(len(rows) == len(images), f"{len(images)} images gave {len(rows)} lists")
     for image, row in zip(images, rows, strict=True):
@@ -266,7 +301,7 @@ def _touched(before: Sample, after: Sample) -> set[str]:
 
 
 def _check_records(sample: Sample) -> None:
-    kinds = {"captions": Caption, "tags": Tag, "detections": Detection}
+    kinds = {"captions": Caption, "tags": Tag, "detections": Detection, "moderation": ModerationLabel}
     for name, kind in kinds.items():
         for row in getattr(sample, name):
             _check(isinstance(row, kind), f"{name} has {row!r}, which is not a {kind.__name__}")
@@ -285,7 +320,7 @@ def _alike(one: Any, other: Any) -> bool:
         return _alike(list(one.items()), list(other.items()))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, Caption | Detection | Tag) and type(one) is type(other):
+    if isinstance(one, Caption | Detection | ModerationLabel | Tag) and type(one) is type(other):
         return all(_alike(getattr(one, row.name), getattr(other, row.name)) for row in fields(one))
     return _alike_numbers(one, other)
 

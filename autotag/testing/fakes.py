@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autotag.protocols import (
         Captioner,
         CaptionOptions,
+        Classifier,
         Detector,
         ImageTextEncoder,
         KeyphraseExtractor,
@@ -179,6 +180,34 @@ class FakeDetector:
 
 
 @dataclass(slots=True)
+class FakeClassifier:
+    """Give the label that is the image's colour the probability 0.9, and share the rest.
+
+    Attributes:
+        labels: the labels; an image of another colour gets the first.
+        exclusive: see ``HasExclusiveLabels``.
+        image_size: see ``HasImageSize``.
+        batches: the number of images of each call.
+    """
+
+    labels: Sequence[str] = ("red", "green", "blue")
+    exclusive: bool = True
+    image_size: int | None = None
+    batches: list[int] = field(default_factory=list)
+
+    def classify(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
+        """Return (B, L) float32 probabilities."""
+        self.batches.append(len(images))
+        count = len(self.labels)
+        rest = 0.1 / max(count - 1, 1)
+        probabilities = np.full((len(images), count), rest, dtype=np.float32)
+        for row, image in zip(probabilities, images, strict=True):
+            colour = _colour(image)
+            row[self.labels.index(colour) if colour in self.labels else 0] = 0.9
+        return probabilities
+
+
+@dataclass(slots=True)
 class FakeModels:
     """Give stages a fake for every model name: an ``autotag.protocols.Models`` without weights.
 
@@ -187,6 +216,7 @@ class FakeModels:
         fake_extractor: returned for every extractor's name.
         fake_encoder: returned for every encoder's name, and for None.
         fake_detector: returned for every detector's name.
+        fake_classifier: returned for every classifier's name.
         asked: the requested kinds and names, in order.
     """
 
@@ -194,6 +224,7 @@ class FakeModels:
     fake_extractor: KeyphraseExtractor = field(default_factory=FakeExtractor)
     fake_encoder: ImageTextEncoder = field(default_factory=FakeEncoder)
     fake_detector: Detector = field(default_factory=FakeDetector)
+    fake_classifier: Classifier = field(default_factory=FakeClassifier)
     asked: list[tuple[str, object]] = field(default_factory=list)
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
@@ -215,6 +246,11 @@ class FakeModels:
         """Return the fake for a name, or the given object; note the call in ``asked``."""
         self.asked.append(("detector", model))
         return self.fake_detector if isinstance(model, str) else model
+
+    def classifier(self, model: str | Classifier, /) -> Classifier:
+        """Return the fake for a name, or the given object; note the call in ``asked``."""
+        self.asked.append(("classifier", model))
+        return self.fake_classifier if isinstance(model, str) else model
 
 
 def make_image(colour: str = "red", size: tuple[int, int] = (48, 32)) -> Image.Image:

@@ -51,6 +51,15 @@ def schema() -> Any:
     )
     caption = pa.struct([("text", text), ("source", text), ("score", number), ("scores", scores)])
     detection = pa.struct([("label", text), ("score", number), ("box", pa.list_(number))])
+    moderation = pa.struct(
+        [
+            ("label", text),
+            ("probability", number),
+            ("model", text),
+            ("flagged", pa.bool_()),
+            ("weak", pa.bool_()),
+        ]
+    )
     return pa.schema(
         [
             ("source", text),
@@ -65,6 +74,7 @@ def schema() -> Any:
             ("prompt", text),
             ("extras", text),
             ("error", text),
+            ("moderation", pa.list_(moderation)),
         ]
     )
 

@@ -10,12 +10,23 @@ from autotag.options import convert_options
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
-    from autotag.records import Detection, Result
+    from autotag.records import Detection, ModerationLabel, Result
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 _ROW_END = "\r\n"
 _LAYOUTS: dict[str, tuple[str, ...]] = {
-    "full": ("image", "caption", "tags", "scores", "objects", "prompt", "width", "height", "error"),
+    "full": (
+        "image",
+        "caption",
+        "tags",
+        "scores",
+        "objects",
+        "moderation",
+        "prompt",
+        "width",
+        "height",
+        "error",
+    ),
     "image_prompt": ("image", "prompt"),
     "image_tags": ("image", "tags"),
 }
@@ -58,6 +69,7 @@ class CsvWriter:
             "tags": self._text(self.separator.join(tag.text for tag in result.tags)),
             "scores": self.separator.join(f"{tag.score:.4f}" for tag in result.tags),
             "objects": self._text(self.separator.join(map(_box, result.detections))),
+            "moderation": self._text(self.separator.join(map(_moderated, result.moderation))),
             "prompt": self._text(result.prompt or (result.caption if with_caption else "")),
             "width": result.size[0],
             "height": result.size[1],
@@ -77,6 +89,11 @@ class CsvWriter:
 def _box(found: Detection) -> str:
     """Return ``"dog 0.9312 [12 30 200 310]"``: label, score, and left, top, right, bottom in pixels."""
     return f"{found.label} {found.score:.4f} [{' '.join(f'{side:.0f}' for side in found.box)}]"
+
+
+def _moderated(found: ModerationLabel) -> str:
+    """Return ``"explicit 0.9312!"``: label and probability, with an exclamation mark if it is flagged."""
+    return f"{found.label} {found.probability:.4f}{'!' if found.flagged else ''}"
 
 
 class _LineFeeds:

@@ -20,7 +20,7 @@ _NARROWEST = 20
 
 
 class TableWriter:
-    """Write each image's file and size, best caption, tags with scores, rankings, detections and prompt.
+    """Write each image's file and size, caption, tags, rankings, detections, moderation and prompt.
 
     On a terminal, long lines are wrapped beside their label, and colours are used unless ``NO_COLOR`` is
     set. Elsewhere each field is one line, however long, so that it can be searched.
@@ -76,7 +76,9 @@ def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
     """Yield label and pieces of each field; an empty result yields "nothing found"."""
     if result.error is not None:
         yield "error", _words(result.error, "red")
-    elif not (result.captions or result.tags or result.detections or result.rankings or result.prompt):
+    elif not any(
+        (result.captions, result.tags, result.detections, result.rankings, result.prompt, result.moderation)
+    ):
         yield "", [Text("nothing found", style="dim")]
     yield "caption", _words(result.caption)
     yield "tags", _scored((_counted(tag), tag.score) for tag in result.tags)
@@ -88,6 +90,10 @@ def _rows(result: Result) -> Iterator[tuple[str, Iterable[Text]]]:
             (f"{found.label} [{' '.join(f'{side:.0f}' for side in found.box)}]", found.score)
             for found in result.detections
         ),
+    )
+    yield (
+        "safety",
+        _scored((f"{found.label}{'!' * found.flagged}", found.probability) for found in result.moderation),
     )
     yield "prompt", _words(result.prompt)
 

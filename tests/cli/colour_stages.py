@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from autotag.protocols import CaptionOptions
-from autotag.records import Tag
+from autotag.records import ModerationLabel, Tag
 from autotag.testing import FakeCaptioner
 
 if TYPE_CHECKING:
@@ -66,3 +66,19 @@ class BreaksOnSetup:
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         """Never reached."""
+
+
+@dataclass
+class FlagRed:
+    """Flags red pictures."""
+
+    name: str = "flag_red"
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"moderation"})
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        for sample in samples:
+            red = "red" in FakeCaptioner().caption([sample.image], CaptionOptions())[0][0].text.split()
+            chance = 0.9 if red else 0.1
+            sample.moderation.append(ModerationLabel("explicit", chance, "eyes", flagged=red))

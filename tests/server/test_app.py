@@ -29,6 +29,7 @@ import autotag
 from autotag.cli.main import main
 from autotag.errors import ConfigError
 from autotag.models.cards import find_card
+from autotag.models.loading.device import choose_device
 from autotag.server.core.limits import Limits
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
@@ -612,3 +613,43 @@ def test_sigterm_in_the_middle_of_a_batch_leaves_no_request_without_an_answer() 
         assert process.wait(60) == -signal.SIGTERM  # once all is answered, uvicorn ends by the signal
     assert answers.count(200) >= 1
     assert set(answers) <= {200, 503, "not connected"}
+
+
+# Moderation
+
+
+@pytest.fixture
+def moderating(serve: Serve) -> Server:
+    """A server whose first moderated request does not import torch, which takes long on a busy machine."""
+    choose_device("cpu")
+    return serve(Limits())
+
+
+def test_an_image_is_moderated_only_when_the_request_asks_for_it(moderating: Server) -> None:
+    with moderating.client() as client:
+        plain = client.post("/v1/tag", json={"image": CAT_URL}).json()
+        asked = client.post("/v1/tag?moderate=true", json={"image": CAT_URL}).json()
+        rows = client.post("/v1/tag/batch?moderate=true", json={"images": [CAT_URL]}).json()["results"]
+    assert plain["moderation"] == []
+    assert [(one["label"], one["flagged"]) for one in asked["moderation"]] == [
+        ("safe", False),
+        ("explicit", False),
+    ]
+    assert rows[0]["moderation"] == asked["moderation"]
+    assert asked["caption"] == plain["caption"]
+
+
+def test_without_the_moderators_package_the_request_is_refused(
+    moderating: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autotag.models.cards.find_spec", lambda _: None)
+    with moderating.client() as client:
+        answer = client.post("/v1/tag?moderate=true", json={"image": CAT_URL})
+        assert client.post("/v1/tag", json={"image": CAT_URL}).status_code == 200
+    assert answer.status_code == 422
+    assert "autotag-images[moderation]" in answer.text
+
+
+def test_an_unknown_moderator_is_refused_before_the_server_starts(numbers: Numbers) -> None:
+    with numbers.pipeline() as pipeline, pytest.raises(ConfigError, match="Did you mean 'opennsfw'"):
+        Pipelines({"numbers": pipeline}, moderator="opensfw")

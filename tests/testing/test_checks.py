@@ -14,9 +14,11 @@ from autotag.pipeline.function_stage import stage
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.records import Caption, Detection, Result, Sample, Tag
 from autotag.testing import (
+    FakeClassifier,
     FakeEncoder,
     FakeExtractor,
     check_captioner,
+    check_classifier,
     check_detector,
     check_encoder,
     check_extractor,
@@ -273,6 +275,48 @@ BOX = (0.0, 0.0, 5.0, 5.0)
 def test_a_bad_detector_is_found_out(bad: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_detector(bad)
+
+
+class Shares(FakeClassifier):
+    def classify(self, images: Sequence[Any], /) -> Any:
+        return super().classify(images) / 2
+
+
+class Percent(FakeClassifier):
+    def classify(self, images: Sequence[Any], /) -> Any:
+        return super().classify(images) * 100
+
+
+class ChangesInBatch(FakeClassifier):
+    def classify(self, images: Sequence[Any], /) -> Any:
+        found = super().classify(images)
+        return found if len(images) == 1 else found[:, ::-1]
+
+
+class OneRow(FakeClassifier):
+    def classify(self, images: Sequence[Any], /) -> Any:
+        return super().classify(images)[:1]
+
+
+class HasTwoCategories(FakeClassifier):
+    categories = ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Shares(), "add up to"),
+        (Percent(), "not in \\[0, 1\\]"),
+        (ChangesInBatch(), "in a batch than alone"),
+        (OneRow(), "3 images gave shape"),
+        (HasTwoCategories(), "2 categories for 3 labels"),
+        (FakeClassifier(labels=()), "no labels"),
+        (FakeEncoder(), "lacks labels"),
+    ],
+)
+def test_a_bad_classifier_is_noticed(bad: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_classifier(bad)
 
 
 class Lines:

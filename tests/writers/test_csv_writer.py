@@ -43,6 +43,7 @@ def test_every_field_reads_back():
             "tags": "dog; New York, NY",
             "scores": "0.5123; 0.4000",
             "objects": "",
+            "moderation": "",
             "prompt": "a dog",
             "width": "4",
             "height": "3",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.images.boxes import inside
+from autotag.models.loading.class_names import is_generic
 from autotag.records import Detection
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NO_OBJECT = frozenset({"N/A", ""})
 """Gaps in the numbering of COCO's classes; such boxes are left out."""
-_GENERIC = re.compile(r"(LABEL_|class)?\d+")
 LEAST_SCORE = 0.05
 """Boxes with a lower score are not returned: hundreds of them in every image show nothing."""
 _MOST_TIMES_LARGER = 8
@@ -137,7 +136,7 @@ def names_of_classes(model: str, place: Path, names: Mapping[int, str]) -> dict[
         ModelLoadError: there are no names, or only such as "LABEL_0" and "0".
     """
     labels = {int(number): str(name) for number, name in names.items()}
-    if all(name in NO_OBJECT or _GENERIC.fullmatch(name) for name in labels.values()):
+    if all(name in NO_OBJECT or is_generic(name) for name in labels.values()):
         shown = next(iter(labels.values()), None)
         found = f"has only names such as {shown!r}" if shown else "has none"
         raise ModelLoadError(

@@ -18,11 +18,10 @@ from autotag.models.detectors.found import (
 )
 from autotag.models.fast.views import view_of
 from autotag.models.loading import model_folders
-from autotag.models.loading.transformers_loading import load_pretrained, square_side
+from autotag.models.loading.transformers_loading import auto_image_processor, load_pretrained, square_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -84,7 +83,7 @@ class HfDetector:
             request,
             "detector",
             CLASSES,
-            load_processor=_image_processor,
+            load_processor=auto_image_processor,
             never_used=_LAYERS_NEVER_USED,
             needs=model_folders.TRANSFORMERS_IMAGES,
         )
@@ -147,13 +146,6 @@ class HfDetector:
         labels = [self._label_of[number] for number in row["labels"].tolist()]
         found = detections(labels, row["scores"].numpy(), row["boxes"].numpy(), size)
         return [detection for detection in found if detection.label not in NO_OBJECT]
-
-
-def _image_processor(folder: Path) -> Any:
-    import transformers
-
-    auto: Any = transformers.AutoImageProcessor
-    return auto.from_pretrained(folder, local_files_only=True)
 
 
 def _is_square(processor: Any) -> bool:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, install_hint
+from autotag.errors import ModelLoadError
 from autotag.files.bounded_files import named_path
 from autotag.images.boxes import best_of_overlapping
 from autotag.models.detectors.found import LEAST_SCORE, detections, framed, names_of_classes
+from autotag.models.loading.onnx_loading import onnx_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,27 +90,8 @@ class OnnxDetector:
             ModelUnavailableError: there is no such file.
             ModelLoadError: the file is damaged, of another kind, or names no labels.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ConfigError(
-                f"detector {request.name!r} needs onnxruntime: {install_hint('onnx')}"
-            ) from error
         file = named_path(request.location)
-        if not file.is_file():
-            raise ModelUnavailableError(
-                request.name, f"model {request.name!r}: there is no file {file}", looked_in=file.parent
-            )
-        available = onnxruntime.get_available_providers()
-        wanted = ["CUDAExecutionProvider"] if request.device.startswith("cuda") else []
-        try:
-            session = onnxruntime.InferenceSession(
-                file, providers=[*(one for one in wanted if one in available), "CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ModelLoadError(
-                request.name, f"model {request.name!r}: {file} is not an ONNX network: {error}"
-            ) from error
+        session = onnx_session(request, "detector", file)
         _check_shapes(request, file, session)
         return cls(session, names_of_classes(request.name, file, _names(session, file)))
 

@@ -104,6 +104,11 @@ class HfEncoder:
         return square_side(self.processor.image_processor)
 
     @property
+    def logit_scale(self) -> float:
+        """Return the factor of cosines before a softmax over texts, as it was trained."""
+        return float(self.model.logit_scale.detach().exp())
+
+    @property
     def text_reader(self) -> TextReader:
         """Return the reader that tells how much of a text the model reads."""
         return transformers_reader(self.model.config, self.processor.tokenizer)

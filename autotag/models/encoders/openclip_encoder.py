@@ -124,6 +124,11 @@ class OpenClipEncoder:
         return int(size if isinstance(size, int) else max(size))
 
     @property
+    def logit_scale(self) -> float:
+        """Return the factor of cosines before a softmax over texts, as it was trained."""
+        return float(self.model.logit_scale.detach().exp())
+
+    @property
     def text_reader(self) -> TextReader:
         """Return the reader that tells how much of a text the model reads."""
         return open_clip_reader(self.tokenizer)

@@ -12,6 +12,7 @@ With channels last it also starts no threads of its own (on x86; elsewhere torch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +23,7 @@ from PIL import Image
 from autotag.fast_paths import say_not_used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -226,6 +227,23 @@ def view_of_open_clip(preprocess: Callable[[Image.Image], torch.Tensor], cfg: An
     return _tried(view, preprocess, "open_clip's preprocessing")
 
 
+def view_of_timm(
+    transform: Callable[[Image.Image], torch.Tensor], data: Mapping[str, Any]
+) -> SquareView | None:
+    """Return the view that equals timm's transform for evaluation; None, after a warning, if none does.
+
+    Args:
+        transform: made from ``data`` by ``timm.data.create_transform``.
+        data: from ``timm.data.resolve_data_config``.
+    """
+    try:
+        view = _described_by_timm(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        say_not_used("views", f"timm's transform: {error}")
+        return None
+    return _tried(view, transform, "timm's transform")
+
+
 def _resize(image: Image.Image, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
     """Return the image resized to (3, height, width) uint8."""
     resized = torch.nn.functional.interpolate(
@@ -288,6 +306,33 @@ def _described_by_open_clip(cfg: Any) -> SquareView:
         _channels(cfg.mean),
         _channels(cfg.std),
         fill=cfg.fill_color if cfg.resize_mode == "longest" else 0,
+    )
+
+
+def _described_by_timm(data: Mapping[str, Any]) -> SquareView:
+    """Return the view for timm's settings.
+
+    Raises:
+        ValueError, KeyError: a view does not support the settings.
+    """
+    _, height, width = data["input_size"]
+    mode, share = data["crop_mode"], data["crop_pct"]
+    edge = math.floor(height / share)
+    geometries: dict[str, Geometry] = {}
+    if share == 1:
+        geometries["squash"] = "squash"
+    if height == width:
+        geometries["center"] = "shortest-rounded"
+    if mode not in geometries:
+        raise ValueError(f"crop_mode is {mode!r}, crop_pct {share}, size {height} x {width}")
+    return SquareView(
+        height,
+        width,
+        geometries[mode],
+        _interpolation(data["interpolation"]),
+        _channels(data["mean"]),
+        _channels(data["std"]),
+        edge=edge if mode == "center" and edge != height else 0,
     )
 
 

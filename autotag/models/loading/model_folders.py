@@ -54,6 +54,8 @@ OPEN_CLIP: Needs = {
     "configuration": ("open_clip_config.json",),
     "weights": (*OPEN_CLIP_WEIGHTS["weights"], *_WEIGHTS),
 }
+TIMM: Needs = {"configuration": ("config.json",), "weights": ("model.safetensors", "pytorch_model.bin")}
+ONNX_TAGGER: Needs = {"weights": ("model.onnx",), "tags": ("selected_tags.csv",)}
 TOKENIZER: Needs = {"tokenizer": _TOKENIZER}
 CONFIGURATION: Needs = {"configuration": ("config.json",)}
 
@@ -70,13 +72,15 @@ def looks_like_folder(location: str) -> bool:
 
 def needs_of(factory: str, kind: ModelKind) -> Needs:
     """Return the files that one of autotag's own factories needs from a hub repository or folder."""
-    if (factory, kind) == ("hf", "detector"):
+    if factory == "hf" and kind in {"detector", "classifier"}:
         return TRANSFORMERS_IMAGES
     return {
         "hf": TRANSFORMERS,
         "keybert": SENTENCE_TRANSFORMERS,
         "open_clip": OPEN_CLIP_WEIGHTS,
         "class_activation": OPEN_CLIP,
+        "timm": TIMM,
+        "onnx": ONNX_TAGGER,
     }[factory]
 
 

@@ -26,6 +26,12 @@ def auto_processor(folder: Path) -> Any:
     return auto.from_pretrained(folder, local_files_only=True)
 
 
+def auto_image_processor(folder: Path) -> Any:
+    """Load the image processor in a folder, of the class that its files name."""
+    auto: Any = transformers.AutoImageProcessor
+    return auto.from_pretrained(folder, local_files_only=True)
+
+
 def load_pretrained(
     request: ModelRequest,
     kind: ModelKind,

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.errors import ConfigError, RequestRefusedError
+from autotag.errors import ConfigError, ModelUnavailableError, RequestRefusedError
 from autotag.pipeline.wiring import needed_for
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
 from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
+from autotag.stages.moderate_images import ModerateImages
 from autotag.stages.rank_labels import RankLabels
 from autotag.vocabularies.vocabulary import BUNDLED
 
@@ -44,6 +45,7 @@ class Wish:
         mode: the mode of the prompt; None for the preset's own.
         every_score: keep the tags below the preset's cut and beyond its ``top_k``, too; no prompt is made.
             Other options are not combined with it.
+        moderate: also say how safe the image is to show.
     """
 
     task: Task = "tag"
@@ -53,6 +55,7 @@ class Wish:
     labels: tuple[str, ...] = ()
     mode: str | None = None
     every_score: bool = False
+    moderate: bool = False
 
 
 class Pipelines:
@@ -60,14 +63,17 @@ class Pipelines:
 
     Args:
         presets: name -> pipeline, the default first. The caller closes them.
+        moderator: the model of requests that ask for moderation, where the preset has no such stage; see
+            ``ModerateImages``.
 
     Raises:
         ConfigError: there is none.
     """
 
-    def __init__(self, presets: Mapping[str, Pipeline]) -> None:
+    def __init__(self, presets: Mapping[str, Pipeline], *, moderator: str = "opennsfw") -> None:
         if not presets:
             raise ConfigError("a server needs a preset.")
+        self._moderator = ModerateImages(moderator)
         self.presets = dict(presets)
         self.default = next(iter(self.presets))
         self._lock = Lock()
@@ -126,9 +132,11 @@ class Pipelines:
                 return pipeline
             pipeline.load()
             stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
+            if wish.moderate and not any("moderation" in stage.provides for stage in stages):
+                stages.append(self._moderator)
             made = pipeline.sharing_models(stages)
             made.load()
-        except ConfigError as error:
+        except (ConfigError, ModelUnavailableError) as error:
             raise RequestRefusedError("wrong_option", str(error)) from error
         return made
 

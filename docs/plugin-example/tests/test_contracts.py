@@ -14,6 +14,7 @@ from autotag.testing import (
     FakeDetector,
     FakeModels,
     check_captioner,
+    check_classifier,
     check_detector,
     check_encoder,
     check_extractor,
@@ -28,6 +29,7 @@ from autotag_plugin_example.colour_captioner import ColourCaptioner
 from autotag_plugin_example.colour_encoder import ColourEncoder
 from autotag_plugin_example.csv_writer import CsvWriter
 from autotag_plugin_example.find_regions import FindRegions
+from autotag_plugin_example.light_classifier import LightClassifier
 from autotag_plugin_example.word_extractor import WordExtractor
 
 
@@ -77,6 +79,13 @@ def test_a_picture_is_nearest_to_the_name_of_its_colour() -> None:
     image_vector = encoder.embed_images([make_image("green")])[0]
     named, unnamed, other = encoder.embed_texts(["a photo of green", "a photo of a dog", "a photo of red"])
     assert named @ image_vector > unnamed @ image_vector > other @ image_vector
+
+
+def test_the_classifier_keeps_its_contract_and_sees_the_light() -> None:
+    check_classifier(LightClassifier())
+    light, dark = LightClassifier().classify([make_image("white"), make_image("black")])
+    assert light[0] > 0.9
+    assert dark[0] < 0.1
 
 
 def test_the_detector_finds_the_bright_part() -> None:
