@@ -374,10 +374,10 @@ class _Plan:
         wanted, existing = self._request.regions, self._existing
         if wanted is None:
             return None
-        places = (existing, *self._packets, *self._shared)
-        if any(one.has_regions_by_people for one in places):
+        beside = (*self._packets, *self._shared)
+        if existing.has_regions_by_people or any(one.has_regions_by_people for one in beside):
             why = "it has regions of a person, camera or program"
-        elif any(one.regions_refused for one in places):
+        elif existing.regions_refused or any(one.regions_refused for one in beside):
             why = "another program changed or removed earlier ones"
         elif existing.damage:
             why = "not all of its metadata could be read"
