@@ -1,4 +1,4 @@
-"""Draws boxes and tags on a picture. Imports Pillow only when it draws."""
+"""Draws boxes, tags and maps on a picture. Imports Pillow, numpy and matplotlib only when it draws."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
     from PIL import Image
 
     Rectangle = tuple[float, float, float, float]
@@ -23,6 +26,12 @@ _SMALLEST = 480  # pixels of the longer side
 _MOST_ENLARGED = 16
 _SMALLEST_TEXT = 12
 _MOST_SHOWN = 480  # pixels of a side in a notebook
+_MOST_PLOTTED = 1600
+_PLOT_INCHES = 6.0  # of the longer side of the photograph
+_PLOT_COLUMNS = 64  # characters of a line
+_STOPS = ((0, 0, 0), (0, 114, 178), (230, 159, 0), (255, 255, 255))
+"""Black, blue, orange, white: lightness grows all along, so colours are not needed (Okabe and Ito 2008)."""
+_STRENGTH = 0.65
 _NARROWEST_BAND = 240
 
 
@@ -62,24 +71,53 @@ def drawn(
     return _with_band(picture, tags, size) if tags else picture
 
 
-def page_of(
-    source: str,
-    texts: Sequence[str],
-    rows: Sequence[tuple[str, float]],
-    draw: Callable[[Image.Image], Image.Image],
-) -> str:
-    """Return HTML with a photograph, texts below it, and a table of words with scores; all text is escaped.
+def heat_map(
+    image: Image.Image, values: NDArray[np.float32], box: tuple[float, float, float, float]
+) -> Image.Image:
+    """Return a photograph in grey under a map in colours: none where there is nothing, white at the maximum.
 
     Args:
-        source: the photograph's path; without a file there that can be read as an image, none is shown.
+        image: RGB.
+        values: (h, w) float32; what is below half of the way from the lowest to the highest is nothing. A map
+            that is the same everywhere shows nothing.
+        box: left, top, right, bottom of the map, in pixels of the image; may reach beyond it.
+    """
+    import numpy as np
+    from PIL import Image
+
+    stops = np.array(_STOPS, dtype=np.float32)
+    lowest, highest = float(values.min()), float(values.max())
+    spread = (values - lowest) / (highest - lowest) if highest > lowest else np.zeros_like(values)
+    left, top, right, bottom = (round(edge) for edge in box)
+    size = (max(1, right - left), max(1, bottom - top))
+    whole = Image.new("F", image.size, 0.0)
+    whole.paste(
+        Image.fromarray(spread.astype(np.float32)).resize(size, Image.Resampling.BICUBIC), (left, top)
+    )
+    heat = np.clip(np.asarray(whole) * 2 - 1, 0, 1)[..., None]
+    place = heat * (len(stops) - 1)
+    below = np.minimum(place.astype(np.intp), len(stops) - 2)
+    colours = stops[below[..., 0]] + (place - below) * (stops[below[..., 0] + 1] - stops[below[..., 0]])
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    mixed = grey * (1 - _STRENGTH * heat**0.5) + colours * _STRENGTH * heat**0.5
+    return Image.fromarray(np.clip(mixed * (0.6 + 0.4 * heat), 0, 255).astype(np.uint8))
+
+
+def page_of(
+    title: str, picture: Image.Image | None, texts: Sequence[str], rows: Sequence[tuple[str, float]]
+) -> str:
+    """Return HTML with a title, a picture, texts below it, and a table of words with scores, all escaped.
+
+    Args:
+        title: in bold.
+        picture: RGB, or None for none.
         texts: one line each.
         rows: of the table.
-        draw: draws on the photograph, which has at most 480 pixels a side.
     """
-    parts = [f"<b>{escape(source)}</b>"]
-    picture = _encoded(source, draw)
-    if picture:
-        parts.append(f'<img src="data:image/jpeg;base64,{picture}" alt="" style="max-width:100%">')
+    parts = [f"<b>{escape(title)}</b>"]
+    if picture is not None:
+        shown = _encoded(picture)
+        parts.append(f'<img src="data:image/jpeg;base64,{shown}" alt="" style="max-width:100%">')
     parts += map(escape, texts)
     cells = (f'<td style="text-align:left">{escape(word)}</td><td>{score:.3f}</td>' for word, score in rows)
     if rows:
@@ -87,19 +125,59 @@ def page_of(
     return "".join(f"<div>{part}</div>" for part in parts)
 
 
-def _encoded(source: str, draw: Callable[[Image.Image], Image.Image]) -> str:
-    """Return the photograph as a small JPEG in base64; empty if its file cannot be read."""
+def photograph_at(source: str, most: int = _MOST_PLOTTED) -> Image.Image | None:
+    """Return the photograph in a file, upright RGB, at most ``most`` pixels a side; None if there is none."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(source) as opened:
-            opened.draft("RGB", (_MOST_SHOWN, _MOST_SHOWN))
+            opened.draft("RGB", (most, most))
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return ""
-    picture.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
+        return None
+    picture.thumbnail((most, most))
+    return picture
+
+
+def plotted(picture: Image.Image, title: str, below: str, axes: Axes | None) -> Axes:
+    """Show a picture in matplotlib, with a title above it and a text below it; both are wrapped.
+
+    Args:
+        picture: RGB.
+        title: may be empty.
+        below: may be empty.
+        axes: where; None makes a figure with pyplot.
+
+    Raises:
+        ImportError: there are no axes, and matplotlib is missing.
+    """
+    import textwrap
+
+    import numpy as np
+
+    if axes is None:
+        from matplotlib import pyplot as plt
+
+        scale = _PLOT_INCHES / max(picture.size)
+        wide, high = (max(2.0, side * scale) for side in picture.size)
+        _, axes = plt.subplots(figsize=(wide, high + 1), layout="constrained")
+    axes.imshow(np.asarray(picture))
+    axes.set(xticks=[], yticks=[])
+    texts = [
+        axes.set_title("\n".join(textwrap.wrap(title, _PLOT_COLUMNS)), fontsize="medium"),
+        axes.set_xlabel("\n".join(textwrap.wrap(below, _PLOT_COLUMNS)), fontsize="small"),
+    ]
+    for text in texts:
+        text.set_parse_math(False)  # a dollar sign in a caption is one
+    return axes
+
+
+def _encoded(picture: Image.Image) -> str:
+    """Return a picture as a JPEG of at most 480 pixels a side, in base64."""
+    small = picture.copy()
+    small.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
     kept = io.BytesIO()
-    draw(picture).save(kept, "JPEG", quality=85)
+    small.save(kept, "JPEG", quality=85)
     return base64.b64encode(kept.getvalue()).decode("ascii")
 
 

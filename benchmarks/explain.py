@@ -1,6 +1,6 @@
 """How well do the maps of ``autotag explain`` point? Keeps its table in ``results/explain.json``.
 
-    python benchmarks/explain.py --data DIR
+    python benchmarks/explain.py --data DIR [--part maps|attention|times]
 
 The pointing game (Zhang et al. 2018, arXiv:1608.00507) without boxes: four photographs of different classes
 in a mosaic of 2 x 2, at 448 pixels; a map points right if its maximum is in the quadrant of its class. Chance
@@ -47,20 +47,37 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "explain.json"
 QUADRANT = 224
 MOSAICS = 400
+PARTS = ("maps", "attention", "times")
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--data", type=Path, required=True)
-    data = options.parse_args().data
+    options.add_argument("--part", choices=PARTS, action="append", help="measure only this, keep the others")
+    given = options.parse_args()
+    data, parts = given.data, given.part or PARTS
     encoder: Any = ModelPool(device="cpu").encoder("clip-mini")
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() and given.part else {}
+    found: dict[str, Any] = {**kept, **circumstances()}
+    if "maps" in parts:
+        found |= maps(encoder, data)
+    if "attention" in parts:
+        found["vision transformer, drawn shapes"] = attention()
+    if "times" in parts:
+        found["one photograph and one tag"] = _times(encoder, _labelled(data / "coco-train.parquet")[0][0])
+    print(json.dumps(found, indent=2))
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def maps(encoder: Any, data: Path) -> dict[str, dict[str, float]]:
+    """Play the pointing game on each kind of photographs."""
     photos = {
         "COCO": _labelled(data / "coco-train.parquet"),
         "scenes": _labelled(data / "scenes-train.parquet"),
         "ImageNet": _of_imagenet(data / "photos"),
     }
     photos["mixture"] = [one for name in ("COCO", "scenes", "ImageNet") for one in photos[name][:60]]
-    found: dict[str, Any] = {}
+    found = {}
     for name, some in photos.items():
         games = mosaics(some, random.Random(0))  # noqa: S311 - no secret
         found[name] = {
@@ -68,10 +85,7 @@ def main() -> None:
             "Grad-CAM": pointing(games, lambda image, text: grad_cam(encoder, image, text)),
         }
         print(name, found[name], flush=True)
-    found["vision transformer, drawn shapes"] = attention()
-    found["one photograph and one tag"] = _times(encoder, photos["COCO"][0][0])
-    print(found)
-    RESULTS.write_text(json.dumps({**circumstances(), **found}, indent=2) + "\n")
+    return found
 
 
 def mosaics(photos: Sequence[Photo], chance: random.Random) -> list[tuple[Image.Image, str, int]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from autotag.drawing import _COLOURS, _on
+from autotag.errors import ConfigError
 from autotag.records import Caption, Detection, Result, Tag
 
 GREY = Image.new("RGB", (800, 600), (128, 128, 128))
@@ -124,3 +127,47 @@ def test_a_notebook_shows_a_result_without_its_file(source: str) -> None:
     page = Result(source, (0, 0), error="not an image")._repr_html_()
     assert "not an image" in page
     assert "<img" not in page
+
+
+@pytest.fixture
+def pyplot(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    yield plt
+    plt.close("all")
+
+
+@pytest.mark.usefixtures("pyplot")
+def test_a_plot_shows_the_photograph_with_boxes_caption_and_scores(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.new("RGB", (900, 600), (10, 200, 30)).save(file)
+    found = Result(
+        str(file),
+        (900, 600),
+        captions=(Caption("a dog for $5 or $6", "x"),),
+        detections=(Detection("dog", 0.9, (90, 60, 800, 500)),),
+        tags=(Tag("dog", 0.25, "x"), Tag("grass", 0.2, "x")),
+    )
+    axes = found.plot()
+    assert axes.get_title() == "a dog for $5 or $6"
+    assert axes.get_xlabel() == "dog 0.25 · grass 0.20"
+    (shown,) = axes.get_images()
+    boxes = np.asarray(found.draw(Image.open(file), tags=False))
+    assert (np.asarray(shown.get_array()) == boxes).all()
+    axes.figure.savefig(io.BytesIO())
+
+
+@pytest.mark.usefixtures("pyplot")
+def test_plots_go_into_axes_that_are_given() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    assert result().plot(GREY, ax=axes) is axes
+
+
+def test_a_plot_needs_a_photograph_and_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"result\.plot\(image\)"):
+        result().plot()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[report\]'"):
+        result().plot(GREY)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from autotag.pipeline.explaining import Explanation, TagHistory
+    from autotag.records import Explanation
 
 _CELL = 360
 _LINE = 28
@@ -99,10 +99,7 @@ def explain(
 def _text(found: Sequence[Explanation]) -> Iterator[str]:
     for one in found:
         yield f"{one.text}: cosine {one.cosine:.3f}"
-        if one.history is None:
-            yield "  no stage proposed it"
-        else:
-            yield from _history(one.history)
+        yield from (f"  {line}" for line in one.evidence())
     asked = {one.text for one in found}
     lost = [
         other for other in found[0].others if other.dropped_by is not None and other.tag.text not in asked
@@ -110,18 +107,6 @@ def _text(found: Sequence[Explanation]) -> Iterator[str]:
     if lost:
         yield "not kept:"
         yield from (f"  {other.tag.text}: {other.dropped_by}: {other.reason}" for other in lost)
-
-
-def _history(history: TagHistory) -> Iterator[str]:
-    if history.captions:
-        yield f"  in the caption: {history.captions[0]}"
-    else:
-        yield f"  proposed by {history.tag.source}"
-    yield from (f"  {stage}: {score:.3f}" for stage, score in history.tag.scores.items())
-    if history.dropped_by is None:
-        yield "  kept" + ("" if history.cut is None else f": at least {history.cut:.3f} is needed")
-    else:
-        yield f"  dropped by {history.dropped_by}: {history.reason}"
 
 
 def _sheet(found: Sequence[Explanation]) -> Image.Image:

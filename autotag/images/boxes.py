@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 _CROWDS = 128
-"""Boxes that are kept one by one. What is left after them is scattered: few overlap, and pairs are faster."""
+"""Crowded boxes are kept one by one, up to this number. What is left is scattered, and pairs are faster."""
+_FEW_PAIRS = 400_000  # that are looked at in less time than 128 boxes one by one
 _MOST_PAIRS = 4_000_000
 
 
@@ -65,8 +66,8 @@ def best_of_overlapping(
     sides = np.vstack([sides, (sides[2] - sides[0]) * (sides[3] - sides[1])])
     kept: list[np.intp] = []
     while len(left):
-        if len(kept) == _CROWDS:
-            alone = _without_pairs(sides, overlap)
+        if len(kept) in {0, _CROWDS}:
+            alone = _without_pairs(sides, overlap, _MOST_PAIRS if kept else _FEW_PAIRS)
             if alone is not None:
                 kept.extend(left[alone])
                 break
@@ -80,29 +81,38 @@ def best_of_overlapping(
     return np.array(kept, dtype=np.intp)
 
 
-def _without_pairs(sides: NDArray[np.float64], overlap: float) -> NDArray[np.bool_] | None:
-    """Return which boxes greedy suppression keeps, from the pairs of boxes that share columns of pixels.
+def _without_pairs(sides: NDArray[np.float64], overlap: float, most: int) -> NDArray[np.bool_] | None:
+    """Return which boxes greedy suppression keeps, from the pairs of boxes that share enough columns.
+
+    Two boxes overlap by no more than their sides do, so the second of a pair begins before ``overlap`` of the
+    first one's width is left.
 
     Args:
         sides: (5, N) left, top, right, bottom and area, best box first.
         overlap: see ``best_of_overlapping``.
+        most: pairs to look at.
 
     Returns:
-        (N,); None where there are too many pairs.
+        (N,); None where there are more pairs.
     """
     order = np.argsort(sides[0], kind="stable")
+    left, right = sides[0, order], sides[2, order]
     places = np.arange(len(order))
-    counts = np.maximum(np.searchsorted(sides[0, order], sides[2, order]) - places - 1, 0)
-    total = int(counts.sum())
-    if total > _MOST_PAIRS:
+    last = right - overlap * (1 - 1e-9) * (right - left)  # a little more, against rounding
+    counts = np.maximum(np.searchsorted(left, last, side="right") - places - 1, 0)
+    if int(counts.sum()) > most:
         return None
-    starts = np.repeat(places + 1 - (np.cumsum(counts) - counts), counts)
-    one, other = np.repeat(order, counts), order[np.arange(total) + starts]
-    across = np.minimum(sides[2, one], sides[2, other]) - np.maximum(sides[0, one], sides[0, other])
-    down = np.minimum(sides[3, one], sides[3, other]) - np.maximum(sides[1, one], sides[1, other])
-    both = np.maximum(across, 0) * np.maximum(down, 0)
-    hit = both > overlap * (sides[4, one] + sides[4, other] - both)
-    better, worse = np.minimum(one[hit], other[hit]), np.maximum(one[hit], other[hit])
+    top, bottom, area = sides[1, order], sides[3, order], sides[4, order]
+    other = np.arange(int(counts.sum())) + np.repeat(places + 1 - (np.cumsum(counts) - counts), counts)
+    down = np.minimum(np.repeat(bottom, counts), bottom[other]) - np.maximum(
+        np.repeat(top, counts), top[other]
+    )
+    close = np.flatnonzero(down > 0)
+    one, other, down = np.repeat(places, counts)[close], other[close], down[close]
+    both = np.maximum(np.minimum(right[one], right[other]) - left[other], 0) * down
+    hit = both > overlap * (area[one] + area[other] - both)
+    one, other = order[one[hit]], order[other[hit]]
+    better, worse = np.minimum(one, other), np.maximum(one, other)
     kept = np.ones(len(order), dtype=bool)
     by_rank = np.argsort(better, kind="stable")
     for first, second in zip(better[by_rank].tolist(), worse[by_rank].tolist(), strict=True):

@@ -8,6 +8,7 @@ from autotag.metadata.changes import FileChange, MetadataChange, apply_change, p
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
+from autotag.metadata.regions import Region, Regions
 from autotag.metadata.sidecars import SidecarNaming, sidecars_of
 from autotag.metadata.xmp import (
     KEYWORD_FIELDS,
@@ -32,6 +33,8 @@ __all__ = [
     "MetadataChange",
     "Packet",
     "Refusals",
+    "Region",
+    "Regions",
     "SidecarNaming",
     "SystemCalls",
     "apply_change",

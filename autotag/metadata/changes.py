@@ -40,6 +40,7 @@ from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import Iptc
 from autotag.metadata.keywords import Keywords, fold
+from autotag.metadata.regions import Regions
 from autotag.metadata.sidecars import SidecarNaming, is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
 from autotag.metadata.xmp import (
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 ChangeKind = Literal["sidecar", "embedded", "unchanged"]
 _MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
+_TURNED_BY_EXIF = frozenset(("jpeg", "png", "webp", "tiff"))  # kinds of files; RAW files are TIFF
 _LARGEST_UNDO = 4 * 2**20  # bytes
 
 
@@ -136,6 +138,7 @@ class MetadataChange:
         naming: the argument of ``plan_tags``.
         fields: the argument of ``plan_tags``.
         date: the date of new records, ISO 8601.
+        regions: the argument of ``plan_tags``.
     """
 
     path: str
@@ -151,6 +154,7 @@ class MetadataChange:
     naming: SidecarNaming = "auto"
     date: str = ""
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
+    regions: Regions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary of JSON types, without the new content of the files."""
@@ -163,6 +167,7 @@ class MetadataChange:
             **{name: list(getattr(self, name)) for name in lists},
             "tags": [{**asdict(tag), "path": list(tag.path)} for tag in self.tags],
             "files": [one.to_dict() for one in self.files],
+            **({} if self.regions is None else {"regions": self.regions.to_dict()}),
         }
 
     @classmethod
@@ -174,7 +179,10 @@ class MetadataChange:
         """
         texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
         words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
-        check_row("a change of metadata", row, **texts, **words, embed="flag", tags="list", files="list")
+        boxes = {"regions": "row"} if isinstance(row, dict) and "regions" in row else {}
+        check_row(
+            "a change of metadata", row, **texts, **words, **boxes, embed="flag", tags="list", files="list"
+        )
         check_choice("naming", row["naming"], get_args(SidecarNaming))
         check_choice("kind", row["kind"], get_args(ChangeKind))
         for name in row["fields"]:
@@ -196,6 +204,7 @@ class MetadataChange:
             fields=tuple(row["fields"]),
             tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
+            regions=Regions.from_dict(row["regions"]) if boxes else None,
         )
 
 
@@ -207,6 +216,7 @@ def plan_tags(
     embed: bool = False,
     naming: SidecarNaming = "auto",
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
+    regions: Regions | None = None,
     exiftool: Exiftool | None = None,
     date: str | None = None,
     read: ReadPhotograph | None = None,
@@ -223,6 +233,8 @@ def plan_tags(
         embed: whether to write into the photograph itself if nothing is lost by it; else into a sidecar.
         naming: the names of new sidecars, see ``sidecars_of``.
         fields: the XMP keyword fields to write; what people wrote in other fields stays.
+        regions: of the upright picture; written as ``mwg-rs:Regions`` if neither the photograph nor a sidecar
+            has others.
         exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: the date of new records, ISO 8601; now by default.
         read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
@@ -236,7 +248,7 @@ def plan_tags(
     """
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     request = _Request(
-        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls
+        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions
     )
     return _Plan(request, read).change()
 
@@ -327,6 +339,7 @@ class _Request:
     exiftool: Exiftool | None
     date: str
     calls: SystemCalls
+    regions: Regions | None
 
 
 class _Plan:
@@ -350,10 +363,30 @@ class _Plan:
         for packet in (*self._packets, *self._shared):
             self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
             self._refusals |= packet.refusals
+        self._regions = self._regions_to_write()
         if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
             raise MetadataError(
                 str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
             )
+
+    def _regions_to_write(self) -> Regions | None:
+        """Return the regions of the stored picture; None, with a warning, where they cannot be written."""
+        wanted, existing = self._request.regions, self._existing
+        if wanted is None:
+            return None
+        beside = (*self._packets, *self._shared)
+        if existing.has_regions_by_people or any(one.has_regions_by_people for one in beside):
+            why = "it has regions of a person, camera or program"
+        elif existing.regions_refused or any(one.regions_refused for one in beside):
+            why = "another program changed or removed earlier ones"
+        elif existing.damage:
+            why = "not all of its metadata could be read"
+        elif existing.orientation > 1 and existing.kind not in _TURNED_BY_EXIF:
+            why = "programs do not agree on how its kind of file is turned"
+        else:
+            return wanted.as_stored(existing.orientation)
+        self._warnings.append(f"{self._path}: boxes are not written as regions: {why}.")
+        return None
 
     def _suffices(self, read: ReadPhotograph) -> bool:
         """Return whether the photograph need not be read again."""
@@ -382,6 +415,7 @@ class _Plan:
             naming=self._request.naming,
             fields=self._request.fields,
             date=self._request.date,
+            regions=self._request.regions,
         )
 
     def _kind(self, files: Sequence[FileChange]) -> ChangeKind:
@@ -425,6 +459,7 @@ class _Plan:
             elsewhere=self._by_people,
             refusals=self._refusals,
             fields=self._request.fields,
+            regions=self._regions,
             date=self._request.date,
             sidecar_for=sidecar_for,
             wrapped=wrapped,
@@ -582,6 +617,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         embed=change.embed,
         naming=change.naming,
         fields=change.fields,
+        regions=change.regions,
         exiftool=exiftool,
         date=change.date,
         calls=calls,

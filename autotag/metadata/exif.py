@@ -14,9 +14,9 @@ from autotag.metadata.keywords import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAKE, MODEL = 0x010F, 0x0110
+MAKE, MODEL, ORIENTATION = 0x010F, 0x0110, 0x0112
 IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS = 0x010E, 700, 0x83BB, 0x8649, 0x9C9E
-_WANTED = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
+_WANTED = frozenset((MAKE, MODEL, ORIENTATION, IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP, XP_KEYWORDS))
 _TEXTS = frozenset((MAKE, MODEL, IMAGE_DESCRIPTION, XP_KEYWORDS))
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 16: 8}
 
@@ -66,6 +66,12 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, int, int]]:
             yield tag, where if is_inside else struct.unpack(order + pointer, field)[0], size
     except (struct.error, OverflowError) as error:
         raise ValueError("its TIFF directory is cut short") from error
+
+
+def orientation(tiff: bytes, tags: Mapping[int, bytes]) -> int:
+    """Return the orientation, 1 to 8; 0 without one."""
+    value = int.from_bytes(tags.get(ORIENTATION, b"")[:2], "little" if tiff[:2] == b"II" else "big")
+    return value if value <= 8 else 0
 
 
 def xp_keywords(tags: Mapping[int, bytes]) -> list[str]:

@@ -40,6 +40,9 @@ class Existing:
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
         refusals: what autotag wrote and another program removed.
+        has_regions_by_people: whether a packet has regions other than unchanged ones of the machine.
+        regions_refused: whether another program changed or removed the machine's regions.
+        orientation: of the picture, 1 to 8, from EXIF or else XMP; 1 without any.
         iptc: the IPTC records.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
@@ -53,6 +56,9 @@ class Existing:
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
     refusals: Refusals = field(default_factory=Refusals)
+    has_regions_by_people: bool = False
+    regions_refused: bool = False
+    orientation: int = 1
     iptc: Iptc = field(default_factory=Iptc)
     packet: bytes | None = None
     simple_xmp: bool = True
@@ -94,6 +100,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
     iptc = _iptc(found)
     machine_tags = tuple(tag for packet in packets for tag in packet.machine_tags)
     refusals = Refusals(_taken_out(machine_tags, iptc))
+    turned = (packet.orientation for packet in packets)
     others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
     in_xmp, by_people, echoes = Keywords(), Keywords(), set[str]()
     for packet in packets:
@@ -108,6 +115,9 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
         refusals=refusals,
+        has_regions_by_people=any(packet.has_regions_by_people for packet in packets),
+        regions_refused=any(packet.regions_refused for packet in packets),
+        orientation=next(filter(None, (exif.orientation(found.exif, tags), *turned)), 1),
         iptc=iptc,
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),

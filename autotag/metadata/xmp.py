@@ -11,7 +11,8 @@ in the namespace ``https://github.com/autotag/autotag/xmp/1.0/``:
   from another field or file, because many readers look at one field only. A copy is removed when its original
   is;
 - ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
-  program removed; autotag does not add them again.
+  program removed; autotag does not add them again;
+- ``RegionsAdded``, ``RegionsRefused``: see ``autotag.metadata.regions``.
 
 A keyword that contains the separator of a field is not written there; ``dc:subject`` has every keyword.
 
@@ -38,10 +39,13 @@ from autotag.metadata.keywords import (
     same_text,
     spellings,
 )
+from autotag.metadata.regions import OTHER_PROPERTIES, PREFIXES, PROPERTY, digest_of
 from autotag.metadata.xml_nodes import Document, Edit, Node, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from autotag.metadata.regions import Regions
 
 KeywordField = Literal["dc:subject", "lr:hierarchicalSubject", "digiKam:TagsList"]
 _Kind = Literal["Added", "Copied"]
@@ -62,11 +66,13 @@ _PREFERRED_PREFIXES = {
     _DIGIKAM: "digiKam",
     _PHOTOSHOP: "photoshop",
     NAMESPACE: "autotag",
+    **PREFIXES,
 }
 
 _DESCRIPTION = f"{{{_DC}}}description"
 _SIDECAR_FOR = f"{{{_PHOTOSHOP}}}SidecarForExtension"
 _PROVENANCE = "{http://purl.org/dc/terms/}provenance"
+_ORIENTATION = "{http://ns.adobe.com/tiff/1.0/}Orientation"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _TOOLKIT = "{adobe:ns:meta/}xmptk"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -109,6 +115,7 @@ _READ_ONLY = (
 )
 _KINDS: tuple[_Kind, ...] = ("Added", "Copied")
 _REFUSALS = ("Refused", "CopiesRefused", "DescriptionRefused")
+_REGIONS = ("RegionsAdded", "RegionsRefused")
 _CATEGORIES = f"{{{_ACDSEE}}}categories"
 
 
@@ -182,6 +189,9 @@ class Packet:
         description_by_people: False when the machine wrote the description and nobody changed it.
         machine_tags: the machine's record, in the order of writing.
         refusals: what another program removed, since the last run or before.
+        has_regions_by_people: whether there are regions other than unchanged ones of the machine.
+        regions_refused: whether another program changed or removed the machine's regions.
+        orientation: ``tiff:Orientation``, 1 to 8; 0 without one.
         sidecar_for: the file extension in ``photoshop:SidecarForExtension``, or empty.
         extended: the id of the extended XMP that continues this packet, or empty.
         provenance: the place of the file's Content Credentials, or empty.
@@ -194,6 +204,9 @@ class Packet:
     description_by_people: bool = False
     machine_tags: tuple[MachineTag, ...] = ()
     refusals: Refusals = field(default_factory=Refusals)
+    has_regions_by_people: bool = False
+    regions_refused: bool = False
+    orientation: int = 0
     sidecar_for: str = ""
     extended: str = ""
     provenance: str = ""
@@ -233,6 +246,7 @@ def with_machine_tags(
     elsewhere: Keywords | None = None,
     refusals: Refusals | None = None,
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
+    regions: Regions | None = None,
     date: str = "",
     sidecar_for: str = "",
     wrapped: bool = False,
@@ -250,6 +264,8 @@ def with_machine_tags(
         elsewhere: what people wrote in other places of the same photograph; what is missing here is copied.
         refusals: what people removed in other places of the same photograph.
         fields: the fields that tags and copies are written to.
+        regions: of the stored picture, in place of the machine's earlier ones; not written if the packet has
+            regions of a person, or if another program changed or removed the machine's.
         date: ISO 8601, for tags without a date whose values are new.
         sidecar_for: the extension for ``photoshop:SidecarForExtension`` of a new packet.
         wrapped: whether a new packet gets an ``xpacket`` wrapper, as embedded packets need.
@@ -274,7 +290,10 @@ def with_machine_tags(
         begun = reading if base == packet else _Reading(parse(base))
     writing = _Writing(begun, fields)
     caption = "" if refused.descriptions or writing.is_described else clean(description)
-    if not wanted and not caption and not own:
+    if before.has_regions_by_people or before.regions_refused:
+        regions = None
+    writing.add_regions(regions, refused=before.regions_refused)
+    if not wanted and not caption and not own and not regions and not before.regions_refused:
         return base
     after = writing.add(wanted, caption, by_people, refused)
     is_same = reading is not None and _state(reading) == _state(_Reading(parse(after)))
@@ -282,7 +301,7 @@ def with_machine_tags(
 
 
 def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes | None:
-    """Return the packet without what the machine wrote: tags, copies, their record, an unchanged description.
+    """Return the packet without the machine's tags, copies, records, unchanged description and regions.
 
     Args:
         packet: the packet.
@@ -347,7 +366,7 @@ def _state(reading: _Reading) -> object:
     """Return all that this module reads or writes, except dates and the order of entries."""
     fields = [sorted(reading.values(one.name)) for one in _WRITTEN]
     lists = [f"{one.label}{kind}" for one in _WRITTEN for kind in _KINDS]
-    records = [sorted(reading.ours(label)) for label in (*lists, "DescriptionAdded", *_REFUSALS)]
+    records = [sorted(reading.ours(label)) for label in (*lists, "DescriptionAdded", *_REFUSALS, *_REGIONS)]
     tags = sorted(map(repr, map(_undated, reading.machine_tags())))
     return fields, records, tags, reading.description()
 
@@ -466,6 +485,23 @@ class _Reading:
             each_once((*self.ours("DescriptionRefused"), *([] if is_as_written else written))),
         )
 
+    def machine_regions(self) -> list[Node]:
+        """Return the regions that the machine wrote and nobody changed: one property, or none."""
+        written, nodes = self.ours("RegionsAdded"), self.all_of(PROPERTY)
+        return nodes if written and len(nodes) == 1 and written == [digest_of(nodes[0])] else []
+
+    def has_regions_by_people(self) -> bool:
+        names = (*OTHER_PROPERTIES, *([] if self.machine_regions() else [PROPERTY]))
+        return any(self.all_of(name) or self.simple(name) for name in names)
+
+    def regions_refused(self) -> bool:
+        is_changed = bool(self.ours("RegionsAdded")) and not self.machine_regions()
+        return is_changed or bool(self.ours("RegionsRefused"))
+
+    def orientation(self) -> int:
+        found = self.simple(_ORIENTATION)
+        return int(found) if found in set("12345678") else 0
+
     def description(self) -> str:
         nodes = [item for node in self.all_of(_DESCRIPTION) for item in items_of(node)]
         nodes.sort(key=lambda item: item.attributes.get(_LANGUAGE) != "x-default")
@@ -487,6 +523,9 @@ class _Reading:
             and same_text(description) not in map(same_text, self.ours("DescriptionAdded")),
             machine_tags=self.machine_tags(),
             refusals=self.refusals(),
+            has_regions_by_people=self.has_regions_by_people(),
+            regions_refused=self.regions_refused(),
+            orientation=self.orientation(),
             sidecar_for=self.simple(_SIDECAR_FOR),
             extended=self.simple(_EXTENDED),
             provenance=self.simple(_PROVENANCE),
@@ -594,6 +633,7 @@ class _Removal:
         for one in _WRITTEN:
             self._take(one.name, [value for kind in self._kinds for value in reading.ours(one.label + kind)])
         self._take(_DESCRIPTION, reading.ours("DescriptionAdded"))
+        self._gone |= {node.start for node in reading.machine_regions()}
         for block in reading.rdf.children:
             self._gone |= {node.start for node in block.children if _is_ours(node.name)}
             self._take_if_empty(block)
@@ -711,6 +751,16 @@ class _Writing:
         for node in nodes:
             start = node.start - len(self._document.space_before(node))
             self._edits.append((start, node.end, b""))
+
+    def add_regions(self, regions: Regions | None, *, refused: bool) -> None:
+        """Add regions and their record, or the record that they are refused, or nothing."""
+        if regions is not None:
+            self._properties += [
+                regions.xml(self._prefix, _rdf_prefix(self._reading.rdf)),
+                self._listed(f"{{{NAMESPACE}}}RegionsAdded", "Bag", [regions.digest()]),
+            ]
+        elif refused:
+            self._properties.append(self._listed(f"{{{NAMESPACE}}}RegionsRefused", "Bag", ["True"]))
 
     def _add_caption(self, caption: str) -> None:
         self._drop(self._reading.all_of(_DESCRIPTION))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         KeyphraseExtractor,
         ViewsImages,
     )
+    from autotag.records import Explains
 
     Start = Callable[[Sequence[ReadImage]], Callable[[], list[Sample]]]
     """Start the head on images; the returned function waits for the samples."""
@@ -64,11 +65,13 @@ class Run:
         batch_size: number of images in a full batch.
         meter: the statistics.
         stopped: set when the results are no longer needed.
+        pipeline: which the results refer to.
     """
 
     batch_size: int
     meter: Meter
     stopped: Event = field(default_factory=Event)
+    pipeline: Explains | None = None
 
 
 class Engine:
@@ -195,7 +198,8 @@ class Engine:
         while outcome is None:
             outcome = self._attempt(start(reads), run)
         if isinstance(outcome, list):
-            yield from map(Result.from_sample, outcome)
+            for sample in outcome:
+                yield Result.from_sample(sample, pipeline=run.pipeline)
         elif len(reads) == 1:
             yield outcome
         else:

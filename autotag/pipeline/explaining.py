@@ -3,98 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from autotag.errors import ConfigError
-from autotag.images.heat_maps import heat_map
 from autotag.protocols import JudgesTags, MapsTexts
-from autotag.records import Result
+from autotag.records import Explanation, Result, TagHistory
 from autotag.relevance.embeddings import image_vectors
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from PIL import Image
-
     from autotag.protocols import ImageTextEncoder, Stage
-    from autotag.records import Sample, Tag, TextMaps
-
-
-@dataclass(frozen=True, slots=True)
-class TagHistory:
-    """What the stages did with a tag.
-
-    Attributes:
-        tag: as the last stage left it that had it, with every score.
-        captions: those that contain it; empty for labels that come from the image alone.
-        cut: the lowest score that the last stage kept that filters tags; None if no stage does.
-        dropped_by: the stage that dropped it; None for a tag that was kept.
-        reason: why, in words; empty for a tag that was kept.
-    """
-
-    tag: Tag
-    captions: tuple[str, ...]
-    cut: float | None
-    dropped_by: str | None = None
-    reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types."""
-        return {
-            **self.tag.to_dict(),
-            "captions": list(self.captions),
-            "cut": self.cut,
-            "dropped_by": self.dropped_by,
-            "reason": self.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
-    """Why an image has a tag, or has it not, and where the encoder sees it.
-
-    Attributes:
-        text: the tag.
-        cosine: of the image and the tag in its template.
-        encoder: id of the encoder.
-        history: what the stages did with it; None if no stage proposed it.
-        others: the histories of all other tags that were proposed: kept ones first, then by score.
-        maps: one map, (1, h, w), in pixels of ``image``.
-        image: upright RGB, possibly decoded smaller than the file.
-        result: of the pipeline.
-    """
-
-    text: str
-    cosine: float
-    encoder: str
-    history: TagHistory | None
-    others: tuple[TagHistory, ...]
-    maps: TextMaps
-    image: Image.Image = field(repr=False)
-    result: Result = field(repr=False)
-
-    def picture(self) -> Image.Image:
-        """Return the image in grey, with the places in colour where the encoder sees the tag."""
-        return heat_map(self.image, self.maps.values[0], self.maps.box)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types; the map is a list of rows, its box in pixels of the original."""
-        across, down = (own / seen for own, seen in zip(self.result.size, self.image.size, strict=True))
-        left, top, right, bottom = self.maps.box
-        return {
-            "source": self.result.source,
-            "text": self.text,
-            "cosine": round(self.cosine, 6),
-            "encoder": self.encoder,
-            "history": self.history and self.history.to_dict(),
-            "others": [other.to_dict() for other in self.others],
-            "map": np.round(self.maps.values[0].astype(float), 6).tolist(),
-            "box": [left * across, top * down, right * across, bottom * down],
-        }
+    from autotag.records import Sample, Tag
 
 
 def explained(

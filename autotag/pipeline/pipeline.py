@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from autotag.images.reading import ImageInput
     from autotag.models.pool import ModelPool
-    from autotag.pipeline.explaining import Explanation
     from autotag.protocols import ImageTextEncoder, Stage, ViewsImages
+    from autotag.records import Explanation
 
 DEFAULT_ENCODER = "clip-vit-b-32"
 
@@ -253,7 +253,7 @@ class Pipeline:
         """
         self.load()
         meter = self._engine.meter(readers=1, overlapping=True)
-        run = Run(self._batch_size(), meter)
+        run = Run(self._batch_size(), meter, pipeline=self)
 
         def started() -> list[Sample]:
             samples = self._engine.start(reads, run)
@@ -407,7 +407,7 @@ class Pipeline:
         self._engine.last_meter = meter
         ahead = batch_size if self.decode_ahead == "auto" else self.decode_ahead
         reading = Reading(self._reader(meter), workers, ahead, ordered, overlapping)
-        yield from stream(self._engine, images, Run(batch_size, meter), reading)
+        yield from stream(self._engine, images, Run(batch_size, meter, pipeline=self), reading)
 
     def _reader(
         self, meter: Meter, *, source: str | None = None

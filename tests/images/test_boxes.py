@@ -41,6 +41,17 @@ def test_suppression_is_that_of_torchvision(spread: int, overlap: float) -> None
     assert best_of_overlapping(boxes, scores, overlap, groups).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("spread", [60, 600, 6000])
+def test_whole_pixels_where_overlaps_are_just_at_the_limit(spread: int, overlap: float) -> None:
+    random = np.random.default_rng(spread)
+    corner, size = random.integers(0, spread, (3000, 2)), random.integers(1, 40, (3000, 2))
+    boxes = np.concatenate([corner, corner + size], axis=1).astype(float)
+    scores = random.permutation(3000) / 3000
+    expected = torchvision.ops.nms(torch.tensor(boxes), torch.tensor(scores), overlap)
+    assert best_of_overlapping(boxes, scores, overlap).tolist() == expected.tolist()
+
+
 def test_equal_scores_keep_their_order_and_nothing_gives_nothing() -> None:
     boxes = np.array([[0, 0, 4, 4], [0, 0, 4, 4], [10, 10, 12, 12]])
     assert best_of_overlapping(boxes, np.array([0.5, 0.5, 0.5]), 0.5).tolist() == [0, 2]

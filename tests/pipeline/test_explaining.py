@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import pickle
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +15,10 @@ import pytest
 from PIL import Image
 
 import autotag
+from autotag.drawing import heat_map
 from autotag.errors import ConfigError, ImageReadError
-from autotag.images.heat_maps import heat_map
 from autotag.protocols import ImageTextEncoder, Stage
-from autotag.records import Sample, Tag
+from autotag.records import Result, Sample, Tag
 from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder
 
@@ -142,3 +146,50 @@ def test_a_map_may_cover_a_part_or_reach_beyond(box: tuple[int, int, int, int]) 
     flat = heat_map(Image.new("RGB", (40, 40), "grey"), np.ones((2, 2), dtype=np.float32), box)
     assert flat.size == (40, 40)
     assert len(flat.getcolors() or ()) == 1
+
+
+def test_a_result_explains_a_tag_with_the_pipeline_that_made_it(mini: autotag.Pipeline, coffee: Path) -> None:
+    for result in (mini(coffee), *mini.stream([coffee])):
+        cup = result.explain("cup")
+        assert cup.text == "cup"
+        assert cup.result == result
+        assert cup.history is not None
+    page = cup._repr_html_()
+    assert "in the caption: " in page
+    assert page.count("<img") == 1
+
+
+def test_a_result_from_elsewhere_needs_a_pipeline(mini: autotag.Pipeline, coffee: Path) -> None:
+    made = mini(coffee)
+    others = (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), Result.from_dict(made.to_dict()))
+    for result in others:
+        assert result == made
+        assert hash(result) == hash(made)
+        with pytest.raises(ConfigError, match="pipeline=tagger"):
+            result.explain("cup")
+        assert result.explain("cup", pipeline=mini).result == made
+
+
+def test_a_result_keeps_no_pipeline_in_memory() -> None:
+    one = pipeline(FakeEncoder({}, default_thresholds={}))
+    result = one(Image.new("RGB", (8, 8)))
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(ConfigError, match="no longer exists"):
+        result.explain("dog", Image.new("RGB", (8, 8)))
+
+
+def test_what_a_result_cannot_explain_is_said(mini: autotag.Pipeline, coffee: Path) -> None:
+    red = Image.new("RGB", (64, 48), "red")
+    in_memory = mini(red)
+    with pytest.raises(ConfigError, match="in memory"):
+        in_memory.explain("dog")
+    assert in_memory.explain("dog", red).text == "dog"
+    with pytest.raises(ConfigError, match="the image has .* the result of one with 64 x 48"):
+        in_memory.explain("dog", coffee)
+    with pytest.raises(ConfigError, match="is empty"):
+        in_memory.explain("  ", red)
+    with pytest.raises(ConfigError, match="it failed: broken"):
+        Result("x.jpg", (0, 0), error="broken").explain("dog", pipeline=mini)

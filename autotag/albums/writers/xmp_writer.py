@@ -18,6 +18,7 @@ from autotag.metadata import (
     KeywordField,
     MachineTag,
     MetadataChange,
+    Regions,
     apply_change,
     plan_tags,
     undo_change,
@@ -110,6 +111,7 @@ class XmpWriter:
             ``"adobe"`` always the one or the other.
         description: what is written as the description where people wrote none.
         fields: the keyword fields that are written; by default all of ``autotag.metadata.KEYWORD_FIELDS``.
+        regions: write the boxes of detections, at most 100, as ``mwg-rs:Regions``, where nobody has regions.
         touch: give an embedded photograph a new time of change, for programs that look for it.
         model: recorded with each tag as its source; by default the preset's name.
         root: the album's folder; photographs outside it, to which links lead, get sidecars. A run sets
@@ -121,6 +123,7 @@ class XmpWriter:
     naming: Literal["auto", "ext", "adobe"] = "auto"
     description: Literal["caption", "prompt"] | None = "caption"
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
+    regions: bool = False
     touch: bool = False
     model: str = ""
     root: Path | None = field(init=False, repr=False, default=None)
@@ -155,6 +158,7 @@ class XmpWriter:
             embed=self.embed and not leads_out,
             naming=self.naming,
             fields=self.fields,
+            regions=self._regions(result),
             exiftool=self._exiftool,
             read=read,
         )
@@ -173,6 +177,11 @@ class XmpWriter:
         return [
             MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path) for tag in result.tags
         ]
+
+    def _regions(self, result: Result) -> Regions | None:
+        if not self.regions:
+            return None
+        return Regions.of_boxes(result.size, [(one.label, one.score, one.box) for one in result.detections])
 
     def _description(self, result: Result) -> str:
         return {"caption": result.caption, "prompt": result.prompt, None: ""}[self.description]

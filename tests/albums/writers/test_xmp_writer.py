@@ -12,7 +12,7 @@ from PIL import Image
 from autotag.albums.writers.xmp_writer import XmpChange, XmpWriter
 from autotag.errors import ConfigError
 from autotag.metadata import read_packet
-from autotag.records import Result, Tag
+from autotag.records import Detection, Result, Tag
 
 
 def result(*tags: str, **paths: str) -> Result:
@@ -64,3 +64,18 @@ def test_only_the_fields_that_are_chosen_are_written_also_from_a_plan_in_json(ph
 def test_fields_that_do_not_exist_are_refused(fields, said):
     with pytest.raises(ConfigError, match=said):
         XmpWriter(fields=fields)
+
+
+def test_boxes_are_written_as_regions_only_when_asked_and_undone(photo):
+    found = replace(result("dog"), size=(8, 8), detections=(Detection("dog", 0.75, (0, 0, 4, 8)),))
+    sidecar = photo.with_name("a.jpg.xmp")
+    assert "mwg-rs" not in written(XmpWriter(), photo, found)
+    writer = XmpWriter(regions=True)
+    without = sidecar.read_bytes()
+    [change] = writer.changes(photo, found)
+    text = written(writer, photo, found)
+    assert 'mwg-rs:Name="dog"' in text
+    assert 'stArea:x="0.25000" stArea:y="0.50000" stArea:w="0.50000" stArea:h="1.00000"' in text
+    assert writer.changes(photo, found) == []
+    change.undo()
+    assert sidecar.read_bytes() == without
