@@ -81,6 +81,19 @@ class Filter:
         return conditions, parameters
 
 
+def read_place(text: str) -> tuple[float, float, float]:
+    """Return the place that ``52.52,13.405,5`` names: latitude, longitude, kilometres; see ``Filter.near``.
+
+    Raises:
+        ConfigError: it is not three numbers.
+    """
+    try:
+        latitude, longitude, distance = map(float, text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"near={text!r}: write latitude,longitude,kilometres: 52.52,13.405,5") from error
+    return latitude, longitude, distance
+
+
 def distance_km(
     latitude: float | None, longitude: float | None, other_latitude: float, other_longitude: float
 ) -> float | None:
