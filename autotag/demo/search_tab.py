@@ -161,7 +161,7 @@ class _Searching:
             for hit, picture in zip(hits, pictures, strict=True)
         ]
         gallery = gr.Gallery(value=shown, selected_index=None)
-        record = [hit.to_dict() for hit in hits]
+        record = [_record(hit) for hit in hits]
         status = _status(f"{len(hits)} found; choose one to see it." if hits else "nothing found")
         return gallery, status, record, hits, gr.Row(visible=False)
 
@@ -209,6 +209,12 @@ def _number(like: str) -> int | None:
     if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise ConfigError(f"{text[:_MOST_DIGITS]!r} is not the number of a photograph, such as 17.")
     return int(text)
+
+
+def _record(hit: Hit) -> dict[str, object]:
+    """Return JSON types; without a ``path``, which Gradio's clients would take for an upload to fetch."""
+    found = hit.to_dict()
+    return {"file": one_line(str(found.pop("path"))), **found}
 
 
 def _status(text: str) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
-from autotag.search.filters import days_between
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, stored_path, unit_embedding
@@ -280,8 +279,6 @@ class StoreIndex:
         query = checked_query(text, by, top_k)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
-        if filter is not None:
-            days_between(filter)  # refuses a date that is not in the calendar before a model is loaded
         resembled = None if like is None else self._vector_of(like)
         vectors = self._queries.vectors(query if by != "words" else None, image, resembled, without)
         conditions = Conditions(

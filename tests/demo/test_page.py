@@ -137,8 +137,8 @@ def test_the_tab_search_finds_what_the_command_line_finds(client, index: Path) -
     gallery, status, record = searched(client, words="a cat", image=file(CAT), top=4)
     with Index.open(index) as opened:
         hits = opened.search("a cat", image=CAT, top_k=4)
-    assert [one["path"] for one in record] == [hit.path for hit in hits]
-    assert Path(record[0]["path"]) == CAT
+    assert [one["file"] for one in record] == [hit.path for hit in hits]
+    assert Path(record[0]["file"]) == CAT
     assert [one["caption"] for one in gallery] == [Path(hit.path).name for hit in hits]
     assert "4 found" in status
     like = searched(client, like=f"#{record[0]['id']}")[2]
@@ -164,7 +164,7 @@ def test_an_index_that_is_not_there_is_told_in_the_page(pipeline, tmp_path: Path
 def test_photographs_are_only_served_as_pictures_of_what_was_found(demo: Demo, client, index: Path) -> None:
     record = searched(client, words="a cat")[2]
     with httpx.Client(base_url=demo.url, timeout=30, trust_env=False) as asking:
-        for path in (record[0]["path"], index, f"{index}-pictures", "/etc/passwd"):
+        for path in (record[0]["file"], index, f"{index}-pictures", "/etc/passwd"):
             assert asking.get(f"gradio_api/file={path}").status_code == 403
 
 

@@ -156,7 +156,8 @@ class QdrantStore:
         """
         from qdrant_client import models
 
-        made = (self.client.get_collection(self.table).config.params.vectors or {}).get(_VECTOR)
+        vectors = self.client.get_collection(self.table).config.params.vectors
+        made = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
         if made is not None and made.size == dimension:
             return
         if made is not None:
