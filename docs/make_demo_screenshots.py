@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests" / "demo"))
 from demo_server import Demo  # noqa: E402
 
+from autotag.demo.searched_index import SearchedIndex  # noqa: E402
+from autotag.search import Index  # noqa: E402
+from autotag.stages import EmbedImages  # noqa: E402
+
 BUTTONS = {"Prompt": "Write the prompt", "Analyze": "Analyze", "Tag": "Tag", "Batch": "Tag them all"}
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 420, "height": 1000}
 
 
 def keep(page: Page, name: str) -> None:
     page.wait_for_timeout(1500)
-    with Image.open(io.BytesIO(page.screenshot())) as shot:
+    with Image.open(io.BytesIO(page.screenshot(full_page=name == "search"))) as shot:
         shot.convert("RGB").save(DOCS / "images" / f"demo-{name}.jpg", quality=80, optimize=True)
 
 
@@ -48,9 +53,32 @@ def ask(page: Page, tab: str, files: str | list[str]) -> None:
     page.wait_for_function(answered)
 
 
+def search(page: Page) -> None:
+    """Search by words."""
+    page.get_by_role("tab", name="Search", exact=True).click()
+    panel = page.get_by_role("tabpanel").filter(visible=True)
+    panel.get_by_label("Words").first.fill("a cat")
+    panel.get_by_role("button", name="Search", exact=True).click()
+    panel.locator("button.thumbnail-item").first.wait_for()
+
+
+def filled_index(path: Path, photographs: list[Path]) -> Path:
+    with autotag.load("mini") as tagging, Index.open(path) as index:
+        pipeline = replace(tagging, stages=[*tagging.stages, EmbedImages()])
+        index.add(pipeline.stream(photographs), encoder_name="clip-mini")
+    return path
+
+
 def main() -> None:
     examples = DOCS / "examples"
-    with tempfile.TemporaryDirectory() as folder, autotag.load("mini") as pipeline, Demo(pipeline) as demo:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        autotag.load("mini") as pipeline,
+        Demo(
+            pipeline,
+            index=SearchedIndex(filled_index(Path(folder) / "index.db", sorted(examples.glob("*.jpg")))),
+        ) as demo,
+    ):
         broken = Path(folder) / "broken.jpg"
         broken.write_bytes((examples / "cat.jpg").read_bytes()[:4000])
         photographs = [str(path) for path in sorted(examples.glob("*.jpg"))[:10]]
@@ -73,6 +101,8 @@ def main() -> None:
             ):
                 ask(page, tab, files)
                 keep(page, tab.lower())
+            search(page)
+            keep(page, "search")
             page.close()
             page = opened(viewport=WIDE, color_scheme="dark")
             ask(page, "Tag", str(examples / "cat.jpg"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autotag.cli.index import optional_index_option
 from autotag.cli.options import (
     device_option,
     insecure_option,
@@ -26,6 +27,7 @@ Exit codes:
   2    could not run: a bad option, a missing model or package"""
 )
 @served_presets_option
+@optional_index_option("Add a tab that searches this index")
 @listening_options(port=8120, tokens="the page asks for one of them as the password.")
 @insecure_option
 @open_option
@@ -34,6 +36,7 @@ Exit codes:
 def demo(
     *,
     presets: tuple[str, ...],
+    index_file: Path | None,
     host: str,
     port: int,
     token_file: Path | None,
@@ -42,7 +45,7 @@ def demo(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Try autotag in the browser: prompts, labels, tags with reasons, and batches of photographs.
+    """Try autotag in the browser: prompts, labels, tags with reasons, batches of photographs, and search.
 
     It is `autotag serve --demo` at another port. Nothing leaves this machine. It needs autotag-images[ui].
     """
@@ -55,7 +58,7 @@ def demo(
 
     reporter = Reporter(quiet=quiet)
     tokens = read_tokens(token_file) if token_file else ()
-    mount = page_mounter(tokens)
+    mount = page_mounter(tokens, index_file, device)
     from autotag.server.core.limits import Limits
     from autotag.server.run import Place, run_server
 

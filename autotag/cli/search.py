@@ -109,8 +109,10 @@ def search(
     comes first. Every other option is a filter.
     """
     from autotag.search import Filter
+    from autotag.search.filters import read_place
 
-    wanted = Filter(tags=tags, folder=folder, since=since, until=until, camera=camera, near=_place(near))
+    place = None if near is None else read_place(near)
+    wanted = Filter(tags=tags, folder=folder, since=since, until=until, camera=camera, near=place)
     has_query = text is not None or image is not None or like is not None
     has_filter = wanted != Filter()
     with open_index(ctx, index_file, store, table, create=False, encoder=encoder, device=device) as index:
@@ -128,18 +130,6 @@ def search(
         else:
             _write(hits, format_name, why=why)
     ctx.exit(0 if hits else NOTHING_FOUND)
-
-
-def _place(near: str | None) -> tuple[float, float, float] | None:
-    if near is None:
-        return None
-    try:
-        latitude, longitude, distance = map(float, near.split(","))
-    except ValueError as error:
-        raise click.BadParameter(
-            f"--near {near!r}: write latitude,longitude,kilometres: 52.52,13.405,5"
-        ) from error
-    return latitude, longitude, distance
 
 
 def _write_page(index: Index | StoreIndex, hits: Sequence[Hit], *, title: str, why: bool) -> None:

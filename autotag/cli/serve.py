@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autotag.cli.index import optional_index_option
 from autotag.cli.options import device_option, insecure_option, listening_options, served_presets_option
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Exit codes:
 @listening_options(port=8118, tokens="a request must send one of them.")
 @insecure_option
 @click.option("--demo", "with_demo", is_flag=True, help="Serve the page of `autotag demo` at /demo.")
+@optional_index_option("With --demo, add a tab that searches this index")
 @click.option("--preload", is_flag=True, help="Load the models before listening.")
 @click.option(
     "--allow-host",
@@ -75,6 +77,7 @@ def serve(
     token_file: Path | None,
     insecure: bool,
     with_demo: bool,
+    index_file: Path | None,
     preload: bool,
     allowed_hosts: tuple[str, ...],
     max_waiting: int,
@@ -100,7 +103,9 @@ def serve(
     tokens = read_tokens(token_file) if token_file else ()
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
     limits = Limits(max_waiting=max_waiting, max_body_bytes=max_body * 2**20, timeout=timeout)
-    mount = page_mounter(tokens) if with_demo else None
+    if index_file is not None and not with_demo:
+        raise click.UsageError("--index is of the page; give --demo, too.")
+    mount = page_mounter(tokens, index_file, device) if with_demo else None
     page: dict[str, Any] = {} if mount is None else {"page": "/demo", "mount": mount}
     run_server(
         presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
@@ -108,7 +113,9 @@ def serve(
     )  # fmt: skip
 
 
-def page_mounter(tokens: Sequence[str]) -> Callable[[FastAPI, Service], None]:
+def page_mounter(
+    tokens: Sequence[str], index_file: Path | None, device: str | None
+) -> Callable[[FastAPI, Service], None]:
     """Return what mounts the page of `autotag demo` into a server's application.
 
     Raises:
@@ -122,4 +129,7 @@ def page_mounter(tokens: Sequence[str]) -> Callable[[FastAPI, Service], None]:
         from autotag.demo.mounting import mount_page
     except ModuleNotFoundError as error:
         raise ConfigError(f"the page needs {error.name}: {install_hint('ui')}.") from error
-    return partial(mount_page, tokens=tokens)
+    from autotag.demo.searched_index import SearchedIndex
+
+    index = None if index_file is None else SearchedIndex(index_file, device=device or "auto")
+    return partial(mount_page, tokens=tokens, index=index)

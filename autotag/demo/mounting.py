@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from autotag.demo.searched_index import SearchedIndex
     from autotag.server.core.service import Service
 
 PATH = "/demo"
@@ -38,7 +39,12 @@ _MONO = ("ui-monospace", "monospace")
 
 
 def mount_page(
-    app: FastAPI, service: Service, *, tokens: Sequence[str] = (), limits: UploadLimits | None = None
+    app: FastAPI,
+    service: Service,
+    *,
+    tokens: Sequence[str] = (),
+    limits: UploadLimits | None = None,
+    index: SearchedIndex | None = None,
 ) -> None:
     """Mount the page at ``/demo``.
 
@@ -47,6 +53,7 @@ def mount_page(
         service: what answers.
         tokens: if any, visitors sign in with one of them as the password, under any name.
         limits: of uploads; by default an image may have as many bytes as a request of the server.
+        index: for the tab Search; there is none without it.
     """
     limits = limits or UploadLimits(max_image_bytes=service.limits.max_body_bytes)
 
@@ -56,7 +63,7 @@ def mount_page(
 
     gr.mount_gradio_app(
         app,
-        make_page(service, limits),
+        make_page(service, limits, index),
         PATH,
         auth=is_known if tokens else None,
         auth_message="Any name; the password is a token of this server." if tokens else None,

@@ -1,4 +1,4 @@
-"""The Gradio page: Prompt, Analyze, Tag and Batch. Each answer is a ``Result`` of the server's batcher."""
+"""The Gradio page: Prompt, Analyze, Tag and Batch, answered by the batcher, and Search, by an index."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import gradio as gr
 
 from autotag.demo.batch import Batch
 from autotag.demo.reasons import reason, scores
+from autotag.demo.search_tab import search_tab
 from autotag.demo.uploads import UploadLimits, count_uploads, read_uploads
 from autotag.errors import AutotagError, RequestRefusedError
 from autotag.server.core.wishes import MOST_TAGS, Wish, filter_of
 
 if TYPE_CHECKING:
+    from autotag.demo.searched_index import SearchedIndex
     from autotag.records import Result
     from autotag.server.core.service import Service
 
@@ -34,12 +36,13 @@ _KEPT_SECONDS = 3600
 File = dict[str, Any]
 
 
-def make_page(service: Service, limits: UploadLimits) -> gr.Blocks:
+def make_page(service: Service, limits: UploadLimits, index: SearchedIndex | None = None) -> gr.Blocks:
     """Return the page; its endpoints are called like the tabs, ``/cut`` and ``/cancel``.
 
     Args:
         service: answers.
         limits: for the tab Batch; one image may have as many bytes in the other tabs.
+        index: for the tab Search; there is none without it.
     """
     tabs = _Tabs(service, limits)
     with gr.Blocks(title="autotag", analytics_enabled=False, delete_cache=(600, _KEPT_SECONDS)) as page:
@@ -54,6 +57,9 @@ def make_page(service: Service, limits: UploadLimits) -> gr.Blocks:
             _tag_tab(tabs, preset)
         with gr.Tab("Batch"):
             _batch_tab(tabs, preset)
+        if index is not None:
+            with gr.Tab("Search"):
+                search_tab(page, index, limits)
     return page.queue(default_concurrency_limit=None)
 
 

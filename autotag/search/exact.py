@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32] | NDArray[np.float16]
 
 _BLOCK = 256  # rows that are gathered or widened together: half a megabyte, which stays in the cache
+_LONG_RUN = 64  # rows beside one another, on average, that are multiplied where they are
 _EXPONENTS_APART = np.float32(2.0**112)  # biases of float32 and float16: 127 - 15
 _NO_COPIED_SIGN = np.int32(-0x70000001)  # all bits but 28 to 30
 
@@ -62,7 +63,12 @@ def _moved(bits: NDArray[np.int32]) -> NDArray[np.int32]:
 def _products(
     matrix: Matrix, query: NDArray[np.float32], positions: NDArray[np.int64] | None
 ) -> NDArray[np.float32]:
-    """Return (N,) scalar products, or those of the rows at ``positions``."""
+    """Return (N,) scalar products, or those of the rows at ``positions``, ascending.
+
+    A filter by folder or date leaves long runs of rows, as photographs are indexed folder by folder.
+    """
+    if positions is not None and (runs := _long_runs(positions)):
+        return np.concatenate([_products(matrix[start:end], query, None) for start, end in runs])
     if matrix.dtype == np.float16:
         return _products_of_halves(matrix, query, positions)
     if positions is None:
@@ -74,6 +80,15 @@ def _products(
         gathered = np.take(matrix, some, axis=0, out=rows[: len(some)], mode="clip")  # "raise" would copy
         np.matmul(gathered, query, out=scores[start : start + len(some)])
     return scores
+
+
+def _long_runs(positions: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return start and end of each run of positions without a gap; nothing where runs are short."""
+    last = np.flatnonzero(np.diff(positions, append=-1) != 1)
+    if not len(positions) or len(last) * _LONG_RUN > len(positions):
+        return []
+    first = np.append(0, last[:-1] + 1)
+    return list(zip(positions[first].tolist(), (positions[last] + 1).tolist(), strict=True))
 
 
 def _products_of_halves(

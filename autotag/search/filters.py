@@ -46,6 +46,8 @@ class Filter:
             date = getattr(self, name)
             if date is not None and not _DATE.fullmatch(date):
                 raise ConfigError(f"{name}={date!r} is not a date; write 2020-05-17, 2020-05 or 2020.")
+            if date is not None:
+                _first_day(name, date)
         if self.near is not None:
             latitude, longitude, distance = self.near
             if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < distance < math.inf):
@@ -81,6 +83,19 @@ class Filter:
         return conditions, parameters
 
 
+def read_place(text: str) -> tuple[float, float, float]:
+    """Return the place that ``52.52,13.405,5`` names: latitude, longitude, kilometres; see ``Filter.near``.
+
+    Raises:
+        ConfigError: it is not three numbers.
+    """
+    try:
+        latitude, longitude, distance = map(float, text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"near={text!r}: write latitude,longitude,kilometres: 52.52,13.405,5") from error
+    return latitude, longitude, distance
+
+
 def distance_km(
     latitude: float | None, longitude: float | None, other_latitude: float, other_longitude: float
 ) -> float | None:
@@ -94,11 +109,7 @@ def distance_km(
 
 
 def days_between(filter: Filter) -> tuple[datetime | None, datetime | None]:  # noqa: A002
-    """Return the moments from which and until which a photograph may be taken, the latter excluded.
-
-    Raises:
-        ConfigError: a date is not in the calendar.
-    """
+    """Return the moments from which and until which a photograph may be taken, the latter excluded."""
     since = None if filter.since is None else _first_day("since", filter.since)
     if filter.until is None:
         return since, None
@@ -116,6 +127,11 @@ def days_between(filter: Filter) -> tuple[datetime | None, datetime | None]:  # 
 
 
 def _first_day(name: str, date: str) -> datetime:
+    """Return the first day of a year, a month, or that day.
+
+    Raises:
+        ConfigError: it is not in the calendar.
+    """
     try:
         return datetime.fromisoformat(f"{date}-01-01"[:10])
     except ValueError as error:

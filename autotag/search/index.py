@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _DEPTH = 1000  # entries of each ranking that are joined
 _MEASURED = 200  # photographs, and texts, that an approximate search is measured with
 _KEYWORD = "keyword"
+_TOGETHER = 500  # most parameters of one query
 _WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
 _BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
 _MARKS = ("\x02", "\x03")
@@ -483,9 +484,7 @@ class Index:
                 ranked, weights = [self._newest(allowed, depth)], [1.0]
             best = list(reciprocal_ranks(ranked, weights).items())[:top_k]
             words = self._matched_words(query, [photo for photo, _ in best]) if by != "vectors" else {}
-            return [
-                self._hit(photo, score, cosines.get(photo), words.get(photo, ())) for photo, score in best
-            ]
+            return self._hits(best, cosines, words)
 
     def _vector_of(self, photo: int) -> NDArray[np.float32]:
         with readable(self.path):
@@ -603,24 +602,44 @@ class Index:
         )
         return {photo: _between_marks(text) for photo, text in rows}
 
-    def _hit(self, photo: int, score: float, cosine: float | None, words: Sequence[str]) -> Hit:
-        facts = "SELECT path, caption, width, height, taken, offline FROM photo WHERE id = ?"
-        path, caption, width, height, taken, offline = self._connection.execute(facts, (photo,)).fetchone()
-        tags = self._connection.execute(
-            "SELECT text, score, source FROM tag WHERE photo = ? ORDER BY place", (photo,)
-        )
-        return Hit(
-            id=photo,
-            path=os.fsdecode(path),
-            score=score,
-            caption=caption,
-            tags=tuple(Tag(text, value or 0.0, source) for text, value, source in tags),
-            size=(width, height),
-            taken=taken,
-            cosine=cosine,
-            words=tuple(words),
-            offline=bool(offline),
-        )
+    def _hits(
+        self,
+        best: Sequence[tuple[int, float]],
+        cosines: Mapping[int, float],
+        words: Mapping[int, Sequence[str]],
+    ) -> list[Hit]:
+        """Return photographs, of which id and score are given, in their order."""
+        photos = [photo for photo, _ in best]
+        query = "SELECT id, path, caption, width, height, taken, offline FROM photo WHERE id IN"
+        facts = {photo: others for photo, *others in self._rows_of(photos, query)}
+        tags: dict[int, list[Tag]] = {photo: [] for photo in photos}
+        query = "SELECT photo, place, text, score, source FROM tag WHERE photo IN"
+        for photo, _, text, tag_score, source in sorted(self._rows_of(photos, query)):
+            tags[photo].append(Tag(text, tag_score or 0.0, source))
+        found = []
+        for photo, score in best:
+            path, caption, width, height, taken, offline = facts[photo]
+            found.append(
+                Hit(
+                    id=photo,
+                    path=os.fsdecode(path),
+                    score=score,
+                    caption=caption,
+                    tags=tuple(tags[photo]),
+                    size=(width, height),
+                    taken=taken,
+                    cosine=cosines.get(photo),
+                    words=tuple(words.get(photo, ())),
+                    offline=bool(offline),
+                )
+            )
+        return found
+
+    def _rows_of(self, photos: Sequence[int], query: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query that ends with IN, for so many photographs at a time as one may name."""
+        for first in range(0, len(photos), _TOGETHER):
+            some = photos[first : first + _TOGETHER]
+            yield from self._connection.execute(f"{query} ({', '.join('?' * len(some))})", some)
 
 
 def _between_marks(text: str) -> tuple[str, ...]:

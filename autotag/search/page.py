@@ -35,7 +35,7 @@ def page(hits: Sequence[Hit], pictures: Sequence[bytes | str], *, title: str = "
         why: whether to say why each was found.
     """
     figures = "\n".join(
-        _figure(picture, hit.caption, _told(hit, why=why))
+        _figure(picture, hit.caption, about_hit(hit, why=why))
         for hit, picture in zip(hits, pictures, strict=True)
     )
     body = f'<p>{len(hits)} found</p><main class="photos">\n{figures}\n</main>'
@@ -84,7 +84,8 @@ def _figure(picture: bytes | str, caption: str, told: Sequence[str], *, css: str
     return f"{opening}{shown}<figcaption>{alt}{lines}</figcaption></figure>"
 
 
-def _told(hit: Hit, *, why: bool) -> list[str]:
+def about_hit(hit: Hit, *, why: bool) -> list[str]:
+    """Return lines about a photograph: tags, score, why it was found, path."""
     tags = ", ".join(tag.text for tag in hit.tags[:8])
     offline = ", offline" if hit.offline else ""
     reason = [_why(hit)] if why else []

@@ -12,7 +12,6 @@ import numpy as np
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
-from autotag.search.filters import days_between
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, stored_path, unit_embedding
@@ -213,15 +212,24 @@ class StoreIndex:
         for ids, mark in ((offline, True), (back, False)):
             for some in _parts(ids):
                 self._put([replace(photo, offline=mark) for photo in self.store.photos(some).values()])
-        for photo, image, _ in facts:
-            kept = self.store.photos([photo]).get(photo)
-            if kept is not None and kept.path != _path(image):
-                self.store.rename(photo, _path(image))
+        self._rename({photo: _path(image) for photo, image, _ in facts})
         for some_facts in _parts(facts):
             ids_of = self.store.ids([_path(image) for _, image, _ in some_facts])
             photos = self.store.photos(list(ids_of.values()))
             known = {_path(image): one for _, image, one in some_facts}
             self._put([_with_facts(photo, known[photo.path]) for photo in photos.values()])
+
+    def _rename(self, paths: Mapping[int, str]) -> None:
+        """Put photographs under other paths, without a time of change until their new facts are written.
+
+        So a run that is killed in between leaves photographs whose facts the next run reads.
+        """
+        for some in _parts(paths):
+            kept = self.store.photos(some)
+            moved = [photo for photo in some if photo in kept and kept[photo].path != paths[photo]]
+            self._put([replace(kept[photo], mtime_ns=None) for photo in moved])
+            for photo in moved:
+                self.store.rename(photo, paths[photo])
 
     def _put(self, photos: Sequence[StoredPhoto]) -> None:
         about = self.store.about()
@@ -271,8 +279,6 @@ class StoreIndex:
         query = checked_query(text, by, top_k)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
-        if filter is not None:
-            days_between(filter)  # refuses a date that is not in the calendar before a model is loaded
         resembled = None if like is None else self._vector_of(like)
         vectors = self._queries.vectors(query if by != "words" else None, image, resembled, without)
         conditions = Conditions(

@@ -13,7 +13,14 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
-@pytest.mark.parametrize("script", ["kills.py --trials 15 --seed 7", "index_kills.py --kills 8 --seed 7"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "kills.py --trials 15 --seed 7",
+        "index_kills.py --kills 8 --seed 7",
+        "index_kills.py --kills 8 --seed 7 --store",
+    ],
+)
 def test_nothing_is_lost_whenever_a_run_is_killed(script: str) -> None:
     name, *arguments = script.split()
     command = [sys.executable, str(BENCHMARKS / name), *arguments]

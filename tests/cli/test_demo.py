@@ -18,3 +18,9 @@ def test_without_gradio_the_page_says_what_to_install(
     ended = CliRunner().invoke(main, [*command, "--preset", "mini"])
     assert ended.exit_code == 2
     assert "pip install 'autotag-images[ui]'" in ended.stderr
+
+
+def test_an_index_without_the_page_is_refused() -> None:
+    ended = CliRunner().invoke(main, ["serve", "--preset", "mini", "--index", "photos.db"])
+    assert ended.exit_code == 2
+    assert "give --demo" in ended.stderr

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from autotag.demo.mounting import mount_page
+from autotag.demo.searched_index import SearchedIndex
 from autotag.demo.uploads import UploadLimits
 from autotag.pipeline.pipeline import Pipeline
 from autotag.server.app import create_app
@@ -21,10 +22,16 @@ LIMITS = UploadLimits(max_images=20, max_image_bytes=2 * 2**20, max_bytes=4 * 2*
 class Demo:
     """A server with the page, on a free port of this machine."""
 
-    def __init__(self, pipeline: Pipeline, tokens: Sequence[str] = (), name: str = "mini") -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        tokens: Sequence[str] = (),
+        name: str = "mini",
+        index: SearchedIndex | None = None,
+    ) -> None:
         service = Service(Pipelines({name: pipeline}), Limits())
         app = create_app(service, tokens=tokens, page="/demo")
-        mount_page(app, service, tokens=tokens, limits=LIMITS)
+        mount_page(app, service, tokens=tokens, limits=LIMITS, index=index)
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
         self._thread = threading.Thread(target=self._server.run)
 

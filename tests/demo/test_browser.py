@@ -26,7 +26,10 @@ if not Path(CHROMIUM).exists():
 
 from demo_server import Demo  # noqa: E402
 
+from autotag.demo.searched_index import SearchedIndex  # noqa: E402
 from autotag.records import Sample, Tag  # noqa: E402
+from autotag.search import Index  # noqa: E402
+from autotag.stages import CaptionImages, EmbedImages  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = EXAMPLES / "cat.jpg"
@@ -101,6 +104,34 @@ def test_every_tab_answers_in_the_browser(page, tmp_path: Path) -> None:
     panel.get_by_text("1 failed. Finished.").wait_for()
     for name in ("tags.csv", "tags.jsonl", "sidecars.zip"):
         panel.locator(f"a[href*='{name}']").first.wait_for()
+
+
+def test_search_shows_photographs_and_more_like_one(tmp_path: Path) -> None:
+    index = tmp_path / "index.db"
+    stages = [CaptionImages("blip-mini"), EmbedImages()]
+    with autotag.Pipeline(stages, encoder="clip-mini") as pipeline:
+        with Index.open(index) as made:
+            made.add(pipeline.stream(sorted(EXAMPLES.glob("c*.jpg"))), encoder_name="clip-mini")
+        with Demo(pipeline, index=SearchedIndex(index)) as demo, opened(demo) as page:
+            panel = tab(page, "Search")
+            count = len(list(EXAMPLES.glob("c*.jpg")))
+            panel.get_by_text(f"{count} photographs in the index").wait_for()
+            panel.get_by_label("Words").first.fill("a cat")
+            panel.get_by_label("Words").first.press("Enter")
+            panel.get_by_text(f"{count} found; choose one to see it.").wait_for()
+            panel.locator("button.thumbnail-item").first.click()
+            panel.get_by_text(str(CAT)).wait_for()
+            panel.get_by_role("button", name="More like this").click()
+            panel.get_by_text(f"{count - 1} found").wait_for()
+            assert panel.get_by_label("Words").first.input_value() == ""
+            panel.get_by_label("Like photograph #").fill("")
+            upload(page, panel, EXAMPLES / "coffee.jpg")
+            panel.get_by_role("button", name="Search", exact=True).click()
+            panel.get_by_text(f"{count} found; choose one to see it.").wait_for()
+            panel.get_by_text("Filters").click()
+            panel.get_by_label("Since").fill("May")
+            panel.get_by_role("button", name="Search", exact=True).click()
+            page.get_by_text("since='May' is not a date").wait_for()
 
 
 def test_cancel_ends_a_batch_and_keeps_what_was_begun(tmp_path: Path) -> None:

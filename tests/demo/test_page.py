@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("ignore")]
 
 from demo_server import Demo  # noqa: E402
 
+from autotag.demo.searched_index import SearchedIndex  # noqa: E402
 from autotag.metadata import read_packet  # noqa: E402
+from autotag.search import Index  # noqa: E402
+from autotag.stages import EmbedImages  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = EXAMPLES / "cat.jpg"
@@ -49,8 +52,16 @@ def pipeline() -> Iterator[autotag.Pipeline]:
 
 
 @pytest.fixture(scope="module")
-def demo(pipeline: autotag.Pipeline) -> Iterator[Demo]:
-    with Demo(pipeline) as demo:
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("index") / "index.db"
+    with autotag.Pipeline([EmbedImages()], encoder="clip-mini") as embedding, Index.open(path) as made:
+        made.add(embedding.stream(sorted(EXAMPLES.glob("*.jpg"))), encoder_name="clip-mini")
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo(pipeline: autotag.Pipeline, index: Path) -> Iterator[Demo]:
+    with Demo(pipeline, index=SearchedIndex(index)) as demo:
         yield demo
 
 
@@ -116,6 +127,45 @@ def test_a_batch_gives_csv_json_lines_and_sidecars_and_bad_files_stop_nothing(cl
         assert archive.namelist() == ["2024/cat.jpg.xmp", "coffee.jpg.xmp"]
         packet = read_packet(archive.read("2024/cat.jpg.xmp"))
     assert [tag.text for tag in packet.machine_tags] == [tag["text"] for tag in rows[0]["tags"]]
+
+
+def searched(client, *, words="", image=None, like="", since="", by="both", top=20):
+    return client.predict(words, image, like, "", "", "", since, "", "", "", by, top, api_name="/search")
+
+
+def test_the_tab_search_finds_what_the_command_line_finds(client, index: Path) -> None:
+    gallery, status, record = searched(client, words="a cat", image=file(CAT), top=4)
+    with Index.open(index) as opened:
+        hits = opened.search("a cat", image=CAT, top_k=4)
+    assert [one["file"] for one in record] == [hit.path for hit in hits]
+    assert Path(record[0]["file"]) == CAT
+    assert [one["caption"] for one in gallery] == [Path(hit.path).name for hit in hits]
+    assert "4 found" in status
+    like = searched(client, like=f"#{record[0]['id']}")[2]
+    assert record[0]["id"] not in [one["id"] for one in like]
+    assert searched(client, since="2999")[1:] == ('<p role="status">nothing found</p>', [])
+    for asked, reason in (
+        ({}, "nothing to search for"), ({"like": "cat"}, "not the number of a photograph"),
+        ({"like": "9" * 30}, "not the number of a photograph"), ({"like": "999"}, "id 999"),
+        ({"words": "a cat", "since": "May"}, "2020-05-17"), ({"words": "a cat", "by": "luck"}, "luck"),
+    ):  # fmt: skip
+        with pytest.raises(gradio_client.exceptions.AppError, match=reason):
+            searched(client, **asked)
+
+
+def test_an_index_that_is_not_there_is_told_in_the_page(pipeline, tmp_path: Path) -> None:
+    with Demo(pipeline, index=SearchedIndex(tmp_path / "none.db")) as demo:
+        client = gradio_client.Client(demo.url, verbose=False)
+        with pytest.raises(gradio_client.exceptions.AppError, match="there is no such index"):
+            searched(client, words="a cat")
+        assert not (tmp_path / "none.db").exists()
+
+
+def test_photographs_are_only_served_as_pictures_of_what_was_found(demo: Demo, client, index: Path) -> None:
+    record = searched(client, words="a cat")[2]
+    with httpx.Client(base_url=demo.url, timeout=30, trust_env=False) as asking:
+        for path in (record[0]["file"], index, f"{index}-pictures", "/etc/passwd"):
+            assert asking.get(f"gradio_api/file={path}").status_code == 403
 
 
 def test_what_cannot_be_answered_says_why(client, tmp_path: Path) -> None:

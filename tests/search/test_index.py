@@ -296,6 +296,30 @@ def test_exact_search_equals_numpy_in_both_precisions():
     )
 
 
+@pytest.mark.parametrize("precision", [np.float16, np.float32])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(100, 900)],
+        [(0, 300), (301, 600), (900, 1000)],
+        [(5, 6)],
+        [(0, 64), (70, 71)],
+        [(0, 40), (50, 90), (999, 1000)],
+        [],
+    ],
+)
+def test_exact_search_looks_at_runs_of_rows_as_at_single_ones(precision, parts):
+    random = np.random.default_rng(2)
+    matrix = random.normal(size=(1000, 8)).astype(precision)
+    query = random.normal(size=8).astype(np.float32)
+    some = np.array([row for start, end in parts for row in range(start, end)], dtype=np.int64)
+    scores = matrix[some].astype(np.float32) @ query
+    best = np.argsort(-scores, kind="stable")[:10]
+    positions, found = top(matrix, query, 10, some)
+    assert positions.tolist() == some[best].tolist()
+    assert np.allclose(found, scores[best], atol=1e-5)
+
+
 def test_reciprocal_ranks_reward_what_several_rankings_agree_on():
     assert list(reciprocal_ranks([[1, 2, 3], [3, 2]])) == [3, 2, 1]
     assert reciprocal_ranks([[5]]) == {5: pytest.approx(1 / 61)}

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from qdrant_client import QdrantClient, models
 
 from autotag.errors import ConfigError, SearchIndexError
-from autotag.search import StoredPhoto, StoreEncoder, open_store
+from autotag.records import Caption, Result
+from autotag.relevance.embeddings import written_embedding
+from autotag.search import Filter, Index, StoredPhoto, StoreEncoder, StoreIndex, open_store
+from autotag.search.photo_facts import read_facts
 from autotag.search.stores.qdrant import QdrantStore
+from autotag.search.updating import carry_out, make_plan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
@@ -108,3 +116,141 @@ def test_two_collections_keep_apart_and_the_client_stays_open():
             store.close()
         again = QdrantStore(client, "one", create=False)
         assert (again.count(), again.about()["encoder"]) == (1, "one")
+
+
+class KilledError(BaseException):
+    """The program ended here."""
+
+
+WRITING = (
+    "create_collection", "create_payload_index", "update_collection", "create_vector_name",
+    "delete_vector_name", "upsert", "delete",
+)  # fmt: skip
+
+
+@dataclass
+class Mortal:
+    """A client whose program is killed before or after one of its requests that write."""
+
+    client: QdrantClient
+    lives: int
+    is_done: bool  # whether the server still carries the last request out
+    asked: tuple[str, ...] = ()
+
+    def __getattr__(self, name):
+        wanted = getattr(self.client, name)
+        if name not in WRITING:
+            return wanted
+
+        def counted(*args, **options):
+            self.asked += (name,)
+            if len(self.asked) <= self.lives:
+                return wanted(*args, **options)
+            if self.is_done:
+                wanted(*args, **options)
+            raise KilledError
+
+        return counted
+
+
+SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:subject><rdf:Bag><rdf:li>Oma</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def indexed(index, album: Path) -> None:
+    """What ``autotag index`` does, with a vector of each photograph's colour."""
+    images = sorted(map(str, album.rglob("*.png")))
+    plan = make_plan(index, images, [album])
+    carry_out(index, plan)
+    results = []
+    for image in plan.due:
+        colour = np.asarray(Image.open(image).getpixel((0, 0)), dtype=np.float32)
+        vector = np.append(colour, np.float32(9)) / np.linalg.norm(np.append(colour, np.float32(9)))
+        caption = Caption(f"number {int(colour.sum())}", "c")
+        extras = {"embedding": written_embedding("colours", vector)}
+        results.append(Result(image, (8, 8), captions=(caption,), extras=extras))
+    facts = {image: read_facts(Path(image)) for image in plan.due}
+    index.add(results, facts=facts, encoder_name="colours")
+
+
+def told(index, album):
+    """Everything that an index says about the photographs of an album, without ids."""
+    return sorted(
+        (hit.path, hit.caption, tuple(tag.text for tag in hit.tags), hit.size, hit.offline)
+        for hit in index.search(filter=Filter(folder=str(album)), top_k=100)
+    ) + sorted(
+        (path, known.bytes, known.mtime_ns, known.digest, known.has_vector, known.error, known.offline)
+        for path, known in index.known([], [album]).items()
+    )
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_run_that_is_killed_at_any_request_is_completed_by_the_next(tmp_path, is_done):
+    requests = 0
+    for kills in range(100):
+        album = tmp_path / f"{kills}" / "album"
+        (album / "more").mkdir(parents=True)
+        for number, name in enumerate(("a", "b", "c", "more/d", "more/e")):
+            Image.new("RGB", (8, 8), (50 * number, 10, 20)).save(album / f"{name}.png")
+        (album / "a.png.xmp").write_text(SIDECAR)
+        with closing(QdrantClient(":memory:")) as client:
+
+            def run(lives, client=client, album=album):
+                mortal = Mortal(client, lives, is_done)
+                try:
+                    with StoreIndex(QdrantStore(mortal)) as index:
+                        indexed(index, album)
+                except KilledError:
+                    assert len(mortal.asked) == lives + 1
+                return len(mortal.asked)
+
+            requests = run(kills)
+            run(10**6)
+            (album / "a.png").rename(album / "z.png")
+            (album / "b.png").unlink()
+            (album / "more" / "d.png.xmp").write_text(SIDECAR)
+            os.utime(album / "more" / "d.png", ns=(1, 1))
+            (album / "more" / "e.png").rename(album / "more" / "y.png")
+            Image.new("RGB", (8, 8), (1, 2, 3)).save(album / "c.png")
+            requests = max(requests, run(kills))
+            run(10**6)
+            with Index.open(tmp_path / f"{kills}" / "index.db") as plain:
+                indexed(plain, album)
+                wanted = told(plain, album)
+                assert len(wanted) == 8
+                assert told(StoreIndex(QdrantStore(client)), album) == wanted, kills
+        if kills > requests:
+            break
+    assert 10 < kills < 99
+
+
+def test_the_indexes_of_a_collection_are_made_again_after_a_kill_and_only_then():
+    with closing(QdrantClient(":memory:")) as client:
+        whole = Mortal(client, 10**6, False)
+        QdrantStore(whole)
+        with closing(QdrantClient(":memory:")) as other:
+            killed = Mortal(other, 3, False)
+            with pytest.raises(KilledError):
+                QdrantStore(killed)
+            again = Mortal(other, 10**6, False)
+            QdrantStore(again)
+            made = whole.asked.count("create_payload_index")
+            assert (made, again.asked.count("create_payload_index")) == (7, 7)
+            third = Mortal(other, 10**6, False)
+            QdrantStore(third)
+            assert third.asked == ()
+
+
+def test_a_vector_that_a_killed_run_made_for_another_encoder_is_replaced():
+    with closing(QdrantClient(":memory:")) as client:
+        QdrantStore(client)
+        killed = QdrantStore(Mortal(client, 1, False))
+        photo = StoredPhoto("/a.jpg", vector=np.eye(4, dtype=np.float32)[0])
+        with pytest.raises(KilledError):
+            killed.upsert([photo], encoder=StoreEncoder("small", 4))
+        store = QdrantStore(client)
+        store.upsert(
+            [StoredPhoto("/b.jpg", vector=np.eye(8, dtype=np.float32)[0])], encoder=StoreEncoder("large", 8)
+        )
+        assert (store.about()["encoder"], store.count(vectors=True)) == ("large", 1)

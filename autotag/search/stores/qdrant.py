@@ -47,6 +47,7 @@ KEY_VARIABLE = "QDRANT_API_KEY"
 
 _VECTOR = "vector"
 _MARK = {"made_by": "autotag"}
+_INDEXED = "indexed"  # in the metadata once the payload indexes are there
 _OLDEST = (1, 20)  # the first version with text ranking and prefix matching as they are used here
 _TIMEOUT = 60  # seconds
 _TOGETHER = 256  # points that are asked for together
@@ -136,8 +137,6 @@ class QdrantStore:
             self._count_change()
 
     def _check_encoder(self, photos: Sequence[StoredPhoto], encoder: StoreEncoder | None) -> None:
-        from qdrant_client import models
-
         having = next((photo for photo in photos if photo.vector is not None), None)
         if having is None:
             return
@@ -146,14 +145,27 @@ class QdrantStore:
         new = encoder_facts(self.name, self.about(), encoder)
         if not new:
             return
-        dense = models.DenseVectorConfig(
-            size=encoder.dimension,
-            distance=models.Distance.COSINE,
-            datatype=models.VectorStorageDatatype.FLOAT16,
-        )
-        self.client.create_vector_name(self.table, _VECTOR, models.DenseVectorNameConfig(dense=dense))
+        self._make_vector(encoder.dimension)
         self.remember(new)
         encoder_facts(self.name, self.about(), encoder)  # another program may have been first
+
+    def _make_vector(self, dimension: int) -> None:
+        """Make the vector of a collection without an encoder, in which no photograph can have one.
+
+        A program that was killed may have made it already, of another dimension.
+        """
+        from qdrant_client import models
+
+        vectors = self.client.get_collection(self.table).config.params.vectors
+        made = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
+        if made is not None and made.size == dimension:
+            return
+        if made is not None:
+            self.client.delete_vector_name(self.table, _VECTOR)
+        dense = models.DenseVectorConfig(
+            size=dimension, distance=models.Distance.COSINE, datatype=models.VectorStorageDatatype.FLOAT16
+        )
+        self.client.create_vector_name(self.table, _VECTOR, models.DenseVectorNameConfig(dense=dense))
 
     def _put(self, photos: Sequence[StoredPhoto]) -> None:
         from qdrant_client import models
@@ -411,12 +423,15 @@ class QdrantStore:
                     self.name, "there is no such collection; `autotag index FOLDER --store URL` makes it."
                 )
             self.client.create_collection(self.table, vectors_config={}, metadata=dict(_MARK))
-            self._make_indexes()
-        elif _MARK.items() - self.about().items():
+        about = self.about()
+        if _MARK.items() - about.items():
             raise SearchIndexError(
                 self.name,
                 "another program made this collection; choose another name (--table NAME, table=...).",
             )
+        if self.create and _INDEXED not in about:  # new, or left by a program that was killed
+            self._make_indexes()
+            self.remember({_INDEXED: "yes"})
 
     def _make_indexes(self) -> None:
         from qdrant_client import models
