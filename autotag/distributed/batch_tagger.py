@@ -12,6 +12,7 @@ from autotag.distributed.columns import (
     check_keep,
     check_kept,
     check_version,
+    image_columns,
     images_of,
     is_arrow,
     one_batch,
@@ -96,6 +97,18 @@ class BatchTagger:
             table = with_kept(table, batch if is_arrow(batch) else batch.pa_table, self._keep)
             return one_batch(table) if isinstance(batch, arrow().RecordBatch) else table
         return {**table.to_pydict(), **{name: list(batch[name]) for name in self._keep}}
+
+    def check_columns(self, batch: Mapping[str, object]) -> None:
+        """Refuse columns that do not have the images or a column to keep, before any batch is made.
+
+        Args:
+            batch: the names of the columns, with any values.
+
+        Raises:
+            ConfigError: names the column, and those that there are.
+        """
+        check_kept(batch, self._keep)
+        image_columns(batch, self._column)
 
     def features(self, kept: Mapping[str, Any] | None = None) -> Any:
         """Return the types of the results as ``datasets.Features``, which streaming datasets need.

@@ -90,7 +90,7 @@ def images_of(batch: Any, column: str | None) -> list[ImageInput]:
     Raises:
         ConfigError: the batch lacks the column, or has a path and bytes of different length.
     """
-    found = {name: _listed(batch[name]) for name in _image_columns(names_of(batch), column)}
+    found = {name: _listed(batch[name]) for name in image_columns(batch, column)}
     if len(found) == 1:
         (images,) = found.values()
         return list(map(_opened, images))
@@ -100,7 +100,9 @@ def images_of(batch: Any, column: str | None) -> list[ImageInput]:
     return [_named(content, path) for content, path in zip(contents, paths, strict=True)]
 
 
-def _image_columns(names: Sequence[str], column: str | None) -> list[str]:
+def image_columns(batch: Any, column: str | None) -> list[str]:
+    """Return the names of the columns that ``images_of`` reads; raises what it raises."""
+    names = names_of(batch)
     if column is not None:
         wanted: tuple[str, ...] = (column,)
     else:

@@ -42,6 +42,7 @@ from autotag.relevance.sample_views import make_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from autotag.images.reading import ImageInput
@@ -430,6 +431,75 @@ class Pipeline:
         """
         stages = [stage_tables.table_from_stage(stage) for stage in self.stages]
         return {**options.written(self, where="the pipeline"), "stages": stages}
+
+    def save(self, folder: str | os.PathLike[str], *, largest: int | None = None) -> Path:
+        """Write the pipeline into a new folder, which can be moved and needs nothing else of this machine.
+
+        The folder has the config as ``autotag.toml`` with all thresholds, the files of vocabularies, models
+        that are local folders, and a model card. Models of the hub stay names.
+
+        Args:
+            folder: it must be new or empty; it appears complete, or not at all.
+            largest: the most bytes of files and models to copy; by default 500 MB.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: the folder is not empty or cannot be written, local models are too large, a model was
+                given as an object, or a stage cannot be imported by name.
+        """
+        from autotag.pipeline import saving
+
+        return saving.save(self, folder, largest=saving.LARGEST if largest is None else largest)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
+    ) -> Pipeline:
+        """Return a pipeline that ``save`` or ``push_to_hub`` wrote. The weights are loaded later.
+
+        Args:
+            name: a folder, or the id of a repository on the hub, which is downloaded to the hub's cache.
+            revision: the branch, tag or commit on the hub.
+            trust_code: allow stages that are imported by name, such as ``"package.module:Stage"``, besides
+                those that are registered. Their code runs with your rights.
+
+        Raises:
+            ModelUnavailableError: there is no such folder, and nothing that can be downloaded.
+            ConfigError: it is not a saved pipeline, its config is wrong, or a stage would import code.
+        """
+        from autotag.pipeline import saving
+
+        return saving.from_pretrained(name, revision=revision, trust_code=trust_code)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        message: str = "Upload a pipeline of autotag",
+        largest: int | None = None,
+    ) -> str:
+        """Upload what ``save`` writes to the hub, with the token of ``hf auth login``.
+
+        Args:
+            repository: its id, such as ``"me/my-tagger"``; made if it does not exist.
+            private: whether a new repository is private.
+            message: of the commit.
+            largest: as for ``save``.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ConfigError: as for ``save``.
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses it, such as without a token.
+        """
+        from autotag.pipeline import saving
+
+        most = saving.LARGEST if largest is None else largest
+        return saving.push_to_hub(self, repository, private=private, message=message, largest=most)
 
     def _check_settings(self) -> None:
         options.convert_options(self, where="the pipeline")

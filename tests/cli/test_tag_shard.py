@@ -65,10 +65,10 @@ def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--shard", "1/2"], "--shard needs --output"),
+        (["--shard", "1/2"], "--shard and --engine ray need --output"),
         (["--shard", "3/2", "--output", "tags"], "shard 3/2 does not exist"),
         (["--shard", "one", "--output", "tags"], "such as 3/10"),
-        (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "writes parquet, not jsonl"),
+        (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "write parquet, not jsonl"),
         (["--shard", "1/2", "--output", "photos/blue.png"], "cannot use"),
         (["--retry-errors", "--output", "tags"], "--retry-errors needs --shard"),
     ],
