@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.inputs import find
+from autotag.cli.inputs import find_with_tars
 from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
     from autotag.cli.progress import Reporter
     from autotag.distributed.shards import ShardWriter
+    from autotag.images.tar_files import TarImage
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Writer
     from autotag.records import Result
 
-    Image = str | Path
+    Image = str | Path | TarImage
 
 
 @click.command(
@@ -161,8 +162,9 @@ def tag(
 ) -> None:
     """Tag images: caption, tags best first, prompt.
 
-    PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read
-    paths from stdin, one per line, or separated by NUL as from `find -print0`.
+    PATH is an image, a folder (searched with all its subfolders), a tar file of images such as a shard of
+    webdataset, a URL with --allow-urls, or - to read paths from stdin, one per line, or separated by NUL as
+    from `find -print0`.
 
     Results go to stdout, progress and errors to stderr. An image that fails prints one line on stderr and
     has a record with its error in the results.
@@ -190,7 +192,7 @@ def tag(
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = find(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
+        images = find_with_tars(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
             missing = _missing(writer, images, reporter, retry_errors=retry_errors)
@@ -241,10 +243,18 @@ class _Cluster:
     def results(self, images: Sequence[Image], pipeline: Pipeline) -> Iterator[Result]:
         """Connect, and yield the results of images, in any order."""
         from autotag.distributed.ray_data import connect, tag_images
+        from autotag.errors import ConfigError
+        from autotag.images.tar_files import TarImage
 
+        files = [image for image in images if not isinstance(image, TarImage)]
+        if len(files) < len(images):
+            raise ConfigError(
+                "--engine ray takes files and URLs, not tar files; read these in a program of your own: "
+                "tag_dataset(ray.data.read_webdataset(...), ...)."
+            )
         connect(self.address)
         return tag_images(
-            images,
+            files,
             pipeline.to_config(),
             actors=self.actors,
             num_cpus=self.actor_cpus,

@@ -7,6 +7,7 @@ that decodes faster than the cores of one process.
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -62,16 +63,15 @@ def connect(address: str | None = None) -> None:
     ray = _ray()
     if ray.is_initialized():
         return
+    options = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-        )
+        ray.init(**options, log_to_driver=False, logging_level="warning")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"cannot connect to a Ray cluster at {address or 'this machine'}: {error}"
         ) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def tag_dataset(
@@ -128,7 +128,7 @@ def tag_dataset(
         )
     _check_room(ray.cluster_resources(), actors, num_cpus, num_gpus)
     sender = version(DISTRIBUTION)
-    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)(_target_size)
+    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
     try:
         target_size = ray.get(size_task.remote(sender, dict(config)))
     except ray.exceptions.RayTaskError as error:
@@ -138,6 +138,7 @@ def tag_dataset(
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=1,
+        ray_remote_args_fn=dict,  # Ray would fuse this step into the actors otherwise; dict changes nothing
     )
     return read.map_batches(
         _ActorTagger,

@@ -129,10 +129,10 @@ class _Copies:
             return text
         model = check_model(text, kind)
         assert isinstance(model, ModelName)  # noqa: S101 - a text was given
-        source = Path(model.address.location)
-        if not source.is_dir():
+        folder = model.address.location
+        if folder not in text or not Path(folder).is_dir():  # a bundled model's name does not say its folder
             return text
-        return text.replace(model.address.location, self._copy(source, "models"))
+        return text.replace(folder, self._copy(Path(folder), "models"))
 
     def vocabulary(self, text: str) -> str:
         """Return a vocabulary's name, or the place of its copied file."""
