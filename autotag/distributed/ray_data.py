@@ -45,6 +45,7 @@ _ENCODED_PATH = "encoded_path"
 _ENCODED_SOURCE = "encoded_source"
 _MOST_ACTORS = 100_000
 _FREE_CPUS = 1
+_TRIES = 5  # of a batch whose process dies; without a limit, an image that kills it would stop the run
 
 
 def connect(address: str | None = None) -> None:
@@ -93,8 +94,9 @@ def tag_dataset(
         tagged.write_parquet("tags")
 
     An image that fails is a row with its error. An actor that dies is started again, and its batches are
-    repeated, so that each row is in the result once. One task loads the models first, to learn which size the
-    images need. The object store holds decoded images, at most a few hundred kilobytes each.
+    repeated, at most five times each, so that a row is in the result once. One task loads the models first,
+    to learn which size the images need. The object store holds decoded images, at most a few hundred
+    kilobytes each.
 
     Args:
         dataset: a ``ray.data.Dataset`` with a column ``"path"`` (paths, or URLs if the config allows them),
@@ -138,7 +140,7 @@ def tag_dataset(
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=1,
-        ray_remote_args_fn=dict,  # Ray would fuse this step into the actors otherwise; dict changes nothing
+        max_retries=_TRIES,  # unlike the arguments of the actors: Ray fuses steps with equal ones
     )
     return read.map_batches(
         _ActorTagger,
@@ -148,6 +150,7 @@ def tag_dataset(
         batch_format="pyarrow",
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
+        max_task_retries=_TRIES,
     )
 
 
