@@ -7,7 +7,7 @@
     result = autotag.tag("beach.jpg")  # caption, tags (best first), prompt
     tagger = autotag.load("base", device="cuda", filter_tags={"top_k": 5})
     for result in tagger.stream(autotag.find_images("photos/"), on_error="record"):
-        print(result.source, result.error or [tag.text for tag in result.tags])
+        print(result.source, result.error or result.tag_texts)
 
 The names below are imported on first use, so ``import autotag`` is fast.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autotag.search.index import Index
     from autotag.server.core.tagger import serve_async
     from autotag.vocabularies.vocabulary import Vocabulary
+    from autotag.writers.frames import to_pandas
 
     __version__: str
 
@@ -42,6 +43,7 @@ __all__ = [
     "serve_async",
     "stage",
     "tag",
+    "to_pandas",
 ]
 
 _HOMES = {
@@ -53,6 +55,7 @@ _HOMES = {
     "serve_async": "autotag.server.core.tagger",
     "stage": "autotag.pipeline.function_stage",
     "tag": "autotag.api",
+    "to_pandas": "autotag.writers.frames",
 }
 
 

@@ -1,65 +1,101 @@
-"""The one-line interface ``tag(image)``; it keeps its pipeline between calls."""
+"""The one-line interface ``tag(image)``; it keeps its pipelines between calls."""
 
 from __future__ import annotations
 
-from os import fspath
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike, fspath
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import load
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from collections.abc import Hashable
 
     from autotag.images.reading import ImageInput
     from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
 
-_pipelines: dict[tuple[str, str | None, bool, bool], Pipeline] = {}
+_pipelines: dict[Hashable, Pipeline] = {}
 _lock = Lock()
 
 
+@overload
+def tag(image: ImageInput, /, *, preset: str | PathLike[str] = "base", **changes: Any) -> Result: ...
+
+
+@overload
 def tag(
-    image: ImageInput,
+    image: Iterable[ImageInput], /, *, preset: str | PathLike[str] = "base", **changes: Any
+) -> list[Result]: ...
+
+
+def tag(
+    image: ImageInput | Iterable[ImageInput],
+    /,
     *,
     preset: str | PathLike[str] = "base",
-    device: str | None = None,
-    allow_urls: bool = False,
-    allow_truncated: bool = False,
-) -> Result:
-    """Tag one image: caption, tags (best first) and prompt.
+    **changes: Any,
+) -> Result | list[Result]:
+    """Tag one image, or several: caption, tags (best first) and prompt.
+
+    ::
+
+        autotag.tag("beach.jpg", preset="mini", device="cpu", filter_tags={"top_k": 5})
 
     The first call loads the models; later calls with the same options use them again. The models stay in
-    memory until the program ends. Use ``load`` for many images, for other options, or to free the models.
-    May be called from several threads.
+    memory until the program ends. Use ``load`` for a stream of images, or to free the models. May be called
+    from several threads.
 
     Args:
-        image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed.
+        image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed; or a list or
+            another iterable of these.
         preset: a preset's name, or the path of a TOML file.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``; None for the preset's own.
-        allow_urls: fetch inputs that start with ``http://`` or ``https://``.
-        allow_truncated: use the readable part of an image file that ends too early.
+        **changes: settings of the pipeline and options of its stages, as ``load`` takes them.
 
     Returns:
-        The result of this image. Scores have six decimals.
+        The result of the image; for several images the list of results, in their order. Scores have six
+        decimals.
 
     Raises:
-        ImageReadError: the image cannot be read.
+        ImageReadError: an image cannot be read.
         ModelUnavailableError: weights are not on this machine and cannot be downloaded.
-        ConfigError: the preset or device is unknown.
-        StageError: a stage failed on the image.
+        ConfigError: the preset, a setting, a stage or an option is unknown or wrong.
+        StageError: a stage failed on an image.
         ForkedProcessError: models were used before this process was forked.
     """
-    return _kept(fspath(preset), device, allow_urls, allow_truncated)(image)
+    return _kept(fspath(preset), changes)(image)
 
 
-def _kept(preset: str, device: str | None, allow_urls: bool, allow_truncated: bool) -> Pipeline:
-    key = (preset, device, allow_urls, allow_truncated)
+def _kept(preset: str, changes: Mapping[str, Any]) -> Pipeline:
+    key = (preset, _by_value({name: value for name, value in changes.items() if value is not None}))
     check_not_forked()  # in a fork, the lock may be held by a thread that exists only in the parent
     with _lock:
         if key not in _pipelines:
-            _pipelines[key] = load(
-                preset, device=device, allow_urls=allow_urls, allow_truncated=allow_truncated
-            )
+            _pipelines[key] = load(preset, **changes)
         return _pipelines[key]
+
+
+def _by_value(value: object) -> Hashable:
+    """Return a key that is equal for equal plain data, and for objects only if they are the same."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _by_value(entry)) for name, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return tuple(map(_by_value, value))
+    if isinstance(value, str | int | float | PathLike):
+        return type(value), value  # True, 1 and 1.0 are equal, but an option may refuse one of them
+    return _Same(value)
+
+
+class _Same:
+    """Compare an object by identity, and keep it, so that no later object has its identity."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._value is self._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

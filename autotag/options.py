@@ -94,6 +94,11 @@ def model_fields(kind: type) -> dict[str, str]:
     }
 
 
+def file_fields(kind: type) -> frozenset[str]:
+    """Return the options of a dataclass that may name files, marked ``metadata={"file": True}``."""
+    return frozenset(name for name, field in option_fields(kind).items() if field.metadata.get("file"))
+
+
 def how_only(kind: type) -> frozenset[str]:
     """Return the options that change how results are made, and no result.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DECIMALS = 6
 _PIXEL_DECIMALS = 2
+_TAGS_SHOWN = 5
 
 TRUNCATED = "truncated"
 """Key in a result's extras; True means that the image file ends too early."""
@@ -194,7 +195,7 @@ class _Made:
     _pipeline: ref[Explains]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result(_Made):
     """The result for one image: plain data without pixels or tensors.
 
@@ -233,6 +234,20 @@ class Result(_Made):
     def caption(self) -> str:
         """The best caption, or an empty string without captions."""
         return self.captions[0].text if self.captions else ""
+
+    @property
+    def tag_texts(self) -> tuple[str, ...]:
+        """The texts of the tags, best first."""
+        return tuple(tag.text for tag in self.tags)
+
+    def __repr__(self) -> str:
+        """Return one line: source, then caption and the first tags with scores, or the error."""
+        if self.error is not None:
+            return f"Result({self.source!r}, error={self.error!r})"
+        tags = [f"{tag.text} {tag.score:.2f}" for tag in self.tags[:_TAGS_SHOWN]]
+        more = len(self.tags) - _TAGS_SHOWN
+        shown = ", ".join([*tags, f"+{more} more"] if more > 0 else tags)
+        return f"Result({self.source!r}, caption={self.caption!r}, tags=[{shown}])"
 
     @property
     def truncated(self) -> bool:

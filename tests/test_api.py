@@ -9,8 +9,8 @@ import pytest
 
 import autotag
 from autotag import api
-from autotag.errors import ImageReadError, UnknownNameError, UrlRefusedError
-from autotag.testing import make_image
+from autotag.errors import ConfigError, ImageReadError, UnknownNameError, UrlRefusedError
+from autotag.testing import FakeEncoder, make_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,31 @@ def test_the_presets_own_device_is_kept_unless_told_otherwise(preset: Path) -> N
     preset.write_text('device = "cpu"\n' + preset.read_text())
     autotag.tag(make_image(), preset=preset)
     assert [pipeline.device for pipeline in api._pipelines.values()] == ["cpu"]
+
+
+def test_several_images_give_a_list_even_one(preset: Path) -> None:
+    results = autotag.tag([make_image(size=(5, 4)), make_image(size=(6, 4))], preset=preset)
+    assert [result.prompt for result in results] == ["5 wide", "6 wide"]
+    assert len(autotag.tag((make_image(),), preset=preset)) == 1
+    assert autotag.tag([], preset=preset) == []
+
+
+def test_it_takes_what_load_takes_and_equal_changes_are_one_pipeline(preset: Path) -> None:
+    for size in (1, 1, 2):
+        autotag.tag(make_image(), preset=preset, stage_batch_sizes={"say": size}, device=None)
+    sizes = [pipeline.stage_batch_sizes for pipeline in api._pipelines.values()]
+    assert sizes == [{"say": 1}, {"say": 2}]
+    with pytest.raises(ConfigError, match="batch_size = True does not fit"):
+        autotag.tag(make_image(), preset=preset, batch_size=True)
+    with pytest.raises(UnknownNameError, match="Did you mean 'say'"):
+        autotag.tag(make_image(), preset=preset, sya={"loud": True})
+
+
+def test_objects_are_compared_by_identity(preset: Path) -> None:
+    first, second = FakeEncoder(), FakeEncoder()
+    for encoder in (first, first, second):
+        autotag.tag(make_image(), preset=preset, encoder=encoder)
+    assert [pipeline.encoder for pipeline in api._pipelines.values()] == [first, second]
 
 
 def test_threads_share_one_pipeline_and_get_their_own_results(preset: Path) -> None:

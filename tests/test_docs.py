@@ -38,6 +38,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 INFOS = {
     "python",
     "python weights",
+    "python cluster",
     "toml",
     "console",
     "sh",
@@ -131,7 +132,7 @@ def test_python_runs_and_prints_what_the_page_shows(
 
 
 def test_python_that_needs_full_size_weights_compiles() -> None:
-    for block in only("python weights"):
+    for block in only("python weights", "python cluster"):
         compile(block.body, str(block), "exec")
 
 

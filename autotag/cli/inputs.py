@@ -12,7 +12,27 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from autotag.images.tar_files import TarImage
+
     Image = str | Path
+
+
+def find_with_tars(
+    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool
+) -> list[Image] | list[Image | TarImage]:
+    """Return what ``find`` returns, with the images inside of tar files in place of these."""
+    from autotag.images.tar_files import images_in_tar, is_tar
+
+    named = list(given(paths))
+    if not any(map(is_tar, named)):
+        return find(named, allow_urls=allow_urls, follow_symlinks=follow_symlinks)
+    images: list[Image | TarImage] = []
+    for path in named:
+        if is_tar(path):
+            images.extend(images_in_tar(path))
+        else:
+            images.extend(find([path], allow_urls=allow_urls, follow_symlinks=follow_symlinks))
+    return images
 
 
 def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:

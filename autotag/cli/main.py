@@ -19,6 +19,7 @@ from autotag.cli.download import download
 from autotag.cli.duplicates import duplicates
 from autotag.cli.evaluate import evaluate
 from autotag.cli.explain import explain
+from autotag.cli.export import export, import_
 from autotag.cli.immich import immich
 from autotag.cli.index import index
 from autotag.cli.models import models
@@ -72,6 +73,8 @@ for command in (
     album,
     undo,
     apply,
+    export,
+    import_,
     review,
     index,
     search,

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.inputs import find
+from autotag.cli.inputs import find_with_tars
 from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
     from autotag.cli.progress import Reporter
     from autotag.distributed.shards import ShardWriter
+    from autotag.images.tar_files import TarImage
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Writer
+    from autotag.records import Result
 
-    Image = str | Path
+    Image = str | Path | TarImage
 
 
 @click.command(
@@ -87,7 +90,43 @@ Exit codes:
     "files into the folder --output. The same command again does what is missing.",
 )
 @click.option(
-    "--retry-errors", is_flag=True, help="With --shard: retry images that failed in an earlier run."
+    "--retry-errors", is_flag=True, help="With --shard or --engine ray: retry images that failed earlier."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: tag on a Ray cluster, and write Parquet files into the folder --output, as --shard does.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="The Ray cluster: auto for the one of this machine, ray://host:port; by default a new one here.",
+)
+@click.option(
+    "--actors",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --engine ray: processes that hold the models.",
+)
+@click.option(
+    "--actor-cpus",
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1,
+    show_default=True,
+    help="With --engine ray: cores per actor.",
+)
+@click.option(
+    "--actor-gpus",
+    metavar="N",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --engine ray: GPUs per actor; 0.5 shares one.",
 )
 @moderate_option
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
@@ -111,6 +150,11 @@ def tag(
     shard: str | None,
     retry_errors: bool,
     moderate: bool,
+    engine: str,
+    address: str | None,
+    actors: int,
+    actor_cpus: float,
+    actor_gpus: float,
     allow_urls: bool,
     follow_symlinks: bool,
     allow_truncated: bool | None,
@@ -121,8 +165,9 @@ def tag(
 ) -> None:
     """Tag images: caption, tags best first, prompt.
 
-    PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read
-    paths from stdin, one per line, or separated by NUL as from `find -print0`.
+    PATH is an image, a folder (searched with all its subfolders), a tar file of images such as a shard of
+    webdataset, a URL with --allow-urls, or - to read paths from stdin, one per line, or separated by NUL as
+    from `find -print0`.
 
     Results go to stdout, progress and errors to stderr. An image that fails prints one line on stderr and
     has a record with its error in the results.
@@ -132,6 +177,10 @@ def tag(
 
     reporter = Reporter(quiet=quiet)
     make_writer = writer_factory(format_name, output)
+    cluster = _Cluster(address, actors, actor_cpus, actor_gpus) if engine == "ray" else None
+    if cluster is None:
+        _check_local(ctx)
+    shard = shard or ("1/1" if cluster else None)
     _check_shard(shard, format_name, output, retry_errors=retry_errors)
     changes = {
         "device": device,
@@ -146,17 +195,19 @@ def tag(
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = find(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
+        images = find_with_tars(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
-            failures = _complete(writer, images, pipeline, reporter, retry_errors=retry_errors)
+            missing = _missing(writer, images, reporter, retry_errors=retry_errors)
+            failures = _complete(writer, missing, pipeline, reporter, cluster) if missing else 0
         else:
             if output:
                 check_output(output, images, overwrite=overwrite)
             with reporter.loading():
                 pipeline.load()
             with output_stream(output, make_writer) as stream:
-                failures = _write(pipeline, images, make_writer(stream), reporter)
+                results = pipeline.stream(images, on_error="record")
+                failures = _write(results, len(images), make_writer(stream), reporter)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
@@ -183,18 +234,56 @@ def writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO
     return factory
 
 
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """What the command line says about a Ray cluster."""
+
+    address: str | None
+    actors: int
+    actor_cpus: float
+    actor_gpus: float
+
+    def results(self, images: Sequence[Image], pipeline: Pipeline) -> Iterator[Result]:
+        """Connect, and yield the results of images, in any order."""
+        from autotag.distributed.ray_data import connect, tag_images
+        from autotag.errors import ConfigError
+        from autotag.images.tar_files import TarImage
+
+        files = [image for image in images if not isinstance(image, TarImage)]
+        if len(files) < len(images):
+            raise ConfigError(
+                "--engine ray takes files and URLs, not tar files; read these in a program of your own: "
+                "tag_dataset(ray.data.read_webdataset(...), ...)."
+            )
+        connect(self.address)
+        return tag_images(
+            files,
+            pipeline.to_config(),
+            actors=self.actors,
+            num_cpus=self.actor_cpus,
+            num_gpus=self.actor_gpus,
+        )
+
+
+def _check_local(ctx: click.Context) -> None:
+    """Refuse options of clusters without a cluster."""
+    for name in ("address", "actors", "actor_cpus", "actor_gpus"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --engine ray.")
+
+
 def _check_shard(
     shard: str | None, format_name: str | None, output: Path | None, *, retry_errors: bool
 ) -> None:
     """Refuse options that cannot be combined."""
     if shard is None:
         if retry_errors:
-            raise click.UsageError("--retry-errors needs --shard.")
+            raise click.UsageError("--retry-errors needs --shard or --engine ray.")
         return
     if output is None:
-        raise click.UsageError("--shard needs --output, the folder for the files of all shards.")
+        raise click.UsageError("--shard and --engine ray need --output, a folder for the files of results.")
     if format_name not in {None, "parquet"}:
-        raise click.UsageError(f"--shard writes parquet, not {format_name}.")
+        raise click.UsageError(f"--shard and --engine ray write parquet, not {format_name}.")
 
 
 def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[str]) -> ShardWriter:
@@ -203,24 +292,30 @@ def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[
     return ShardWriter(folder, Shard.parse(shard), config=pipeline.to_config(), paths=paths)
 
 
-def _complete(
-    writer: ShardWriter,
-    images: Sequence[Image],
-    pipeline: Pipeline,
-    reporter: Reporter,
-    *,
-    retry_errors: bool,
-) -> int:
-    """Tag the images that a shard lacks; return how many failed."""
+def _missing(
+    writer: ShardWriter, images: Sequence[Image], reporter: Reporter, *, retry_errors: bool
+) -> Sequence[Image]:
+    """Return the images that a shard lacks, and say how many were done before."""
     missing = writer.missing(images, retry_errors=retry_errors)
     if writer.done:
         failed = f", {writer.failed} of them with an error" if writer.failed else ""
         reporter.inform(f"{writer.done} done before{failed}; {len(missing)} to do")
-    if not missing:
-        return 0
+    return missing
+
+
+def _complete(
+    writer: ShardWriter,
+    missing: Sequence[Image],
+    pipeline: Pipeline,
+    reporter: Reporter,
+    cluster: _Cluster | None,
+) -> int:
+    """Tag the images that a shard lacks, here or on a cluster; return how many failed."""
+    if cluster is not None:
+        return _write(cluster.results(missing, pipeline), len(missing), writer, reporter)
     with reporter.loading():
         pipeline.load()
-    return _write(pipeline, missing, writer, reporter)
+    return _write(pipeline.stream(missing, on_error="record"), len(missing), writer, reporter)
 
 
 def check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:
@@ -281,16 +376,16 @@ def _whole() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _write(pipeline: Pipeline, images: Sequence[Image], writer: Writer, reporter: Reporter) -> int:
-    """Tag the images and write the results; return how many failed.
+def _write(results: Iterator[Result], total: int, writer: Writer, reporter: Reporter) -> int:
+    """Write the results of a stream; return how many failed.
 
     Results that are finished are written even if it is interrupted.
     """
     started = time.perf_counter()
     done = failures = 0
     try:
-        with reporter.counting(len(images)):
-            for result in pipeline.stream(images, on_error="record"):
+        with reporter.counting(total):
+            for result in results:
                 with reporter.making_way(), _whole():
                     writer.write(result)
                 done += 1

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import json
 from copy import deepcopy
+from importlib.metadata import version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from autotag.errors import ConfigError
+from autotag.distributed.columns import (
+    check_keep,
+    check_kept,
+    check_version,
+    image_columns,
+    images_of,
+    is_arrow,
+    one_batch,
+    with_kept,
+)
+from autotag.errors import DISTRIBUTION
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import from_config
-from autotag.writers.arrow_rows import to_table
+from autotag.writers.arrow_rows import arrow, schema, to_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from autotag.images.reading import ImageInput
     from autotag.pipeline.pipeline import Pipeline
 
 _loaded: dict[str, Pipeline] = {}
@@ -24,57 +33,95 @@ _lock = Lock()
 
 
 class BatchTagger:
-    """Tag a batch of images given as columns, for Ray's ``map_batches`` and similar functions.
+    """Tag a batch of images given as columns, for the ``map`` functions of Ray, Spark, datasets and others.
 
     ::
 
-        tagger = BatchTagger(autotag.load("base", device="cuda").to_config())
-        columns = tagger({"path": ["a.jpg", "b.jpg"]})
+        tagger = BatchTagger(autotag.load("base", device="cuda").to_config(), keep=("id",))
+        table = tagger(pyarrow.table({"path": ["a.jpg", "b.jpg"], "id": [1, 2]}))
 
-    Only its config is pickled. The first call in each process loads the models; all taggers with the same
-    config share them, and they stay until the process ends. May be called from several threads, which take
-    turns. Needs the extra ``autotag-images[parquet]``.
+    Only its options are pickled, with the version of autotag. The first call in each process loads the
+    models; all taggers with the same config share them, and they stay until the process ends. May be called
+    from several threads, which take turns. Needs the extra ``autotag-images[parquet]``.
 
     Args:
         config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders that it names must
             exist on every machine that calls the tagger.
+        keep: columns of the batch that stay beside the results, such as ids and albums.
+        column: the column of images: paths, URLs if the config allows them, bytes of image files, Pillow
+            images, or structs of ``bytes`` and ``path`` as ``datasets`` stores images. None for ``"image"``
+            if the batch has it, else ``"path"``, ``"bytes"``, or both: then ``"path"`` only names the images.
 
     Raises:
-        ConfigError: the config is wrong (also ``UnknownNameError`` and ``WiringError``).
+        ConfigError: the config is wrong (also ``UnknownNameError`` and ``WiringError``), or a column to keep
+            has the name of a column of the results.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], *, keep: Sequence[str] = (), column: str | None = None
+    ) -> None:
         from_config(config)  # built to find errors before the config is sent
+        check_keep(keep)
         self._config = deepcopy(dict(config))
+        self._keep = tuple(keep)
+        self._column = column
 
     @property
     def config(self) -> dict[str, Any]:
         """The pipeline's config, as given."""
         return deepcopy(self._config)
 
-    def __call__(self, batch: Mapping[str, Iterable[Any]], /) -> dict[str, Any]:
+    def __call__(self, batch: Any, /) -> Any:
         """Return one row per image, in the order of the batch; a failed image has its reason in ``"error"``.
 
         Args:
-            batch: a column ``"path"`` (paths, or URLs if the config allows them), or ``"bytes"`` (image
-                files), or both: then ``"path"`` only names the images. Lists, arrays or Arrow columns; other
-                columns are ignored.
+            batch: columns: a ``pyarrow`` Table or RecordBatch, a batch of ``datasets``, or a mapping of names
+                to lists, arrays or Arrow columns.
 
         Returns:
-            ``pyarrow`` columns by name, those of ``autotag.writers.arrow_rows.schema``.
+            The columns of ``autotag.writers.arrow_rows.schema``, then those of ``keep``: a RecordBatch for a
+            RecordBatch, a Table for a Table or a batch of ``datasets``, and a dictionary of lists for any
+            other mapping.
 
         Raises:
-            ConfigError: the batch has neither column, or two of different length; or pyarrow is not
-                installed.
+            ConfigError: the batch lacks the images or a column to keep, or columns have different lengths; or
+                pyarrow is not installed.
             ModelUnavailableError: in the first call, weights are missing and cannot be downloaded.
             ModelLoadError: in the first call, weights do not load.
             StageBrokenError: a stage fails on 8 images in a row, or on all of a batch of two or more.
         """
-        table = to_table(list(self._pipeline().stream(_images(batch), on_error="record")))
-        return {name: table.column(name).combine_chunks() for name in table.column_names}
+        check_kept(batch, self._keep)
+        images = images_of(batch, self._column)
+        table = to_table(list(self._pipeline().stream(images, on_error="record")))
+        if is_arrow(batch) or hasattr(batch, "pa_table"):
+            table = with_kept(table, batch if is_arrow(batch) else batch.pa_table, self._keep)
+            return one_batch(table) if isinstance(batch, arrow().RecordBatch) else table
+        return {**table.to_pydict(), **{name: list(batch[name]) for name in self._keep}}
+
+    def check_columns(self, batch: Mapping[str, object]) -> None:
+        """Refuse columns that do not have the images or a column to keep, before any batch is made.
+
+        Args:
+            batch: the names of the columns, with any values.
+
+        Raises:
+            ConfigError: names the column, and those that there are.
+        """
+        check_kept(batch, self._keep)
+        image_columns(batch, self._column)
+
+    def features(self, kept: Mapping[str, Any] | None = None) -> Any:
+        """Return the types of the results as ``datasets.Features``, which streaming datasets need.
+
+        Args:
+            kept: the features of the columns that stay, by name.
+        """
+        from datasets import Features
+
+        return Features({**Features.from_arrow_schema(schema()), **(kept or {})})
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self._config,)
+        return _unpickled, (version(DISTRIBUTION), type(self), self._config, self._keep, self._column)
 
     def _pipeline(self) -> Pipeline:
         key = json.dumps(self._config, sort_keys=True)
@@ -87,38 +134,9 @@ class BatchTagger:
             return _loaded[key]
 
 
-class _NamedFile(io.BytesIO):
-    """Hold the bytes of an image file and its name."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
-
-
-def _images(batch: Mapping[str, Iterable[Any]]) -> list[ImageInput]:
-    paths, contents = _column(batch, "path"), _column(batch, "bytes")
-    if contents is None:
-        if paths is None:
-            raise ConfigError(f"a batch needs a column 'path' or 'bytes'; this one has {sorted(batch)}.")
-        return paths
-    if paths is None:
-        return contents
-    if len(paths) != len(contents):
-        raise ConfigError(f"the batch has {len(paths)} in 'path' but {len(contents)} in 'bytes'.")
-    return [_named(content, path) for content, path in zip(contents, paths, strict=True)]
-
-
-def _named(content: Any, path: Any) -> Any:
-    """Give bytes their image's name; return other types unchanged, so that the reader refuses them."""
-    return (
-        _NamedFile(bytes(content), str(path))
-        if isinstance(content, bytes | bytearray | memoryview)
-        else content
-    )
-
-
-def _column(batch: Mapping[str, Iterable[Any]], name: str) -> list[Any] | None:
-    column: Any = batch.get(name)
-    if column is None:
-        return None
-    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+def _unpickled(
+    sender: str, kind: type[BatchTagger], config: dict[str, Any], keep: tuple[str, ...], column: str | None
+) -> BatchTagger:
+    """Rebuild a tagger from its pickle; raises what ``check_version`` raises."""
+    check_version(sender)
+    return kind(config, keep=keep, column=column)

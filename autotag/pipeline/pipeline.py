@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, overload
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,7 @@ from autotag.models.names import check_model
 from autotag.pipeline import stage_tables, wiring
 from autotag.pipeline.batch_sizes import BatchSize
 from autotag.pipeline.engine import Engine, Run
+from autotag.pipeline.progress_bar import with_progress
 from autotag.pipeline.stats import READ, Meter, StreamStats
 from autotag.pipeline.streaming import Outcome, Reading, stream
 from autotag.records import Result, Sample
@@ -40,6 +42,7 @@ from autotag.relevance.sample_views import make_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from autotag.images.reading import ImageInput
@@ -138,29 +141,59 @@ class Pipeline:
         wiring.check_wiring(self.stages)
         self._check_settings()
 
-    def __call__(self, image: ImageInput) -> Result:
-        """Return the result for one image.
+    @overload
+    def __call__(self, image: ImageInput, /) -> Result: ...
+
+    @overload
+    def __call__(self, image: Iterable[ImageInput], /) -> list[Result]: ...
+
+    def __call__(self, image: ImageInput | Iterable[ImageInput], /) -> Result | list[Result]:
+        """Return the result for one image, or the list of results for several, in their order.
+
+        For more images than results fit in memory, or to go on after a bad image, use ``stream``.
 
         Args:
-            image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed.
+            image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed; or a list or
+                another iterable of these.
 
         Raises:
-            ImageReadError: the image cannot be read.
-            StageError: a stage failed on it.
+            ImageReadError: an image cannot be read.
+            StageError: a stage failed on an image.
             ModelUnavailableError: on first use, weights are missing and cannot be downloaded.
             PipelineClosedError: after ``close()``.
             ForkedProcessError: models were used before this process was forked.
         """
         self._engine.check_open()
-        (result,) = _raising(self._stream([image], ordered=True, single=True))
+        if isinstance(image, Iterable) and not _is_single(image):
+            return list(self.stream(image))
+        (result,) = _raising(self._stream([cast("ImageInput", image)], ordered=True, single=True))
         return result
+
+    def __getitem__(self, name: str) -> Stage:
+        """Return the stage of this name.
+
+        Raises:
+            UnknownNameError: the pipeline does not have it; the error is also a ``KeyError``.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise UnknownNameError("stage of this pipeline:", name, [stage.name for stage in self.stages])
+
+    def __contains__(self, name: object) -> bool:
+        """Return True if the pipeline has a stage of this name."""
+        return any(stage.name == name for stage in self.stages)
+
+    __iter__: ClassVar[None] = None
+    """Makes ``list(pipeline)`` a ``TypeError``; without it, Python would ask for stage 0."""
 
     def stream(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | Iterable[ImageInput | ReadImage],
         *,
         on_error: Literal["raise", "record"] = "raise",
         ordered: bool = True,
+        progress: bool = False,
     ) -> Iterator[Result]:
         """Yield one result per image.
 
@@ -171,12 +204,14 @@ class Pipeline:
 
         Args:
             images: any iterable or generator of the inputs of ``pipeline(image)``; a single image is a
-                stream of one.
+                stream of one. What ``autotag.images.reading.read_image`` returned is not read again.
             on_error: ``"raise"`` stops at the first bad image, after the results before it. ``"record"``
                 yields a result with ``error`` for a bad image and continues.
             ordered: True for results in the order of the images, in full batches; a batch waits until the
                 next one is read. False for results as soon as they are ready, so that an image that is slow
                 to read does not delay the others.
+            progress: show a progress bar: in a notebook with tqdm, in a terminal on stderr. Elsewhere, as in
+                a log file, nothing is shown.
 
         Raises:
             ConfigError: ``on_error`` or ``images`` is wrong, or ``ordered`` is False in a deterministic
@@ -194,8 +229,10 @@ class Pipeline:
         if self.deterministic and not ordered:
             raise ConfigError("a deterministic pipeline yields results in order; leave ordered=False out.")
         self._engine.check_open()
-        outcomes = self._stream(_several(images), ordered=ordered)
-        return _recorded(outcomes) if on_error == "record" else _raising(outcomes)
+        several = _several(images)
+        outcomes = self._stream(several, ordered=ordered)
+        results = _recorded(outcomes) if on_error == "record" else _raising(outcomes)
+        return with_progress(results, length_hint(several) or None) if progress else results
 
     def stats(self) -> StreamStats:
         """Return where the time of the stream that started last goes or went."""
@@ -303,6 +340,45 @@ class Pipeline:
         object.__setattr__(other, "_engine", Engine(owner=self._engine))
         return other
 
+    def replace(self, **stages: Mapping[str, object] | Literal[False]) -> Pipeline:
+        """Return a pipeline with other options of its stages, which uses the models of this one.
+
+        ::
+
+            few = pipeline.replace(filter_tags={"top_k": 3}, merge_tags=False)
+
+        The models of this pipeline are loaded, and no model is loaded twice; see ``sharing_models``.
+
+        Args:
+            **stages: stage name -> the options to change, or False to leave the stage out.
+
+        Raises:
+            UnknownNameError: a stage or an option is unknown.
+            ConfigError: a value is wrong, a stage is not a dataclass, or the other stages do not fit together
+                without one that is left out (``WiringError``).
+            ModelUnavailableError: weights of this pipeline are not on this machine and cannot be downloaded.
+        """
+        for name in stages:
+            if name in options.option_fields(Pipeline):
+                raise ConfigError(
+                    f"{name} is a setting of the pipeline, not a stage; make a pipeline of its own for it: "
+                    f"autotag.load(..., {name}=...)."
+                )
+            self[name]
+        changed = [
+            stage_tables.changed_stage(stage, changes)
+            for stage in self.stages
+            if (changes := stages.get(stage.name, {})) is not False
+        ]
+        wiring.check_wiring(changed)
+        return self.sharing_models(changed)
+
+    @property
+    def target_size(self) -> int | None:
+        """The ``target_size`` of ``read_image`` for the models, which are loaded; None for the full size."""
+        self.load()
+        return self._target_size()
+
     @property
     def images_per_batch(self) -> int:
         """How many images go through the stages together; on a GPU it is known once the models are loaded."""
@@ -356,6 +432,75 @@ class Pipeline:
         stages = [stage_tables.table_from_stage(stage) for stage in self.stages]
         return {**options.written(self, where="the pipeline"), "stages": stages}
 
+    def save(self, folder: str | os.PathLike[str], *, largest: int | None = None) -> Path:
+        """Write the pipeline into a new folder, which can be moved and needs nothing else of this machine.
+
+        The folder has the config as ``autotag.toml`` with all thresholds, the files of vocabularies, models
+        that are local folders, and a model card. Models of the hub stay names.
+
+        Args:
+            folder: it must be new or empty; it appears complete, or not at all.
+            largest: the most bytes of files and models to copy; by default 500 MB.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: the folder is not empty or cannot be written, local models are too large, a model was
+                given as an object, or a stage cannot be imported by name.
+        """
+        from autotag.pipeline import saving
+
+        return saving.save(self, folder, largest=saving.LARGEST if largest is None else largest)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
+    ) -> Pipeline:
+        """Return a pipeline that ``save`` or ``push_to_hub`` wrote. The weights are loaded later.
+
+        Args:
+            name: a folder, or the id of a repository on the hub, which is downloaded to the hub's cache.
+            revision: the branch, tag or commit on the hub.
+            trust_code: allow stages that are imported by name, such as ``"package.module:Stage"``, besides
+                those that are registered. Their code runs with your rights.
+
+        Raises:
+            ModelUnavailableError: there is no such folder, and nothing that can be downloaded.
+            ConfigError: it is not a saved pipeline, its config is wrong, or a stage would import code.
+        """
+        from autotag.pipeline import saving
+
+        return saving.from_pretrained(name, revision=revision, trust_code=trust_code)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        message: str = "Upload a pipeline of autotag",
+        largest: int | None = None,
+    ) -> str:
+        """Upload what ``save`` writes to the hub, with the token of ``hf auth login``.
+
+        Args:
+            repository: its id, such as ``"me/my-tagger"``; made if it does not exist.
+            private: whether a new repository is private.
+            message: of the commit.
+            largest: as for ``save``.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ConfigError: as for ``save``.
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses it, such as without a token.
+        """
+        from autotag.pipeline import saving
+
+        most = saving.LARGEST if largest is None else largest
+        return saving.push_to_hub(self, repository, private=private, message=message, largest=most)
+
     def _check_settings(self) -> None:
         options.convert_options(self, where="the pipeline")
         for name, most in _MOST.items():
@@ -397,7 +542,7 @@ class Pipeline:
         return found.without("views") if self.decode == "exact" else found
 
     def _stream(
-        self, images: Iterable[ImageInput], *, ordered: bool, single: bool = False
+        self, images: Iterable[ImageInput | ReadImage], *, ordered: bool, single: bool = False
     ) -> Iterator[Outcome]:
         """Yield for each image its size in pixels and what became of it."""
         self.load()
@@ -411,7 +556,7 @@ class Pipeline:
 
     def _reader(
         self, meter: Meter, *, source: str | None = None
-    ) -> Callable[[ImageInput, Callable[[int], None]], ReadImage]:
+    ) -> Callable[[ImageInput | ReadImage, Callable[[int], None]], ReadImage]:
         """Return a function that reads one image for the settings and loaded models; called in threads."""
         read = partial(
             read_image,
@@ -508,7 +653,7 @@ class _Watch:
 
 
 def _read(
-    image: ImageInput,
+    image: ImageInput | ReadImage,
     reserve: Callable[[int], None],
     *,
     read: Callable[..., ReadImage],
@@ -530,7 +675,7 @@ def _read(
 
     started = time.perf_counter()
     try:
-        found = read(image, reserve=reserve_timed)
+        found = image if isinstance(image, ReadImage) else read(image, reserve=reserve_timed)
         views = make_views(found.image, makers, found.source)
     except MemoryError as error:
         raise ImageReadError(source_of(image), "not enough memory for it") from error
@@ -540,11 +685,16 @@ def _read(
     return replace(found, views=views) if views else found
 
 
-def _several(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
+def _several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterable[ImageInput | ReadImage]:
     """Return the images to stream; a single image, even of an iterable type, becomes a list of one."""
-    single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image)
-    if single or hasattr(images, "read"):
+    if _is_single(images):
         return [cast("ImageInput", images)]
     if not isinstance(images, Iterable):
         raise ConfigError(f"stream takes an image or an iterable of images, not {images!r}.")
-    return cast("Iterable[ImageInput]", images)
+    return cast("Iterable[ImageInput | ReadImage]", images)
+
+
+def _is_single(images: object) -> bool:
+    """Return True for one image, even of an iterable type."""
+    one = str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image
+    return isinstance(images, one) or hasattr(images, "read")

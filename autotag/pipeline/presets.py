@@ -75,13 +75,13 @@ def load(
     max_pixels: int | Literal["auto"] | None = None,
     fast_paths: Literal["auto", "off"] | Sequence[str] | None = None,
     deterministic: bool | None = None,
-    **stages: Mapping[str, object],
+    **stages: Mapping[str, object] | Literal[False],
 ) -> Pipeline:
     """Return the pipeline of a preset or a TOML file, with changes. The weights are loaded later.
 
     ::
 
-        autotag.load("base", device="cuda", filter_tags={"top_k": 5})
+        autotag.load("base", device="cuda", filter_tags={"top_k": 5}, merge_tags=False)
 
     Args:
         preset: a preset's name (see ``preset_names``), or the path of a TOML file.
@@ -100,7 +100,7 @@ def load(
         max_pixels: refuse images with more pixels.
         fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off.
         deterministic: do not choose by measurement, so that the same images give the same results.
-        **stages: stage name -> the options to change.
+        **stages: stage name -> the options to change, or False to leave the stage out.
 
     Raises:
         UnknownNameError: the preset, a stage or an option is unknown; the message suggests a near miss.
@@ -159,44 +159,72 @@ def to_config(pipeline: Pipeline) -> dict[str, Any]:
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     """Parse overrides in the form of the command line: ``"filter_tags.threshold=0.25"``.
 
-    The value is read as a TOML value; a bare word is text.
+    The value is read as a TOML value; a bare word is text. ``"merge_tags=false"`` leaves a stage out.
 
     Returns:
-        Stage name -> options, for ``load(preset, **overrides)``.
+        Stage name -> options or False, for ``load(preset, **overrides)``.
 
     Raises:
-        ConfigError: a setting is not ``stage.option=value``, or its value is not a TOML value.
+        ConfigError: a setting is not ``stage.option=value`` or ``stage=false``, its value is not a TOML
+            value, or a stage is both changed and left out.
     """
-    overrides: dict[str, dict[str, Any]] = {}
+    overrides: dict[str, Any] = {}
     for setting in settings:
-        target, equals, value = setting.partition("=")
-        stage, dot, option = target.strip().rpartition(".")
-        if not (equals and dot and stage and option):
-            raise ConfigError(f"{setting!r} is not an override; write stage.option=value.")
-        overrides.setdefault(stage, {})[option] = _parsed(value.strip(), setting)
+        target, _, value = setting.partition("=")
+        stage, _, option = target.strip().rpartition(".")
+        leaves_out = not stage and bool(option) and value.strip() == "false"
+        if not leaves_out and not (stage and option and "=" in setting):
+            raise ConfigError(f"{setting!r} is not an override; write stage.option=value, or stage=false.")
+        name = stage or option
+        if (overrides.get(name) is False) != leaves_out and name in overrides:
+            raise ConfigError(f"{shown(setting)}: stage {name!r} is both changed and left out.")
+        if leaves_out:
+            overrides[name] = False
+        else:
+            overrides.setdefault(name, {})[option] = _parsed(value.strip(), setting)
     return overrides
 
 
-def overridden(config: dict[str, Any], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+def overridden(
+    config: dict[str, Any], overrides: Mapping[str, Mapping[str, object] | Literal[False]]
+) -> dict[str, Any]:
     """Return the config with some options of its stages replaced.
 
     Args:
         config: as ``from_config`` takes it.
-        overrides: stage name -> options to change, as ``parse_overrides`` returns them.
+        overrides: stage name -> options to change or False, as ``parse_overrides`` returns them.
 
     Raises:
         UnknownNameError: the config does not have a stage of this name.
-        ConfigError: the config has no stages, or the changes are not a table.
+        ConfigError: the name is one of a stage's options, the config has no stages, or the changes are not
+            a table.
     """
-    tables = _tables(config)
-    names = [stage_tables.table_name(table) for table in tables]
+    tables = {stage_tables.table_name(table): table for table in _tables(config)}
+    names = list(tables)
     for name, changes in overrides.items():
         if name not in names:
+            _refuse_option(name, changes, tables)
             raise UnknownNameError("stage of this preset:", name, names)
-        if not isinstance(changes, Mapping):
-            raise ConfigError(f"{name}={changes!r}: write the options to change, {name}={{'option': value}}.")
-        tables[names.index(name)].update(changes)
-    return {**config, "stages": tables}
+        if changes is False:
+            del tables[name]
+        else:
+            stage_tables.check_changes(name, changes)
+            tables[name].update(changes)
+    return {**config, "stages": list(tables.values())}
+
+
+def _refuse_option(name: str, value: object, tables: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse an option that is given without its stage, and say which stages have it.
+
+    Raises:
+        ConfigError: at least one stage has an option of this name.
+    """
+    owners = [stage for stage, table in tables.items() if name in stage_tables.option_names(table)]
+    if owners:
+        ways = " or ".join(f"{stage}={{{name!r}: {value!r}}}" for stage in owners)
+        raise ConfigError(
+            f"{name} is an option of {' and of '.join(owners)} ({owners[0]}.{name}); write {ways}."
+        )
 
 
 def _parsed(value: str, setting: str) -> Any:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from typing import Any, cast
 
 from autotag import options, registry
 from autotag.errors import ConfigError
 from autotag.pipeline.function_stage import FunctionStage
 from autotag.protocols import Stage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def stage_from_table(table: Mapping[str, object]) -> Stage:
@@ -41,6 +39,40 @@ def stage_from_table(table: Mapping[str, object]) -> Stage:
     return made
 
 
+def changed_stage(stage: Stage, changes: Mapping[str, object]) -> Stage:
+    """Return a stage with some options changed, or the same stage without changes.
+
+    Raises:
+        UnknownNameError: an option is unknown.
+        ConfigError: a value is wrong, the changes are not a table, or the stage is not a dataclass.
+    """
+    check_changes(stage.name, changes)
+    if not changes:
+        return stage
+    if not is_dataclass(stage):
+        raise ConfigError(
+            f"stage {stage.name!r} is not a dataclass, so its {', '.join(changes)} cannot change."
+        )
+    checked = options.checked(type(stage), changes, where=stage.name)
+    try:
+        return cast("Stage", replace(stage, **checked))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{stage.name}: {error}") from error
+
+
+def check_changes(name: str, changes: object) -> None:
+    """Refuse changes of a stage's options that are not a table.
+
+    Raises:
+        ConfigError: they are something else, such as a text or True.
+    """
+    if not isinstance(changes, Mapping):
+        raise ConfigError(
+            f"{name}={changes!r}: write the options to change, {name}={{'option': value}}, "
+            f"or {name}=False to leave the stage out."
+        )
+
+
 def stage_reference(table: Mapping[str, object]) -> str:
     """Return the ``stage`` entry of a config table.
 
@@ -63,6 +95,12 @@ def table_name(table: Mapping[str, object]) -> str:
     found = _found(reference)
     default = options.option_fields(found).get("name") if isinstance(found, type) else None
     return str(default.default if default else getattr(found, "name", reference))
+
+
+def option_names(table: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the options that the stage of a config table has."""
+    found = _found(stage_reference(table))
+    return frozenset(options.option_fields(found)) if isinstance(found, type) else frozenset()
 
 
 def table_from_stage(stage: Stage) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Reading:
         overlapping: run the models in a thread of their own, beside the work on texts.
     """
 
-    read: Callable[[ImageInput, Callable[[int], None]], ReadImage]
+    read: Callable[[ImageInput | ReadImage, Callable[[int], None]], ReadImage]
     workers: int
     ahead: int
     ordered: bool
@@ -70,7 +70,9 @@ class _Batch:
             self.size += read.image.width * read.image.height * KEPT_BYTES
 
 
-def stream(engine: Engine, inputs: Iterable[ImageInput], run: Run, reading: Reading) -> Iterator[Outcome]:
+def stream(
+    engine: Engine, inputs: Iterable[ImageInput | ReadImage], run: Run, reading: Reading
+) -> Iterator[Outcome]:
     """Yield each image's outcome; raise an error of ``inputs`` after them.
 
     All threads end with the stream, however it ends.
@@ -119,7 +121,7 @@ class _Stream:
     def __init__(
         self,
         engine: Engine,
-        reads: ReadAhead[ImageInput, ReadImage],
+        reads: ReadAhead[ImageInput | ReadImage, ReadImage],
         run: Run,
         head_thread: ThreadPoolExecutor | None,
         *,

@@ -58,7 +58,9 @@ class MatchVocabulary:
         ConfigError: an option is out of range, or the vocabulary is unknown or cannot be read.
     """
 
-    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary
+    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary = field(
+        metadata={"file": True}
+    )
     _: KW_ONLY
     top_k: int = 10
     threshold: float | None = None

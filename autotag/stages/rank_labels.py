@@ -44,9 +44,9 @@ class RankLabels:
         ConfigError: an option is out of range, a vocabulary cannot be read, or two have the same name.
     """
 
-    vocabularies: tuple[str | Path | Vocabulary, ...] = (
-        "mediums", "artists", "movements", "trendings", "flavors",
-    )  # fmt: skip
+    vocabularies: tuple[str | Path | Vocabulary, ...] = field(
+        default=("mediums", "artists", "movements", "trendings", "flavors"), metadata={"file": True}
+    )
     _: KW_ONLY
     top_k: int = 5
     living_artists: bool = True

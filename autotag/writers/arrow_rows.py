@@ -35,10 +35,11 @@ def schema() -> Any:
     ``source`` is valid UTF-8. For a file name that is not UTF-8, ``source_bytes`` has its bytes, and
     ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. Missing captions and tags are empty texts
     and lists, not null; only ``source_bytes``, a caption's score, a tag's count and ``error`` may be null.
+    Scores by stage are lists of structs, and rankings too, because not every program knows the type map.
     """
     pa = arrow()
     text, number = pa.string(), pa.float64()
-    scores = pa.map_(text, number)
+    scores = pa.list_(pa.struct([("by", text), ("score", number)]))
     tag = pa.struct(
         [
             ("text", text),
@@ -70,7 +71,7 @@ def schema() -> Any:
             ("captions", pa.list_(caption)),
             ("detections", pa.list_(detection)),
             ("tags", pa.list_(tag)),
-            ("rankings", pa.map_(text, pa.list_(tag))),
+            ("rankings", pa.list_(pa.struct([("vocabulary", text), ("tags", pa.list_(tag))]))),
             ("prompt", text),
             ("extras", text),
             ("error", text),
@@ -90,7 +91,7 @@ def to_table(results: Sequence[Result]) -> Any:
 
 def from_table(table: Any) -> list[Result]:
     """Return the results in a table or record batch: the inverse of ``to_table``; extras go through JSON."""
-    return [_result(row) for row in table.to_pylist(maps_as_pydicts="strict")]
+    return [_result(row) for row in table.to_pylist()]
 
 
 def row_source(row: dict[str, Any]) -> str:
@@ -100,11 +101,26 @@ def row_source(row: dict[str, Any]) -> str:
 
 
 def _row(result: Result) -> dict[str, Any]:
-    row = _readable({**result.to_dict(), "extras": extras_text(result)})
+    plain = result.to_dict()
+    plain["captions"] = list(map(_scores_as_pairs, plain["captions"]))
+    plain["tags"] = list(map(_scores_as_pairs, plain["tags"]))
+    plain["rankings"] = [
+        {"vocabulary": name, "tags": list(map(_scores_as_pairs, tags))}
+        for name, tags in plain["rankings"].items()
+    ]
+    row = _readable({**plain, "extras": extras_text(result)})
     width, height = result.size
     is_text = row["source"] == result.source
     encoded = None if is_text else result.source.encode("utf-8", "surrogateescape")
     return {**row, "width": width, "height": height, "source_bytes": encoded}
+
+
+def _scores_as_pairs(scored: dict[str, Any]) -> dict[str, Any]:
+    return {**scored, "scores": [{"by": by, "score": score} for by, score in scored["scores"].items()]}
+
+
+def _scores_as_table(scored: dict[str, Any]) -> dict[str, Any]:
+    return {**scored, "scores": {pair["by"]: pair["score"] for pair in scored["scores"]}}
 
 
 def _readable(value: Any) -> Any:
@@ -123,6 +139,12 @@ def _result(row: dict[str, Any]) -> Result:
         {
             **row,
             "source": row_source(row),
+            "captions": list(map(_scores_as_table, row["captions"])),
+            "tags": list(map(_scores_as_table, row["tags"])),
+            "rankings": {
+                ranking["vocabulary"]: list(map(_scores_as_table, ranking["tags"]))
+                for ranking in row["rankings"]
+            },
             "size": (row["width"], row["height"]),
             "extras": json.loads(row["extras"]),
         }

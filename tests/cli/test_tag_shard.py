@@ -65,10 +65,10 @@ def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--shard", "1/2"], "--shard needs --output"),
+        (["--shard", "1/2"], "--shard and --engine ray need --output"),
         (["--shard", "3/2", "--output", "tags"], "shard 3/2 does not exist"),
         (["--shard", "one", "--output", "tags"], "such as 3/10"),
-        (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "writes parquet, not jsonl"),
+        (["--shard", "1/2", "--output", "tags", "--format", "jsonl"], "write parquet, not jsonl"),
         (["--shard", "1/2", "--output", "photos/blue.png"], "cannot use"),
         (["--retry-errors", "--output", "tags"], "--retry-errors needs --shard"),
     ],
@@ -130,3 +130,24 @@ def test_parquet_goes_through_a_pipe(start, preset, photos):
         out, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert _captions(read_parquet(io.BytesIO(out))) == ALL
+
+
+def test_images_in_tar_files_are_tagged_like_files(run, preset, photos, tmp_path):
+    import tarfile
+
+    with tarfile.open(tmp_path / "shard-000.tar", "w") as tar:
+        tar.add(photos / "blue.png", "blue.png")
+    tar_file = str(tmp_path / "shard-000.tar")
+    alone = run("tag", tar_file, "--preset", preset, "--format", "jsonl")
+    assert (alone.exit_code, f'"source": "{tar_file}/blue.png"' in alone.stdout) == (0, True)
+    command = ("tag", tar_file, photos, "--preset", preset, "--shard", "1/1", "--output", tmp_path / "tags")
+    assert run(*command).exit_code == 0
+    assert len(list(read_shards(tmp_path / "tags"))) == 4
+    assert "4 done before; 0 to do" in run(*command).stderr
+    refused = run("tag", tar_file, "--preset", preset, "--engine", "ray", "--output", tmp_path / "more")
+    assert (refused.exit_code, "takes files and URLs, not tar files" in refused.stderr) == (2, True)
+
+
+def test_options_of_clusters_need_a_cluster(run, preset, photos):
+    result = run("tag", photos, "--preset", preset, "--actors", "2")
+    assert (result.exit_code, "--actors needs --engine ray" in result.stderr) == (2, True)

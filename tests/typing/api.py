@@ -36,6 +36,7 @@ from autotag.testing import FakeCaptioner, FakeDetector, FakeEncoder, FakeExtrac
 
 assert_type(autotag.tag("beach.jpg"), Result)
 assert_type(autotag.tag(Path("beach.jpg"), preset="mini", device="cpu"), Result)
+assert_type(autotag.tag(["beach.jpg", "cat.jpg"], preset="mini"), list[Result])
 
 tagger = autotag.load("base", device="cuda", filter_tags={"top_k": 5})
 assert_type(tagger, autotag.Pipeline)
@@ -43,6 +44,9 @@ assert_type(tagger("beach.jpg"), Result)
 assert_type(tagger(Image.new("RGB", (1, 1))), Result)
 assert_type(tagger(np.zeros((1, 1, 3), dtype=np.uint8)), Result)
 assert_type(tagger(b"content"), Result)
+assert_type(tagger(["a.jpg", "b.jpg"]), list[Result])
+assert_type(tagger["filter_tags"], Stage)
+assert_type(tagger.replace(filter_tags={"top_k": 3}, merge_tags=False), autotag.Pipeline)
 assert_type(tagger.stream(autotag.find_images("photos/"), on_error="record"), Iterator[Result])
 assert_type(tagger.stream(["a.jpg", "b.jpg"]), Iterator[Result])
 tagger.stream([], on_error="ignore")  # type: ignore[arg-type]

@@ -29,7 +29,12 @@ def test_results_come_back_equal() -> None:
 
 def test_the_columns_have_the_same_types_whatever_is_in_them() -> None:
     assert to_table([]).schema == to_table([BAD]).schema == to_table([FULL]).schema == schema()
-    assert schema().field("tags").type.value_type.field("scores").type == pa.map_(pa.string(), pa.float64())
+    scores = schema().field("tags").type.value_type.field("scores").type
+    assert scores == pa.list_(pa.struct([("by", pa.string()), ("score", pa.float64())]))
+
+
+def test_no_type_is_a_map_because_datasets_has_none() -> None:
+    assert "map<" not in str(schema())
 
 
 def test_what_is_missing_is_empty_and_only_the_error_is_null() -> None:

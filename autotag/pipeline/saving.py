@@ -1,0 +1,253 @@
+"""Save a pipeline as one folder, and read it back: the config, its files, local models, a model card.
+
+The folder holds ``autotag.toml``, in which ``{here}`` stands for the folder itself, so that it can be moved,
+sent or uploaded to the hub.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotag import options, registry
+from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.files.toml_files import read_toml
+from autotag.files.toml_text import toml_text
+from autotag.models.names import ModelName, check_model
+from autotag.pipeline import presets, stage_tables
+from autotag.vocabularies.vocabulary import BUNDLED, named_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from autotag.pipeline.pipeline import Pipeline
+
+CONFIG_FILE = "autotag.toml"
+CARD_FILE = "README.md"
+LARGEST = 500_000_000
+"""The most bytes of local models that are copied unless told otherwise."""
+
+_HERE = "{here}"
+
+
+def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = LARGEST) -> Path:
+    """Write a pipeline into a new folder; see ``Pipeline.save``."""
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{str(target)!r} is not an empty folder; a pipeline is saved into a new one.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ConfigError(f"cannot save into {str(target)!r}: {error.strerror}.") from error
+    try:
+        _fill(pipeline, part, target.name, largest)
+        part.chmod(0o755)
+        with suppress(FileNotFoundError):
+            target.rmdir()
+        part.rename(target)
+    except OSError as error:
+        raise ConfigError(f"cannot save into {str(target)!r}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def from_pretrained(
+    name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
+) -> Pipeline:
+    """Return the pipeline in a folder or a hub repository; see ``Pipeline.from_pretrained``."""
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = _downloaded(os.fspath(name), revision)
+    elif revision is not None:
+        raise ConfigError(f"{str(folder)!r} is a folder, which has no revision {revision!r}.")
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise ConfigError(f"{os.fspath(name)!r} is not a saved pipeline: it has no {CONFIG_FILE}.")
+    config = read_toml(file, what="saved pipeline")
+    if not trust_code:
+        _refuse_code(config, os.fspath(name))
+    placed: dict[str, Any] = _mapped(config, lambda text: _placed(text, folder.resolve()))
+    return presets.from_config(placed)
+
+
+def push_to_hub(
+    pipeline: Pipeline,
+    repository: str,
+    *,
+    private: bool = False,
+    message: str = "Upload a pipeline of autotag",
+    largest: int = LARGEST,
+) -> str:
+    """Save a pipeline and upload the folder; see ``Pipeline.push_to_hub``."""
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory() as parent:
+        folder = save(pipeline, Path(parent) / repository.rpartition("/")[2], largest=largest)
+        card = folder / CARD_FILE
+        card.write_text(card.read_text("utf-8").replace(f'"{folder.name}"', f'"{repository}"'), "utf-8")
+        api = HfApi()
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+    return str(done.commit_url)
+
+
+def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
+    copies = _Copies(folder, largest)
+    config = pipeline.to_config()
+    if isinstance(pipeline.encoder, str) and "encoder" in config:
+        config["encoder"] = copies.model(config["encoder"], "encoder")
+    for stage, table in zip(pipeline.stages, config["stages"], strict=True):
+        kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
+        for option, value in table.items():
+            if option in kinds:
+                table[option] = _mapped(value, lambda text, kind=kinds[option]: copies.model(text, kind))
+            elif option in files:
+                table[option] = _mapped(value, copies.vocabulary)
+    (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(pipeline, name), encoding="utf-8")
+
+
+@dataclass(slots=True)
+class _Copies:
+    """Copy files and models into a folder, each once, and return how the config names the copies."""
+
+    folder: Path
+    largest: int
+    _names: dict[Path, str] = field(default_factory=dict)
+    _size: int = 0
+
+    def model(self, text: str, kind: Any) -> str:
+        """Return a model's name, with its folder, if it is one, replaced by the copy."""
+        if text == options.NONE:
+            return text
+        model = check_model(text, kind)
+        assert isinstance(model, ModelName)  # noqa: S101 - a text was given
+        folder = model.address.location
+        if folder not in text or not Path(folder).is_dir():  # a bundled model's name does not say its folder
+            return text
+        return text.replace(folder, self._copy(Path(folder), "models"))
+
+    def vocabulary(self, text: str) -> str:
+        """Return a vocabulary's name, or the place of its copied file."""
+        if text in BUNDLED or not os.path.isfile(named_path(text)):  # noqa: PTH113 - any name may come
+            return text
+        return self._copy(Path(named_path(text)), "vocabularies")
+
+    def _copy(self, source: Path, room: str) -> str:
+        resolved = source.resolve()
+        if resolved not in self._names:
+            inside = (
+                [resolved] if resolved.is_file() else [path for path in resolved.rglob("*") if path.is_file()]
+            )
+            self._size += sum(path.stat().st_size for path in inside)
+            if self._size > self.largest:
+                raise ConfigError(
+                    f"{str(source)!r} makes the saved pipeline larger than {self.largest / 1e6:g} MB; name "
+                    "the model by its id on the hub instead, or allow more: largest=..."
+                )
+            place = Path(room) / f"{len(self._names)}-{resolved.name}"
+            (self.folder / room).mkdir(exist_ok=True)
+            if resolved.is_file():
+                shutil.copyfile(resolved, self.folder / place)
+            else:
+                shutil.copytree(resolved, self.folder / place)
+            self._names[resolved] = f"{_HERE}/{place.as_posix()}"
+        return self._names[resolved]
+
+
+def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
+    """Return plain data with every text changed, but not the keys of tables."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _mapped(entry, change) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_mapped(entry, change) for entry in value]
+    return value
+
+
+def _placed(text: str, folder: Path) -> str:
+    """Return a text with ``{here}`` replaced by the folder.
+
+    Raises:
+        ConfigError: the path leads out of the folder.
+    """
+    if f"{_HERE}/" not in text:
+        return text
+    before, _, inner = text.partition(f"{_HERE}/")
+    place = (folder / inner).resolve()
+    # The hub's cache keeps files as links to blobs beside the snapshot, so the name is checked, not the link.
+    if ".." in Path(inner).parts or Path(inner).is_absolute():
+        raise ConfigError(f"{text!r} leads out of the folder of the saved pipeline.")
+    if not place.exists():
+        raise ConfigError(f"the saved pipeline lacks {inner!r}.")
+    return f"{before}{folder / inner}"
+
+
+def _refuse_code(config: Mapping[str, Any], name: str) -> None:
+    """Refuse stages that would import code by name.
+
+    Raises:
+        ConfigError: a stage is not a registered one.
+    """
+    for table in config.get("stages", ()):
+        reference = stage_tables.stage_reference(table)
+        if reference not in registry.names("stage"):
+            raise ConfigError(
+                f"the pipeline {name!r} has the stage {reference!r}, which would import code; "
+                "if you trust its author: from_pretrained(..., trust_code=True)."
+            )
+
+
+def _downloaded(name: str, revision: str | None) -> Path:
+    """Return the hub's snapshot of a repository.
+
+    Raises:
+        ModelUnavailableError: it cannot be downloaded, and is not in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (httpx.HTTPError, OSError, ValueError, HFValidationError) as error:
+        raise ModelUnavailableError(
+            name, f"{name!r} is neither a folder nor a pipeline that can be downloaded from the hub: {error}"
+        ) from error
+
+
+def _card(pipeline: Pipeline, name: str) -> str:
+    """Return the model card: what the hub shows, and how to use the pipeline."""
+    return f"""---
+library_name: autotag
+pipeline_tag: image-to-text
+tags:
+- autotag
+- image-tagging
+---
+
+# {name}
+
+A pipeline of autotag: it turns an image into a caption, tags (best first) and a prompt.
+
+```python
+import autotag
+
+tagger = autotag.Pipeline.from_pretrained("{name}")
+print(tagger("photo.jpg").tag_texts)
+```
+
+```text
+{pipeline.describe()}
+```
+
+The licences of the models that it names are those of their authors.
+"""

@@ -1,0 +1,168 @@
+"""A real Ray cluster on this machine: the same rows as one process, each once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import autotag
+from autotag.distributed import ray_data
+from autotag.distributed.shards import read_shards
+from autotag.errors import ConfigError, UnknownNameError
+from autotag.testing import make_image
+from autotag.writers.arrow_rows import from_table, schema
+
+HERE = Path(__file__).parent
+CONFIG = {"encoder": "none", "stages": [{"stage": "pid_stages:SayProcess"}]}
+IGNORED = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray's own warnings are not our errors
+
+
+@pytest.fixture(scope="module")
+def ray():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ray_data._LOCAL_SETTINGS.items():
+            patch.setenv(name, value)
+        patch.setenv(
+            "RAY_memory_monitor_refresh_ms", "0"
+        )  # other programs may fill the memory of this machine
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(HERE)
+        import ray
+
+        ray.init(
+            num_cpus=4,
+            object_store_memory=150 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            address="local",
+        )
+        yield ray
+        ray.shutdown()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    for number in range(40):
+        Image.new("RGB", (20 + number, 30), (number, 0, 0)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "39.png").write_bytes(b"no image")
+    strange = os.fsdecode(b"caf\xe9.png")
+    make_image("red").save(tmp_path / strange)
+    return [str(path) for path in sorted(tmp_path.iterdir())]
+
+
+class TestRoom:
+    """What is refused before Ray would wait forever; no cluster is needed."""
+
+    def test_actors_that_would_take_every_cpu(self) -> None:
+        with pytest.raises(
+            ConfigError, match="leave no CPU to read images: the cluster has 2, and 3 are needed"
+        ):
+            ray_data._check_room({"CPU": 2}, actors=2, num_cpus=1, num_gpus=0)
+        ray_data._check_room({"CPU": 3}, actors=2, num_cpus=1, num_gpus=0)
+
+    def test_gpus_that_are_not_there(self) -> None:
+        with pytest.raises(ConfigError, match="need 2 GPUs, but the cluster has 1"):
+            ray_data._check_room({"CPU": 64, "GPU": 1}, actors=2, num_cpus=1, num_gpus=1)
+        ray_data._check_room({"CPU": 64, "GPU": 1}, actors=2, num_cpus=1, num_gpus=0.5)
+
+    def test_without_ray_the_error_names_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "ray", None)
+        with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[ray\]'"):
+            ray_data.connect()
+
+
+class TestCluster:
+    pytestmark = IGNORED
+
+    def test_the_same_rows_as_one_process(self, ray) -> None:
+        examples = HERE.parents[1] / "docs" / "examples"
+        images = [*sorted(examples.glob("*.jpg"))[:5], Path("no such file.jpg")]
+        pipeline = autotag.load("mini", device="cpu")
+        here = {result.source: result for result in pipeline.stream(images, on_error="record")}
+        config = pipeline.to_config()
+        there = list(ray_data.tag_images(images, config, actors=1, batch_size=3))
+        assert len(there) == len(images)
+        assert {result.source: result for result in there} == here
+
+    def test_errors_are_rows_ids_stay_and_strange_names_come_back(self, ray, photos) -> None:
+        table = pa.table({"path": photos[:40], "id": list(range(40))})
+        tagged = ray_data.tag_dataset(ray.data.from_arrow(table), CONFIG, actors=1, keep=("id",))
+        found = pa.concat_tables(tagged.iter_batches(batch_size=None, batch_format="pyarrow"))
+        assert found.schema.remove_metadata() == schema().append(pa.field("id", pa.int64()))
+        assert sorted(found.column("id").to_pylist()) == list(range(40))
+        errors = {
+            result.source: result.error for result in from_table(found.select(schema().names)) if result.error
+        }
+        assert list(errors) == [photos[39]]
+        [strange] = ray_data.tag_images(photos[40:], CONFIG)
+        assert (strange.source, strange.error) == (photos[40], None)
+
+    def test_an_actor_that_is_killed_costs_no_row_and_repeats_none(self, ray, photos) -> None:
+        config = {**CONFIG, "stages": [{"stage": "pid_stages:SayProcess", "seconds": 0.1}]}
+        results = ray_data.tag_images(photos, config, actors=2, batch_size=2)
+        found = [next(results)]
+        killed = int(found[0].prompt.split()[0])
+        os.kill(killed, signal.SIGKILL)
+        found.extend(results)
+        assert Counter(result.source for result in found) == dict.fromkeys(photos, 1)
+        assert len({result.prompt.split()[0] for result in found if not result.error}) >= 2
+
+    def test_decoding_is_not_fused_into_the_actors(self, ray, photos) -> None:
+        dataset = ray.data.from_arrow(pa.table({"path": photos[:2]}))
+        tagged = ray_data.tag_dataset(dataset, CONFIG).materialize()
+        assert "MapBatches(_ImageReader)->" not in tagged.stats()
+        assert "MapBatches(_ImageReader)" in tagged.stats()
+
+    def test_what_does_not_fit_is_said_before_anything_runs(self, ray, photos) -> None:
+        dataset = ray.data.from_arrow(pa.table({"url": ["a"]}))
+        with pytest.raises(ConfigError, match="leave no CPU"):
+            ray_data.tag_dataset(dataset, CONFIG, actors=4)
+        with pytest.raises(UnknownNameError):
+            ray_data.tag_dataset(dataset, {"stages": [{"stage": "merge_tag"}]})
+        assert list(ray_data.tag_images([], CONFIG)) == []
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_and_started_again_completes_each_photograph_once(tmp_path: Path) -> None:
+    photos, tags = tmp_path / "photos", tmp_path / "tags"
+    photos.mkdir()
+    make_image("red", size=(8, 8)).save(photos / "0000.png")
+    content = (photos / "0000.png").read_bytes()
+    for number in range(1, 2400):
+        (photos / f"{number:04}.png").write_bytes(content)
+    preset = tmp_path / "mine.toml"
+    preset.write_text('encoder = "none"\n[[stages]]\nstage = "pid_stages:SayProcess"\nseconds = 0.002\n')
+    program = "from autotag.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "tag", str(photos), "--preset", str(preset)]
+    command += ["--engine", "ray", "--output", str(tags), "--quiet"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    env["RAY_memory_monitor_refresh_ms"] = "0"
+    first = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+    until = time.monotonic() + 500
+    while not list(tags.glob("*.parquet")):
+        assert first.poll() is None, first.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    first.kill()
+    first.communicate()
+    before = sum(1 for _ in read_shards(tags))
+    assert 1000 <= before < 2400
+    again = subprocess.run(command[:-1], check=False, env=env, capture_output=True, text=True, timeout=500)
+    assert again.returncode == 0, again.stderr
+    assert f"{before} done before; {2400 - before} to do" in again.stderr
+    rows = [
+        source
+        for path in tags.glob("*.parquet")
+        for source in pa.parquet.read_table(path)["source"].to_pylist()
+    ]
+    assert Counter(rows) == {str(photos / f"{number:04}.png"): 1 for number in range(2400)}

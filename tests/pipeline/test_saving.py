@@ -1,0 +1,128 @@
+"""Pipelines as folders and on the hub."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import autotag
+from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.stages import FilterTags, MatchVocabulary, MergeTags
+from autotag.testing import FakeEncoder
+
+DATA = Path(autotag.__file__).parent / "data" / "models"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "cat.jpg"
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    file = tmp_path / "pets.txt"
+    file.write_text("cat\ndog\nparrot\n")
+    return file
+
+
+def pipeline_of(labels: Path, encoder: str = "clip-mini") -> autotag.Pipeline:
+    return autotag.Pipeline(
+        [
+            MatchVocabulary(labels, top_k=2),
+            MergeTags(vocabulary=None),
+            FilterTags(score="cosine", threshold=0.2),
+        ],
+        encoder=encoder,
+        device="cpu",
+    )
+
+
+def test_a_saved_pipeline_gives_the_same_result_after_it_moved_and_its_files_are_gone(
+    tmp_path: Path, labels: Path
+) -> None:
+    encoder = tmp_path / "mine"
+    shutil.copytree(next(path for path in DATA.iterdir() if path.name == "clip-mini"), encoder)
+    pipeline = pipeline_of(labels, str(encoder))
+    saved = pipeline.save(tmp_path / "tagger")
+    before = pipeline(EXAMPLE)
+    labels.unlink()
+    shutil.rmtree(encoder)
+    again = autotag.Pipeline.from_pretrained(saved.rename(tmp_path / "elsewhere"))
+    assert again(EXAMPLE) == before
+    assert again["filter_tags"] == pipeline["filter_tags"]
+    assert again.device == "cpu"
+    assert str(tmp_path / "mine") not in (tmp_path / "elsewhere" / "autotag.toml").read_text()
+    assert 'from_pretrained("tagger")' in (tmp_path / "elsewhere" / "README.md").read_text()
+
+
+def test_bundled_names_stay_names_and_a_saved_pipeline_can_be_saved_again(
+    tmp_path: Path, labels: Path
+) -> None:
+    saved = autotag.Pipeline.from_pretrained(autotag.load("mini").save(tmp_path / "one"))
+    assert saved.to_config() == autotag.load("mini").to_config()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["README.md", "autotag.toml"]
+    first = autotag.Pipeline.from_pretrained(pipeline_of(labels).save(tmp_path / "two"))
+    assert autotag.Pipeline.from_pretrained(first.save(tmp_path / "three"))["match_vocabulary"].top_k == 2
+
+
+def test_what_cannot_be_saved_is_refused_and_leaves_nothing(tmp_path: Path, labels: Path) -> None:
+    there = set(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        pipeline_of(labels).save(labels)
+    with pytest.raises(ConfigError, match="larger than 1e-06 MB"):
+        pipeline_of(labels).save(tmp_path / "new", largest=1)
+    with pytest.raises(ConfigError, match="is an object"):
+        autotag.Pipeline([MatchVocabulary(("cat",))], encoder=FakeEncoder()).save(tmp_path / "new")
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_a_folder_that_would_run_code_or_leave_itself_is_refused(tmp_path: Path, labels: Path) -> None:
+    file = pipeline_of(labels).save(tmp_path / "tagger") / "autotag.toml"
+    whole = file.read_text()
+    file.write_text(whole.replace('"merge_tags"', '"os:getcwd"'))
+    with pytest.raises(ConfigError, match=r"'os:getcwd', which would import code.*trust_code=True"):
+        autotag.Pipeline.from_pretrained(tmp_path / "tagger")
+    file.write_text(whole.replace("{here}/vocabularies/", "{here}/../"))
+    with pytest.raises(ConfigError, match="leads out of the folder"):
+        autotag.Pipeline.from_pretrained(tmp_path / "tagger")
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"has no autotag\.toml"):
+        autotag.Pipeline.from_pretrained(tmp_path / "tagger")
+
+
+def test_a_pipeline_of_the_hub_is_downloaded(local_hub, tmp_path: Path, labels: Path) -> None:
+    saved = pipeline_of(labels).save(tmp_path / "tagger")
+    files = {
+        path.relative_to(saved).as_posix(): path.read_bytes() for path in saved.rglob("*") if path.is_file()
+    }
+    local_hub.files["me/tagger"] = files
+    pipeline = autotag.Pipeline.from_pretrained("me/tagger")
+    assert pipeline(EXAMPLE) == pipeline_of(labels)(EXAMPLE)
+    with pytest.raises(ModelUnavailableError, match="'me/other' is neither a folder nor a pipeline"):
+        autotag.Pipeline.from_pretrained("me/other")
+
+
+class FakeHfApi:
+    """The hub's API at the seam: keeps what is uploaded."""
+
+    calls: list[tuple[str, object]] = []  # noqa: RUF012  one list for the test to read
+
+    def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> None:
+        self.calls.append(("create", (repository, private, exist_ok)))
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> SimpleNamespace:
+        content = {path.name: path.read_text() for path in Path(folder_path).iterdir() if path.is_file()}
+        self.calls.append(("upload", (repo_id, content, commit_message)))
+        return SimpleNamespace(commit_url=f"https://example.org/{repo_id}/commit/1")
+
+
+def test_push_to_hub_uploads_the_saved_folder_with_its_card(monkeypatch, labels: Path) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHfApi)
+    monkeypatch.setattr(FakeHfApi, "calls", [])
+    url = pipeline_of(labels).push_to_hub("me/my-tagger", private=True, message="first")
+    assert url == "https://example.org/me/my-tagger/commit/1"
+    (_, created), (_, (repository, content, message)) = FakeHfApi.calls
+    assert (created, repository, message) == (("me/my-tagger", True, True), "me/my-tagger", "first")
+    assert 'from_pretrained("me/my-tagger")' in content["README.md"]
+    assert "{here}/vocabularies/0-pets.txt" in content["autotag.toml"]
