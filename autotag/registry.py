@@ -29,6 +29,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
+        "suggest_keywords": "autotag.stages.suggest_keywords:SuggestKeywords",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",

@@ -21,6 +21,7 @@ from autotag.cli.evaluate import evaluate
 from autotag.cli.explain import explain
 from autotag.cli.immich import immich
 from autotag.cli.index import index
+from autotag.cli.learn import learn
 from autotag.cli.models import models
 from autotag.cli.options import INTERRUPTED
 from autotag.cli.prompt import prompt
@@ -89,6 +90,7 @@ for command in (
     vocabulary,
     evaluate,
     calibrate,
+    learn,
     submission,
 ):
     main.add_command(command)

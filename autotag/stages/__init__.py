@@ -15,6 +15,7 @@ from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
+from autotag.stages.suggest_keywords import SuggestKeywords
 
 __all__ = [
     "AssemblePrompt",
@@ -28,4 +29,5 @@ __all__ = [
     "MergeTags",
     "RankLabels",
     "RegionTags",
+    "SuggestKeywords",
 ]
