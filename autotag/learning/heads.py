@@ -1,17 +1,18 @@
 """Fit one logistic head for each keyword on frozen vectors of images, all keywords at once.
 
 A head is a weight vector w and a bias b; its logit for the vector x is w @ x + b. It minimises the weighted
-logistic loss over all photographs plus ``ridge / 2`` times the squared distance of w from its prior. The prior
-is the vector of the keyword's text, times one slope for all keywords that is fitted before. So without
+logistic loss over all photographs plus ``ridge / 2`` times the squared distance of w from its prior. The
+prior is the vector of the keyword's text, times one slope for all keywords that is fitted before. So without
 photographs a head ranks as zero-shot CLIP does (Radford et al. 2021, arXiv:2103.00020), and each photograph
 moves it.
 
-People's keywords are incomplete: a photograph without a keyword may show it all the same. It has the weight of
-a negative times the probability that it is one. That probability is estimated as by Elkan and Noto (2008,
+People's keywords are incomplete: a photograph without a keyword may show it all the same. It has the weight
+of a negative times the probability that it is one. That probability is estimated as by Elkan and Noto (2008,
 "Learning classifiers from only positive and unlabeled data", section 2). A first fit gives g(x), the
 probability that x was given the keyword. The mean c of g over the photographs with the keyword estimates how
-often people give it where it fits. The odds that an unlabelled x shows it are (1 - c) / c * g(x) / (1 - g(x)),
-at most 1. A photograph from which somebody removed the keyword is a certain negative.
+often people give it where it fits. The odds that an unlabelled x shows it are
+(1 - c) / c * g(x) / (1 - g(x)), at most 1. A photograph from which somebody removed the keyword is a certain
+negative.
 """
 
 from __future__ import annotations

@@ -124,9 +124,8 @@ class LearnedKeywords:
         """
         if encoder != self.encoder:
             raise ConfigError(
-                f"{file!r} was learned with encoder {self.encoder!r} and does not fit {encoder!r}. Use a preset "
-                f"with {self.encoder!r}, or learn the keywords again with `autotag learn --preset` and the "
-                "preset that you use."
+                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset with "
+                f"{self.encoder!r}, or learn the keywords again: `autotag learn` with the --preset in use."
             )
 
     def save(self, path: str | PathLike[str]) -> None:
