@@ -39,6 +39,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "match_vocabulary": "autotag.stages.match_vocabulary:MatchVocabulary",
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
+        "suggest_keywords": "autotag.stages.suggest_keywords:SuggestKeywords",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
         "moderate_images": "autotag.stages.moderate_images:ModerateImages",

@@ -22,6 +22,7 @@ from autotag.cli.explain import explain
 from autotag.cli.export import export, import_
 from autotag.cli.immich import immich
 from autotag.cli.index import index
+from autotag.cli.learn import learn
 from autotag.cli.models import models
 from autotag.cli.options import INTERRUPTED
 from autotag.cli.prompt import prompt
@@ -92,6 +93,7 @@ for command in (
     vocabulary,
     evaluate,
     calibrate,
+    learn,
     submission,
 ):
     main.add_command(command)

@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 
 _DEPTH = 1000  # entries of each ranking that are joined
 _MEASURED = 200  # photographs, and texts, that an approximate search is measured with
-_KEYWORD = "keyword"
+KEYWORD = "keyword"
+"""The source of a tag that a person gave."""
 _TOGETHER = 500  # most parameters of one query
+
 _WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
 _BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
 _MARKS = ("\x02", "\x03")
@@ -252,7 +254,7 @@ class Index:
         (caption,) = self._connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
         tags = self._connection.execute(
             "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
-            (photo, _KEYWORD),
+            (photo, KEYWORD),
         ).fetchall()
         self._put_words(photo, source, caption, tags, facts.keywords)
 
@@ -265,7 +267,7 @@ class Index:
         keywords: Sequence[str],
     ) -> None:
         """Replace the tags, keywords and full text of a photograph."""
-        rows = [*tags, *((storable(word), None, _KEYWORD) for word in keywords)]
+        rows = [*tags, *((storable(word), None, KEYWORD) for word in keywords)]
         self._connection.execute("DELETE FROM tag WHERE photo = ?", (photo,))
         self._connection.executemany(
             "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?)",

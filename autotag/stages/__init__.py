@@ -17,6 +17,7 @@ from autotag.stages.merge_tags import MergeTags
 from autotag.stages.moderate_images import ModerateImages
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
+from autotag.stages.suggest_keywords import SuggestKeywords
 
 __all__ = [
     "AssemblePrompt",
@@ -32,4 +33,5 @@ __all__ = [
     "ModerateImages",
     "RankLabels",
     "RegionTags",
+    "SuggestKeywords",
 ]

@@ -1,0 +1,201 @@
+"""``autotag learn``: learns the keywords that people gave to their photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autotag.cli.options import device_option, follow_symlinks_option, quiet_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.cli.progress import Reporter
+    from autotag.learning.lesson import Lesson
+    from autotag.learning.photographs import KeywordedPhoto
+    from autotag.protocols import ImageTextEncoder
+
+_TABLES = (".csv", ".jsonl", ".json", ".parquet", ".txt")
+_SHOWN = 20
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0    keywords were learned and the file is written
+  1    no keyword could be learned; nothing is written
+  2    could not run: bad input or option, a missing model
+  130  interrupted with Ctrl-C"""
+)
+@click.argument("photos", metavar="[PHOTOS]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="Whose encoder.")
+@click.option(
+    "--output",
+    metavar="FILE.tags",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file to write, for the stage suggest_keywords.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
+@click.option(
+    "--min-photos",
+    metavar="N",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    help="Refuse keywords of fewer photographs.",
+)
+@click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    help="Keywords to leave out, with * and ?: 'People|*'. May be repeated.",
+)
+@click.option(
+    "--corrections",
+    metavar="FOLDER",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Learn from what people changed here, too. May be repeated.",
+)
+@click.option(
+    "--index",
+    "index_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Use the vectors of this index again; without PHOTOS, its keywords, too.",
+)
+@follow_symlinks_option
+@device_option
+@quiet_option
+@click.pass_context
+def learn(
+    ctx: click.Context,
+    photos: tuple[Path, ...],
+    *,
+    preset: str,
+    output: Path,
+    overwrite: bool,
+    min_photos: int,
+    exclude: tuple[str, ...],
+    corrections: tuple[Path, ...],
+    index_file: Path | None,
+    follow_symlinks: bool,
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Learn the keywords that people gave to their photographs, to suggest them for others.
+
+    PHOTOS are folders and files, whose keywords and sidecars are read, or a data set with tags: a CSV,
+    JSONL, JSON or Parquet file, or a folder with metadata.jsonl. Tags that autotag wrote teach nothing; those
+    that people took out teach where a keyword does not fit. Keywords that no test finds better than chance
+    are refused and listed. To use the file: the stage suggest_keywords.
+    """
+    from autotag.cli.progress import Reporter
+    from autotag.errors import ConfigError
+    from autotag.learning.lesson import learn as learned
+    from autotag.learning.photographs import embedded
+    from autotag.learning.teaching import teaching
+
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{str(output)!r} exists already; name another --output, or use --overwrite.")
+    if not photos and index_file is None and not corrections:
+        raise click.UsageError("name PHOTOS to learn from, or an --index.")
+    from autotag.learning.events import events
+
+    reporter = Reporter(quiet=quiet)
+    with reporter.passing_on_warnings():
+        encoder = _encoder(preset, device)
+        found = _keyworded(photos, corrections, index_file, encoder, follow_symlinks=follow_symlinks)
+        _check_some(found)
+        with reporter.counting(sum(photo.vector is None for photo in found)):
+            kept, vectors = embedded(found, encoder, on_image=reporter.advance)
+        taught = teaching([one.keywords for one in kept], [one.removed for one in kept], exclude=exclude)
+        groups = events([one.folder for one in kept], [one.taken for one in kept], vectors)
+        lesson = learned(taught, vectors, groups, encoder, min_photos=min_photos)
+    if lesson.learned.keywords:
+        lesson.learned.save(output)
+    _report(lesson, output, reporter)
+    ctx.exit(0 if lesson.learned.keywords else 1)
+
+
+def _encoder(preset: str, device: str | None) -> ImageTextEncoder:
+    """Return the encoder of a preset, loaded where the preset says."""
+    from autotag.models.pool import ModelPool
+    from autotag.pipeline.pipeline import DEFAULT_ENCODER
+    from autotag.pipeline.presets import read_preset
+
+    table = read_preset(preset)
+    pool = ModelPool(
+        encoder=table.get("encoder", DEFAULT_ENCODER),
+        device=device or table.get("device", "auto"),
+        dtype=table.get("dtype", "auto"),
+    )
+    return pool.encoder()
+
+
+def _keyworded(
+    photos: Sequence[Path],
+    corrections: Sequence[Path],
+    index_file: Path | None,
+    encoder: ImageTextEncoder,
+    *,
+    follow_symlinks: bool,
+) -> list[KeywordedPhoto]:
+    """Return the photographs about which people said something, each file once."""
+    from autotag.evaluation.datasets import read_dataset
+    from autotag.images.reading import find_images
+    from autotag.learning.photographs import check_index, in_dataset, in_files, in_index, with_vectors_of
+    from autotag.search import Index
+
+    tables = [path for path in photos if _is_dataset(path)]
+    folders = [path for path in (*photos, *corrections) if path not in tables]
+    found = [photo for table in tables for photo in in_dataset(read_dataset(table))]
+    if folders:
+        files = dict.fromkeys(find_images(*folders, follow_symlinks=follow_symlinks, raw=True))
+        found += [photo for photo in in_files(files) if photo.teaches]
+    if index_file is not None:
+        with Index.open(index_file, create=False) as index:
+            check_index(index, encoder)
+            found = with_vectors_of(found, index) if found else in_index(index)
+    return found
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.suffix.lower() in _TABLES or (path / "metadata.jsonl").is_file()
+
+
+def _check_some(found: Sequence[KeywordedPhoto]) -> None:
+    """Refuse input without a keyword.
+
+    Raises:
+        ConfigError: naming what is looked for.
+    """
+    from autotag.errors import ConfigError
+
+    if not found:
+        raise ConfigError(
+            "no photograph has a keyword that a person gave. Keywords are read from XMP, IPTC, Exif and "
+            "sidecars; tags that autotag wrote do not count."
+        )
+
+
+def _report(lesson: Lesson, output: Path, reporter: Reporter) -> None:
+    """Print the learned keywords to stdout, what was refused and why to stderr."""
+    from autotag.writers.one_line import one_line
+
+    learned = lesson.learned
+    for keyword in learned.keywords:
+        average = keyword.average_precision
+        interval = f"{keyword.low:.2f} to {keyword.high:.2f}"
+        click.echo(one_line(f"{keyword}\t{keyword.photographs} photographs\tAP {average:.2f} ({interval})"))
+    for refused in lesson.refused[:_SHOWN]:
+        reporter.complain(f"not learned: {refused}: {refused.reason}")
+    if len(lesson.refused) > _SHOWN:
+        reporter.complain(f"not learned: {len(lesson.refused) - _SHOWN} more keywords")
+    if learned.keywords:
+        reporter.inform(
+            f"{len(learned.keywords)} keywords of {learned.photographs} photographs, written: {output}"
+        )

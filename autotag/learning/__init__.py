@@ -1,0 +1,5 @@
+"""Learn keywords that people gave to their photographs.
+
+``photographs`` reads what people wrote, ``teaching`` says which photographs teach which keyword, ``events``
+groups them, ``heads`` fits, ``judging`` tests, ``lesson`` puts it together.
+"""

@@ -1,0 +1,101 @@
+"""Propose the keywords that somebody's own photographs taught."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
+from typing import TYPE_CHECKING, ClassVar
+
+from autotag.checks import check_count
+from autotag.metadata.keywords import fold
+from autotag.models.names import check_model
+from autotag.options import convert_options
+from autotag.records import Tag
+from autotag.relevance.embeddings import image_vectors
+from autotag.relevance.learned_keywords import LearnedKeywords
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.protocols import ImageTextEncoder, Models
+    from autotag.records import Sample
+    from autotag.relevance.learned_keywords import LearnedKeyword
+
+
+@dataclass
+class SuggestKeywords:
+    """Propose keywords from a file of ``autotag learn``, before the existing tags, most probable first.
+
+    Each keyword has its own threshold in the file. A keyword's score is its probability, which is not
+    comparable with the scores of other stages; so this stage stands after ``filter_tags``. A tag that is
+    there already under the same name is replaced and keeps its scores. A keyword whose path another proposed
+    keyword continues ("Places" of "Places|Italy") is left out, since it is part of that keyword's path.
+
+    Args:
+        keywords: the file; it is read when the stage is built.
+        top_k: keywords per image, at least 1; None for all that reach their thresholds.
+        encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own. It has to be the one that
+            the keywords were learned with.
+        name: the stage's name.
+
+    Raises:
+        ConfigError: an option is out of range, or the file is missing, damaged or of another format; from
+            ``setup``, if the keywords were learned with another encoder.
+    """
+
+    keywords: Path
+    _: KW_ONLY
+    top_k: int | None = None
+    encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
+    name: str = "suggest_keywords"
+    _learned: LearnedKeywords = field(init=False, repr=False, compare=False)
+    _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
+    image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def __post_init__(self) -> None:
+        convert_options(self, where=self.name)
+        if self.top_k is not None:
+            check_count(f"{self.name}.top_k", self.top_k)
+        self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
+        self._learned = LearnedKeywords.load(self.keywords)
+
+    def setup(self, models: Models, /) -> None:
+        """Get the encoder.
+
+        Raises:
+            ConfigError: the keywords were learned with another one.
+        """
+        self.image_encoder = models.encoder(self._wanted)
+        self._learned.check_encoder(self.image_encoder.id, file=str(self.keywords))
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        if not samples or not self._learned.keywords:
+            return
+        found, proposed = self._learned.suggested(image_vectors(samples, self.image_encoder))
+        for sample, row, kept in zip(samples, found, proposed, strict=True):
+            best = sorted(kept.nonzero()[0].tolist(), key=lambda place: (-row[place], place))
+            chosen = _without_parents([(self._learned.keywords[place], float(row[place])) for place in best])
+            sample.tags = self._merged(sample.tags, chosen[: self.top_k])
+
+    def _merged(self, tags: Sequence[Tag], chosen: Sequence[tuple[LearnedKeyword, float]]) -> list[Tag]:
+        """Return the chosen keywords as tags, then the tags that are none of them."""
+        before = {fold(tag.text): tag for tag in tags}
+        first: dict[str, Tag] = {}
+        for keyword, score in chosen:
+            known = before.get(fold(keyword.text))
+            scores = {**(known.scores if known else {}), self.name: score}
+            count = known.count if known else None
+            path = keyword.path if len(keyword.path) > 1 else ()
+            source = known.source if known else self.name
+            tag = Tag(keyword.text, score, source, scores, path, count)
+            first.setdefault(fold(keyword.text), tag)
+        return [*first.values(), *(tag for tag in tags if fold(tag.text) not in first)]
+
+
+def _without_parents(chosen: Sequence[tuple[LearnedKeyword, float]]) -> list[tuple[LearnedKeyword, float]]:
+    """Return the keywords whose path no other one continues, in their order."""
+    begun = {keyword.path[:length] for keyword, _ in chosen for length in range(1, len(keyword.path))}
+    return [(keyword, score) for keyword, score in chosen if keyword.path not in begun]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autotag.errors import ConfigError
+from autotag.records import Tag
+from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
+from autotag.stages import SuggestKeywords
+from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
+
+SIZE = 65
+
+
+def written(tmp_path, *keywords, encoder="fake"):
+    """Keywords with the probabilities that they get on every image."""
+    logits = np.array([np.log(score / (1 - score)) for _, score, _ in keywords], dtype=np.float32)
+    learned = LearnedKeywords(
+        encoder=encoder,
+        photographs=30,
+        keywords=tuple(LearnedKeyword(path, 9, 0.7, 0.5, 0.9, cut) for path, _, cut in keywords),
+        weights=np.zeros((len(keywords), SIZE), dtype=np.float32),
+        biases=logits,
+        declined_vectors=np.zeros((0, SIZE), dtype=np.float32),
+        declined_keywords=np.zeros(0, dtype=np.int64),
+    )
+    learned.save(tmp_path / "family.tags")
+    return tmp_path / "family.tags"
+
+
+def suggested(stage, **fields):
+    stage.setup(FakeModels(fake_encoder=FakeEncoder()))
+    sample = make_sample(**fields)
+    stage([sample])
+    return sample.tags
+
+
+def test_it_keeps_the_contract(tmp_path):
+    check_stage(SuggestKeywords(written(tmp_path, (("beach",), 0.7, 0.5))))
+
+
+def test_keywords_above_their_thresholds_come_most_probable_first(tmp_path):
+    file = written(tmp_path, (("beach",), 0.6, 0.5), (("dog",), 0.7, 0.5), (("cat",), 0.8, 0.9))
+    tags = suggested(SuggestKeywords(file))
+    assert [tag.text for tag in tags] == ["dog", "beach"]
+    assert tags[0].score == pytest.approx(0.7, abs=1e-6)
+    assert tags[0].source == "suggest_keywords"
+    assert [tag.text for tag in suggested(SuggestKeywords(str(file), top_k=1))] == ["dog"]
+
+
+def test_they_stand_before_the_other_tags_and_in_the_place_of_the_same_ones(tmp_path):
+    file = written(tmp_path, (("Beach",), 0.7, 0.5))
+    before = [Tag.proposed("sand", 0.3, by="match"), Tag.proposed("beach", 0.2, by="match")]
+    tags = suggested(SuggestKeywords(file), tags=before)
+    assert [tag.text for tag in tags] == ["Beach", "sand"]
+    assert tags[0].source == "match"
+    assert tags[0].scores == pytest.approx({"match": 0.2, "suggest_keywords": 0.7}, abs=1e-6)
+
+
+def test_a_keyword_has_its_path_and_its_parents_are_not_proposed_besides(tmp_path):
+    paths = [("Places",), ("Places", "Italy"), ("Places", "Italy", "Rome")]
+    file = written(tmp_path, *((path, 0.8, 0.5) for path in paths[:2]), (paths[2], 0.4, 0.5))
+    [tag] = suggested(SuggestKeywords(file))
+    assert (tag.text, tag.path) == ("Italy", ("Places", "Italy"))
+
+
+def test_a_file_of_another_encoder_is_refused_when_the_pipeline_is_set_up(tmp_path):
+    stage = SuggestKeywords(written(tmp_path, (("beach",), 0.7, 0.5), encoder="clip-vit-b-32"))
+    with pytest.raises(ConfigError, match="'clip-vit-b-32', not with 'fake'"):
+        stage.setup(FakeModels(fake_encoder=FakeEncoder()))
+
+
+def test_a_missing_file_is_refused_when_the_stage_is_built(tmp_path):
+    with pytest.raises(ConfigError, match="there is no file"):
+        SuggestKeywords(tmp_path / "none.tags")
