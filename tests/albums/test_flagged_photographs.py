@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from autotag.albums.rules import AlbumRules
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.metadata import read_packet
 from autotag.pipeline.presets import from_config
+from autotag.records import Result
 
 RED = ("a red.png", "d.jpg")
 
@@ -96,6 +97,29 @@ def test_flagged_photographs_go_to_some_writers_only(moderated: Any, photos: Pat
     assert set(RED) <= sidecars(photos)
     with (tmp_path / "others.csv").open(encoding="utf-8") as lines:
         assert not set(RED) & {Path(row["image"]).name for row in csv.DictReader(lines)}
+
+
+class Index:
+    """Keeps the names of the photographs that an index would hold."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.kept: set[str] = set()
+
+    def found(self, path: Path, _result: Result) -> None:
+        self.names.add(path.name)
+
+    def finish(self, earlier: Iterable[tuple[Path, Result]], _photos: Iterable[Path], _root: Path) -> None:
+        self.kept = {path.name for path, _ in earlier}
+
+
+@pytest.mark.parametrize(("writes", "indexed"), [((), False), (("index",), True), (None, True)])
+def test_an_index_is_a_writer_to_the_rules(moderated: Any, writes: Any, indexed: bool) -> None:
+    index = Index()
+    moderated(rules=AlbumRules(flagged_tag="look", flagged_write=writes), indexer=index)
+    assert index.names == index.kept
+    assert (set(RED) <= index.kept) == indexed
+    assert "b.jpg" in index.kept
 
 
 def test_a_plan_follows_the_rules(moderated: Any, photos: Path, tmp_path: Path) -> None:
