@@ -27,6 +27,7 @@ from autotag.errors import (
     suggestion,
 )
 from autotag.fast_paths import FastPaths
+from autotag.files.toml_files import check_depth
 from autotag.images.decode_memory import KEPT_BYTES
 from autotag.images.reading import ReadImage, read_image, source_of
 from autotag.models.loading.device import check_placement, choose_device
@@ -142,7 +143,7 @@ class Pipeline:
         self._check_settings()
 
     @overload
-    def __call__(self, image: ImageInput, /) -> Result: ...
+    def __call__(self, image: ImageInput, /) -> Result: ...  # type: ignore[overload-overlap]
 
     @overload
     def __call__(self, image: Iterable[ImageInput], /) -> list[Result]: ...
@@ -454,6 +455,23 @@ class Pipeline:
         return saving.save(self, folder, largest=saving.LARGEST if largest is None else largest)
 
     @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Pipeline:
+        """Return the pipeline that a config describes: the inverse of ``to_config``.
+
+        Raises:
+            UnknownNameError: a stage, option or setting is unknown; the message suggests a near miss.
+            ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
+        """
+        try:
+            check_depth(config)
+        except ValueError as error:
+            raise ConfigError(f"the config cannot be used: {error}.") from error
+        settings = {name: value for name, value in config.items() if name != "stages"}
+        checked = options.checked(cls, settings, where="the pipeline")
+        tables = stage_tables.tables_of(config)
+        return cls([stage_tables.stage_from_table(table) for table in tables], **checked)
+
+    @classmethod
     def from_pretrained(
         cls, name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
     ) -> Pipeline:
@@ -471,7 +489,7 @@ class Pipeline:
         """
         from autotag.pipeline import saving
 
-        return saving.from_pretrained(name, revision=revision, trust_code=trust_code)
+        return cls.from_config(saving.saved_config(name, revision=revision, trust_code=trust_code))
 
     def push_to_hub(
         self,
@@ -696,5 +714,5 @@ def _several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterable[
 
 def _is_single(images: object) -> bool:
     """Return True for one image, even of an iterable type."""
-    one = str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image
+    one = str | bytes | bytearray | memoryview | os.PathLike[Any] | np.ndarray | Image.Image
     return isinstance(images, one) or hasattr(images, "read")

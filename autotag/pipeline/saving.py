@@ -11,21 +11,22 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autotag import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
 from autotag.models.names import ModelName, check_model
-from autotag.pipeline import presets, stage_tables
+from autotag.pipeline import stage_tables
 from autotag.vocabularies.vocabulary import BUNDLED, named_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from autotag.pipeline.pipeline import Pipeline
+    from autotag.protocols import ImageTextEncoder, Stage
 
 CONFIG_FILE = "autotag.toml"
 CARD_FILE = "README.md"
@@ -35,7 +36,25 @@ LARGEST = 500_000_000
 _HERE = "{here}"
 
 
-def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = LARGEST) -> Path:
+class Saveable(Protocol):
+    """Say what is saved, as pipelines do."""
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """Return the stages, in order."""
+
+    @property
+    def encoder(self) -> str | ImageTextEncoder | None:
+        """Return the encoder or its name, if it has one."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the config; see ``Pipeline.to_config``."""
+
+    def describe(self) -> str:
+        """Return the stages as a table; see ``Pipeline.describe``."""
+
+
+def save(pipeline: Saveable, folder: str | os.PathLike[str], *, largest: int = LARGEST) -> Path:
     """Write a pipeline into a new folder; see ``Pipeline.save``."""
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -58,10 +77,10 @@ def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = L
     return target
 
 
-def from_pretrained(
+def saved_config(
     name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
-) -> Pipeline:
-    """Return the pipeline in a folder or a hub repository; see ``Pipeline.from_pretrained``."""
+) -> dict[str, Any]:
+    """Return the config in a folder or a hub repository, its paths placed."""
     folder = Path(name)
     if not folder.is_dir():
         folder = _downloaded(os.fspath(name), revision)
@@ -74,11 +93,11 @@ def from_pretrained(
     if not trust_code:
         _refuse_code(config, os.fspath(name))
     placed: dict[str, Any] = _mapped(config, lambda text: _placed(text, folder.resolve()))
-    return presets.from_config(placed)
+    return placed
 
 
 def push_to_hub(
-    pipeline: Pipeline,
+    pipeline: Saveable,
     repository: str,
     *,
     private: bool = False,
@@ -98,7 +117,7 @@ def push_to_hub(
     return str(done.commit_url)
 
 
-def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
+def _fill(pipeline: Saveable, folder: Path, name: str, largest: int) -> None:
     copies = _Copies(folder, largest)
     config = pipeline.to_config()
     if isinstance(pipeline.encoder, str) and "encoder" in config:
@@ -107,7 +126,7 @@ def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
         kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
         for option, value in table.items():
             if option in kinds:
-                table[option] = _mapped(value, lambda text, kind=kinds[option]: copies.model(text, kind))
+                table[option] = _mapped(value, partial(copies.model, kind=kinds[option]))
             elif option in files:
                 table[option] = _mapped(value, copies.vocabulary)
     (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
@@ -224,7 +243,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _card(pipeline: Pipeline, name: str) -> str:
+def _card(pipeline: Saveable, name: str) -> str:
     """Return the model card: what the hub shows, and how to use the pipeline."""
     return f"""---
 library_name: autotag

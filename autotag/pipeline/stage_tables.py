@@ -158,3 +158,15 @@ def _reference(target: object, import_string: str, name: str) -> str:
             'stage = "package.module:attribute", or register it as an entry point in "autotag.stages".'
         )
     return import_string
+
+
+def tables_of(config: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the stage tables of a config.
+
+    Raises:
+        ConfigError: it has none, or they are not an array of tables.
+    """
+    tables = config.get("stages")
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
+    return [dict(table) for table in tables]
