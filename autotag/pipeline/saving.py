@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autotag import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.files.bounded_files import named_path
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
 from autotag.models.names import ModelName, check_model
 from autotag.pipeline import stage_tables
-from autotag.vocabularies.vocabulary import BUNDLED, named_path
+from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
