@@ -1,6 +1,6 @@
 """What a photograph costs in each kind of index, and by that what 1, 10 and 100 million photographs need.
 
-Run: python benchmarks/stores.py [--rows 10000] [--scan 200000] [--json FILE]
+Run: python benchmarks/stores.py [--rows 10000] [--scan 200000] [--scan-only] [--json FILE]
 
 Measured: bytes, milliseconds and recall for so many made photographs with vectors of 512 dimensions, a
 caption and ten tags each; in SQLite, in vectors mapped from a file, in faiss, and in a real Postgres (of the
@@ -44,6 +44,8 @@ DIMENSION = 512
 TAGS = 10
 QUERIES = 50
 NEAREST = 10
+ASKED = 20  # queries of photographs, and of texts, for the recall of scans
+RESCORED = {"sq8": (50,), "rabitq": (1000, 5000)}
 GIB = 2**30
 SIZES = {"1 million": 10**6, "10 million": 10**7, "100 million": 10**8}
 
@@ -145,6 +147,8 @@ def scans(folder: Path, rows: int) -> dict[str, object]:
     for start in range(0, rows, 50_000):
         matrix[start : start + 50_000] = vectors(min(50_000, rows - start), 100 + start)
     query = vectors(1, 5)[0]
+    queries = np.concatenate([vectors(ASKED, 3), vectors(ASKED, 4, mean=8)])  # of images, of texts
+    nearest = [top(matrix, one, NEAREST)[0] for one in queries]
     million = 1e6 / rows
     with threadpool_limits(1):
         half = {f"{part:,}": cpu_of(partial(top, matrix[:part], query, 50)) for part in (rows // 4, rows)}
@@ -164,10 +168,28 @@ def scans(folder: Path, rows: int) -> dict[str, object]:
             "bytes_per_row": (folder / kind).stat().st_size / rows,
             "build_cpu_s_per_million": spent * million,
             "query_cpu_ms_per_million": million * cpu_of(lambda: index.search(query[None], 1000)),  # noqa: B023
+            "recall": {
+                str(candidates): recalls(matrix, queries, nearest, index.search(queries, candidates)[1])
+                for candidates in RESCORED[kind]
+            },
         }
     least, most = half.values()
     kinds["float16_query_cpu_ms_per_million"] = (most - least) / (rows - rows // 4) * 1e6
     return kinds
+
+
+def recalls(
+    matrix: NDArray[np.float16],
+    queries: NDArray[np.float32],
+    nearest: list[NDArray[np.int64]],
+    proposed: NDArray[np.int64],
+) -> dict[str, float]:
+    """Parts of the ten nearest that are found when the proposed rows are scored exactly."""
+    found = [
+        np.isin(near, top(matrix, query, NEAREST, np.sort(rows))[0]).mean()
+        for query, near, rows in zip(queries, nearest, proposed, strict=True)
+    ]
+    return {"image": float(np.mean(found[:ASKED])), "text": float(np.mean(found[ASKED:]))}
 
 
 def postgres(url: str, rows: int) -> dict[str, object]:
@@ -290,12 +312,25 @@ def extrapolated(figures: dict[str, object]) -> dict[str, dict[str, object]]:
     return {name: {key: float(f"{value:.3g}") for key, value in row.items()} for name, row in made.items()}  # type: ignore[arg-type]
 
 
+def written(figures: dict[str, object], path: Path | None) -> None:
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if path:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--scan", type=int, default=200_000)
+    parser.add_argument("--scan-only", action="store_true", help="measure searches that look at every row")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.scan_only:
+        with tempfile.TemporaryDirectory(prefix="st") as name:
+            found = {"scan_rows": options.scan, "cores": os.cpu_count(), "faiss": faiss.__version__}
+            written({**found, "scans": scans(Path(name), options.scan)}, options.json)
+        return
     with tempfile.TemporaryDirectory(prefix="st") as name:
         folder = Path(name)
         figures: dict[str, object] = {
@@ -316,10 +351,7 @@ def main() -> None:
     finally:
         server.cleanup()
     figures["extrapolated"] = extrapolated(figures)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    written(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_the_tab_search_finds_what_the_command_line_finds(client, index: Path) -
         hits = opened.search("a cat", image=CAT, top_k=4)
     assert [one["file"] for one in record] == [hit.path for hit in hits]
     assert Path(record[0]["file"]) == CAT
-    assert [one["caption"] for one in gallery] == [Path(hit.path).name for hit in hits]
+    assert [one["caption"] for one in gallery["value"]] == [Path(hit.path).name for hit in hits]
     assert "4 found" in status
     like = searched(client, like=f"#{record[0]['id']}")[2]
     assert record[0]["id"] not in [one["id"] for one in like]
