@@ -142,7 +142,7 @@ class Pipeline:
         self._check_settings()
 
     @overload
-    def __call__(self, image: ImageInput, /) -> Result: ...
+    def __call__(self, image: ImageInput, /) -> Result: ...  # type: ignore[overload-overlap]
 
     @overload
     def __call__(self, image: Iterable[ImageInput], /) -> list[Result]: ...
@@ -696,5 +696,5 @@ def _several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterable[
 
 def _is_single(images: object) -> bool:
     """Return True for one image, even of an iterable type."""
-    one = str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image
-    return isinstance(images, one) or hasattr(images, "read")
+    single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image)
+    return single or hasattr(images, "read")

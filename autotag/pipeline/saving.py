@@ -11,16 +11,18 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotag import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.files.bounded_files import named_path
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
 from autotag.models.names import ModelName, check_model
 from autotag.pipeline import presets, stage_tables
-from autotag.vocabularies.vocabulary import BUNDLED, named_path
+from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +109,7 @@ def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
         kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
         for option, value in table.items():
             if option in kinds:
-                table[option] = _mapped(value, lambda text, kind=kinds[option]: copies.model(text, kind))
+                table[option] = _mapped(value, partial(copies.model, kind=kinds[option]))
             elif option in files:
                 table[option] = _mapped(value, copies.vocabulary)
     (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
