@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def find_with_tars(
     paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool
-) -> list[Image] | list[Image | TarImage]:
+) -> Sequence[Image | TarImage]:
     """Return what ``find`` returns, with the images inside of tar files in place of these."""
     from autotag.images.tar_files import images_in_tar, is_tar
 

@@ -24,7 +24,7 @@ from autotag.distributed.columns import (
     with_kept,
 )
 from autotag.errors import DISTRIBUTION, ConfigError, ImageReadError, install_hint
-from autotag.images.reading import ReadImage, read_image, source_of
+from autotag.images.reading import ReadImage, is_url, read_image, source_of
 from autotag.pipeline.presets import from_config
 from autotag.records import Result
 from autotag.writers.arrow_rows import arrow, from_table, to_table
@@ -45,7 +45,7 @@ _ENCODED_PATH = "encoded_path"
 _ENCODED_SOURCE = "encoded_source"
 _MOST_ACTORS = 100_000
 _FREE_CPUS = 1
-_TRIES = 5  # of a batch whose process dies; without a limit, an image that kills it would stop the run
+_CALLS_PER_READER = 1000  # then a fresh process, whatever memory decoders have lost
 
 
 def connect(address: str | None = None) -> None:
@@ -94,9 +94,9 @@ def tag_dataset(
         tagged.write_parquet("tags")
 
     An image that fails is a row with its error. An actor that dies is started again, and its batches are
-    repeated, at most five times each, so that a row is in the result once. One task loads the models first,
-    to learn which size the images need. The object store holds decoded images, at most a few hundred
-    kilobytes each.
+    repeated, so that each row is in the result once. One task loads the models first, to learn which size
+    the images need. The object store holds decoded images, at most a few hundred kilobytes each. The last
+    digit of a score may depend on the batch that an image is in.
 
     Args:
         dataset: a ``ray.data.Dataset`` with a column ``"path"`` (paths, or URLs if the config allows them),
@@ -140,7 +140,7 @@ def tag_dataset(
         batch_size=batch_size,
         batch_format="pyarrow",
         num_cpus=1,
-        max_retries=_TRIES,  # unlike the arguments of the actors: Ray fuses steps with equal ones
+        max_calls=_CALLS_PER_READER,  # Ray fuses steps with equal arguments; actors have no such one
     )
     return read.map_batches(
         _ActorTagger,
@@ -150,7 +150,6 @@ def tag_dataset(
         batch_format="pyarrow",
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
-        max_task_retries=_TRIES,
     )
 
 
@@ -228,8 +227,8 @@ def _check_room(there: Mapping[str, float], actors: int, num_cpus: float, num_gp
 
 def _cause(error: Any) -> Exception:
     """Return the error of autotag behind an error of Ray, else Ray's."""
-    cause = error.cause
-    return cause if isinstance(cause, Exception) else error  # type: ignore[no-any-return]
+    found: Exception = error.cause if isinstance(error.cause, Exception) else error
+    return found
 
 
 def _target_size(sender: str, config: Mapping[str, Any]) -> int | None:
@@ -242,15 +241,14 @@ def _target_size(sender: str, config: Mapping[str, Any]) -> int | None:
 def _block(images: Sequence[str | PathLike[str]]) -> Any:
     """Return a table of absolute paths and names; bytes, because a file name need not be UTF-8."""
     sources = [source_of(image) for image in images]
-    paths = [text if _is_url(text) else os.path.abspath(text) for text in map(os.fspath, images)]  # noqa: PTH100
+    texts = [os.fspath(image) for image in images]
+    paths = [text if _is_url(text) else os.path.abspath(text) for text in texts]  # noqa: PTH100
     pa = arrow()
     columns = {_ENCODED_PATH: list(map(_encoded, paths)), _ENCODED_SOURCE: list(map(_encoded, sources))}
     return pa.table(columns, schema=pa.schema([(name, pa.binary()) for name in columns]))
 
 
 def _is_url(text: str) -> bool:
-    from autotag.images.reading import is_url
-
     return is_url(text) or text.lower().startswith("data:")
 
 
@@ -280,7 +278,7 @@ class _ImageReader:
         check_kept(batch, self._keep)
         settings = from_config(self._config)
         if _ENCODED_PATH in names_of(batch):
-            images = [_decoded(path) for path in batch[_ENCODED_PATH].to_pylist()]
+            images: list[ImageInput] = [_decoded(path) for path in batch[_ENCODED_PATH].to_pylist()]
             sources = [_decoded(source) for source in batch[_ENCODED_SOURCE].to_pylist()]
         else:
             images = images_of(batch, self._column)

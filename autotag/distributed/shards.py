@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    from autotag.images.tar_files import TarImage
     from autotag.records import Result
 
 BLOCK_SIZE = 1000
@@ -42,7 +43,7 @@ BLOCK_SIZE = 1000
 RUN_FILE = "_autotag.json"
 """File that describes the run of a folder of shards; Parquet readers ignore names that begin with ``_``."""
 
-Image = TypeVar("Image", bound="str | PathLike[str]")
+Image = TypeVar("Image", bound="str | PathLike[str] | TarImage")
 _BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})-[0-9a-f]{16}\.parquet")
 
 

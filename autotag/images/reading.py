@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
     from autotag.images.decode_memory import MaxPixels
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+
+class ReadsBytes(Protocol):
+    """What is read like an open binary file; ``name`` may say what it is called."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next ``size`` bytes, or all that are left."""
+        ...
+
+
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | ReadsBytes | Image.Image | NDArray[Any]
 """A path, an http(s) URL, a data URI, the bytes of an image file, an open binary file, a Pillow image, or an
 array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool, or floats in [0, 1]."""
 

@@ -714,5 +714,5 @@ def _several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterable[
 
 def _is_single(images: object) -> bool:
     """Return True for one image, even of an iterable type."""
-    one = str | bytes | bytearray | memoryview | os.PathLike[Any] | np.ndarray | Image.Image
-    return isinstance(images, one) or hasattr(images, "read")
+    single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image)
+    return single or hasattr(images, "read")

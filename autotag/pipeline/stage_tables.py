@@ -49,13 +49,14 @@ def changed_stage(stage: Stage, changes: Mapping[str, object]) -> Stage:
     check_changes(stage.name, changes)
     if not changes:
         return stage
-    if not is_dataclass(stage):
+    kind: type = type(stage)
+    if not is_dataclass(kind):
         raise ConfigError(
             f"stage {stage.name!r} is not a dataclass, so its {', '.join(changes)} cannot change."
         )
-    checked = options.checked(type(stage), changes, where=stage.name)
+    checked = options.checked(kind, changes, where=stage.name)
     try:
-        return cast("Stage", replace(stage, **checked))
+        return cast("Stage", replace(cast("Any", stage), **checked))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{stage.name}: {error}") from error
 
