@@ -124,7 +124,7 @@ class LearnedKeywords:
         """
         if encoder != self.encoder:
             raise ConfigError(
-                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset with "
+                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset of "
                 f"{self.encoder!r}, or learn the keywords again: `autotag learn` with the --preset in use."
             )
 
