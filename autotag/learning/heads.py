@@ -208,13 +208,12 @@ class _Block:
     def _crossed(
         self, folds: NDArray[np.intp], trust: Floats, starts: Sequence[tuple[Floats, Floats]]
     ) -> tuple[Floats, list[tuple[Floats, Floats]]]:
-        """Return logits (N, K), those of each fold from heads that were fitted to the others; and the heads."""
+        """Return logits (N, K), each fold's from heads that were fitted to the others, and these heads."""
         logits = np.empty(self.present.shape, dtype=np.float32)
         heads = []
-        for fold, (weights, biases) in enumerate(starts):
+        for fold, start in enumerate(starts):
             out = folds == fold
-            masked = np.where(out[:, None], np.float32(0), trust)
-            weights, biases = self._fit(masked, weights, biases)
+            weights, biases = self._fit(np.where(out[:, None], np.float32(0), trust), *start)
             logits[out] = self.space.rows[out] @ weights + biases
             heads.append((weights, biases))
         return logits, heads

@@ -171,7 +171,7 @@ def _too_few(one: Taught, groups: Places, min_photos: int) -> Refused | None:
     """Return the refusal of a keyword that no test can judge, or None."""
     count = len(one.given)
     if count < min_photos:
-        return Refused(one.path, count, f"it is on {count} photographs, and {min_photos} are needed")
+        return Refused(one.path, count, f"it has {count} of the {min_photos} photographs that are needed")
     if count == len(groups):
         return Refused(one.path, count, "it is on every photograph, so nothing tells when it does not fit")
     if len(np.unique(groups[list(one.given)])) < 2:
