@@ -31,7 +31,7 @@ from PIL import Image
 
 from autotag.learning.events import events
 from autotag.learning.heads import fit_heads
-from autotag.learning.lesson import Lesson, learn
+from autotag.learning.lesson import FOLDS, Lesson, best_ridge, learn
 from autotag.learning.teaching import Taught
 from autotag.models.pool import ModelPool
 from autotag.training.data import is_held_out
@@ -127,7 +127,10 @@ def fitted(photos: Photographs, texts: Floats) -> tuple[Places, Any]:
     """Return the heads of the keywords that have a photograph, and which these are."""
     known = np.flatnonzero(photos.present.any(axis=0))
     given = [np.flatnonzero(photos.present[:, place]) for place in known]
-    return known, fit_heads(photos.vectors, given, texts[known])[0]
+    folds = np.arange(len(photos.vectors)) % FOLDS
+    testable = [place for place, some in enumerate(given) if len(some) >= FEWEST]
+    ridge = best_ridge(photos.vectors, [given[place] for place in testable], texts[known[testable]], folds)
+    return known, fit_heads(photos.vectors, given, texts[known], ridge=ridge)[0]
 
 
 def scored(teachers: Photographs, judges: Photographs, texts: Floats) -> Floats:
@@ -282,7 +285,7 @@ def fitting() -> dict[str, float]:
     given = [np.argsort(-scores[:, place])[: int(draw.integers(8, 400))] for place in range(500)]
     folds = draw.integers(0, 3, size=len(vectors))
     start, worked = time.perf_counter(), time.process_time()
-    fit_heads(vectors, given, texts, folds=folds)
+    fit_heads(vectors, given, texts, ridge=best_ridge(vectors, given, texts, folds), folds=folds)
     return rounded(seconds=time.perf_counter() - start, processor_seconds=time.process_time() - worked)
 
 

@@ -188,9 +188,8 @@ def _report(lesson: Lesson, output: Path, reporter: Reporter) -> None:
 
     learned = lesson.learned
     for keyword in learned.keywords:
-        average = keyword.average_precision
-        interval = f"{keyword.low:.2f} to {keyword.high:.2f}"
-        click.echo(one_line(f"{keyword}\t{keyword.photographs} photographs\tAP {average:.2f} ({interval})"))
+        precision = f"AP {keyword.average_precision:.2f} ({keyword.low:.2f} to {keyword.high:.2f})"
+        click.echo(f"{one_line(str(keyword))}\t{keyword.photographs} photographs\t{precision}")
     for refused in lesson.refused[:_SHOWN]:
         reporter.complain(f"not learned: {refused}: {refused.reason}")
     if len(lesson.refused) > _SHOWN:

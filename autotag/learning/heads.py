@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Bools = NDArray[np.bool_]
 
-RIDGE = 1.0
+RIDGE = 0.3
 """How strongly a head is held to its prior, for vectors whose mean squared distance from their mean is 1."""
 
 _STEPS = 12
-_ENOUGH = 1e-3  # of the first gradient's length
+_ENOUGH = 1e-3  # about twice what another step would take off the loss
 _HALVINGS = 6
 _ENTRIES_AT_ONCE = 2**23  # photographs times keywords, 32 MiB in float32
 _SLOPE_STEPS = 12
@@ -199,19 +199,24 @@ class _Block:
             trust = self._trust(self.space.rows @ weights + biases)
             weights, biases = self._fit(trust, weights, biases)
             return weights, biases, np.empty((0, len(biases)), dtype=np.float32)
-        trust = self._trust(self._crossed(folds, ones, biases))
+        starts = [(self.prior, biases)] * (int(folds.max()) + 1)
+        logits, starts = self._crossed(folds, ones, starts)
+        trust = self._trust(logits)
         weights, biases = self._fit(trust, weights, biases)
-        return weights, biases, self._crossed(folds, trust, biases)
+        return weights, biases, self._crossed(folds, trust, starts)[0]
 
-    def _crossed(self, folds: NDArray[np.intp], trust: Floats, biases: Floats) -> Floats:
-        """Return logits (N, K), those of each fold from heads that were fitted to the others."""
+    def _crossed(
+        self, folds: NDArray[np.intp], trust: Floats, starts: Sequence[tuple[Floats, Floats]]
+    ) -> tuple[Floats, list[tuple[Floats, Floats]]]:
+        """Return logits (N, K), each fold's from heads that were fitted to the others, and these heads."""
         logits = np.empty(self.present.shape, dtype=np.float32)
-        for fold in range(int(folds.max()) + 1):
+        heads = []
+        for fold, start in enumerate(starts):
             out = folds == fold
-            masked = np.where(out[:, None], np.float32(0), trust)
-            weight, bias = self._fit(masked, self.prior, biases)
-            logits[out] = self.space.rows[out] @ weight + bias
-        return logits
+            weights, biases = self._fit(np.where(out[:, None], np.float32(0), trust), *start)
+            logits[out] = self.space.rows[out] @ weights + biases
+            heads.append((weights, biases))
+        return logits, heads
 
     def _trust(self, logits: Floats) -> Floats:
         """Return the weight of each photograph in the loss, (N, K) float32 in (0, 1]."""
@@ -232,7 +237,6 @@ class _Block:
         weights, biases = weights.copy(), biases.copy()
         logits = rows @ weights + biases
         direction = bias_direction = before = before_bias = before_product = None
-        first = None
         for _ in range(_STEPS):
             found = sigmoid(logits)
             curved = trust * found * (1 - found)
@@ -243,8 +247,7 @@ class _Block:
             scaled = axes @ ((axes.T @ slope) / (total * spread + ridge))
             bias_scaled = bias_slope / total
             product = (slope * scaled).sum(axis=0) + bias_slope * bias_scaled
-            first = product if first is None else first
-            if (product <= _ENOUGH**2 * first).all():
+            if (product <= _ENOUGH).all():
                 break
             if direction is None:
                 direction, bias_direction = -scaled, -bias_scaled

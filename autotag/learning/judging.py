@@ -73,6 +73,14 @@ def judged(logits: Floats, given: Places, groups: Places, *, seed: int = 0) -> J
     )
 
 
+def average_precision(logits: Floats, given: Places) -> float:
+    """Return the average precision of logits, (N,), for a keyword on the photographs at ``given``."""
+    ranks = np.empty(len(logits), dtype=np.intp)
+    ranks[np.argsort(-logits, kind="stable")] = np.arange(len(logits))
+    mine = np.sort(ranks[given])
+    return float((np.arange(1, len(mine) + 1) / (mine + 1)).mean())
+
+
 def _average_precisions(weights: NDArray[np.intp], above: Places) -> NDArray[np.float64]:
     """Return the average precision of each draw.
 

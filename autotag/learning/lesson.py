@@ -11,8 +11,8 @@ import numpy as np
 
 from autotag.errors import DISTRIBUTION
 from autotag.learning.events import folds
-from autotag.learning.heads import RIDGE, Heads, fit_heads
-from autotag.learning.judging import judged, settled
+from autotag.learning.heads import Heads, fit_heads
+from autotag.learning.judging import average_precision, judged, settled
 from autotag.relevance.learned_keywords import NEAR_DECLINED, LearnedKeyword, LearnedKeywords
 from autotag.vocabularies.templates import PHOTO, filled
 
@@ -34,6 +34,10 @@ MIN_PHOTOS = 8
 FOLDS = 3
 """Parts of the photographs for cross-validation."""
 
+RIDGES = (0.1, 0.3, 1.0)
+"""What ``best_ridge`` chooses from."""
+
+_ASKED = 32  # keywords that choose the ridge
 _DECIMALS = 4
 
 
@@ -75,7 +79,7 @@ def learn(
     encoder: ImageTextEncoder,
     *,
     min_photos: int = MIN_PHOTOS,
-    ridge: float = RIDGE,
+    ridge: float | None = None,
     seed: int = 0,
 ) -> Lesson:
     """Return the keywords that the photographs teach; see ``heads`` and ``judging`` for the methods.
@@ -86,7 +90,7 @@ def learn(
         groups: (N,) the event of each photograph, see ``events``. No event is on both sides of a test.
         encoder: the one that made the vectors; it embeds the keywords, as the heads' prior.
         min_photos: with fewer photographs a keyword is refused; at least 2.
-        ridge: how strongly the heads are held to their prior.
+        ridge: how strongly the heads are held to their prior; None for ``best_ridge``.
         seed: of the folds and the intervals.
     """
     refused = [one for one in (_too_few(one, groups, min_photos) for one in taught) if one is not None]
@@ -95,14 +99,15 @@ def learn(
     if not wanted:
         return Lesson(_kept(encoder, [], _no_heads(vectors), [], vectors), tuple(refused))
     given = [np.array(one.given, dtype=np.intp) for one in wanted]
-    priors = encoder.embed_texts([filled(PHOTO, one.path[-1]) for one in wanted])
+    priors = np.asarray(encoder.embed_texts([filled(PHOTO, one.path[-1]) for one in wanted]), np.float32)
+    parts = folds(groups, FOLDS, seed=seed)
     heads, crossed = fit_heads(
         vectors,
         given,
-        np.asarray(priors, dtype=np.float32),
+        priors,
         removed=[np.array(one.removed, dtype=np.intp) for one in wanted],
-        ridge=ridge,
-        folds=folds(groups, FOLDS, seed=seed),
+        ridge=best_ridge(vectors, given, priors, parts) if ridge is None else ridge,
+        folds=parts,
     )
     verdicts = [
         judged(logits, places, groups, seed=seed) for logits, places in zip(crossed, given, strict=True)
@@ -140,11 +145,33 @@ def learn(
     )
 
 
+def best_ridge(vectors: Floats, given: Sequence[Places], priors: Floats, parts: Places) -> float:
+    """Return the ridge with the best mean average precision in cross-validation, one for all keywords.
+
+    How much the words of an encoder say about somebody's photographs differs from album to album. At most 32
+    keywords choose, evenly spread over the list.
+
+    Args:
+        vectors: (N, D) float32 unit vectors of the photographs.
+        given: for each keyword the places of its photographs.
+        priors: (K, D) float32 unit vectors of the keywords' texts.
+        parts: (N,) the fold of each photograph.
+    """
+    some = np.unique(np.linspace(0, len(given) - 1, min(_ASKED, len(given))).astype(int)).tolist()
+    asked = [given[place] for place in some]
+
+    def quality(ridge: float) -> float:
+        _, crossed = fit_heads(vectors, asked, priors[some], ridge=ridge, folds=parts)
+        return float(np.mean([average_precision(*pair) for pair in zip(crossed, asked, strict=True)]))
+
+    return max(reversed(RIDGES), key=quality)
+
+
 def _too_few(one: Taught, groups: Places, min_photos: int) -> Refused | None:
     """Return the refusal of a keyword that no test can judge, or None."""
     count = len(one.given)
     if count < min_photos:
-        return Refused(one.path, count, f"it is on {count} photographs, and {min_photos} are needed")
+        return Refused(one.path, count, f"it has {count} of the {min_photos} photographs that are needed")
     if count == len(groups):
         return Refused(one.path, count, "it is on every photograph, so nothing tells when it does not fit")
     if len(np.unique(groups[list(one.given)])) < 2:

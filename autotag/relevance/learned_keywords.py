@@ -124,8 +124,8 @@ class LearnedKeywords:
         """
         if encoder != self.encoder:
             raise ConfigError(
-                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset "
-                f"with {self.encoder!r}, or learn the keywords again: `autotag learn` with this --preset."
+                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset of "
+                f"{self.encoder!r}, or learn the keywords again: `autotag learn` with the --preset in use."
             )
 
     def save(self, path: str | PathLike[str]) -> None:

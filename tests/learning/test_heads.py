@@ -38,7 +38,7 @@ def test_a_head_is_the_minimum_of_its_loss(world):
 
 
 def test_few_photographs_start_from_what_the_text_says(world):
-    seen = world("cat", "dog", "fox", photos=600, strength=1.5)
+    seen = world("cat", "dog", "fox", photos=600, strength=0.8)
     judged = slice(300, 600)
     given = [seen.shown[word][seen.shown[word] < 300] for word in ("cat", "dog", "fox")]
     few = [given[0][:2], given[1], given[2]]
@@ -94,7 +94,7 @@ def test_cross_validated_logits_come_from_heads_that_did_not_see_the_photograph(
         seen.vectors, [places], np.zeros((1, 32), dtype=np.float32), ridge=0.01, folds=np.arange(300) % 3
     )
     by_heart = average_precision(heads.logits(seen.vectors)[:, 0], places)
-    assert by_heart > 2 * average_precision(crossed, places)
+    assert by_heart > average_precision(crossed, places) + 0.1
 
 
 def test_blocks_of_keywords_do_not_change_the_heads(world, monkeypatch):

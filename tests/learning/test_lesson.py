@@ -37,7 +37,7 @@ def test_a_keyword_of_too_few_photographs_is_refused(world):
     seen = world("cat")
     lesson = learn([taught("cat", seen.shown["cat"][:7])], seen.vectors, each_alone(seen), seen.encoder)
     assert not lesson.learned.keywords
-    assert reasons(lesson) == {"cat": "it is on 7 photographs, and 8 are needed"}
+    assert reasons(lesson) == {"cat": "it has 7 of the 8 photographs that are needed"}
 
 
 def test_a_keyword_of_every_photograph_is_refused(world):

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from autotag.metadata import MachineTag, with_machine_tags
+from autotag.relevance.learned_keywords import LearnedKeywords
+
+
+def picture(path, colour, shape, seed):
+    """A shape on noise: pictures of one kind resemble one another without being near copies."""
+    draw = np.random.default_rng(seed)
+    noise = draw.integers(0, 256, size=(6, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((120, 120))
+    left, top = draw.integers(5, 45, size=2).tolist()
+    getattr(ImageDraw.Draw(image), shape)((left, top, left + 65, top + 65), fill=colour)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=92)
+
+
+def sidecar(path, *keywords):
+    items = "".join(f"<rdf:li>{keyword}</rdf:li>" for keyword in keywords)
+    path.with_name(path.name + ".xmp").write_text(
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:lr="http://ns.adobe.com/lightroom/1.0/"><lr:hierarchicalSubject>'
+        f"<rdf:Bag>{items}</rdf:Bag></lr:hierarchicalSubject></rdf:Description></rdf:RDF></x:xmpmeta>",
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(16):
+        for keyword, colour, shape in (("Balls|Ball", "red", "ellipse"), ("Boxes|Box", "blue", "rectangle")):
+            path = folder / f"{shape}-{number}.jpg"
+            picture(path, colour, shape, number)
+            sidecar(path, keyword, *(["People|Anna"] if number < 2 else []))
+    return folder
+
+
+@pytest.mark.slow
+def test_keywords_of_sidecars_are_learned_and_suggested(run, photos, tmp_path):
+    file = tmp_path / "family.tags"
+    learned = run("learn", photos, "--preset", "mini", "--output", file)
+    assert learned.exit_code == 0, learned.output
+    assert "Balls|Ball\t16 photographs\tAP " in learned.stdout
+    assert "not learned: People|Anna: it has 4 of the 8 photographs that are needed" in learned.stderr
+    words = {str(keyword) for keyword in LearnedKeywords.load(file).keywords}
+    assert words == {"Balls", "Balls|Ball", "Boxes", "Boxes|Box"}
+    content = file.read_bytes()
+    assert b"ellipse" not in content
+    assert b"Anna" not in content
+    preset = tmp_path / "family.toml"
+    preset.write_text(
+        f'encoder = "clip-mini"\n[[stages]]\nstage = "suggest_keywords"\nkeywords = "{file}"\n',
+        encoding="utf-8",
+    )
+    picture(tmp_path / "new.jpg", "red", "ellipse", 99)
+    tagged = run("tag", "--preset", preset, "--format", "jsonl", tmp_path / "new.jpg")
+    [tag] = json.loads(tagged.stdout)["tags"]
+    assert (tag["text"], tag["path"]) == ("Ball", ["Balls", "Ball"])
+    assert run("learn", photos, "--preset", "mini", "--output", file).exit_code == 2
+    assert "exists already" in run("learn", photos, "--preset", "mini", "--output", file).stderr
+
+
+@pytest.mark.slow
+def test_machine_tags_teach_nothing_and_those_that_were_removed_teach_where_not(photos, tmp_path):
+    from autotag.learning.photographs import in_files
+
+    path = tmp_path / "a.jpg"
+    picture(path, "red", "ellipse", 0)
+    packet = with_machine_tags(None, [MachineTag("Ball", 0.9), MachineTag("Box", 0.8)])
+    beside = path.with_name("a.jpg.xmp")
+    beside.write_bytes(packet)
+    [photo] = in_files([path])
+    assert not photo.teaches
+    without = packet.replace(b"<rdf:li>Box</rdf:li>", b"")
+    assert without != packet
+    beside.write_bytes(without)
+    [photo] = in_files([path])
+    assert photo.removed == ("Box",)
+    assert photo.keywords.flat == ()
+
+
+@pytest.mark.slow
+def test_a_table_teaches_and_excluded_keywords_do_not(run, photos, tmp_path):
+    rows = [
+        {"file_name": path.name, "tags": ["round" if "ellipse" in path.name else "square", "ours"]}
+        for path in sorted(photos.glob("*.jpg"))
+    ]
+    table = tmp_path / "keywords.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for path in photos.glob("*.jpg"):
+        (tmp_path / path.name).symlink_to(path)
+    file = tmp_path / "shapes.tags"
+    learned = run("learn", table, "--preset", "mini", "--exclude", "SQ*", "--output", file)
+    assert learned.exit_code == 0, learned.output
+    assert [str(keyword) for keyword in LearnedKeywords.load(file).keywords] == ["round"]
+    assert "not learned: ours: it is on every photograph" in learned.stderr
+
+
+def test_photographs_without_keywords_are_refused(run, tmp_path):
+    picture(tmp_path / "a.jpg", "red", "ellipse", 0)
+    ended = run("learn", tmp_path, "--preset", "mini", "--output", tmp_path / "none.tags")
+    assert ended.exit_code == 2
+    assert "no photograph has a keyword that a person gave" in ended.stderr
+    assert run("learn", "--output", tmp_path / "none.tags").exit_code == 2
+
+
+def test_keywords_of_too_few_photographs_write_no_file(run, tmp_path):
+    picture(tmp_path / "a.jpg", "red", "ellipse", 0)
+    sidecar(tmp_path / "a.jpg", "Ball", "пляж")
+    ended = run("learn", tmp_path, "--preset", "mini", "--output", tmp_path / "none.tags")
+    assert ended.exit_code == 1
+    assert "not learned: пляж: it has 1 of the 8 photographs that are needed" in ended.stderr
+    assert not (tmp_path / "none.tags").exists()
