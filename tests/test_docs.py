@@ -26,11 +26,8 @@ from autotag.cli.pipelines import with_moderation
 from autotag.models import cards
 from autotag.models.loading.hub import size_in_words
 from autotag.pipeline.pipeline import Pipeline
-<<<<<<< HEAD
 from autotag.pipeline.presets import from_config, overridden, parse_overrides, preset_names, read_preset
-=======
 from autotag.relevance.learned_keywords import LearnedKeywords
->>>>>>> learn
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

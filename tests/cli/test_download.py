@@ -35,7 +35,7 @@ def test_a_preset_is_downloaded_model_by_model_and_then_is_here(run, published):
     listed = json.loads(run("models", "--format", "json").stdout)
     assert {
         row["name"] for row in listed["models"] if row["present"] and not row["bundled"] | row["remote"]
-    } == {
+    } - {"opennsfw"} == {  # opennsfw is there wherever its package is
         "blip-base",
         "minilm",
         "clip-vit-b-32",
