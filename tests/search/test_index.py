@@ -320,6 +320,12 @@ def test_exact_search_looks_at_runs_of_rows_as_at_single_ones(precision, parts):
     assert np.allclose(found, scores[best], atol=1e-5)
 
 
+@pytest.mark.parametrize("date", ["2020-02-31", "2020-13", "0000"])
+def test_a_date_that_is_not_in_the_calendar_is_refused(date):
+    with pytest.raises(ConfigError, match=f"since='{date}' is not in the calendar"):
+        Filter(since=date)
+
+
 def test_reciprocal_ranks_reward_what_several_rankings_agree_on():
     assert list(reciprocal_ranks([[1, 2, 3], [3, 2]])) == [3, 2, 1]
     assert reciprocal_ranks([[5]]) == {5: pytest.approx(1 / 61)}

@@ -200,12 +200,6 @@ def test_filters_are_exact(store, condition, expected):
     assert sorted(names(store, store.search(vector("dog"), 9, only(**condition), effort=100))) == wanted
 
 
-@pytest.mark.parametrize("date", ["2020-02-31", "2020-13", "0000"])
-def test_a_date_that_is_not_in_the_calendar_is_refused(date):
-    with pytest.raises(ConfigError, match=f"since='{date}' is not in the calendar"):
-        Filter(since=date)
-
-
 def test_the_newest_come_first_and_those_without_a_time_last(store):
     assert names(store, store.newest(2)) == ["b.jpg", "a.jpg"]
     assert names(store, store.newest(3))[:2] == ["b.jpg", "a.jpg"]
