@@ -16,20 +16,20 @@ code to import, so only use configs that you trust as much as a program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import options
 from autotag.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file
-from autotag.files.toml_files import check_depth, parse_toml, read_toml, toml_file_text
+from autotag.files.toml_files import parse_toml, read_toml, toml_file_text
 from autotag.pipeline import stage_tables
 from autotag.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from autotag.protocols import ImageTextEncoder
 
 _PRESETS = Path(__file__).resolve().parent.parent / "presets"
@@ -138,13 +138,7 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
     """
     if isinstance(config, str | PathLike):
         config = read_preset(config)
-    try:
-        check_depth(config)
-    except ValueError as error:
-        raise ConfigError(f"the config cannot be used: {error}.") from error
-    settings = {name: value for name, value in config.items() if name != "stages"}
-    checked = options.checked(Pipeline, settings, where="the pipeline")
-    return Pipeline([stage_tables.stage_from_table(table) for table in _tables(config)], **checked)
+    return Pipeline.from_config(config)
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:
@@ -199,18 +193,17 @@ def overridden(
         ConfigError: the name is one of a stage's options, the config has no stages, or the changes are not
             a table.
     """
-    tables = {stage_tables.table_name(table): table for table in _tables(config)}
-    names = list(tables)
+    tables = stage_tables.tables_of(config)
+    names = [stage_tables.table_name(table) for table in tables]
     for name, changes in overrides.items():
         if name not in names:
-            _refuse_option(name, changes, tables)
+            _refuse_option(name, changes, dict(zip(names, tables, strict=True)))
             raise UnknownNameError("stage of this preset:", name, names)
-        if changes is False:
-            del tables[name]
-        else:
+        if changes is not False:
             stage_tables.check_changes(name, changes)
-            tables[name].update(changes)
-    return {**config, "stages": list(tables.values())}
+            tables[names.index(name)].update(changes)
+    kept = [table for name, table in zip(names, tables, strict=True) if overrides.get(name) is not False]
+    return {**config, "stages": kept}
 
 
 def _refuse_option(name: str, value: object, tables: Mapping[str, Mapping[str, object]]) -> None:
@@ -245,11 +238,3 @@ def _preset_path(preset: str | PathLike[str]) -> Path:
     if path.suffix == ".toml" or is_file(path):
         return path
     raise UnknownNameError("preset", fspath(preset), [*preset_names(), "<path>.toml"])
-
-
-def _tables(config: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return the stage tables of a config."""
-    tables = config.get("stages")
-    if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
-        raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
-    return [dict(table) for table in tables]

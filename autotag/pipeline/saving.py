@@ -21,13 +21,13 @@ from autotag.files.bounded_files import named_path
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
 from autotag.models.names import ModelName, check_model
-from autotag.pipeline import presets, stage_tables
+from autotag.pipeline import stage_tables
 from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from autotag.pipeline.pipeline import Pipeline
+    from autotag.protocols import Stage
 
 CONFIG_FILE = "autotag.toml"
 CARD_FILE = "README.md"
@@ -37,7 +37,26 @@ LARGEST = 500_000_000
 _HERE = "{here}"
 
 
-def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = LARGEST) -> Path:
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is saved of a pipeline.
+
+    Attributes:
+        name: of the folder or the hub's repository, for the model card.
+        config: of the pipeline.
+        stages: of the pipeline, in the order of the config.
+        description: of the pipeline, for the model card.
+        largest: the most bytes of files and models to copy.
+    """
+
+    name: str
+    config: dict[str, Any]
+    stages: Sequence[Stage]
+    description: str
+    largest: int
+
+
+def save(pipeline: Saved, folder: str | os.PathLike[str]) -> Path:
     """Write a pipeline into a new folder; see ``Pipeline.save``."""
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -48,7 +67,7 @@ def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = L
     except OSError as error:
         raise ConfigError(f"cannot save into {str(target)!r}: {error.strerror}.") from error
     try:
-        _fill(pipeline, part, target.name, largest)
+        _fill(pipeline, part)
         part.chmod(0o755)
         with suppress(FileNotFoundError):
             target.rmdir()
@@ -60,10 +79,8 @@ def save(pipeline: Pipeline, folder: str | os.PathLike[str], *, largest: int = L
     return target
 
 
-def from_pretrained(
-    name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
-) -> Pipeline:
-    """Return the pipeline in a folder or a hub repository; see ``Pipeline.from_pretrained``."""
+def read(name: str | os.PathLike[str], *, revision: str | None, trust_code: bool) -> dict[str, Any]:
+    """Return the config in a folder or a hub repository; see ``Pipeline.from_pretrained``."""
     folder = Path(name)
     if not folder.is_dir():
         folder = _downloaded(os.fspath(name), revision)
@@ -76,34 +93,25 @@ def from_pretrained(
     if not trust_code:
         _refuse_code(config, os.fspath(name))
     placed: dict[str, Any] = _mapped(config, lambda text: _placed(text, folder.resolve()))
-    return presets.from_config(placed)
+    return placed
 
 
-def push_to_hub(
-    pipeline: Pipeline,
-    repository: str,
-    *,
-    private: bool = False,
-    message: str = "Upload a pipeline of autotag",
-    largest: int = LARGEST,
-) -> str:
+def push_to_hub(pipeline: Saved, repository: str, *, private: bool, message: str) -> str:
     """Save a pipeline and upload the folder; see ``Pipeline.push_to_hub``."""
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as parent:
-        folder = save(pipeline, Path(parent) / repository.rpartition("/")[2], largest=largest)
-        card = folder / CARD_FILE
-        card.write_text(card.read_text("utf-8").replace(f'"{folder.name}"', f'"{repository}"'), "utf-8")
+        folder = save(pipeline, Path(parent) / "pipeline")
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     return str(done.commit_url)
 
 
-def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
-    copies = _Copies(folder, largest)
-    config = pipeline.to_config()
-    if isinstance(pipeline.encoder, str) and "encoder" in config:
+def _fill(pipeline: Saved, folder: Path) -> None:
+    copies = _Copies(folder, pipeline.largest)
+    config = dict(pipeline.config)
+    if "encoder" in config:
         config["encoder"] = copies.model(config["encoder"], "encoder")
     for stage, table in zip(pipeline.stages, config["stages"], strict=True):
         kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
@@ -113,7 +121,7 @@ def _fill(pipeline: Pipeline, folder: Path, name: str, largest: int) -> None:
             elif option in files:
                 table[option] = _mapped(value, copies.vocabulary)
     (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
-    (folder / CARD_FILE).write_text(_card(pipeline, name), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(pipeline), encoding="utf-8")
 
 
 @dataclass(slots=True)
@@ -226,7 +234,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _card(pipeline: Pipeline, name: str) -> str:
+def _card(pipeline: Saved) -> str:
     """Return the model card: what the hub shows, and how to use the pipeline."""
     return f"""---
 library_name: autotag
@@ -236,19 +244,19 @@ tags:
 - image-tagging
 ---
 
-# {name}
+# {pipeline.name}
 
 A pipeline of autotag: it turns an image into a caption, tags (best first) and a prompt.
 
 ```python
 import autotag
 
-tagger = autotag.Pipeline.from_pretrained("{name}")
+tagger = autotag.Pipeline.from_pretrained("{pipeline.name}")
 print(tagger("photo.jpg").tag_texts)
 ```
 
 ```text
-{pipeline.describe()}
+{pipeline.description}
 ```
 
 The licences of the models that it names are those of their authors.
