@@ -19,6 +19,7 @@ TYPED_BY_USERS = {
     "serve_async",
     "stage",
     "tag",
+    "to_pandas",
 }
 
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from operator import length_hint
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, overload
 
 import numpy as np
@@ -43,11 +44,11 @@ from autotag.relevance.sample_views import make_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import TracebackType
 
     from autotag.images.reading import ImageInput
     from autotag.models.pool import ModelPool
+    from autotag.pipeline.saving import Saved
     from autotag.protocols import ImageTextEncoder, Stage, ViewsImages
     from autotag.records import Explanation
 
@@ -452,24 +453,7 @@ class Pipeline:
         """
         from autotag.pipeline import saving
 
-        return saving.save(self, folder, largest=saving.LARGEST if largest is None else largest)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Pipeline:
-        """Return the pipeline that a config describes: the inverse of ``to_config``.
-
-        Raises:
-            UnknownNameError: a stage, option or setting is unknown; the message suggests a near miss.
-            ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
-        """
-        try:
-            check_depth(config)
-        except ValueError as error:
-            raise ConfigError(f"the config cannot be used: {error}.") from error
-        settings = {name: value for name, value in config.items() if name != "stages"}
-        checked = options.checked(cls, settings, where="the pipeline")
-        tables = stage_tables.tables_of(config)
-        return cls([stage_tables.stage_from_table(table) for table in tables], **checked)
+        return saving.save(self._saved(Path(folder).name, largest), folder)
 
     @classmethod
     def from_pretrained(
@@ -489,7 +473,7 @@ class Pipeline:
         """
         from autotag.pipeline import saving
 
-        return cls.from_config(saving.saved_config(name, revision=revision, trust_code=trust_code))
+        return cls.from_config(saving.read(name, revision=revision, trust_code=trust_code))
 
     def push_to_hub(
         self,
@@ -516,8 +500,25 @@ class Pipeline:
         """
         from autotag.pipeline import saving
 
-        most = saving.LARGEST if largest is None else largest
-        return saving.push_to_hub(self, repository, private=private, message=message, largest=most)
+        saved = self._saved(repository, largest)
+        return saving.push_to_hub(saved, repository, private=private, message=message)
+
+    def _saved(self, name: str | os.PathLike[str], largest: int | None) -> Saved:
+        from autotag.pipeline.saving import LARGEST, Saved
+
+        most = LARGEST if largest is None else largest
+        return Saved(os.fspath(name), self.to_config(), self.stages, self.describe(), most)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Pipeline:
+        """Build the pipeline that a config describes; see ``autotag.pipeline.presets.from_config``."""
+        try:
+            check_depth(config)
+        except ValueError as error:
+            raise ConfigError(f"the config cannot be used: {error}.") from error
+        settings = {name: value for name, value in config.items() if name != "stages"}
+        checked = options.checked(Pipeline, settings, where="the pipeline")
+        return cls(list(map(stage_tables.stage_from_table, stage_tables.tables_of(config))), **checked)
 
     def _check_settings(self) -> None:
         options.convert_options(self, where="the pipeline")

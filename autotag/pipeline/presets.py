@@ -136,7 +136,9 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
         UnknownNameError: a stage, option or setting is unknown; the message suggests a near miss.
         ConfigError: a value is wrong, or the stages do not fit together (``WiringError``).
     """
-    return Pipeline.from_config(read_preset(config) if isinstance(config, str | PathLike) else config)
+    if isinstance(config, str | PathLike):
+        config = read_preset(config)
+    return Pipeline.from_config(config)
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:
@@ -191,21 +193,17 @@ def overridden(
         ConfigError: the name is one of a stage's options, the config has no stages, or the changes are not
             a table.
     """
-    given = stage_tables.tables_of(config)
-    names = [stage_tables.table_name(table) for table in given]
-    if len(set(names)) < len(names):  # the pipeline refuses it, with the way out
-        return {**config, "stages": given}
-    tables = dict(zip(names, given, strict=True))
+    tables = stage_tables.tables_of(config)
+    names = [stage_tables.table_name(table) for table in tables]
     for name, changes in overrides.items():
         if name not in names:
-            _refuse_option(name, changes, tables)
+            _refuse_option(name, changes, dict(zip(names, tables, strict=True)))
             raise UnknownNameError("stage of this preset:", name, names)
-        if changes is False:
-            del tables[name]
-        else:
+        if changes is not False:
             stage_tables.check_changes(name, changes)
-            tables[name].update(changes)
-    return {**config, "stages": list(tables.values())}
+            tables[names.index(name)].update(changes)
+    kept = [table for name, table in zip(names, tables, strict=True) if overrides.get(name) is not False]
+    return {**config, "stages": kept}
 
 
 def _refuse_option(name: str, value: object, tables: Mapping[str, Mapping[str, object]]) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from autotag import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
@@ -27,7 +27,7 @@ from autotag.vocabularies.vocabulary import BUNDLED
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from autotag.protocols import ImageTextEncoder, Stage
+    from autotag.protocols import Stage
 
 CONFIG_FILE = "autotag.toml"
 CARD_FILE = "README.md"
@@ -37,25 +37,26 @@ LARGEST = 500_000_000
 _HERE = "{here}"
 
 
-class Saveable(Protocol):
-    """Say what is saved, as pipelines do."""
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is saved of a pipeline.
 
-    @property
-    def stages(self) -> Sequence[Stage]:
-        """Return the stages, in order."""
+    Attributes:
+        name: of the folder or the hub's repository, for the model card.
+        config: of the pipeline.
+        stages: of the pipeline, in the order of the config.
+        description: of the pipeline, for the model card.
+        largest: the most bytes of files and models to copy.
+    """
 
-    @property
-    def encoder(self) -> str | ImageTextEncoder | None:
-        """Return the encoder or its name, if it has one."""
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the config; see ``Pipeline.to_config``."""
-
-    def describe(self) -> str:
-        """Return the stages as a table; see ``Pipeline.describe``."""
+    name: str
+    config: dict[str, Any]
+    stages: Sequence[Stage]
+    description: str
+    largest: int
 
 
-def save(pipeline: Saveable, folder: str | os.PathLike[str], *, largest: int = LARGEST) -> Path:
+def save(pipeline: Saved, folder: str | os.PathLike[str]) -> Path:
     """Write a pipeline into a new folder; see ``Pipeline.save``."""
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -66,7 +67,7 @@ def save(pipeline: Saveable, folder: str | os.PathLike[str], *, largest: int = L
     except OSError as error:
         raise ConfigError(f"cannot save into {str(target)!r}: {error.strerror}.") from error
     try:
-        _fill(pipeline, part, target.name, largest)
+        _fill(pipeline, part)
         part.chmod(0o755)
         with suppress(FileNotFoundError):
             target.rmdir()
@@ -78,10 +79,8 @@ def save(pipeline: Saveable, folder: str | os.PathLike[str], *, largest: int = L
     return target
 
 
-def saved_config(
-    name: str | os.PathLike[str], *, revision: str | None = None, trust_code: bool = False
-) -> dict[str, Any]:
-    """Return the config in a folder or a hub repository, its paths placed."""
+def read(name: str | os.PathLike[str], *, revision: str | None, trust_code: bool) -> dict[str, Any]:
+    """Return the config in a folder or a hub repository; see ``Pipeline.from_pretrained``."""
     folder = Path(name)
     if not folder.is_dir():
         folder = _downloaded(os.fspath(name), revision)
@@ -97,31 +96,22 @@ def saved_config(
     return placed
 
 
-def push_to_hub(
-    pipeline: Saveable,
-    repository: str,
-    *,
-    private: bool = False,
-    message: str = "Upload a pipeline of autotag",
-    largest: int = LARGEST,
-) -> str:
+def push_to_hub(pipeline: Saved, repository: str, *, private: bool, message: str) -> str:
     """Save a pipeline and upload the folder; see ``Pipeline.push_to_hub``."""
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as parent:
-        folder = save(pipeline, Path(parent) / repository.rpartition("/")[2], largest=largest)
-        card = folder / CARD_FILE
-        card.write_text(card.read_text("utf-8").replace(f'"{folder.name}"', f'"{repository}"'), "utf-8")
+        folder = save(pipeline, Path(parent) / "pipeline")
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     return str(done.commit_url)
 
 
-def _fill(pipeline: Saveable, folder: Path, name: str, largest: int) -> None:
-    copies = _Copies(folder, largest)
-    config = pipeline.to_config()
-    if isinstance(pipeline.encoder, str) and "encoder" in config:
+def _fill(pipeline: Saved, folder: Path) -> None:
+    copies = _Copies(folder, pipeline.largest)
+    config = dict(pipeline.config)
+    if "encoder" in config:
         config["encoder"] = copies.model(config["encoder"], "encoder")
     for stage, table in zip(pipeline.stages, config["stages"], strict=True):
         kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
@@ -131,7 +121,7 @@ def _fill(pipeline: Saveable, folder: Path, name: str, largest: int) -> None:
             elif option in files:
                 table[option] = _mapped(value, copies.vocabulary)
     (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
-    (folder / CARD_FILE).write_text(_card(pipeline, name), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(pipeline), encoding="utf-8")
 
 
 @dataclass(slots=True)
@@ -244,7 +234,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _card(pipeline: Saveable, name: str) -> str:
+def _card(pipeline: Saved) -> str:
     """Return the model card: what the hub shows, and how to use the pipeline."""
     return f"""---
 library_name: autotag
@@ -254,19 +244,19 @@ tags:
 - image-tagging
 ---
 
-# {name}
+# {pipeline.name}
 
 A pipeline of autotag: it turns an image into a caption, tags (best first) and a prompt.
 
 ```python
 import autotag
 
-tagger = autotag.Pipeline.from_pretrained("{name}")
+tagger = autotag.Pipeline.from_pretrained("{pipeline.name}")
 print(tagger("photo.jpg").tag_texts)
 ```
 
 ```text
-{pipeline.describe()}
+{pipeline.description}
 ```
 
 The licences of the models that it names are those of their authors.

@@ -14,6 +14,18 @@ from autotag.pipeline.function_stage import FunctionStage
 from autotag.protocols import Stage
 
 
+def tables_of(config: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return copies of the stage tables of a config.
+
+    Raises:
+        ConfigError: the config has no stages, or they are not tables.
+    """
+    tables = config.get("stages")
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
+    return [dict(table) for table in tables]
+
+
 def stage_from_table(table: Mapping[str, object]) -> Stage:
     """Build the stage that a config table describes: ``stage`` names it, the rest are its options.
 
@@ -159,15 +171,3 @@ def _reference(target: object, import_string: str, name: str) -> str:
             'stage = "package.module:attribute", or register it as an entry point in "autotag.stages".'
         )
     return import_string
-
-
-def tables_of(config: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return the stage tables of a config.
-
-    Raises:
-        ConfigError: it has none, or they are not an array of tables.
-    """
-    tables = config.get("stages")
-    if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
-        raise ConfigError("a config needs stages: an array of tables, each written under [[stages]].")
-    return [dict(table) for table in tables]
