@@ -157,7 +157,8 @@ class LearnedKeywords:
         except OSError as error:
             raise ConfigError(f"cannot read {file!r}: {error.strerror or error}.") from error
         card, tensors = _unpacked(content, file)
-        return cls(**_from_card(card, file), **_checked(tensors, len(card["keywords"]), file))
+        fields: dict[str, Any] = {**_from_card(card, file)}
+        return cls(**fields, **_checked(tensors, len(fields["keywords"]), file))
 
     def _card(self) -> dict[str, Any]:
         return {
@@ -242,7 +243,7 @@ def _from_card(card: dict[str, Any], file: str) -> dict[str, Any]:
     return {**kept, "keywords": tuple(keywords)}
 
 
-def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict[str, NDArray[Any]]:
+def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict[str, Any]:
     """Return the tensors, whose types and shapes fit together and whose numbers are finite.
 
     Raises:
