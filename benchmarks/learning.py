@@ -38,7 +38,7 @@ from autotag.training.data import is_held_out
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,19 +77,31 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--cache", type=Path, required=True)
+    options.add_argument("--only", help="Measure one part again.")
     given = options.parse_args()
     encoder = ModelPool(encoder="clip-mini").encoder()
     coco = read(given.data / "coco-train.parquet", "labels", encoder, given.cache)
     tiny = read(given.data / "tiny-imagenet-val.parquet", "names", encoder, given.cache)
-    figures: dict[str, Any] = {"encoder": encoder.id, "coco_photographs": len(coco.vectors)}
-    figures["coco"] = {str(n or "all"): shots(coco, encoder, n) for n in (5, 20, None)}
-    figures["tiny_imagenet"] = {str(n): shots(tiny, encoder, n, parts=2 if n < 13 else 5) for n in (5, 20)}
-    figures["incomplete"] = {"coco": incomplete(coco, encoder), "tiny_imagenet": incomplete(tiny, encoder)}
-    figures["thresholds"] = {"coco": thresholds(coco, encoder), "tiny_imagenet": thresholds(tiny, encoder)}
-    figures["corrections"] = corrections(coco, encoder)
-    figures["fit"] = fitting()
-    print(json.dumps(figures, indent=2))
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    about = {"encoder": encoder.id, "coco_photographs": len(coco.vectors)}
+    sections: dict[str, Callable[[], Any]] = {
+        "about": lambda: about,
+        "shots_coco": lambda: {str(n or "all"): shots(coco, encoder, n) for n in (5, 20, None)},
+        "shots_tiny_imagenet": lambda: {
+            str(n): shots(tiny, encoder, n, parts=parts) for n, parts in ((5, 2), (20, 5))
+        },
+        "thresholds_coco": lambda: thresholds(coco, encoder),
+        "incomplete_coco": lambda: incomplete(coco, encoder),
+        "corrections_coco": lambda: corrections(coco, encoder),
+        "fit": fitting,
+        "thresholds_tiny_imagenet": lambda: thresholds(tiny, encoder),
+        "incomplete_tiny_imagenet": lambda: incomplete(tiny, encoder),
+    }
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name, section in sections.items():
+        if given.only in {None, name}:
+            kept[name] = section()
+            print(name, json.dumps(kept[name], indent=2), flush=True)
+            RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def read(file: Path, column: str, encoder: ImageTextEncoder, cache: Path) -> Photographs:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from autotag import options
 from autotag.albums.state.ledger import fingerprint
 from autotag.errors import ConfigError
+from autotag.files.replacing import digest_of
 from autotag.pipeline.function_stage import FunctionStage
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _value(value: object, module: str, known: frozenset[object]) -> object:
 
 
 def _plain(value: object) -> object:
-    """Return a value as plain data; a model as its id.
+    """Return a value as plain data; a model as its id, a file with the digest of its content.
 
     Raises:
         _Unseen: it is an object without an id.
@@ -140,7 +141,8 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, PathLike):
-        return fspath(value)
+        path = Path(fspath(value))
+        return [str(path), digest_of(path)] if path.is_file() else str(path)
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, AbstractSet):

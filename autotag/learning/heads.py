@@ -91,7 +91,7 @@ class Space:
     def heads(self, weights: Floats, biases: Floats) -> Heads:
         """Return heads of this space, (D, K) and (K,), as heads on the vectors themselves."""
         outside = np.ascontiguousarray(weights.T * np.float32(self.scale))
-        return Heads(outside, biases - outside @ self.mean)
+        return Heads(outside, (biases - outside @ self.mean).astype(np.float32))
 
 
 def fit_heads(
@@ -121,7 +121,9 @@ def fit_heads(
     removed = removed or [np.empty(0, dtype=np.intp)] * len(given)
     at_once = max(1, _ENTRIES_AT_ONCE // len(vectors))
     slope = _slope(space, given, priors, at_once)
-    weights, biases, crossed = [], [], []
+    weights: list[Floats] = []
+    biases: list[Floats] = []
+    crossed: list[Floats] = []
     for start in range(0, len(given), at_once):
         block = slice(start, start + at_once)
         present, certain = _table(given[block], len(vectors)), _table(removed[block], len(vectors))

@@ -34,7 +34,7 @@ NEAR_DECLINED = 0.9
 
 _FORMAT = 1
 _MOST_BYTES = 2**30
-_CARD, _DIGEST = "autotag", "sha256"
+_ENTRY, _CARD, _DIGEST = "autotag", "card", "sha256"
 _TENSORS: Mapping[str, str] = {
     "weights": "float32",
     "biases": "float32",
@@ -138,7 +138,9 @@ class LearnedKeywords:
 
         card = json.dumps(self._card(), ensure_ascii=False, sort_keys=True)
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        content = save(tensors, metadata={_CARD: card, _DIGEST: _digest(card, tensors)})
+        # one entry: safetensors writes several in another order each time
+        entry = json.dumps({_CARD: card, _DIGEST: _digest(card, tensors)}, ensure_ascii=False)
+        content = save(tensors, metadata={_ENTRY: entry})
         with appearing(Path(path)) as stream:
             stream.write(content)
 
@@ -157,7 +159,8 @@ class LearnedKeywords:
         except OSError as error:
             raise ConfigError(f"cannot read {file!r}: {error.strerror or error}.") from error
         card, tensors = _unpacked(content, file)
-        return cls(**_from_card(card, file), **_checked(tensors, len(card["keywords"]), file))
+        fields: dict[str, Any] = {**_from_card(card, file)}
+        return cls(**fields, **_checked(tensors, len(fields["keywords"]), file))
 
     def _card(self) -> dict[str, Any]:
         return {
@@ -191,8 +194,8 @@ def _unpacked(content: bytes, file: str) -> tuple[dict[str, Any], dict[str, NDAr
 
     try:
         (length,) = struct.unpack_from("<Q", content)
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-        written, digest = metadata[_CARD], metadata[_DIGEST]
+        entry = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_ENTRY])
+        written, digest = entry[_CARD], entry[_DIGEST]
         card = json.loads(written)
         version = card["format"]
     except (struct.error, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
@@ -242,7 +245,7 @@ def _from_card(card: dict[str, Any], file: str) -> dict[str, Any]:
     return {**kept, "keywords": tuple(keywords)}
 
 
-def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict[str, NDArray[Any]]:
+def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict[str, Any]:
     """Return the tensors, whose types and shapes fit together and whose numbers are finite.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 import autotag
@@ -14,7 +15,8 @@ from autotag import Pipeline, options
 from autotag.albums.settings import settings_of
 from autotag.distributed.shards import Shard, ShardWriter
 from autotag.errors import ConfigError
-from autotag.stages import CaptionImages, FilterTags
+from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
+from autotag.stages import CaptionImages, FilterTags, SuggestKeywords
 from autotag.testing import FakeCaptioner, FakeEncoder
 
 SCRIPT = """
@@ -181,3 +183,18 @@ def test_a_dataclass_of_a_user_counts_with_its_options():
 def test_options_of_a_class_that_is_not_a_dataclass_cannot_be_seen():
     _, [why] = settings_of(pipeline(NotADataclass()))
     assert why == "plain: NotADataclass is not a dataclass, so its options are not known"
+
+
+def test_a_file_counts_with_its_content(tmp_path):
+    """Keywords that were learned again are other settings; the same ones written again are not."""
+    file = tmp_path / "family.tags"
+
+    def learned(threshold):
+        keyword = LearnedKeyword(("beach",), 9, 0.7, 0.5, 0.9, threshold)
+        rows, none = np.zeros((1, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+        LearnedKeywords("fake", 9, (keyword,), rows, rows[:, 0], rows[:0], none).save(file)
+        return settings_of(Pipeline([SuggestKeywords(file)], encoder=FakeEncoder()))[0]
+
+    first = learned(0.5)
+    assert learned(0.5) == first
+    assert learned(0.6) != first

@@ -94,9 +94,9 @@ def test_a_newer_format_says_what_to_do(learned, tmp_path):
     content = file.read_bytes()
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
-    header["__metadata__"]["autotag"] = header["__metadata__"]["autotag"].replace(
-        '"format": 1', '"format": 2'
-    )
+    entry = json.loads(header["__metadata__"]["autotag"])
+    card = {**json.loads(entry["card"]), "format": 2}
+    header["__metadata__"]["autotag"] = json.dumps({**entry, "card": json.dumps(card)})
     written = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + length :])
     with pytest.raises(ConfigError, match="format 2.*update autotag"):
