@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,8 +28,14 @@ CONFIG = {"encoder": "none", "stages": [{"stage": "pid_stages:SayProcess"}]}
 IGNORED = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray's own warnings are not our errors
 
 
+def need_ray() -> None:
+    if find_spec("ray") is None:
+        pytest.skip("needs Ray; run: pip install 'autotag-images[ray]'")
+
+
 @pytest.fixture(scope="module")
 def ray():
+    need_ray()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ray_data._LOCAL_SETTINGS.items():
             patch.setenv(name, value)
@@ -136,6 +143,7 @@ class TestCluster:
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_and_started_again_completes_each_photograph_once(tmp_path: Path) -> None:
+    need_ray()
     photos, tags = tmp_path / "photos", tmp_path / "tags"
     photos.mkdir()
     make_image("red", size=(8, 8)).save(photos / "0000.png")

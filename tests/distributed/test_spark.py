@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ CONFIG = {"encoder": "none", "stages": [{"stage": "colour_stages:NameColours", "
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory):
-    if shutil.which("java") is None:
-        pytest.skip("needs Java")
+    if shutil.which("java") is None or find_spec("pyspark") is None:
+        pytest.skip("needs Java and pyspark; run: pip install 'autotag-images[spark]'")
     from pyspark.sql import SparkSession
 
     with pytest.MonkeyPatch.context() as patch:
