@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import device_option, quiet_option, reading_options, set_option
+from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
+from autotag.errors import ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,10 +27,10 @@ _MOST_PICTURES = 6
 Exit codes:
   0    the photograph is explained
   1    it cannot be read
-  2    could not run: a bad option, a missing model, an encoder without maps
+  2    could not run: no such file, a bad option, a missing model, an encoder without maps
   130  interrupted with Ctrl-C"""
 )
-@click.argument("photo", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--tag",
     "tags",
@@ -57,7 +58,9 @@ Exit codes:
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per tag, with its map as numbers.")
 @quiet_option
+@click.pass_context
 def explain(
+    ctx: click.Context,
     photo: Path,
     *,
     tags: tuple[str, ...],
@@ -81,12 +84,18 @@ def explain(
 
     if any(not tag.strip() for tag in tags):
         raise click.UsageError("--tag is empty; give it a word.")
+    if output is not None:
+        _check_output(output)
     reporter = Reporter(quiet=quiet)
     changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
     with pipeline_of(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
         with reporter.loading():
             pipeline.load()
-        found = pipeline.explain(photo, *tags)
+        try:
+            found = pipeline.explain(photo, *tags)
+        except ImageReadError as error:
+            reporter.complain(str(error))
+            ctx.exit(SOME_FAILED)
     if as_json:
         for one in found:
             click.echo(plain_json(one.to_dict()))
@@ -94,6 +103,13 @@ def explain(
         click.echo("\n".join(_text(found)) if found else "no tag was kept; ask for one with --tag")
     if output is not None and found:
         _sheet(found[:_MOST_PICTURES]).save(output, "PNG")
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() != ".png":
+        raise click.UsageError(f"--output {str(output)!r}: it writes a PNG file; end its name with .png.")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}.")
 
 
 def _text(found: Sequence[Explanation]) -> Iterator[str]:

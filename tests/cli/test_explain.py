@@ -55,3 +55,19 @@ def test_a_file_that_is_not_there_and_an_empty_tag_are_refused(coffee: str, tmp_
     empty = run(coffee, "--tag", " ")
     assert empty.exit_code == 2
     assert "--tag is empty" in empty.output
+
+
+def test_a_file_that_cannot_be_read_has_the_exit_code_that_the_help_says(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    found = run(str(tmp_path / "broken.jpg"), "--tag", "dog")
+    assert found.exit_code == 1
+    assert "broken.jpg" in found.output
+
+
+@pytest.mark.parametrize(("name", "said"), [("why.tiff", "PNG"), ("none/why.png", "there is no folder")])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    coffee: str, tmp_path: Path, name: str, said: str
+) -> None:
+    found = run(coffee, "--output", str(tmp_path / name))
+    assert found.exit_code == 2
+    assert said in found.output

@@ -54,7 +54,6 @@ class YoloDetector:
             ModelLoadError: the file does not load, or names no labels.
         """
         file = named_path(request.location)
-        ultralytics = _ultralytics(request.name)
         if not file.is_file():
             raise ModelUnavailableError(
                 request.name,
@@ -62,6 +61,7 @@ class YoloDetector:
                 "name their file, as in 'yolo:./yolov9c.pt'",
                 looked_in=file.parent,
             )
+        ultralytics = _ultralytics(request.name)
         try:
             model = ultralytics.YOLO(str(file))
             names = dict(model.names)

@@ -239,5 +239,8 @@ def test_without_ultralytics_the_message_says_licence_and_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ultralytics", None)
+    with pytest.raises(ModelUnavailableError, match=r"there is no file .*any\.pt"):
+        ModelPool(device="cpu").detector(f"yolo:{tmp_path / 'any.pt'}")
+    (tmp_path / "any.pt").touch()
     with pytest.raises(ConfigError, match=r"AGPL-3\.0.*pip install ultralytics.*'onnx:<file>'"):
         ModelPool(device="cpu").detector(f"yolo:{tmp_path / 'any.pt'}")
