@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def learn(
 
     reporter = Reporter(quiet=quiet)
     with reporter.passing_on_warnings():
-        encoder = _encoder(preset, device)
+        encoder, name = _encoder(preset, device)
         found = _keyworded(photos, corrections, index_file, encoder, follow_symlinks=follow_symlinks)
         _check_some(found)
         with reporter.counting(sum(photo.vector is None for photo in found)):
@@ -116,24 +117,21 @@ def learn(
         groups = events([one.folder for one in kept], [one.taken for one in kept], vectors)
         lesson = learned(taught, vectors, groups, encoder, min_photos=min_photos)
     if lesson.learned.keywords:
-        lesson.learned.save(output)
+        replace(lesson.learned, encoder_name=name).save(output)
     _report(lesson, output, reporter)
     ctx.exit(0 if lesson.learned.keywords else 1)
 
 
-def _encoder(preset: str, device: str | None) -> ImageTextEncoder:
-    """Return the encoder of a preset, loaded where the preset says."""
+def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
+    """Return the encoder of a preset, loaded where the preset says, and its name."""
     from autotag.models.pool import ModelPool
     from autotag.pipeline.pipeline import DEFAULT_ENCODER
     from autotag.pipeline.presets import read_preset
 
     table = read_preset(preset)
-    pool = ModelPool(
-        encoder=table.get("encoder", DEFAULT_ENCODER),
-        device=device or table.get("device", "auto"),
-        dtype=table.get("dtype", "auto"),
-    )
-    return pool.encoder()
+    name = table.get("encoder", DEFAULT_ENCODER)
+    placed = {"device": device or table.get("device", "auto"), "dtype": table.get("dtype", "auto")}
+    return ModelPool(encoder=name, **placed).encoder(), str(name)
 
 
 def _keyworded(

@@ -88,6 +88,7 @@ class LearnedKeywords:
         declined_keywords: (V,) int64, the place of that keyword in ``keywords``.
         learned: date of learning, ``2026-11-29``.
         version: version of autotag that learned them.
+        encoder_name: by which the encoder can be loaded, where it is known.
     """
 
     encoder: str
@@ -99,6 +100,7 @@ class LearnedKeywords:
     declined_keywords: NDArray[np.int64]
     learned: str = ""
     version: str = ""
+    encoder_name: str = ""
 
     def probabilities(self, vectors: Floats) -> Floats:
         """Return (B, K) float32 probabilities for (B, D) unit vectors of images."""
@@ -123,9 +125,10 @@ class LearnedKeywords:
             ConfigError: naming both encoders and the way out.
         """
         if encoder != self.encoder:
+            own = repr(self.encoder_name or self.encoder)
             raise ConfigError(
-                f"{file!r} was learned with encoder {self.encoder!r}, not with {encoder!r}. Use a preset of "
-                f"{self.encoder!r}, or learn the keywords again: `autotag learn` with the --preset in use."
+                f"{file!r} was learned with encoder {own} ({self.encoder}), not with {encoder!r}. Use a "
+                f"preset with {own}, or learn the keywords again: `autotag learn` with the --preset in use."
             )
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -166,6 +169,7 @@ class LearnedKeywords:
         return {
             "format": _FORMAT,
             "encoder": self.encoder,
+            "encoder_name": self.encoder_name,
             "photographs": self.photographs,
             "learned": self.learned,
             "version": self.version,
@@ -221,6 +225,7 @@ def _from_card(card: dict[str, Any], file: str) -> dict[str, Any]:
         card,
         format="whole",
         encoder="text",
+        encoder_name="text",
         photographs="whole",
         learned="text",
         version="text",

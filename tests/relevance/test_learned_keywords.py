@@ -27,6 +27,7 @@ def learned():
         declined_keywords=np.zeros(0, dtype=np.int64),
         learned="2026-11-29",
         version="1.0",
+        encoder_name="clip-mini",
     )
 
 
@@ -34,6 +35,7 @@ def test_a_file_comes_back_as_it_was(learned, tmp_path):
     learned.save(tmp_path / "family.tags")
     again = LearnedKeywords.load(tmp_path / "family.tags")
     assert again.keywords == learned.keywords
+    assert again.encoder_name == "clip-mini"
     assert (again.encoder, again.photographs, again.learned, again.version) == (
         "clip-mini@1", 40, "2026-11-29", "1.0",
     )  # fmt: skip
@@ -106,6 +108,6 @@ def test_a_newer_format_says_what_to_do(learned, tmp_path):
 def test_another_encoder_is_refused_with_the_way_out(learned):
     learned.check_encoder("clip-mini@1", file="family.tags")
     with pytest.raises(
-        ConfigError, match=r"'family\.tags' was learned with encoder 'clip-mini@1'.*autotag learn"
+        ConfigError, match=r"'family\.tags' was learned with encoder 'clip-mini' .*autotag learn"
     ):
         learned.check_encoder("clip-vit-b-32", file="family.tags")
