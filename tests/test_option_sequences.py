@@ -23,6 +23,7 @@ from autotag.stages import CaptionImages, ExtractKeyphrases, MatchVocabulary
 from autotag.testing import FakeCaptioner, make_image
 
 NEEDED: dict[str, dict[str, Any]] = {
+    "SuggestKeywords": {"keywords": "family.tags"},
     "ClassifyImages": {"model": "lite-imagenet"},
     "MatchVocabulary": {"vocabulary": ("cat",)},
     "Pipeline": {"stages": [CaptionImages()]},

@@ -30,7 +30,8 @@ def test_every_card_says_what_users_ask(card: cards.ModelCard) -> None:
     assert card.origin
     assert card.factory in registry.names(card.kind)
     assert bool(card.default_thresholds) == (card.kind == "encoder")
-    assert (card.bundled or card.remote) == (card.download_size == 0) == (card.revision is None)
+    assert (card.bundled or card.remote) == (card.download_size == 0)
+    assert (card.revision is None) == (card.bundled or card.remote or card.package is not None)
 
 
 def test_every_captioner_that_studies_compare_has_a_name() -> None:
