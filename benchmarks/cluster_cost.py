@@ -11,13 +11,18 @@ images per second of a GPU are an input. ``ASSUMPTIONS`` has each number and whe
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reporting import options, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ASSUMPTIONS = {
     "GPUs per machine": "8, AWS p5.48xlarge (meta-pytorch/torchx, named_resources_aws.py)",
@@ -31,7 +36,7 @@ ASSUMPTIONS = {
     "lost by a failure": "the blocks in hand, of 1,000 photographs: what --shard and --engine ray write",
     "price": "6.88 dollars an hour of an H100: p5.48xlarge on demand, us-east-1 (data-receipts, 2026-11-09)",
     "GPU images per second": "not measured, no published figure for this pipeline found: 300, 1,000, 3,000",
-    "ceiling": "BLIP base's image tower takes 111 GFLOP (docs/performance.md), an H100 has 989 TFLOP/s (NVIDIA)",
+    "ceiling": "BLIP base's image tower takes 111 GFLOP (docs/performance.md), an H100 has 989 TFLOP/s dense",
 }
 HOUR = 3600.0
 Bound = Literal["GPU", "decoding", "network", "storage"]
@@ -95,9 +100,9 @@ def limits(cluster: Cluster) -> dict[Bound, float]:
 def estimate(cluster: Cluster, images: int) -> Estimate:
     """Return time and GPU hours of a run, in closed form.
 
-    Holds for runs that are long beside repairs. A machine lives and is repaired independently of the others, so
-    the number that works is binomial; storage that binds leaves more for the others. A failure loses what was
-    spent at the bottleneck: half a block per GPU on average, or all reads in hand if the storage binds.
+    Holds for runs that are long beside repairs. A machine lives and is repaired independently of the others,
+    so the number that works is binomial; storage that binds leaves more for the others. A failure loses what
+    was spent at the bottleneck: half a block per GPU on average, or all reads in hand if the storage binds.
     """
     allowed = limits(cluster)
     bound_by = min(allowed, key=lambda part: allowed[part])
@@ -133,76 +138,95 @@ def simulate(cluster: Cluster, images: int, *, seed: int = 0) -> Simulated:
     """Run a cluster event by event until each image is done.
 
     A process takes a block from the list, waits for the storage, then for its machine's network, decodes and
-    gives it to its GPU; each of these does one block at a time, in order. A machine that fails gives its unfinished blocks back.
+    gives it to its GPU; each of these does one block at a time, in order. A machine that fails gives its
+    unfinished blocks back to the list; reads that it waited for are done in vain.
 
     Args:
         cluster: what to run on.
         images: how many, rounded up to whole blocks.
         seed: of the failures.
     """
-    chance = random.Random(seed)  # noqa: S311
-    waiting = left = math.ceil(images / cluster.block)
-    storage_free, link_free = 0.0, [0.0] * cluster.nodes
-    decode_free = [[0.0] * cluster.gpus for _ in range(cluster.nodes)]
-    gpu_free = [[0.0] * cluster.gpus for _ in range(cluster.nodes)]
-    in_hand, lives = [[0] * cluster.gpus for _ in range(cluster.nodes)], [0] * cluster.nodes
-    up = [True] * cluster.nodes
-    failures = repeated = 0
-    storage_s = cluster.block * cluster.image_bytes / cluster.storage
-    link_s = cluster.block * cluster.image_bytes / cluster.link
-    decode_s = cluster.block * cluster.decode_s / cluster.decode_cores
-    gpu_s = cluster.block / cluster.gpu_rate
-    now = 0.0
-    events: list[tuple[float, str, int, int, int]] = []  # when, what, machine, GPU, life of the machine
+    return _Run(cluster, math.ceil(images / cluster.block), random.Random(seed)).until_done()  # noqa: S311
 
-    def fill(node: int, gpu: int) -> None:
-        """Let a process take one block more, if it may; each step is first come, first served."""
-        nonlocal waiting, storage_free
-        if up[node] and waiting and in_hand[node][gpu] < cluster.ahead:
-            waiting -= 1
-            in_hand[node][gpu] += 1
-            storage_free = max(now, storage_free) + storage_s
-            link_free[node] = max(storage_free, link_free[node]) + link_s
-            decode_free[node][gpu] = max(link_free[node], decode_free[node][gpu]) + decode_s
-            gpu_free[node][gpu] = max(decode_free[node][gpu], gpu_free[node][gpu]) + gpu_s
-            heapq.heappush(events, (gpu_free[node][gpu], "done", node, gpu, lives[node]))
 
-    def fill_all(node: int) -> None:
-        for _ in range(cluster.ahead):  # in turns, so that no process takes all
-            for gpu in range(cluster.gpus):
-                fill(node, gpu)
+class _Machine:
+    """A machine that works: when its network, its cores and its GPUs are free, and what is in hand."""
 
-    for node in range(cluster.nodes):
-        up[node] = False
-        heapq.heappush(events, (cluster.start_s, "up", node, 0, 0))
-    while left:
-        now, what, node, gpu, life = heapq.heappop(events)
-        if what == "up":
-            up[node] = True
-            link_free[node] = now
-            decode_free[node] = [now] * cluster.gpus
-            gpu_free[node] = [now] * cluster.gpus
-            if not math.isinf(cluster.mean_life_s):
-                fails = now + chance.expovariate(1 / cluster.mean_life_s)
-                heapq.heappush(events, (fails, "failed", node, 0, lives[node]))
-            fill_all(node)
-        elif what == "failed":
-            up[node] = False
-            lives[node] += 1
-            failures += 1
-            lost = sum(in_hand[node])
-            repeated += lost * cluster.block
-            waiting += lost
-            in_hand[node] = [0] * cluster.gpus
-            back = now + cluster.repair_s + cluster.start_s
-            heapq.heappush(events, (back, "up", node, 0, lives[node]))
-            for other in range(cluster.nodes):  # idle ones at the end of the list
-                fill_all(other)
-        elif life == lives[node]:
-            left -= 1
-            in_hand[node][gpu] -= 1
-            fill(node, gpu)
-    return Simulated(now, cluster.nodes * cluster.gpus * now / HOUR, failures, repeated)
+    def __init__(self, gpus: int, now: float) -> None:
+        self.link_free = now
+        self.decode_free = [now] * gpus
+        self.gpu_free = [now] * gpus
+        self.in_hand = [0] * gpus
+
+
+class _Run:
+    """The state of a simulation, and what happens to it."""
+
+    def __init__(self, cluster: Cluster, blocks: int, chance: random.Random) -> None:
+        self.cluster, self.chance = cluster, chance
+        self.waiting = self.left = blocks
+        self.now = self.storage_free = 0.0
+        self.failures = self.repeated = 0
+        self.machines: list[_Machine | None] = [None] * cluster.nodes
+        self.order = itertools.count()
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        size = cluster.block * cluster.image_bytes
+        self.storage_s, self.link_s = size / cluster.storage, size / cluster.link
+        self.decode_s = cluster.block * cluster.decode_s / cluster.decode_cores
+        self.gpu_s = cluster.block / cluster.gpu_rate
+
+    def until_done(self) -> Simulated:
+        for node in range(self.cluster.nodes):
+            self.at(self.cluster.start_s, partial(self.starts, node))
+        while self.left:
+            self.now, _, happens = heapq.heappop(self.events)
+            happens()
+        gpu_hours = self.cluster.nodes * self.cluster.gpus * self.now / HOUR
+        return Simulated(self.now, gpu_hours, self.failures, self.repeated)
+
+    def at(self, when: float, happens: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (when, next(self.order), happens))
+
+    def starts(self, node: int) -> None:
+        machine = self.machines[node] = _Machine(self.cluster.gpus, self.now)
+        if not math.isinf(self.cluster.mean_life_s):
+            life = self.chance.expovariate(1 / self.cluster.mean_life_s)
+            self.at(self.now + life, partial(self.fails, node, machine))
+        self.fill(node, machine)
+
+    def fails(self, node: int, machine: _Machine) -> None:
+        self.machines[node] = None
+        self.failures += 1
+        self.waiting += sum(machine.in_hand)
+        self.repeated += sum(machine.in_hand) * self.cluster.block
+        self.at(self.now + self.cluster.repair_s + self.cluster.start_s, partial(self.starts, node))
+        for other, idle in enumerate(self.machines):  # at the end of the list there are some
+            if idle:
+                self.fill(other, idle)
+
+    def fill(self, node: int, machine: _Machine) -> None:
+        """Give each process what it may have in hand, in turns."""
+        for _ in range(self.cluster.ahead):
+            for gpu in range(self.cluster.gpus):
+                self.takes(node, machine, gpu)
+
+    def takes(self, node: int, machine: _Machine, gpu: int) -> None:
+        """Let a process take one block, if it may; each step serves the first that came."""
+        if not self.waiting or machine.in_hand[gpu] >= self.cluster.ahead:
+            return
+        self.waiting -= 1
+        machine.in_hand[gpu] += 1
+        self.storage_free = max(self.now, self.storage_free) + self.storage_s
+        machine.link_free = max(self.storage_free, machine.link_free) + self.link_s
+        machine.decode_free[gpu] = max(machine.link_free, machine.decode_free[gpu]) + self.decode_s
+        machine.gpu_free[gpu] = max(machine.decode_free[gpu], machine.gpu_free[gpu]) + self.gpu_s
+        self.at(machine.gpu_free[gpu], partial(self.finishes, node, machine, gpu))
+
+    def finishes(self, node: int, machine: _Machine, gpu: int) -> None:
+        if self.machines[node] is machine:  # it did not fail meanwhile
+            self.left -= 1
+            machine.in_hand[gpu] -= 1
+            self.takes(node, machine, gpu)
 
 
 PHOTOGRAPHS: dict[str, dict[str, float]] = {

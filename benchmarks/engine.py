@@ -3,7 +3,7 @@
     python benchmarks/engine.py [--photos 6000] [--batch 64]
 
 Reads the same photographs with ``Pipeline.stream`` and with ``autotag.distributed.ray_data`` on a cluster of
-this machine, with one actor and one stage that does nothing, so that what is left is reading, moving and records.
+this machine, with one actor and a stage that does nothing: what is left is reading, moving and records.
 Counts the processor time of this process and of all that it started, from the first quarter of the results to
 the last one: the start of Ray and of its workers is not in it. The difference is what Ray costs.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DISTINCT = 500
 MINI_MS = 62.0
-"""Processor time of preset mini per image, ms: benchmarks/results/serving-mini.json and docs/performance.md."""
+"""Processor time per image of preset mini, see "The server" in docs/performance.md."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The model of a cluster's cost has its closed forms, and the simulation, which does not know them, agrees."""
+"""The model of a cluster's cost has its closed forms; the simulation, which does not know them, agrees."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_with_failures_the_simulation_agrees(cost, healthy, nodes, storage, bloc
     failing = replace(
         healthy, nodes=nodes, storage=storage, link=1e12, block=block, mean_life_s=4 * HOUR, repair_s=HOUR
     )
-    images = 30_000 * block
+    images = 20_000 * block
     runs = [cost.simulate(failing, images, seed=seed) for seed in range(3)]
     assert all(run.failures > 10 and run.repeated % block == 0 for run in runs)
     found = fmean(run.seconds for run in runs)
