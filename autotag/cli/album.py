@@ -63,6 +63,12 @@ Exit codes:
 )
 @moderate_option
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@click.option(
+    "--learn",
+    "learns",
+    is_flag=True,
+    help="First learn the keywords that people gave in this album, and suggest them for its other photographs.",
+)
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
@@ -102,6 +108,7 @@ def album(
     rules: str | None,
     moderate: bool,
     preset: str,
+    learns: bool,
     settings: tuple[str, ...],
     device: str | None,
     batch_size: int | None,
@@ -151,6 +158,14 @@ def album(
     with ExitStack() as stack:
         pipeline = stack.enter_context(build(preset, changes, settings, moderate=moderate))
         stack.enter_context(reporter.passing_on_warnings())
+        named = list(given(sources))
+        if learns:
+            from autotag.cli.album_lesson import AlbumLesson
+
+            lesson = AlbumLesson(
+                named, include, exclude, follow_symlinks, state, adopt, index_file, reporter, dry_run=dry_run
+            )
+            pipeline = stack.enter_context(lesson.taught_to(pipeline, stack))
         with stoppable() as stop, listener.counting(), bookkeeping():
             indexer = None
             if index_file is not None:
@@ -160,7 +175,7 @@ def album(
                 index = stack.enter_context(Index.open(index_file))
                 indexer = AlbumIndex(index, pipeline, reporter.complain, stop)
             summary = tag_folder(
-                list(given(sources)),
+                named,
                 pipeline=pipeline,
                 writers=choices,
                 rules=album_rules,

@@ -96,30 +96,46 @@ def learn(
     """
     from autotag.cli.progress import Reporter
     from autotag.errors import ConfigError
-    from autotag.learning.lesson import learn as learned
-    from autotag.learning.photographs import embedded
-    from autotag.learning.teaching import teaching
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{str(output)!r} exists already; name another --output, or use --overwrite.")
     if not photos and index_file is None and not corrections:
         raise click.UsageError("name PHOTOS to learn from, or an --index.")
-    from autotag.learning.events import events
-
     reporter = Reporter(quiet=quiet)
     with reporter.passing_on_warnings():
         encoder, name = _encoder(preset, device)
         found = _keyworded(photos, corrections, index_file, encoder, follow_symlinks=follow_symlinks)
         _check_some(found)
-        with reporter.counting(sum(photo.vector is None for photo in found)):
-            kept, vectors = embedded(found, encoder, on_image=reporter.advance)
-        taught = teaching([one.keywords for one in kept], [one.removed for one in kept], exclude=exclude)
-        groups = events([one.folder for one in kept], [one.taken for one in kept], vectors)
-        lesson = learned(taught, vectors, groups, encoder, min_photos=min_photos)
+        lesson = lesson_of(found, encoder, reporter, exclude=exclude, min_photos=min_photos)
     if lesson.learned.keywords:
         replace(lesson.learned, encoder_name=name).save(output)
     _report(lesson, output, reporter)
     ctx.exit(0 if lesson.learned.keywords else 1)
+
+
+def lesson_of(
+    found: Sequence[KeywordedPhoto],
+    encoder: ImageTextEncoder,
+    reporter: Reporter,
+    *,
+    exclude: Sequence[str] = (),
+    min_photos: int = 8,
+) -> Lesson:
+    """Return what photographs teach, of which there is at least one; a bar shows how far it is.
+
+    Raises:
+        ImageReadError: none of them can be read.
+    """
+    from autotag.learning.events import events
+    from autotag.learning.lesson import learn as learned
+    from autotag.learning.photographs import embedded
+    from autotag.learning.teaching import teaching
+
+    with reporter.counting(sum(photo.vector is None for photo in found)):
+        kept, vectors = embedded(found, encoder, on_image=reporter.advance)
+    taught = teaching([one.keywords for one in kept], [one.removed for one in kept], exclude=exclude)
+    groups = events([one.folder for one in kept], [one.taken for one in kept], vectors)
+    return learned(taught, vectors, groups, encoder, min_photos=min_photos)
 
 
 def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
@@ -188,11 +204,16 @@ def _report(lesson: Lesson, output: Path, reporter: Reporter) -> None:
     for keyword in learned.keywords:
         precision = f"AP {keyword.average_precision:.2f} ({keyword.low:.2f} to {keyword.high:.2f})"
         click.echo(f"{one_line(str(keyword))}\t{keyword.photographs} photographs\t{precision}")
-    for refused in lesson.refused[:_SHOWN]:
-        reporter.complain(f"not learned: {refused}: {refused.reason}")
-    if len(lesson.refused) > _SHOWN:
-        reporter.complain(f"not learned: {len(lesson.refused) - _SHOWN} more keywords")
+    complain_of_refused(lesson, reporter)
     if learned.keywords:
         reporter.inform(
             f"{len(learned.keywords)} keywords of {learned.photographs} photographs, written: {output}"
         )
+
+
+def complain_of_refused(lesson: Lesson, reporter: Reporter) -> None:
+    """Print what was refused and why to stderr, 20 keywords at most."""
+    for refused in lesson.refused[:_SHOWN]:
+        reporter.complain(f"not learned: {refused}: {refused.reason}")
+    if len(lesson.refused) > _SHOWN:
+        reporter.complain(f"not learned: {len(lesson.refused) - _SHOWN} more keywords")

@@ -34,6 +34,7 @@ NEAR_DECLINED = 0.9
 
 _FORMAT = 1
 _MOST_BYTES = 2**30
+_ROUNDING = 1e-4
 _ENTRY, _CARD, _DIGEST = "autotag", "card", "sha256"
 _TENSORS: Mapping[str, str] = {
     "weights": "float32",
@@ -117,6 +118,24 @@ class LearnedKeywords:
             near, which = np.nonzero(vectors @ self.declined_vectors.T >= NEAR_DECLINED)
             proposed[near, self.declined_keywords[which]] = False
         return found, proposed
+
+    def is_like(self, other: LearnedKeywords) -> bool:
+        """Return whether both suggest the same: only rounding, date and version may differ."""
+        mine, theirs = (
+            [
+                one.encoder,
+                one.encoder_name,
+                one.photographs,
+                *((keyword.path, keyword.photographs) for keyword in one.keywords),
+                *(getattr(one, name).shape for name in _TENSORS),
+            ]
+            for one in (self, other)
+        )
+        if mine != theirs:
+            return False
+        cuts, others = ([keyword.threshold for keyword in one.keywords] for one in (self, other))
+        pairs = [(cuts, others), *((getattr(self, name), getattr(other, name)) for name in _TENSORS)]
+        return all(np.allclose(one, two, rtol=1e-4, atol=_ROUNDING) for one, two in pairs)
 
     def check_encoder(self, encoder: str, *, file: str) -> None:
         """Refuse an encoder whose vectors the heads do not take.
