@@ -67,6 +67,28 @@ def photos(tmp_path: Path) -> list[str]:
     return [str(path) for path in sorted(tmp_path.iterdir())]
 
 
+def tag_command(
+    folder: Path, photos: Path, tags: Path, *, seconds: float
+) -> tuple[list[str], dict[str, str]]:
+    """``autotag tag --engine ray`` with a stage that takes its time, and the environment for it."""
+    preset = folder / "mine.toml"
+    preset.write_text(f'encoder = "none"\n[[stages]]\nstage = "pid_stages:SayProcess"\nseconds = {seconds}\n')
+    program = "from autotag.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "tag", str(photos), "--preset", str(preset)]
+    command += ["--engine", "ray", "--output", str(tags), "--quiet"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    return command, {**env, "RAY_memory_monitor_refresh_ms": "0"}
+
+
+def sources(tags: Path) -> list[str]:
+    """The photographs in all files of results."""
+    return [
+        source
+        for path in tags.glob("*.parquet")
+        for source in pa.parquet.read_table(path)["source"].to_pylist()
+    ]
+
+
 class TestRoom:
     """What is refused before Ray would wait forever; no cluster is needed."""
 
@@ -140,6 +162,50 @@ class TestCluster:
             ray_data.tag_dataset(dataset, {"stages": [{"stage": "merge_tag"}]})
         assert list(ray_data.tag_images([], CONFIG)) == []
 
+    def test_no_rows_give_no_rows_and_keep_the_columns(self, ray) -> None:
+        empty = pa.table({"path": pa.array([], pa.string()), "id": pa.array([], pa.int64())})
+        tagged = ray_data.tag_dataset(ray.data.from_arrow(empty), CONFIG, keep=("id",))
+        assert tagged.count() == 0
+        assert tagged.take_all() == []
+
+    def test_null_rows_are_errors_and_the_others_are_tagged(self, ray, photos) -> None:
+        content = Path(photos[1]).read_bytes()
+        tables = [
+            pa.table({"path": pa.array([photos[0], None], pa.string()), "id": [0, 1]}),
+            pa.table({"bytes": pa.array([None, content], pa.binary()), "id": [1, 0]}),
+            pa.table(
+                {
+                    "path": pa.array(["a.png", "b.png", None], pa.string()),
+                    "bytes": pa.array([content, None, None], pa.binary()),
+                    "id": [0, 1, 1],
+                }
+            ),
+            pa.table({"path": pa.nulls(2, pa.string()), "id": [1, 1]}),
+        ]
+        for table in tables:
+            tagged = ray_data.tag_dataset(ray.data.from_arrow(table), CONFIG, keep=("id",))
+            rows = tagged.take_all()
+            assert len(rows) == table.num_rows
+            assert [row["id"] == 1 for row in rows] == [row["error"] is not None for row in rows]
+            assert all(row["prompt"] for row in rows if row["id"] == 0)
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_folder_give_each_photograph_once(tmp_path: Path) -> None:
+    need_ray()
+    photos, tags = tmp_path / "photos", tmp_path / "tags"
+    photos.mkdir()
+    make_image("red", size=(8, 8)).save(photos / "0000.png")
+    content = (photos / "0000.png").read_bytes()
+    for number in range(1, 2100):
+        (photos / f"{number:04}.png").write_bytes(content)
+    command, env = tag_command(tmp_path, photos, tags, seconds=0.001)
+    runs = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=500)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    found = Counter(result.source for result in read_shards(tags))
+    assert found == {str(photos / f"{number:04}.png"): 1 for number in range(2100)}
+
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_and_started_again_completes_each_photograph_once(tmp_path: Path) -> None:
@@ -150,13 +216,7 @@ def test_a_driver_that_is_killed_and_started_again_completes_each_photograph_onc
     content = (photos / "0000.png").read_bytes()
     for number in range(1, 2400):
         (photos / f"{number:04}.png").write_bytes(content)
-    preset = tmp_path / "mine.toml"
-    preset.write_text('encoder = "none"\n[[stages]]\nstage = "pid_stages:SayProcess"\nseconds = 0.002\n')
-    program = "from autotag.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "tag", str(photos), "--preset", str(preset)]
-    command += ["--engine", "ray", "--output", str(tags), "--quiet"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
-    env["RAY_memory_monitor_refresh_ms"] = "0"
+    command, env = tag_command(tmp_path, photos, tags, seconds=0.002)
     first = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
     until = time.monotonic() + 500
     while not list(tags.glob("*.parquet")):
@@ -170,9 +230,4 @@ def test_a_driver_that_is_killed_and_started_again_completes_each_photograph_onc
     again = subprocess.run(command[:-1], check=False, env=env, capture_output=True, text=True, timeout=500)
     assert again.returncode == 0, again.stderr
     assert f"{before} done before; {2400 - before} to do" in again.stderr
-    rows = [
-        source
-        for path in tags.glob("*.parquet")
-        for source in pa.parquet.read_table(path)["source"].to_pylist()
-    ]
-    assert Counter(rows) == {str(photos / f"{number:04}.png"): 1 for number in range(2400)}
+    assert Counter(sources(tags)) == {str(photos / f"{number:04}.png"): 1 for number in range(2400)}
