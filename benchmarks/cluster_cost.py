@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ASSUMPTIONS = {
     "GPUs per machine": "8, AWS p5.48xlarge (meta-pytorch/torchx, named_resources_aws.py)",
-    "decode cores per GPU": "12: the 192 vCPUs of that machine, two to a core, for 8 GPUs; none for Ray",
+    "decode cores per GPU": "12: the 192 vCPUs of that machine, two to a core, for 8 GPUs; Ray would take some",
     "decoding": "1.51 ms (500 x 375) and 27.5 ms (12 megapixels) on a core: benchmarks/results/decode.json",
     "bytes of a photograph": "100 kB (500 x 375) and 4 MB (12 megapixels): assumed",
     "network of a machine": "12.5 GB/s: 100 Gbit/s from S3 to one machine (AWS study group, lab 000068)",
