@@ -14,7 +14,7 @@ import heapq
 import itertools
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ASSUMPTIONS = {
     "GPUs per machine": "8, AWS p5.48xlarge (meta-pytorch/torchx, named_resources_aws.py)",
-    "decode cores per GPU": "12: the 192 vCPUs of that machine, two to a core, for 8 GPUs; none for Ray",
+    "decode cores per GPU": "12: the 192 vCPUs of that machine, two to a core, for 8 GPUs; Ray takes some",
     "decoding": "1.51 ms (500 x 375) and 27.5 ms (12 megapixels) on a core: benchmarks/results/decode.json",
     "bytes of a photograph": "100 kB (500 x 375) and 4 MB (12 megapixels): assumed",
     "network of a machine": "12.5 GB/s: 100 Gbit/s from S3 to one machine (AWS study group, lab 000068)",
@@ -229,9 +229,9 @@ class _Run:
             self.takes(node, machine, gpu)
 
 
-PHOTOGRAPHS: dict[str, dict[str, float]] = {
-    "500 x 375": {"decode_s": 1.51e-3, "image_bytes": 1e5},
-    "12 megapixels": {"decode_s": 27.5e-3, "image_bytes": 4e6},
+PHOTOGRAPHS = {
+    "500 x 375": Cluster(decode_s=1.51e-3, image_bytes=1e5),
+    "12 megapixels": Cluster(decode_s=27.5e-3, image_bytes=4e6),
 }
 DOLLARS = 6.88
 PEAK, TOWER = 989e12, 111e9
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="simulated runs per row")
     given = parser.parse_args()
     rows = [
-        row(name, Cluster(nodes=nodes, gpu_rate=rate, **kind), given)
+        row(name, replace(kind, nodes=nodes, gpu_rate=rate), given)
         for name, kind in PHOTOGRAPHS.items()
         for rate in given.gpu_rates
         for nodes in given.nodes
@@ -265,7 +265,7 @@ def main() -> None:
         "the same with a failure a day on each machine": max(stressed.values()),
         "a failure a day, by machines": stressed,
         "cores per GPU that decode as fast as it tags": {
-            name: {f"{rate:g} images/s": rate * kind["decode_s"] for rate in given.gpu_rates}
+            name: {f"{rate:g} images/s": rate * kind.decode_s for rate in given.gpu_rates}
             for name, kind in PHOTOGRAPHS.items()
         },
         "dollars per million, 12 megapixels, 8 machines, 1,000 images/s": by_cores_and_storage(given.photos),
@@ -299,7 +299,7 @@ def by_cores_and_storage(photos: int) -> dict[str, dict[str, float]]:
             f"{storage} GB/s": DOLLARS * estimate(cluster, photos).gpu_hours / photos * 1e6
             for storage in (1, 10, 100)
             for cluster in [
-                Cluster(8, decode_cores=cores, storage=storage * 1e9, **PHOTOGRAPHS["12 megapixels"])
+                replace(PHOTOGRAPHS["12 megapixels"], nodes=8, decode_cores=cores, storage=storage * 1e9)
             ]
         }
         for cores in (4, 12, 24, 48)
