@@ -8,7 +8,8 @@ JSON Lines. The first line says what album it is and what would write; each line
      "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
      "rename_to": null, "write": ["xmp", "csv"]}
 
-Tags, caption, prompt, new name and the list of writers may be changed, and whole lines deleted. A file of
+A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true``: look at it first. Tags, caption,
+prompt, new name and the list of writers may be changed, and whole lines deleted. A file of
 results gets a row for each line that names its writer.
 """
 
@@ -28,6 +29,7 @@ from autotag.albums.writers.rename_writer import safe_name
 from autotag.errors import ConfigError, FileChangedError, suggestion
 from autotag.files.replacing import PartFile, is_there, lies_in, numbered
 from autotag.records import Caption, Result, Tag
+from autotag.relevance.learned_keywords import NEAR_CUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +48,7 @@ _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
 )  # fmt: skip
 _OUTPUT = ("file", "options")
-_TAG = ("text", "score", "path")
+_TAG = ("text", "score", "path", NEAR_CUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,11 @@ class PlanWriter:
             changes: what the writers beside photographs would do, by name.
             outputs: names of the files of results that it is to be in.
         """
+        doubtful = result.extras.get(NEAR_CUT, ())
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
             | ({"path": "|".join(tag.path)} if tag.path else {})
+            | ({NEAR_CUT: True} if tag.text in doubtful else {})
             for tag in result.tags
         ]
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))

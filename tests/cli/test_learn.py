@@ -129,9 +129,12 @@ def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     folder.mkdir()
     for path in photos.glob("*.jpg"):
         (folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "words.txt").write_text("ball\n", encoding="utf-8")
     preset = tmp_path / "ball.toml"
     preset.write_text(
-        'encoder = "clip-mini"\n[[stages]]\nstage = "match_vocabulary"\nvocabulary = ["ball"]\nthreshold = 0\n'
+        'encoder = "clip-mini"\n[[stages]]\nstage = "match_vocabulary"\n'
+        f'vocabulary = "{tmp_path / "words.txt"}"\ntop_k = 1\n',
+        encoding="utf-8",
     )
     plan = tmp_path / "plan.jsonl"
     planned = run("album", folder, "--preset", preset, "--plan", plan)
