@@ -142,7 +142,10 @@ class LearnedKeywords:
         if mine != theirs:
             return False
         cuts, others = ([keyword.threshold for keyword in one.keywords] for one in (self, other))
-        pairs = [(cuts, others), *((getattr(self, name), getattr(other, name)) for name in _TENSORS)]
+        pairs: list[tuple[Any, Any]] = [
+            (cuts, others),
+            *((getattr(self, name), getattr(other, name)) for name in _TENSORS),
+        ]
         return all(np.allclose(one, two, rtol=1e-4, atol=_ROUNDING) for one, two in pairs)
 
     def check_encoder(self, encoder: str, *, file: str) -> None:
