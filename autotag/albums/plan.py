@@ -8,8 +8,9 @@ JSON Lines. The first line says what album it is and what would write; each line
      "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
      "rename_to": null, "write": ["xmp", "csv"]}
 
-Tags, caption, prompt, new name and the list of writers may be changed, and whole lines deleted. A file of
-results gets a row for each line that names its writer.
+A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for people to see. Tags, caption,
+prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
+for each line that names its writer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from autotag.albums.writers.rename_writer import safe_name
 from autotag.errors import ConfigError, FileChangedError, suggestion
 from autotag.files.replacing import PartFile, is_there, lies_in, numbered
 from autotag.records import Caption, Result, Tag
+from autotag.relevance.learned_keywords import NEAR_CUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +48,7 @@ _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
 )  # fmt: skip
 _OUTPUT = ("file", "options")
-_TAG = ("text", "score", "path")
+_TAG = ("text", "score", "path", NEAR_CUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,11 @@ class PlanWriter:
             changes: what the writers beside photographs would do, by name.
             outputs: names of the files of results that it is to be in.
         """
+        doubtful = result.extras.get(NEAR_CUT, ())
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
             | ({"path": "|".join(tag.path)} if tag.path else {})
+            | ({NEAR_CUT: True} if tag.text in doubtful else {})
             for tag in result.tags
         ]
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))
@@ -360,6 +364,7 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
         if name not in writers:
             check.refuse("write", f"{name!r} is not a writer of this plan. {suggestion(str(name), writers)}")
     caption = check.text("caption")
+    tags, doubtful = _tags(check)
     return PlannedPhoto(
         number=check.number,
         file=file,
@@ -370,17 +375,19 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
             file,
             (size[0], size[1]),
             captions=(Caption(caption, BY_PERSON),) if caption else (),
-            tags=_tags(check),
+            tags=tags,
             prompt=check.text("prompt"),
+            extras={NEAR_CUT: doubtful} if doubtful else {},
         ),
         rename_to=_new_name(check, file),
         write=tuple(write),
     )
 
 
-def _tags(check: _Checked) -> tuple[Tag, ...]:
-    """Return the tags, each given as a text or a table."""
+def _tags(check: _Checked) -> tuple[tuple[Tag, ...], list[str]]:
+    """Return the tags, each given as a text or a table, and the texts of those near the cut."""
     tags: list[Tag] = []
+    doubtful: list[str] = []
     for position, item in enumerate(check.items("tags"), 1):
         row = {"text": item} if isinstance(item, str) else item
         inner = _Checked(check.path, check.number, row, _TAG) if isinstance(row, dict) else None
@@ -397,8 +404,12 @@ def _tags(check: _Checked) -> tuple[Tag, ...]:
                 check.refuse(
                     "tags", f"entry {position}: the path {row['path']!r} does not end in {tag.text!r}."
                 )
+        if not isinstance(row.get(NEAR_CUT, False), bool):
+            check.refuse("tags", f"entry {position}: {NEAR_CUT!r} is neither true nor false.")
+        if row.get(NEAR_CUT):
+            doubtful.append(tag.text)
         tags.append(tag)
-    return tuple(tags)
+    return tuple(tags), doubtful
 
 
 def _new_name(check: _Checked, file: str) -> str | None:

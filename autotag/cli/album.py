@@ -67,7 +67,7 @@ Exit codes:
     "--learn",
     "learns",
     is_flag=True,
-    help="First learn the keywords that people gave in this album, and suggest them for its other photographs.",
+    help="First learn the keywords that people gave in this album, and suggest them for the others.",
 )
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option

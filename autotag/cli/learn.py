@@ -56,10 +56,17 @@ Exit codes:
 )
 @click.option(
     "--corrections",
-    metavar="FOLDER",
+    metavar="FOLDER|PLAN",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Learn from what people changed here, too. May be repeated.",
+    help="Learn from what people changed in this album, too, and from what they decided on the Review page "
+    "about it or about this plan. May be repeated.",
+)
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The --state folder of the runs of the albums that --corrections names.",
 )
 @click.option(
     "--index",
@@ -82,6 +89,7 @@ def learn(
     min_photos: int,
     exclude: tuple[str, ...],
     corrections: tuple[Path, ...],
+    state: Path | None,
     index_file: Path | None,
     follow_symlinks: bool,
     device: str | None,
@@ -96,6 +104,7 @@ def learn(
     """
     from autotag.cli.progress import Reporter
     from autotag.errors import ConfigError
+    from autotag.learning.decided import in_decisions
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{str(output)!r} exists already; name another --output, or use --overwrite.")
@@ -103,8 +112,10 @@ def learn(
         raise click.UsageError("name PHOTOS to learn from, or an --index.")
     reporter = Reporter(quiet=quiet)
     with reporter.passing_on_warnings():
+        decided = [photo for source in corrections for photo in in_decisions(source, state=state)]
         encoder, name = _encoder(preset, device)
-        found = _keyworded(photos, corrections, index_file, encoder, follow_symlinks=follow_symlinks)
+        folders = [source for source in corrections if source.is_dir()]
+        found = _keyworded(photos, folders, decided, index_file, encoder, follow_symlinks=follow_symlinks)
         _check_some(found)
         lesson = lesson_of(found, encoder, reporter, exclude=exclude, min_photos=min_photos)
     if lesson.learned.keywords:
@@ -153,6 +164,7 @@ def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
 def _keyworded(
     photos: Sequence[Path],
     corrections: Sequence[Path],
+    decided: Sequence[KeywordedPhoto],
     index_file: Path | None,
     encoder: ImageTextEncoder,
     *,
@@ -161,6 +173,7 @@ def _keyworded(
     """Return the photographs about which people said something, each file once."""
     from autotag.evaluation.datasets import read_dataset
     from autotag.images.reading import find_images
+    from autotag.learning.decided import with_decisions
     from autotag.learning.photographs import check_index, in_dataset, in_files, in_index, with_vectors_of
     from autotag.search import Index
 
@@ -169,7 +182,9 @@ def _keyworded(
     found = [photo for table in tables for photo in in_dataset(read_dataset(table))]
     if folders:
         files = dict.fromkeys(find_images(*folders, follow_symlinks=follow_symlinks, raw=True))
-        found += [photo for photo in in_files(files) if photo.teaches]
+        found += with_decisions((photo for photo in in_files(files) if photo.teaches), decided)
+    else:
+        found += decided
     if index_file is not None:
         with Index.open(index_file, create=False) as index:
             check_index(index, encoder)

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 NEAR_DECLINED = 0.9
 """A keyword is not proposed from this cosine to the middle of photographs that people removed it from."""
 
+NEAR_CUT = "near_cut"
+"""The key in a result's extras of the suggested keywords that only just reached their thresholds."""
+
+_DOUBTFUL = 2.0  # times the odds at the threshold
 _FORMAT = 1
 _MOST_BYTES = 2**30
 _ROUNDING = 1e-4
@@ -69,6 +73,10 @@ class LearnedKeyword:
     def text(self) -> str:
         """The keyword without its parents."""
         return self.path[-1]
+
+    def is_near_cut(self, probability: float) -> bool:
+        """Return whether the odds of a suggestion are less than twice those at the threshold."""
+        return probability * (1 - self.threshold) < _DOUBTFUL * self.threshold * (1 - probability)
 
     def __str__(self) -> str:
         return "|".join(self.path)
@@ -134,7 +142,10 @@ class LearnedKeywords:
         if mine != theirs:
             return False
         cuts, others = ([keyword.threshold for keyword in one.keywords] for one in (self, other))
-        pairs = [(cuts, others), *((getattr(self, name), getattr(other, name)) for name in _TENSORS)]
+        pairs: list[tuple[Any, Any]] = [
+            (cuts, others),
+            *((getattr(self, name), getattr(other, name)) for name in _TENSORS),
+        ]
         return all(np.allclose(one, two, rtol=1e-4, atol=_ROUNDING) for one, two in pairs)
 
     def check_encoder(self, encoder: str, *, file: str) -> None:

@@ -74,6 +74,7 @@ class TagOut(BaseModel):
     state: State
     was: str | None = None
     added: bool = Field(default=False, description="Whether a person added it.")
+    near_cut: bool = Field(default=False, description="Whether it only just reached its threshold.")
 
 
 class PhotoOut(BaseModel):
@@ -439,6 +440,7 @@ def _photo(table: ReviewTable, place: int, found: Located) -> PhotoOut:
             state=tag.state,
             was=tag.was if tag.was != tag.text else None,
             added=tag.place is None,
+            near_cut=tag.is_near_cut,
         )
         for tag in table.tags(place)
     ]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from autotag.metadata import MachineTag
     from autotag.records import Result
 
-_PLAN, _DECISIONS = "review.jsonl", "decisions.jsonl"
+PLAN, DECISIONS = "review.jsonl", "decisions.jsonl"
+"""The files of an album's review, in its state."""
 _XMP = "xmp"
 
 
@@ -58,7 +59,7 @@ def open_review(
     """
     path = Path(source)
     if path.is_file():
-        return Opened(Review(path, path.with_name(f"{path.name}.decisions")))
+        return Opened(Review(path, decisions_of(path)))
     if not path.is_dir():
         raise ConfigError(f"{str(path)!r} is neither a plan nor the folder of an album.")
     root, key = album_root([path])
@@ -73,8 +74,13 @@ def open_review(
         stack.enter_context(locked(root, folder))
         claim_state(folder, key)
         ledger = stack.enter_context(closing(Ledger(folder / LEDGER, album=root)))
-        notes = _write_plan(folder / _PLAN, root, ledger)
-    return Opened(Review(folder / _PLAN, folder / _DECISIONS, is_of_album=True), notes)
+        notes = _write_plan(folder / PLAN, root, ledger)
+    return Opened(Review(folder / PLAN, folder / DECISIONS, is_of_album=True), notes)
+
+
+def decisions_of(plan: Path) -> Path:
+    """Return the file that keeps the decisions about a plan."""
+    return plan.with_name(f"{plan.name}.decisions")
 
 
 def _write_plan(path: Path, root: Path, ledger: Ledger) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from autotag.relevance.learned_keywords import NEAR_CUT
 from autotag.review.decisions import State
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class TagOfPhoto:
         was: as the plan spells it.
         score: from the plan; 1 for one that a person added.
         state: what was decided.
+        is_near_cut: whether the plan says that the tag only just reached its threshold.
     """
 
     place: int | None
@@ -45,6 +47,7 @@ class TagOfPhoto:
     was: str
     score: float
     state: State
+    is_near_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,11 @@ class ReviewTable:
         self._haystacks = [
             f"{file}\n{caption}".casefold() for file, caption in zip(self.files, self.captions, strict=True)
         ]
+        self._near_cut = {
+            number: frozenset(photo.result.extras[NEAR_CUT])
+            for number, photo in enumerate(photos)
+            if NEAR_CUT in photo.result.extras
+        }
         self._words: list[str] = []
         self._word_ids: dict[str, int] = {}
         self._columns([photo.result.tags for photo in photos])
@@ -149,6 +157,7 @@ class ReviewTable:
         """Return a photograph's tags, those of the plan first."""
         first, last = int(self._first[photo]), int(self._first[photo + 1])
         rows = [*range(first, last), *self._added.get(photo, ())]
+        doubtful = self._near_cut.get(photo, frozenset())
         return [
             TagOfPhoto(
                 row - first if row < last else None,
@@ -156,6 +165,7 @@ class ReviewTable:
                 self._words[self._was[row]],
                 round(float(self._score[row]), 4),
                 STATES[self._state[row]],
+                row < last and self._words[self._was[row]] in doubtful,
             )
             for row in rows
             if not self._merged[row]

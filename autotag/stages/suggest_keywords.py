@@ -12,7 +12,7 @@ from autotag.models.names import check_model
 from autotag.options import convert_options
 from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
-from autotag.relevance.learned_keywords import LearnedKeywords
+from autotag.relevance.learned_keywords import NEAR_CUT, LearnedKeywords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ class SuggestKeywords:
     comparable with the scores of other stages; so this stage stands after ``filter_tags``. A tag that is
     there already under the same name is replaced and keeps its scores. A keyword whose path another proposed
     keyword continues ("Places" of "Places|Italy") is left out, since it is part of that keyword's path.
+    Keywords whose odds are less than twice those at their thresholds are listed in
+    ``result.extras["near_cut"]``, for a person to look at; the key is missing where there are none.
 
     Args:
         keywords: the file; it is read when the stage is built.
@@ -53,7 +55,7 @@ class SuggestKeywords:
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
-    provides: ClassVar[frozenset[str]] = frozenset({"tags"})
+    provides: ClassVar[frozenset[str]] = frozenset({"tags", f"extras.{NEAR_CUT}"})
 
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
@@ -78,7 +80,10 @@ class SuggestKeywords:
         for sample, row, kept in zip(samples, found, proposed, strict=True):
             best = sorted(kept.nonzero()[0].tolist(), key=lambda place: (-row[place], place))
             chosen = _without_parents([(self._learned.keywords[place], float(row[place])) for place in best])
-            sample.tags = self._merged(sample.tags, chosen[: self.top_k])
+            chosen = chosen[: self.top_k]
+            sample.tags = self._merged(sample.tags, chosen)
+            if doubtful := [keyword.text for keyword, score in chosen if keyword.is_near_cut(score)]:
+                sample.extras[NEAR_CUT] = doubtful
 
     def _merged(self, tags: Sequence[Tag], chosen: Sequence[tuple[LearnedKeyword, float]]) -> list[Tag]:
         """Return the chosen keywords as tags, then the tags that are none of them."""

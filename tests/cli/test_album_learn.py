@@ -85,7 +85,11 @@ def test_a_dry_run_learns_and_writes_nothing(learn, album, tmp_path):
 def test_vectors_of_the_index_are_used_again(learn, album, tmp_path, monkeypatch):
     index = tmp_path / "photos.db"
     assert learn(album, "--index", index).exit_code == 0
-    monkeypatch.setattr("autotag.stages.embed_images.EmbedImages.__call__", None)  # computed by nobody
+
+    def computed(*_):
+        raise AssertionError("a vector was computed once more")
+
+    monkeypatch.setattr("autotag.stages.embed_images.EmbedImages.__call__", computed)
     again = learn(album, "--index", index)
     assert again.exit_code == 0, again.output
     assert "26 unchanged" in again.stderr

@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw
 
 from autotag.metadata import MachineTag, with_machine_tags
 from autotag.relevance.learned_keywords import LearnedKeywords
+from autotag.review.decisions import Decision, Where
+from autotag.review.session import Review
 
 
 def picture(path, colour, shape, seed):
@@ -118,3 +120,34 @@ def test_keywords_of_too_few_photographs_write_no_file(run, tmp_path):
     assert ended.exit_code == 1
     assert "not learned: пляж: it has 1 of the 8 photographs that are needed" in ended.stderr
     assert not (tmp_path / "none.tags").exists()
+
+
+@pytest.mark.slow
+def test_decisions_about_a_plan_teach(run, photos, tmp_path):
+    """Without sidecars: what a person confirmed and rejected on the Review page is all that is known."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for path in photos.glob("*.jpg"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "words.txt").write_text("ball\n", encoding="utf-8")
+    preset = tmp_path / "ball.toml"
+    preset.write_text(
+        'encoder = "clip-mini"\n[[stages]]\nstage = "match_vocabulary"\n'
+        f'vocabulary = "{tmp_path / "words.txt"}"\ntop_k = 1\n',
+        encoding="utf-8",
+    )
+    plan = tmp_path / "plan.jsonl"
+    planned = run("album", folder, "--preset", preset, "--plan", plan)
+    assert planned.exit_code == 0, planned.output
+    file = tmp_path / "ball.tags"
+    options = ("--preset", "mini", "--corrections", plan, "--output", file)
+    ended = run("learn", *options)
+    assert (ended.exit_code, "review it first" in ended.stderr) == (2, True)
+    review = Review(plan, tmp_path / "plan.jsonl.decisions")
+    for action, shape in (("confirm", "ellipse"), ("reject", "rectangle")):
+        review.decide(Decision(action, "ball", where=Where(text=shape)), review.revision)
+    review.close()
+    learned = run("learn", *options)
+    assert learned.exit_code == 0, learned.output
+    assert learned.stdout.startswith("ball\t16 photographs\tAP ")
+    assert LearnedKeywords.load(file).photographs == 32

@@ -42,7 +42,7 @@ def write_plan(path: Path, album: Path, photos: dict[str, tuple[str, dict[str, f
             result = Result(
                 name, (60, 40), caption, tags=tuple(Tag(text, score, "test") for text, score in tags.items())
             )
-            plan.write(photo, entry, result, {"xmp": [object()]}, ())  # type: ignore[list-item]
+            plan.write(photo, entry, result, {"xmp": [object()]}, [])  # type: ignore[list-item]
     return path
 
 

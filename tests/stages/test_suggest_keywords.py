@@ -73,3 +73,18 @@ def test_a_file_of_another_encoder_is_refused_when_the_pipeline_is_set_up(tmp_pa
 def test_a_missing_file_is_refused_when_the_stage_is_built(tmp_path):
     with pytest.raises(ConfigError, match="there is no file"):
         SuggestKeywords(tmp_path / "none.tags")
+
+
+def test_keywords_near_their_thresholds_are_marked(tmp_path):
+    """At a threshold of 0.5 the odds double at a probability of 2/3."""
+    file = written(tmp_path, (("beach",), 0.6, 0.5), (("dog",), 0.7, 0.5), (("cat",), 0.95, 0.93))
+    stage = SuggestKeywords(file)
+    stage.setup(FakeModels(fake_encoder=FakeEncoder()))
+    samples = [make_sample(), make_sample()]
+    stage(samples)
+    assert [sample.extras["near_cut"] for sample in samples] == [["cat", "beach"]] * 2
+    sure = SuggestKeywords(written(tmp_path, (("dog",), 0.7, 0.5)))
+    sure.setup(FakeModels(fake_encoder=FakeEncoder()))
+    sample = make_sample()
+    sure([sample])
+    assert "near_cut" not in sample.extras

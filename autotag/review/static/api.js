@@ -2,7 +2,7 @@
 
 /**
  * @typedef {"undecided"|"confirmed"|"rejected"} State
- * @typedef {{text: string, score: number, state: State, was: string|null, added: boolean}} Tag
+ * @typedef {{text: string, score: number, state: State, was: string|null, added: boolean, near_cut: boolean}} Tag
  * @typedef {{id: string, file: string, caption: string, status: "as planned"|"changed"|"missing",
  *   small: string, large: string, tags: Tag[]}} Photo
  * @typedef {{tag?: string, state?: State, min_score?: number, max_score?: number, folder?: string, text?: string}} Where

@@ -91,7 +91,7 @@ function rowOf(tag, number) {
   };
   return make(`li.${tag.state}`, {},
     number < 9 ? make("kbd", { "aria-hidden": "true" }, String(number + 1)) : make("span"),
-    name, make("span.score", {}, shownScore(tag.score)),
+    name, make("span.score", tag.near_cut ? { title: "Near the cut: look twice" } : {}, `${tag.near_cut ? "near the cut " : ""}${shownScore(tag.score)}`),
     make("div.two", {}, button("confirm", "✓"), button("reject", "✕")));
 }
 

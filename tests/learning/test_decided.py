@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from autotag.albums.state.identity import claim_state
+from autotag.albums.state.ledger import state_folder
+from autotag.errors import ConfigError
+from autotag.learning.decided import in_decisions, with_decisions
+from autotag.learning.photographs import KeywordedPhoto
+from autotag.metadata.keywords import Keywords
+from autotag.metadata.pixel_digest import pixel_digest
+from autotag.review.decisions import Decision
+from autotag.review.session import Review
+from autotag.testing import make_image
+
+
+@pytest.fixture
+def album(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        make_image("red", size=(32, 32)).save(folder / name)
+    return folder
+
+
+def written(path, album):
+    """A plan with the tags dog, sea and automobile for every photograph."""
+    heading = {
+        "autotag_plan": 1,
+        "album": str(album),
+        "writers": {"xmp": {}},
+        "outputs": {},
+        "settings": "",
+        "wanted": "",
+    }
+    rows = [heading]
+    for photo in sorted(album.glob("*.jpg")):
+        content, facts = photo.read_bytes(), photo.stat()
+        words = ("dog", "sea", "automobile")
+        rows.append(
+            {
+                "file": photo.name,
+                "bytes": facts.st_size,
+                "mtime_ns": facts.st_mtime_ns,
+                "digest": pixel_digest(content),
+                "pixels": [32, 32],
+                "caption": "",
+                "prompt": "",
+                "tags": [{"text": word, "score": 0.3} for word in words],
+                "rename_to": None,
+                "write": ["xmp"],
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def decide(plan, decisions, *several):
+    review = Review(plan, decisions)
+    first = (review.table.ids[0],)
+    for action, tag, to in several:
+        review.decide(Decision(action, tag, to, first), review.revision)
+    review.close()
+
+
+ALL = (
+    ("confirm", "sea", None),
+    ("reject", "dog", None),
+    ("rename", "automobile", "car"),
+    ("confirm", "car", None),
+    ("add", "Anna", None),
+)
+
+
+def test_decisions_about_a_plan_are_keywords_and_removals(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    decide(plan, tmp_path / "plan.jsonl.decisions", *ALL)
+    [photo] = in_decisions(plan)
+    assert photo.image == album / "a.jpg"
+    assert set(photo.keywords.flat) == {"sea", "car", "Anna"}
+    assert set(photo.removed) == {"dog", "automobile"}
+
+
+def test_what_was_taken_back_teaches_nothing(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    decide(plan, tmp_path / "plan.jsonl.decisions", ("reject", "dog", None), ("reset", "dog", None))
+    assert in_decisions(plan) == []
+
+
+def test_a_photograph_that_was_changed_or_deleted_since_is_left_out(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    decide(plan, tmp_path / "plan.jsonl.decisions", *ALL)
+    make_image("blue", size=(64, 64)).save(album / "a.jpg")
+    assert in_decisions(plan) == []
+    (album / "a.jpg").unlink()
+    assert in_decisions(plan) == []
+
+
+def test_a_plan_that_nobody_reviewed_is_refused(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    with pytest.raises(ConfigError, match="review it first"):
+        in_decisions(plan)
+    assert not (tmp_path / "plan.jsonl.decisions").exists()
+
+
+def test_an_album_has_the_decisions_of_its_last_review(album, tmp_path):
+    state = tmp_path / "state"
+    assert in_decisions(album, state=state) == []
+    folder = state_folder(album.resolve(), state)
+    folder.mkdir(parents=True)
+    claim_state(folder, album.resolve())
+    decide(written(folder / "review.jsonl", album), folder / "decisions.jsonl", *ALL)
+    [photo] = in_decisions(album, state=state)
+    assert set(photo.removed) == {"dog", "automobile"}
+
+
+def test_what_is_in_the_file_counts_more_than_a_decision():
+    path = os.path.realpath("a.jpg")
+    before = KeywordedPhoto(path, path, Keywords.of(["dog"]), ("sea",), taken="2020-01-01T00:00:00")
+    decided = KeywordedPhoto(path, path, Keywords.of(["Sea", "sand"]), ("Dog", "cat"))
+    alone = KeywordedPhoto("b.jpg", "b.jpg", Keywords.of(["tree"]))
+    [joined, other] = with_decisions([before], [decided, alone])
+    assert set(joined.keywords.flat) == {"dog", "sand"}
+    assert joined.removed == ("sea", "cat")
+    assert joined.taken == before.taken
+    assert other is alone
