@@ -85,6 +85,11 @@ def test_a_local_model_is_copied_however_its_folder_is_written(
     assert autotag.Pipeline.from_pretrained(saved).to_config()["encoder"].startswith(f"{factory}{saved}")
 
 
+def test_the_folder_of_a_bundled_model_becomes_its_name(tmp_path: Path, labels: Path) -> None:
+    saved = pipeline_of(labels, str(DATA / "clip-mini")).save(tmp_path / "tagger")
+    assert 'encoder = "clip-mini"' in (saved / "autotag.toml").read_text()
+
+
 def test_a_file_of_learned_keywords_is_copied(tmp_path: Path) -> None:
     file = tmp_path / "family.tags"
     LearnedKeywords(
