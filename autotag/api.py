@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from os import PathLike, fspath
 from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import load
@@ -83,6 +85,10 @@ def _by_value(value: object) -> Hashable:
         return frozenset((name, _by_value(entry)) for name, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return tuple(map(_by_value, value))
+    if isinstance(value, Set):
+        return set, frozenset(map(_by_value, value))
+    if isinstance(value, np.ndarray | np.generic):
+        return np.ndarray, _by_value(value.tolist())
     if isinstance(value, str | int | float | PathLike):
         return type(value), value  # True, 1 and 1.0 are equal, but an option may refuse one of them
     return _Same(value)

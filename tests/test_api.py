@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 import autotag
@@ -48,6 +49,15 @@ def test_the_pipeline_is_kept_between_calls(preset: Path) -> None:
     (kept,) = api._pipelines.values()
     autotag.tag(make_image(), preset=str(preset))
     assert list(api._pipelines.values()) == [kept]
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: {"a", "b"}, lambda: np.array([[0.1, 0.2]]), lambda: np.float32(0.5)]
+)
+def test_equal_sets_arrays_and_numbers_are_the_same_options(made) -> None:
+    assert api._by_value({"option": made()}) == api._by_value({"option": made()})
+    assert hash(api._by_value(made())) == hash(api._by_value(made()))
+    assert api._by_value(made()) != api._by_value(np.array([0.1, 0.3]))
 
 
 def test_other_settings_are_another_pipeline(preset: Path) -> None:

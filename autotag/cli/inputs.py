@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import click
 
@@ -17,45 +17,46 @@ if TYPE_CHECKING:
     Image = str | Path
 
 
-def find_with_tars(
-    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool
+@overload
+def find(
+    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: Literal[False] = False
+) -> list[Image]: ...
+
+
+@overload
+def find(
+    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: Literal[True]
+) -> list[Image | TarImage]: ...
+
+
+def find(
+    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: bool = False
 ) -> Sequence[Image | TarImage]:
-    """Return what ``find`` returns, with the images inside of tar files in place of these."""
-    from autotag.images.tar_files import images_in_tar, is_tar
-
-    named = list(given(paths))
-    if not any(map(is_tar, named)):
-        return find(named, allow_urls=allow_urls, follow_symlinks=follow_symlinks)
-    images: list[Image | TarImage] = []
-    for path in named:
-        if is_tar(path):
-            images.extend(images_in_tar(path))
-        else:
-            images.extend(find([path], allow_urls=allow_urls, follow_symlinks=follow_symlinks))
-    return images
-
-
-def find(paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False) -> list[Image]:
     """Return the images at the paths; an unreadable path is kept, to be reported in its place.
 
     Args:
         paths: files, folders, URLs and ``-``.
         allow_urls: whether URLs are allowed.
         follow_symlinks: whether to enter folders that links in folders lead to.
+        tars: whether the images inside of a tar file are taken in its place.
 
     Raises:
         UsageError: a URL, and URLs are not allowed.
         ImageReadError: none of the paths can be read.
-        ConfigError: there is no image.
+        ConfigError: there is no image, or a tar file cannot be read.
     """
     from autotag.errors import ConfigError, ImageReadError
     from autotag.images.reading import find_images, is_url
+    from autotag.images.tar_files import images_in_tar, is_tar
 
-    images: list[Image] = []
+    images: list[Image | TarImage] = []
     refusals: list[ImageReadError] = []
     for path in given(paths):
         if is_url(path):
             images.append(_allowed(path, allow_urls=allow_urls))
+            continue
+        if tars and is_tar(path):
+            images.extend(images_in_tar(path))
             continue
         try:
             images.extend(find_images(path, follow_symlinks=follow_symlinks))

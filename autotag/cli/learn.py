@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,10 @@ def learn(
     from autotag.errors import ConfigError
     from autotag.learning.decided import in_decisions
 
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}.")
+    if not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output {str(output)!r}: the folder {str(output.parent)!r} cannot be written.")
     if output.exists() and not overwrite:
         raise ConfigError(f"{str(output)!r} exists already; name another --output, or use --overwrite.")
     if not photos and index_file is None and not corrections:
@@ -119,7 +124,10 @@ def learn(
         _check_some(found)
         lesson = lesson_of(found, encoder, reporter, exclude=exclude, min_photos=min_photos)
     if lesson.learned.keywords:
-        replace(lesson.learned, encoder_name=name).save(output)
+        try:
+            replace(lesson.learned, encoder_name=name).save(output)
+        except OSError as error:
+            raise ConfigError(f"cannot write {str(output)!r}: {error.strerror or error}.") from error
     _report(lesson, output, reporter)
     ctx.exit(0 if lesson.learned.keywords else 1)
 
@@ -150,7 +158,9 @@ def lesson_of(
 
 
 def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
-    """Return the encoder of a preset, loaded where the preset says, and its name."""
+    """Return the encoder of a preset, loaded where the preset says, and its name; "" for a local folder."""
+    from autotag.files.bounded_files import is_folder
+    from autotag.models.names import parse_name
     from autotag.models.pool import ModelPool
     from autotag.pipeline.pipeline import DEFAULT_ENCODER
     from autotag.pipeline.presets import read_preset
@@ -158,7 +168,10 @@ def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
     table = read_preset(preset)
     name = table.get("encoder", DEFAULT_ENCODER)
     placed = {"device": device or table.get("device", "auto"), "dtype": table.get("dtype", "auto")}
-    return ModelPool(encoder=name, **placed).encoder(), str(name)
+    encoder = ModelPool(encoder=name, **placed).encoder()
+    address = parse_name(str(name), "encoder")
+    is_local = address.card is None and is_folder(Path(address.location))
+    return encoder, "" if is_local else address.name
 
 
 def _keyworded(
@@ -181,14 +194,18 @@ def _keyworded(
     folders = [path for path in (*photos, *corrections) if path not in tables]
     found = [photo for table in tables for photo in in_dataset(read_dataset(table))]
     if folders:
-        files = dict.fromkeys(find_images(*folders, follow_symlinks=follow_symlinks, raw=True))
-        found += with_decisions((photo for photo in in_files(files) if photo.teaches), decided)
+        images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True)
+        files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
+        found += with_decisions((photo for photo in in_files(files.values()) if photo.teaches), decided)
     else:
         found += decided
     if index_file is not None:
         with Index.open(index_file, create=False) as index:
             check_index(index, encoder)
-            found = with_vectors_of(found, index) if found else in_index(index)
+            found = with_vectors_of(found, index)
+            if not photos:
+                known = {os.path.abspath(photo.name) for photo in found}  # noqa: PTH100 - as in the index
+                found += [photo for photo in in_index(index) if photo.name not in known]
     return found
 
 

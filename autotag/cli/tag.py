@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.inputs import find_with_tars
+from autotag.cli.inputs import find
 from autotag.cli.options import (
     SOME_FAILED,
     deterministic_option,
@@ -195,7 +195,7 @@ def tag(
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):
-        images = find_with_tars(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
+        images = find(paths, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks, tars=True)
         if output and shard:
             writer = _shard_writer(shard, output, pipeline, paths)
             missing = _missing(writer, images, reporter, retry_errors=retry_errors)

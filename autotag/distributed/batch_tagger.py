@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autotag.distributed.columns import (
     check_keep,
     check_kept,
+    check_lengths,
     check_version,
     image_columns,
     images_of,
@@ -92,6 +93,7 @@ class BatchTagger:
         """
         check_kept(batch, self._keep)
         images = images_of(batch, self._column)
+        check_lengths(batch, self._keep, len(images))
         table = to_table(list(self._pipeline().stream(images, on_error="record")))
         if is_arrow(batch) or hasattr(batch, "pa_table"):
             table = with_kept(table, batch if is_arrow(batch) else batch.pa_table, self._keep)

@@ -55,6 +55,17 @@ def check_kept(batch: Any, keep: Sequence[str]) -> None:
             raise ConfigError(f"the batch lacks {name!r}, a column to keep; it has {has}.")
 
 
+def check_lengths(batch: Any, keep: Sequence[str], images: int) -> None:
+    """Refuse a batch with a column to keep that is shorter or longer than the column of images.
+
+    Raises:
+        ConfigError: names the column and both lengths.
+    """
+    for name in keep:
+        if len(batch[name]) != images:
+            raise ConfigError(f"the batch has {images} images, but {len(batch[name])} in {name!r}, to keep.")
+
+
 def is_arrow(batch: object) -> bool:
     """Return True for a table or record batch of pyarrow."""
     pa = arrow()

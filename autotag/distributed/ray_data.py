@@ -122,6 +122,7 @@ def tag_dataset(
     ray = _ray()
     from_config(config)  # built to find errors before the config is sent
     check_keep(keep)
+    _check_apart(keep)
     check_count("actors", actors, most=_MOST_ACTORS)
     check_count("batch_size", batch_size, most=65_536)
     if not ray.is_initialized():
@@ -202,6 +203,19 @@ def _ray() -> Any:
     except ImportError as error:
         raise ConfigError(f"clusters of Ray need: {install_hint('ray')}") from error
     return ray
+
+
+def _check_apart(keep: Sequence[str]) -> None:
+    """Refuse columns to keep with the names of those between tasks and actors.
+
+    Raises:
+        ConfigError: names the column.
+    """
+    for name in keep:
+        if name in _pixel_schema().names:
+            raise ConfigError(
+                f"autotag itself uses a column {name!r}, so it cannot be kept; rename it first."
+            )
 
 
 def _check_room(there: Mapping[str, float], actors: int, num_cpus: float, num_gpus: float) -> None:

@@ -30,7 +30,9 @@ def tag_tars(
     """Write tar files with the members of the given ones and the results of their images, and yield these.
 
     ``000123.jpg`` is followed by ``000123.autotag.json``, which ``webdataset`` reads as a field of the same
-    sample: what ``Result.to_dict`` returns. A tar file appears in the folder when it is complete, and one
+    sample: what ``Result.to_dict`` returns. The result of a second image of one sample, such as
+    ``000123.png``, is ``000123.png.autotag.json``. Results that a tar file has from an earlier run are left
+    out. A tar file appears in the folder when it is complete, and one
     that is there already is left out, so the same call again does what is missing, and nothing twice.
 
     Args:
@@ -67,13 +69,18 @@ def _tagged(sources: Iterable[Path], folder: Path, pipeline: Pipeline) -> Iterat
 
 
 def _copy(source: Path, stream: BinaryIO, results: dict[int, Result]) -> None:
-    """Copy a tar file, and put the result of each image behind it."""
+    """Copy a tar file without results of an earlier run, and put the result of each image behind it."""
+    taken: set[str] = set()
     with tarfile.open(source, "r:") as old, tarfile.open(fileobj=stream, mode="w") as new:
         for member in old:
+            if member.name.endswith(RESULT_SUFFIX):
+                continue
             new.addfile(member, old.extractfile(member) if member.isfile() else None)
             if is_image(member):
                 text = json.dumps(results[member.offset_data].to_dict(), ensure_ascii=False)
                 content = text.encode("utf-8", "backslashreplace")
-                added = tarfile.TarInfo(os.fspath(PurePosixPath(member.name).with_suffix(RESULT_SUFFIX)))
+                name = os.fspath(PurePosixPath(member.name).with_suffix(RESULT_SUFFIX))
+                added = tarfile.TarInfo(member.name + RESULT_SUFFIX if name in taken else name)
+                taken.add(added.name)
                 added.size, added.mtime = len(content), member.mtime
                 new.addfile(added, io.BytesIO(content))

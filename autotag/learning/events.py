@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ NEAR_COPY = 0.97
 """Two photographs with this cosine or a higher one count as copies."""
 
 _ROWS_AT_ONCE = 1024
+_LINKS_AT_ONCE = 2**18
 
 
 def events(folders: Sequence[str], taken: Sequence[str | None], vectors: Floats) -> Places:
@@ -35,18 +37,13 @@ def events(folders: Sequence[str], taken: Sequence[str | None], vectors: Floats)
         taken: when each was taken, ISO 8601 without time zone, or None.
         vectors: (N, D) float32 unit vectors.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ones, others = _near_copies(vectors)
     timed = sorted((folder, moment, place) for place, (folder, moment) in enumerate(_moments(folders, taken)))
-    for (folder, moment, place), (before, earlier, neighbour) in zip(timed[1:], timed[:-1], strict=True):
-        if folder == before and moment - earlier <= PAUSE and datetime.min not in (moment, earlier):
-            ones.append(place)
-            others.append(neighbour)
-    links = coo_array((np.ones(len(ones)), (ones, others)), shape=(len(vectors), len(vectors)))
-    _, found = connected_components(links, directed=False)
-    return np.asarray(found, dtype=np.intp)
+    links = [
+        (place, neighbour)
+        for (folder, moment, place), (before, earlier, neighbour) in zip(timed[1:], timed[:-1], strict=True)
+        if folder == before and moment - earlier <= PAUSE and datetime.min not in (moment, earlier)
+    ]
+    return _joined(near_copies(vectors), np.array(links, dtype=np.intp).reshape(-1, 2))
 
 
 def _moments(folders: Sequence[str], taken: Sequence[str | None]) -> list[tuple[str, datetime]]:
@@ -56,17 +53,40 @@ def _moments(folders: Sequence[str], taken: Sequence[str | None]) -> list[tuple[
     ]
 
 
-def _near_copies(vectors: Floats) -> tuple[list[int], list[int]]:
-    """Return the pairs of photographs that are near copies."""
-    ones: list[int] = []
-    others: list[int] = []
-    for start in range(0, len(vectors), _ROWS_AT_ONCE):
-        cosines = vectors[start : start + _ROWS_AT_ONCE] @ vectors[start:].T
-        near, far = np.nonzero(cosines >= NEAR_COPY)
-        later = far > near
-        ones += (near[later] + start).tolist()
-        others += (far[later] + start).tolist()
-    return ones, others
+def near_copies(vectors: Floats) -> Places:
+    """Return the group of each photograph, (N,), counted from 0: near copies are of one group.
+
+    So are two photographs that others connect. The memory grows with N, not with the number of pairs.
+
+    Args:
+        vectors: (N, D) float32 unit vectors.
+    """
+    groups = np.arange(len(vectors), dtype=np.intp)
+    links = np.empty((0, 2), dtype=np.intp)
+    starts = range(0, len(vectors), _ROWS_AT_ONCE)
+    for start, other in combinations_with_replacement(starts, 2):
+        cosines = vectors[start : start + _ROWS_AT_ONCE] @ vectors[other : other + _ROWS_AT_ONCE].T
+        pairs = np.argwhere(cosines >= NEAR_COPY) + np.array((start, other))
+        news = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
+        if len(news):
+            links = np.concatenate([links, news])
+        if len(links) > _LINKS_AT_ONCE:
+            groups, links = _joined(groups, links), links[:0]
+    return _joined(groups, links)
+
+
+def _joined(groups: Places, links: Places) -> Places:
+    """Return groups, (N,), of which those with a link, (L, 2) places, between them are one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(links):
+        return groups
+    count = int(groups.max()) + 1
+    ones, others = groups[links].T
+    graph = coo_array((np.ones(len(links), dtype=np.int8), (ones, others)), shape=(count, count))
+    joined: Places = connected_components(graph, directed=False)[1].astype(np.intp)[groups]
+    return joined
 
 
 def folds(groups: Places, count: int, *, seed: int = 0) -> Places:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.errors import DISTRIBUTION
-from autotag.learning.events import folds
+from autotag.learning.events import folds, near_copies
 from autotag.learning.heads import Heads, fit_heads
 from autotag.learning.judging import average_precision, judged, settled
 from autotag.relevance.learned_keywords import NEAR_DECLINED, LearnedKeyword, LearnedKeywords
@@ -209,13 +209,15 @@ def _kept(
 def _middles(one: Taught, vectors: Floats) -> Iterator[Floats]:
     """Yield the middle of each cluster of similar photographs from which the keyword was removed twice.
 
-    A cluster to whose middle a photograph with the keyword is similar, too, is left out.
+    Near copies count as one photograph. A cluster to whose middle a photograph with the keyword is similar,
+    too, is left out.
     """
     from scipy.sparse.csgraph import connected_components
 
     if len(one.removed) < 2:
         return
     rows = vectors[list(one.removed)]
+    rows = rows[np.unique(near_copies(rows), return_index=True)[1]]
     count, cluster = connected_components(rows @ rows.T >= NEAR_DECLINED, directed=False)
     for number in range(count):
         members = rows[cluster == number]

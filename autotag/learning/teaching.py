@@ -64,7 +64,8 @@ def teaching(
                 continue
             for length in range(1, len(path) + 1):
                 part = path[:length]
-                entries.setdefault(folded_path(part), _Entry(part)).given[place] = None
+                if not _is_excluded(part, patterns):
+                    entries.setdefault(folded_path(part), _Entry(part)).given[place] = None
     by_leaf: dict[str, list[_Entry]] = {}
     for folded, entry in entries.items():
         by_leaf.setdefault(folded[-1], []).append(entry)

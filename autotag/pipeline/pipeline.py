@@ -438,7 +438,8 @@ class Pipeline:
         """Write the pipeline into a new folder, which can be moved and needs nothing else of this machine.
 
         The folder has the config as ``autotag.toml`` with all thresholds, the files of vocabularies, models
-        that are local folders, and a model card. Models of the hub stay names.
+        that are local folders, and a model card. Models of the hub stay names. A file of ``autotag learn`` is
+        copied, too, with the keywords in it: they may be names of people.
 
         Args:
             folder: it must be new or empty; it appears complete, or not at all.
@@ -484,6 +485,8 @@ class Pipeline:
         largest: int | None = None,
     ) -> str:
         """Upload what ``save`` writes to the hub, with the token of ``hf auth login``.
+
+        That includes a file of ``autotag learn`` with the keywords in it: they may be names of people.
 
         Args:
             repository: its id, such as ``"me/my-tagger"``; made if it does not exist.

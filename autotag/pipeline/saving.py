@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.files.bounded_files import named_path
+from autotag.files.bounded_files import is_folder, named_path
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
 from autotag.models.names import ModelName, check_model
@@ -139,10 +139,13 @@ class _Copies:
             return text
         model = check_model(text, kind)
         assert isinstance(model, ModelName)  # noqa: S101 - a text was given
-        folder = model.address.location
-        if folder not in text or not Path(folder).is_dir():  # a bundled model's name does not say its folder
+        address = model.address
+        if not is_folder(Path(address.location)):
             return text
-        return text.replace(folder, self._copy(Path(folder), "models"))
+        if address.card is not None:  # a bundled model, which every machine has
+            return address.card.name
+        copied = self._copy(Path(address.location), "models")
+        return copied if is_folder(named_path(text)) else f"{address.factory}:{copied}"
 
     def vocabulary(self, text: str) -> str:
         """Return a vocabulary's name, or the place of its copied file."""
@@ -205,9 +208,9 @@ def _refuse_code(config: Mapping[str, Any], name: str) -> None:
     """Refuse stages that would import code by name.
 
     Raises:
-        ConfigError: a stage is not a registered one.
+        ConfigError: a stage is not a registered one, or the stages are not tables.
     """
-    for table in config.get("stages", ()):
+    for table in stage_tables.tables_of(config):
         reference = stage_tables.stage_reference(table)
         if reference not in registry.names("stage"):
             raise ConfigError(

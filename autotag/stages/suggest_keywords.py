@@ -45,7 +45,7 @@ class SuggestKeywords:
             ``setup``, if the keywords were learned with another encoder.
     """
 
-    keywords: Path
+    keywords: Path = field(metadata={"file": True})
     _: KW_ONLY
     top_k: int | None = None
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

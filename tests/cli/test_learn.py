@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import autotag
+from autotag.cli.learn import _encoder
 from autotag.metadata import MachineTag, with_machine_tags
 from autotag.relevance.learned_keywords import LearnedKeywords
+<<<<<<< HEAD
 from autotag.review.decisions import Decision, Where
 from autotag.review.session import Review
+=======
+from autotag.search import Index
+from autotag.stages import EmbedImages
+>>>>>>> mend1
 
 
 def picture(path, colour, shape, seed):
@@ -122,6 +131,7 @@ def test_keywords_of_too_few_photographs_write_no_file(run, tmp_path):
     assert not (tmp_path / "none.tags").exists()
 
 
+<<<<<<< HEAD
 @pytest.mark.slow
 def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     """Without sidecars: what a person confirmed and rejected on the Review page is all that is known."""
@@ -151,3 +161,60 @@ def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     assert learned.exit_code == 0, learned.output
     assert learned.stdout.startswith("ball\t16 photographs\tAP ")
     assert LearnedKeywords.load(file).photographs == 32
+=======
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
+    ended = run("learn", tmp_path / "missing", "--preset", "mini", "--output", tmp_path / "gone" / "a.tags")
+    assert ended.exit_code == 2
+    assert "there is no folder" in ended.stderr
+    assert "gone" in ended.stderr
+
+
+@pytest.fixture
+def index(tmp_path):
+    """An index of one photograph, which has the keyword ``Ball``."""
+    encoder, _ = _encoder("mini", "cpu")
+    photo = tmp_path / "indexed" / "a.jpg"
+    picture(photo, "red", "ellipse", 0)
+    sidecar(photo, "Ball")
+    with (
+        autotag.Pipeline([EmbedImages()], encoder=encoder) as pipeline,
+        Index.open(tmp_path / "a.db") as made,
+    ):
+        made.add([pipeline(photo)])
+    return tmp_path / "a.db"
+
+
+def test_an_index_adds_its_keywords_to_corrections_and_not_to_photos_that_are_named(run, index, tmp_path):
+    for number in (1, 2):
+        picture(tmp_path / "more" / f"{number}.jpg", "red", "ellipse", number)
+    command = ("learn", "--preset", "mini", "--index", index, "--output", tmp_path / "none.tags")
+    refused = run(*command, tmp_path / "more")
+    assert (refused.exit_code, "no photograph has a keyword" in refused.stderr) == (2, True)
+    sidecar(tmp_path / "more" / "1.jpg", "Ball")
+    for folders, count in (
+        ((), 1),
+        (("--corrections", tmp_path / "more"), 2),
+        (("--corrections", tmp_path / "indexed"), 1),
+        ((tmp_path / "more",), 1),
+    ):
+        ended = run(*command, *folders)
+        assert f"not learned: Ball: it has {count} of the 8 photographs" in ended.stderr, folders
+
+
+def test_a_photograph_that_is_named_twice_counts_once(run, tmp_path, monkeypatch):
+    picture(tmp_path / "a.jpg", "red", "ellipse", 0)
+    sidecar(tmp_path / "a.jpg", "Ball")
+    monkeypatch.chdir(tmp_path)
+    ended = run("learn", "a.jpg", tmp_path, "--preset", "mini", "--output", "none.tags")
+    assert "not learned: Ball: it has 1 of the 8 photographs" in ended.stderr
+
+
+def test_the_path_of_a_local_encoder_is_not_kept(tmp_path):
+    bundled = Path(autotag.__file__).parent / "data" / "models" / "clip-mini"
+    folder = shutil.copytree(bundled, tmp_path / "mine")
+    preset = tmp_path / "mine.toml"
+    for encoder, kept in ((folder, ""), (f"open_clip:{folder}", ""), (bundled, "clip-mini")):
+        preset.write_text(f'encoder = "{encoder}"\n[[stages]]\nstage = "embed_images"\n')
+        assert _encoder(str(preset), "cpu")[1] == kept
+    assert _encoder("mini", "cpu")[1] == "clip-mini"
+>>>>>>> mend1

@@ -144,6 +144,12 @@ def test_images_in_tar_files_are_tagged_like_files(run, preset, photos, tmp_path
     assert run(*command).exit_code == 0
     assert len(list(read_shards(tmp_path / "tags"))) == 4
     assert "4 done before; 0 to do" in run(*command).stderr
+    beside = run("tag", tar_file, tmp_path / "missing.jpg", "--preset", preset, "--format", "jsonl")
+    assert (beside.exit_code, len(beside.stdout.splitlines())) == (1, 2)
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    empty = run("tag", tmp_path / "empty.tar", "--preset", preset)
+    assert (empty.exit_code, "no image found in" in empty.stderr) == (2, True)
     refused = run("tag", tar_file, "--preset", preset, "--engine", "ray", "--output", tmp_path / "more")
     assert (refused.exit_code, "takes files and URLs, not tar files" in refused.stderr) == (2, True)
 

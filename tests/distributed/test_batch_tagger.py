@@ -99,6 +99,9 @@ def test_kept_columns_stay_beside_the_results_with_their_types(paths):
 def test_columns_that_cannot_be_kept_are_named(paths):
     with pytest.raises(ConfigError, match="lacks 'id'"):
         BatchTagger(CONFIG, keep=("id",))({"path": paths})
+    for ids in ([1, 2], [1, 2, 3, 4]):
+        with pytest.raises(ConfigError, match=f"has 3 images, but {len(ids)} in 'id'"):
+            BatchTagger(CONFIG, keep=("id",))({"path": paths, "id": ids})
     with pytest.raises(ConfigError, match="column 'caption', so it cannot be kept"):
         BatchTagger(CONFIG, keep=("caption",))
     with pytest.raises(ConfigError, match="write a list"):

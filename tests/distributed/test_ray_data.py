@@ -104,6 +104,13 @@ class TestRoom:
             ray_data._check_room({"CPU": 64, "GPU": 1}, actors=2, num_cpus=1, num_gpus=1)
         ray_data._check_room({"CPU": 64, "GPU": 1}, actors=2, num_cpus=1, num_gpus=0.5)
 
+    def test_columns_to_keep_with_names_that_are_in_use(self) -> None:
+        for name in ("pixels", "failure", "encoded_source"):
+            with pytest.raises(
+                ConfigError, match=f"a column '{name}', so it cannot be kept; rename it first"
+            ):
+                ray_data._check_apart(["id", name])
+
     def test_without_ray_the_error_names_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[ray\]'"):

@@ -72,6 +72,18 @@ def test_tars_come_out_with_every_member_and_a_result_beside_each_image(
     assert [json.loads(contents[name]) for name in added] == [result.to_dict() for result in results]
 
 
+def test_no_member_is_written_twice(tmp_path: Path, pipeline: autotag.Pipeline) -> None:
+    source = write_tar(tmp_path / "a.tar", {"1.jpg": png("red"), "1.png": png("blue"), "1.cls": b"7"})
+    list(tag_tars([source], tmp_path / "once", pipeline))
+    list(tag_tars([tmp_path / "once" / "a.tar"], tmp_path / "twice", pipeline))
+    for folder in ("once", "twice"):
+        with tarfile.open(tmp_path / folder / "a.tar") as tar:
+            names = tar.getnames()
+            second = json.loads(tar.extractfile("1.png.autotag.json").read())
+        assert names == ["1.jpg", "1.autotag.json", "1.png", "1.png.autotag.json", "1.cls"]
+        assert second["caption"] == "a blue picture"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_webdataset_reads_the_results_as_fields_of_the_samples(

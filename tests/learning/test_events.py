@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
-from autotag.learning.events import events, folds
+from autotag.learning.events import events, folds, near_copies
 
 
 def apart(count: int) -> np.ndarray:
@@ -27,6 +29,22 @@ def test_photographs_without_a_time_are_apart_unless_they_are_near_copies():
     vectors = apart(4)
     vectors[3] = vectors[1]
     assert same(events(["a"] * 4, [None] * 4, vectors)) == [{0}, {1, 3}, {2}]
+
+
+def test_near_copies_are_joined_across_blocks_and_their_pairs_are_not_all_held():
+    vectors = np.repeat(apart(3), [1, 2499, 1500], axis=0)
+    tracemalloc.start()
+    groups = near_copies(vectors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert same(groups) == [{0}, set(range(1, 2500)), set(range(2500, 4000))]
+    assert peak < 150_000_000  # all 4 million pairs in lists take more than twice this
+
+
+def test_a_chain_of_near_copies_is_one_event():
+    angles = np.linspace(0, np.pi / 2, 20)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert same(near_copies(vectors)) == [set(range(20))]
 
 
 def test_a_copy_in_another_folder_joins_two_events():

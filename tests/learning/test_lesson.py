@@ -79,10 +79,10 @@ def test_a_keyword_removed_twice_from_similar_photographs_is_not_proposed_for_su
     seen = world("cat", "dog", strength=2.0)
     shown = seen.shown["cat"]
     scene = seen.vectors[shown[0]]
-    noise = 0.02 * np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    noise = 0.04 * np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
     similar = scene + noise
     similar /= np.linalg.norm(similar, axis=1, keepdims=True)
-    vectors = np.concatenate([seen.vectors, similar[:3]])
+    vectors = np.concatenate([seen.vectors, similar[:3], similar[:1]])
     groups = np.arange(len(vectors))
 
     def proposed(removed):
@@ -90,6 +90,7 @@ def test_a_keyword_removed_twice_from_similar_photographs_is_not_proposed_for_su
         return bool(lesson.learned.suggested(similar[3:])[1][0, 0]), lesson.learned
 
     assert proposed([300])[1].declined_vectors.shape == (0, 32)
+    assert proposed([300, 303])[1].declined_vectors.shape == (0, 32)  # two copies are one photograph
     told, learned = proposed([300, 301, 302])
     assert not told
     assert learned.declined_keywords.tolist() == [0]

@@ -42,6 +42,11 @@ def test_excluded_keywords_teach_neither_themselves_nor_their_parents():
     assert set(by_name(teaching([Keywords.of(["beach", "DSC_1"])], exclude=["dsc_*"]))) == {"beach"}
 
 
+def test_an_excluded_parent_is_not_taught_by_the_paths_that_go_through_it():
+    photo = Keywords.of((), [("People", "Private", "Anna")])
+    assert set(by_name(teaching([photo], exclude=["People", "people|private"]))) == {"People|Private|Anna"}
+
+
 def test_a_removed_keyword_is_remembered_unless_it_is_there_again():
     given = [Keywords.of(["beach"]), Keywords(), Keywords.of(["Beach"])]
     [beach] = teaching(given, [(), ("BEACH",), ("beach",)])

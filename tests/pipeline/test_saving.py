@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.stages import FilterTags, MatchVocabulary, MergeTags
+from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
+from autotag.stages import FilterTags, MatchVocabulary, MergeTags, SuggestKeywords
 from autotag.testing import FakeEncoder
 
 DATA = Path(autotag.__file__).parent / "data" / "models"
@@ -62,6 +64,55 @@ def test_bundled_names_stay_names_and_a_saved_pipeline_can_be_saved_again(
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["README.md", "autotag.toml"]
     first = autotag.Pipeline.from_pretrained(pipeline_of(labels).save(tmp_path / "two"))
     assert autotag.Pipeline.from_pretrained(first.save(tmp_path / "three"))["match_vocabulary"].top_k == 2
+
+
+def mini_copy(folder: Path) -> Path:
+    shutil.copytree(DATA / "clip-mini", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mine", "hf:mine", "~/mine", "hf:~/mine", "link", "hf:link"])
+def test_a_local_model_is_copied_however_its_folder_is_written(
+    tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "link").symlink_to(mini_copy(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved = pipeline_of(labels, name).save(tmp_path / "tagger")
+    shutil.rmtree(tmp_path / "mine")
+    factory = "hf:" if name.startswith("hf:") else ""
+    assert f'encoder = "{factory}{{here}}/models/' in (saved / "autotag.toml").read_text()
+    assert autotag.Pipeline.from_pretrained(saved).to_config()["encoder"].startswith(f"{factory}{saved}")
+
+
+def test_the_folder_of_a_bundled_model_becomes_its_name(tmp_path: Path, labels: Path) -> None:
+    saved = pipeline_of(labels, str(DATA / "clip-mini")).save(tmp_path / "tagger")
+    assert 'encoder = "clip-mini"' in (saved / "autotag.toml").read_text()
+
+
+def test_a_file_of_learned_keywords_is_copied(tmp_path: Path) -> None:
+    file = tmp_path / "family.tags"
+    LearnedKeywords(
+        encoder="fake",
+        photographs=30,
+        keywords=(LearnedKeyword(("beach",), 9, 0.7, 0.5, 0.9, 0.5),),
+        weights=np.zeros((1, 65), dtype=np.float32),
+        biases=np.zeros(1, dtype=np.float32),
+        declined_vectors=np.zeros((0, 65), dtype=np.float32),
+        declined_keywords=np.zeros(0, dtype=np.int64),
+    ).save(file)
+    saved = autotag.Pipeline([SuggestKeywords(file)], encoder="clip-mini").save(tmp_path / "tagger")
+    file.unlink()
+    assert str(file) not in (saved / "autotag.toml").read_text()
+    stage = autotag.Pipeline.from_pretrained(saved)["suggest_keywords"]
+    assert stage.keywords.is_relative_to(saved)
+
+
+@pytest.mark.parametrize("stages", ['stages = "merge_tags"', "stages = [3]", 'stages = ["merge_tags"]', ""])
+def test_malformed_stages_are_refused(tmp_path: Path, stages: str) -> None:
+    (tmp_path / "autotag.toml").write_text(stages)
+    with pytest.raises(ConfigError, match="needs stages: an array of tables"):
+        autotag.Pipeline.from_pretrained(tmp_path)
 
 
 def test_what_cannot_be_saved_is_refused_and_leaves_nothing(tmp_path: Path, labels: Path) -> None:
