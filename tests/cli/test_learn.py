@@ -12,13 +12,10 @@ import autotag
 from autotag.cli.learn import _encoder
 from autotag.metadata import MachineTag, with_machine_tags
 from autotag.relevance.learned_keywords import LearnedKeywords
-<<<<<<< HEAD
 from autotag.review.decisions import Decision, Where
 from autotag.review.session import Review
-=======
 from autotag.search import Index
 from autotag.stages import EmbedImages
->>>>>>> mend1
 
 
 def picture(path, colour, shape, seed):
@@ -131,7 +128,6 @@ def test_keywords_of_too_few_photographs_write_no_file(run, tmp_path):
     assert not (tmp_path / "none.tags").exists()
 
 
-<<<<<<< HEAD
 @pytest.mark.slow
 def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     """Without sidecars: what a person confirmed and rejected on the Review page is all that is known."""
@@ -161,7 +157,8 @@ def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     assert learned.exit_code == 0, learned.output
     assert learned.stdout.startswith("ball\t16 photographs\tAP ")
     assert LearnedKeywords.load(file).photographs == 32
-=======
+
+
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
     ended = run("learn", tmp_path / "missing", "--preset", "mini", "--output", tmp_path / "gone" / "a.tags")
     assert ended.exit_code == 2
@@ -217,4 +214,3 @@ def test_the_path_of_a_local_encoder_is_not_kept(tmp_path):
         preset.write_text(f'encoder = "{encoder}"\n[[stages]]\nstage = "embed_images"\n')
         assert _encoder(str(preset), "cpu")[1] == kept
     assert _encoder("mini", "cpu")[1] == "clip-mini"
->>>>>>> mend1
