@@ -9,7 +9,8 @@ JSON Lines. The first line says what album it is and what would write; each line
      "rename_to": null, "write": ["xmp", "csv"]}
 
 Tags, caption, prompt, new name and the list of writers may be changed, and whole lines deleted. A file of
-results gets a row for each line that names its writer.
+results gets a row for each line that names its writer. The line of a flagged photograph also has
+``left_out``, the writers that the rules keep from it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from autotag.files.replacing import PartFile, is_there, lies_in, numbered
 from autotag.records import Caption, Result, Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from autotag.albums.album_writers import Writers
     from autotag.albums.sources import Album, Photo
@@ -44,6 +45,7 @@ BY_PERSON = "plan"
 _HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted")
 _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
+    "left_out",
 )  # fmt: skip
 _OUTPUT = ("file", "options")
 _TAG = ("text", "score", "path")
@@ -168,6 +170,8 @@ class PlanWriter:
         result: Result,
         changes: Mapping[str, Sequence[FileChange]],
         outputs: Sequence[str],
+        *,
+        left_out: Collection[str] = (),
     ) -> None:
         """Write the line of one photograph, with what each writer would do.
 
@@ -177,6 +181,7 @@ class PlanWriter:
             result: what is to be written.
             changes: what the writers beside photographs would do, by name.
             outputs: names of the files of results that it is to be in.
+            left_out: names of writers that the rules keep from it.
         """
         tags = [
             {"text": tag.text, "score": round(tag.score, 4)}
@@ -187,7 +192,8 @@ class PlanWriter:
         new = next((change.moves[0][1].name for change in renames), None)
         writers = [name for name, several in changes.items() if several]
         writers += outputs
-        self._put(plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers))
+        row = plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers)
+        self._put({**row, "left_out": sorted(left_out)} if left_out else row)
 
     def __enter__(self) -> PlanWriter:
         return self

@@ -73,3 +73,9 @@ def test_a_file_of_another_encoder_is_refused_when_the_pipeline_is_set_up(tmp_pa
 def test_a_missing_file_is_refused_when_the_stage_is_built(tmp_path):
     with pytest.raises(ConfigError, match="there is no file"):
         SuggestKeywords(tmp_path / "none.tags")
+
+
+def test_a_parent_whose_child_is_improbable_does_not_take_the_only_place_in_vain(tmp_path):
+    file = written(tmp_path, (("Places",), 0.99, 0.5), (("dog",), 0.9, 0.5), (("Places", "Italy"), 0.8, 0.5))
+    assert [tag.text for tag in suggested(SuggestKeywords(file, top_k=1))] == ["Italy"]
+    assert [tag.text for tag in suggested(SuggestKeywords(file, top_k=2))] == ["dog", "Italy"]
