@@ -227,7 +227,7 @@ class Result(_Made):
 
     @property
     def flagged(self) -> bool:
-        """True if moderation flagged the image; False also when no stage moderated it."""
+        """Return True if moderation flagged the image; False also when no stage moderated it."""
         return any(found.flagged for found in self.moderation)
 
     @property
@@ -237,7 +237,7 @@ class Result(_Made):
 
     @property
     def tag_texts(self) -> tuple[str, ...]:
-        """The texts of the tags, best first."""
+        """Return the texts of the tags, best first."""
         return tuple(tag.text for tag in self.tags)
 
     def __repr__(self) -> str:

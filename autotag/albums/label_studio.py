@@ -15,6 +15,7 @@ from urllib.parse import quote
 from autotag.albums.plan import read_plan
 from autotag.errors import ConfigError
 from autotag.files.replacing import PartFile
+from autotag.metadata.keywords import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,10 +90,11 @@ def plan_from_annotations(
         line for line in Path(plan).read_text("utf-8", "surrogateescape").split("\n") if line.strip()
     ]
     kept = [header]
+    writers = [name for name in json.loads(header)["writers"] if name != "rename"]
     for line in lines:
         row = json.loads(line)
         if row["file"] in chosen:
-            kept.append(json.dumps({**row, **_corrected(row, chosen[row["file"]])}, ensure_ascii=False))
+            kept.append(json.dumps(_corrected(row, chosen[row["file"]], writers), ensure_ascii=False))
     write_new(Path(corrected), "\n".join(kept) + "\n")
     return len(kept) - 1
 
@@ -146,16 +148,35 @@ def _answers(task: Mapping[str, Any]) -> dict[str, list[str]]:
     answers: dict[str, list[str]] = {}
     for answer in _annotated(task)[-1]["result"]:
         value = answer["value"]
-        answers.setdefault(answer["from_name"], []).extend(value.get("choices") or value.get("text") or [])
+        answers.setdefault(answer["from_name"], []).extend(_texts(value.get("choices") or value.get("text")))
     return answers
 
 
-def _corrected(row: Mapping[str, Any], answers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the fields of a plan's line that the answers change."""
+def _texts(value: str | Sequence[str] | None) -> list[str]:
+    """Return the texts of an answer; Label Studio exports a single text as it is or in a list."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _corrected(
+    row: Mapping[str, Any], answers: Mapping[str, Sequence[str]], writers: Sequence[str]
+) -> dict[str, Any]:
+    """Return a plan's line with the answers.
+
+    For a changed line, every one of ``writers`` writes, except those that the rules left out: the line names
+    only those that had something to write before. Its prompt, made of the old tags, is cleared.
+    """
     known = {(tag if isinstance(tag, str) else tag["text"]): tag for tag in row["tags"]}
-    wanted = [*answers.get("tags", ()), *(text.strip() for text in answers.get("more", ()) if text.strip())]
+    more = (line.strip() for text in answers.get("more", ()) for line in text.splitlines())
+    wanted: dict[str, str] = {}
+    for text in [*answers.get("tags", ()), *filter(None, more)]:
+        wanted.setdefault(fold(text), text)
+    tags = [known.get(text, text) for text in wanted.values()]
     caption = " ".join(answers.get("caption", ())).strip()
-    return {"tags": [known.get(text, text) for text in dict.fromkeys(wanted)], "caption": caption}
+    if (tags, caption) == (row["tags"], row["caption"]):
+        return dict(row)
+    left_out = row.get("left_out", ())
+    write = dict.fromkeys([*row["write"], *(name for name in writers if name not in left_out)])
+    return {**row, "tags": tags, "caption": caption, "prompt": "", "write": list(write)}
 
 
 def write_new(path: Path, text: str) -> None:

@@ -10,7 +10,8 @@ JSON Lines. The first line says what album it is and what would write; each line
 
 A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for people to see. Tags, caption,
 prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
-for each line that names its writer.
+for each line that names its writer. The line of a flagged photograph also has ``left_out``, the writers that
+the rules keep from it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from autotag.records import Caption, Result, Tag
 from autotag.relevance.learned_keywords import NEAR_CUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from autotag.albums.album_writers import Writers
     from autotag.albums.sources import Album, Photo
@@ -46,6 +47,7 @@ BY_PERSON = "plan"
 _HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted")
 _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
+    "left_out",
 )  # fmt: skip
 _OUTPUT = ("file", "options")
 _TAG = ("text", "score", "path", NEAR_CUT)
@@ -170,6 +172,8 @@ class PlanWriter:
         result: Result,
         changes: Mapping[str, Sequence[FileChange]],
         outputs: Sequence[str],
+        *,
+        left_out: Collection[str] = (),
     ) -> None:
         """Write the line of one photograph, with what each writer would do.
 
@@ -179,6 +183,7 @@ class PlanWriter:
             result: what is to be written.
             changes: what the writers beside photographs would do, by name.
             outputs: names of the files of results that it is to be in.
+            left_out: names of writers that the rules keep from it.
         """
         doubtful = result.extras.get(NEAR_CUT, ())
         tags = [
@@ -191,7 +196,8 @@ class PlanWriter:
         new = next((change.moves[0][1].name for change in renames), None)
         writers = [name for name, several in changes.items() if several]
         writers += outputs
-        self._put(plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers))
+        row = plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers)
+        self._put({**row, "left_out": sorted(left_out)} if left_out else row)
 
     def __enter__(self) -> PlanWriter:
         return self

@@ -72,6 +72,13 @@ class Indexer(Protocol):
             result: what was found.
         """
 
+    def left_out(self, path: Path) -> None:
+        """Remove a photograph that the rules keep out of the index; one that is not there is ignored.
+
+        Args:
+            path: where it is; called for its old path as well, if it was renamed.
+        """
+
     def finish(self, earlier: Iterable[tuple[Path, Result]], photos: Iterable[Path], root: Path) -> None:
         """Receive the end of a run that was not stopped.
 

@@ -343,7 +343,7 @@ class _Run:
         task.changes = [change.describe() for changes in by_writer.values() for change in changes]
         outputs = [output.name for output in self.writers.outputs if output.name not in task.left_out]
         if self.planned is not None and (task.changes or outputs):
-            self.planned.write(task.photo, now, task.result, by_writer, outputs)
+            self.planned.write(task.photo, now, task.result, by_writer, outputs, left_out=task.left_out)
         report = task.report()
         is_planned = report.status == "written"
         self._report(replace(report, status="planned") if is_planned else report, listener)
@@ -360,8 +360,12 @@ class _Run:
                 held.let_go()
         self.journal.done(steps)
         for task, *_ in group:
-            if self.indexer is not None and task.path is not None and _INDEX not in task.left_out:
-                self.indexer.found(task.path, task.result)
+            if self.indexer is not None and task.path is not None:
+                if _INDEX not in task.left_out:
+                    self.indexer.found(task.path, task.result)
+                else:
+                    for path in {task.photo.path or task.path, task.path}:
+                        self.indexer.left_out(path)
             self._report(task.report(), listener)
         if any(task.disk_full for task, *_ in group):
             self.summary.stopped = DISK_FULL

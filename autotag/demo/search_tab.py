@@ -69,7 +69,10 @@ def search_tab(page: gr.Blocks, index: SearchedIndex, limits: UploadLimits) -> N
         [button.click, words.submit], searching.search, question, outputs, preprocess=False,
         api_name="search", **options,
     )  # fmt: skip
-    found.select(searching.look, [hits], [row, photograph, facts, chosen], api_visibility="private")
+    found.select(
+        searching.look, [hits], [row, photograph, facts, chosen], api_visibility="private",
+        concurrency_limit=1, concurrency_id="look",
+    )  # fmt: skip
     more.click(
         lambda one: ("", None, str(one)), [chosen], [words, image, like], api_visibility="private"
     ).then(searching.search, question, outputs, preprocess=False, api_visibility="private", **options)
@@ -105,7 +108,7 @@ def _question() -> tuple[list[Any], gr.Button]:
 
 
 class _Searching:
-    """What the tab does."""
+    """Answer the events of the tab."""
 
     def __init__(self, index: SearchedIndex, limits: UploadLimits) -> None:
         self._index = index

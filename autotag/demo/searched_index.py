@@ -55,7 +55,7 @@ class Question:
 
     @property
     def filter(self) -> Filter | None:
-        """The conditions; None without any.
+        """Return the conditions; None without any.
 
         Raises:
             ConfigError: a date or the place is wrong.

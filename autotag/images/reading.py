@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ReadsBytes(Protocol):
-    """What is read like an open binary file; ``name`` may say what it is called."""
+    """Give bytes like an open binary file; ``name`` may say what it is called."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next ``size`` bytes, or all that are left."""

@@ -37,7 +37,7 @@ class TarImage:
 
     @property
     def name(self) -> str:
-        """What the image is called in results: the tar file's path, then its name in it."""
+        """Return what the image is called in results: the tar file's path, then its name in it."""
         return f"{self.tar}/{self.member}"
 
     def __str__(self) -> str:

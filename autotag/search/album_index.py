@@ -52,6 +52,10 @@ class AlbumIndex:
         if len(self._waiting) >= _TOGETHER or time.monotonic() - self._since > _LONGEST_WAIT:
             self.flush()
 
+    def left_out(self, path: Path) -> None:
+        """Remove a photograph that an earlier run added; one that is not in the index is ignored."""
+        self.index.remove(path)
+
     def flush(self) -> None:
         """Commit what was found so far.
 

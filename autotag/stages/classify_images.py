@@ -68,6 +68,8 @@ class ClassifyImages:
     def __post_init__(self) -> None:
         if self.categories is not None:
             check_list(f"{self.name}.categories", self.categories)
+            if not self.categories:
+                raise ConfigError(f"{self.name}.categories is empty; name a category, or leave it out")
         convert_options(self, where=self.name)
         by_category = self.threshold if isinstance(self.threshold, Mapping) else {"": self.threshold}
         for category, threshold in by_category.items():
@@ -97,7 +99,8 @@ class ClassifyImages:
                     f"{suggestion(category, {one for one in categories if one})}"
                 )
         own = thresholds_of(self._classifier) or [_USUAL_THRESHOLD] * len(labels)
-        usual = own if self.threshold is None or by_category else [self.threshold] * len(labels)
+        threshold = self.threshold
+        usual = own if threshold is None or isinstance(threshold, Mapping) else [threshold] * len(labels)
         least = [by_category.get(kind, value) for kind, value in zip(categories, usual, strict=True)]
         wanted = [self._wants(kind) for kind in categories]
         self._least = np.where(wanted, np.array(least, dtype=np.float32), np.float32(np.inf))

@@ -104,6 +104,8 @@ class ModerateImages:
     def __post_init__(self) -> None:
         convert_options(self, where=self.name)
         by_label = self.threshold if isinstance(self.threshold, Mapping) else {"": self.threshold}
+        if "safe" in by_label:
+            raise ConfigError(f"{self.name}.threshold has 'safe', which is never flagged; leave it out.")
         for label, threshold in by_label.items():
             if threshold is not None:
                 where = f"{self.name}.threshold" + (f".{label}" if label else "")
@@ -134,14 +136,18 @@ class ModerateImages:
         """Get the model.
 
         Raises:
-            ConfigError: it is not known what a label of the classifier means.
+            ConfigError: it is not known what a label of the classifier means, or a threshold is for a label
+                that the model does not say.
         """
         if self._wanted == ZERO_SHOT:
+            self._check_thresholds(list(SENTENCES))
             self._judge = _BySentences(models.encoder(self._wanted_encoder))
             self._least = _ZERO_SHOT_THRESHOLD
             return
         classifier = models.classifier(self._wanted)
-        self._judge = _ByClassifier(classifier, self._meanings(classifier), _name_of(self._wanted))
+        meanings = self._meanings(classifier)
+        self._check_thresholds([name for name in get_args(SafetyName) if name in meanings])
+        self._judge = _ByClassifier(classifier, meanings, _name_of(self._wanted))
         self._least = default_threshold_of(classifier)
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
@@ -165,6 +171,16 @@ class ModerateImages:
         else:
             least = self._least if self.threshold is None else self.threshold
         return label != "safe" and probability >= least
+
+    def _check_thresholds(self, names: Sequence[str]) -> None:
+        """Refuse thresholds of labels that the model does not say."""
+        known = [name for name in names if name != "safe"]
+        for label in self.threshold if isinstance(self.threshold, Mapping) else ():
+            if label not in known:
+                raise ConfigError(
+                    f"{self.name}.threshold has {label!r}, which this model does not say. "
+                    f"{suggestion(label, known)}"
+                )
 
     def _meanings(self, classifier: Classifier) -> list[SafetyName | None]:
         """Return what each label of a classifier means; None for a tagger's labels other than ratings."""

@@ -79,8 +79,8 @@ class SuggestKeywords:
         found, proposed = self._learned.suggested(image_vectors(samples, self.image_encoder))
         for sample, row, kept in zip(samples, found, proposed, strict=True):
             best = sorted(kept.nonzero()[0].tolist(), key=lambda place: (-row[place], place))
-            chosen = _without_parents([(self._learned.keywords[place], float(row[place])) for place in best])
-            chosen = chosen[: self.top_k]
+            likely = [(self._learned.keywords[place], float(row[place])) for place in best]
+            chosen = _chosen(likely, self.top_k)
             sample.tags = self._merged(sample.tags, chosen)
             if doubtful := [keyword.text for keyword, score in chosen if keyword.is_near_cut(score)]:
                 sample.extras[NEAR_CUT] = doubtful
@@ -98,6 +98,20 @@ class SuggestKeywords:
             tag = Tag(keyword.text, score, source, scores, path, count)
             first.setdefault(fold(keyword.text), tag)
         return [*first.values(), *(tag for tag in tags if fold(tag.text) not in first)]
+
+
+def _chosen(
+    likely: Sequence[tuple[LearnedKeyword, float]], top_k: int | None
+) -> list[tuple[LearnedKeyword, float]]:
+    """Return the first keywords, at most ``top_k``; one that continues another's path takes its place."""
+    if top_k is None:
+        return _without_parents(likely)
+    chosen: list[tuple[LearnedKeyword, float]] = []
+    for candidate in likely:
+        joined = _without_parents([*chosen, candidate])
+        if len(joined) <= top_k:
+            chosen = joined
+    return chosen
 
 
 def _without_parents(chosen: Sequence[tuple[LearnedKeyword, float]]) -> list[tuple[LearnedKeyword, float]]:

@@ -109,6 +109,9 @@ class Index:
     def found(self, path: Path, _result: Result) -> None:
         self.names.add(path.name)
 
+    def left_out(self, path: Path) -> None:
+        self.names.discard(path.name)
+
     def finish(self, earlier: Iterable[tuple[Path, Result]], _photos: Iterable[Path], _root: Path) -> None:
         self.kept = {path.name for path, _ in earlier}
 
@@ -120,6 +123,15 @@ def test_an_index_is_a_writer_to_the_rules(moderated: Any, writes: Any, indexed:
     assert index.names == index.kept
     assert (set(RED) <= index.kept) == indexed
     assert "b.jpg" in index.kept
+
+
+def test_a_photograph_that_was_indexed_before_it_was_left_out_leaves_the_index(moderated: Any) -> None:
+    index = Index()
+    moderated(indexer=index)
+    assert set(RED) <= index.names
+    moderated(rules=AlbumRules(flagged_write=("xmp",)), indexer=index)
+    assert not set(RED) & index.names
+    assert "b.jpg" in index.names
 
 
 def test_a_plan_follows_the_rules(moderated: Any, photos: Path, tmp_path: Path) -> None:

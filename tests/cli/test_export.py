@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from autotag.albums.label_studio import INTERFACE
+from autotag.albums.label_studio import INTERFACE, plan_from_annotations
 from autotag.albums.plan import read_plan
 
 
@@ -100,3 +100,35 @@ def test_what_is_wrong_is_named(run, plan, tmp_path) -> None:
     refused = run("import", plan, "--label-studio", answers, *new)
     assert (refused.exit_code, "'gone.jpg', which the plan lacks" in refused.stderr) == (2, True)
     assert not (tmp_path / "new.jsonl").exists()
+
+
+def corrected(plan: Path, tmp_path: Path, answers: list, **fields) -> dict:
+    """The line of "a red.png" after the answers; ``fields`` are changed in the plan before."""
+    header, *lines = plan.read_text().splitlines()
+    row = next(row for row in map(json.loads, lines) if row["file"] == "a red.png")
+    plan.write_text(header + "\n" + json.dumps({**row, **fields}) + "\n")
+    (tmp_path / "answers.json").write_text(json.dumps([annotated({"data": {"file": "a red.png"}}, answers)]))
+    plan_from_annotations(plan, tmp_path / "answers.json", tmp_path / "new.jsonl")
+    read_plan(tmp_path / "new.jsonl")
+    return json.loads((tmp_path / "new.jsonl").read_text().splitlines()[1])
+
+
+def test_a_correction_is_written_by_writers_that_had_nothing_to_do(plan, tmp_path) -> None:
+    row = corrected(plan, tmp_path, [chosen("more", "textarea", text=["x"])], write=[], prompt="old")
+    assert (row["write"], row["prompt"]) == (["xmp"], "")
+
+
+def test_writers_that_the_rules_left_out_stay_left_out(plan, tmp_path) -> None:
+    answers = [chosen("more", "textarea", text=["x"])]
+    row = corrected(plan, tmp_path, answers, write=[], left_out=["xmp"])
+    assert row["write"] == []
+
+
+def test_texts_are_taken_whole_by_line_and_once(plan, tmp_path) -> None:
+    answers = [
+        chosen("tags", "choices", choices=["dog"]),
+        chosen("more", "textarea", text="Dog\nmy cat\n\n"),
+        chosen("caption", "textarea", text="a dog"),
+    ]
+    row = corrected(plan, tmp_path, answers)
+    assert (row["tags"], row["caption"]) == (["dog", "my cat"], "a dog")

@@ -90,6 +90,10 @@ def test_thresholds_can_be_set_by_category() -> None:
     assert built.threshold == {"character": 0.5}  # type: ignore[attr-defined]
 
 
+def test_no_category_with_a_threshold_leaves_the_models_own() -> None:
+    assert tags(ClassifyImages(TAGGER, threshold={})) == tags(ClassifyImages(TAGGER))
+
+
 def test_a_pipeline_classifies_any_image_once() -> None:
     model = FakeClassifier()
     pictures = [make_image("red", (1, 1)), make_image("green", (3000, 10)), Image.new("L", (9, 9), 20)]
@@ -106,6 +110,7 @@ def test_a_pipeline_classifies_any_image_once() -> None:
         ({"threshold": {"general": -1}}, "threshold.general is -1"),
         ({"top_k": 0}, "top_k is 0"),
         ({"namespace": " "}, "namespace is ' '"),
+        ({"categories": ()}, "categories is empty"),
         ({"categories": "general"}, "write a list"),
         ({"model": "lite-imagnet"}, "Did you mean 'lite-imagenet'"),
         ({"model": "clip-mini"}, "'clip-mini' is an encoder, not a classifier"),

@@ -84,7 +84,8 @@ def test_labels_of_a_classifier_get_their_meaning_and_a_flag() -> None:
         ModerationLabel("safe", 0.3, "Scripted"),
     ]
     assert not any(found.flagged for found in judged(ModerateImages(NSFW, labels=MEANINGS, threshold=0.71)))
-    strict = ModerateImages(NSFW, labels=MEANINGS, threshold={"suggestive": 0.9})
+    three = Scripted(("normal", "nsfw", "sexy"), (0.3, 0.7, 0.0))
+    strict = ModerateImages(three, labels={**MEANINGS, "sexy": "suggestive"}, threshold={"suggestive": 0.9})
     assert judged(strict)[0].flagged, "other labels keep the usual threshold"
 
 
@@ -145,6 +146,7 @@ def test_labels_whose_meaning_is_not_known_are_refused(options: dict[str, Any], 
         ({"threshold": 2}, "threshold is 2"),
         ({"threshold": {"explicit": -0.1}}, "threshold.explicit is -0.1"),
         ({"threshold": {"explict": 0.1}}, "threshold = .* does not fit"),
+        ({"threshold": {"safe": 0.4}}, "'safe', which is never flagged"),
         ({"labels": {"nsfw": "explict"}}, "labels.nsfw is 'explict'; allowed: 'safe'"),
         ({"model": "zero-shot", "labels": MEANINGS}, "'zero-shot' has none"),
         ({"encoder": "clip-mini"}, "encoder is for model = 'zero-shot'"),
@@ -154,6 +156,13 @@ def test_labels_whose_meaning_is_not_known_are_refused(options: dict[str, Any], 
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ModerateImages(**options)
+
+
+@pytest.mark.parametrize(("model", "label"), [(NSFW, "violent"), ("zero-shot", "hateful")])
+def test_thresholds_of_labels_that_the_model_does_not_say_are_refused(model: Any, label: Any) -> None:
+    labels = MEANINGS if model is NSFW else None
+    with pytest.raises(ConfigError, match=f"threshold has '{label}', which this model does not say"):
+        ModerateImages(model, labels=labels, threshold={label: 0.4}).setup(FakeModels())
 
 
 def test_only_the_model_in_use_is_borrowed() -> None:

@@ -88,3 +88,9 @@ def test_keywords_near_their_thresholds_are_marked(tmp_path):
     sample = make_sample()
     sure([sample])
     assert "near_cut" not in sample.extras
+
+
+def test_a_parent_whose_child_is_improbable_does_not_take_the_only_place_in_vain(tmp_path):
+    file = written(tmp_path, (("Places",), 0.99, 0.5), (("dog",), 0.9, 0.5), (("Places", "Italy"), 0.8, 0.5))
+    assert [tag.text for tag in suggested(SuggestKeywords(file, top_k=1))] == ["Italy"]
+    assert [tag.text for tag in suggested(SuggestKeywords(file, top_k=2))] == ["dog", "Italy"]

@@ -145,11 +145,11 @@ class QdrantStore:
         new = encoder_facts(self.name, self.about(), encoder)
         if not new:
             return
-        self._make_vector(encoder.dimension)
+        self._make_vector(encoder)
         self.remember(new)
         encoder_facts(self.name, self.about(), encoder)  # another program may have been first
 
-    def _make_vector(self, dimension: int) -> None:
+    def _make_vector(self, encoder: StoreEncoder) -> None:
         """Make the vector of a collection without an encoder, in which no photograph can have one.
 
         A program that was killed may have made it already, of another dimension.
@@ -158,12 +158,15 @@ class QdrantStore:
 
         vectors = self.client.get_collection(self.table).config.params.vectors
         made = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
-        if made is not None and made.size == dimension:
+        if made is not None and made.size == encoder.dimension:
             return
         if made is not None:
+            encoder_facts(self.name, self.about(), encoder)  # it may be another program's by now
             self.client.delete_vector_name(self.table, _VECTOR)
         dense = models.DenseVectorConfig(
-            size=dimension, distance=models.Distance.COSINE, datatype=models.VectorStorageDatatype.FLOAT16
+            size=encoder.dimension,
+            distance=models.Distance.COSINE,
+            datatype=models.VectorStorageDatatype.FLOAT16,
         )
         self.client.create_vector_name(self.table, _VECTOR, models.DenseVectorNameConfig(dense=dense))
 

@@ -126,17 +126,22 @@ class Pipelines:
 
     def _make(self, wish: Wish) -> Pipeline:
         pipeline = self.preset(wish.preset)
+        pipeline.load()
+        if wish == Wish(preset=wish.preset):
+            return pipeline
         try:
-            if wish == Wish(preset=wish.preset):
-                pipeline.load()
-                return pipeline
-            pipeline.load()
             stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
-            if wish.moderate and not any("moderation" in stage.provides for stage in stages):
+            adds_moderator = wish.moderate and not any("moderation" in stage.provides for stage in stages)
+            if adds_moderator:
                 stages.append(self._moderator)
             made = pipeline.sharing_models(stages)
+        except ConfigError as error:
+            raise RequestRefusedError("wrong_option", str(error)) from error
+        try:
             made.load()
         except (ConfigError, ModelUnavailableError) as error:
+            if isinstance(error, ModelUnavailableError) and not adds_moderator:
+                raise  # the server's own fault
             raise RequestRefusedError("wrong_option", str(error)) from error
         return made
 
