@@ -16,6 +16,7 @@ from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Caption, Result, Tag
 from autotag.relevance.embeddings import written_embedding
 from autotag.search import Filter, Index
+from autotag.search.album_index import AlbumIndex
 from autotag.search.exact import top
 from autotag.search.fusion import reciprocal_ranks
 from autotag.search.schema import VERSION
@@ -398,3 +399,11 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed_and_doubles_nothi
             assert len(set(counts)) == 1
             assert counts[0] % 3 == 0
             assert counts[0] >= 3 * (int(line) + 1)
+
+
+def test_an_album_run_removes_a_photograph_that_its_rules_leave_out(index):
+    run = AlbumIndex(index, pipeline=None)
+    run.left_out(Path("/album/2019/a.jpg"))
+    run.left_out(Path("/album/unknown.jpg"))
+    assert "a.jpg" not in names(index.search("dog"))
+    assert len(index) == len(ALBUM) - 1
