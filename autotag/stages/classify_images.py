@@ -68,9 +68,9 @@ class ClassifyImages:
     def __post_init__(self) -> None:
         if self.categories is not None:
             check_list(f"{self.name}.categories", self.categories)
-            if not self.categories:
-                raise ConfigError(f"{self.name}.categories is empty; name a category, or leave it out")
         convert_options(self, where=self.name)
+        if self.categories == ():
+            raise ConfigError(f"{self.name}.categories is empty; name a category, or leave it out")
         by_category = self.threshold if isinstance(self.threshold, Mapping) else {"": self.threshold}
         for category, threshold in by_category.items():
             if threshold is not None:
