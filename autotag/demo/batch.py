@@ -67,6 +67,7 @@ class Batch:
                     queue.put_nowait(result)
 
         async def all_of_them() -> None:
+            """Run the workers until all have ended, and say so in the queue."""
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(_AT_ONCE):

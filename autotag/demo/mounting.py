@@ -92,6 +92,7 @@ class _Guard:
             return
 
         async def careful(message: Message) -> None:
+            """Send a message, with the page's content security policy in its headers."""
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["content-security-policy"] = _POLICY

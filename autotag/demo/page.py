@@ -214,6 +214,7 @@ class _Tabs:
     async def batch(
         self, files: list[File] | None, preset: str, request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
+        """Tag uploaded files; yield what the tab shows after each."""
         if not files:
             raise gr.Error("Choose images or zips first.", print_exception=False)
         named = [

@@ -91,6 +91,7 @@ def open_clip_tower(model: Any) -> CausalTower | str:
         return vectors
 
     def finish(states: Tensor) -> Tensor:
+        """Return the vectors of the last states, normalised and projected."""
         states = cast("Tensor", tower.ln_final(states))
         if tower.text_projection is None:
             return states
