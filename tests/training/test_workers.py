@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +48,54 @@ def test_each_function_runs_in_a_process_of_its_own_and_an_error_is_told(tmp_pat
     assert [(tmp_path / str(number)).read_text() for number in range(2)] == ["1 5", "1 7"]
     assert ended.returncode != 0
     assert "worker one is out of data" in ended.stderr
+
+
+ENDLESS = """
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from autotag.training.workers import run_each
+
+def write(number, folder):
+    (folder / f"{number}.part").write_text(str(os.getpid()))
+    (folder / f"{number}.part").rename(folder / str(number))
+    time.sleep(3600)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in the background
+    run_each([partial(write, number, Path(sys.argv[1])) for number in range(2)], threads=1)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(ENDLESS, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
+    files = [tmp_path / str(number) for number in range(2)]
+    while not all(file.exists() for file in files):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    workers = [int(file.read_text()) for file in files]
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 600
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_a_single_function_runs_in_this_process() -> None:
