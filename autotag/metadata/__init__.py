@@ -4,12 +4,15 @@
 """
 
 from autotag.files.replacing import FileState, SystemCalls, remove_file, replace_file, state_of
-from autotag.metadata.changes import FileChange, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata.applying import apply_change
+from autotag.metadata.changes import FileChange, MetadataChange
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
+from autotag.metadata.planning import plan_tags
 from autotag.metadata.regions import Region, Regions
 from autotag.metadata.sidecars import SidecarNaming, sidecars_of
+from autotag.metadata.undoing import undo_change
 from autotag.metadata.xmp import (
     KEYWORD_FIELDS,
     KeywordField,

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from autotag.files.replacing import SystemCalls, state_of
-from autotag.metadata.changes import MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata import MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.xmp import MachineTag, with_machine_tags
 
