@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.errors import FileChangedError, MetadataError
-from autotag.files.replacing import SYSTEM, remove_file, replace_file, sha256
+from autotag.files.replacing import remove_file, replace_file, sha256
+from autotag.files.system_calls import SYSTEM
 from autotag.metadata.planning import plan_tags
 
 if TYPE_CHECKING:
-    from autotag.files.replacing import SystemCalls
+    from autotag.files.system_calls import SystemCalls
     from autotag.metadata.changes import FileChange, MetadataChange
     from autotag.metadata.exiftool import Exiftool
 
