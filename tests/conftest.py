@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -72,6 +75,22 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _own_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Label matrices are kept in a folder of the test's own."""
     monkeypatch.setenv("AUTOTAG_CACHE", str(next(_caches)))
+
+
+@pytest.fixture(scope="session")
+def import_file() -> Callable[[Path], ModuleType]:
+    """Imports a Python file of no package, such as a script, which is not run by that."""
+
+    def import_file(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"imported_by_tests_{path.stem}", path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    return import_file
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import MISSING, Field, dataclass
 from pathlib import Path
@@ -82,16 +81,6 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 def only(*infos: str) -> list[Block]:
     return [block for block in BLOCKS if block.info in infos]
-
-
-def script(name: str) -> ModuleType:
-    """A script in docs/, imported without running it."""
-    spec = importlib.util.spec_from_file_location(f"autotag_docs_{name}", DOCS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -377,9 +366,11 @@ def test_the_page_on_errors_draws_the_tree_and_explains_each() -> None:
             assert all(f"`{attribute}`" in row for attribute in attributes), name
 
 
-def test_the_page_on_the_command_line_is_what_the_commands_say() -> None:
+def test_the_page_on_the_command_line_is_what_the_commands_say(
+    import_file: Callable[[Path], ModuleType],
+) -> None:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
-    assert page == script("generate_cli").cli_page(), "run: python docs/generate_cli.py"
+    assert page == import_file(DOCS / "generate_cli.py").cli_page(), "run: python docs/generate_cli.py"
 
 
 def installs_another_project(text: str) -> list[str]:
@@ -445,10 +436,10 @@ def test_every_example_photograph_is_small_and_has_its_licence() -> None:
     assert all(photograph.stat().st_size < 150_000 for photograph in photographs)
 
 
-def test_the_sheet_shows_each_photograph_with_its_words() -> None:
+def test_the_sheet_shows_each_photograph_with_its_words(import_file: Callable[[Path], ModuleType]) -> None:
     from autotag.records import Caption, Result, Tag
 
-    make = script("make_picture")
+    make = import_file(DOCS / "make_picture.py")
     sources = sorted(str(path) for path in (DOCS / "examples").glob("*.jpg"))
     silent = [Result(source, (500, 333)) for source in sources]
     tagged = [

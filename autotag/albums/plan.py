@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 from autotag.albums.state.changes import RenameChange
 from autotag.albums.writers.rename_writer import safe_name
 from autotag.errors import ConfigError, FileChangedError, suggestion
-from autotag.files.replacing import PartFile, is_there, lies_in, numbered
+from autotag.files.replacing import PartFile, lies_in, numbered
+from autotag.files.system_calls import is_there
 from autotag.records import Caption, Result, Tag
 from autotag.relevance.learned_keywords import NEAR_CUT
 

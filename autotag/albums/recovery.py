@@ -10,7 +10,8 @@ from autotag.albums.state.changes import OutputChange, RenameChange
 from autotag.albums.state.journal import LostStep
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError
-from autotag.files.replacing import clear_leftovers, digest_of, is_there
+from autotag.files.replacing import clear_leftovers, digest_of
+from autotag.files.system_calls import is_there
 from autotag.protocols import KnowsContents
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from autotag.albums.state.journal import Journal, LostStep
 from autotag.albums.state.ledger import Ledger, locked, state_folder, state_folders
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError, ConfigError, MetadataError
-from autotag.files.replacing import clear_leftovers, is_there, lies_in
+from autotag.files.replacing import clear_leftovers, lies_in
+from autotag.files.system_calls import is_there
 from autotag.metadata import read_packet
 
 if TYPE_CHECKING:

@@ -18,9 +18,11 @@ from autotag.cli.options import (
     device_option,
     follow_symlinks_option,
     moderate_option,
+    preset_option,
     quiet_option,
     reading_options,
     set_option,
+    state_option,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ Exit codes:
     help="Rules for tags: deny list, replacements, hierarchy; what is written for flagged photographs.",
 )
 @moderate_option
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@preset_option()
 @click.option(
     "--learn",
     "learns",
@@ -87,12 +89,9 @@ Exit codes:
 )
 @optional_index_option("Also fill an index for `autotag search`, in the same pass")
 @click.option("--redo", is_flag=True, help="Tag every photograph again, also unchanged ones.")
-@click.option(
-    "--state",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="The folder for the ledger and the journal of each album, which `autotag undo` reads; by default in "
-    "the user's state folder, or in the album if it has a folder .autotag.",
+@state_option(
+    "The folder for the ledger and the journal of each album, which `autotag undo` reads; by default in "
+    "the user's state folder, or in the album if it has a folder .autotag."
 )
 @adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    device_option,
+    preset_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,13 +31,10 @@ Exit codes:
   130  interrupted with Ctrl-C"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--preset",
-    metavar="NAME|FILE.toml",
-    default="artwork",
-    show_default=True,
-    help="The preset that gives the encoder and, if it has one, the rank_labels stage: artwork, mini, base, "
+@preset_option(
+    "The preset that gives the encoder and, if it has one, the rank_labels stage: artwork, mini, base, "
     "large, or a file.",
+    default="artwork",
 )
 @set_option("Change an option of rank_labels, such as rank_labels.living_artists=false. May be repeated.")
 @click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from autotag.cli.options import adopt_option, quiet_option
+from autotag.cli.options import adopt_option, quiet_option, state_option
 
 
 @click.command(
@@ -18,9 +18,7 @@ Exit codes:
   130  interrupted with Ctrl-C; everything so far is safe"""
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option(
-    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
-)
+@state_option("The --state folder of the run.")
 @adopt_option
 @click.option("--ndjson", is_flag=True, help="One JSON object per photograph on stdout.")
 @quiet_option

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from autotag.cli.options import SOME_FAILED, dataset_options, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    dataset_options,
+    device_option,
+    preset_option,
+    quiet_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from autotag.evaluation.calibration import Calibration, HeldOut
@@ -26,7 +33,7 @@ Exit codes:
   130  interrupted with Ctrl-C"""
 )
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@preset_option()
 @click.option("--encoder", metavar="NAME|FOLDER", help="Use this encoder instead of the preset's.")
 @set_option("Change an option of a stage. May be repeated.")
 @click.option(

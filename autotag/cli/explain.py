@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    device_option,
+    preset_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 from autotag.errors import ImageReadError
 
 if TYPE_CHECKING:
@@ -46,13 +53,7 @@ Exit codes:
     help="Write a picture: the photograph with the places in colour where the encoder sees each tag, of at "
     f"most {_MOST_PICTURES} tags. An existing file is replaced.",
 )
-@click.option(
-    "--preset",
-    metavar="NAME|FILE.toml",
-    default="base",
-    show_default=True,
-    help="The preset whose tags are explained: mini (comes with autotag), base, large, or a file.",
-)
+@preset_option("The preset whose tags are explained: mini (comes with autotag), base, large, or a file.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=3. May be repeated.")
 @device_option
 @reading_options

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import INTERRUPTED, SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    INTERRUPTED,
+    SOME_FAILED,
+    device_option,
+    preset_option,
+    quiet_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +51,7 @@ Exit codes:
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be written or removed; write nothing.")
 @click.option("--undo", is_flag=True, help="Remove exactly the tags that autotag wrote.")
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What tags.")
+@preset_option("What tags.")
 @set_option("Change an option of the preset, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option(

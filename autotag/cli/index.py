@@ -16,6 +16,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    preset_option,
     quiet_option,
     reading_options,
     set_option,
@@ -149,7 +150,7 @@ Exit codes:
 )
 @index_option
 @store_options
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@preset_option()
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")

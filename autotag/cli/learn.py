@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import device_option, follow_symlinks_option, quiet_option
+from autotag.cli.options import (
+    device_option,
+    follow_symlinks_option,
+    preset_option,
+    quiet_option,
+    state_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +38,7 @@ Exit codes:
   130  interrupted with Ctrl-C"""
 )
 @click.argument("photos", metavar="[PHOTOS]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="Whose encoder.")
+@preset_option("Whose encoder.")
 @click.option(
     "--output",
     metavar="FILE.tags",
@@ -63,12 +69,7 @@ Exit codes:
     help="Learn from what people changed in this album, too, and from what they decided on the Review page "
     "about it or about this plan. May be repeated.",
 )
-@click.option(
-    "--state",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="The --state folder of the runs of the albums that --corrections names.",
-)
+@state_option("The --state folder of the runs of the albums that --corrections names.")
 @click.option(
     "--index",
     "index_file",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from autotag.cli.options import table_or_json_option
 from autotag.cli.tables import terminal_width
 from autotag.models.loading.hub import size_in_words
 
@@ -25,14 +26,7 @@ BUNDLED_LICENCE = (
 
 
 @click.command()
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="table for people, json for programs.",
-)
+@table_or_json_option
 def models(format_name: Literal["table", "json"]) -> None:
     """List presets and models: size, licence, on this machine or not."""
     from autotag.pipeline import inventory

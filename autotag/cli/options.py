@@ -30,6 +30,32 @@ def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return added
 
 
+def preset_option(
+    help: str = "The preset.",  # noqa: A002 - click's own word
+    *,
+    default: str = "base",
+) -> Callable[[Command], Command]:
+    """Add ``--preset``; see ``served_presets_option`` for several."""
+    return click.option("--preset", metavar="NAME|FILE.toml", default=default, show_default=True, help=help)
+
+
+def state_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
+    """Add ``--state``, the folder of an album's runs."""
+    return click.option("--state", metavar="FOLDER", type=click.Path(path_type=Path), help=help)
+
+
+def table_or_json_option(command: Command) -> Command:
+    """Add ``--format``, as ``format_name``."""
+    return click.option(
+        "--format",
+        "format_name",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="table for people, json for programs.",
+    )(command)
+
+
 def set_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - click's own word
     """Add ``--set STAGE.OPTION=VALUE``, as ``settings``."""
     return click.option("--set", "settings", metavar="STAGE.OPTION=VALUE", multiple=True, help=help)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, device_option, quiet_option, reading_options, set_option
+from autotag.cli.options import (
+    SOME_FAILED,
+    device_option,
+    preset_option,
+    quiet_option,
+    reading_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,12 +38,8 @@ Exit codes:
     type=click.Choice(MODES),
     help="best, fast, classic, negative, caption or plain; by default the preset's own.",
 )
-@click.option(
-    "--preset",
-    metavar="NAME|FILE.toml",
-    default="artwork",
-    show_default=True,
-    help="The preset: artwork, mini (comes with autotag), base, large, or a file of your own.",
+@preset_option(
+    "The preset: artwork, mini (comes with autotag), base, large, or a file of your own.", default="artwork"
 )
 @set_option("Change an option of a stage, such as assemble_prompt.candidates=512. May be repeated.")
 @device_option

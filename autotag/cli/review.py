@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from autotag.cli.options import adopt_option, listening_options, open_option, quiet_option
+from autotag.cli.options import adopt_option, listening_options, open_option, quiet_option, state_option
 
 
 @click.command(
@@ -25,12 +25,7 @@ Exit codes:
     show_default=True,
     help="Words to suggest while typing, besides those of the album.",
 )
-@click.option(
-    "--state",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="The --state folder of the album's runs.",
-)
+@state_option("The --state folder of the album's runs.")
 @adopt_option
 @quiet_option
 def review(

@@ -22,6 +22,7 @@ from autotag.cli.options import (
     follow_symlinks_option,
     moderate_option,
     overwrite_option,
+    preset_option,
     quiet_option,
     reading_options,
     set_option,
@@ -52,12 +53,8 @@ Exit codes:
   141  the reader of stdout closed it, as `head` does"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--preset",
-    metavar="NAME|FILE.toml",
-    default="base",
-    show_default=True,
-    help="The preset: mini (comes with autotag), base, large, or a file of your own. See `autotag models`.",
+@preset_option(
+    "The preset: mini (comes with autotag), base, large, or a file of your own. See `autotag models`."
 )
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
 @device_option

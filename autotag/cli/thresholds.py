@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from autotag.cli.options import device_option, reading_options, set_option
+from autotag.cli.options import (
+    device_option,
+    preset_option,
+    reading_options,
+    set_option,
+    table_or_json_option,
+)
 from autotag.cli.tables import echo_table
 
 if TYPE_CHECKING:
@@ -19,7 +25,7 @@ _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "lowest tags 
 
 @click.command()
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
-@click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
+@preset_option()
 @set_option("Change an option of a stage. May be repeated.")
 @device_option
 @click.option(
@@ -36,14 +42,7 @@ _HEADINGS = ("threshold", "tags", "per photo", "photos with tags", "lowest tags 
 @click.option("--include", metavar="GLOB", multiple=True, help="Only files that match, by name or path.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders that match.")
 @reading_options
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="table for people, json for programs.",
-)
+@table_or_json_option
 def thresholds(
     sources: tuple[str, ...],
     *,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import SOME_FAILED, adopt_option
+from autotag.cli.options import SOME_FAILED, adopt_option, state_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autotag.protocols import FileChange
 
 
@@ -23,9 +24,7 @@ Exit codes:
 @click.argument("folder", metavar="FOLDER")
 @click.option("--last", is_flag=True, help="Undo only the last run that is not undone yet.")
 @click.option("--dry-run", is_flag=True, help="Print what would be undone; write nothing.")
-@click.option(
-    "--state", metavar="FOLDER", type=click.Path(path_type=Path), help="The --state folder of the run."
-)
+@state_option("The --state folder of the run.")
 @adopt_option
 @click.option(
     "--forget-missing", is_flag=True, help="Forget the changes in folders that were deleted for good."

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 
 from autotag.demo.page import make_page
 from autotag.demo.uploads import UploadLimits
+from autotag.web.asgi import replayed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ class _Guard:
             elif _names_url(body):
                 await _refused(403, "URLs are not fetched; upload the file.")(scope, receive, careful)
             else:
-                await self._app(scope, _replayed(body, receive), careful)
+                await self._app(scope, replayed(body, receive), careful)
 
 
 def _refused(status: int, message: str) -> JSONResponse:
@@ -146,19 +147,6 @@ async def _whole(receive: Receive, most: int) -> bytes | None:
             return None
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
 
 
 def _names_url(body: bytes) -> bool:

@@ -3,13 +3,17 @@
 ``plan_tags`` returns what would change, ``apply_change`` writes it, ``undo_change`` undoes it.
 """
 
-from autotag.files.replacing import FileState, SystemCalls, remove_file, replace_file, state_of
-from autotag.metadata.changes import FileChange, MetadataChange, apply_change, plan_tags, undo_change
+from autotag.files.replacing import FileState, remove_file, replace_file, state_of
+from autotag.files.system_calls import SystemCalls
+from autotag.metadata.applying import apply_change
+from autotag.metadata.changes import FileChange, MetadataChange
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
+from autotag.metadata.planning import plan_tags
 from autotag.metadata.regions import Region, Regions
 from autotag.metadata.sidecars import SidecarNaming, sidecars_of
+from autotag.metadata.undoing import undo_change
 from autotag.metadata.xmp import (
     KEYWORD_FIELDS,
     KeywordField,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from autotag.checks import check_choice, check_row
 from autotag.errors import ConfigError
-from autotag.files.replacing import SYSTEM, SystemCalls
+from autotag.files.system_calls import SYSTEM, SystemCalls
 from autotag.metadata.keywords import clean
 
 if TYPE_CHECKING:

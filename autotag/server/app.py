@@ -25,6 +25,7 @@ from autotag.server.native import native_routes
 from autotag.server.protocols.ollama import ollama_routes
 from autotag.server.protocols.openai import openai_routes
 from autotag.server.protocols.photoprism import photoprism_routes
+from autotag.web.asgi import replayed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -236,7 +237,7 @@ class _Gate:
             body = await self._body(headers, receive, held)
             if body is None:
                 return  # the client hung up
-            await self._app(scope, _replay(body, receive), answering)
+            await self._app(scope, replayed(body, receive), answering)
         except RequestRefusedError as refusal:
             self._service.metrics.errors.labels(refusal.kind).inc()
             await _refusal(scope, refusal)(scope, receive, answering)
@@ -311,17 +312,3 @@ def _request_id(given: bytes) -> str:
     text = given.decode("ascii", "ignore")
     fit = 0 < len(given) <= 128 and len(text) == len(given) and all(c.isalnum() or c in "-_.:" for c in text)
     return text if fit else uuid4().hex
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body at once, then what comes after it."""
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed

@@ -9,7 +9,7 @@ import pytest
 from autotag.albums import WriterChoice, undo_album
 from autotag.albums.reports import Silent
 from autotag.errors import ConfigError
-from autotag.files.replacing import SystemCalls
+from autotag.files.system_calls import SystemCalls
 
 MINE = "image,my notes of ten years\n"
 

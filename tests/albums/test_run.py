@@ -16,7 +16,7 @@ from autotag.albums import WriterChoice, undo_album
 from autotag.albums.rules import AlbumRules
 from autotag.albums.state.ledger import locked, state_folder
 from autotag.errors import ConfigError, ImageReadError, UnknownNameError
-from autotag.files.replacing import SystemCalls
+from autotag.files.system_calls import SystemCalls
 from autotag.metadata import plan_tags, read_existing, read_packet
 from autotag.testing import make_image
 
@@ -477,7 +477,7 @@ def test_a_state_that_cannot_be_written_is_a_documented_error_and_changes_nothin
     elif call == "journal":
         monkeypatch.setattr("autotag.albums.state.journal.SYSTEM.fsync", lambda _: fail_with(errno.ENOSPC))
     else:
-        monkeypatch.setattr("autotag.files.replacing.SYSTEM.write", lambda *_: fail_with(errno.EROFS))
+        monkeypatch.setattr("autotag.files.system_calls.SYSTEM.write", lambda *_: fail_with(errno.EROFS))
     with pytest.raises(OSError, match="readonly database|No space|Read-only"):
         tagged(photos)
     monkeypatch.undo()

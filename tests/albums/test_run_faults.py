@@ -15,7 +15,7 @@ import pytest
 
 from autotag.albums import WriterChoice, run, undo_album, writing
 from autotag.errors import AutotagError
-from autotag.files.replacing import SystemCalls
+from autotag.files.system_calls import SystemCalls
 from autotag.testing import make_image
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,13 +19,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = ("coca", "decode", "import_time", "keyphrases", "pipeline", "scaling")
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"autotag_benchmarks_{name}", BENCHMARKS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(import_file: Callable[[Path], ModuleType]) -> Callable[[str], ModuleType]:
+    return lambda name: import_file(BENCHMARKS / f"{name}.py")
 
 
 def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -71,13 +67,13 @@ def test_scaling_prints_one_table_and_keeps_it_with_its_circumstances(tmp_path):
 
 
 @pytest.fixture
-def given(tmp_path):
+def given(script, tmp_path):
     parser = argparse.ArgumentParser()
     script("material").add_material_options(parser)
     return parser.parse_args(["--cache", str(tmp_path / "cache")])
 
 
-def test_photographs_are_as_many_as_wanted_all_different_and_the_same_each_time(given):
+def test_photographs_are_as_many_as_wanted_all_different_and_the_same_each_time(script, given):
     photographs = script("material").photographs
     paths = photographs(given, 20)
     assert sizes(paths) == [(500, 375)] * 20
@@ -88,7 +84,7 @@ def test_photographs_are_as_many_as_wanted_all_different_and_the_same_each_time(
     assert pixels(photographs(given, 20)) == before
 
 
-def test_own_photographs_come_first_as_they_are(given, tmp_path):
+def test_own_photographs_come_first_as_they_are(script, given, tmp_path):
     given.photos = tmp_path / "own"
     given.photos.mkdir()
     Image.new("RGB", (640, 480), "red").save(given.photos / "a.jpg")
@@ -97,19 +93,19 @@ def test_own_photographs_come_first_as_they_are(given, tmp_path):
     assert sizes(paths) == [(640, 480), (500, 375), (500, 375)]
 
 
-def test_captions_are_never_repeated_which_would_flatter_a_cache(given):
+def test_captions_are_never_repeated_which_would_flatter_a_cache(script, given):
     texts = script("material").caption_texts(given, 10_000)
     assert len(texts) == len(set(texts)) > 50
     assert script("material").caption_texts(given, 5) == texts[:5]
 
 
-def test_captions_come_from_a_file_of_ones_own(given, tmp_path):
+def test_captions_come_from_a_file_of_ones_own(script, given, tmp_path):
     given.captions = tmp_path / "mine.txt"
     given.captions.write_text("a dog\n\na cat\na dog\n", encoding="utf-8")
     assert script("material").caption_texts(given, 10) == ["a dog", "a cat"]
 
 
-def test_a_table_has_numbers_to_the_right_and_nothing_for_none(capsys):
+def test_a_table_has_numbers_to_the_right_and_nothing_for_none(script, capsys):
     script("reporting").print_table(["way", "ms"], [["naive", 1234.5], ["ours", 1.25], ["odd", None]])
     assert capsys.readouterr().out == "way       ms\n-----  -----\nnaive  1,234\nours    1.25\nodd\n"
 

@@ -51,6 +51,7 @@ def rows(tmp_path, columns="path, EXISTS (SELECT 1 FROM vector WHERE photo = id)
     return [(Path(os.fsdecode(path)).name, *others) for path, *others in found]
 
 
+@pytest.mark.slow
 def test_tags_and_vectors_come_from_one_decoding(album, photos, tmp_path, decoded):
     done = album("--write", "txt")
     assert done.exit_code == 0, done.stderr

@@ -32,6 +32,7 @@ def test_each_vocabulary_is_shown_best_first(run, lights):
     assert scores[:2] == sorted(scores[:2], reverse=True)
 
 
+@pytest.mark.slow
 def test_json_has_one_object_per_line(run, lights, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")

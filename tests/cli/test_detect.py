@@ -19,6 +19,7 @@ def cats(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_boxes_are_written_and_drawn_and_photographs_stay(run, cats, tmp_path):
     before = (cats / "cat.jpg").read_bytes()
     (cats / "bad.jpg").write_bytes(b"no image")
@@ -38,6 +39,7 @@ def test_boxes_are_written_and_drawn_and_photographs_stay(run, cats, tmp_path):
     assert run(*arguments, "--overwrite").exit_code == 1
 
 
+@pytest.mark.slow
 def test_labels_threshold_and_formats(run, cats, tmp_path):
     asked = (
         "detect",

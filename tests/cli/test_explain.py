@@ -21,6 +21,7 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(main, ["explain", *args, "--preset", "mini", "--quiet"])
 
 
+@pytest.mark.slow
 def test_it_says_why_and_draws_where(coffee: str, tmp_path: Path) -> None:
     found = run(coffee, "--output", str(tmp_path / "why.png"))
     assert found.exit_code == 0, found.output
@@ -33,6 +34,7 @@ def test_it_says_why_and_draws_where(coffee: str, tmp_path: Path) -> None:
         assert sheet.height == 2 * (360 + 28)
 
 
+@pytest.mark.slow
 def test_one_json_object_for_each_tag(coffee: str) -> None:
     found = run(coffee, "--tag", "cup", "--tag", "plane", "--json")
     cup, plane = map(json.loads, found.output.splitlines())
@@ -40,6 +42,7 @@ def test_one_json_object_for_each_tag(coffee: str) -> None:
     assert plane["history"] is None
 
 
+@pytest.mark.slow
 def test_a_photograph_without_tags_says_what_to_do(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
     found = run(str(tmp_path / "black.png"), "--output", str(tmp_path / "why.png"))
@@ -57,6 +60,7 @@ def test_a_file_that_is_not_there_and_an_empty_tag_are_refused(coffee: str, tmp_
     assert "--tag is empty" in empty.output
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_has_the_exit_code_that_the_help_says(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     found = run(str(tmp_path / "broken.jpg"), "--tag", "dog")

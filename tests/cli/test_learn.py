@@ -181,6 +181,7 @@ def index(tmp_path):
     return tmp_path / "a.db"
 
 
+@pytest.mark.slow
 def test_an_index_adds_its_keywords_to_corrections_and_not_to_photos_that_are_named(run, index, tmp_path):
     for number in (1, 2):
         picture(tmp_path / "more" / f"{number}.jpg", "red", "ellipse", number)
@@ -206,6 +207,7 @@ def test_a_photograph_that_is_named_twice_counts_once(run, tmp_path, monkeypatch
     assert "not learned: Ball: it has 1 of the 8 photographs" in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_path_of_a_local_encoder_is_not_kept(tmp_path):
     bundled = Path(autotag.__file__).parent / "data" / "models" / "clip-mini"
     folder = shutil.copytree(bundled, tmp_path / "mine")

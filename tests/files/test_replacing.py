@@ -8,19 +8,18 @@ import time
 import pytest
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
-from autotag.files import replacing
+from autotag.files import system_calls
 from autotag.files.replacing import (
     PartFile,
-    SystemCalls,
     appearing,
     clear_leftovers,
-    is_there,
     read_with_state,
     remove_file,
     replace_file,
     sha256,
     state_of,
 )
+from autotag.files.system_calls import SystemCalls, is_there
 
 
 @pytest.fixture
@@ -219,7 +218,7 @@ def test_a_file_that_appears_in_the_last_moment_is_not_replaced(tmp_path):
 
 
 def test_without_an_exchange_a_file_is_replaced_after_a_last_look(old, tmp_path, monkeypatch):
-    monkeypatch.setattr(replacing, "_linux_renameat2", lambda: None)
+    monkeypatch.setattr(system_calls, "_linux_renameat2", lambda: None)
     replace_file(old, b"new", expected=state_of(old))
     replace_file(tmp_path / "b.jpg", b"new", expected=None)
     assert old.read_bytes() == (tmp_path / "b.jpg").read_bytes() == b"new"
@@ -231,7 +230,7 @@ def test_without_an_exchange_a_file_is_replaced_after_a_last_look(old, tmp_path,
 @pytest.mark.parametrize("linux", [True, False], ids=["renameat2", "no renameat2"])
 def test_a_name_that_is_taken_is_never_taken_again(tmp_path, monkeypatch, linux, links):
     if not linux:
-        monkeypatch.setattr(replacing, "_linux_renameat2", lambda: None)
+        monkeypatch.setattr(system_calls, "_linux_renameat2", lambda: None)
     if not links:
         monkeypatch.setattr(os, "link", lambda *_, **__: fail(errno.EPERM))
     for name in "ab":

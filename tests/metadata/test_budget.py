@@ -14,8 +14,8 @@ import pytest
 
 from autotag.errors import MetadataError
 from autotag.images.orientation import exif_orientation
+from autotag.metadata import plan_tags
 from autotag.metadata.budget import MOST_BYTES, MOST_PARTS, Budget
-from autotag.metadata.changes import plan_tags
 from autotag.metadata.existing import read_existing
 from autotag.metadata.pixel_digest import pixel_digest
 from autotag.metadata.xmp import MachineTag, read_packet

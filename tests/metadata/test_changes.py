@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from autotag.errors import FileChangedError, MetadataError
-from autotag.files.replacing import SystemCalls
-from autotag.metadata.changes import MetadataChange, apply_change, plan_tags, undo_change
+from autotag.files.system_calls import SystemCalls
+from autotag.metadata import MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags
 

@@ -9,7 +9,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from autotag.metadata.changes import apply_change, plan_tags, undo_change
+from autotag.metadata import apply_change, plan_tags, undo_change
 from autotag.metadata.content_credentials import has_content_credentials
 from autotag.metadata.kinds import kind_of
 from autotag.metadata.pixel_digest import pixel_digest

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from autotag.metadata.changes import apply_change, plan_tags
+from autotag.metadata import apply_change, plan_tags
 from autotag.metadata.existing import read_existing
 from autotag.metadata.splicing import embedded_packet, spliced
 from autotag.metadata.xmp import KEYWORD_FIELDS, MachineTag, read_packet, with_machine_tags

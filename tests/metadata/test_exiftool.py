@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from autotag.images.reading import read_image
-from autotag.metadata.changes import apply_change, plan_tags, undo_change
+from autotag.metadata import apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag

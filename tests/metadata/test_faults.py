@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from autotag.files.replacing import SystemCalls, state_of
-from autotag.metadata.changes import MetadataChange, apply_change, plan_tags, undo_change
+from autotag.files.replacing import state_of
+from autotag.files.system_calls import SystemCalls
+from autotag.metadata import MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.xmp import MachineTag, with_machine_tags
 

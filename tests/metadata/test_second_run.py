@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from autotag.metadata.changes import apply_change, plan_tags, undo_change
+from autotag.metadata import apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
 from autotag.metadata.keywords import fold
 from autotag.metadata.splicing import spliced

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,17 +12,7 @@ from PIL import Image
 
 from autotag.protocols import ModelRequest
 
-
-def _beside(name: str) -> ModuleType:
-    """A module beside this one; tests are no package that it could be imported from."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"autotag_{name}", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +23,13 @@ def _any_dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="session")
-def tiny() -> ModuleType:
-    return _beside("tiny_models")
+def tiny(import_file: Callable[[Path], ModuleType]) -> ModuleType:
+    return import_file(HERE / "tiny_models.py")
 
 
 @pytest.fixture(scope="session")
-def pretended_gpu() -> ModuleType:
-    return _beside("pretended_gpu")
+def pretended_gpu(import_file: Callable[[Path], ModuleType]) -> ModuleType:
+    return import_file(HERE / "pretended_gpu.py")
 
 
 @pytest.fixture(scope="session")

@@ -113,15 +113,14 @@ def test_an_encoder_without_maps_is_refused() -> None:
         one.explain(Image.new("RGB", (8, 8)))
 
 
-def test_a_stage_of_somebody_else_that_drops_a_tag_is_named() -> None:
-    with autotag.load("mini") as mini:
-        stages: list[Stage] = [
-            MatchVocabulary(("dog", "cat")),
-            Dropping(),
-            FilterTags(score="cosine", threshold=-1),
-        ]
-        with mini.sharing_models(stages) as one:
-            (cat,) = one.explain(Image.new("RGB", (64, 64), "red"), "cat")
+def test_a_stage_of_somebody_else_that_drops_a_tag_is_named(mini: autotag.Pipeline) -> None:
+    stages: list[Stage] = [
+        MatchVocabulary(("dog", "cat")),
+        Dropping(),
+        FilterTags(score="cosine", threshold=-1),
+    ]
+    with mini.sharing_models(stages) as one:
+        (cat,) = one.explain(Image.new("RGB", (64, 64), "red"), "cat")
     assert cat.history is not None
     assert cat.history.dropped_by == "drop_cats"
     assert isinstance(cat.history.tag, Tag)
@@ -148,6 +147,7 @@ def test_a_map_may_cover_a_part_or_reach_beyond(box: tuple[int, int, int, int]) 
     assert len(flat.getcolors() or ()) == 1
 
 
+@pytest.mark.slow
 def test_a_result_explains_a_tag_with_the_pipeline_that_made_it(mini: autotag.Pipeline, coffee: Path) -> None:
     for result in (mini(coffee), *mini.stream([coffee])):
         cup = result.explain("cup")
@@ -159,6 +159,7 @@ def test_a_result_explains_a_tag_with_the_pipeline_that_made_it(mini: autotag.Pi
     assert page.count("<img") == 1
 
 
+@pytest.mark.slow
 def test_a_result_from_elsewhere_needs_a_pipeline(mini: autotag.Pipeline, coffee: Path) -> None:
     made = mini(coffee)
     others = (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), Result.from_dict(made.to_dict()))
@@ -181,6 +182,7 @@ def test_a_result_keeps_no_pipeline_in_memory() -> None:
         result.explain("dog", Image.new("RGB", (8, 8)))
 
 
+@pytest.mark.slow
 def test_what_a_result_cannot_explain_is_said(mini: autotag.Pipeline, coffee: Path) -> None:
     red = Image.new("RGB", (64, 48), "red")
     in_memory = mini(red)

@@ -38,6 +38,7 @@ def pipeline_of(labels: Path, encoder: str = "clip-mini") -> autotag.Pipeline:
     )
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_gives_the_same_result_after_it_moved_and_its_files_are_gone(
     tmp_path: Path, labels: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_folder_that_would_run_code_or_leave_itself_is_refused(tmp_path: Path,
         autotag.Pipeline.from_pretrained(tmp_path / "tagger")
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_the_hub_is_downloaded(local_hub, tmp_path: Path, labels: Path) -> None:
     saved = pipeline_of(labels).save(tmp_path / "tagger")
     files = {

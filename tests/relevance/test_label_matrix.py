@@ -121,9 +121,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
 @pytest.mark.parametrize(
     "refused",
     [
-        "autotag.files.replacing.SystemCalls.open",
-        "autotag.files.replacing.SystemCalls.fsync",
-        "autotag.files.replacing.SystemCalls.replace",
+        "autotag.files.system_calls.SystemCalls.open",
+        "autotag.files.system_calls.SystemCalls.fsync",
+        "autotag.files.system_calls.SystemCalls.replace",
         "pathlib.Path.mkdir",
     ],
 )

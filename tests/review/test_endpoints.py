@@ -269,7 +269,7 @@ def test_a_line_that_a_crash_cut_short_is_cut_off(plan, opened):
 
 
 def test_a_decision_that_cannot_be_kept_is_not_made(asking, monkeypatch):
-    from autotag.files.replacing import SystemCalls
+    from autotag.files.system_calls import SystemCalls
 
     def full(*_):
         raise OSError(28, "No space left on device")

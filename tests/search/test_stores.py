@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import qdrant_edge
 from PIL import Image
 from qdrant_client import QdrantClient, models
+from word_encoder import DIMENSION, ENCODER, Words
 
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Caption, Result, Tag
@@ -31,30 +32,9 @@ from autotag.search.stores import qdrant
 from autotag.search.stores.qdrant import QdrantStore
 from autotag.search.updating import carry_out, make_plan
 
-DIMENSION = 16
 TABLES = (pytest.param("postgres", marks=pytest.mark.slow), "qdrant")
 
 
-@dataclass
-class Words:
-    """An encoder whose vector of a text is the sum of its known words' directions."""
-
-    id: str = "words-1"
-    default_thresholds: dict[str, float] = field(default_factory=dict)
-
-    def embed_texts(self, texts):
-        names = ["dog", "cat", "beach", "rocket"]
-        found = np.full((len(texts), DIMENSION), 1e-3, dtype=np.float32)
-        for row, text in enumerate(texts):
-            for place, name in enumerate(names):
-                found[row, place] += name in text.split()
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-    def embed_images(self, images):
-        return self.embed_texts(["dog" for _ in images])
-
-
-ENCODER = Words()
 OURS = StoreEncoder(ENCODER.id, DIMENSION, "words")
 
 

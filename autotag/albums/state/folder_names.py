@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from autotag.albums.state.foreign_names import TAKEOUT_LENGTH, foreign_names
-from autotag.files.replacing import is_there
+from autotag.files.system_calls import is_there
 from autotag.images.raw_files import RAW_SUFFIXES, is_raw
 from autotag.images.reading import IMAGE_SUFFIXES
 

@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 
 from autotag.errors import ConfigError
-from autotag.files.replacing import is_there, lies_in, replace_file, state_of
+from autotag.files.replacing import lies_in, replace_file, state_of
+from autotag.files.system_calls import is_there
 
 IN_ALBUM = ".autotag"
 """The folder of an album that holds its state, if a person makes one."""

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from autotag.albums.state.changes import OutputChange, files_of, from_record, leads_out, relocated, to_record
 from autotag.checks import check_row
 from autotag.errors import ConfigError
-from autotag.files.replacing import SYSTEM, SystemCalls, lies_in
+from autotag.files.replacing import lies_in
+from autotag.files.system_calls import SYSTEM, SystemCalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

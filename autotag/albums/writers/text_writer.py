@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from autotag.albums.state.changes import TextChange, read_if_there
 from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES, FolderNames
 from autotag.errors import ConfigError, MetadataError
-from autotag.files.replacing import is_there
+from autotag.files.system_calls import is_there
 from autotag.options import convert_options
 
 if TYPE_CHECKING:

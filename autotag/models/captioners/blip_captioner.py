@@ -15,7 +15,7 @@ from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
 from autotag.models.fast.folded_norms import fold_norms
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
-from autotag.models.fast.views import SquareView, view_of
+from autotag.models.fast.views import MakesViews, SquareView, view_of
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ T5_PROMPT = "a photo of"
 _INPUTS = ("pixel_values", "input_ids", "attention_mask")
 
 
-class HfCaptioner:
+class HfCaptioner(MakesViews):
     """Caption images with a transformers model.
 
     BLIP, GIT and BLIP-2 OPT continue a prompt, and the caption is the whole sentence, prompt included.
@@ -69,7 +69,7 @@ class HfCaptioner:
         self.processor = processor
         self.name = name
         self._generator = generator
-        self._square_view = square_view
+        self._view = square_view
         self._backbone = backbone
 
     @classmethod
@@ -96,21 +96,6 @@ class HfCaptioner:
     def image_size(self) -> int | None:
         """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
-
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if the captioner makes no views."""
-        return None if self._square_view is None else self._square_view.id
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an upright RGB image as (3, H, W) uint8, for ``caption_views``. Thread-safe.
-
-        Raises:
-            RuntimeError: ``view_id`` is None.
-        """
-        if self._square_view is None:
-            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
-        return self._square_view.make(image)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Return the captions of each image (upright RGB), best first.
@@ -165,9 +150,8 @@ class HfCaptioner:
         self, views: Sequence[NDArray[np.uint8]], prompt: str | None
     ) -> dict[str, torch.Tensor]:
         """Return the same for views; the processor gets one blank image to prepare the text."""
-        if self._square_view is None:
-            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
-        normalised = partial(self._square_view.normalised, device=self.model.device, dtype=self.model.dtype)
+        view = self._own_view
+        normalised = partial(view.normalised, device=self.model.device, dtype=self.model.dtype)
         pixels = normalised(views) if self._backbone is None else self._backbone.maps(views, normalised)
         if prompt is None and not self._answers:
             return {"pixel_values": pixels}

@@ -16,7 +16,7 @@ from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.fast.coca_generation import Written, write
 from autotag.models.fast.packed_linears import pack_linears
-from autotag.models.fast.views import view_of_open_clip
+from autotag.models.fast.views import MakesViews, view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import LoadedOpenClip, load_open_clip
 from autotag.protocols import CaptionOptions
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _EVERY_CAPTIONER = frozenset({"prompt", "max_new_tokens", "num_beams", "num_captions", "repetition_penalty"})
 
 
-class CocaCaptioner:
+class CocaCaptioner(MakesViews):
     """Caption images with a CoCa of open_clip. The model continues a prompt, which is part of the caption.
 
     Args:
@@ -95,21 +95,6 @@ class CocaCaptioner:
         size = self.visual.preprocess_cfg["size"]
         return int(size if isinstance(size, int) else max(size))
 
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if the captioner makes no views."""
-        return None if self._view is None else self._view.id
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an upright RGB image as (3, H, W) uint8, for ``caption_views``. Thread-safe.
-
-        Raises:
-            RuntimeError: ``view_id`` is None.
-        """
-        if self._view is None:
-            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
-        return self._view.make(image)
-
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Return the captions of each image (upright RGB), best first; a caption may be empty.
 
@@ -136,12 +121,11 @@ class CocaCaptioner:
             ConfigError: the options contradict each other, or need more tokens than the model reads.
             RuntimeError: ``view_id`` is None.
         """
-        if self._view is None:
-            raise RuntimeError(f"{self.name!r} makes no views: its view_id is None")
+        view = self._own_view
         prefix = self._prefix(options)
         if not views:
             return []
-        pixels = self._view.normalised(views, self._device, self._dtype)
+        pixels = view.normalised(views, self._device, self._dtype)
         return self._captions(pixels, prefix, views, options)
 
     @torch.inference_mode()

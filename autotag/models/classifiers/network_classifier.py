@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from autotag.models.fast.views import MakesViews
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,7 +22,7 @@ _CHUNK = 64  # images in one pass
 _LONGEST_STRIP = 64  # times as long as it is wide
 
 
-class NetworkClassifier:
+class NetworkClassifier(MakesViews):
     """Classify images with a torch network.
 
     Args:
@@ -69,16 +71,6 @@ class NetworkClassifier:
         """Return whether the probabilities of an image add up to 1."""
         return self.head == "softmax"
 
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if this model makes no views."""
-        return self._view.id if self._view else None
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an image as (3, H, W) uint8, for ``classify_views``; ``view_id`` must not be None."""
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
-        return self._view.make(image)
-
     def classify(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """Return the probability of each label in B upright RGB images: (B, L) float32."""
         if self._view is not None:
@@ -93,8 +85,7 @@ class NetworkClassifier:
 
     def classify_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
         """Return the probability of each label in images prepared by ``view``: (B, L) float32."""
-        view = self._view
-        assert view is not None  # noqa: S101 - the protocol's own condition
+        view = self._own_view
         return self._joined(
             [
                 self._probabilities(view.normalised(views[start : start + _CHUNK], self._device, self._dtype))

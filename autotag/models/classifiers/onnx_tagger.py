@@ -8,7 +8,7 @@ import numpy as np
 
 from autotag.errors import ModelLoadError
 from autotag.models.classifiers.tagger_labels import TAGS_FILE, TaggerLabels
-from autotag.models.fast.views import SquareView
+from autotag.models.fast.views import MakesViews, SquareView
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.onnx_loading import onnx_session
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHUNK = 64  # images in one pass
 
 
-class OnnxTagger:
+class OnnxTagger(MakesViews):
     """Classify images with a tagger in an ONNX file.
 
     The network has one input, (B, H, H, 3) float32 in [0, 255], channels blue, green, red, for an image that
@@ -73,18 +73,9 @@ class OnnxTagger:
         table = TaggerLabels.read(request.name, folder / TAGS_FILE, out[1])
         return cls(session, table, shape[1], name=request.name)
 
-    @property
-    def view_id(self) -> str:
-        """Return the id of the views that ``view`` makes."""
-        return self._view.id
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an image as (3, H, H) uint8, for ``classify_views``."""
-        return self._view.make(image)
-
     def classify(self, images: Sequence[Image.Image], /) -> NDArray[np.float32]:
         """Return the probability of each label in B upright RGB images: (B, L) float32."""
-        return self.classify_views([self._view.make(image) for image in images])
+        return self.classify_views([self.view(image) for image in images])
 
     def classify_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
         """Return the probability of each label in images prepared by ``view``: (B, L) float32.

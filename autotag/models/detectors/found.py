@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError
-from autotag.images.boxes import inside
+from autotag.images.boxes import best_of_overlapping, inside
 from autotag.models.loading.class_names import is_generic
 from autotag.records import Detection
 
@@ -48,6 +48,31 @@ def detections(
     order = [place for place in np.argsort(-values, kind="stable") if np.isfinite(values[place])]
     rows = cut.tolist()
     return [Detection(labels[kept[place]], float(values[place]), tuple(rows[place])) for place in order]
+
+
+def best_detections(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    numbers: NDArray[np.integer],
+    labels: Sequence[str],
+    *,
+    overlap: float,
+    size: tuple[int, int],
+) -> list[Detection]:
+    """Return ``detections`` of one image, without low scores, and of overlapping boxes of one label the best.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom in pixels.
+        scores: (N,) in [0, 1].
+        numbers: (N,) the place of each box's label in ``labels``.
+        labels: what was asked for.
+        overlap: intersection over union above which the lower of two boxes of one label goes.
+        size: width and height of the image in whose pixels the boxes are.
+    """
+    kept = scores >= LEAST_SCORE
+    boxes, scores, numbers = boxes[kept], scores[kept], numbers[kept]
+    best = best_of_overlapping(boxes, scores, overlap, numbers)
+    return detections([labels[number] for number in numbers[best]], scores[best], boxes[best], size)
 
 
 def corners(boxes: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from autotag.errors import ConfigError
-from autotag.images.boxes import best_of_overlapping
 from autotag.models.detectors.found import (
-    LEAST_SCORE,
     Frame,
+    best_detections,
     by_shape,
     corners,
-    detections,
     framed,
     refuse_without_labels,
 )
@@ -163,15 +161,17 @@ class GroundingDinoDetector:
         placed = {name: values.to(self.model.device) for name, values in inputs.items()}
         passes = [self._pass(placed, prompt) for prompt in prompts]
         scores, numbers, boxes = (torch.cat(parts, dim=1).numpy() for parts in zip(*passes, strict=True))
-        rows = []
-        for place, frame in enumerate(frames):
-            kept = scores[place] >= LEAST_SCORE
-            own = boxes[place][kept] * [*frame.span, *frame.span]
-            score, label = scores[place][kept], numbers[place][kept]
-            left = best_of_overlapping(own, score, _OVERLAP, label)
-            names = [labels[one] for one in label[left]]
-            rows.append(detections(names, score[left], own[left], frame.size))
-        return rows
+        return [
+            best_detections(
+                boxes[place] * [*frame.span, *frame.span],
+                scores[place],
+                numbers[place],
+                labels,
+                overlap=_OVERLAP,
+                size=frame.size,
+            )
+            for place, frame in enumerate(frames)
+        ]
 
     def _pass(
         self, inputs: dict[str, torch.Tensor], prompt: _Prompt

@@ -16,7 +16,7 @@ from autotag.models.detectors.found import (
     framed,
     names_of_classes,
 )
-from autotag.models.fast.views import view_of
+from autotag.models.fast.views import MakesViews, view_of
 from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import auto_image_processor, load_pretrained, square_side
 
@@ -48,7 +48,7 @@ _LAYERS_NEVER_USED = ("model.denoising_class_embed",)
 """RT-DETR's embedding for training with noise."""
 
 
-class HfDetector:
+class HfDetector(MakesViews):
     """Find objects with a transformers model behind ``AutoModelForObjectDetection``.
 
     Scores and boxes come from the model's own image processor (``post_process_object_detection``). Boxes with
@@ -100,16 +100,6 @@ class HfDetector:
         """Return the side in pixels of the model's input; the shorter one when it is not square."""
         return square_side(self.processor)
 
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if this model makes no views."""
-        return self._view.id if self._view else None
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an image as (3, H, W) uint8, for ``detect_views``; ``view_id`` must not be None."""
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
-        return self._view.make(image)
-
     def detect(self, images: Sequence[Image.Image], /) -> list[list[Detection]]:
         """Return each image's objects, best first, with boxes in pixels of that image (upright RGB)."""
         if self._view is not None:
@@ -121,8 +111,7 @@ class HfDetector:
         self, views: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, int]], /
     ) -> list[list[Detection]]:
         """Return the objects in images prepared by ``view``, with boxes in pixels of the given sizes."""
-        view = self._view
-        assert view is not None  # noqa: S101 - the protocol's own condition
+        view = self._own_view
         if not views:
             return []
         pixels = view.normalised(views, self.model.device, self.model.dtype)

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autotag.errors import ConfigError
-from autotag.images.boxes import best_of_overlapping
 from autotag.models.detectors.found import (
-    LEAST_SCORE,
     Frame,
+    best_detections,
     by_shape,
     corners,
-    detections,
     framed,
     refuse_without_labels,
 )
@@ -141,15 +139,17 @@ class OwlDetector:
         boxes = corners(self.model.box_predictor(parts, maps).float()).cpu()
         best, number = self._best_labels(parts, queries)
         scores, numbers = best.float().sigmoid().cpu().numpy(), number.cpu().numpy()
-        rows = []
-        for place, frame in enumerate(frames):
-            scale = self._scale(*frame.span)
-            kept = scores[place] >= LEAST_SCORE
-            own, score, label = boxes[place].numpy()[kept] * scale, scores[place][kept], numbers[place][kept]
-            left = best_of_overlapping(own, score, self.overlap, label)
-            names = [labels[one] for one in label[left]]
-            rows.append(detections(names, score[left], own[left], frame.size))
-        return rows
+        return [
+            best_detections(
+                boxes[place].numpy() * self._scale(*frame.span),
+                scores[place],
+                numbers[place],
+                labels,
+                overlap=self.overlap,
+                size=frame.size,
+            )
+            for place, frame in enumerate(frames)
+        ]
 
     def _scale(self, width: float, height: float) -> list[float]:
         """Return what to multiply boxes with: OWLv2 pads right or bottom to a square, OWL-ViT squashes."""

@@ -22,7 +22,7 @@ from autotag.models.fast.causal_text import (
 from autotag.models.fast.causal_tower import CausalTower, clip_tower
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.text_reader import TextReader, transformers_reader
-from autotag.models.fast.views import SquareView, view_of
+from autotag.models.fast.views import MakesViews, SquareView, view_of
 from autotag.models.loading import model_folders
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 from autotag.records import TextMaps
@@ -41,7 +41,7 @@ _CHUNK = 256
 _Item = TypeVar("_Item")
 
 
-class HfEncoder:
+class HfEncoder(MakesViews):
     """Embed images and texts with a transformers model.
 
     Args:
@@ -124,20 +124,9 @@ class HfEncoder:
             return self.embed_views([self._view.make(image) for image in images])
         return self._in_chunks(images, lambda chunk: self._image_vectors(self._image_inputs(chunk)))
 
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if this model makes no views."""
-        return self._view.id if self._view else None
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an image as (3, H, W) uint8, for ``embed_views``. Requires that ``view_id`` is not None."""
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
-        return self._view.make(image)
-
     def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
         """Return (B, D) float32 vectors, of length 1, of images prepared by ``view``."""
-        view = self._view
-        assert view is not None  # noqa: S101 - the protocol's own condition
+        view = self._own_view
         device, dtype = self.model.device, self.model.dtype
         return self._in_chunks(
             views,

@@ -22,7 +22,7 @@ from autotag.models.fast.folded_norms import fold_norms
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, has_backbone, shared_backbone
 from autotag.models.fast.text_reader import TextReader, open_clip_reader
-from autotag.models.fast.views import SquareView, view_of_open_clip
+from autotag.models.fast.views import MakesViews, SquareView, view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import load_open_clip
 from autotag.records import TextMaps
@@ -41,7 +41,7 @@ _READ_WEIGHTS = (AttentionPool2d, CLIP, EvaAttention, TextTransformer)
 """Modules that read the weights of their layers, or check that a layer is an ``nn.Linear``."""
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(MakesViews):
     """Embed images and texts with an open_clip model.
 
     Args:
@@ -150,16 +150,6 @@ class OpenClipEncoder:
             rows.append(self._unit_rows(self.model.encode_image, pixels.to(self._device, self._dtype)))
         return np.concatenate(rows) if rows else self._none()
 
-    @property
-    def view_id(self) -> str | None:
-        """Return the id of the views that ``view`` makes; None if this model makes no views."""
-        return self._view.id if self._view else None
-
-    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
-        """Return an image as (3, H, W) uint8, for ``embed_views``. Requires that ``view_id`` is not None."""
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
-        return self._view.make(image)
-
     def embed_views(self, views: Sequence[NDArray[np.uint8]], /) -> NDArray[np.float32]:
         """Return (B, D) float32 vectors, of length 1, of images prepared by ``view``."""
         rows = []
@@ -173,8 +163,7 @@ class OpenClipEncoder:
         return np.concatenate(rows) if rows else self._none()
 
     def _normalised(self, views: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        assert self._view is not None  # noqa: S101 - the protocol's own condition
-        return self._view.normalised(views, self._device, self._dtype)
+        return self._own_view.normalised(views, self._device, self._dtype)
 
     def _embed_maps(self, maps: torch.Tensor) -> torch.Tensor:
         """Return (B, D) vectors of the image tower, from (B, C, H, W) maps of its backbone."""

@@ -197,6 +197,36 @@ class SquareView:
         return start, end, first, start * scale, min(original, end * scale)
 
 
+class MakesViews:
+    """The views of a model whose ``_view`` prepares its input: what ``protocols.ViewsImages`` asks for."""
+
+    _view: SquareView | None
+
+    @property
+    def view_id(self) -> str | None:
+        """Return the id of the views that ``view`` makes; None if this model makes no views."""
+        return self._view.id if self._view else None
+
+    def view(self, image: Image.Image, /) -> NDArray[np.uint8]:
+        """Return an upright RGB image as (3, H, W) uint8, for the method that takes views. Thread-safe.
+
+        Raises:
+            RuntimeError: ``view_id`` is None.
+        """
+        return self._own_view.make(image)
+
+    @property
+    def _own_view(self) -> SquareView:
+        """Return ``_view``.
+
+        Raises:
+            RuntimeError: it is None.
+        """
+        if self._view is None:
+            raise RuntimeError(f"this {type(self).__name__} makes no views: its view_id is None")
+        return self._view
+
+
 def view_of(image_processor: Any) -> SquareView | None:
     """Return the view that equals a transformers image processor; None, after a warning, if none does."""
     try:

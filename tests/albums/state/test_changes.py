@@ -24,8 +24,9 @@ from autotag.albums.state.changes import (
     to_record,
 )
 from autotag.errors import ConfigError, FileChangedError, MetadataError
-from autotag.files import replacing
-from autotag.files.replacing import PartFile, SystemCalls, digest_of, sha256, state_of
+from autotag.files import system_calls
+from autotag.files.replacing import PartFile, digest_of, sha256, state_of
+from autotag.files.system_calls import SystemCalls
 
 CALLS = [
     "open", "lock", "stat", "lstat", "write", "fsync", "read", "copy_attributes", "set_times", "exchange",
@@ -123,7 +124,7 @@ def test_a_file_system_without_hard_links_renames_too(folder, monkeypatch):
         raise OSError(errno.EPERM, "not here")
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(replacing, "_linux_renameat2", lambda: None)
+    monkeypatch.setattr(system_calls, "_linux_renameat2", lambda: None)
     rename(folder).apply()
     assert sorted(content(folder)) == ["b.jpg", "b.jpg.xmp", "b.txt"]
 

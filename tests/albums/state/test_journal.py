@@ -11,7 +11,7 @@ import pytest
 
 from autotag.albums.state.changes import OutputChange, RenameChange, TextChange
 from autotag.albums.state.journal import Journal, LostStep
-from autotag.files.replacing import SystemCalls
+from autotag.files.system_calls import SystemCalls
 
 ALBUM = Path("/album")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import io
 import json
 import pickle
@@ -39,16 +38,6 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 TOKEN = "a-secret-token"  # noqa: S105 - of a server that the tests start
 
 
-def example(name: str) -> ModuleType:
-    """A script of docs/examples, imported without running it."""
-    spec = importlib.util.spec_from_file_location(f"autotag_example_{name}", EXAMPLES / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def stand_in(content: bytes, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Says the size and the first pixel of an image, once for each caption asked for."""
     image = Image.open(io.BytesIO(content))
@@ -61,9 +50,9 @@ def stand_in(content: bytes, options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
+def serve(import_file: Callable[[Path], ModuleType]) -> Iterator[Callable[..., str]]:
     """``serve(token=...)`` starts a server of docs/examples/caption_server.py and answers its URL."""
-    module = example("caption_server")
+    module = import_file(EXAMPLES / "caption_server.py")
     running: list[tuple[Any, threading.Thread]] = []
 
     def start(caption: Any = stand_in, token: str | None = None) -> str:
@@ -603,9 +592,11 @@ def test_ofa_is_a_name_whose_absence_is_explained(monkeypatch: pytest.MonkeyPatc
         captioner.check_reachable()
 
 
-def test_the_options_of_a_request_are_those_of_ofa(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_of_a_request_are_those_of_ofa(
+    import_file: Callable[[Path], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    ofa = example("ofa_server")
+    ofa = import_file(EXAMPLES / "ofa_server.py")
 
     assert ofa.generation(asdict(CaptionOptions(num_beams=3, num_captions=2, max_new_tokens=12))) == {
         "num_beams": 3,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def detector_folder(
+    import_file: Callable[[Path], ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """``detector_folder("detr")``: the folder of that tiny model; do not write into it."""
-    spec = importlib.util.spec_from_file_location(
-        "autotag_tiny_detectors", Path(__file__).with_name("tiny_detectors.py")
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(Path(__file__).with_name("tiny_detectors.py"))
     root = tmp_path_factory.mktemp("detectors")
     built: dict[str, Path] = {}
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from copy import deepcopy
 from dataclasses import replace
@@ -29,14 +28,9 @@ BEAMS, GREEDY = "beam_search", "top_k"
 
 
 @pytest.fixture(scope="module")
-def recording() -> ModuleType:
-    """The script that recorded the references; tests are no package that it could be imported from."""
-    spec = importlib.util.spec_from_file_location("autotag_record_coca_references", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def recording(import_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """The script that recorded the references."""
+    return import_file(SCRIPT)
 
 
 @pytest.fixture(scope="module")

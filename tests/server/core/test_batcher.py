@@ -13,6 +13,8 @@ from autotag.errors import ImageReadError, PipelineClosedError, RequestRefusedEr
 from autotag.server.core.batcher import BatchDone, Batcher
 from autotag.server.core.limits import Limits
 from autotag.server.core.wishes import Pipelines, Wish
+from autotag.stages import EmbedImages
+from autotag.testing import FakeEncoder
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 
@@ -279,9 +281,9 @@ def test_texts_are_counted_bounded_and_timed_as_images_are() -> None:
         assert (batcher.waiting, batcher.waiting_bytes) == (0, 0)
 
     async def all_of_it() -> None:
-        with autotag.load("mini") as pipeline:
+        with autotag.Pipeline([EmbedImages()], encoder=FakeEncoder()) as pipeline:
             limits = Limits(max_waiting=3, max_waiting_bytes=2**20)
-            batcher = Batcher(Pipelines({"mini": pipeline}), limits)
+            batcher = Batcher(Pipelines({"fake": pipeline}), limits)
             try:
                 await batcher.prepare(embedding)
                 await test(batcher, pipeline)

@@ -1,0 +1,360 @@
+"""Plan which files tagging a photograph changes, and what they will contain. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotag.errors import MetadataError
+from autotag.files.bounded_files import is_file
+from autotag.files.replacing import objection_to_writing, read_with_state, sha256, state_of
+from autotag.files.system_calls import SYSTEM
+from autotag.metadata.changes import FileChange, MetadataChange
+from autotag.metadata.deltas import delta_between, own_bytes, rebuilt
+from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
+from autotag.metadata.existing import read_existing
+from autotag.metadata.keywords import fold
+from autotag.metadata.sidecars import is_raw, sidecars_of
+from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
+from autotag.metadata.xmp import KEYWORD_FIELDS, read_packet, with_machine_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autotag.files.replacing import FileState
+    from autotag.files.system_calls import SystemCalls
+    from autotag.metadata.changes import ChangeKind
+    from autotag.metadata.exiftool import Exiftool
+    from autotag.metadata.keywords import Keywords
+    from autotag.metadata.photograph import ReadPhotograph
+    from autotag.metadata.regions import Regions
+    from autotag.metadata.sidecars import SidecarNaming
+    from autotag.metadata.xmp import KeywordField, MachineTag, Packet
+
+_MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
+_TURNED_BY_EXIF = frozenset(("jpeg", "png", "webp", "tiff"))  # kinds of files; RAW files are TIFF
+_LARGEST_UNDO = 4 * 2**20  # bytes
+
+
+def plan_tags(
+    path: str | Path,
+    tags: Sequence[MachineTag],
+    description: str = "",
+    *,
+    embed: bool = False,
+    naming: SidecarNaming = "auto",
+    fields: Sequence[KeywordField] = KEYWORD_FIELDS,
+    regions: Regions | None = None,
+    exiftool: Exiftool | None = None,
+    date: str | None = None,
+    read: ReadPhotograph | None = None,
+    calls: SystemCalls = SYSTEM,
+) -> MetadataChange:
+    """Return the change that would replace the machine tags of earlier runs with these.
+
+    Nothing is written. exiftool, if given and needed, works on a copy in a temporary folder.
+
+    Args:
+        path: the photograph.
+        tags: best first; a keyword that people gave already is not written as the machine's.
+        description: written only if no field has a person's description.
+        embed: whether to write into the photograph itself if nothing is lost by it; else into a sidecar.
+        naming: the names of new sidecars, see ``sidecars_of``.
+        fields: the XMP keyword fields to write; what people wrote in other fields stays.
+        regions: of the upright picture; written as ``mwg-rs:Regions`` if neither the photograph nor a sidecar
+            has others.
+        exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
+        date: the date of new records, ISO 8601; now by default.
+        read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
+            are needed and were not kept.
+        calls: the operating system; tests replace it.
+
+    Raises:
+        MetadataError: a sidecar is damaged or would be shared, a file changed while it was read, or there are
+            more than 2,000 keywords.
+        OSError: a file cannot be read.
+    """
+    date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    request = _Request(
+        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions
+    )
+    return _Plan(request, read).change()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The arguments of ``plan_tags``."""
+
+    path: Path
+    tags: tuple[MachineTag, ...]
+    description: str
+    embed: bool
+    naming: SidecarNaming
+    fields: tuple[KeywordField, ...]
+    exiftool: Exiftool | None
+    date: str
+    calls: SystemCalls
+    regions: Regions | None
+
+
+class _Plan:
+    """Plan the change of one photograph; its methods share what was read."""
+
+    def __init__(self, request: _Request, read: ReadPhotograph | None = None) -> None:
+        self._request = request
+        self._path = request.path
+        self._photograph = Path(os.path.realpath(request.path))
+        if read is not None and self._suffices(read):
+            self._content, self._state = read.content or b"", read.moment.state  # only embedding needs bytes
+            self._existing = read.existing
+        else:
+            self._content, self._state = read_with_state(self._photograph, calls=request.calls)
+            self._existing = read_existing(self._content)
+        self._sidecars = sidecars_of(request.path, naming=request.naming)
+        self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
+        self._shared = [read_packet(content) for content in self._sidecars.seeds]
+        self._warnings = list(self._sidecars.warnings)
+        self._by_people, self._refusals = self._existing.by_people, self._existing.refusals
+        for packet in (*self._packets, *self._shared):
+            self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
+            self._refusals |= packet.refusals
+        self._regions = self._regions_to_write()
+        if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
+            raise MetadataError(
+                str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
+            )
+
+    def _regions_to_write(self) -> Regions | None:
+        """Return the regions of the stored picture; None, with a warning, where they cannot be written."""
+        wanted, existing = self._request.regions, self._existing
+        if wanted is None:
+            return None
+        beside = (*self._packets, *self._shared)
+        if existing.has_regions_by_people or any(one.has_regions_by_people for one in beside):
+            why = "it has regions of a person, camera or program"
+        elif existing.regions_refused or any(one.regions_refused for one in beside):
+            why = "another program changed or removed earlier ones"
+        elif existing.damage:
+            why = "not all of its metadata could be read"
+        elif existing.orientation > 1 and existing.kind not in _TURNED_BY_EXIF:
+            why = "programs do not agree on how its kind of file is turned"
+        else:
+            return wanted.as_stored(existing.orientation)
+        self._warnings.append(f"{self._path}: boxes are not written as regions: {why}.")
+        return None
+
+    def _suffices(self, read: ReadPhotograph) -> bool:
+        """Return whether the photograph need not be read again."""
+        has_all = read.content is not None or not self._request.embed
+        return has_all and read.is_of(self._photograph, calls=self._request.calls)
+
+    def change(self) -> MetadataChange:
+        """Return the whole plan: the photograph, its sidecars, and the keywords of both."""
+        embedded = self._embedded() if self._request.embed else None
+        beside = self._beside() if embedded is None or self._sidecars.existing else []
+        files = [one for one in (*beside, *(embedded or [])) if one is not None]
+        before = self._keywords_before()
+        after = self._keywords_after(files) if files else before
+        old = {fold(word) for word in before.flat}
+        return MetadataChange(
+            path=str(self._path),
+            kind=self._kind(files),
+            files=tuple(files),
+            tags=self._request.tags,
+            description=self._request.description,
+            added=tuple(word for word in after.flat if fold(word) not in old),
+            keywords_before=before.flat,
+            keywords_after=after.flat,
+            warnings=tuple(self._warnings),
+            embed=self._request.embed,
+            naming=self._request.naming,
+            fields=self._request.fields,
+            date=self._request.date,
+            regions=self._request.regions,
+        )
+
+    def _kind(self, files: Sequence[FileChange]) -> ChangeKind:
+        if not files:
+            return "unchanged"
+        return "embedded" if any(one.path == str(self._photograph) for one in files) else "sidecar"
+
+    def _keywords_before(self) -> Keywords:
+        found = self._existing.keywords
+        for packet in (*self._packets, *self._shared):
+            found |= packet.keywords
+        return found
+
+    def _keywords_after(self, files: Sequence[FileChange]) -> Keywords:
+        """Return people's keywords and the keywords of the files that are written."""
+        found = self._by_people
+        if all(one.path != str(self._photograph) for one in files):
+            found |= self._existing.keywords
+        for one in files:
+            if one.content is not None and one.path == str(self._photograph):
+                found |= read_existing(one.content).keywords
+            elif one.content is not None:
+                found |= read_packet(one.content).keywords
+        return found
+
+    def _packet(
+        self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
+    ) -> bytes | None:
+        """Return the packet with the tags, and with the description if no person wrote one.
+
+        Raises:
+            ValueError: the packet is not XMP, or would be too large to read.
+        """
+        people_described = self._existing.description or any(
+            one.description_by_people for one in (*self._packets, *self._shared)
+        )
+        after = with_machine_tags(
+            packet,
+            self._marked_for_iptc() if for_iptc else self._request.tags,
+            description="" if people_described else self._request.description,
+            elsewhere=self._by_people,
+            refusals=self._refusals,
+            fields=self._request.fields,
+            regions=self._regions,
+            date=self._request.date,
+            sidecar_for=sidecar_for,
+            wrapped=wrapped,
+        )
+        if after is not None:
+            read_packet(after)
+        return after
+
+    def _beside(self) -> list[FileChange | None]:
+        """Return the changes of the existing sidecars; without any, a new sidecar."""
+        if self._existing.damage and not self._sidecars.existing:
+            self._warnings.append(
+                f"{self._path}: not all of its metadata could be read: {self._existing.damage}."
+            )
+        old = {fold(tag.text) for tag in self._existing.machine_tags}
+        if old:
+            self._warnings.append(f"{self._path}: tags that an earlier run embedded stay in the file.")
+        return [self._sidecar(path) for path in self._sidecars.targets]
+
+    def _sidecar(self, path: Path) -> FileChange | None:
+        target = Path(os.path.realpath(path))
+        state = state_of(target, calls=self._request.calls)
+        content = None
+        if state is not None:
+            content, state = read_with_state(target, calls=self._request.calls)
+        sidecar_for = self._sidecars.sidecar_for if path == self._sidecars.new else ""
+        try:
+            after = self._packet(content, sidecar_for=sidecar_for)
+        except ValueError as error:
+            raise MetadataError(str(path), f"cannot write tags into this sidecar: {error}") from error
+        return _file_change(target, state, content, after)
+
+    def _embedded(self) -> list[FileChange | None] | None:
+        """Return the change of the photograph; warn and return None if tags cannot be embedded."""
+        objection = self._objection()
+        try:
+            if objection is None:
+                return [self._checked(self._spliced())]
+            if self._request.exiftool is not None and self._exiftool_can():
+                return [self._checked(self._through_exiftool(self._request.exiftool))]
+        except ValueError as error:
+            objection = str(error)
+        missing = self._request.exiftool is None and self._exiftool_can()
+        way_out = "; install exiftool to embed them" if missing else ""
+        self._warnings.append(f"{self._path}: tags go to a sidecar, not into the file: {objection}{way_out}.")
+        return None
+
+    def _objection(self) -> str | None:
+        if is_raw(self._path):
+            return "autotag never writes into RAW files"
+        if self._is_signed():
+            return "it has Content Credentials, whose signature a change would break"
+        return objection_to_writing(self._photograph) or objection_to_splicing(self._content, self._existing)
+
+    def _is_signed(self) -> bool:
+        """Return whether there are Content Credentials, in the photograph or beside it."""
+        return self._existing.is_signed or is_file(self._photograph.with_suffix(".c2pa"))
+
+    def _exiftool_can(self) -> bool:
+        return (
+            can_embed(self._content)
+            and self._existing.simple_xmp
+            and not self._existing.damage
+            and not self._is_signed()
+            and not is_raw(self._path)
+            and objection_to_writing(self._photograph) is None
+        )
+
+    def _spliced(self) -> bytes:
+        before = self._existing.packet
+        after = self._packet(before, wrapped=True)
+        if after == before:
+            return self._content
+        content = spliced(self._content, after)
+        if embedded_packet(content) != after:
+            raise ValueError("the new XMP cannot be read back")
+        return content
+
+    def _through_exiftool(self, exiftool: Exiftool) -> bytes:
+        """Return the photograph as exiftool writes it, with IPTC keywords if it has some."""
+        existing = self._existing
+        packet = self._packet(existing.packet, for_iptc=bool(existing.iptc.keywords), wrapped=True)
+        if packet == existing.packet:
+            return self._content
+        old = [tag.text for tag in existing.machine_tags if tag.in_iptc]
+        new = [tag.text for tag in read_packet(packet).machine_tags if tag.in_iptc] if packet else []
+        in_iptc = IptcChange(tuple(new), tuple(old)) if existing.iptc.keywords else IptcChange()
+        return exiftool.embedded(self._content, packet, in_iptc)
+
+    def _marked_for_iptc(self) -> tuple[MachineTag, ...]:
+        """Return the tags, marked if they go to IPTC too; a keyword too long for IPTC stays in XMP only."""
+        long = [tag.text for tag in self._request.tags if not fits_iptc(tag.text)]
+        if long:
+            self._warnings.append(f"{self._path}: too long for IPTC, written to XMP only: {', '.join(long)}.")
+        ours = {fold(tag.text) for tag in self._existing.machine_tags if tag.in_iptc}
+        others = {fold(word) for word in self._existing.iptc.keywords} - ours
+        return tuple(
+            replace(tag, in_iptc=fits_iptc(tag.text) and fold(tag.text) not in others)
+            for tag in self._request.tags
+        )
+
+    def _checked(self, after: bytes) -> FileChange | None:
+        change = _file_change(self._photograph, self._state, self._content, after)
+        if change is None:
+            return None
+        found = {fold(word) for word in read_existing(after).keywords.flat}
+        lost = [word for word in self._existing.by_people.flat if fold(word) not in found]
+        if lost:
+            raise ValueError(f"keywords would be lost: {', '.join(lost)}")
+        if change.undo is None:
+            self._warnings.append(
+                f"{self._path}: too many bytes change for an exact undo; undo will remove the tags instead."
+            )
+        return change
+
+
+def _read_sidecar(path: Path, content: bytes) -> Packet:
+    try:
+        return read_packet(content)
+    except ValueError as error:
+        raise MetadataError(str(path), f"this sidecar is damaged; repair or delete it: {error}") from error
+
+
+def _file_change(
+    path: Path, state: FileState | None, before: bytes | None, after: bytes | None
+) -> FileChange | None:
+    """Return the change of a file from one content to another; None when they are the same."""
+    if before == after:
+        return None
+    delta = None if before is None else delta_between(after or b"", before)
+    if delta is not None and (own_bytes(delta) > _LARGEST_UNDO or rebuilt(after or b"", delta) != before):
+        delta = None
+    return FileChange(
+        path=str(path),
+        before=state,
+        sha256_before=None if before is None else sha256(before),
+        sha256_after=None if after is None else sha256(after),
+        undo=delta,
+        content=after,
+    )

@@ -1,0 +1,135 @@
+"""Undo a change: restore the bytes; in a file that was edited since, remove the machine's tags only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotag.errors import MetadataError
+from autotag.files.replacing import read_with_state, remove_file, replace_file, sha256, state_of
+from autotag.files.system_calls import SYSTEM
+from autotag.metadata.deltas import rebuilt
+from autotag.metadata.exiftool import IptcChange
+from autotag.metadata.existing import read_existing
+from autotag.metadata.iptc import Iptc
+from autotag.metadata.splicing import objection_to_splicing, spliced
+from autotag.metadata.xmp import without_machine_tags
+
+if TYPE_CHECKING:
+    from autotag.files.replacing import FileState
+    from autotag.files.system_calls import SystemCalls
+    from autotag.metadata.changes import FileChange, MetadataChange
+    from autotag.metadata.exiftool import Exiftool
+
+
+def undo_change(
+    change: MetadataChange, *, exiftool: Exiftool | None = None, calls: SystemCalls = SYSTEM
+) -> tuple[str, ...]:
+    """Undo a change, whether it was applied, applied in part, or not at all.
+
+    A file that nobody edited since gets its old bytes. In a file that was edited, only the machine's tags,
+    their record and the machine's description are removed.
+
+    Args:
+        change: the change, as for ``apply_change``.
+        exiftool: removes tags from edited files that cannot be spliced.
+        calls: the operating system; tests replace it.
+
+    Returns:
+        Notes for the user, as whole sentences: which files were edited since, or no longer exist.
+
+    Raises:
+        MetadataError: a file cannot be written, is damaged, or needs exiftool.
+        OSError: the system refused; the file that was being written is unchanged.
+    """
+    notes: list[str] = []
+    for one in reversed(change.files):
+        notes += _Undo(change, one, exiftool, calls).run()
+    return tuple(notes)
+
+
+class _Undo:
+    """Undo the change of one file."""
+
+    def __init__(
+        self, change: MetadataChange, one: FileChange, exiftool: Exiftool | None, calls: SystemCalls
+    ) -> None:
+        self._one = one
+        self._path = Path(one.path)
+        self._photograph = Path(os.path.realpath(change.path))
+        self._exiftool = exiftool
+        self._calls = calls
+
+    def run(self) -> list[str]:
+        """Undo the change of this file and return notes for the user."""
+        one = self._one
+        state = state_of(self._path, calls=self._calls)
+        if state is None:
+            return self._bring_back()
+        content, state = read_with_state(self._path, calls=self._calls)
+        digest = sha256(content)
+        if digest == one.sha256_before:
+            return []
+        if digest != one.sha256_after or (one.undo is None and one.before is not None):
+            return self._remove_tags(content, state)
+        if one.undo is None:
+            remove_file(self._path, expected=state, calls=self._calls)
+            return []
+        return self._replace(rebuilt(content, one.undo), state)
+
+    def _bring_back(self) -> list[str]:
+        """Restore a file that does not exist, if the change removed it."""
+        if self._one.sha256_after is None and self._one.undo is not None:
+            return self._replace(rebuilt(b"", self._one.undo), None)
+        return [] if self._one.before is None else [f"{self._path}: the file no longer exists."]
+
+    def _replace(self, content: bytes, state: FileState | None) -> list[str]:
+        if self._one.sha256_before is not None and sha256(content) != self._one.sha256_before:
+            raise MetadataError(str(self._path), "its old content cannot be rebuilt from the undo record")
+        before = None if self._one.before is None else self._one.before.mtime_ns
+        return self._written(content, state, mtime_ns=before)
+
+    def _written(self, content: bytes, state: FileState | None, *, mtime_ns: int | None = None) -> list[str]:
+        touch = self._path != self._photograph
+        said = replace_file(
+            self._path, content, expected=state, touch=touch, mtime_ns=mtime_ns, calls=self._calls
+        )
+        return [f"{self._path}: {warning}." for warning in said]
+
+    def _remove_tags(self, content: bytes, state: FileState) -> list[str]:
+        """Remove the tags from a file that was edited since, or whose old bytes were not kept."""
+        try:
+            after = self._without_tags(content)
+        except ValueError as error:
+            raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
+        if after == content:
+            why = "it was edited since and has no record of machine tags"
+            return [f"{self._path}: {why}; it stays unchanged."]
+        notes = [f"{self._path}: it was edited since; only the machine's tags are removed."]
+        if after is None:
+            remove_file(self._path, expected=state, calls=self._calls)
+        else:
+            notes += self._written(after, state)
+        return notes
+
+    def _without_tags(self, content: bytes) -> bytes | None:
+        if self._path != self._photograph:
+            return without_machine_tags(content, keep_copies=not self._originals_are_read())
+        existing = read_existing(content)
+        if existing.packet is None:
+            return content
+        packet = without_machine_tags(existing.packet, keep_copies=bool(existing.damage))
+        in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
+        if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
+            return spliced(content, packet)
+        if self._exiftool is None:
+            raise ValueError("that needs exiftool, which is not installed")
+        return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
+
+    def _originals_are_read(self) -> bool:
+        """Return whether the photograph, which may hold the originals of copies, exists and reads whole."""
+        if state_of(self._photograph, calls=self._calls) is None:
+            return False
+        return not read_existing(self._calls.read(self._photograph)).damage
