@@ -67,10 +67,9 @@ def connect(address: str | None = None) -> None:
     options = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"cannot connect to a Ray cluster at {address or 'this machine'}: {error}"
-        ) from error
+    except Exception as error:  # Ray raises a bare Exception if a node takes more than 30 s to start
+        what = "start a Ray cluster on this machine" if address is None else f"connect to Ray at {address!r}"
+        raise ConfigError(f"cannot {what}: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 
