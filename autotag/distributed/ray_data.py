@@ -40,10 +40,13 @@ _LOCAL_SETTINGS = {
     "RAY_worker_niceness": "0",  # Ray's 15 leaves its workers almost no time on a busy machine
     "RAY_worker_register_timeout_seconds": "900",  # else Ray takes slow starts for deaths, and starts more
     "RAY_AUTH_MODE": "disabled",  # a cluster inside this machine has no other users
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # else each image is memory that the system clears first,
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),  # which takes more time than to copy it
 }
 _ENCODED_PATH = "encoded_path"
 _ENCODED_SOURCE = "encoded_source"
 _MOST_ACTORS = 100_000
+_MOST_ROWS = 65_536
 _FREE_CPUS = 1
 _CALLS_PER_READER = 1000  # then a fresh process, whatever memory decoders have lost
 
@@ -90,7 +93,7 @@ def tag_dataset(
     ::
 
         tagged = tag_dataset(ray.data.read_parquet("paths"), config, actors=8, num_gpus=1, keep=("id",))
-        tagged.write_parquet("tags")
+        tagged.write_parquet("tags", min_rows_per_file=1000)
 
     An image that fails is a row with its error. An actor that dies is started again, and its batches are
     repeated, so that each row is in the result once. One task loads the models first, to learn which size
@@ -99,13 +102,16 @@ def tag_dataset(
 
     Args:
         dataset: a ``ray.data.Dataset`` with a column ``"path"`` (paths, or URLs if the config allows them),
-            ``"bytes"`` (image files), both (then ``"path"`` names the images), or ``"image"``.
+            ``"bytes"`` (image files), both (then ``"path"`` names the images), or ``"image"``. It is cut into
+            blocks of ``batch_size`` rows, because Ray reads many small files, or a large one, as one block,
+            which would then go through one task and one actor.
         config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders and weights that it
             names must exist on every machine.
         actors: processes that hold the models.
         num_cpus: cores per actor; PyTorch uses as many threads as this.
         num_gpus: GPUs per actor; less than 1 shares one.
-        batch_size: images per call of an actor; the config's ``batch_size`` go through the models together.
+        batch_size: images per task and per call of an actor; of these, the config's ``batch_size`` go through
+            the models together.
         keep: columns that stay beside the results, such as ids.
         column: the column of images, if it has another name.
 
@@ -118,38 +124,17 @@ def tag_dataset(
             forever.
         ModelUnavailableError: weights are not on a worker and cannot be downloaded.
     """
-    ray = _ray()
-    from_config(config)  # built to find errors before the config is sent
-    check_keep(keep)
-    _check_apart(keep)
-    check_count("actors", actors, most=_MOST_ACTORS)
-    check_count("batch_size", batch_size, most=65_536)
-    if not ray.is_initialized():
-        raise ConfigError(
-            "Ray is not connected; call ray.init(...) or autotag.distributed.ray_data.connect()."
-        )
-    _check_room(ray.cluster_resources(), actors, num_cpus, num_gpus)
-    sender = version(DISTRIBUTION)
-    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
-    try:
-        target_size = ray.get(size_task.remote(sender, dict(config)))
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from error
-    read = dataset.map_batches(
-        _ImageReader(sender, config, target_size, keep, column),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        num_cpus=1,
-        max_calls=_CALLS_PER_READER,  # Ray fuses steps with equal arguments; actors have no such one
-    )
-    return read.map_batches(
-        _ActorTagger,
-        fn_constructor_args=(sender, dict(config), tuple(keep)),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        batch_size=batch_size,
-        batch_format="pyarrow",
+    _check_batch_size(batch_size)
+    blocks = dataset.repartition(target_num_rows_per_block=batch_size)
+    return _tagged(
+        blocks,
+        config,
+        actors=actors,
         num_cpus=num_cpus,
-        num_gpus=num_gpus or None,
+        num_gpus=num_gpus,
+        batch_size=batch_size,
+        keep=keep,
+        column=column,
     )
 
 
@@ -175,10 +160,11 @@ def tag_images(
         batch_size: images per call of an actor.
     """
     ray = _ray()
+    _check_batch_size(batch_size)
     if not images:
         return
     blocks = [_block(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-    tagged = tag_dataset(
+    tagged = _tagged(
         ray.data.from_arrow(blocks),
         config,
         actors=actors,
@@ -188,6 +174,57 @@ def tag_images(
     )
     for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from from_table(table)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    """Refuse a batch size that is not a whole number of at least 1; raises what ``check_count`` raises."""
+    check_count("batch_size", batch_size, most=_MOST_ROWS)
+
+
+def _tagged(
+    blocks: Any,
+    config: Mapping[str, Any],
+    *,
+    actors: int,
+    num_cpus: float,
+    num_gpus: float,
+    batch_size: int,
+    keep: Sequence[str] = (),
+    column: str | None = None,
+) -> Any:
+    """Return a dataset of results; ``blocks`` has at most about ``batch_size`` rows in a block."""
+    ray = _ray()
+    from_config(config)  # built to find errors before the config is sent
+    check_keep(keep)
+    _check_apart(keep)
+    check_count("actors", actors, most=_MOST_ACTORS)
+    if not ray.is_initialized():
+        raise ConfigError(
+            "Ray is not connected; call ray.init(...) or autotag.distributed.ray_data.connect()."
+        )
+    _check_room(ray.cluster_resources(), actors, num_cpus, num_gpus)
+    sender = version(DISTRIBUTION)
+    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
+    try:
+        target_size = ray.get(size_task.remote(sender, dict(config)))
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    read = blocks.map_batches(
+        _ImageReader(sender, config, target_size, keep, column),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=1,
+        max_calls=_CALLS_PER_READER,  # Ray fuses steps with equal arguments; actors have no such one
+    )
+    return read.map_batches(
+        _ActorTagger,
+        fn_constructor_args=(sender, dict(config), tuple(keep)),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+    )
 
 
 def _ray() -> Any:

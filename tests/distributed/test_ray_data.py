@@ -161,6 +161,19 @@ class TestCluster:
         assert "MapBatches(_ImageReader)->" not in tagged.stats()
         assert "MapBatches(_ImageReader)" in tagged.stats()
 
+    def test_rows_that_ray_reads_as_one_block_go_through_all_actors(self, ray, photos, tmp_path) -> None:
+        (tmp_path / "paths").mkdir()
+        for number, count in enumerate([90, 5, 5]):  # Ray reads small files as one block
+            table = pa.table({"path": photos[:1] * count, "id": [f"{number}-{row}" for row in range(count)]})
+            pa.parquet.write_table(table, tmp_path / "paths" / f"{number}.parquet")
+        config = {**CONFIG, "stages": [{"stage": "pid_stages:SayProcess", "seconds": 0.02}]}
+        dataset = ray.data.read_parquet(str(tmp_path / "paths"))
+        tagged = ray_data.tag_dataset(dataset, config, actors=2, batch_size=10, keep=("id",)).materialize()
+        rows = tagged.take_all()
+        assert len({row["id"] for row in rows}) == len(rows) == 100
+        assert len({row["prompt"].split()[0] for row in rows}) == 2
+        assert "MapBatches(_ImageReader): 10 tasks" in tagged.stats()
+
     def test_what_does_not_fit_is_said_before_anything_runs(self, ray, photos) -> None:
         dataset = ray.data.from_arrow(pa.table({"url": ["a"]}))
         with pytest.raises(ConfigError, match="leave no CPU"):
