@@ -55,12 +55,19 @@ def connect(address: str | None = None) -> None:
     """Connect to a Ray cluster, or start one on this machine; do nothing if connected.
 
     Args:
-        address: ``"auto"`` for the cluster that this machine is part of, ``"ray://host:port"`` for another;
-            None starts one on this machine, whose workers have normal priority and time to start.
+        address: ``"auto"`` for the cluster that this machine is part of, or ``"host:port"`` of its head, if
+            there are several; None starts one on this machine, whose workers have normal priority and time to
+            start.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster cannot be reached.
+        ConfigError: Ray is not installed, the cluster cannot be reached, or the address is of Ray Client
+            (``ray://``), in which Ray's datasets do not run.
     """
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"{address!r} is an address of Ray Client, in which Ray's datasets do not run; run this on a "
+            "machine of the cluster with the address auto, or send it there with: ray job submit -- ..."
+        )
     if address is None:
         for name, value in _LOCAL_SETTINGS.items():
             os.environ.setdefault(name, value)

@@ -116,6 +116,16 @@ class TestRoom:
         with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[ray\]'"):
             ray_data.connect()
 
+    def test_ray_client_is_refused_because_datasets_do_not_run_in_it(self) -> None:
+        with pytest.raises(ConfigError, match="address of Ray Client.*ray job submit"):
+            ray_data.connect("ray://cluster:10001")
+
+    def test_a_batch_size_that_is_no_number_of_rows(self) -> None:
+        need_ray()
+        for run in (ray_data.tag_dataset, ray_data.tag_images):
+            with pytest.raises(ConfigError, match="batch_size is 0"):
+                list(run([], CONFIG, batch_size=0))
+
 
 class TestCluster:
     pytestmark = IGNORED
