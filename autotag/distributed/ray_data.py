@@ -23,7 +23,7 @@ from autotag.distributed.columns import (
     names_of,
     with_kept,
 )
-from autotag.errors import DISTRIBUTION, ConfigError, ImageReadError, install_hint
+from autotag.errors import DISTRIBUTION, ClusterError, ConfigError, ImageReadError, install_hint
 from autotag.images.reading import ReadImage, is_url, read_image, source_of
 from autotag.pipeline.presets import from_config
 from autotag.records import Result
@@ -165,6 +165,10 @@ def tag_images(
         num_cpus: cores per actor.
         num_gpus: GPUs per actor.
         batch_size: images per call of an actor.
+
+    Raises:
+        StageBrokenError: a stage fails on many images in a row.
+        ClusterError: Ray ended the job: a worker died, or a disk or memory is full.
     """
     ray = _ray()
     _check_batch_size(batch_size)
@@ -179,8 +183,14 @@ def tag_images(
         num_gpus=num_gpus,
         batch_size=batch_size,
     )
-    for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from from_table(table)
+    tagged.context.raise_original_map_exception = True  # else the error of a worker is only text
+    try:
+        for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from from_table(table)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray ended the job: {error}") from error
 
 
 def _check_batch_size(batch_size: int) -> None:

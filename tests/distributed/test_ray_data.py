@@ -19,7 +19,7 @@ from PIL import Image
 import autotag
 from autotag.distributed import ray_data
 from autotag.distributed.shards import read_shards
-from autotag.errors import ConfigError, UnknownNameError
+from autotag.errors import ConfigError, StageBrokenError, UnknownNameError
 from autotag.testing import make_image
 from autotag.writers.arrow_rows import from_table, schema
 
@@ -191,6 +191,12 @@ class TestCluster:
         with pytest.raises(UnknownNameError):
             ray_data.tag_dataset(dataset, {"stages": [{"stage": "merge_tag"}]})
         assert list(ray_data.tag_images([], CONFIG)) == []
+
+    def test_a_broken_stage_ends_the_job_with_its_own_error(self, ray, photos) -> None:
+        config = {**CONFIG, "stages": [{"stage": "pid_stages:Break"}]}
+        with pytest.raises(StageBrokenError, match="NaN in the weights") as caught:
+            list(ray_data.tag_images(photos[:4], config))
+        assert caught.value.stage == "break"
 
     def test_no_rows_give_no_rows_and_keep_the_columns(self, ray) -> None:
         empty = pa.table({"path": pa.array([], pa.string()), "id": pa.array([], pa.int64())})
