@@ -19,6 +19,7 @@
     |-- RequestRefusedError          a server gives no answer: ``kind``, ``message``, ``retry_after``
     |-- SearchIndexError             an index cannot be used: ``path``, ``reason``
     |-- PhotoServerError             a photo server refuses or fails: ``server``, ``reason``, ``status``
+    |-- ClusterError                 a job on a cluster ended early: a worker died, a disk is full
     `-- MetadataError                a photograph's metadata cannot be read or written: ``path``, ``reason``
         |-- FileChangedError         the file changed since it was read
         `-- FileBusyError            another run is writing the file
@@ -257,6 +258,13 @@ class PhotoServerError(AutotagError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.server, self.reason, self.status)
+
+
+class ClusterError(AutotagError):
+    """A job on a cluster ended early: a worker died, or a disk or memory is full.
+
+    The error of the cluster's engine is the ``__cause__`` of this one.
+    """
 
 
 class MetadataError(AutotagError):

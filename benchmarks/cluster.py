@@ -1,11 +1,13 @@
 """Tag many photographs on a local Ray cluster, kill what can be killed, and compare with one process.
 
     python benchmarks/cluster.py --photos 5000 --actors 2
+    python benchmarks/cluster.py --photos 400 --processes 1 2
 
 Makes the photographs from the examples of the documentation, each with its own content. Does what ``autotag
 tag --engine ray`` does in a program of its own, kills that with SIGKILL after a third, starts it again and
 kills an actor half-way, then tags the same photographs in this process, and compares the rows. Prints the
-seconds of each part and the most that the object store held.
+seconds of each part and the most that the object store held. With ``--processes``, only tags the photographs
+with that many processes of ``autotag tag --shard``, which share the cores, and prints the images per second.
 """
 
 from __future__ import annotations
@@ -106,6 +108,27 @@ def driver(photos: list[Path], tags: Path, args: argparse.Namespace) -> None:
     )
 
 
+def in_processes(count: int, photos: Path, tags: Path, preset: str) -> float:
+    """Images per second of ``count`` processes, one shard each; loading the models is not counted."""
+    cores = len(os.sched_getaffinity(0))
+    env = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // count))}
+    program = "from autotag.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "tag", str(photos), "--preset", preset, "--device", "cpu"]
+    running = [
+        subprocess.Popen(  # noqa: S603
+            [*command, "--output", str(tags), "--shard", f"{number}/{count}"],
+            env=env, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(1, count + 1)
+    ]  # fmt: skip
+    said = [process.communicate()[1] for process in running]
+    found = [re.search(r"(\d+) images? in ([\d.]+) s", text) for text in said]
+    assert all(found), said
+    done, seconds = zip(*((int(match[1]), float(match[2])) for match in found if match), strict=True)
+    assert sum(done) == len(list(photos.iterdir())) == sum(1 for _ in read_shards(tags))
+    return sum(done) / max(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -117,6 +140,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=1000, help="results per file")
     parser.add_argument("--store", type=int, default=200, help="MiB of the object store")
     parser.add_argument("--preset", default="mini")
+    parser.add_argument("--processes", type=int, nargs="+", help="compare numbers of processes, without Ray")
     parser.add_argument("--folder", type=Path, help="keep photographs and rows here")
     parser.add_argument("--driver", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--kill-actor", action="store_true", help=argparse.SUPPRESS)
@@ -128,6 +152,11 @@ def main() -> None:
         folder = args.folder or Path(temporary)
         (folder / "photos").mkdir(parents=True, exist_ok=True)
         photos = make_photos(folder / "photos", args.photos, args.size)
+        if args.processes:
+            for count in args.processes:
+                rate = in_processes(count, folder / "photos", folder / f"tags-{count}", args.preset)
+                print(f"{count} processes: {rate:.2f} images/s", flush=True)
+            return
         options = [
             f"--{name}={getattr(args, name)}" for name in ("actors", "batch", "block", "store", "preset")
         ]

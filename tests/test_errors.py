@@ -9,6 +9,7 @@ import pytest
 from autotag import errors
 from autotag.errors import (
     AutotagError,
+    ClusterError,
     ConfigError,
     DuplicateNameError,
     FileBusyError,
@@ -48,6 +49,7 @@ EXAMPLES = [
     RequestRefusedError("overloaded", "too much is waiting", 3),
     SearchIndexError("index.db", "it is damaged"),
     PhotoServerError("http://immich:2283", "it does not accept the API key", 401),
+    ClusterError("Ray ended the job: a worker died"),
     MetadataError("a.jpg", "it is read-only"),
     FileChangedError("a.jpg", "it changed since it was read"),
     FileBusyError("a.jpg", "another run is writing it"),

@@ -99,7 +99,8 @@ Exit codes:
 @click.option(
     "--address",
     metavar="ADDRESS",
-    help="The Ray cluster: auto for the one of this machine, ray://host:port; by default a new one here.",
+    help="The Ray cluster that this machine is part of: auto, or host:port of its head; by default a new one "
+    "on this machine.",
 )
 @click.option(
     "--actors",

@@ -23,7 +23,7 @@ from autotag.distributed.columns import (
     names_of,
     with_kept,
 )
-from autotag.errors import DISTRIBUTION, ConfigError, ImageReadError, install_hint
+from autotag.errors import DISTRIBUTION, ClusterError, ConfigError, ImageReadError, install_hint
 from autotag.images.reading import ReadImage, is_url, read_image, source_of
 from autotag.pipeline.presets import from_config
 from autotag.records import Result
@@ -40,10 +40,13 @@ _LOCAL_SETTINGS = {
     "RAY_worker_niceness": "0",  # Ray's 15 leaves its workers almost no time on a busy machine
     "RAY_worker_register_timeout_seconds": "900",  # else Ray takes slow starts for deaths, and starts more
     "RAY_AUTH_MODE": "disabled",  # a cluster inside this machine has no other users
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # else each image is memory that the system clears first,
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),  # which takes more time than to copy it
 }
 _ENCODED_PATH = "encoded_path"
 _ENCODED_SOURCE = "encoded_source"
 _MOST_ACTORS = 100_000
+_MOST_ROWS = 65_536
 _FREE_CPUS = 1
 _CALLS_PER_READER = 1000  # then a fresh process, whatever memory decoders have lost
 
@@ -52,12 +55,19 @@ def connect(address: str | None = None) -> None:
     """Connect to a Ray cluster, or start one on this machine; do nothing if connected.
 
     Args:
-        address: ``"auto"`` for the cluster that this machine is part of, ``"ray://host:port"`` for another;
-            None starts one on this machine, whose workers have normal priority and time to start.
+        address: ``"auto"`` for the cluster that this machine is part of, or ``"host:port"`` of its head, if
+            there are several; None starts one on this machine, whose workers have normal priority and time to
+            start.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster cannot be reached.
+        ConfigError: Ray is not installed, the cluster cannot be reached, or the address is of Ray Client
+            (``ray://``), in which Ray's datasets do not run.
     """
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"{address!r} is an address of Ray Client, in which Ray's datasets do not run; run this on a "
+            "machine of the cluster with the address auto, or send it there with: ray job submit -- ..."
+        )
     if address is None:
         for name, value in _LOCAL_SETTINGS.items():
             os.environ.setdefault(name, value)
@@ -67,10 +77,9 @@ def connect(address: str | None = None) -> None:
     options = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"cannot connect to a Ray cluster at {address or 'this machine'}: {error}"
-        ) from error
+    except Exception as error:  # Ray raises a bare Exception if a node takes more than 30 s to start
+        what = "start a Ray cluster on this machine" if address is None else f"connect to Ray at {address!r}"
+        raise ConfigError(f"cannot {what}: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 
@@ -91,7 +100,7 @@ def tag_dataset(
     ::
 
         tagged = tag_dataset(ray.data.read_parquet("paths"), config, actors=8, num_gpus=1, keep=("id",))
-        tagged.write_parquet("tags")
+        tagged.write_parquet("tags", min_rows_per_file=1000)
 
     An image that fails is a row with its error. An actor that dies is started again, and its batches are
     repeated, so that each row is in the result once. One task loads the models first, to learn which size
@@ -100,13 +109,16 @@ def tag_dataset(
 
     Args:
         dataset: a ``ray.data.Dataset`` with a column ``"path"`` (paths, or URLs if the config allows them),
-            ``"bytes"`` (image files), both (then ``"path"`` names the images), or ``"image"``.
+            ``"bytes"`` (image files), both (then ``"path"`` names the images), or ``"image"``. It is cut into
+            blocks of ``batch_size`` rows, because Ray reads many small files, or a large one, as one block,
+            which would then go through one task and one actor.
         config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders and weights that it
             names must exist on every machine.
         actors: processes that hold the models.
         num_cpus: cores per actor; PyTorch uses as many threads as this.
         num_gpus: GPUs per actor; less than 1 shares one.
-        batch_size: images per call of an actor; the config's ``batch_size`` go through the models together.
+        batch_size: images per task and per call of an actor; of these, the config's ``batch_size`` go through
+            the models together.
         keep: columns that stay beside the results, such as ids.
         column: the column of images, if it has another name.
 
@@ -119,38 +131,17 @@ def tag_dataset(
             forever.
         ModelUnavailableError: weights are not on a worker and cannot be downloaded.
     """
-    ray = _ray()
-    from_config(config)  # built to find errors before the config is sent
-    check_keep(keep)
-    _check_apart(keep)
-    check_count("actors", actors, most=_MOST_ACTORS)
-    check_count("batch_size", batch_size, most=65_536)
-    if not ray.is_initialized():
-        raise ConfigError(
-            "Ray is not connected; call ray.init(...) or autotag.distributed.ray_data.connect()."
-        )
-    _check_room(ray.cluster_resources(), actors, num_cpus, num_gpus)
-    sender = version(DISTRIBUTION)
-    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
-    try:
-        target_size = ray.get(size_task.remote(sender, dict(config)))
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from error
-    read = dataset.map_batches(
-        _ImageReader(sender, config, target_size, keep, column),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        num_cpus=1,
-        max_calls=_CALLS_PER_READER,  # Ray fuses steps with equal arguments; actors have no such one
-    )
-    return read.map_batches(
-        _ActorTagger,
-        fn_constructor_args=(sender, dict(config), tuple(keep)),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        batch_size=batch_size,
-        batch_format="pyarrow",
+    _check_batch_size(batch_size)
+    blocks = dataset.repartition(target_num_rows_per_block=batch_size)
+    return _tagged(
+        blocks,
+        config,
+        actors=actors,
         num_cpus=num_cpus,
-        num_gpus=num_gpus or None,
+        num_gpus=num_gpus,
+        batch_size=batch_size,
+        keep=keep,
+        column=column,
     )
 
 
@@ -174,12 +165,17 @@ def tag_images(
         num_cpus: cores per actor.
         num_gpus: GPUs per actor.
         batch_size: images per call of an actor.
+
+    Raises:
+        StageBrokenError: a stage fails on many images in a row.
+        ClusterError: Ray ended the job: a worker died, or a disk or memory is full.
     """
     ray = _ray()
+    _check_batch_size(batch_size)
     if not images:
         return
     blocks = [_block(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-    tagged = tag_dataset(
+    tagged = _tagged(
         ray.data.from_arrow(blocks),
         config,
         actors=actors,
@@ -187,8 +183,65 @@ def tag_images(
         num_gpus=num_gpus,
         batch_size=batch_size,
     )
-    for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from from_table(table)
+    tagged.context.raise_original_map_exception = True  # else the error of a worker is only text
+    try:
+        for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from from_table(table)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray ended the job: {error}") from error
+
+
+def _check_batch_size(batch_size: int) -> None:
+    """Refuse a batch size that is not a whole number of at least 1; raises what ``check_count`` raises."""
+    check_count("batch_size", batch_size, most=_MOST_ROWS)
+
+
+def _tagged(
+    blocks: Any,
+    config: Mapping[str, Any],
+    *,
+    actors: int,
+    num_cpus: float,
+    num_gpus: float,
+    batch_size: int,
+    keep: Sequence[str] = (),
+    column: str | None = None,
+) -> Any:
+    """Return a dataset of results; ``blocks`` has at most about ``batch_size`` rows in a block."""
+    ray = _ray()
+    from_config(config)  # built to find errors before the config is sent
+    check_keep(keep)
+    _check_apart(keep)
+    check_count("actors", actors, most=_MOST_ACTORS)
+    if not ray.is_initialized():
+        raise ConfigError(
+            "Ray is not connected; call ray.init(...) or autotag.distributed.ray_data.connect()."
+        )
+    _check_room(ray.cluster_resources(), actors, num_cpus, num_gpus)
+    sender = version(DISTRIBUTION)
+    size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
+    try:
+        target_size = ray.get(size_task.remote(sender, dict(config)))
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    read = blocks.map_batches(
+        _ImageReader(sender, config, target_size, keep, column),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=1,
+        max_calls=_CALLS_PER_READER,  # Ray fuses steps with equal arguments; actors have no such one
+    )
+    return read.map_batches(
+        _ActorTagger,
+        fn_constructor_args=(sender, dict(config), tuple(keep)),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+    )
 
 
 def _ray() -> Any:

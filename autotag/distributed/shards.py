@@ -8,6 +8,11 @@ size by about the square root of their size.
 A shard is written in blocks. A block is one file, which is renamed into place when it is complete and synced
 to disk. The blocks are the only record of the images that are done, so a crash cannot leave a contradiction.
 A run first reads which images are in the blocks, and does the others.
+
+Blocks are numbered, and a number can be taken once: the file system refuses to rename a file to a name that
+exists. A run whose number was taken by another run reads that block, leaves out the images in it, and tries
+the next number. So two runs at once cannot both write an image, without any lock; Delta Lake commits in the
+same way (Armbrust et al., "Delta Lake", VLDB 2020, section 3.2).
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from autotag.checks import check_list
 from autotag.errors import DISTRIBUTION, ConfigError, FileChangedError
-from autotag.files.replacing import PartFile, appearing
+from autotag.files.replacing import placing, state_of
 from autotag.images.reading import source_of
 from autotag.options import how_only
 from autotag.pipeline.pipeline import Pipeline
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    from autotag.files.replacing import FileState
     from autotag.images.tar_files import TarImage
     from autotag.records import Result
 
@@ -44,7 +50,7 @@ RUN_FILE = "_autotag.json"
 """File that describes the run of a folder of shards; Parquet readers ignore names that begin with ``_``."""
 
 Image = TypeVar("Image", bound="str | PathLike[str] | TarImage")
-_BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})-[0-9a-f]{16}\.parquet")
+_BLOCK = re.compile(r"shard-(\d{5,})-of-(\d{5,})-block-(\d{5,})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,10 @@ class _Done:
 class ShardWriter:
     """Write the results of one shard in blocks; a later run completes the files.
 
-    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at the same time do the work twice and
-    write the same blocks; each leaves out results that the other has already written.
+    Needs the extra ``autotag-images[parquet]``. Two runs of one shard at the same time do the work twice, but
+    each image is written once: each run leaves out the results that the other has written, also in the same
+    moment. Only on a file system that has neither hard links nor a rename that refuses to overwrite (some
+    network shares), a block may replace one of the same moment; a later run then does the lost images.
 
     Args:
         folder: the folder for the files of all shards; created if missing.
@@ -162,13 +170,18 @@ class ShardWriter:
         return [named[source] for source in sorted(named) if self._is_wanted(source)]
 
     def write(self, result: Result, /) -> None:
-        """Buffer a result, and write a file after every ``block_size`` results."""
+        """Buffer a result, and write a file after every ``block_size`` results.
+
+        Raises:
+            ConfigError: the file cannot be written, because the disk is full or for another reason; the
+                results stay in the buffer, and the next call tries again. Files written before are safe.
+        """
         self._held.append(result)
-        if len(self._held) == self._block_size:
+        if len(self._held) >= self._block_size:
             self._flush()
 
     def close(self) -> None:
-        """Write the buffered results as a last, smaller block."""
+        """Write the buffered results as a last, smaller block; raises what ``write`` raises."""
         if self._held:
             self._flush()
 
@@ -176,42 +189,58 @@ class ShardWriter:
         return source not in self._done or source in self._again
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
-        self._look()
-        fresh = [result for result in held if result.source not in self._done]
-        self._replace([result for result in held if result.source in self._again])
-        if fresh:
-            block = self._new_block(fresh)
-            self._publish(block, fresh)
-            self._seen.add(block)
-            self._done |= {result.source: _Done(block, result.error is not None) for result in fresh}
+        try:
+            self._look()
+            self._replace()
+            while fresh := [result for result in self._held if result.source not in self._done]:
+                block = self._new_block()
+                with suppress(FileChangedError):  # another run was first; what it wrote is not fresh
+                    self._write_block(block, fresh, None)
+                self._read(block)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write results into {str(self._folder)!r}: {error.strerror or error}. The blocks "
+                "written before are safe: mend this and run the same again."
+            ) from error
+        self._held.clear()
 
-    def _replace(self, results: Sequence[Result]) -> None:
+    def _replace(self) -> None:
         """Replace the rows of failed images by new results."""
-        again = {result.source: result for result in results}
+        again = {result.source: result for result in self._held if result.source in self._again}
         for block in sorted({self._done[source].block for source in again}):
-            self._publish(block, [again.get(old.source, old) for old in read_parquet(block)])
+            while not self._replaced(block, again):
+                pass
         self._again -= again.keys()
 
-    def _new_block(self, results: Sequence[Result]) -> Path:
-        """Return a file name made from the content, so that two runs with the same work write one file."""
-        number = max((int(_block_match(path)[3]) for path in self._seen), default=-1) + 1
-        names = b"\0".join(_encoded(result.source) for result in results)
-        digest = hashlib.blake2b(names, digest_size=8).hexdigest()
-        shard = f"shard-{self._shard.number:05}-of-{self._shard.count:05}"
-        return self._folder / f"{shard}-block-{number:05}-{digest}.parquet"
+    def _replaced(self, block: Path, again: Mapping[str, Result]) -> bool:
+        """Replace the failed rows of a block; return False if another run wrote it meanwhile."""
+        before = state_of(block)
+        rows = [again.get(old.source, old) if old.error is not None else old for old in read_parquet(block)]
+        with suppress(FileChangedError):
+            self._write_block(block, rows, before)
+            return True
+        return False
 
-    def _publish(self, block: Path, results: Sequence[Result]) -> None:
+    def _new_block(self) -> Path:
+        """Return the file of the next number that this run has not seen."""
+        number = max((int(_block_match(path)[3]) for path in self._seen), default=-1) + 1
+        shard = f"shard-{self._shard.number:05}-of-{self._shard.count:05}"
+        return self._folder / f"{shard}-block-{number:05}.parquet"
+
+    def _write_block(self, block: Path, results: Sequence[Result], expected: FileState | None) -> None:
         facts = {**self._run, "autotag": version(DISTRIBUTION)}
-        with appearing(block) as stream:
+        with placing(block, expected) as stream:
             write_parquet(stream, results, facts)
 
     def _look(self) -> None:
         """Read the new blocks of this shard."""
         for block in _blocks(self._folder, self._shard.number):
             if block not in self._seen:
-                self._done |= _rows_of(block)
-                self._seen.add(block)
+                self._read(block)
+
+    def _read(self, block: Path) -> None:
+        self._done |= _rows_of(block)
+        self._seen.add(block)
 
 
 def read_shards(folder: str | PathLike[str]) -> Iterator[Result]:
@@ -281,11 +310,8 @@ def _difference(before: Any, now: Any) -> str:
 
 def _write_first(file: Path, text: str) -> None:
     """Write a file unless it is there; of several writers the first wins."""
-    with PartFile(file) as part:
-        part.write(text.encode())
-        part.sync()
-        with suppress(FileChangedError):
-            part.place(None)
+    with suppress(FileChangedError), placing(file, None) as stream:
+        stream.write(text.encode())
 
 
 def _blocks(folder: Path, number: int | None = None) -> list[Path]:

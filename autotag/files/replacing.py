@@ -349,6 +349,30 @@ def appearing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         part.replace(durable=durable)
 
 
+@contextmanager
+def placing(path: Path, expected: FileState | None) -> Iterator[BinaryIO]:
+    """Open a stream into a file, which is placed and fsynced when the block ends without an error.
+
+    Use this for autotag's own files that several runs write at once: of several writers the first wins, and
+    the others get an error.
+
+    Args:
+        path: the file.
+        expected: the state of the file to replace; None if the file must not exist.
+
+    Raises:
+        FileChangedError: the file is in another state; it is unchanged.
+        OSError: a system call failed; the file is unchanged.
+    """
+    with PartFile(path) as part:
+        with part.stream(binary=True) as stream:
+            yield cast("BinaryIO", stream)
+        part.sync()
+        part.place(expected)
+    with suppress(OSError):
+        SYSTEM.sync_folder(path.parent)
+
+
 def numbered(path: Path) -> Iterator[Path]:
     """Yield alternative names for a name that is taken: ``tags (2).csv``, ``tags (3).csv`` ..."""
     for number in count(2):

@@ -19,3 +19,13 @@ class SayProcess:
         for sample in samples:
             time.sleep(self.seconds)
             sample.prompt = f"{os.getpid()} {sample.size} {sample.image.getpixel((0, 0))}"
+
+
+@dataclass
+class Break:
+    name: str = "break"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"prompt"})
+
+    def __call__(self, samples) -> None:
+        raise ValueError("NaN in the weights")

@@ -19,7 +19,7 @@ from PIL import Image
 import autotag
 from autotag.distributed import ray_data
 from autotag.distributed.shards import read_shards
-from autotag.errors import ConfigError, UnknownNameError
+from autotag.errors import ConfigError, StageBrokenError, UnknownNameError
 from autotag.testing import make_image
 from autotag.writers.arrow_rows import from_table, schema
 
@@ -116,6 +116,16 @@ class TestRoom:
         with pytest.raises(ConfigError, match=r"pip install 'autotag-images\[ray\]'"):
             ray_data.connect()
 
+    def test_ray_client_is_refused_because_datasets_do_not_run_in_it(self) -> None:
+        with pytest.raises(ConfigError, match="address of Ray Client.*ray job submit"):
+            ray_data.connect("ray://cluster:10001")
+
+    def test_a_batch_size_that_is_no_number_of_rows(self) -> None:
+        need_ray()
+        for run in (ray_data.tag_dataset, ray_data.tag_images):
+            with pytest.raises(ConfigError, match="batch_size is 0"):
+                list(run([], CONFIG, batch_size=0))
+
 
 class TestCluster:
     pytestmark = IGNORED
@@ -161,6 +171,19 @@ class TestCluster:
         assert "MapBatches(_ImageReader)->" not in tagged.stats()
         assert "MapBatches(_ImageReader)" in tagged.stats()
 
+    def test_rows_that_ray_reads_as_one_block_go_through_all_actors(self, ray, photos, tmp_path) -> None:
+        (tmp_path / "paths").mkdir()
+        for number, count in enumerate([90, 5, 5]):  # Ray reads small files as one block
+            table = pa.table({"path": photos[:1] * count, "id": [f"{number}-{row}" for row in range(count)]})
+            pa.parquet.write_table(table, tmp_path / "paths" / f"{number}.parquet")
+        config = {**CONFIG, "stages": [{"stage": "pid_stages:SayProcess", "seconds": 0.02}]}
+        dataset = ray.data.read_parquet(str(tmp_path / "paths"))
+        tagged = ray_data.tag_dataset(dataset, config, actors=2, batch_size=10, keep=("id",)).materialize()
+        rows = tagged.take_all()
+        assert len({row["id"] for row in rows}) == len(rows) == 100
+        assert len({row["prompt"].split()[0] for row in rows}) == 2
+        assert "MapBatches(_ImageReader): 10 tasks" in tagged.stats()
+
     def test_what_does_not_fit_is_said_before_anything_runs(self, ray, photos) -> None:
         dataset = ray.data.from_arrow(pa.table({"url": ["a"]}))
         with pytest.raises(ConfigError, match="leave no CPU"):
@@ -168,6 +191,12 @@ class TestCluster:
         with pytest.raises(UnknownNameError):
             ray_data.tag_dataset(dataset, {"stages": [{"stage": "merge_tag"}]})
         assert list(ray_data.tag_images([], CONFIG)) == []
+
+    def test_a_broken_stage_ends_the_job_with_its_own_error(self, ray, photos) -> None:
+        config = {**CONFIG, "stages": [{"stage": "pid_stages:Break"}]}
+        with pytest.raises(StageBrokenError, match="NaN in the weights") as caught:
+            list(ray_data.tag_images(photos[:4], config))
+        assert caught.value.stage == "break"
 
     def test_no_rows_give_no_rows_and_keep_the_columns(self, ray) -> None:
         empty = pa.table({"path": pa.array([], pa.string()), "id": pa.array([], pa.int64())})

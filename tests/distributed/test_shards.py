@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from autotag.distributed import shards
 from autotag.distributed.shards import RUN_FILE, Shard, ShardWriter, read_shards
 from autotag.errors import ConfigError
 from autotag.records import Result, Tag
 from autotag.writers.arrow_rows import schema
+from autotag.writers.parquet_writer import write_parquet
 
 CONFIG = {"stages": [{"stage": "merge_tags"}], "encoder": "clip-mini"}
 ONE = Shard(1, 1)
@@ -154,19 +157,61 @@ def test_an_image_with_an_error_is_done_and_is_tried_again_only_on_request(tmp_p
     assert writer_of(tmp_path).failed == 1
 
 
-def test_two_runs_of_one_shard_at_once_leave_each_image_once(tmp_path):
-    runs = [writer_of(tmp_path) for _ in range(2)]
-    lists = [run.missing(IMAGES) for run in runs]
-    threads = [
-        threading.Thread(target=lambda run=run, images=images: [run.write(result_of(i)) for i in images])
-        for run, images in zip(runs, lists, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sources(tmp_path) == IMAGES
-    assert len(blocks(tmp_path)) == 5
+@pytest.mark.parametrize("block_sizes", [(4, 4), (3, 5), (1, 1)])
+def test_two_runs_of_one_shard_at_once_write_each_image_once(tmp_path, block_sizes):
+    images = [f"{number:03}.jpg" for number in range(60)]
+    runs = [writer_of(tmp_path, block_size=size) for size in block_sizes]
+    lists = [run.missing(images) for run in runs]
+    barrier = threading.Barrier(len(runs))
+
+    def work(run: ShardWriter, images: list[str]) -> None:
+        for image in images:
+            if image.endswith("0.jpg"):
+                barrier.wait(timeout=60)
+            run.write(result_of(image))
+        run.close()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, runs, lists))
+    assert rows_in(tmp_path) == images
+
+
+def test_a_run_that_another_one_overtakes_while_it_writes_leaves_out_what_that_wrote(tmp_path, monkeypatch):
+    slow, quick = writer_of(tmp_path, block_size=6), writer_of(tmp_path, block_size=3)
+    slow.missing(IMAGES)
+    left = iter(quick.missing(IMAGES)[:9])
+
+    def overtaken(stream, results, facts):
+        monkeypatch.setattr(shards, "write_parquet", write_parquet)
+        for image in left:
+            quick.write(result_of(image))
+        write_parquet(stream, results, facts)
+
+    monkeypatch.setattr(shards, "write_parquet", overtaken)
+    for image in IMAGES[:5] + IMAGES[9:10]:
+        slow.write(result_of(image))
+    assert rows_in(tmp_path) == IMAGES[:10]
+
+
+def test_two_runs_that_retry_errors_at_once_keep_each_others_success(tmp_path, monkeypatch):
+    writer = writer_of(tmp_path)
+    for image in writer.missing(IMAGES[:4]):
+        writer.write(result_of(image, error="unlucky"))
+    one, other = writer_of(tmp_path, block_size=2), writer_of(tmp_path, block_size=2)
+    for run in (one, other):
+        run.missing(IMAGES[:4], retry_errors=True)
+
+    def overtaken(stream, results, facts):
+        monkeypatch.setattr(shards, "write_parquet", write_parquet)
+        other.write(result_of(IMAGES[1]))
+        other.write(result_of(IMAGES[2]))
+        write_parquet(stream, results, facts)
+
+    monkeypatch.setattr(shards, "write_parquet", overtaken)
+    one.write(result_of(IMAGES[0]))
+    one.write(result_of(IMAGES[1], error="unlucky again"))
+    assert rows_in(tmp_path) == IMAGES[:4]
+    assert [result.source for result in read_shards(tmp_path) if result.error] == [IMAGES[3]]
 
 
 def test_runs_of_one_shard_that_cut_their_blocks_differently_leave_each_image_once(tmp_path):
@@ -177,8 +222,40 @@ def test_runs_of_one_shard_that_cut_their_blocks_differently_leave_each_image_on
         quick.write(result_of(image))
     quick.close()
     slow.write(result_of(IMAGES[3]))
-    rows = [row for path in tmp_path.glob("*.parquet") for row in _sources_in(path)]
-    assert sorted(rows) == IMAGES
+    assert rows_in(tmp_path) == IMAGES
+
+
+FULL_DISK = """
+import resource, sys
+from autotag.distributed.shards import Shard, ShardWriter
+from autotag.errors import ConfigError
+from autotag.records import Result
+
+writer = ShardWriter(sys.argv[1], Shard(1, 1), config={}, block_size=2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+for name in "abc":
+    try:
+        writer.write(Result(name, (4, 3)))
+    except ConfigError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+writer.close()
+"""
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_its_results_wait_for_the_next_try(tmp_path):
+    pytest.importorskip("resource", reason="Windows has no limit on the size of files")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    ran = subprocess.run(command, timeout=600, check=True, capture_output=True, text=True)
+    assert ran.stdout.count("cannot write results into") == 2
+    assert "are safe: mend this and run the same again" in ran.stdout
+    assert rows_in(tmp_path) == ["a", "b", "c"]
+    assert {path.name for path in tmp_path.iterdir()} == {RUN_FILE, *blocks(tmp_path)}
+
+
+def rows_in(folder: Path) -> list[str]:
+    """The images of all rows in all files, as any reader of Parquet sees them."""
+    return sorted(row for path in folder.glob("*.parquet") for row in _sources_in(path))
 
 
 def _sources_in(path: Path) -> list[str]:
