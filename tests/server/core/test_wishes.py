@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
+import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.pipeline.pipeline import Pipeline
+from autotag.records import Sample
 from autotag.server.core.wishes import Pipelines, Wish
-from autotag.stages import MatchVocabulary, ModerateImages
+from autotag.stages import ModerateImages
+
+
+@autotag.stage(provides={"captions"})
+def nothing(_sample: Sample) -> None:
+    """Find nothing, without a model."""
 
 
 @pytest.mark.parametrize("wish", [Wish(), Wish(moderate=True), Wish(task="analyze")])
@@ -26,7 +33,7 @@ def test_a_named_moderator_is_loaded_with_the_presets(moderator: str, monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with Pipeline([ModerateImages("zero-shot", encoder="clip-mini")]) as moderates:
         Pipelines({"one": moderates}, moderator=moderator).load()  # the preset has one of its own
-    with Pipeline([MatchVocabulary(encoder="clip-mini")]) as pipeline:
+    with Pipeline([nothing]) as pipeline:
         Pipelines({"one": pipeline}).load()
         with pytest.raises(ModelUnavailableError, match=moderator):
             Pipelines({"one": pipeline}, moderator=moderator).load()
@@ -37,7 +44,7 @@ def test_a_moderator_whose_labels_have_no_known_meaning_is_refused_when_the_serv
 ) -> None:
     (tmp_path / "config.json").write_text('{"id2label": {"0": "cat", "1": "dog"}}', encoding="utf-8")
     with (
-        Pipeline([MatchVocabulary(encoder="clip-mini")]) as pipeline,
+        Pipeline([nothing]) as pipeline,
         pytest.raises(ConfigError, match="calls 'cat', 'dog'"),
     ):
         Pipelines({"one": pipeline}, moderator=str(tmp_path))
