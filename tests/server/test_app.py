@@ -436,7 +436,10 @@ def test_texts_to_embed_are_refused_when_the_queue_is_full(mini: Server) -> None
 def test_ten_thousand_requests_on_one_connection(serve: Serve) -> None:
     server = serve(Limits())
     threads = threading.active_count()
-    with socket.create_connection(("127.0.0.1", server.port)) as connection, connection.makefile("rb") as answers:
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
+        connection.makefile("rb") as answers,
+    ):
         for number in range(10_000):
             image = numbered_png(number % 3000)  # a third of them come from the cache
             connection.sendall(
@@ -474,7 +477,9 @@ def test_a_batch_has_32_images_and_no_more(serve: Serve) -> None:
         files = [("images", (f"{n}.png", numbered_png(n), "image/png")) for n in range(33)]
         rows = client.post("/v1/tag/batch", files=files[:32]).json()["results"]
         assert client.post("/v1/tag/batch", files=files).status_code == 413
-    assert [(row["source"], row["caption"]) for row in rows] == [(f"{n}.png", f"number {n}") for n in range(32)]
+    assert [(row["source"], row["caption"]) for row in rows] == [
+        (f"{n}.png", f"number {n}") for n in range(32)
+    ]
 
 
 def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(

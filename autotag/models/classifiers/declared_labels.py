@@ -39,7 +39,11 @@ def declared_labels(address: ModelAddress) -> DeclaredLabels | None:
     if address.factory in {"timm", "onnx"} and (folder / TAGS_FILE).is_file():
         table = TaggerLabels.read(address.name, folder / TAGS_FILE)
         return DeclaredLabels(table.labels, table.categories)
-    if address.factory == "hf" and not (folder / LABELS_FILE).is_file() and (folder / "config.json").is_file():
+    if (
+        address.factory == "hf"
+        and not (folder / LABELS_FILE).is_file()
+        and (folder / "config.json").is_file()
+    ):
         names = read_json(address.name, folder / "config.json").get("id2label")
         labels = tuple(str(name).strip() for name in names.values()) if isinstance(names, dict) else ()
         return None if all(map(is_generic, labels)) else DeclaredLabels(labels)

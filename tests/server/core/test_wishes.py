@@ -29,7 +29,9 @@ def test_missing_weights_of_a_preset_are_not_the_clients_mistake(wish, monkeypat
 
 
 @pytest.mark.parametrize("moderator", ["nsfw-vit", "lite-imagenet"])
-def test_a_named_moderator_is_loaded_with_the_presets(moderator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_moderator_is_loaded_with_the_presets(
+    moderator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with Pipeline([ModerateImages("zero-shot", encoder="clip-mini")]) as moderates:
         Pipelines({"one": moderates}, moderator=moderator).load()  # the preset has one of its own
