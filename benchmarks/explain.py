@@ -8,8 +8,8 @@ is 25 %; the centre of the picture is in no quadrant.
 
 - clip-mini, on photographs that it was not trained on: COCO (one of 80 objects that is in one photograph of
   the four only, however small), scenes and ImageNet (DIR as for ``mini_models.py``), and a mixture of the
-  three. Beside its own maps: Grad-CAM of the same tower, at the same size; and how often the encoder picks the
-  right photograph when it sees each of the four alone.
+  three. Beside its own maps: Grad-CAM of the same tower, at the same size; and how often the encoder picks
+  the right photograph when it sees each of the four alone.
 - Two ways of weighting attention: no weights of a vision transformer are at hand, so a small one is trained
   here, in a minute, to tell eight drawn shapes, and judged on mosaics of shapes.
 - Time of one photograph and one tag with preset mini's encoder, on one thread.

@@ -86,8 +86,8 @@ class ModerateImages:
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, or a model's name is unknown. Where the labels are known before
-            the model is loaded, as those of an object and of most folders: the meaning of a label is not known.
+        ConfigError: an option is out of range, a model's name is unknown, or the meaning of a label is not
+            known, where the labels are known before the model is loaded: of objects and most folders.
     """
 
     model: str | Classifier = field(default="opennsfw", metadata={"model": "classifier"})

@@ -67,7 +67,8 @@ class Pipelines:
             ``ModerateImages``. None for ``opennsfw``, which is loaded by the first such request.
 
     Raises:
-        ConfigError: there is no preset, or the moderator's name is unknown or its labels have no known meaning.
+        ConfigError: there is no preset, the moderator's name is unknown, or the meaning of a label of its
+            folder is not known.
     """
 
     def __init__(self, presets: Mapping[str, Pipeline], *, moderator: str | None = None) -> None:
