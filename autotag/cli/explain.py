@@ -130,13 +130,14 @@ def _sheet(found: Sequence[Explanation]) -> Image.Image:
     """Return the pictures side by side, at most three in a row, each with its tag and cosine."""
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+    pictures = [ImageOps.contain(one.picture(), (_CELL - 4, _CELL - 4)) for one in found]
+    high = max(picture.height for picture in pictures) + 4
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
-    sheet = Image.new("RGB", (columns * _CELL, rows * (_CELL + _LINE)), "white")
+    sheet = Image.new("RGB", (columns * _CELL, rows * (high + _LINE)), "white")
     drawn, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-    for number, one in enumerate(found):
-        left, top = number % columns * _CELL, number // columns * (_CELL + _LINE)
-        picture = ImageOps.contain(one.picture(), (_CELL - 4, _CELL - 4))
-        sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + (_CELL - picture.height) // 2))
-        drawn.text((left + 6, top + _CELL + 3), f"{one.text}  {one.cosine:.2f}", fill="black", font=font)
+    for number, (one, picture) in enumerate(zip(found, pictures, strict=True)):
+        left, top = number % columns * _CELL, number // columns * (high + _LINE)
+        sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + 2))
+        drawn.text((left + 6, top + high + 3), f"{one.text}  {one.cosine:.2f}", fill="black", font=font)
     return sheet

@@ -64,9 +64,8 @@ Exit codes:
 @click.option(
     "--moderator",
     metavar="MODEL",
-    default="opennsfw",
-    show_default=True,
-    help="What judges images when a request asks for it: opennsfw, nsfw-vit, wd-vit, or zero-shot.",
+    help="What judges images when a request asks for it: opennsfw, nsfw-vit, wd-vit, zero-shot, or a folder; "
+    "loaded with the other models. By default opennsfw, loaded when it is first asked for.",
 )
 @device_option
 def serve(
@@ -83,7 +82,7 @@ def serve(
     max_waiting: int,
     max_body: int,
     timeout: float,
-    moderator: str,
+    moderator: str | None,
     device: str | None,
 ) -> None:
     """Serve tags, captions, prompts and embeddings to other programs over HTTP.

@@ -64,7 +64,7 @@ def run_server(
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
     preload: bool = False,
-    moderator: str = "opennsfw",
+    moderator: str | None = None,
     page: str = "",
     mount: Callable[[FastAPI, Service], None] = lambda _app, _service: None,
     listening: Callable[[str], None] = lambda _address: None,
@@ -78,7 +78,8 @@ def run_server(
         device: of every preset; None for its own.
         allowed_hosts: whose http(s) URLs are fetched.
         preload: whether to listen only once the models are loaded.
-        moderator: the model of requests that ask for moderation.
+        moderator: the model of requests that ask for moderation, loaded with the others; None for
+            ``opennsfw``, loaded when it is first asked for.
         page: the path of a page that ``mount`` adds, see ``create_app``.
         mount: adds pages to the application.
         listening: is told the server's address once it can be asked.

@@ -10,6 +10,7 @@ import numpy as np
 
 from autotag.checks import check_choice, check_number
 from autotag.errors import ConfigError, suggestion
+from autotag.models.classifiers.declared_labels import declared_labels
 from autotag.models.names import ModelName, check_model
 from autotag.options import convert_options
 from autotag.protocols import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from autotag.models.classifiers.declared_labels import DeclaredLabels
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
 
@@ -84,7 +86,8 @@ class ModerateImages:
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, or a model's name is unknown.
+        ConfigError: an option is out of range, a model's name is unknown, or the meaning of a label is not
+            known, where the labels are known before the model is loaded: of objects and most folders.
     """
 
     model: str | Classifier = field(default="opennsfw", metadata={"model": "classifier"})
@@ -115,12 +118,18 @@ class ModerateImages:
         if self.model == ZERO_SHOT:
             if self.labels is not None:
                 raise ConfigError(f"{self.name}.labels is for classifiers; 'zero-shot' has none")
+            self._check_thresholds(list(SENTENCES))
             self._wanted = ZERO_SHOT
             self._wanted_encoder = None if self.encoder is None else check_model(self.encoder, "encoder")
             return
         if self.encoder is not None:
             raise ConfigError(f"{self.name}.encoder is for model = 'zero-shot'; leave it out")
         self._wanted = check_model(self.model, "classifier")
+        declared = (
+            declared_labels(self._wanted.address) if isinstance(self._wanted, ModelName) else self._wanted
+        )
+        if declared is not None:
+            self._meanings(declared)
 
     @property
     def borrows(self) -> frozenset[str]:
@@ -140,13 +149,11 @@ class ModerateImages:
                 that the model does not say.
         """
         if self._wanted == ZERO_SHOT:
-            self._check_thresholds(list(SENTENCES))
             self._judge = _BySentences(models.encoder(self._wanted_encoder))
             self._least = _ZERO_SHOT_THRESHOLD
             return
         classifier = models.classifier(self._wanted)
         meanings = self._meanings(classifier)
-        self._check_thresholds([name for name in get_args(SafetyName) if name in meanings])
         self._judge = _ByClassifier(classifier, meanings, _name_of(self._wanted))
         self._least = default_threshold_of(classifier)
 
@@ -182,8 +189,12 @@ class ModerateImages:
                     f"{suggestion(label, known)}"
                 )
 
-    def _meanings(self, classifier: Classifier) -> list[SafetyName | None]:
-        """Return what each label of a classifier means; None for a tagger's labels other than ratings."""
+    def _meanings(self, classifier: Classifier | DeclaredLabels) -> list[SafetyName | None]:
+        """Return what each label of a classifier means; None for a tagger's labels other than ratings.
+
+        Raises:
+            ConfigError: it is not known, or a threshold is for what no label means.
+        """
         kinds = categories_of(classifier)
         rated = _RATING in kinds
         says = list(classifier.labels)
@@ -208,10 +219,12 @@ class ModerateImages:
                 f"{listed}{more}; say it for each: labels = {{{unknown[0]!r} = 'safe', ...}}. "
                 f"Known: {', '.join(words)}."
             )
-        return [
+        meanings = [
             cast("SafetyName", meaning[label]) if judges else None
             for label, judges in zip(says, judged, strict=True)
         ]
+        self._check_thresholds([name for name in words if name in meanings])
+        return meanings
 
 
 class _ByClassifier:

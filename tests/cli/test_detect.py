@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from autotag.models.detectors.onnx_detector import OnnxDetector
+from autotag.records import Detection
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
@@ -72,3 +75,44 @@ def test_a_wrong_model_or_label_ends_with_a_way_out(run, cats):
     assert (result.exit_code, "Did you mean 'objects-mini'?" in result.stderr) == (2, True)
     result = run("detect", cats, "--model", "objects-mini", "--label", "cat", "--label", "Cat")
     assert (result.exit_code, "'Cat' twice" in result.stderr) == (2, True)
+
+
+class Broken:
+    """Finds boxes and scores that are not numbers, or nothing usable, beside one good box."""
+
+    labels = ("cat", "dog")
+    default_threshold = 0.3
+
+    def __init__(self, *, good: bool) -> None:
+        nan = float("nan")
+        self._found = [
+            Detection("cat", 0.9, (nan, 0, 5, 5)),
+            Detection("cat", nan, (0, 0, 5, 5)),
+            Detection("dog", 0.9, (-1e9, -1e9, -1, -1)),
+            Detection("dog", 0.9, (5, 5, 5, 9)),
+            Detection("dog", 0.9, (0, 0, float("inf"), nan)),
+            *([Detection("cat", 0.8, (1, 2, 30, 40))] if good else []),
+        ]
+
+    def detect(self, images, /):
+        return [list(self._found) for _ in images]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_boxes_that_are_no_boxes_reach_no_output(run, cats, tmp_path, monkeypatch, good):
+    monkeypatch.setattr(OnnxDetector, "load", lambda _request: Broken(good=good))
+    command = ("detect", cats / "cat.jpg", "--model", "onnx:net", "-q")
+    drawn = tmp_path / "drawn"
+    result = run(*command, "--format", "jsonl", "--draw", drawn)
+    assert result.exit_code == 0, result.stderr
+    row = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert [one["box"] for one in row["detections"]] == [[1, 2, 30, 40]] * good
+    assert [tag["text"] for tag in row["tags"]] == ["cat"] * good
+    assert (drawn / "cat.jpg").is_file()
+    coco = json.loads(run(*command, "--format", "coco").stdout, parse_constant=pytest.fail)
+    assert [one["bbox"] for one in coco["annotations"]] == [[1, 2, 29, 38]] * good
+    for name in ("csv", "table"):
+        assert "nan" not in run(*command, "--format", name).stdout
+    run(*command, "--format", "yolo", "--output", tmp_path / "set")
+    [lines] = [file.read_text() for file in (tmp_path / "set").rglob("cat.txt")]
+    assert len(lines.splitlines()) == good

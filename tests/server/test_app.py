@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +374,16 @@ def test_a_slow_client_is_cut_off_and_others_are_served_meanwhile(serve: Serve) 
         assert b" 504 " in slow.recv(1000).splitlines()[0]
 
 
+def test_clients_that_never_finish_their_headers_keep_nobody_from_an_answer(serve: Serve) -> None:
+    server = serve()
+    with ExitStack() as held, server.client() as client:
+        for _ in range(100):
+            slow = held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            slow.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: x\r\nx-slow: ")
+        assert client.post("/v1/tag", json={"image": png_url(1)}).json()["caption"] == "number 1"
+        server.__exit__()  # nor does the server wait for them when it ends
+
+
 @pytest.mark.slow
 def test_bodies_that_say_no_length_are_bounded_together_as_others_are(serve: Serve) -> None:
     server = serve(Limits(max_waiting_bytes=100_000, max_body_bytes=90_000, timeout=20, cached_results=0))
@@ -422,13 +432,54 @@ def test_texts_to_embed_are_refused_when_the_queue_is_full(mini: Server) -> None
     assert codes == [200] * 8 + [429] * 32  # 256 texts at once
 
 
-def test_many_requests_on_one_connection(serve: Serve) -> None:
-    with serve().client() as client:
-        for number in range(300):
-            answer = client.post(
-                "/v1/tag", content=numbered_png(number), headers={"content-type": "image/png"}
+@pytest.mark.slow
+def test_ten_thousand_requests_on_one_connection(serve: Serve) -> None:
+    server = serve(Limits())
+    threads = threading.active_count()
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
+        connection.makefile("rb") as answers,
+    ):
+        for number in range(10_000):
+            image = numbered_png(number % 3000)  # a third of them come from the cache
+            connection.sendall(
+                b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+                b"content-length: %d\r\n\r\n%b" % (len(image), image)
             )
-            assert answer.json()["caption"] == f"number {number}"
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            headers = dict(line.split(b": ", 1) for line in iter(answers.readline, b"\r\n"))
+            row = json.loads(answers.read(int(headers[b"content-length"])))
+            assert row["caption"] == f"number {number % 3000}"
+    assert (server.service.batcher.waiting, server.service.batcher.waiting_bytes) == (0, 0)
+    assert threading.active_count() <= threads + 8  # decoding, batches, the loop's own
+
+
+@pytest.mark.slow
+def test_a_body_of_100_mb_is_refused_or_answered_as_the_limit_says(serve: Serve) -> None:
+    large = numbered_png(7) + bytes(100 * 2**20)
+    kind = {"content-type": "image/png"}
+    with serve().client() as client:
+        said = client.post("/v1/tag", content=large, headers=kind)
+        pieces = (large[at : at + 2**20] for at in range(0, len(large), 2**20))
+        unsaid = client.post("/v1/tag", content=pieces, headers=kind)
+        assert [one.json()["error"]["code"] for one in (said, unsaid)] == ["too_large"] * 2
+        assert client.post("/v1/tag", content=numbered_png(3), headers=kind).json()["caption"] == "number 3"
+    server = serve(Limits(max_body_bytes=128 * 2**20, cached_results=0))
+    with server.client() as client:
+        assert client.post("/v1/tag", content=large, headers=kind).json()["caption"] == "number 7"
+        form = client.post("/v1/tag", files={"image": ("large.png", large, "image/png")}).json()
+        assert (form["source"], form["caption"]) == ("large.png", "number 7")
+    assert server.service.batcher.waiting_bytes == 0
+
+
+def test_a_batch_has_32_images_and_no_more(serve: Serve) -> None:
+    with serve().client() as client:
+        files = [("images", (f"{n}.png", numbered_png(n), "image/png")) for n in range(33)]
+        rows = client.post("/v1/tag/batch", files=files[:32]).json()["results"]
+        assert client.post("/v1/tag/batch", files=files).status_code == 413
+    assert [(row["source"], row["caption"]) for row in rows] == [
+        (f"{n}.png", f"number {n}") for n in range(32)
+    ]
 
 
 def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(

@@ -158,11 +158,40 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
         ModerateImages(**options)
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.json": '{"id2label": {"0": "normal", "1": "nsfw"}}'}, "calls 'normal', 'nsfw'; say it"),
+        (
+            {"model.onnx": "", "selected_tags.csv": "name,category\nrisky,9\nhat,0\n"},
+            "calls 'risky'; say it for each",
+        ),
+    ],
+)
+def test_a_folder_whose_labels_have_no_known_meaning_is_refused_before_it_is_loaded(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        ModerateImages(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", ["{}", '{"0": "LABEL_0"}'])
+def test_of_a_folder_without_names_of_labels_loading_says_it(tmp_path: Path, names: str) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "vit", "id2label": {names}}}', encoding="utf-8")
+    with (
+        autotag.Pipeline([ModerateImages(str(tmp_path), labels={"cat": "safe"})]) as tagger,
+        pytest.raises(autotag.errors.ModelError),
+    ):
+        tagger.load()
+
+
 @pytest.mark.parametrize(("model", "label"), [(NSFW, "violent"), ("zero-shot", "hateful")])
 def test_thresholds_of_labels_that_the_model_does_not_say_are_refused(model: Any, label: Any) -> None:
     labels = MEANINGS if model is NSFW else None
     with pytest.raises(ConfigError, match=f"threshold has '{label}', which this model does not say"):
-        ModerateImages(model, labels=labels, threshold={label: 0.4}).setup(FakeModels())
+        ModerateImages(model, labels=labels, threshold={label: 0.4})
 
 
 def test_only_the_model_in_use_is_borrowed() -> None:

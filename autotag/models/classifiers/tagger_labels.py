@@ -53,7 +53,7 @@ class TaggerLabels:
     thresholds: tuple[float, ...]
 
     @classmethod
-    def read(cls, model: str, file: Path, count: int) -> TaggerLabels:
+    def read(cls, model: str, file: Path, count: int | None = None) -> TaggerLabels:
         """Read ``selected_tags.csv``, which has the columns name and category.
 
         The threshold of a tag is in the column ``best_threshold``; without one it is 0.85 for characters and
@@ -62,7 +62,7 @@ class TaggerLabels:
         Args:
             model: its name, for messages.
             file: the table.
-            count: of the model's outputs.
+            count: of the model's outputs; None when the model is not loaded yet.
 
         Raises:
             ModelLoadError: the table cannot be read, lacks a column, or has another number of rows.
@@ -75,7 +75,7 @@ class TaggerLabels:
         lacking = [name for name in ("name", "category") if rows and rows[0].get(name) is None]
         if lacking:
             raise ModelLoadError(model, f"model {model!r}: {file} has no column {lacking[0]!r}")
-        if len(rows) != count:
+        if count is not None and len(rows) != count:
             raise ModelLoadError(
                 model, f"model {model!r}: {file} has {len(rows)} tags, and the model {count}"
             )

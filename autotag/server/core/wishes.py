@@ -64,25 +64,34 @@ class Pipelines:
     Args:
         presets: name -> pipeline, the default first. The caller closes them.
         moderator: the model of requests that ask for moderation, where the preset has no such stage; see
-            ``ModerateImages``.
+            ``ModerateImages``. None for ``opennsfw``, which is loaded by the first such request.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no preset, the moderator's name is unknown, or the meaning of a label of its
+            folder is not known.
     """
 
-    def __init__(self, presets: Mapping[str, Pipeline], *, moderator: str = "opennsfw") -> None:
+    def __init__(self, presets: Mapping[str, Pipeline], *, moderator: str | None = None) -> None:
         if not presets:
             raise ConfigError("a server needs a preset.")
-        self._moderator = ModerateImages(moderator)
+        self._moderator = ModerateImages(moderator or "opennsfw")
+        self._moderator_was_named = moderator is not None
         self.presets = dict(presets)
         self.default = next(iter(self.presets))
         self._lock = Lock()
         self._made: OrderedDict[Wish, Pipeline] = OrderedDict()
 
     def load(self) -> None:
-        """Load the models of every preset."""
+        """Load the models of every preset, and the moderator if it was named.
+
+        Raises:
+            ConfigError: it is not known what a label of the moderator means.
+            ModelError: a model is not available or does not load.
+        """
         for pipeline in self.presets.values():
             pipeline.load()
+            if self._moderator_was_named and not _moderates(pipeline.stages):
+                pipeline.sharing_models([self._moderator]).load()
 
     def preset(self, name: str) -> Pipeline:
         """Return the pipeline of a preset; an empty name means the default.
@@ -131,7 +140,7 @@ class Pipelines:
             return pipeline
         try:
             stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
-            adds_moderator = wish.moderate and not any("moderation" in stage.provides for stage in stages)
+            adds_moderator = wish.moderate and not _moderates(stages)
             if adds_moderator:
                 stages.append(self._moderator)
             made = pipeline.sharing_models(stages)
@@ -144,6 +153,10 @@ class Pipelines:
                 raise  # the server's own fault
             raise RequestRefusedError("wrong_option", str(error)) from error
         return made
+
+
+def _moderates(stages: Sequence[Stage]) -> bool:
+    return any("moderation" in stage.provides for stage in stages)
 
 
 def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
