@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -117,23 +117,39 @@ def fit_heads(
     Returns:
         The heads, and K arrays of logits, each (N,) float32; [] without folds.
     """
+    blocks = list(fit_blocks(vectors, given, priors, removed=removed, ridge=ridge, folds=folds))
+    heads = [heads for _, heads, _ in blocks]
+    weights, biases = ([getattr(one, name) for one in heads] for name in ("weights", "biases"))
+    crossed = [row for *_, rows in blocks for row in rows]
+    return Heads(np.concatenate(weights), np.concatenate(biases)), crossed
+
+
+def fit_blocks(
+    vectors: Floats,
+    given: Sequence[NDArray[np.intp]],
+    priors: Floats,
+    *,
+    removed: Sequence[NDArray[np.intp]] | None = None,
+    ridge: float = RIDGE,
+    folds: NDArray[np.intp] | None = None,
+) -> Iterator[tuple[slice, Heads, Floats]]:
+    """Yield what ``fit_heads`` returns block by block of keywords, so that memory does not grow with K.
+
+    Yields:
+        Which keywords, in their order; their heads; their cross-validated logits, (keywords, N) float32, or
+        (0, N) without folds.
+    """
     space = Space.of(vectors)
     removed = removed or [np.empty(0, dtype=np.intp)] * len(given)
     at_once = max(1, _ENTRIES_AT_ONCE // len(vectors))
     slope = _slope(space, given, priors, at_once)
-    weights: list[Floats] = []
-    biases: list[Floats] = []
-    crossed: list[Floats] = []
     for start in range(0, len(given), at_once):
         block = slice(start, start + at_once)
         present, certain = _table(given[block], len(vectors)), _table(removed[block], len(vectors))
         prior = np.ascontiguousarray(priors[block].T) * np.float32(slope)
         fit = _Block(space, present, certain, prior, ridge)
-        weight, bias, logits = fit.heads(folds)
-        weights.append(weight)
-        biases.append(bias)
-        crossed.extend(np.ascontiguousarray(logits.T))
-    return space.heads(np.concatenate(weights, axis=1), np.concatenate(biases)), crossed
+        weights, biases, logits = fit.heads(folds)
+        yield block, space.heads(weights, biases), np.ascontiguousarray(logits.T)
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -193,14 +209,15 @@ class _Block:
     ridge: float
 
     def heads(self, folds: NDArray[np.intp] | None) -> tuple[Floats, Floats, Floats]:
-        """Return weights (D, K), biases (K,) and cross-validated logits (N, K), or (0, K) without folds."""
+        """Return weights (D, K), biases (K,) and cross-validated logits (N, K), or (N, 0) without folds."""
         ones = np.ones(self.present.shape, dtype=np.float32)
         shares = np.clip(self.present.mean(axis=0), 1e-4, 0.9999).astype(np.float32)
         weights, biases = self._fit(ones, self.prior, np.log(shares / (1 - shares)))
         if folds is None:
-            trust = self._trust(self.space.rows @ weights + biases)
+            logits = self.space.rows @ weights + biases
+            trust = self._trust(logits)
             weights, biases = self._fit(trust, weights, biases)
-            return weights, biases, np.empty((0, len(biases)), dtype=np.float32)
+            return weights, biases, np.empty((len(logits), 0), dtype=np.float32)
         starts = [(self.prior, biases)] * (int(folds.max()) + 1)
         logits, starts = self._crossed(folds, ones, starts)
         trust = self._trust(logits)
