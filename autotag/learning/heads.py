@@ -38,6 +38,7 @@ _ENOUGH = 1e-3  # about twice what another step would take off the loss
 _HALVINGS = 6
 _ENTRIES_AT_ONCE = 2**23  # photographs times keywords, 32 MiB in float32
 _SLOPE_STEPS = 12
+_ASKED = 64
 _LEAST_CURVATURE = 1e-6
 
 
@@ -142,7 +143,7 @@ def fit_blocks(
     space = Space.of(vectors)
     removed = removed or [np.empty(0, dtype=np.intp)] * len(given)
     at_once = max(1, _ENTRIES_AT_ONCE // len(vectors))
-    slope = _slope(space, given, priors, at_once)
+    slope = _slope(space, given, priors)
     for start in range(0, len(given), at_once):
         block = slice(start, start + at_once)
         present, certain = _table(given[block], len(vectors)), _table(removed[block], len(vectors))
@@ -166,12 +167,16 @@ def _table(places: Sequence[NDArray[np.intp]], rows: int) -> Bools:
     return table
 
 
-def _slope(space: Space, given: Sequence[NDArray[np.intp]], priors: Floats, at_once: int) -> float:
-    """Return the slope of the zero-shot score that fits all keywords best, each with a bias of its own."""
+def _slope(space: Space, given: Sequence[NDArray[np.intp]], priors: Floats) -> float:
+    """Return the slope of the zero-shot score that fits all keywords best, each with a bias of its own.
+
+    At most 64 keywords say so, evenly spread over the list.
+    """
     slope, first, second = 0.0, 0.0, 0.0
-    some = [number for number in range(len(given)) if priors[number].any()][:at_once]
-    if not some:
+    known = np.flatnonzero(priors.any(axis=1))
+    if not len(known):
         return 0.0
+    some = known[np.linspace(0, len(known) - 1, min(_ASKED, len(known))).astype(int)].tolist()
     scores = space.rows @ priors[some].T
     present = _table([given[number] for number in some], len(scores))
     shares = np.clip(present.mean(axis=0), 1e-4, 1 - 1e-4).astype(np.float32)
@@ -232,7 +237,7 @@ class _Block:
         heads = []
         for fold, start in enumerate(starts):
             out = folds == fold
-            weights, biases = self._fit(np.where(out[:, None], np.float32(0), trust), *start)
+            weights, biases = self._fit(trust[~out], *start, among=~out)
             logits[out] = self.space.rows[out] @ weights + biases
             heads.append((weights, biases))
         return logits, heads
@@ -246,21 +251,34 @@ class _Block:
         negative = 1 - np.clip(odds, 0, 1)
         return np.where(self.present | self.certain, np.float32(1), negative.astype(np.float32))
 
-    def _fit(self, trust: Floats, weights: Floats, biases: Floats) -> tuple[Floats, Floats]:
+    def _fit(
+        self, trust: Floats, weights: Floats, biases: Floats, *, among: Bools | None = None
+    ) -> tuple[Floats, Floats]:
         """Return weights (D, K) and biases (K,) by conjugate gradients, preconditioned by the covariance.
 
         Each step is Newton's along its direction, halved where the loss would grow.
+
+        Args:
+            trust: (M, K) the weight of each photograph in the loss.
+            weights: to start from.
+            biases: to start from.
+            among: (N,) which M photographs to fit to; None for all.
         """
-        rows, ridge = self.space.rows, np.float32(self.ridge)
+        rows, present, ridge = self.space.rows, self.present, np.float32(self.ridge)
+        if among is not None:
+            rows, present = rows[among], present[among]
         axes, spread = self.space.axes, self.space.curvatures[:, None]
         weights, biases = weights.copy(), biases.copy()
         logits = rows @ weights + biases
+        found = sigmoid(logits)
+        lost = _loss(found, present, trust)
         direction = bias_direction = before = before_bias = before_product = None
         for _ in range(_STEPS):
-            found = sigmoid(logits)
-            curved = trust * found * (1 - found)
+            wrong = found - present
+            wrong *= trust
+            curved = found * (1 - found)
+            curved *= trust
             total = np.maximum(curved.sum(axis=0), _LEAST_CURVATURE)
-            wrong = trust * (found - self.present)
             slope = rows.T @ wrong + ridge * (weights - self.prior)
             bias_slope = wrong.sum(axis=0)
             scaled = axes @ ((axes.T @ slope) / (total * spread + ridge))
@@ -282,34 +300,27 @@ class _Block:
             before_product = np.maximum(product, np.float32(1e-30))
             moved = rows @ direction + bias_direction
             downhill = (direction * slope).sum(axis=0) + bias_direction * bias_slope
-            bend = (curved * np.square(moved)).sum(axis=0) + ridge * np.square(direction).sum(axis=0)
+            along, square = ((weights - self.prior) * direction).sum(axis=0), np.square(direction).sum(axis=0)
+            curved *= moved
+            bend = np.einsum("nk,nk->k", curved, moved) + ridge * square
             step = -downhill / np.maximum(bend, np.float32(1e-20))
-            step = self._safe(step, trust, logits, moved, away=weights - self.prior, direction=direction)
+            for halving in range(_HALVINGS + 1):
+                found = sigmoid(logits + step * moved)
+                now = _loss(found, present, trust)
+                grows = now - lost + ridge * (step * along + step * step * square / 2) > 1e-4 * lost
+                if halving == _HALVINGS or not grows.any():
+                    break
+                step = np.where(grows, step / 2, step)
+            lost = now
             weights += step * direction
             biases += step * bias_direction
             logits += step * moved
         return weights, biases
 
-    def _safe(
-        self, step: Floats, trust: Floats, logits: Floats, moved: Floats, *, away: Floats, direction: Floats
-    ) -> Floats:
-        """Return the steps, (K,), halved until the loss of no keyword grows."""
-        along, square = (away * direction).sum(axis=0), np.square(direction).sum(axis=0)
 
-        def change(step: Floats, before: Floats) -> Floats:
-            lost = self._loss(trust, logits + step * moved) - before
-            found: Floats = lost + np.float32(self.ridge) * (step * along + step * step * square / 2)
-            return found
-
-        before = self._loss(trust, logits)
-        for _ in range(_HALVINGS):
-            grows = change(step, before) > 1e-4 * np.abs(before)
-            if not grows.any():
-                break
-            step = np.where(grows, step / 2, step)
-        return step
-
-    def _loss(self, trust: Floats, logits: Floats) -> Floats:
-        signed = np.where(self.present, -logits, logits)
-        lost: Floats = (trust * (np.maximum(signed, 0) + np.log1p(np.exp(-np.abs(signed))))).sum(axis=0)
-        return lost
+def _loss(found: Floats, present: Bools, trust: Floats) -> Floats:
+    """Return the weighted logistic loss of each keyword, (K,), for probabilities (M, K) float32."""
+    right = np.where(present, found, 1 - found)
+    np.log(np.maximum(right, np.float32(1e-7), out=right), out=right)
+    lost: Floats = -np.einsum("mk,mk->k", trust, right)
+    return lost
