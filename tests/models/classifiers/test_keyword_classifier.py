@@ -45,8 +45,8 @@ def learned(encoder):
 def test_a_file_of_keywords_is_a_classifier_in_a_pipeline(learned, tmp_path):
     learned.save(tmp_path / "colours.tags")
     with autotag.Pipeline([ClassifyImages(str(tmp_path / "colours.tags"))]) as tagger:
-        assert tagger(make_image("red")).tag_texts == ["red"]
-        assert tagger(make_image("blue")).tag_texts == ["blue"]
+        assert tagger(make_image("red")).tag_texts == ("red",)
+        assert tagger(make_image("blue")).tag_texts == ("blue",)
 
 
 def test_labels_thresholds_and_probabilities_are_those_of_the_file(learned, encoder):
