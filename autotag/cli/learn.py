@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import ChainMap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +108,7 @@ def learn(
     from autotag.errors import ConfigError
     from autotag.learning.decided import in_decisions
     from autotag.learning.photographs import left_in
+    from autotag.learning.written import written_by_runs
 
     if not output.parent.is_dir():
         raise ConfigError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}.")
@@ -122,7 +124,16 @@ def learn(
         decided = [photo for one in decisions for photo in one.photos]
         encoder, name = _encoder(preset, device)
         folders = [source for source in corrections if source.is_dir()]
-        found = _keyworded(photos, folders, decided, index_file, encoder, follow_symlinks=follow_symlinks)
+        written = dict(ChainMap(*(written_by_runs(folder, state=state) for folder in folders)))
+        found = _keyworded(
+            photos,
+            folders,
+            decided,
+            written,
+            index_file=index_file,
+            encoder=encoder,
+            follow_symlinks=follow_symlinks,
+        )
         left = left_in(found)
         for one in decisions:
             left |= one.left
@@ -187,9 +198,10 @@ def _keyworded(
     photos: Sequence[Path],
     corrections: Sequence[Path],
     decided: Sequence[KeywordedPhoto],
+    written: Mapping[str, tuple[str, ...]],
+    *,
     index_file: Path | None,
     encoder: ImageTextEncoder,
-    *,
     follow_symlinks: bool,
 ) -> list[KeywordedPhoto]:
     """Return the photographs, each file once; people said something about some of them."""
@@ -197,6 +209,7 @@ def _keyworded(
     from autotag.images.reading import find_images
     from autotag.learning.decided import with_decisions
     from autotag.learning.photographs import check_index, in_dataset, in_files, in_index, with_vectors_of
+    from autotag.learning.written import with_runs
     from autotag.search import Index
 
     tables = [path for path in photos if _is_dataset(path)]
@@ -205,7 +218,7 @@ def _keyworded(
     if folders:
         images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True)
         files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
-        found += with_decisions(in_files(files.values()), decided)
+        found += with_decisions(with_runs(in_files(files.values()), written), decided)
     else:
         found += decided
     if index_file is not None:
