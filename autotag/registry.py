@@ -63,6 +63,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "classifier": {
         "hf": "autotag.models.classifiers.hf_classifier:load",
+        "learned": "autotag.models.classifiers.keyword_classifier:KeywordClassifier.load",
         "onnx": "autotag.models.classifiers.onnx_tagger:OnnxTagger.load",
         "opennsfw": "autotag.models.classifiers.opennsfw_classifier:OpenNsfwClassifier.load",
         "timm": "autotag.models.classifiers.timm_classifier:load",

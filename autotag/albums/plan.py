@@ -6,12 +6,13 @@ JSON Lines. The first line says what album it is and what would write; each line
      "outputs": {"csv": {"file": "/photos/tags.csv", "options": {}}}, "settings": "", "wanted": ""}
     {"file": "beach.jpg", "bytes": 81234, "mtime_ns": 17, "digest": "5f", "pixels": [640, 480],
      "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
-     "rename_to": null, "write": ["xmp", "csv"]}
+     "was": ["beach", "sea"], "rename_to": null, "write": ["xmp", "csv"]}
 
 A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for people to see. Tags, caption,
 prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
-for each line that names its writer. The line of a flagged photograph also has ``left_out``, the writers that
-the rules keep from it.
+for each line that names its writer. ``was`` lists the tags as the plan was made, so that ``autotag learn
+--corrections`` sees what a person changed. The line of a flagged photograph also has ``left_out``, the
+writers that the rules keep from it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ BY_PERSON = "plan"
 _HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted")
 _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
-    "left_out",
+    "left_out", "was",
 )  # fmt: skip
 _OUTPUT = ("file", "options")
 _TAG = ("text", "score", "path", NEAR_CUT)
@@ -67,6 +68,7 @@ class PlannedPhoto:
         result: what is to be written.
         rename_to: its new name, or None.
         write: the writers that write for it.
+        was: the texts of its tags when the plan was made; None where the plan does not say.
     """
 
     number: int
@@ -77,6 +79,7 @@ class PlannedPhoto:
     result: Result
     rename_to: str | None
     write: tuple[str, ...]
+    was: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,7 @@ class PlanWriter:
         writers = [name for name, several in changes.items() if several]
         writers += outputs
         row = plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers)
+        row["was"] = [tag.text for tag in result.tags]
         self._put({**row, "left_out": sorted(left_out)} if left_out else row)
 
     def __enter__(self) -> PlanWriter:
@@ -388,7 +392,17 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
         ),
         rename_to=_new_name(check, file),
         write=tuple(write),
+        was=_was(check),
     )
+
+
+def _was(check: _Checked) -> tuple[str, ...] | None:
+    if "was" not in check.row:
+        return None
+    texts = check.items("was")
+    if not all(isinstance(text, str) for text in texts):
+        check.refuse("was", f"{texts!r} is not a list of texts.")
+    return tuple(texts)
 
 
 def _tags(check: _Checked) -> tuple[tuple[Tag, ...], list[str]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from autotag import options
 from autotag.albums.state.ledger import fingerprint
 from autotag.errors import ConfigError
+from autotag.files.bounded_files import is_file, named_path
 from autotag.files.replacing import digest_of
 from autotag.pipeline.function_stage import FunctionStage
 
@@ -138,6 +139,9 @@ def _plain(value: object) -> object:
     Raises:
         _Unseen: it is an object without an id.
     """
+    if isinstance(value, str) and value.endswith(".tags"):  # a classifier: keywords, which are learned again
+        file = named_path(value.removeprefix("learned:"))
+        value = file if is_file(file) else value
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, PathLike):

@@ -134,6 +134,7 @@ def album(
     """
     from autotag.albums import tag_folder
     from autotag.albums.rules import AlbumRules
+    from autotag.cli.album_lesson import AlbumLesson, is_of_lesson
     from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
@@ -154,16 +155,17 @@ def album(
         "deterministic": deterministic,
     }
     build = embedding_pipeline if index_file is not None else pipeline_of
+    of_lesson = [setting for setting in settings if learns and is_of_lesson(setting)]
+    settings = tuple(setting for setting in settings if setting not in of_lesson)
     with ExitStack() as stack:
         pipeline = stack.enter_context(build(preset, changes, settings, moderate=moderate))
         stack.enter_context(reporter.passing_on_warnings())
         named = list(given(sources))
         if learns:
-            from autotag.cli.album_lesson import AlbumLesson
-
             lesson = AlbumLesson(
-                named, include, exclude, follow_symlinks, state, adopt, index_file, reporter, dry_run=dry_run
-            )
+                named, include, exclude, follow_symlinks, state, adopt, index_file, reporter,
+                settings=of_lesson, dry_run=dry_run,
+            )  # fmt: skip
             pipeline = stack.enter_context(lesson.taught_to(pipeline, stack))
         with stoppable() as stop, listener.counting(), bookkeeping():
             indexer = None

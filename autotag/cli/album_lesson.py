@@ -40,6 +40,7 @@ class AlbumLesson:
         adopt: use a state of another folder, machine or user.
         index_file: an index, whose vectors are used again if it exists; or None.
         reporter: writes to stderr.
+        settings: ``--set``: only those of ``suggest_keywords`` matter.
         dry_run: keep the file out of the album's state, where nothing may be written.
     """
 
@@ -52,6 +53,7 @@ class AlbumLesson:
     index_file: Path | None
     reporter: Reporter
     _: KW_ONLY
+    settings: Sequence[str] = ()
     dry_run: bool
 
     def taught_to(self, pipeline: Pipeline, stack: ExitStack) -> Pipeline:
@@ -66,8 +68,15 @@ class AlbumLesson:
                 another one.
         """
         from autotag.albums.sources import find_album
+        from autotag.pipeline.presets import parse_overrides
+        from autotag.pipeline.stage_tables import changed_stage
         from autotag.stages.suggest_keywords import SuggestKeywords
 
+        changes = parse_overrides(self.settings).get(STAGE, {})
+        if changes is False or "keywords" in changes:
+            raise ConfigError(
+                f"--learn adds the stage {STAGE} with a file of its own; leave one of them out."
+            )
         if STAGE in pipeline:
             raise ConfigError(f"the preset has a stage {STAGE} already; leave out --learn, or the stage.")
         album = find_album(
@@ -85,28 +94,31 @@ class AlbumLesson:
         self.reporter.inform(
             f"{len(learned.keywords)} keywords learned from {learned.photographs} photographs"
         )
-        return replace(pipeline, stages=[*pipeline.stages, SuggestKeywords(file)])
+        stage = changed_stage(SuggestKeywords(file), changes)
+        return replace(pipeline, stages=[*pipeline.stages, stage])
 
     def _learned(self, album: Album, pipeline: Pipeline) -> LearnedKeywords | None:
         """Return what the album teaches; None, with the reason on stderr, if that is nothing."""
-        from autotag.learning.photographs import in_files
+        from autotag.learning.photographs import in_files, left_in
         from autotag.models.pool import ModelPool
 
         paths = [photo.path for photo in album.photos() if photo.path is not None]
-        found = [photo for photo in in_files(paths) if photo.teaches]
+        everything = list(in_files(paths))
+        left, found = left_in(everything), [photo for photo in everything if photo.teaches]
         if not found:
             self.reporter.complain(f"no photograph has a keyword that a person gave; {_WITHOUT}")
             return None
         pool = ModelPool(encoder=pipeline.encoder, device=pipeline.device, dtype=pipeline.dtype)
         try:
             encoder = pool.encoder()
-            lesson = lesson_of(self._with_known_vectors(found, encoder), encoder, self.reporter)
+            known = self._with_known_vectors(found, encoder)
+            lesson = lesson_of(known, encoder, self.reporter, left=left)
         except ImageReadError as error:
             self.reporter.complain(f"{error}; {_WITHOUT}")
             return None
         finally:
             pool.close()
-        if not lesson.learned.keywords:
+        if lesson.learned.is_empty:
             complain_of_refused(lesson, self.reporter)
             self.reporter.complain(f"no keyword of the album can be learned; {_WITHOUT}")
             return None
@@ -147,6 +159,12 @@ class AlbumLesson:
         except OSError as error:
             raise ConfigError(f"cannot write {str(file)!r}: {error.strerror or error}.") from error
         return file
+
+
+def is_of_lesson(setting: str) -> bool:
+    """Return whether a ``--set`` is about the stage that ``--learn`` adds."""
+    target = setting.partition("=")[0].strip()
+    return target == STAGE or target.rpartition(".")[0] == STAGE
 
 
 def _suggests(file: Path, learned: LearnedKeywords) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import ChainMap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from autotag.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autotag.cli.progress import Reporter
     from autotag.learning.lesson import Lesson
@@ -33,7 +34,7 @@ _SHOWN = 20
     epilog="""\b
 Exit codes:
   0    keywords were learned and the file is written
-  1    no keyword could be learned; nothing is written
+  1    nothing could be learned; nothing is written
   2    could not run: bad input or option, a missing model
   130  interrupted with Ctrl-C"""
 )
@@ -107,6 +108,8 @@ def learn(
     from autotag.cli.progress import Reporter
     from autotag.errors import ConfigError
     from autotag.learning.decided import in_decisions
+    from autotag.learning.photographs import left_in
+    from autotag.learning.written import written_by_runs
 
     if not output.parent.is_dir():
         raise ConfigError(f"--output {str(output)!r}: there is no folder {str(output.parent)!r}.")
@@ -118,19 +121,33 @@ def learn(
         raise click.UsageError("name PHOTOS to learn from, or an --index.")
     reporter = Reporter(quiet=quiet)
     with reporter.passing_on_warnings():
-        decided = [photo for source in corrections for photo in in_decisions(source, state=state)]
+        decisions = [in_decisions(source, state=state) for source in corrections]
+        decided = [photo for one in decisions for photo in one.photos]
         encoder, name = _encoder(preset, device)
         folders = [source for source in corrections if source.is_dir()]
-        found = _keyworded(photos, folders, decided, index_file, encoder, follow_symlinks=follow_symlinks)
+        written = dict(ChainMap(*(written_by_runs(folder, state=state) for folder in folders)))
+        found = _keyworded(
+            photos,
+            folders,
+            decided,
+            written,
+            index_file=index_file,
+            encoder=encoder,
+            follow_symlinks=follow_symlinks,
+        )
+        left = left_in(found)
+        for one in decisions:
+            left |= one.left
+        found = [photo for photo in found if photo.teaches]
         _check_some(found)
-        lesson = lesson_of(found, encoder, reporter, exclude=exclude, min_photos=min_photos)
-    if lesson.learned.keywords:
+        lesson = lesson_of(found, encoder, reporter, exclude=exclude, min_photos=min_photos, left=left)
+    if not lesson.learned.is_empty:
         try:
             replace(lesson.learned, encoder_name=name).save(output)
         except OSError as error:
             raise ConfigError(f"cannot write {str(output)!r}: {error.strerror or error}.") from error
     _report(lesson, output, reporter)
-    ctx.exit(0 if lesson.learned.keywords else 1)
+    ctx.exit(1 if lesson.learned.is_empty else 0)
 
 
 def lesson_of(
@@ -140,8 +157,11 @@ def lesson_of(
     *,
     exclude: Sequence[str] = (),
     min_photos: int = 8,
+    left: Mapping[str, int] | None = None,
 ) -> Lesson:
     """Return what photographs teach, of which there is at least one; a bar shows how far it is.
+
+    ``left`` counts the photographs in which people left a machine tag, by its normal form.
 
     Raises:
         ImageReadError: none of them can be read.
@@ -155,7 +175,7 @@ def lesson_of(
         kept, vectors = embedded(found, encoder, on_image=reporter.advance)
     taught = teaching([one.keywords for one in kept], [one.removed for one in kept], exclude=exclude)
     groups = events([one.folder for one in kept], [one.taken for one in kept], vectors)
-    return learned(taught, vectors, groups, encoder, min_photos=min_photos)
+    return learned(taught, vectors, groups, encoder, min_photos=min_photos, standing=left)
 
 
 def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
@@ -179,16 +199,18 @@ def _keyworded(
     photos: Sequence[Path],
     corrections: Sequence[Path],
     decided: Sequence[KeywordedPhoto],
+    written: Mapping[str, tuple[str, ...]],
+    *,
     index_file: Path | None,
     encoder: ImageTextEncoder,
-    *,
     follow_symlinks: bool,
 ) -> list[KeywordedPhoto]:
-    """Return the photographs about which people said something, each file once."""
+    """Return the photographs, each file once; people said something about some of them."""
     from autotag.evaluation.datasets import read_dataset
     from autotag.images.reading import find_images
     from autotag.learning.decided import with_decisions
     from autotag.learning.photographs import check_index, in_dataset, in_files, in_index, with_vectors_of
+    from autotag.learning.written import with_runs
     from autotag.search import Index
 
     tables = [path for path in photos if _is_dataset(path)]
@@ -197,7 +219,7 @@ def _keyworded(
     if folders:
         images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True)
         files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
-        found += with_decisions((photo for photo in in_files(files.values()) if photo.teaches), decided)
+        found += with_decisions(with_runs(in_files(files.values()), written), decided)
     else:
         found += decided
     if index_file is not None:
@@ -238,7 +260,10 @@ def _report(lesson: Lesson, output: Path, reporter: Reporter) -> None:
         precision = f"AP {keyword.average_precision:.2f} ({keyword.low:.2f} to {keyword.high:.2f})"
         click.echo(f"{one_line(str(keyword))}\t{keyword.photographs} photographs\t{precision}")
     complain_of_refused(lesson, reporter)
-    if learned.keywords:
+    if learned.unwanted:
+        words = ", ".join(map(one_line, learned.unwanted[:_SHOWN]))
+        reporter.inform(f"no longer proposed, since people took them out of most photographs: {words}")
+    if not learned.is_empty:
         reporter.inform(
             f"{len(learned.keywords)} keywords of {learned.photographs} photographs, written: {output}"
         )

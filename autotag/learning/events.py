@@ -53,20 +53,21 @@ def _moments(folders: Sequence[str], taken: Sequence[str | None]) -> list[tuple[
     ]
 
 
-def near_copies(vectors: Floats) -> Places:
+def near_copies(vectors: Floats, *, cosine: float = NEAR_COPY) -> Places:
     """Return the group of each photograph, (N,), counted from 0: near copies are of one group.
 
     So are two photographs that others connect. The memory grows with N, not with the number of pairs.
 
     Args:
         vectors: (N, D) float32 unit vectors.
+        cosine: of near copies, at least.
     """
     groups = np.arange(len(vectors), dtype=np.intp)
     links = np.empty((0, 2), dtype=np.intp)
     starts = range(0, len(vectors), _ROWS_AT_ONCE)
     for start, other in combinations_with_replacement(starts, 2):
         cosines = vectors[start : start + _ROWS_AT_ONCE] @ vectors[other : other + _ROWS_AT_ONCE].T
-        pairs = np.argwhere(cosines >= NEAR_COPY) + np.array((start, other))
+        pairs = np.argwhere(cosines >= cosine) + np.array((start, other))
         news = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
         if len(news):
             links = np.concatenate([links, news])

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +38,7 @@ _ENOUGH = 1e-3  # about twice what another step would take off the loss
 _HALVINGS = 6
 _ENTRIES_AT_ONCE = 2**23  # photographs times keywords, 32 MiB in float32
 _SLOPE_STEPS = 12
+_ASKED = 64
 _LEAST_CURVATURE = 1e-6
 
 
@@ -117,23 +118,39 @@ def fit_heads(
     Returns:
         The heads, and K arrays of logits, each (N,) float32; [] without folds.
     """
+    blocks = list(fit_blocks(vectors, given, priors, removed=removed, ridge=ridge, folds=folds))
+    heads = [heads for _, heads, _ in blocks]
+    weights, biases = ([getattr(one, name) for one in heads] for name in ("weights", "biases"))
+    crossed = [row for *_, rows in blocks for row in rows]
+    return Heads(np.concatenate(weights), np.concatenate(biases)), crossed
+
+
+def fit_blocks(
+    vectors: Floats,
+    given: Sequence[NDArray[np.intp]],
+    priors: Floats,
+    *,
+    removed: Sequence[NDArray[np.intp]] | None = None,
+    ridge: float = RIDGE,
+    folds: NDArray[np.intp] | None = None,
+) -> Iterator[tuple[slice, Heads, Floats]]:
+    """Yield what ``fit_heads`` returns block by block of keywords, so that memory does not grow with K.
+
+    Yields:
+        Which keywords, in their order; their heads; their cross-validated logits, (keywords, N) float32, or
+        (0, N) without folds.
+    """
     space = Space.of(vectors)
     removed = removed or [np.empty(0, dtype=np.intp)] * len(given)
     at_once = max(1, _ENTRIES_AT_ONCE // len(vectors))
-    slope = _slope(space, given, priors, at_once)
-    weights: list[Floats] = []
-    biases: list[Floats] = []
-    crossed: list[Floats] = []
+    slope = _slope(space, given, priors)
     for start in range(0, len(given), at_once):
         block = slice(start, start + at_once)
         present, certain = _table(given[block], len(vectors)), _table(removed[block], len(vectors))
         prior = np.ascontiguousarray(priors[block].T) * np.float32(slope)
         fit = _Block(space, present, certain, prior, ridge)
-        weight, bias, logits = fit.heads(folds)
-        weights.append(weight)
-        biases.append(bias)
-        crossed.extend(np.ascontiguousarray(logits.T))
-    return space.heads(np.concatenate(weights, axis=1), np.concatenate(biases)), crossed
+        weights, biases, logits = fit.heads(folds)
+        yield block, space.heads(weights, biases), np.ascontiguousarray(logits.T)
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -150,12 +167,16 @@ def _table(places: Sequence[NDArray[np.intp]], rows: int) -> Bools:
     return table
 
 
-def _slope(space: Space, given: Sequence[NDArray[np.intp]], priors: Floats, at_once: int) -> float:
-    """Return the slope of the zero-shot score that fits all keywords best, each with a bias of its own."""
+def _slope(space: Space, given: Sequence[NDArray[np.intp]], priors: Floats) -> float:
+    """Return the slope of the zero-shot score that fits all keywords best, each with a bias of its own.
+
+    At most 64 keywords say so, evenly spread over the list.
+    """
     slope, first, second = 0.0, 0.0, 0.0
-    some = [number for number in range(len(given)) if priors[number].any()][:at_once]
-    if not some:
+    known = np.flatnonzero(priors.any(axis=1))
+    if not len(known):
         return 0.0
+    some = known[np.linspace(0, len(known) - 1, min(_ASKED, len(known))).astype(int)].tolist()
     scores = space.rows @ priors[some].T
     present = _table([given[number] for number in some], len(scores))
     shares = np.clip(present.mean(axis=0), 1e-4, 1 - 1e-4).astype(np.float32)
@@ -193,14 +214,15 @@ class _Block:
     ridge: float
 
     def heads(self, folds: NDArray[np.intp] | None) -> tuple[Floats, Floats, Floats]:
-        """Return weights (D, K), biases (K,) and cross-validated logits (N, K), or (0, K) without folds."""
+        """Return weights (D, K), biases (K,) and cross-validated logits (N, K), or (N, 0) without folds."""
         ones = np.ones(self.present.shape, dtype=np.float32)
         shares = np.clip(self.present.mean(axis=0), 1e-4, 0.9999).astype(np.float32)
         weights, biases = self._fit(ones, self.prior, np.log(shares / (1 - shares)))
         if folds is None:
-            trust = self._trust(self.space.rows @ weights + biases)
+            logits = self.space.rows @ weights + biases
+            trust = self._trust(logits)
             weights, biases = self._fit(trust, weights, biases)
-            return weights, biases, np.empty((0, len(biases)), dtype=np.float32)
+            return weights, biases, np.empty((len(logits), 0), dtype=np.float32)
         starts = [(self.prior, biases)] * (int(folds.max()) + 1)
         logits, starts = self._crossed(folds, ones, starts)
         trust = self._trust(logits)
@@ -215,7 +237,7 @@ class _Block:
         heads = []
         for fold, start in enumerate(starts):
             out = folds == fold
-            weights, biases = self._fit(np.where(out[:, None], np.float32(0), trust), *start)
+            weights, biases = self._fit(trust[~out], *start, among=~out)
             logits[out] = self.space.rows[out] @ weights + biases
             heads.append((weights, biases))
         return logits, heads
@@ -229,21 +251,34 @@ class _Block:
         negative = 1 - np.clip(odds, 0, 1)
         return np.where(self.present | self.certain, np.float32(1), negative.astype(np.float32))
 
-    def _fit(self, trust: Floats, weights: Floats, biases: Floats) -> tuple[Floats, Floats]:
+    def _fit(
+        self, trust: Floats, weights: Floats, biases: Floats, *, among: Bools | None = None
+    ) -> tuple[Floats, Floats]:
         """Return weights (D, K) and biases (K,) by conjugate gradients, preconditioned by the covariance.
 
         Each step is Newton's along its direction, halved where the loss would grow.
+
+        Args:
+            trust: (M, K) the weight of each photograph in the loss.
+            weights: to start from.
+            biases: to start from.
+            among: (N,) which M photographs to fit to; None for all.
         """
-        rows, ridge = self.space.rows, np.float32(self.ridge)
+        rows, present, ridge = self.space.rows, self.present, np.float32(self.ridge)
+        if among is not None:
+            rows, present = rows[among], present[among]
         axes, spread = self.space.axes, self.space.curvatures[:, None]
         weights, biases = weights.copy(), biases.copy()
         logits = rows @ weights + biases
+        found = sigmoid(logits)
+        lost = _loss(found, present, trust)
         direction = bias_direction = before = before_bias = before_product = None
         for _ in range(_STEPS):
-            found = sigmoid(logits)
-            curved = trust * found * (1 - found)
+            wrong = found - present
+            wrong *= trust
+            curved = found * (1 - found)
+            curved *= trust
             total = np.maximum(curved.sum(axis=0), _LEAST_CURVATURE)
-            wrong = trust * (found - self.present)
             slope = rows.T @ wrong + ridge * (weights - self.prior)
             bias_slope = wrong.sum(axis=0)
             scaled = axes @ ((axes.T @ slope) / (total * spread + ridge))
@@ -265,34 +300,27 @@ class _Block:
             before_product = np.maximum(product, np.float32(1e-30))
             moved = rows @ direction + bias_direction
             downhill = (direction * slope).sum(axis=0) + bias_direction * bias_slope
-            bend = (curved * np.square(moved)).sum(axis=0) + ridge * np.square(direction).sum(axis=0)
+            along, square = ((weights - self.prior) * direction).sum(axis=0), np.square(direction).sum(axis=0)
+            curved *= moved
+            bend = np.einsum("nk,nk->k", curved, moved) + ridge * square
             step = -downhill / np.maximum(bend, np.float32(1e-20))
-            step = self._safe(step, trust, logits, moved, away=weights - self.prior, direction=direction)
+            for halving in range(_HALVINGS + 1):
+                found = sigmoid(logits + step * moved)
+                now = _loss(found, present, trust)
+                grows = now - lost + ridge * (step * along + step * step * square / 2) > 1e-4 * lost
+                if halving == _HALVINGS or not grows.any():
+                    break
+                step = np.where(grows, step / 2, step)
+            lost = now
             weights += step * direction
             biases += step * bias_direction
             logits += step * moved
         return weights, biases
 
-    def _safe(
-        self, step: Floats, trust: Floats, logits: Floats, moved: Floats, *, away: Floats, direction: Floats
-    ) -> Floats:
-        """Return the steps, (K,), halved until the loss of no keyword grows."""
-        along, square = (away * direction).sum(axis=0), np.square(direction).sum(axis=0)
 
-        def change(step: Floats, before: Floats) -> Floats:
-            lost = self._loss(trust, logits + step * moved) - before
-            found: Floats = lost + np.float32(self.ridge) * (step * along + step * step * square / 2)
-            return found
-
-        before = self._loss(trust, logits)
-        for _ in range(_HALVINGS):
-            grows = change(step, before) > 1e-4 * np.abs(before)
-            if not grows.any():
-                break
-            step = np.where(grows, step / 2, step)
-        return step
-
-    def _loss(self, trust: Floats, logits: Floats) -> Floats:
-        signed = np.where(self.present, -logits, logits)
-        lost: Floats = (trust * (np.maximum(signed, 0) + np.log1p(np.exp(-np.abs(signed))))).sum(axis=0)
-        return lost
+def _loss(found: Floats, present: Bools, trust: Floats) -> Floats:
+    """Return the weighted logistic loss of each keyword, (K,), for probabilities (M, K) float32."""
+    right = np.where(present, found, 1 - found)
+    np.log(np.maximum(right, np.float32(1e-7), out=right), out=right)
+    lost: Floats = -np.einsum("mk,mk->k", trust, right)
+    return lost

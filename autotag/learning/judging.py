@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Places = NDArray[np.intp]
 
+REMOVED_COUNTS = 3
+"""A tag that somebody took the trouble to remove counts as this many wrong ones for a threshold."""
+
 _DRAWS = 400
 _SURE = (2.5, 97.5)  # percent
 _KNOWN_AFTER = (
@@ -44,13 +47,17 @@ class Judgement:
         return self.low > self.by_chance
 
 
-def judged(logits: Floats, given: Places, groups: Places, *, seed: int = 0) -> Judgement:
+def judged(
+    logits: Floats, given: Places, groups: Places, *, removed: Places | None = None, seed: int = 0
+) -> Judgement:
     """Return the judgement of one keyword.
 
     Args:
         logits: (N,) float32, each from heads that did not see the photograph.
         given: places of the photographs with the keyword, at least one and not all.
         groups: (N,) the group of each photograph; the interval draws groups.
+        removed: places of photographs from which people removed the keyword; for the threshold, each counts
+            as ``REMOVED_COUNTS`` photographs without the keyword.
         seed: of the draws.
     """
     order = np.argsort(-logits, kind="stable")
@@ -58,6 +65,9 @@ def judged(logits: Floats, given: Places, groups: Places, *, seed: int = 0) -> J
     ranks[order] = np.arange(len(order))
     mine = given[np.argsort(ranks[given])]
     above = ranks[mine] - np.arange(len(mine))  # photographs without the keyword that rank higher
+    worse = above
+    if removed is not None and len(removed):
+        worse = above + (REMOVED_COUNTS - 1) * np.searchsorted(np.sort(ranks[removed]), ranks[mine])
     draw = np.random.default_rng(seed)
     names, group = np.unique(groups[mine], return_inverse=True)
     drawn = draw.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS)[:, group]
@@ -69,7 +79,7 @@ def judged(logits: Floats, given: Places, groups: Places, *, seed: int = 0) -> J
         min(float(low), value),
         max(float(high), value),
         float(np.percentile(chance, _SURE[1])),
-        best_cut(logits[mine], above),
+        best_cut(logits[mine], worse),
     )
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from autotag.errors import DISTRIBUTION
 from autotag.learning.events import folds, near_copies
-from autotag.learning.heads import Heads, fit_heads
-from autotag.learning.judging import average_precision, judged, settled
+from autotag.learning.heads import Heads, fit_blocks, fit_heads
+from autotag.learning.judging import Judgement, average_precision, judged, settled
+from autotag.metadata.keywords import fold
 from autotag.relevance.learned_keywords import NEAR_DECLINED, LearnedKeyword, LearnedKeywords
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +40,8 @@ RIDGES = (0.1, 0.3, 1.0)
 
 _ASKED = 32  # keywords that choose the ridge
 _DECIMALS = 4
+_SAME = 0.998  # cosine of two copies of one photograph; the frames of a burst are farther apart
+_UNLIKELY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def learn(
     *,
     min_photos: int = MIN_PHOTOS,
     ridge: float | None = None,
+    standing: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Lesson:
     """Return the keywords that the photographs teach; see ``heads`` and ``judging`` for the methods.
@@ -91,36 +95,33 @@ def learn(
         encoder: the one that made the vectors; it embeds the keywords, as the heads' prior.
         min_photos: with fewer photographs a keyword is refused; at least 2.
         ridge: how strongly the heads are held to their prior; None for ``best_ridge``.
+        standing: a tag in normal form (``autotag.metadata.keywords.fold``) -> number of photographs in which
+            people left it as the machine wrote it.
         seed: of the folds and the intervals.
     """
-    refused = [one for one in (_too_few(one, groups, min_photos) for one in taught) if one is not None]
-    hopeless = {one.path for one in refused}
-    wanted = [one for one in taught if one.path not in hopeless]
-    if not wanted:
-        return Lesson(_kept(encoder, [], _no_heads(vectors), [], vectors), tuple(refused))
-    given = [np.array(one.given, dtype=np.intp) for one in wanted]
-    priors = np.asarray(encoder.embed_texts([filled(PHOTO, one.path[-1]) for one in wanted]), np.float32)
-    parts = folds(groups, FOLDS, seed=seed)
-    heads, crossed = fit_heads(
-        vectors,
-        given,
-        priors,
-        removed=[np.array(one.removed, dtype=np.intp) for one in wanted],
-        ridge=best_ridge(vectors, given, priors, parts) if ridge is None else ridge,
-        folds=parts,
-    )
-    verdicts = [
-        judged(logits, places, groups, seed=seed) for logits, places in zip(crossed, given, strict=True)
+    standing = standing or {}
+    unwanted = _unwanted(taught, groups, standing)
+    known = [one for one in taught if fold(one.path[-1]) not in unwanted]
+    named = [one for one in known if one.given]
+    refused = [one for one in (_too_few(one, groups, min_photos) for one in named) if one is not None]
+    refused += [
+        Refused(one.path, len(one.given), "people took it out of most of the photographs that had it")
+        for one in taught
+        if one.given and fold(one.path[-1]) in unwanted
     ]
+    hopeless = {one.path for one in refused}
+    wanted = [one for one in named if one.path not in hopeless]
+    verdicts, heads = _judged(wanted, vectors, groups, encoder, ridge=ridge, seed=seed)
     good = [place for place, verdict in enumerate(verdicts) if verdict.is_learned]
+    counts = [len(one.given) for one in wanted]
     cuts = settled(
         np.array([verdicts[place].threshold for place in good], dtype=np.float32),
-        np.array([len(given[place]) for place in good], dtype=np.intp),
+        np.array([counts[place] for place in good], dtype=np.intp),
     )
     keywords = [
         LearnedKeyword(
             wanted[place].path,
-            len(given[place]),
+            counts[place],
             round(verdicts[place].average_precision, _DECIMALS),
             round(verdicts[place].low, _DECIMALS),
             round(verdicts[place].high, _DECIMALS),
@@ -128,21 +129,110 @@ def learn(
         )
         for place, cut in zip(good, cuts, strict=True)
     ]
-    by_chance = [
+    refused += [
         Refused(
             wanted[place].path,
-            len(given[place]),
+            counts[place],
             f"its average precision of {verdict.average_precision:.2f} (95 % interval {verdict.low:.2f} to "
             f"{verdict.high:.2f}) on other events is not above chance ({verdict.by_chance:.2f})",
         )
         for place, verdict in enumerate(verdicts)
         if not verdict.is_learned
     ]
-    chosen = Heads(heads.weights[good], heads.biases[good])
-    learned = _kept(encoder, keywords, chosen, [wanted[place] for place in good], vectors)
-    return Lesson(
-        learned, tuple(sorted((*refused, *by_chance), key=lambda one: (-one.photographs, one.path)))
+    learned_paths = {keyword.path for keyword in keywords}
+    others = [one for one in known if one.path not in learned_paths]
+    declined = _Declined.of([*(wanted[place] for place in good), *others], vectors, learned=len(good))
+    learned = LearnedKeywords(
+        encoder=encoder.id,
+        photographs=len(vectors),
+        keywords=tuple(keywords),
+        weights=heads.weights[good],
+        biases=heads.biases[good],
+        declined_vectors=declined.vectors,
+        declined_keywords=declined.places,
+        learned=date.today().isoformat(),
+        version=version(DISTRIBUTION),
+        others=declined.others,
+        unwanted=tuple(unwanted.values()),
     )
+    return Lesson(learned, tuple(sorted(refused, key=lambda one: (-one.photographs, one.path))))
+
+
+def _judged(
+    wanted: Sequence[Taught],
+    vectors: Floats,
+    groups: Places,
+    encoder: ImageTextEncoder,
+    *,
+    ridge: float | None,
+    seed: int,
+) -> tuple[list[Judgement], Heads]:
+    """Return the judgement of each keyword, and the heads; logits are kept of a block of keywords only."""
+    size = vectors.shape[1]
+    if not wanted:
+        return [], Heads(np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.float32))
+    given = [np.array(one.given, dtype=np.intp) for one in wanted]
+    removed = [np.array(one.removed, dtype=np.intp) for one in wanted]
+    priors = np.asarray(encoder.embed_texts([filled(PHOTO, one.path[-1]) for one in wanted]), np.float32)
+    parts = folds(groups, FOLDS, seed=seed)
+    ridge = best_ridge(vectors, given, priors, parts) if ridge is None else ridge
+    verdicts: list[Judgement] = []
+    heads: list[Heads] = []
+    for block, fitted, crossed in fit_blocks(
+        vectors, given, priors, removed=removed, ridge=ridge, folds=parts
+    ):
+        heads.append(fitted)
+        verdicts += [
+            judged(logits, places, groups, removed=taken, seed=seed)
+            for logits, places, taken in zip(crossed, given[block], removed[block], strict=True)
+        ]
+    weights = np.concatenate([one.weights for one in heads])
+    return verdicts, Heads(weights, np.concatenate([one.biases for one in heads]))
+
+
+def _unwanted(taught: Sequence[Taught], groups: Places, standing: Mapping[str, int]) -> dict[str, str]:
+    """Return the tags that people removed from most photographs that had them: in normal form -> as written.
+
+    A sign test: if at least half of a tag's photographs were right, so many removals would come about in less
+    than 5 of 100 cases. Removals from one event count once, what was left in counts by photograph.
+    """
+    from scipy.stats import binom
+
+    by_word: dict[str, list[Taught]] = {}
+    for one in taught:
+        by_word.setdefault(fold(one.path[-1]), []).append(one)
+    found = {}
+    for word, several in by_word.items():
+        removed = {place for one in several for place in one.removed}
+        given = {place for one in several for place in one.given}
+        wrong = len(np.unique(groups[sorted(removed - given)]))
+        right = len(given) + standing.get(word, 0)
+        if wrong and binom.sf(wrong - 1, wrong + right, 0.5) < _UNLIKELY:
+            found[word] = several[0].path[-1]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Declined:
+    """Hold the middles of photographs from which people removed a tag twice; see ``LearnedKeywords``."""
+
+    vectors: Floats
+    places: NDArray[np.int64]
+    others: tuple[str, ...]
+
+    @classmethod
+    def of(cls, taught: Sequence[Taught], vectors: Floats, *, learned: int) -> _Declined:
+        """Return the middles for the learned keywords, which come first, and for other tags."""
+        middles: list[Floats] = []
+        places: list[int] = []
+        others: dict[str, int] = {}
+        for number, one in enumerate(taught):
+            for middle in _middles(one, vectors):
+                middles.append(middle)
+                place = others.setdefault(one.path[-1], len(others)) if number >= learned else 0
+                places.append(number if number < learned else learned + place)
+        rows = np.array(middles, dtype=np.float32).reshape(len(middles), vectors.shape[1])
+        return cls(rows, np.array(places, dtype=np.int64), tuple(others))
 
 
 def best_ridge(vectors: Floats, given: Sequence[Places], priors: Floats, parts: Places) -> float:
@@ -179,37 +269,10 @@ def _too_few(one: Taught, groups: Places, min_photos: int) -> Refused | None:
     return None
 
 
-def _no_heads(vectors: Floats) -> Heads:
-    return Heads(np.zeros((0, vectors.shape[1]), dtype=np.float32), np.zeros(0, dtype=np.float32))
-
-
-def _kept(
-    encoder: ImageTextEncoder,
-    keywords: Sequence[LearnedKeyword],
-    heads: Heads,
-    taught: Sequence[Taught],
-    vectors: Floats,
-) -> LearnedKeywords:
-    declined = [(middle, number) for number, one in enumerate(taught) for middle in _middles(one, vectors)]
-    return LearnedKeywords(
-        encoder=encoder.id,
-        photographs=len(vectors),
-        keywords=tuple(keywords),
-        weights=heads.weights,
-        biases=heads.biases,
-        declined_vectors=np.array([middle for middle, _ in declined], dtype=np.float32).reshape(
-            len(declined), vectors.shape[1]
-        ),
-        declined_keywords=np.array([number for _, number in declined], dtype=np.int64),
-        learned=date.today().isoformat(),
-        version=version(DISTRIBUTION),
-    )
-
-
 def _middles(one: Taught, vectors: Floats) -> Iterator[Floats]:
     """Yield the middle of each cluster of similar photographs from which the keyword was removed twice.
 
-    Near copies count as one photograph. A cluster to whose middle a photograph with the keyword is similar,
+    Copies of one photograph count once. A cluster to whose middle a photograph with the keyword is similar,
     too, is left out.
     """
     from scipy.sparse.csgraph import connected_components
@@ -217,7 +280,7 @@ def _middles(one: Taught, vectors: Floats) -> Iterator[Floats]:
     if len(one.removed) < 2:
         return
     rows = vectors[list(one.removed)]
-    rows = rows[np.unique(near_copies(rows), return_index=True)[1]]
+    rows = rows[np.unique(near_copies(rows, cosine=_SAME), return_index=True)[1]]
     count, cluster = connected_components(rows @ rows.T >= NEAR_DECLINED, directed=False)
     for number in range(count):
         members = rows[cluster == number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 from autotag.errors import ConfigError, ImageReadError, MetadataError, SearchIndexError
 from autotag.files.replacing import read_with_state
 from autotag.metadata import Keywords, read_existing, read_packet, sidecars_of
-from autotag.metadata.keywords import each_once
+from autotag.metadata.keywords import each_once, fold
 from autotag.search.shot import read_shot
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class KeywordedPhoto:
         folder: that it is in; photographs of one event are in one folder.
         taken: when it was taken, ISO 8601, or None.
         vector: (D,) float32 of length 1, where it is known; else None.
+        left: machine tags that people left in.
     """
 
     name: str
@@ -50,6 +52,7 @@ class KeywordedPhoto:
     folder: str = ""
     taken: str | None = None
     vector: NDArray[np.float32] | None = None
+    left: tuple[str, ...] = ()
 
     @property
     def teaches(self) -> bool:
@@ -70,16 +73,30 @@ def in_files(paths: Iterable[Path]) -> Iterator[KeywordedPhoto]:
             continue
         existing = read_existing(content)
         keywords, removed = existing.by_people, existing.refusals.tags
+        record = existing.machine_tags
         try:
             for packet in _packets(path):
                 found = read_packet(packet)
                 keywords |= found.by_people
+                record += found.machine_tags
                 removed = each_once((*removed, *found.refused))
         except (MetadataError, ValueError, OSError) as error:
             _logger.warning("the sidecar of %s is left out: %s", path, error)
+        gone = set(map(fold, removed))
         yield KeywordedPhoto(
-            os.fspath(path), path, keywords, removed, os.fspath(path.parent), read_shot(content).taken
+            os.fspath(path),
+            path,
+            keywords,
+            removed,
+            os.fspath(path.parent),
+            read_shot(content).taken,
+            left=each_once(tag.text for tag in record if fold(tag.text) not in gone),
         )
+
+
+def left_in(photos: Iterable[KeywordedPhoto]) -> Counter[str]:
+    """Return in how many photographs people left each machine tag, by its normal form (``fold``)."""
+    return Counter(word for photo in photos for word in set(map(fold, photo.left)))
 
 
 def _packets(path: Path) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autotag.metadata.keywords import Keywords, fold, folded_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from autotag.metadata.keywords import KeywordPath
 
@@ -20,7 +20,8 @@ class Taught:
 
     Attributes:
         path: the keyword with its parents, outermost first, as it is written first.
-        given: places of the photographs that have it or a keyword below it, ascending.
+        given: places of the photographs that have it or a keyword below it, ascending; none for a tag that
+            people only removed.
         removed: places of the photographs from which somebody removed it, ascending.
     """
 
@@ -39,7 +40,7 @@ class _Entry:
 def teaching(
     given: Sequence[Keywords], removed: Sequence[Iterable[str]] = (), *, exclude: Sequence[str] = ()
 ) -> list[Taught]:
-    """Return every keyword of some photographs, most photographs first.
+    """Return every keyword of some photographs and every tag removed from them, most photographs first.
 
     Keywords are the same if ``autotag.metadata.keywords.fold`` says so. A path teaches its parents, too. A
     keyword without parents that is the last part of exactly one path is that path.
@@ -57,25 +58,45 @@ def teaching(
             paths_by_leaf.setdefault(fold(path[-1]), {}).setdefault(folded_path(path), path)
     known = {leaf: next(iter(paths.values())) for leaf, paths in paths_by_leaf.items() if len(paths) == 1}
     entries: dict[KeywordPath, _Entry] = {}
+    excluded: set[str] = set()
     for place, keywords in enumerate(given):
         alone = (known.get(fold(word), (word,)) for word in keywords.single)
         for path in (*alone, *keywords.paths):
             if _is_excluded(path, patterns):
+                excluded.add(fold(path[-1]))
                 continue
             for length in range(1, len(path) + 1):
                 part = path[:length]
                 if not _is_excluded(part, patterns):
                     entries.setdefault(folded_path(part), _Entry(part)).given[place] = None
+    unknown = _remove(removed, entries, excluded, patterns)
+    taught = [Taught(one.path, tuple(one.given), tuple(one.removed)) for one in (*entries.values(), *unknown)]
+    return sorted(taught, key=lambda one: (-len(one.given), one.path))
+
+
+def _remove(
+    removed: Sequence[Iterable[str]],
+    entries: Mapping[KeywordPath, _Entry],
+    excluded: Collection[str],
+    patterns: Sequence[str],
+) -> list[_Entry]:
+    """Note removed tags in the entries of the same name; return new entries of those that have none."""
     by_leaf: dict[str, list[_Entry]] = {}
-    for folded, entry in entries.items():
-        by_leaf.setdefault(folded[-1], []).append(entry)
+    for path, entry in entries.items():
+        by_leaf.setdefault(path[-1], []).append(entry)
+    unknown = []
     for place, words in enumerate(removed):
         for word in words:
-            for entry in by_leaf.get(fold(word), ()):
+            folded = fold(word)
+            if not folded or folded in excluded or _is_excluded((word,), patterns):
+                continue
+            if folded not in by_leaf:
+                by_leaf[folded] = [_Entry((word,))]
+                unknown += by_leaf[folded]
+            for entry in by_leaf[folded]:
                 if place not in entry.given:
                     entry.removed[place] = None
-    taught = [Taught(one.path, tuple(one.given), tuple(one.removed)) for one in entries.values()]
-    return sorted(taught, key=lambda one: (-len(one.given), one.path))
+    return unknown
 
 
 def _is_excluded(path: KeywordPath, patterns: Sequence[str]) -> bool:

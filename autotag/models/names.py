@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from autotag import protocols, registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.fast_paths import AUTO, FastPaths
-from autotag.files.bounded_files import is_folder, named_path
+from autotag.files.bounded_files import is_file, is_folder, named_path
 from autotag.models.cards import ModelCard, cards, find_card
 from autotag.models.loading.hub import HUB_BRANCH
 from autotag.models.loading.model_folders import looks_like_folder, read_json
@@ -92,6 +92,8 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
     if name and is_folder(folder):
         return _located(name, kind, _folder_factory(name, kind, folder), name)
     factory, colon, location = name.partition(":")
+    if kind == "classifier" and ((colon and factory == _LEARNED) or folder.suffix == ".tags"):
+        return _of_keywords(name, location if colon and factory == _LEARNED else name)
     if colon and factory in registry.names(kind):
         return _located(name, kind, factory, location)
     if name in registry.names(kind):
@@ -157,6 +159,7 @@ PROTOCOLS: dict[ModelKind, type] = {
 }
 """Kind of model -> the protocol that it must satisfy."""
 _OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation", "timm")
+_LEARNED = "learned"
 _HUB_NAME = re.compile(r"(?P<id>(?:hf-hub:)?[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 _FACTORY_NAME = re.compile(r"[A-Za-z]\w+")
 
@@ -217,6 +220,18 @@ def _check_remote(location: str) -> None:
     from autotag.models.captioners.remote_captioner import RemoteCaptioner
 
     RemoteCaptioner.at(location)
+
+
+def _of_keywords(name: str, location: str) -> ModelAddress:
+    """Return the address of a file of ``autotag learn``."""
+    file = named_path(location)
+    if not location or not is_file(file):
+        raise ModelUnavailableError(
+            name,
+            f"classifier {name!r}: there is no file {str(file)!r}; `autotag learn PHOTOS` makes one",
+            looked_in=file.parent,
+        )
+    return ModelAddress(name, "classifier", _LEARNED, str(file.resolve()))
 
 
 def _known(address: ModelAddress) -> ModelAddress:

@@ -93,11 +93,14 @@ class LearnedKeywords:
         weights: (K, D) float32.
         biases: (K,) float32; the probability of a keyword is sigmoid(weights · vector + bias).
         declined_vectors: (V, D) float32 unit vectors, each the middle of at least two photographs from which
-            people removed a keyword.
-        declined_keywords: (V,) int64, the place of that keyword in ``keywords``.
+            people removed a keyword or another tag.
+        declined_keywords: (V,) int64, the place of that keyword in ``keywords``, or K + its place in
+            ``others``.
         learned: date of learning, ``2026-11-29``.
         version: version of autotag that learned them.
         encoder_name: by which the encoder can be loaded, where it is known.
+        others: tags that are not learned and that ``declined_keywords`` names.
+        unwanted: tags that are not proposed for any image, since people removed them from most.
     """
 
     encoder: str
@@ -110,6 +113,13 @@ class LearnedKeywords:
     learned: str = ""
     version: str = ""
     encoder_name: str = ""
+    others: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether it neither proposes nor declines anything."""
+        return not (self.keywords or self.others or self.unwanted)
 
     def probabilities(self, vectors: Floats) -> Floats:
         """Return (B, K) float32 probabilities for (B, D) unit vectors of images."""
@@ -123,9 +133,19 @@ class LearnedKeywords:
         thresholds = np.array([keyword.threshold for keyword in self.keywords], dtype=np.float32)
         proposed = found >= thresholds
         if len(self.declined_keywords):
-            near, which = np.nonzero(vectors @ self.declined_vectors.T >= NEAR_DECLINED)
-            proposed[near, self.declined_keywords[which]] = False
+            proposed &= ~self.declined(vectors)[:, : len(self.keywords)]
         return found, proposed
+
+    def declined(self, vectors: Floats) -> NDArray[np.bool_]:
+        """Return which tags are not proposed, (B, K + O) bool: the keywords first, then ``others``.
+
+        Args:
+            vectors: (B, D) float32 unit vectors of images.
+        """
+        found = np.zeros((len(vectors), len(self.keywords) + len(self.others)), dtype=bool)
+        near, which = np.nonzero(vectors @ self.declined_vectors.T >= NEAR_DECLINED)
+        found[near, self.declined_keywords[which]] = True
+        return found
 
     def is_like(self, other: LearnedKeywords) -> bool:
         """Return whether both suggest the same: only rounding, date and version may differ."""
@@ -134,6 +154,8 @@ class LearnedKeywords:
                 one.encoder,
                 one.encoder_name,
                 one.photographs,
+                one.others,
+                one.unwanted,
                 *((keyword.path, keyword.photographs) for keyword in one.keywords),
                 *(getattr(one, name).shape for name in _TENSORS),
             ]
@@ -193,7 +215,7 @@ class LearnedKeywords:
             raise ConfigError(f"cannot read {file!r}: {error.strerror or error}.") from error
         card, tensors = _unpacked(content, file)
         fields: dict[str, Any] = {**_from_card(card, file)}
-        return cls(**fields, **_checked(tensors, len(fields["keywords"]), file))
+        return cls(**fields, **_checked(tensors, len(fields["keywords"]), len(fields["others"]), file))
 
     def _card(self) -> dict[str, Any]:
         return {
@@ -203,6 +225,8 @@ class LearnedKeywords:
             "photographs": self.photographs,
             "learned": self.learned,
             "version": self.version,
+            "others": list(self.others),
+            "unwanted": list(self.unwanted),
             "keywords": [{**asdict(keyword), "path": list(keyword.path)} for keyword in self.keywords],
         }
 
@@ -259,6 +283,8 @@ def _from_card(card: dict[str, Any], file: str) -> dict[str, Any]:
         photographs="whole",
         learned="text",
         version="text",
+        others="texts",
+        unwanted="texts",
         keywords="list",
     )
     keywords = []
@@ -277,10 +303,11 @@ def _from_card(card: dict[str, Any], file: str) -> dict[str, Any]:
             raise ConfigError(f"keyword {number} of {file!r} has no name.")
         keywords.append(LearnedKeyword(**{**row, "path": tuple(row["path"])}))
     kept = {name: value for name, value in card.items() if name != "format"}
-    return {**kept, "keywords": tuple(keywords)}
+    tags = {name: tuple(card[name]) for name in ("others", "unwanted")}
+    return {**kept, **tags, "keywords": tuple(keywords)}
 
 
-def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict[str, Any]:
+def _checked(tensors: dict[str, NDArray[Any]], keywords: int, others: int, file: str) -> dict[str, Any]:
     """Return the tensors, whose types and shapes fit together and whose numbers are finite.
 
     Raises:
@@ -294,7 +321,7 @@ def _checked(tensors: dict[str, NDArray[Any]], keywords: int, file: str) -> dict
         and declined.ndim == 1
         and tensors["declined_vectors"].shape == (len(declined), weights.shape[-1])
     )
-    fits = fits and bool(np.all((declined >= 0) & (declined < keywords)))
+    fits = fits and bool(np.all((declined >= 0) & (declined < keywords + others)))
     if not fits or not all(np.isfinite(array).all() for array in tensors.values()):
         raise ConfigError(f"{file!r} is damaged: its tensors do not fit together. Learn again.")
     return tensors

@@ -33,6 +33,9 @@ class SuggestKeywords:
     Keywords whose odds are less than twice those at their thresholds are listed in
     ``result.extras["near_cut"]``, for a person to look at; the key is missing where there are none.
 
+    Tags of earlier stages go, too, where people corrected them: a tag that they removed from similar
+    photographs, and from every image a tag that they removed from most.
+
     Args:
         keywords: the file; it is read when the stage is built.
         top_k: keywords per image, at least 1; None for all that reach their thresholds.
@@ -51,6 +54,8 @@ class SuggestKeywords:
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "suggest_keywords"
     _learned: LearnedKeywords = field(init=False, repr=False, compare=False)
+    _words: list[str] = field(init=False, repr=False, compare=False)
+    _unwanted: frozenset[str] = field(init=False, repr=False, compare=False)
     _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     image_encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
 
@@ -62,7 +67,9 @@ class SuggestKeywords:
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
-        self._learned = LearnedKeywords.load(self.keywords)
+        self._learned = learned = LearnedKeywords.load(self.keywords)
+        self._words = [fold(word) for word in (*(one.text for one in learned.keywords), *learned.others)]
+        self._unwanted = frozenset(map(fold, learned.unwanted))
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder.
@@ -74,14 +81,18 @@ class SuggestKeywords:
         self._learned.check_encoder(self.image_encoder.id, file=str(self.keywords))
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
-        if not samples or not self._learned.keywords:
+        if not samples or self._learned.is_empty:
             return
-        found, proposed = self._learned.suggested(image_vectors(samples, self.image_encoder))
-        for sample, row, kept in zip(samples, found, proposed, strict=True):
+        vectors = image_vectors(samples, self.image_encoder)
+        found, proposed = self._learned.suggested(vectors)
+        declined = self._learned.declined(vectors)
+        for sample, row, kept, gone in zip(samples, found, proposed, declined, strict=True):
             best = sorted(kept.nonzero()[0].tolist(), key=lambda place: (-row[place], place))
             likely = [(self._learned.keywords[place], float(row[place])) for place in best]
             chosen = _chosen(likely, self.top_k)
-            sample.tags = self._merged(sample.tags, chosen)
+            removed = {*self._unwanted, *(self._words[place] for place in gone.nonzero()[0])}
+            tags = [tag for tag in sample.tags if fold(tag.text) not in removed]
+            sample.tags = self._merged(tags, chosen)
             if doubtful := [keyword.text for keyword, score in chosen if keyword.is_near_cut(score)]:
                 sample.extras[NEAR_CUT] = doubtful
 

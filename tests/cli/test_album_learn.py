@@ -133,3 +133,19 @@ def test_photographs_that_cannot_be_read_teach_nothing(learn, tmp_path):
     ended = learn(folder)
     assert ended.exit_code == 1
     assert "the album is tagged without learned keywords" in ended.stderr
+
+
+def test_options_of_the_stage_that_learn_adds_are_set(learn, album, tmp_path):
+    assert learn(album).exit_code == 0
+    again = learn(album, "--set", "suggest_keywords.top_k=1")
+    assert again.exit_code == 0, again.output
+    assert "26 unchanged" not in again.stderr  # other settings, so all are tagged again
+    assert suggested(album / "ellipse-12.jpg") == ["Ball"]
+    for setting, why in (
+        ("suggest_keywords.top_k=0", "top_k"),
+        ("suggest_keywords.tops=1", "tops"),
+        ("suggest_keywords=false", "leave one of them out"),
+        ("suggest_keywords.keywords=mine.tags", "leave one of them out"),
+    ):
+        ended = learn(album, "--set", setting)
+        assert (ended.exit_code, why in ended.stderr) == (2, True), ended.output

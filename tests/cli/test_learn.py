@@ -159,6 +159,37 @@ def test_decisions_about_a_plan_teach(run, photos, tmp_path):
     assert LearnedKeywords.load(file).photographs == 32
 
 
+@pytest.mark.slow
+def test_a_tag_of_another_stage_falls_where_people_took_it_out_of_a_plan(run, photos, tmp_path):
+    """Nobody gave a keyword: the words of a vocabulary are all that is known, and a person edits the plan."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for path in photos.glob("*.jpg"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "words.txt").write_text("ball\nsquare\n", encoding="utf-8")
+    stages = (
+        'encoder = "clip-mini"\n[[stages]]\nstage = "match_vocabulary"\n'
+        f'vocabulary = "{tmp_path / "words.txt"}"\ntop_k = 2\n'
+    )
+    preset, plan, file = tmp_path / "words.toml", tmp_path / "plan.jsonl", tmp_path / "words.tags"
+    preset.write_text(stages, encoding="utf-8")
+    assert run("album", folder, "--preset", preset, "--plan", plan).exit_code == 0
+    heading, *rows = map(json.loads, plan.read_text(encoding="utf-8").splitlines())
+    for row in rows:
+        kept = {"ball"} if "ellipse" in row["file"] else set()
+        row["tags"] = [tag for tag in row["tags"] if tag["text"] in kept]
+    plan.write_text("".join(json.dumps(row) + "\n" for row in (heading, *rows)), encoding="utf-8")
+    learned = run("learn", "--preset", "mini", "--corrections", plan, "--output", file)
+    assert learned.exit_code == 0, learned.output
+    assert "no longer proposed, since people took them out of most photographs: square" in learned.stderr
+    assert LearnedKeywords.load(file).others == ("ball",)
+    preset.write_text(f'{stages}[[stages]]\nstage = "suggest_keywords"\nkeywords = "{file}"\n')
+    for colour, shape, words in (("red", "ellipse", ["ball"]), ("blue", "rectangle", [])):
+        picture(tmp_path / "new.jpg", colour, shape, 99)
+        tagged = run("tag", "--preset", preset, "--format", "jsonl", tmp_path / "new.jpg")
+        assert [tag["text"] for tag in json.loads(tagged.stdout)["tags"]] == words
+
+
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
     ended = run("learn", tmp_path / "missing", "--preset", "mini", "--output", tmp_path / "gone" / "a.tags")
     assert ended.exit_code == 2

@@ -78,7 +78,7 @@ ALL = (
 def test_decisions_about_a_plan_are_keywords_and_removals(album, tmp_path):
     plan = written(tmp_path / "plan.jsonl", album)
     decide(plan, tmp_path / "plan.jsonl.decisions", *ALL)
-    [photo] = in_decisions(plan)
+    [photo] = in_decisions(plan).photos
     assert photo.image == album / "a.jpg"
     assert set(photo.keywords.flat) == {"sea", "car", "Anna"}
     assert set(photo.removed) == {"dog", "automobile"}
@@ -87,16 +87,16 @@ def test_decisions_about_a_plan_are_keywords_and_removals(album, tmp_path):
 def test_what_was_taken_back_teaches_nothing(album, tmp_path):
     plan = written(tmp_path / "plan.jsonl", album)
     decide(plan, tmp_path / "plan.jsonl.decisions", ("reject", "dog", None), ("reset", "dog", None))
-    assert in_decisions(plan) == []
+    assert in_decisions(plan).photos == []
 
 
 def test_a_photograph_that_was_changed_or_deleted_since_is_left_out(album, tmp_path):
     plan = written(tmp_path / "plan.jsonl", album)
     decide(plan, tmp_path / "plan.jsonl.decisions", *ALL)
     make_image("blue", size=(64, 64)).save(album / "a.jpg")
-    assert in_decisions(plan) == []
+    assert in_decisions(plan).photos == []
     (album / "a.jpg").unlink()
-    assert in_decisions(plan) == []
+    assert in_decisions(plan).photos == []
 
 
 def test_a_plan_that_nobody_reviewed_is_refused(album, tmp_path):
@@ -106,14 +106,54 @@ def test_a_plan_that_nobody_reviewed_is_refused(album, tmp_path):
     assert not (tmp_path / "plan.jsonl.decisions").exists()
 
 
+def edited(plan, **changes):
+    """The plan with the tags of some photographs as a person wants them, by the name of the file."""
+    heading, *rows = map(json.loads, plan.read_text(encoding="utf-8").splitlines())
+    for row in rows:
+        row["was"] = [tag["text"] for tag in row["tags"]]
+        row["tags"] = changes.get(row["file"].removesuffix(".jpg"), row["tags"])
+    plan.write_text("".join(json.dumps(row) + "\n" for row in (heading, *rows)), encoding="utf-8")
+
+
+def test_tags_that_a_person_edited_in_a_plan_are_keywords_and_removals(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    rome = {"text": "Rome", "path": "Italy|Rome"}
+    edited(plan, a=["Sea", "my dog", rome], b=[])
+    found = in_decisions(plan)
+    one, two = found.photos
+    assert (one.image, two.image) == (album / "a.jpg", album / "b.jpg")
+    assert (one.keywords.single, one.keywords.paths) == (("my dog",), (("Italy", "Rome"),))
+    assert one.removed == ("dog", "automobile")
+    assert (two.keywords, two.removed) == (Keywords(), ("dog", "sea", "automobile"))
+    assert found.left == {"dog": 1, "sea": 2, "automobile": 1}
+    assert not (tmp_path / "plan.jsonl.decisions").exists()
+
+
+def test_a_plan_that_was_edited_and_reviewed_teaches_both(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    edited(plan, b=["sea"])
+    decide(plan, tmp_path / "plan.jsonl.decisions", *ALL)
+    assert {photo.image.name: photo.removed for photo in in_decisions(plan).photos} == {
+        "a.jpg": ("dog", "automobile"),
+        "b.jpg": ("dog", "automobile"),
+    }
+
+
+def test_a_plan_that_nobody_edited_is_refused(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    edited(plan)
+    with pytest.raises(ConfigError, match="no tag in it was edited; review it first"):
+        in_decisions(plan)
+
+
 def test_an_album_has_the_decisions_of_its_last_review(album, tmp_path):
     state = tmp_path / "state"
-    assert in_decisions(album, state=state) == []
+    assert in_decisions(album, state=state).photos == []
     folder = state_folder(album.resolve(), state)
     folder.mkdir(parents=True)
     claim_state(folder, album.resolve())
     decide(written(folder / "review.jsonl", album), folder / "decisions.jsonl", *ALL)
-    [photo] = in_decisions(album, state=state)
+    [photo] = in_decisions(album, state=state).photos
     assert set(photo.removed) == {"dog", "automobile"}
 
 

@@ -59,3 +59,33 @@ def test_many_keywords_and_scripts_are_no_matter():
     taught = teaching([Keywords.of(words), Keywords.of(scripts), Keywords.of(scripts[:1])])
     assert len(taught) == 505
     assert taught[0].path == ("海",)
+
+
+def test_a_tag_that_was_only_removed_is_taught_without_photographs():
+    found = teaching([Keywords(), Keywords.of(["cat"])], [["Wolf", ""], ["wolf", "Cat"]])
+    assert [(one.path, one.given, one.removed) for one in found] == [
+        (("cat",), (1,), ()),
+        (("Wolf",), (), (0, 1)),
+    ]
+
+
+def test_removed_tags_that_are_excluded_leave_no_trace():
+    people = Keywords.of((), [("People", "Anna")])
+    found = teaching([people, Keywords()], [[], ["Anna", "Bob"]], exclude=["People|*", "bo?"])
+    assert found == []
+
+
+def test_keywords_in_several_scripts_and_in_other_unicode_forms_are_told_apart_and_joined():
+    words = ("пляж", "海滩", "شاطئ", "Jūrmala", "חוף", "STRASSE")
+    given = [Keywords.of(words), Keywords.of(["Ju\u0304rmala", "Пляж", "straße"])]
+    found = {one.path[0]: one.given for one in teaching(given)}
+    assert found == {
+        "пляж": (0, 1), "海滩": (0,), "شاطئ": (0,), "Jūrmala": (0, 1), "חוף": (0,), "STRASSE": (0, 1),
+    }  # fmt: skip
+
+
+def test_one_photograph_with_500_keywords_teaches_each():
+    words = [f"word {number}" for number in range(500)]
+    found = teaching([Keywords.of(words), Keywords.of(words[:1])])
+    assert len(found) == 500
+    assert found[0].given == (0, 1)

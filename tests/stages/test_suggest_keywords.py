@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from autotag.errors import ConfigError
 from autotag.records import Tag
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
 from autotag.stages import SuggestKeywords
-from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
+from autotag.testing import FakeEncoder, FakeModels, check_stage, make_image, make_sample
 
 SIZE = 65
 
@@ -26,6 +28,14 @@ def written(tmp_path, *keywords, encoder="fake"):
     )
     learned.save(tmp_path / "family.tags")
     return tmp_path / "family.tags"
+
+
+class ByColour(FakeEncoder):
+    """Red images lie on one axis, all others on another."""
+
+    def embed_images(self, images, /):
+        axes = np.eye(SIZE, dtype=np.float32)
+        return axes[[0 if image.getpixel((0, 0))[0] > 128 else 1 for image in images]]
 
 
 def suggested(stage, **fields):
@@ -62,6 +72,35 @@ def test_a_keyword_has_its_path_and_its_parents_are_not_proposed_besides(tmp_pat
     file = written(tmp_path, *((path, 0.8, 0.5) for path in paths[:2]), (paths[2], 0.4, 0.5))
     [tag] = suggested(SuggestKeywords(file))
     assert (tag.text, tag.path) == ("Italy", ("Places", "Italy"))
+
+
+def test_tags_of_other_stages_go_where_people_removed_them(tmp_path):
+    """ "snow" was removed from photographs like the blue one, "snapshot" from most photographs."""
+    encoder = ByColour()
+    blue = encoder.embed_images([make_image("blue")])[0]
+    learned = LearnedKeywords.load(written(tmp_path, (("beach",), 0.7, 0.5)))
+    replace(
+        learned,
+        others=("Snow",),
+        unwanted=("Snapshot",),
+        declined_vectors=np.stack([blue, blue]),
+        declined_keywords=np.array([0, 1], dtype=np.int64),
+    ).save(tmp_path / "family.tags")
+    stage = SuggestKeywords(tmp_path / "family.tags")
+    stage.setup(FakeModels(fake_encoder=encoder))
+    words = ("snow", "beach", "snapshot", "sand")
+    samples = [make_sample(tags=[Tag.proposed(word, 0.3, by="match") for word in words]) for _ in range(2)]
+    samples[0].image, samples[1].image = make_image("red"), make_image("blue")
+    stage(samples)
+    assert [[tag.text for tag in sample.tags] for sample in samples] == [["beach", "snow", "sand"], ["sand"]]
+
+
+def test_a_file_without_keywords_removes_tags_all_the_same(tmp_path):
+    learned = replace(LearnedKeywords.load(written(tmp_path)), unwanted=("snapshot",))
+    learned.save(tmp_path / "family.tags")
+    tags = [Tag.proposed(word, 0.3, by="match") for word in ("snapshot", "sand")]
+    found = suggested(SuggestKeywords(tmp_path / "family.tags"), tags=tags)
+    assert [tag.text for tag in found] == ["sand"]
 
 
 def test_a_file_of_another_encoder_is_refused_when_the_pipeline_is_set_up(tmp_path):

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from autotag.albums.state.identity import JOURNAL, claim_state
+from autotag.albums.state.journal import Journal
+from autotag.albums.state.ledger import state_folder
+from autotag.albums.writers.xmp_writer import XmpChange
+from autotag.learning.photographs import in_files
+from autotag.learning.written import with_runs, written_by_runs
+from autotag.metadata import MachineTag, plan_tags
+from autotag.testing import make_image
+
+
+@pytest.fixture
+def album(tmp_path):
+    """An album in which a run wrote dog, sea and car for one photograph; its state is beside it."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    make_image("red", size=(32, 32)).save(folder / "a.jpg")
+    state = state_folder(folder.resolve(), tmp_path / "state")
+    state.mkdir(parents=True)
+    claim_state(state, folder.resolve())
+    change = plan_tags(folder / "a.jpg", [MachineTag(word, 0.9) for word in ("dog", "sea", "car")])
+    with Journal(state / JOURNAL, album=folder) as journal:
+        step = XmpChange(change)
+        numbers = journal.begin([step])
+        step.apply()
+        journal.done(numbers)
+    return folder
+
+
+def rewritten(album, *words):
+    """What a program leaves that keeps the keywords and drops what it does not know."""
+    items = "".join(f"<rdf:li>{word}</rdf:li>" for word in words)
+    (album / "a.jpg.xmp").write_text(
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject>'
+        f"<rdf:Bag>{items}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>",
+        encoding="utf-8",
+    )
+
+
+def read(album, tmp_path):
+    written = written_by_runs(album, state=tmp_path / "state")
+    [photo] = with_runs(in_files([album / "a.jpg"]), written)
+    return photo
+
+
+def test_a_record_that_is_there_is_believed(album, tmp_path):
+    photo = read(album, tmp_path)
+    assert (photo.keywords.flat, photo.removed, photo.left) == ((), (), ("dog", "sea", "car"))
+
+
+def test_without_the_record_the_journal_says_what_people_did(album, tmp_path):
+    rewritten(album, "Dog", "Anna")
+    photo = read(album, tmp_path)
+    assert photo.keywords.flat == ("Anna",)
+    assert photo.left == ("dog",)
+    assert photo.removed == ("sea", "car")
+
+
+def test_metadata_that_is_lost_is_no_decision(album, tmp_path):
+    (album / "a.jpg.xmp").unlink()
+    assert not read(album, tmp_path).teaches
+
+
+def test_an_album_without_runs_has_nothing_written(tmp_path):
+    assert written_by_runs(tmp_path, state=tmp_path / "state") == {}
