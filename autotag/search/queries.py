@@ -104,18 +104,18 @@ class QueryEncoder:
         return unit(np.asarray(encoder.embed_images([read.image])[0], dtype=np.float32))
 
     def loaded(self) -> ImageTextEncoder:
-        """Return the encoder, loaded and checked once.
+        """Return the encoder, loaded once and checked against the index each time.
 
         Raises:
             SearchIndexError: it is not the one that made the index's vectors, or there are none.
         """
-        if self._loaded is None:
+        about = self.about()
+        if "encoder" not in about:
+            raise SearchIndexError(self.where, "it holds no vectors; `autotag index FOLDER` makes them.")
+        if self._loaded is None or self._loaded.id != about["encoder"]:  # a store may have been made again
             from autotag.models.pool import ModelPool
 
-            about = self.about()
             wanted = self.encoder or about.get("encoder_name")
-            if "encoder" not in about:
-                raise SearchIndexError(self.where, "it holds no vectors; `autotag index FOLDER` makes them.")
             if not wanted:
                 reason = f"it does not say how to load its encoder {about['encoder']!r}; name it: encoder=..."
                 raise SearchIndexError(self.where, reason)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.reading import is_url
+from autotag.metadata import sidecar_stamp
 from autotag.relevance.embeddings import EMBEDDING, read_embedding
 from autotag.search.incoming import stored_path
 from autotag.search.photo_facts import read_facts
@@ -35,7 +36,7 @@ class Plan:
 
     Attributes:
         due: photographs to tag and embed, in the order in which they were found.
-        touched: photographs whose pixels did not change: id and new facts.
+        touched: photographs of which only metadata or sidecars changed: id, path and new facts.
         moved: id, new path and facts of photographs that lie elsewhere now.
         unchanged: how many are as they were.
         gone: ids of photographs that were deleted from folders that are there.
@@ -57,7 +58,8 @@ def make_plan(
 ) -> Plan:
     """Return the work that brings the index up to date with the folders. Nothing is written.
 
-    A photograph is taken for unchanged by its size and time of change; where they differ, its pixels decide.
+    A photograph is taken for unchanged by size and time of change, its own and its sidecars'; where they
+    differ, its pixels decide.
     A new one with the pixels of one that is gone is the same photograph, moved.
 
     Args:
@@ -281,11 +283,12 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
         now = os.stat(image)  # noqa: PTH116 - a Path for each of many is slow
     except OSError:
         return False
-    return (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+    is_same = (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+    return is_same and sidecar_stamp(image) == before.sidecars
 
 
 def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) -> None:
-    """Sort a known photograph whose file changed by whether its pixels changed."""
+    """Sort a known photograph whose file or sidecar changed by whether its pixels changed."""
     is_whole = before.has_vector or (before.error is not None and not retry_errors)
     if is_whole and before.digest and not is_url(image):
         try:

@@ -31,20 +31,6 @@ def album(preset, photos, run, tmp_path):
     return album
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """The sources that were decoded."""
-    sources = []
-    decode = reading.decode
-
-    def counted(encoded, source, limits):
-        sources.append(Path(source).name)
-        return decode(encoded, source, limits)
-
-    monkeypatch.setattr(reading, "decode", counted)
-    return sources
-
-
 def rows(tmp_path, columns="path, EXISTS (SELECT 1 FROM vector WHERE photo = id)"):
     with Index.open(tmp_path / "index.db", create=False) as index:
         found = index.execute(f"SELECT {columns} FROM photo ORDER BY path")  # noqa: S608

@@ -74,6 +74,19 @@ def test_a_second_run_does_what_is_new_moved_or_gone(indexed, photos):
 
 
 @pytest.mark.slow
+def test_a_sidecar_that_changes_alone_is_read_and_no_model_runs(indexed, photos, run, decoded, sidecar):
+    decoded.clear()
+    (photos / "blue.png.xmp").write_text(sidecar("Oma"))
+    assert "0 indexed, 2 unchanged, 1 with new metadata" in indexed().stderr
+    assert paths(run("search", "--tag", "Oma", "--format", "paths")) == ["blue.png"]
+    (photos / "blue.png.xmp").unlink()
+    assert "0 indexed, 2 unchanged, 1 with new metadata" in indexed().stderr
+    assert paths(run("search", "--tag", "Oma", "--format", "paths")) == []
+    assert "0 indexed, 3 unchanged" in indexed().stderr
+    assert decoded == []
+
+
+@pytest.mark.slow
 def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run):
     away = photos.rename(photos.with_name("away"))
     assert "3 offline; 3 in the index" in indexed().stderr
