@@ -14,7 +14,6 @@ in a file is what it must agree with.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from reporting import options, report
 
 from autotag.cli.main import main as autotag
 from autotag.metadata.pixel_digest import pixel_digest
@@ -38,6 +38,8 @@ from autotag.search import Filter, Index, StoreIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from autotag.protocols import ModelRequest
 
 HERE = Path(__file__).resolve().parent
 PRESET = """
@@ -313,24 +315,36 @@ def server(folder: Path, *, wanted: bool) -> Iterator[str | None]:
         running.cleanup()
 
 
+def load_encoder_once() -> None:
+    """Load the encoder in the parent, so that runs are killed at their own work and not at loading."""
+    import torch
+
+    from autotag.models.encoders.openclip_encoder import OpenClipEncoder
+    from autotag.models.pool import ModelPool
+
+    torch.set_num_threads(1)  # threads do not survive a fork
+    load, kept = OpenClipEncoder.load, {}
+
+    def loaded(request: ModelRequest) -> OpenClipEncoder:
+        key = repr(request)
+        if key not in kept:
+            kept[key] = load(request)
+        return kept[key]
+
+    setattr(OpenClipEncoder, "load", loaded)  # noqa: B010 - a method
+    ModelPool().encoder("clip-mini")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__ or "")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", action="store_true", help="kill a run that writes to Postgres")
     given = parser.parse_args(arguments)
     sys.path.insert(0, str(HERE))  # where the preset finds its stage
-    for name in (
-        "kills",
-        "autotag.search",
-        "autotag.stages",
-        "autotag.models.encoders.openclip_encoder",
-        "open_clip",
-        *(("autotag.search.stores.postgres", "psycopg", "pgvector.psycopg") if given.store else ()),
-    ):
+    for name in ("kills", *(("psycopg", "pgvector.psycopg") if given.store else ())):
         import_module(name)  # once, in the parent
+    load_encoder_once()
     chance = random.Random(given.seed)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), wanted=given.store) as url:
         trial = StoreTrial(Path(folder), chance, url) if url else Trial(Path(folder), chance)
@@ -341,7 +355,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"failed after {dict(trial.counts)}: {error}")
                 return 1
             print(f"\r{trial.counts['killed']} killed", end="", file=sys.stderr, flush=True)
-    print(", ".join(f"{what}: {count}" for what, count in trial.counts.items()))
+    print("\n" + ", ".join(f"{what}: {count}" for what, count in trial.counts.items()))
+    rows = [[what, count] for what, count in trial.counts.items()]
+    report(f"index_kills{'-store' if given.store else ''}", given, ["what", "count"], rows)
     return 0
 
 

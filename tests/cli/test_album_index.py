@@ -76,6 +76,22 @@ def test_what_was_written_into_photographs_is_known_and_no_reason_to_index_again
 
 
 @pytest.mark.slow
+def test_sidecars_are_read_again_when_another_program_changes_them_and_not_when_the_run_wrote_them(
+    album, photos, run, preset, tmp_path, decoded, sidecar
+):
+    assert album("--write", "xmp").exit_code == 0
+    decoded.clear()
+    index = ("index", photos, "--preset", preset, "--index", tmp_path / "index.db")
+    assert "0 indexed, 3 unchanged;" in run(*index).stderr
+    (photos / "blue.png.xmp").write_text(sidecar("Oma"))
+    assert album("--write", "xmp").exit_code == 0
+    found = run("search", "--tag", "Oma", "--format", "paths", "--index", tmp_path / "index.db")
+    assert found.stdout.endswith("blue.png\n")
+    assert "0 indexed, 3 unchanged;" in run(*index).stderr
+    assert decoded == []
+
+
+@pytest.mark.slow
 def test_renamed_moved_and_deleted_photographs_are_followed(album, photos, tmp_path):
     assert album("--write", "rename").exit_code == 0
     names = sorted(path.name for path in photos.rglob("*.png"))
