@@ -23,7 +23,6 @@ import time
 import traceback
 from collections import Counter
 from contextlib import closing, contextmanager
-from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -315,12 +314,11 @@ def server(folder: Path, *, wanted: bool) -> Iterator[str | None]:
         running.cleanup()
 
 
-def load_encoder_once() -> None:
-    """Load the encoder in the parent, so that runs are killed at their own work and not at loading."""
+def warm_up() -> None:
+    """Run once in the parent and keep the encoder, so that runs are killed at work and not at loading."""
     import torch
 
     from autotag.models.encoders.openclip_encoder import OpenClipEncoder
-    from autotag.models.pool import ModelPool
 
     torch.set_num_threads(1)  # threads do not survive a fork
     load, kept = OpenClipEncoder.load, {}
@@ -332,7 +330,8 @@ def load_encoder_once() -> None:
         return kept[key]
 
     setattr(OpenClipEncoder, "load", loaded)  # noqa: B010 - a method
-    ModelPool().encoder("clip-mini")
+    with tempfile.TemporaryDirectory() as folder:
+        Trial(Path(folder), random.Random(0)).update()  # noqa: S311 - no secret
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -342,9 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", action="store_true", help="kill a run that writes to Postgres")
     given = parser.parse_args(arguments)
     sys.path.insert(0, str(HERE))  # where the preset finds its stage
-    for name in ("kills", *(("psycopg", "pgvector.psycopg") if given.store else ())):
-        import_module(name)  # once, in the parent
-    load_encoder_once()
+    warm_up()
     chance = random.Random(given.seed)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), wanted=given.store) as url:
         trial = StoreTrial(Path(folder), chance, url) if url else Trial(Path(folder), chance)

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 By = Literal["both", "vectors", "words"]
 
 
-def checked_query(text: str | None, by: By, top_k: int) -> TextQuery | None:
+def checked_query(text: str | None, by: By, top_k: int, without: str | None) -> TextQuery | None:
     """Return the parts of a query; None for no text.
 
     Raises:
-        ConfigError: it is empty, or an option is wrong.
+        ConfigError: it or ``without`` is empty, or an option is wrong.
     """
     if top_k < 1:
         raise ConfigError(f"top_k={top_k}: a search gives at least 1 photograph.")
     if by not in {"both", "vectors", "words"}:
         raise ConfigError(f"by={by!r} is not known; use both, vectors or words.")
+    if without is not None and not TextQuery.parse(without).plain:
+        raise ConfigError("the words that are not wanted are empty; write some, or leave them out.")
     if text is None:
         return None
     query = TextQuery.parse(text)

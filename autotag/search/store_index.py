@@ -288,7 +288,7 @@ class StoreIndex:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
-        query = checked_query(text, by, top_k)
+        query = checked_query(text, by, top_k, without)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         resembled = None if like is None else self._vector_of(like)

@@ -65,10 +65,11 @@ def make_plan(
     Args:
         index: the index.
         images: what was found, files and URLs.
-        roots: the folders that were searched; indexed photographs below them that were not found are gone.
+        roots: the folders, or single paths, that were searched; indexed photographs there or below that were
+            not found are gone.
         retry_errors: whether to try those again that failed in a former run.
     """
-    known = index.known(images, roots)
+    known = index.known([*images, *map(str, roots)], roots)
     plan = Plan()
     found: set[bytes] = set()
     new: list[str] = []
@@ -321,9 +322,10 @@ def _sort_new(
 
 
 def _missing(known: dict[bytes, Known], found: set[bytes], roots: Sequence[Path]) -> list[bytes]:
-    """Return the indexed paths below the roots that were not found and are not there."""
-    beginnings = tuple(stored_path(root).rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in roots)
-    below = (path for path in known if path not in found and path.startswith(beginnings))
+    """Return the indexed paths at or below the roots that were not found and are not there."""
+    single = set(map(stored_path, roots))
+    beginnings = tuple(root.rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in single)
+    below = (path for path in known if path not in found and (path in single or path.startswith(beginnings)))
     return [path for path in below if not os.path.exists(path)]  # noqa: PTH110 - bytes
 
 

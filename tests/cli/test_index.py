@@ -100,6 +100,26 @@ def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run)
 
 
 @pytest.mark.slow
+def test_a_path_that_never_was_is_told_and_one_that_is_gone_is_forgotten(
+    indexed, colours, photos, run, tmp_path
+):
+    def index(*paths):
+        return run("index", *paths, "--preset", colours)
+
+    (tmp_path / "empty").mkdir()
+    for path, reason in ((tmp_path / "typo", "no such file"), (tmp_path / "empty", "no image found in")):
+        refused = index(path)
+        assert (refused.exit_code, reason in refused.stderr) == (2, True)
+    beside = index(photos, tmp_path / "typo")
+    assert beside.exit_code == 1
+    assert f"cannot read image '{tmp_path / 'typo'}': no such file" in beside.stderr
+    assert "0 indexed, 1 failed, 3 unchanged; 3 in the index" in beside.stderr
+    (photos / "blue.png").unlink()
+    alone = index(photos / "blue.png")
+    assert (alone.exit_code, "0 indexed, 1 forgotten; 2 in the index" in alone.stderr) == (0, True)
+
+
+@pytest.mark.slow
 def test_a_photograph_that_cannot_be_read_is_kept_with_its_reason_and_tried_again_when_told(
     indexed, photos, run
 ):

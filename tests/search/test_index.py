@@ -155,7 +155,9 @@ def test_nothing_that_is_typed_is_taken_for_syntax(index, text):
             index.search(text)
 
 
-@pytest.mark.parametrize("wrong", [{"text": ""}, {"text": "  "}, {}, {"text": "dog", "top_k": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"text": ""}, {"text": "  "}, {}, {"text": "dog", "top_k": 0}, {"text": "dog", "without": " "}]
+)
 def test_a_search_for_nothing_is_refused(index, wrong):
     with pytest.raises(ConfigError):
         index.search(**wrong)
@@ -385,11 +387,27 @@ def test_date_camera_and_place_are_read_and_filtered(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"since": "May"}, {"near": (91.0, 0.0, 1.0)}, {"near": (0.0, 0.0, 0.0)}, {"folder": "/"}]
+    ("wrong", "reason"),
+    [
+        ({"since": "May"}, "not a date"),
+        ({"near": (91.0, 0.0, 1.0)}, "not a place"),
+        ({"near": (0.0, 0.0, 0.0)}, "not a place"),
+        ({"folder": "/"}, "folder is empty"),
+        ({"camera": " "}, "camera is empty"),
+        ({"tags": ("dog", "")}, "one is empty"),
+        ({"since": "2020-05-18", "until": "2020-05-17"}, "no day lies between"),
+        ({"since": "2021", "until": "2020-12"}, "no day lies between"),
+    ],
 )
-def test_a_filter_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ConfigError):
+def test_a_filter_that_cannot_be_is_refused(wrong, reason):
+    with pytest.raises(ConfigError, match=reason):
         Filter(**wrong)
+
+
+def test_a_filter_of_one_day_and_one_with_odd_texts_can_be(index):
+    assert index.search(filter=Filter(since="9999-12-31", until="9999-12-31")) == []
+    for odd in ("\udcff", "\ud800", "a\0b"):
+        assert index.search(filter=Filter(camera=odd)) == index.search(filter=Filter(folder=odd)) == []
 
 
 ADD = """

@@ -650,7 +650,7 @@ def _connected(options: Mapping[str, Any]) -> Connection[Any]:
         connection: Connection[Any] = psycopg.connect(**given, autocommit=True)
         connection.execute(f"SET lock_timeout = '{_WAIT}s'")
     except psycopg.Error as error:
-        reason = _without_password(str(error).strip(), options)
+        reason = _without_password(" ".join(str(error).split()), options)
         raise SearchIndexError(_name(options), f"the server cannot be reached: {reason}") from None
     return connection
 
