@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import Counter
 from contextlib import closing, contextmanager
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -315,12 +316,26 @@ def server(folder: Path, *, wanted: bool) -> Iterator[str | None]:
 
 
 def warm_up() -> None:
-    """Run once in the parent and keep the encoder, so that runs are killed at work and not at loading."""
-    import torch
+    """Load in the parent what a run needs, so that runs are killed at their work and not at loading.
 
+    What that is, a run in a child tells. The parent itself runs no model, as models hang in a fork.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trial, told = Trial(Path(folder), random.Random(0)), Path(folder) / "modules"  # noqa: S311 - no secret
+
+        def run() -> None:
+            trial.update()
+            told.write_text("\n".join(sys.modules))
+
+        if in_child(run, None):
+            raise AssertionError("a first run failed")
+        names = told.read_text().splitlines()
+    for name in names:
+        if name != "__main__":
+            import_module(name)
     from autotag.models.encoders.openclip_encoder import OpenClipEncoder
+    from autotag.models.pool import ModelPool
 
-    torch.set_num_threads(1)  # threads do not survive a fork
     load, kept = OpenClipEncoder.load, {}
 
     def loaded(request: ModelRequest) -> OpenClipEncoder:
@@ -330,8 +345,7 @@ def warm_up() -> None:
         return kept[key]
 
     setattr(OpenClipEncoder, "load", loaded)  # noqa: B010 - a method
-    with tempfile.TemporaryDirectory() as folder:
-        Trial(Path(folder), random.Random(0)).update()  # noqa: S311 - no secret
+    ModelPool().encoder("clip-mini")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
