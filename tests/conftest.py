@@ -181,6 +181,16 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
 
 
 @pytest.fixture(scope="session")
+def sidecar() -> Callable[[str], str]:
+    """Makes the text of a sidecar in which a person wrote one keyword."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>'
+        "<rdf:li>{}</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).format
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a real Postgres with pgvector, out of a package, that runs for these tests only."""
     folder = tempfile.mkdtemp()  # short, for the path of a socket

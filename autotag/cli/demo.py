@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.index import optional_index_option
+from autotag.cli.index import optional_index_option, store_options
 from autotag.cli.options import (
     device_option,
     insecure_option,
@@ -28,6 +28,7 @@ Exit codes:
 )
 @served_presets_option
 @optional_index_option("Add a tab that searches this index")
+@store_options
 @listening_options(port=8120, tokens="the page asks for one of them as the password.")
 @insecure_option
 @open_option
@@ -37,6 +38,8 @@ def demo(
     *,
     presets: tuple[str, ...],
     index_file: Path | None,
+    store: str | None,
+    table: str | None,
     host: str,
     port: int,
     token_file: Path | None,
@@ -58,7 +61,7 @@ def demo(
 
     reporter = Reporter(quiet=quiet)
     tokens = read_tokens(token_file) if token_file else ()
-    mount = page_mounter(tokens, index_file, device)
+    mount = page_mounter(tokens, device, index_file=index_file, store=store, table=table)
     from autotag.server.core.limits import Limits
     from autotag.server.run import Place, run_server
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
+    from autotag.errors import ConfigError, ImageReadError
     from autotag.pipeline.pipeline import Pipeline
     from autotag.search import Index, StoreIndex
     from autotag.search.updating import Plan
@@ -186,15 +187,16 @@ def index(
     """Tag and embed photographs, and store the results for `autotag search`.
 
     PATH is an image, a folder (searched with all its subfolders), a URL with --allow-urls, or - to read paths
-    from stdin; --from takes them from lists. No photograph is changed. A second run reads only new or changed
-    photographs, follows moved ones, and forgets deleted ones. After an interruption at any moment, the next
-    run continues where it stopped.
+    from stdin; --from takes them from lists. No photograph is changed. A second run reads only what is new or
+    changed, sidecars included, follows moved photographs, and forgets deleted ones. After an interruption at
+    any moment, the next run continues where it stopped.
 
     A photograph whose whole folder is missing or empty stays in the index, marked offline: the disk may not
     be mounted. --prune forgets it.
     """
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
+    from autotag.errors import ImageReadError
     from autotag.search.updating import carry_out, make_plan
 
     if not paths and not lists:
@@ -215,10 +217,18 @@ def index(
     ):
         sources = Sources(lists, told=reporter.inform)
         named = [*paths, *sources.listed()]
-        images, roots = _found(named, pipeline, follow_symlinks=follow_symlinks, known=len(opened) > 0)
+        images, roots, refusal = _found(named, pipeline, follow_symlinks=follow_symlinks)
+        doubtful = [root for root in roots if refusal is not None or not root.exists()]
+        unknown = _unknown(opened, doubtful) if doubtful else []
+        if refusal is not None and len(unknown) == len(set(roots)) and not sources.tagged():
+            raise refusal
         plan = make_plan(opened, [*sources.tagged(), *images], roots, retry_errors=retry_errors)
         carry_out(opened, plan, prune=prune)
+        lost = [root for root in unknown if not root.exists()]
+        for root in lost:
+            reporter.complain(str(ImageReadError(str(root), "no such file")))
         added, failed = _fill(opened, plan, pipeline, sources, reporter)
+        failed += len(lost)
         reporter.inform(_summary(plan, added, failed, len(opened), prune=prune))
     ctx.exit(SOME_FAILED if failed else 0)
 
@@ -280,29 +290,37 @@ def embedding_pipeline(
 
 
 def _found(
-    paths: Sequence[str], pipeline: Pipeline, *, follow_symlinks: bool, known: bool
-) -> tuple[list[str], list[Path]]:
-    """Return the images behind the paths, and those paths that are, or were, folders.
-
-    Raises:
-        ConfigError, ImageReadError: paths are given, there is no image, and the index is empty.
-    """
+    paths: Sequence[str], pipeline: Pipeline, *, follow_symlinks: bool
+) -> tuple[list[str], list[Path], ConfigError | ImageReadError | None]:
+    """Return the images behind the paths, the paths that are not files, and why there is no image."""
     from autotag.cli.inputs import find, given
     from autotag.errors import ConfigError, ImageReadError
     from autotag.images.reading import is_url
 
     named = list(given(paths))
     if not named:
-        return [], []
+        return [], [], None
     roots = [Path(path) for path in named if not is_url(path) and not Path(path).is_file()]
     try:
         images = find(named, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
-    except (ConfigError, ImageReadError):
-        if not known or not roots:  # nothing to mark offline
-            raise
-        return [], roots
+    except (ConfigError, ImageReadError) as error:
+        return [], roots, error
     missing = {os.fspath(root) for root in roots if not root.exists()}
-    return [path for image in images if (path := os.fspath(image)) not in missing], roots
+    return [path for image in images if (path := os.fspath(image)) not in missing], roots, None
+
+
+def _unknown(index: Index | StoreIndex, roots: Sequence[Path]) -> list[Path]:
+    """Return the paths at and below which the index knows no photograph."""
+    from autotag.search.incoming import stored_path
+
+    separator = os.fsencode(os.sep)
+    unknown = {stored_path(root).rstrip(separator): root for root in roots}
+    for known in index.known(list(map(str, roots)), roots):
+        path = known
+        while path:
+            unknown.pop(path, None)
+            path = path.rpartition(separator)[0]
+    return list(unknown.values())
 
 
 def _telling(complain: Callable[[str], None], advance: Callable[[], None]) -> Callable[[Any], None]:

@@ -134,15 +134,9 @@ def search(
 
 def _write_page(index: Index | StoreIndex, hits: Sequence[Hit], *, title: str, why: bool) -> None:
     from autotag.search.page import page
-    from autotag.search.picture_cache import cache_beside
-    from autotag.search.store_index import StoreIndex
-    from autotag.search.thumbnails import thumbnails, thumbnails_of
+    from autotag.search.thumbnails import thumbnails_of
 
-    if isinstance(index, StoreIndex):
-        pictures = thumbnails([(hit.path, "") for hit in hits])
-    else:
-        pictures = thumbnails_of(index, hits, cache_beside(index.path))
-    click.echo(page(hits, pictures, title=title, why=why))
+    click.echo(page(hits, thumbnails_of(index, hits, index.pictures), title=title, why=why))
 
 
 def _write(hits: Sequence[Hit], format_name: str, *, why: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autotag.cli.index import optional_index_option
+from autotag.cli.index import optional_index_option, store_options
 from autotag.cli.options import device_option, insecure_option, listening_options, served_presets_option
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from autotag.demo.searched_index import StorePlace
     from autotag.server.core.service import Service
 
 
@@ -29,6 +30,7 @@ Exit codes:
 @insecure_option
 @click.option("--demo", "with_demo", is_flag=True, help="Serve the page of `autotag demo` at /demo.")
 @optional_index_option("With --demo, add a tab that searches this index")
+@store_options
 @click.option("--preload", is_flag=True, help="Load the models before listening.")
 @click.option(
     "--allow-host",
@@ -77,6 +79,8 @@ def serve(
     insecure: bool,
     with_demo: bool,
     index_file: Path | None,
+    store: str | None,
+    table: str | None,
     preload: bool,
     allowed_hosts: tuple[str, ...],
     max_waiting: int,
@@ -102,10 +106,12 @@ def serve(
     tokens = read_tokens(token_file) if token_file else ()
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
     limits = Limits(max_waiting=max_waiting, max_body_bytes=max_body * 2**20, timeout=timeout)
-    if index_file is not None and not with_demo:
-        raise click.UsageError("--index is of the page; give --demo, too.")
-    mount = page_mounter(tokens, index_file, device) if with_demo else None
-    page: dict[str, Any] = {} if mount is None else {"page": "/demo", "mount": mount}
+    page: dict[str, Any] = {}
+    if with_demo:
+        mount = page_mounter(tokens, device, index_file=index_file, store=store, table=table)
+        page = {"page": "/demo", "mount": mount}
+    elif any(option is not None for option in (index_file, store, table)):
+        raise click.UsageError("--index and --store are of the page; give --demo, too.")
     run_server(
         presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
         moderator=moderator, **page,
@@ -113,12 +119,17 @@ def serve(
 
 
 def page_mounter(
-    tokens: Sequence[str], index_file: Path | None, device: str | None
+    tokens: Sequence[str],
+    device: str | None,
+    *,
+    index_file: Path | None,
+    store: str | None,
+    table: str | None,
 ) -> Callable[[FastAPI, Service], None]:
     """Return what mounts the page of `autotag demo` into a server's application.
 
     Raises:
-        ConfigError: Gradio is not installed.
+        ConfigError: Gradio is not installed, or the store's URL is of no known kind.
     """
     from functools import partial
 
@@ -130,5 +141,21 @@ def page_mounter(
         raise ConfigError(f"the page needs {error.name}: {install_hint('ui')}.") from error
     from autotag.demo.searched_index import SearchedIndex
 
-    index = None if index_file is None else SearchedIndex(index_file, device=device or "auto")
+    place = _searched_place(index_file, store, table)
+    index = None if place is None else SearchedIndex(place, device=device or "auto")
     return partial(mount_page, tokens=tokens, index=index)
+
+
+def _searched_place(
+    index_file: Path | None, store: str | None, table: str | None
+) -> Path | StorePlace | None:
+    """Return what the page searches, as the options name it."""
+    from autotag.demo.searched_index import StorePlace
+
+    if store is None:
+        if table is not None:
+            raise click.UsageError("--table is of a store; name the server with --store URL.")
+        return index_file
+    if index_file is not None:
+        raise click.UsageError("--index and --store are both given; an index is in one place.")
+    return StorePlace(store) if table is None else StorePlace(store, table)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autotag.demo.uploads import UploadLimits
 
 _MOST = 200
-_MOST_DIGITS = 18  # SQLite keeps ids of 64 bits
+_MOST_DIGITS = 39  # Qdrant's ids have 128 bits
 _SERIES = "index"  # one visitor at a time is answered; the others wait without holding a thread
 _BY = [("meaning and text", "both"), ("meaning", "vectors"), ("text", "words")]
 
@@ -215,9 +215,13 @@ def _number(like: str) -> int | None:
 
 
 def _record(hit: Hit) -> dict[str, object]:
-    """Return JSON types; without a ``path``, which Gradio's clients would take for an upload to fetch."""
+    """Return JSON types.
+
+    The id is a text, because neither a browser nor Gradio's JSON has numbers of 128 bits. There is no
+    ``path``, which Gradio's clients would take for an upload to fetch.
+    """
     found = hit.to_dict()
-    return {"file": one_line(str(found.pop("path"))), **found}
+    return {"file": one_line(str(found.pop("path"))), **found, "id": str(hit.id)}
 
 
 def _status(text: str) -> str:

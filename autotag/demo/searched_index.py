@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
+from autotag.errors import SearchIndexError
 from autotag.images.reading import read_image
-from autotag.search import Filter, Index
+from autotag.search import Filter, Index, StoreIndex
 from autotag.search.filters import read_place
-from autotag.search.picture_cache import cache_beside
+from autotag.search.store import TABLE, store_opener
 from autotag.search.thumbnails import thumbnails_of
 
 if TYPE_CHECKING:
@@ -72,27 +74,47 @@ class Question:
         return None if wanted == Filter() and not only_without else wanted
 
 
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """A database server in which an index is.
+
+    Attributes:
+        url: see ``open_store``.
+        table: or collection.
+
+    Raises:
+        ConfigError: the URL's scheme is not known.
+    """
+
+    url: str
+    table: str = TABLE
+
+    def __post_init__(self) -> None:
+        store_opener(self.url)
+
+
 @dataclass(eq=False)
 class SearchedIndex:
     """An index, opened when it is first asked and again when another file takes its place.
 
     Attributes:
-        path: the file.
+        place: the file, or the database server.
         device: where its encoder runs, see ``Pipeline``.
     """
 
-    path: Path
+    place: Path | StorePlace
     _: KW_ONLY
     device: str = "auto"
-    _opened: tuple[Index, tuple[int, int]] | None = field(init=False, repr=False, default=None)
+    _opened: tuple[Index | StoreIndex, tuple[int, int]] | None = field(init=False, repr=False, default=None)
     _turn: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     def search(self, question: Question) -> tuple[list[Hit], list[bytes | str]]:
         """Return the best matching photographs, and a JPEG of each or why there is none.
 
         Raises:
-            ConfigError: there is nothing to search for, or an option is wrong.
-            SearchIndexError: the file is missing or damaged, or another encoder than its own was loaded.
+            ConfigError: there is nothing to search for, an option is wrong, or the store needs a package.
+            SearchIndexError: the file is missing or damaged, the server refuses or cannot be reached, or
+                another encoder than the index's was loaded.
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
@@ -108,33 +130,44 @@ class SearchedIndex:
                 top_k=question.top,
                 by=question.by,
             )
-            return hits, thumbnails_of(index, hits, cache_beside(self.path))
+            return hits, thumbnails_of(index, hits, index.pictures)
 
     def count(self) -> int:
         """Return how many photographs there are.
 
         Raises:
-            SearchIndexError: the file is missing or damaged.
+            ConfigError, SearchIndexError: see ``search``.
         """
         with self._turn:
             return len(self._index())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file or the connection."""
         with self._turn:
             self._close()
 
-    def _index(self) -> Index:
+    def _index(self) -> Index | StoreIndex:
         file = self._file()
         if self._opened is None or self._opened[1] != file:
             self._close()
-            self._opened = Index.open(self.path, device=self.device, create=False), file
+            self._opened = self._open(), file
+        elif isinstance(self._opened[0], StoreIndex):
+            with suppress(SearchIndexError):  # a connection that broke since is made again by the next call
+                self._opened[0].about()
         return self._opened[0]
+
+    def _open(self) -> Index | StoreIndex:
+        if isinstance(self.place, StorePlace):
+            url, table = self.place.url, self.place.table
+            return StoreIndex.open(url, table=table, device=self.device, create=False)
+        return Index.open(self.place, device=self.device, create=False)
 
     def _file(self) -> tuple[int, int]:
         """Return what tells the file from another one under the same path."""
+        if isinstance(self.place, StorePlace):
+            return 0, 0
         try:
-            found = self.path.stat()
+            found = self.place.stat()
         except OSError:
             return 0, 0  # to open it says what is wrong
         return found.st_dev, found.st_ino

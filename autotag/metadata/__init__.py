@@ -12,7 +12,7 @@ from autotag.metadata.existing import Existing, read_existing
 from autotag.metadata.keywords import Keywords
 from autotag.metadata.planning import plan_tags
 from autotag.metadata.regions import Region, Regions
-from autotag.metadata.sidecars import SidecarNaming, sidecars_of
+from autotag.metadata.sidecars import SidecarNaming, sidecar_stamp, sidecars_of
 from autotag.metadata.undoing import undo_change
 from autotag.metadata.xmp import (
     KEYWORD_FIELDS,
@@ -47,6 +47,7 @@ __all__ = [
     "read_packet",
     "remove_file",
     "replace_file",
+    "sidecar_stamp",
     "sidecars_of",
     "state_of",
     "undo_change",

@@ -1,4 +1,4 @@
-"""Find the sidecar files of a photograph, and name a new one.
+"""Find the sidecar files of a photograph, tell when they change, and name a new one.
 
 Most programs write ``beach.jpg.xmp``; Adobe's programs write ``beach.xmp``, for RAW files only. If several
 photographs share a stem, ``beach.xmp`` belongs to the RAW file among them, or to the file that
@@ -7,7 +7,9 @@ photographs share a stem, ``beach.xmp`` belongs to the RAW file among them, or t
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from autotag.metadata.budget import MOST_BYTES
 from autotag.metadata.xmp import read_packet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SidecarNaming = Literal["auto", "ext", "adobe"]
@@ -92,6 +94,45 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
     return Sidecars(tuple(existing), tuple(seeds), new, sidecar_for, tuple(warnings))
 
 
+def sidecar_stamp(photograph: str | os.PathLike[str]) -> str:
+    """Return a text that changes when a photograph's sidecars change, or whose they are.
+
+    It is a digest of name, size and modification time of every sidecar whose name fits the photograph, shared
+    ones included, and of the names of other photographs that such a sidecar may belong to. Sidecars are not
+    opened, and the folder is listed once for all its photographs.
+
+    Args:
+        photograph: a file, at the place where its sidecars lie (a link is not followed).
+
+    Returns:
+        32 hexadecimal digits; an empty text without any sidecar, or where the folder cannot be listed.
+    """
+    folder, name = os.path.split(os.fspath(photograph))
+    stem = os.path.splitext(name)[0].casefold()  # noqa: PTH122
+    try:
+        listing = _listing(folder or os.curdir)
+    except OSError:
+        return ""
+    own = _facts(folder, listing.sidecars.get(name.casefold(), ()))
+    shared = _facts(folder, listing.sidecars.get(stem, ()))
+    if not own and not shared:
+        return ""
+    others = listing.pictures.get(stem, ()) if shared else ()
+    told = "/".join((*own, "", *shared, "", *others))
+    return hashlib.blake2b(os.fsencode(told), digest_size=16).hexdigest()
+
+
+def _facts(folder: str, sidecars: Iterable[str]) -> list[str]:
+    """Return name, size and modification time of those of the sidecars that are files."""
+    facts: list[str] = []
+    for name in sidecars:
+        with suppress(OSError):
+            found = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - no Path for each of many
+            if stat.S_ISREG(found.st_mode):
+                facts.append(f"{name}/{found.st_size}/{found.st_mtime_ns}")
+    return facts
+
+
 def _content(sidecar: Path) -> bytes:
     if sidecar.stat().st_size > MOST_BYTES:
         reason = f"this sidecar is larger than {MOST_BYTES // 2**20} MiB; autotag does not read or change it"
@@ -112,10 +153,7 @@ def _present(base: Path) -> list[Path]:
 
 def _same_stem(path: Path) -> list[Path]:
     """Return the other photographs and films in the folder with the same stem."""
-    changed = path.parent.stat().st_mtime_ns
-    is_settled = time.time_ns() - changed > _TICK
-    pictures = (_pictures if is_settled else _pictures.__wrapped__)(path.parent, changed)
-    names = pictures.get(path.stem.casefold(), ())
+    names = _listing(os.fspath(path.parent)).pictures.get(path.stem.casefold(), ())
     there = (path.with_name(path.stem + os.path.splitext(name)[1]) for name in names)  # noqa: PTH122
     return [other for other in there if other.name != path.name and _is_another(other, path)]
 
@@ -127,19 +165,41 @@ def _is_another(other: Path, path: Path) -> bool:
     return False
 
 
-@lru_cache(maxsize=2)
-def _pictures(folder: Path, _mtime_ns: int) -> Mapping[str, tuple[str, ...]]:
-    """Return the photographs and films in a folder by stem, cached until the folder's time changes.
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The names in a folder that matter for sidecars.
+
+    Attributes:
+        pictures: photographs and films by their stem, casefolded.
+        sidecars: by what stands before their ``.xmp``, casefolded.
+    """
+
+    pictures: Mapping[str, tuple[str, ...]]
+    sidecars: Mapping[str, tuple[str, ...]]
+
+
+def _listing(folder: str) -> _Listing:
+    """Return the names in a folder as they are now; it is listed when its time has changed.
 
     Testing each possible name would take about a hundred system calls per photograph, which are slow on
     network shares.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path for each photograph is slow
+    is_settled = time.time_ns() - changed > _TICK
+    return (_listed if is_settled else _listed.__wrapped__)(folder, changed)
+
+
+@lru_cache(maxsize=2)
+def _listed(folder: str, _mtime_ns: int) -> _Listing:
+    pictures: dict[str, tuple[str, ...]] = {}
+    sidecars: dict[str, tuple[str, ...]] = {}
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - no Path per name
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        if suffix.lower() in _SUFFIXES:
+        suffix = suffix.lower()
+        if suffix in _SUFFIXES or suffix == ".xmp":
+            found = sidecars if suffix == ".xmp" else pictures
             found[stem.casefold()] = (*found.get(stem.casefold(), ()), name)
-    return found
+    return _Listing(pictures, sidecars)
 
 
 def _named_owner(sidecar: Path, content: bytes) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
+from autotag.search.incoming import storable, without_loose_surrogates
 
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 EARTH_KM = 6371.0088  # mean radius, IUGG
@@ -30,7 +31,7 @@ class Filter:
         near: latitude and longitude in degrees, and a distance in kilometres.
 
     Raises:
-        ConfigError: a date or a place is wrong.
+        ConfigError: a date or a place is wrong, a text is empty, or ``since`` is after ``until``.
     """
 
     _: KW_ONLY
@@ -48,6 +49,9 @@ class Filter:
                 raise ConfigError(f"{name}={date!r} is not a date; write 2020-05-17, 2020-05 or 2020.")
             if date is not None:
                 _first_day(name, date)
+        since, until = days_between(self)
+        if since is not None and until is not None and since >= until:
+            raise ConfigError(f"since={self.since!r} is after until={self.until!r}; no day lies between.")
         if self.near is not None:
             latitude, longitude, distance = self.near
             if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < distance < math.inf):
@@ -57,6 +61,10 @@ class Filter:
                 )
         if self.folder is not None and not self.folder.strip(os.sep):
             raise ConfigError("folder is empty; name a folder.")
+        if self.camera is not None and not self.camera.strip():
+            raise ConfigError("camera is empty; name a make or model.")
+        if not all(map(fold, self.tags)):
+            raise ConfigError(f"tags={self.tags!r}: one is empty; name a tag or keyword.")
 
     def sql(self) -> tuple[list[str], list[object]]:
         """Return conditions on the table ``photo`` and their parameters; empty lists for no filter."""
@@ -67,7 +75,8 @@ class Filter:
             parameters.append(fold(tag))
         if self.folder is not None:
             conditions.append("instr(path, ?) > 0")
-            parameters.append(os.fsencode(f"{os.sep}{self.folder.strip(os.sep)}{os.sep}"))
+            folder = without_loose_surrogates(self.folder).strip(os.sep)
+            parameters.append(os.fsencode(f"{os.sep}{folder}{os.sep}"))
         if self.since is not None:
             conditions.append("taken >= ?")
             parameters.append(self.since)
@@ -76,7 +85,7 @@ class Filter:
             parameters += [len(self.until), self.until]
         if self.camera is not None:
             conditions.append("instr(lower(camera), lower(?)) > 0")
-            parameters.append(self.camera)
+            parameters.append(storable(self.camera))
         if self.near is not None:
             conditions.append("distance_km(latitude, longitude, ?, ?) <= ?")
             parameters += list(self.near)

@@ -20,6 +20,7 @@ from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, storable, stored_path, unit_embedding
 from autotag.search.known import Known
+from autotag.search.picture_cache import PictureCache, cache_beside
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.schema import connect, readable
 from autotag.search.text_query import TextQuery
@@ -167,6 +168,7 @@ class Index:
                     (one if isinstance(one, int) else stored_path(one),),
                 ).rowcount
                 for one in photos
+                if not isinstance(one, int) or _is_id(one)
             )
 
     @contextmanager
@@ -197,6 +199,7 @@ class Index:
             "bytes": facts.bytes if facts else None,
             "mtime_ns": facts.mtime_ns if facts else None,
             "digest": facts.digest if facts else None,
+            "sidecars": facts.sidecars if facts else "",
             "width": result.size[0],
             "height": result.size[1],
             "taken": shot.taken if shot else None,
@@ -244,11 +247,11 @@ class Index:
         """Replace the facts about a file; the models' results stay."""
         shot = facts.shot
         self._connection.execute(
-            "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, taken = ?, camera = ?, "
-            "latitude = ?, longitude = ?, offline = 0, generation = ? WHERE id = ?",
+            "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, sidecars = ?, taken = ?, "
+            "camera = ?, latitude = ?, longitude = ?, offline = 0, generation = ? WHERE id = ?",
             (
-                stored_path(source), facts.bytes, facts.mtime_ns, facts.digest, shot.taken, shot.camera,
-                shot.latitude, shot.longitude, generation, photo,
+                stored_path(source), facts.bytes, facts.mtime_ns, facts.digest, facts.sidecars,
+                shot.taken, shot.camera, shot.latitude, shot.longitude, generation, photo,
             ),
         )  # fmt: skip
         (caption,) = self._connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
@@ -314,15 +317,27 @@ class Index:
     def known(self, images: Sequence[str], roots: Sequence[Path]) -> dict[bytes, Known]:  # noqa: ARG002
         """Return what is known of every photograph, by path; see ``Updatable``."""
         vector = "EXISTS (SELECT 1 FROM vector WHERE photo = id)"
-        query = f"SELECT path, id, bytes, mtime_ns, digest, {vector}, error, offline FROM photo"  # noqa: S608 - ours
+        query = f"SELECT path, {vector}, offline, id, bytes, mtime_ns, digest, error, sidecars FROM photo"  # noqa: S608 - ours
+        rows = self.execute(query)
         return {
-            path: Known(photo, size, mtime_ns, digest, bool(has_vector), error, bool(offline))
-            for path, photo, size, mtime_ns, digest, has_vector, error, offline in self.execute(query)
+            path: Known(photo, size, mtime_ns, digest, bool(has_vector), error, bool(offline), sidecars)
+            for path, has_vector, offline, photo, size, mtime_ns, digest, error, sidecars in rows
         }
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row of parameters, within ``writing``."""
         self._connection.executemany(statement, rows)
+
+    def digests(self, photos: Sequence[int]) -> dict[int, str]:
+        """Return id -> digest of the pixels; without those that are not there or whose file was not read."""
+        query = "SELECT id, digest FROM photo WHERE digest IS NOT NULL AND id IN"
+        with readable(self.path):
+            return dict(self._rows_of(photos, query))
+
+    @property
+    def pictures(self) -> PictureCache:
+        """Where thumbnails are kept: ``FILE-pictures``, beside the index."""
+        return cache_beside(self.path)
 
     def about(self) -> dict[str, str]:
         """Return the facts about the index: id, generation, encoder, encoder_name, dimension."""
@@ -460,7 +475,7 @@ class Index:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
-        query = checked_query(text, by, top_k)
+        query = checked_query(text, by, top_k, without)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         resembled = None if like is None else self._vector_of(like)
@@ -490,7 +505,8 @@ class Index:
 
     def _vector_of(self, photo: int) -> NDArray[np.float32]:
         with readable(self.path):
-            row = self._connection.execute("SELECT value FROM vector WHERE photo = ?", (photo,)).fetchone()
+            query = "SELECT value FROM vector WHERE photo = ?"
+            row = self._connection.execute(query, (photo,)).fetchone() if _is_id(photo) else None
         if row is None:
             raise SearchIndexError(str(self.path), f"no photograph has the id {photo} and a vector.")
         return np.frombuffer(row[0], dtype="<f2").astype(np.float32)
@@ -642,6 +658,11 @@ class Index:
         for first in range(0, len(photos), _TOGETHER):
             some = photos[first : first + _TOGETHER]
             yield from self._connection.execute(f"{query} ({', '.join('?' * len(some))})", some)
+
+
+def _is_id(photo: int) -> bool:
+    """Return whether SQLite could have given a number to a photograph; it takes no larger ones."""
+    return 0 < photo < 2**63
 
 
 def _between_marks(text: str) -> tuple[str, ...]:

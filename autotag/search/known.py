@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An index's facts about a path: id, size in bytes, modification time and digest, or None for a URL."""
+    """An index's facts about a path.
+
+    Attributes:
+        id: of the photograph.
+        bytes: size of the file; None for a URL, as the two below.
+        mtime_ns: when it was changed last.
+        digest: of its pixels.
+        has_vector: whether its vector is there.
+        error: why it failed, or None.
+        offline: whether its folder was not there.
+        sidecars: stamp of its sidecars; empty without any, and where an earlier version indexed it.
+    """
 
     id: int
     bytes: int | None
@@ -24,6 +35,7 @@ class Known:
     has_vector: bool
     error: str | None
     offline: bool
+    sidecars: str = ""
 
 
 class Updatable(Protocol):

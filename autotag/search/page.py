@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autotag.images.reading import is_url
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:
@@ -21,12 +23,14 @@ _STYLE = (
     "figure.keep{border-color:#2a7;box-shadow:0 0 0 1px #2a7}"
     "img,.none{display:block;width:100%;height:240px;object-fit:contain;background:#eee}"
     ".none{display:grid;place-items:center;color:#777}h2{font-size:1rem;margin:2rem 0 .5rem}"
-    "figcaption{padding:.6rem;overflow-wrap:anywhere}small{color:#666;display:block}"
+    "a{color:inherit;text-decoration:none}figcaption{padding:.6rem;overflow-wrap:anywhere}small{color:#666;display:block}"
+    "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}figure{background:#222;border-color:#444}"
+    "img,.none{background:#111}small,.none{color:#aaa}}"
 )
 
 
 def page(hits: Sequence[Hit], pictures: Sequence[bytes | str], *, title: str = "", why: bool = False) -> str:
-    """Return a page in HTML with what a search found.
+    """Return a page in HTML with what a search found; each picture is a link to its photograph.
 
     Args:
         hits: what was found.
@@ -35,7 +39,7 @@ def page(hits: Sequence[Hit], pictures: Sequence[bytes | str], *, title: str = "
         why: whether to say why each was found.
     """
     figures = "\n".join(
-        _figure(picture, hit.caption, about_hit(hit, why=why))
+        _figure(picture, hit.path, hit.caption, about_hit(hit, why=why))
         for hit, picture in zip(hits, pictures, strict=True)
     )
     body = f'<p>{len(hits)} found</p><main class="photos">\n{figures}\n</main>'
@@ -65,13 +69,13 @@ def _whole(title: str, body: str) -> str:
 
 def _section(group: DuplicateGroup, pictures: Iterator[bytes | str]) -> str:
     figures = "\n".join(
-        _figure(next(pictures), "", _told_copy(copy), css="keep" if copy.kind is None else "")
+        _figure(next(pictures), copy.path, "", _told_copy(copy), css="keep" if copy.kind is None else "")
         for copy in group.photos
     )
     return f'<h2>{len(group.photos)} {group.kind}</h2><div class="photos">\n{figures}\n</div>'
 
 
-def _figure(picture: bytes | str, caption: str, told: Sequence[str], *, css: str = "") -> str:
+def _figure(picture: bytes | str, path: str, caption: str, told: Sequence[str], *, css: str = "") -> str:
     """Return a figure with a picture, its caption, and small lines below it."""
     alt = html.escape(one_line(caption))
     lines = "".join(f"<small>{html.escape(one_line(line))}</small>" for line in told)
@@ -80,8 +84,18 @@ def _figure(picture: bytes | str, caption: str, told: Sequence[str], *, css: str
     else:
         encoded = base64.b64encode(picture).decode("ascii")
         shown = f'<img alt="{alt}" src="data:image/jpeg;base64,{encoded}">'
+    address = html.escape(_address(path))
+    if address:
+        shown = f'<a href="{address}" title="{html.escape(one_line(path))}">{shown}</a>'
     opening = f'<figure class="{css}">' if css else "<figure>"
     return f"{opening}{shown}<figcaption>{alt}{lines}</figcaption></figure>"
+
+
+def _address(path: str) -> str:
+    """Return a photograph's URL for a link; empty for one that a browser had better not open."""
+    if is_url(path):
+        return path if path.lower().startswith(("http://", "https://")) else ""
+    return Path(path).absolute().as_uri()
 
 
 def about_hit(hit: Hit, *, why: bool) -> list[str]:
@@ -101,5 +115,6 @@ def _why(hit: Hit) -> str:
 def _told_copy(copy: Copy) -> list[str]:
     relation = "keep" if copy.kind is None else f"same {copy.kind}" if copy.kind != "burst" else "burst"
     facts = [f"{copy.size[0]}x{copy.size[1]}", f"{copy.bytes:,} bytes"]
-    facts += [copy.taken] if copy.taken else []
-    return [relation, ", ".join(facts), ", ".join(copy.keywords), copy.path]
+    facts += [copy.taken.replace("T", " ")] if copy.taken else []
+    keywords = f"keywords: {', '.join(copy.keywords)}" if copy.keywords else ""
+    return [relation, ", ".join(facts), keywords, copy.path]

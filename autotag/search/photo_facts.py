@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from autotag.errors import ImageReadError, MetadataError
 from autotag.files.replacing import read_with_state
-from autotag.metadata import read_existing, read_packet, sidecars_of
+from autotag.metadata import read_existing, read_packet, sidecar_stamp, sidecars_of
 from autotag.metadata.pixel_digest import pixel_digest
 from autotag.search.shot import Shot, read_shot
 
@@ -28,6 +28,7 @@ class PhotoFacts:
         digest: of its pixels (``pixel_digest``), the same when only metadata change.
         keywords: what people wrote into it or its sidecar.
         shot: when, with what and where it was taken.
+        sidecars: stamp of its sidecars (``sidecar_stamp``), as they were before they were read.
     """
 
     bytes: int
@@ -35,6 +36,7 @@ class PhotoFacts:
     digest: str
     keywords: tuple[str, ...] = ()
     shot: Shot = field(default_factory=Shot)
+    sidecars: str = ""
 
 
 def read_facts(path: Path) -> PhotoFacts:
@@ -52,6 +54,7 @@ def read_content(path: Path) -> tuple[bytes, PhotoFacts]:
     Raises:
         ImageReadError: it cannot be read.
     """
+    stamp = sidecar_stamp(path)
     try:
         content, state = read_with_state(path)
     except MetadataError as error:
@@ -59,7 +62,7 @@ def read_content(path: Path) -> tuple[bytes, PhotoFacts]:
     except OSError as error:
         raise ImageReadError(str(path), error.strerror or str(error)) from error
     digest, keywords = pixel_digest(content), _keywords(path, content)
-    return content, PhotoFacts(len(content), state.mtime_ns, digest, keywords, read_shot(content))
+    return content, PhotoFacts(len(content), state.mtime_ns, digest, keywords, read_shot(content), stamp)
 
 
 def _keywords(path: Path, content: bytes) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Small pictures of the photographs of an index, made once, in an SQLite file beside it.
+"""Small pictures of the photographs of an index, made once, in an SQLite file beside it or in a cache folder.
 
 They are kept by the digest of a photograph's pixels, so that they hold when it is moved, and none is wrong
 when its pixels change. The file is a cache: it may be deleted at any time, and one that cannot be read or
@@ -121,6 +121,7 @@ class PictureCache:
             self._give_up(error)
 
     def _connected(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=_PATIENCE)
         try:
             _prepare(connection)

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 By = Literal["both", "vectors", "words"]
 
 
-def checked_query(text: str | None, by: By, top_k: int) -> TextQuery | None:
+def checked_query(text: str | None, by: By, top_k: int, without: str | None) -> TextQuery | None:
     """Return the parts of a query; None for no text.
 
     Raises:
-        ConfigError: it is empty, or an option is wrong.
+        ConfigError: it or ``without`` is empty, or an option is wrong.
     """
     if top_k < 1:
         raise ConfigError(f"top_k={top_k}: a search gives at least 1 photograph.")
     if by not in {"both", "vectors", "words"}:
         raise ConfigError(f"by={by!r} is not known; use both, vectors or words.")
+    if without is not None and not TextQuery.parse(without).plain:
+        raise ConfigError("the words that are not wanted are empty; write some, or leave them out.")
     if text is None:
         return None
     query = TextQuery.parse(text)
@@ -104,18 +106,18 @@ class QueryEncoder:
         return unit(np.asarray(encoder.embed_images([read.image])[0], dtype=np.float32))
 
     def loaded(self) -> ImageTextEncoder:
-        """Return the encoder, loaded and checked once.
+        """Return the encoder, loaded once and checked against the index each time.
 
         Raises:
             SearchIndexError: it is not the one that made the index's vectors, or there are none.
         """
-        if self._loaded is None:
+        about = self.about()
+        if "encoder" not in about:
+            raise SearchIndexError(self.where, "it holds no vectors; `autotag index FOLDER` makes them.")
+        if self._loaded is None or self._loaded.id != about["encoder"]:  # a store may have been made again
             from autotag.models.pool import ModelPool
 
-            about = self.about()
             wanted = self.encoder or about.get("encoder_name")
-            if "encoder" not in about:
-                raise SearchIndexError(self.where, "it holds no vectors; `autotag index FOLDER` makes them.")
             if not wanted:
                 reason = f"it does not say how to load its encoder {about['encoder']!r}; name it: encoder=..."
                 raise SearchIndexError(self.where, reason)

@@ -53,6 +53,7 @@ _MIGRATIONS = (
     );
     CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
     """,
+    "ALTER TABLE photo ADD COLUMN sidecars TEXT NOT NULL DEFAULT '';",
 )
 """One script per version of the schema; each brings a file from the version before to its own."""
 

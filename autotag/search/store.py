@@ -10,7 +10,7 @@ from autotag.errors import ConfigError
 from autotag.search.queries import refuse_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class StoredPhoto:
         digest: of its pixels.
         error: why it failed, or None.
         offline: whether its folder was not there.
+        sidecars: stamp of its sidecars, see ``PhotoFacts``.
         vector: (D,) of length 1, or None; float16 is kept.
     """
 
@@ -61,6 +62,7 @@ class StoredPhoto:
     digest: str | None = None
     error: str | None = None
     offline: bool = False
+    sidecars: str = ""
     vector: NDArray[np.float32] | NDArray[np.float16] | None = None
 
 
@@ -218,12 +220,21 @@ def open_store(url: str, *, table: str = TABLE, create: bool = True) -> VectorSt
         ConfigError: the URL's scheme is not known, or a package is missing.
         SearchIndexError: the server cannot be reached or refuses, or the table has another shape.
     """
+    return store_opener(url)(url, table=table, create=create)
+
+
+def store_opener(url: str) -> Callable[..., VectorStore]:
+    """Return what opens a store with a URL; nothing is connected.
+
+    Raises:
+        ConfigError: its scheme is not known.
+    """
     scheme, separator, _ = url.partition("://")
     if not separator:
         known = ", ".join(f"{name}://" for name in registry.names("store"))
         raise ConfigError(f"a store is named by a URL that begins with one of {known}")
-    store: VectorStore = registry.resolve("store", scheme)(url, table=table, create=create)
-    return store
+    opener: Callable[..., VectorStore] = registry.resolve("store", scheme)
+    return opener
 
 
 def encoder_facts(where: str, about: Mapping[str, str], encoder: StoreEncoder) -> dict[str, str]:

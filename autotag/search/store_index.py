@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
@@ -15,6 +16,7 @@ from autotag.search.ann_cache import NEEDED_RECALL
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, stored_path, unit_embedding
+from autotag.search.picture_cache import PictureCache
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.store import TABLE, Conditions, StoredPhoto, StoreEncoder, open_store
 from autotag.search.text_query import TextQuery
@@ -240,6 +242,16 @@ class StoreIndex:
 
     # ---- reading
 
+    def digests(self, photos: Sequence[int]) -> dict[int, str]:
+        """Return id -> digest of the pixels; without those that are not there or whose file was not read."""
+        kept = self.store.photos(photos)
+        return {photo: one.digest for photo, one in kept.items() if one.digest is not None}
+
+    @property
+    def pictures(self) -> PictureCache:
+        """Where thumbnails of all stores are kept on this machine: the user's cache folder of autotag."""
+        return PictureCache(user_cache_path("autotag", appauthor=False) / "store-pictures")
+
     def about(self) -> dict[str, str]:
         """Return the facts that the store keeps: encoder, encoder_name, dimension, generation ..."""
         return self.store.about()
@@ -276,7 +288,7 @@ class StoreIndex:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
-        query = checked_query(text, by, top_k)
+        query = checked_query(text, by, top_k, without)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         resembled = None if like is None else self._vector_of(like)
@@ -398,6 +410,7 @@ def _with_facts(photo: StoredPhoto, facts: PhotoFacts) -> StoredPhoto:
         mtime_ns=facts.mtime_ns,
         digest=facts.digest,
         offline=False,
+        sidecars=facts.sidecars,
     )
 
 

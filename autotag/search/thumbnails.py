@@ -1,4 +1,4 @@
-"""Thumbnails of photographs for a page, made once and kept beside the index."""
+"""Thumbnails of photographs for a page, made once and kept."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from autotag.images.reading import file_bytes, is_url, read_image
 from autotag.metadata.pixel_digest import pixel_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from autotag.search.hits import Hit
     from autotag.search.index import Index
     from autotag.search.picture_cache import PictureCache
+    from autotag.search.store_index import StoreIndex
 
 HEIGHT = 240
 """In pixels; the width is at most twice this."""
 
 _QUALITY = 75
-_PLACES = 500  # most parameters of one query
 
 
 def thumbnails(photos: Sequence[tuple[str, str]], cache: PictureCache | None = None) -> list[bytes | str]:
@@ -49,20 +49,14 @@ def thumbnails(photos: Sequence[tuple[str, str]], cache: PictureCache | None = N
     return found
 
 
-def thumbnails_of(index: Index, hits: Sequence[Hit], cache: PictureCache) -> list[bytes | str]:
-    """Return the thumbnails of what a search found, see ``thumbnails``."""
-    digests = dict(_digests(index, [hit.id for hit in hits]))
+def thumbnails_of(index: Index | StoreIndex, hits: Sequence[Hit], cache: PictureCache) -> list[bytes | str]:
+    """Return the thumbnails of what a search of the index found, see ``thumbnails``.
+
+    Raises:
+        SearchIndexError: the index cannot be read.
+    """
+    digests = index.digests([hit.id for hit in hits])
     return thumbnails([(hit.path, digests.get(hit.id, "")) for hit in hits], cache)
-
-
-def _digests(index: Index, photos: Sequence[int]) -> Iterator[tuple[int, str]]:
-    for first in range(0, len(photos), _PLACES):
-        some = photos[first : first + _PLACES]
-        places = ", ".join("?" * len(some))
-        yield from (
-            (photo, digest or "")
-            for photo, digest in index.execute(f"SELECT id, digest FROM photo WHERE id IN ({places})", some)  # noqa: S608
-        )
 
 
 def _made(path: str) -> tuple[str, bytes]:

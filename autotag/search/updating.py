@@ -14,6 +14,7 @@ from PIL import Image
 
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.reading import is_url
+from autotag.metadata import sidecar_stamp
 from autotag.relevance.embeddings import EMBEDDING, read_embedding
 from autotag.search.incoming import stored_path
 from autotag.search.photo_facts import read_facts
@@ -35,7 +36,7 @@ class Plan:
 
     Attributes:
         due: photographs to tag and embed, in the order in which they were found.
-        touched: photographs whose pixels did not change: id and new facts.
+        touched: photographs of which only metadata or sidecars changed: id, path and new facts.
         moved: id, new path and facts of photographs that lie elsewhere now.
         unchanged: how many are as they were.
         gone: ids of photographs that were deleted from folders that are there.
@@ -57,16 +58,18 @@ def make_plan(
 ) -> Plan:
     """Return the work that brings the index up to date with the folders. Nothing is written.
 
-    A photograph is taken for unchanged by its size and time of change; where they differ, its pixels decide.
+    A photograph is taken for unchanged by size and time of change, its own and its sidecars'; where they
+    differ, its pixels decide.
     A new one with the pixels of one that is gone is the same photograph, moved.
 
     Args:
         index: the index.
         images: what was found, files and URLs.
-        roots: the folders that were searched; indexed photographs below them that were not found are gone.
+        roots: the folders, or single paths, that were searched; indexed photographs there or below that were
+            not found are gone.
         retry_errors: whether to try those again that failed in a former run.
     """
-    known = index.known(images, roots)
+    known = index.known([*images, *map(str, roots)], roots)
     plan = Plan()
     found: set[bytes] = set()
     new: list[str] = []
@@ -281,11 +284,12 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
         now = os.stat(image)  # noqa: PTH116 - a Path for each of many is slow
     except OSError:
         return False
-    return (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+    is_same = (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+    return is_same and sidecar_stamp(image) == before.sidecars
 
 
 def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) -> None:
-    """Sort a known photograph whose file changed by whether its pixels changed."""
+    """Sort a known photograph whose file or sidecar changed by whether its pixels changed."""
     is_whole = before.has_vector or (before.error is not None and not retry_errors)
     if is_whole and before.digest and not is_url(image):
         try:
@@ -318,9 +322,10 @@ def _sort_new(
 
 
 def _missing(known: dict[bytes, Known], found: set[bytes], roots: Sequence[Path]) -> list[bytes]:
-    """Return the indexed paths below the roots that were not found and are not there."""
-    beginnings = tuple(stored_path(root).rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in roots)
-    below = (path for path in known if path not in found and path.startswith(beginnings))
+    """Return the indexed paths at or below the roots that were not found and are not there."""
+    single = set(map(stored_path, roots))
+    beginnings = tuple(root.rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in single)
+    below = (path for path in known if path not in found and (path in single or path.startswith(beginnings)))
     return [path for path in below if not os.path.exists(path)]  # noqa: PTH110 - bytes
 
 

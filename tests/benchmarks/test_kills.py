@@ -17,12 +17,12 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
     "script",
     [
         "kills.py --trials 15 --seed 7",
-        "index_kills.py --kills 8 --seed 7",
-        "index_kills.py --kills 8 --seed 7 --store",
+        "index_kills.py --kills 8 --seed 7 --results {folder}",
+        "index_kills.py --kills 8 --seed 7 --store --results {folder}",
     ],
 )
-def test_nothing_is_lost_whenever_a_run_is_killed(script: str) -> None:
-    name, *arguments = script.split()
+def test_nothing_is_lost_whenever_a_run_is_killed(script: str, tmp_path: Path) -> None:
+    name, *arguments = script.format(folder=tmp_path).split()
     command = [sys.executable, str(BENCHMARKS / name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,12 +5,13 @@ import runpy
 import subprocess
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from autotag.cli.main import main
+from autotag.images import reading
 from autotag.testing import make_image
 
 if TYPE_CHECKING:
@@ -41,6 +42,20 @@ def photos(tmp_path: Path) -> Path:
     make_image("blue").save(folder / "blue.png")
     make_image("green").save(folder / "more" / "green.png")
     return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the sources that were decoded."""
+    names: list[str] = []
+    decode = reading.decode
+
+    def counted(encoded: Any, source: str, limits: Any) -> Any:
+        names.append(Path(source).name)
+        return decode(encoded, source, limits)
+
+    monkeypatch.setattr(reading, "decode", counted)
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -31,20 +31,6 @@ def album(preset, photos, run, tmp_path):
     return album
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """The sources that were decoded."""
-    sources = []
-    decode = reading.decode
-
-    def counted(encoded, source, limits):
-        sources.append(Path(source).name)
-        return decode(encoded, source, limits)
-
-    monkeypatch.setattr(reading, "decode", counted)
-    return sources
-
-
 def rows(tmp_path, columns="path, EXISTS (SELECT 1 FROM vector WHERE photo = id)"):
     with Index.open(tmp_path / "index.db", create=False) as index:
         found = index.execute(f"SELECT {columns} FROM photo ORDER BY path")  # noqa: S608
@@ -88,6 +74,22 @@ def test_what_was_written_into_photographs_is_known_and_no_reason_to_index_again
     assert sorted(facts) == sorted(now)
     second = run("index", photos, "--preset", preset, "--index", tmp_path / "index.db")
     assert "0 indexed, 3 unchanged" in second.stderr
+
+
+@pytest.mark.slow
+def test_sidecars_are_read_again_when_another_program_changes_them_and_not_when_the_run_wrote_them(
+    album, photos, run, preset, tmp_path, decoded, sidecar
+):
+    assert album("--write", "xmp").exit_code == 0
+    decoded.clear()
+    index = ("index", photos, "--preset", preset, "--index", tmp_path / "index.db")
+    assert "0 indexed, 3 unchanged;" in run(*index).stderr
+    (photos / "blue.png.xmp").write_text(sidecar("Oma"))
+    assert album("--write", "xmp").exit_code == 0
+    found = run("search", "--tag", "Oma", "--format", "paths", "--index", tmp_path / "index.db")
+    assert found.stdout.endswith("blue.png\n")
+    assert "0 indexed, 3 unchanged;" in run(*index).stderr
+    assert decoded == []
 
 
 @pytest.mark.slow

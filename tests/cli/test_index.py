@@ -74,6 +74,19 @@ def test_a_second_run_does_what_is_new_moved_or_gone(indexed, photos):
 
 
 @pytest.mark.slow
+def test_a_sidecar_that_changes_alone_is_read_and_no_model_runs(indexed, photos, run, decoded, sidecar):
+    decoded.clear()
+    (photos / "blue.png.xmp").write_text(sidecar("Oma"))
+    assert "0 indexed, 2 unchanged, 1 with new metadata" in indexed().stderr
+    assert paths(run("search", "--tag", "Oma", "--format", "paths")) == ["blue.png"]
+    (photos / "blue.png.xmp").unlink()
+    assert "0 indexed, 2 unchanged, 1 with new metadata" in indexed().stderr
+    assert paths(run("search", "--tag", "Oma", "--format", "paths")) == []
+    assert "0 indexed, 3 unchanged" in indexed().stderr
+    assert decoded == []
+
+
+@pytest.mark.slow
 def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run):
     away = photos.rename(photos.with_name("away"))
     assert "3 offline; 3 in the index" in indexed().stderr
@@ -84,6 +97,26 @@ def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run)
     shutil.rmtree(photos / "more")
     assert "1 offline" in indexed().stderr
     assert "1 forgotten; 2 in the index" in indexed("--prune").stderr
+
+
+@pytest.mark.slow
+def test_a_path_that_never_was_is_told_and_one_that_is_gone_is_forgotten(
+    indexed, colours, photos, run, tmp_path
+):
+    def index(*paths):
+        return run("index", *paths, "--preset", colours)
+
+    (tmp_path / "empty").mkdir()
+    for path, reason in ((tmp_path / "typo", "no such file"), (tmp_path / "empty", "no image found in")):
+        refused = index(path)
+        assert (refused.exit_code, reason in refused.stderr) == (2, True)
+    beside = index(photos, tmp_path / "typo")
+    assert beside.exit_code == 1
+    assert f"cannot read image '{tmp_path / 'typo'}': no such file" in beside.stderr
+    assert "0 indexed, 1 failed, 3 unchanged; 3 in the index" in beside.stderr
+    (photos / "blue.png").unlink()
+    alone = index(photos / "blue.png")
+    assert (alone.exit_code, "0 indexed, 1 forgotten; 2 in the index" in alone.stderr) == (0, True)
 
 
 @pytest.mark.slow

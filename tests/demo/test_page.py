@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("ignore")]
 
 from demo_server import Demo  # noqa: E402
 
-from autotag.demo.searched_index import SearchedIndex  # noqa: E402
+from autotag.demo.searched_index import Question, SearchedIndex, StorePlace  # noqa: E402
 from autotag.metadata import read_packet  # noqa: E402
-from autotag.search import Index  # noqa: E402
+from autotag.search import Hit, Index, StoreIndex  # noqa: E402
 from autotag.stages import EmbedImages  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -146,11 +146,52 @@ def test_the_tab_search_finds_what_the_command_line_finds(client, index: Path) -
     assert searched(client, since="2999")[1:] == ('<p role="status">nothing found</p>', [])
     for asked, reason in (
         ({}, "nothing to search for"), ({"like": "cat"}, "not the number of a photograph"),
-        ({"like": "9" * 30}, "not the number of a photograph"), ({"like": "999"}, "id 999"),
+        ({"like": "9" * 40}, "not the number of a photograph"), ({"like": "9" * 30}, "id 9999"),
         ({"words": "a cat", "since": "May"}, "2020-05-17"), ({"words": "a cat", "by": "luck"}, "luck"),
     ):  # fmt: skip
         with pytest.raises(gradio_client.exceptions.AppError, match=reason):
             searched(client, **asked)
+
+
+@pytest.mark.slow
+def test_a_store_is_searched_as_a_file_is(pipeline, postgres: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with (
+        autotag.Pipeline([EmbedImages()], encoder="clip-mini") as embedding,
+        StoreIndex.open(postgres, table="page") as store,
+    ):
+        store.add(embedding.stream([CAT, EXAMPLES / "coffee.jpg"]), encoder_name="clip-mini")
+    with Demo(pipeline, index=SearchedIndex(StorePlace(postgres, "page"))) as demo:
+        client = gradio_client.Client(demo.url, verbose=False)
+        gallery, status, record = searched(client, words="a cat")
+        assert [Path(one["file"]) for one in record] == [CAT, EXAMPLES / "coffee.jpg"]
+        assert (len(gallery["value"]), "2 found" in status) == (2, True)
+        like = searched(client, like=f"#{record[0]['id']}")[2]
+        assert [Path(one["file"]) for one in like] == [EXAMPLES / "coffee.jpg"]
+
+
+class LargeIds:
+    """An index with the ids of Qdrant, which have 128 bits."""
+
+    def __init__(self) -> None:
+        self.asked: list[int | None] = []
+
+    def count(self) -> int:
+        return 1
+
+    def search(self, question: Question) -> tuple[list[Hit], list[str]]:
+        self.asked.append(question.like)
+        return [Hit(id=2**128 - 1, path="/a.jpg", score=1.0, caption="", tags=(), size=(1, 1))], ["gone"]
+
+
+def test_ids_of_128_bits_reach_the_page_and_come_back(pipeline) -> None:
+    index = LargeIds()
+    with Demo(pipeline, index=index) as demo:
+        client = gradio_client.Client(demo.url, verbose=False)
+        record = searched(client, words="a cat")[2]
+        assert record[0]["id"] == str(2**128 - 1)
+        searched(client, like=record[0]["id"])
+    assert index.asked == [None, 2**128 - 1]
 
 
 def test_an_index_that_is_not_there_is_told_in_the_page(pipeline, tmp_path: Path) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from PIL import Image
 
 from autotag import Pipeline
-from autotag.demo.searched_index import Question, SearchedIndex, enlarged
+from autotag.demo.searched_index import Question, SearchedIndex, StorePlace, enlarged
 from autotag.errors import AutotagError, ConfigError, ImageReadError, SearchIndexError
 from autotag.records import Caption, Result
 from autotag.relevance.embeddings import written_embedding
-from autotag.search import Filter, Hit, Index
+from autotag.search import Filter, Hit, Index, StoreIndex
 from autotag.stages import EmbedImages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -54,6 +55,41 @@ def test_it_finds_what_the_index_finds(made: Path, asked: SearchedIndex) -> None
             assert len(hits) > 0
             assert all(isinstance(one, bytes) for one in pictures)
     assert asked.count() == len(PHOTOGRAPHS)
+
+
+@pytest.mark.slow
+def test_a_store_is_searched_and_survives_a_lost_connection(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = SearchedIndex(StorePlace(postgres, "demo"))
+    with pytest.raises(SearchIndexError, match="there is no such table"):
+        asked.count()
+    with (
+        Pipeline([EmbedImages()], encoder="clip-mini") as pipeline,
+        StoreIndex.open(postgres, table="demo") as index,
+    ):
+        index.add(pipeline.stream(PHOTOGRAPHS), encoder_name="clip-mini")
+        hits, pictures = asked.search(Question(words="a cat", top=3))
+        assert [hit.id for hit in hits] == [hit.id for hit in index.search("a cat", top_k=3)]
+        assert all(isinstance(one, bytes) for one in pictures)
+        assert list(tmp_path.rglob("store-pictures"))
+        like = asked.search(Question(like=hits[0].id, top=3))[0]
+        assert hits[0].id not in [hit.id for hit in like]
+        with psycopg.connect(postgres, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'autotag' AND pid <> %s",
+                (index.store.connection.info.backend_pid,),
+            )
+        assert asked.search(Question(words="a cat", top=3))[0] == hits
+        assert asked.count() == len(PHOTOGRAPHS)
+    asked.close()
+
+
+def test_a_store_of_no_known_kind_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="postgresql://"):
+        StorePlace("photos.db")
 
 
 def test_filters_are_written_as_on_the_command_line() -> None:

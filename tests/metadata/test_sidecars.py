@@ -4,7 +4,7 @@ import time
 import pytest
 
 from autotag.errors import MetadataError
-from autotag.metadata.sidecars import sidecars_of
+from autotag.metadata.sidecars import sidecar_stamp, sidecars_of
 from autotag.metadata.xmp import MachineTag, with_machine_tags
 
 
@@ -105,3 +105,52 @@ def test_pictures_of_one_stem_are_found_in_a_folder_that_changes_and_in_one_that
     assert sidecars_of(path / "b.jpg").new.name == "b.jpg.xmp"
     with pytest.raises(MetadataError, match=r"would be shared with a\.CR2"):
         sidecars_of(path / "a.jpg", naming="adobe")
+
+
+def test_a_stamp_changes_with_every_sidecar_that_may_be_the_photograph_s(folder):
+    path = folder("a.jpg", "b.jpg") / "a.jpg"
+    stamps = [sidecar_stamp(path)]
+    assert stamps == [""]
+
+    def changed(do):
+        do()
+        stamps.append(sidecar_stamp(path))
+        assert stamps[-1] not in stamps[:-1]
+        assert sidecar_stamp(path) == stamps[-1]
+
+    changed(lambda: folder("a.jpg.xmp"))
+    changed(lambda: folder("a.xmp", content=b"yy"))
+    changed(lambda: folder("a.xmp", content=b"zzz"))
+    changed(lambda: os.utime(path.with_name("a.xmp"), ns=(1, 10**18)))
+    changed(lambda: folder("a.CR2"))  # to which a.xmp belongs from now on
+    changed(path.with_name("a.jpg.xmp").unlink)
+    changed(lambda: folder("a.XMP"))
+    path.with_name("a.xmp").unlink()
+    path.with_name("a.XMP").unlink()
+    assert sidecar_stamp(path) == ""
+
+
+def test_a_stamp_is_not_changed_by_what_is_no_sidecar_of_the_photograph(folder, monkeypatch):
+    path = folder("a.jpg", "a.jpg.xmp") / "a.jpg"
+    before = sidecar_stamp(path)
+    folder("b.jpg", "b.jpg.xmp", "b.xmp", "a.png", "a.png.xmp", "aa.xmp", "a.txt", "a.jpg.xmp.bak")
+    (path.parent / "a.xmp").mkdir()
+    assert sidecar_stamp(path) == before
+    monkeypatch.chdir(path.parent)
+    assert sidecar_stamp("a.jpg") == before
+    assert sidecar_stamp("missing/a.jpg") == ""
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_folder_of_photographs_is_listed_once_unless_it_changes(folder, monkeypatch, settled):
+    path = folder(*(f"{number}.jpg" for number in range(20)), "7.xmp")
+    listed = []
+    list_folder = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or list_folder(place))
+    if settled:
+        os.utime(path, (time.time() - 10,) * 2)
+    stamps = [sidecar_stamp(path / f"{number}.jpg") for number in range(20)]
+    assert [bool(stamp) for stamp in stamps] == [number == 7 for number in range(20)]
+    assert not settled or len(listed) == 1
+    folder("3.jpg.xmp")
+    assert sidecar_stamp(path / "3.jpg") != ""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from autotag.search.fusion import reciprocal_ranks
 from autotag.search.schema import VERSION
 from autotag.search.shot import read_shot
 from autotag.search.text_query import TextQuery
+from autotag.search.updating import carry_out, make_plan
 from autotag.search.vector_rows import load_rows
 
 
@@ -129,7 +131,9 @@ def test_nothing_that_is_typed_is_taken_for_syntax(index, text):
             index.search(text)
 
 
-@pytest.mark.parametrize("wrong", [{"text": ""}, {"text": "  "}, {}, {"text": "dog", "top_k": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"text": ""}, {"text": "  "}, {}, {"text": "dog", "top_k": 0}, {"text": "dog", "without": " "}]
+)
 def test_a_search_for_nothing_is_refused(index, wrong):
     with pytest.raises(ConfigError):
         index.search(**wrong)
@@ -166,6 +170,13 @@ def test_an_open_index_sees_what_another_program_wrote(index):
     assert names(index.search("rocket", by="vectors"))[0] == "new.jpg"
 
 
+def test_an_id_that_sqlite_cannot_hold_is_of_no_photograph(index):
+    for photo in (2**63, -1, 10**40):
+        with pytest.raises(SearchIndexError, match=f"no photograph has the id {photo}"):
+            index.search(like=photo)
+    assert index.remove(10**40, 1) == 1
+
+
 def test_names_that_are_not_utf8_come_back_as_they_are(index):
     source = os.fsdecode(b"/album/\xff.jpg")
     index.add([result(source, "a rocket", looks="rocket")])
@@ -190,6 +201,25 @@ def test_an_index_of_a_newer_version_is_refused(index):
     index.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(SearchIndexError, match="newer autotag"):
         Index.open(index.path)
+
+
+def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path, sidecar):
+    images = [str(tmp_path / name) for name in ("with.png", "without.png")]
+    for image, colour in zip(images, ("red", "blue"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(image)
+    with Index.open(tmp_path / "old.db") as index:
+        index.add(result(image, "a photograph", looks="dog") for image in images)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.execute("ALTER TABLE photo DROP COLUMN sidecars")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    (tmp_path / "with.png.xmp").write_text(sidecar("Oma"))
+    with Index.open(tmp_path / "old.db") as index:
+        plan = make_plan(index, images, [tmp_path])
+        assert (plan.unchanged, [image for _, image, _ in plan.touched], plan.due) == (1, images[:1], [])
+        carry_out(index, plan)
+        assert names(index.search(filter=Filter(tags=("oma",)))) == ["with.png"]
+        assert make_plan(index, images, [tmp_path]).unchanged == 2
 
 
 def test_a_missing_index_is_not_made_by_a_search(tmp_path):
@@ -333,11 +363,27 @@ def test_date_camera_and_place_are_read_and_filtered(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"since": "May"}, {"near": (91.0, 0.0, 1.0)}, {"near": (0.0, 0.0, 0.0)}, {"folder": "/"}]
+    ("wrong", "reason"),
+    [
+        ({"since": "May"}, "not a date"),
+        ({"near": (91.0, 0.0, 1.0)}, "not a place"),
+        ({"near": (0.0, 0.0, 0.0)}, "not a place"),
+        ({"folder": "/"}, "folder is empty"),
+        ({"camera": " "}, "camera is empty"),
+        ({"tags": ("dog", "")}, "one is empty"),
+        ({"since": "2020-05-18", "until": "2020-05-17"}, "no day lies between"),
+        ({"since": "2021", "until": "2020-12"}, "no day lies between"),
+    ],
 )
-def test_a_filter_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ConfigError):
+def test_a_filter_that_cannot_be_is_refused(wrong, reason):
+    with pytest.raises(ConfigError, match=reason):
         Filter(**wrong)
+
+
+def test_a_filter_of_one_day_and_one_with_odd_texts_can_be(index):
+    assert index.search(filter=Filter(since="9999-12-31", until="9999-12-31")) == []
+    for odd in ("\udcff", "\ud800", "a\0b"):
+        assert index.search(filter=Filter(camera=odd)) == index.search(filter=Filter(folder=odd)) == []
 
 
 ADD = """

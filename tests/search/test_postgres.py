@@ -153,6 +153,19 @@ def test_a_table_of_another_shape_is_refused_and_left_alone(postgres, table):
     assert rows(postgres, "SELECT to_regclass(%s || '_about')", table, table=table) == [(None,)]
 
 
+def test_a_table_of_the_first_version_gets_its_new_column_from_the_next_writer(postgres, table):
+    with closing(open_store(postgres, table=table)) as store:
+        store.upsert([PHOTO], encoder=OURS)
+    rows(postgres, "ALTER TABLE {table} DROP COLUMN sidecars", table=table)
+    with pytest.raises(SearchIndexError, match="earlier autotag .*autotag index --store URL"):
+        open_store(postgres, table=table, create=False)
+    with closing(open_store(postgres, table=table)) as store:
+        [(path, known)] = store.known([], ["/"])
+        assert (path, known.sidecars, known.has_vector) == ("/a.jpg", "", True)
+    with closing(open_store(postgres, table=table, create=False)) as store:
+        assert store.count() == 1
+
+
 def test_a_table_that_is_not_there_is_made_only_when_it_is_wanted(postgres, table):
     with pytest.raises(SearchIndexError, match="autotag index FOLDER --store"):
         open_store(postgres, table=table, create=False)
@@ -305,11 +318,25 @@ def test_writers_at_once_lose_nothing(postgres, table):
         assert (store.count(), store.generation()) == (21, 20)
 
 
-def test_a_server_that_ends_the_connection_is_told(postgres, table):
-    with closing(open_store(postgres, table=table)) as store:
+def test_a_connection_that_the_server_ends_is_told_and_made_again_by_the_next_call(
+    postgres, connection, table
+):
+    def end(store):
         rows(postgres, "SELECT pg_terminate_backend(%s)", store.connection.info.backend_pid, table=table)
         with pytest.raises(SearchIndexError, match="terminat"):
             store.count()
+
+    with closing(open_store(postgres, table=table)) as store:
+        end(store)
+        store.upsert([PHOTO], encoder=OURS)
+        assert store.search(unit(0), 1)[0][1] > 0.99
+    with pytest.raises(SearchIndexError, match="closed"):
+        store.count()
+    callers = PostgresStore(connection, table)
+    connection.commit()
+    end(callers)
+    with pytest.raises(SearchIndexError, match="lost|closed"):  # it is not ours to make again
+        callers.count()
 
 
 def test_a_path_that_is_too_long_is_told(postgres, table):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
+import uuid
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -153,11 +153,6 @@ class Mortal:
         return counted
 
 
-SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-<dc:subject><rdf:Bag><rdf:li>Oma</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
-
-
 def indexed(index, album: Path) -> None:
     """What ``autotag index`` does, with a vector of each photograph's colour."""
     images = sorted(map(str, album.rglob("*.png")))
@@ -180,20 +175,20 @@ def told(index, album):
         (hit.path, hit.caption, tuple(tag.text for tag in hit.tags), hit.size, hit.offline)
         for hit in index.search(filter=Filter(folder=str(album)), top_k=100)
     ) + sorted(
-        (path, known.bytes, known.mtime_ns, known.digest, known.has_vector, known.error, known.offline)
+        (path, *(value for name, value in asdict(known).items() if name != "id"))
         for path, known in index.known([], [album]).items()
     )
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
-def test_a_run_that_is_killed_at_any_request_is_completed_by_the_next(tmp_path, is_done):
+def test_a_run_that_is_killed_at_any_request_is_completed_by_the_next(tmp_path, sidecar, is_done):
     requests = 0
     for kills in range(100):
         album = tmp_path / f"{kills}" / "album"
         (album / "more").mkdir(parents=True)
         for number, name in enumerate(("a", "b", "c", "more/d", "more/e")):
             Image.new("RGB", (8, 8), (50 * number, 10, 20)).save(album / f"{name}.png")
-        (album / "a.png.xmp").write_text(SIDECAR)
+        (album / "a.png.xmp").write_text(sidecar("Oma"))
         with closing(QdrantClient(":memory:")) as client:
 
             def run(lives, client=client, album=album):
@@ -209,8 +204,7 @@ def test_a_run_that_is_killed_at_any_request_is_completed_by_the_next(tmp_path, 
             run(10**6)
             (album / "a.png").rename(album / "z.png")
             (album / "b.png").unlink()
-            (album / "more" / "d.png.xmp").write_text(SIDECAR)
-            os.utime(album / "more" / "d.png", ns=(1, 1))
+            (album / "more" / "d.png.xmp").write_text(sidecar("Oma"))
             (album / "more" / "e.png").rename(album / "more" / "y.png")
             Image.new("RGB", (8, 8), (1, 2, 3)).save(album / "c.png")
             requests = max(requests, run(kills))
@@ -254,3 +248,13 @@ def test_a_vector_that_a_killed_run_made_for_another_encoder_is_replaced():
             [StoredPhoto("/b.jpg", vector=np.eye(8, dtype=np.float32)[0])], encoder=StoreEncoder("large", 8)
         )
         assert (store.about()["encoder"], store.count(vectors=True)) == ("large", 1)
+
+
+def test_a_collection_of_the_first_version_has_no_sidecars():
+    with closing(QdrantClient(":memory:")) as client:
+        store = QdrantStore(client)
+        store.upsert([StoredPhoto("/a.jpg", sidecars="5a")])
+        [photo] = store.ids(["/a.jpg"]).values()
+        client.delete_payload(store.table, ["sidecars"], [str(uuid.UUID(int=photo))])
+        [(_, known)] = store.known([], ["/"])
+        assert (known.sidecars, store.photos([photo])[photo].sidecars) == ("", "")

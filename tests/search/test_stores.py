@@ -56,6 +56,7 @@ ALBUM = [
         bytes=10,
         mtime_ns=2**62,
         digest="aa",
+        sidecars="5a",
         vector=vector("dog"),
     ),
     StoredPhoto(
@@ -271,6 +272,7 @@ def test_what_is_known_is_below_a_folder_or_named(store):
     assert {Path(path).name for path in known} == {"a.jpg", "b.jpg", "c.jpg"}
     facts = known["/album/2019/a.jpg"]
     assert (facts.bytes, facts.mtime_ns, facts.digest, facts.has_vector) == (10, 2**62, "aa", True)
+    assert facts.sidecars == "5a"
     assert (facts.error, facts.offline) == (None, False)
     [(_, broken)] = store.known(["/album/2020/IMG_0017.jpg"], [])
     assert (broken.has_vector, broken.error, broken.offline) == (False, "not an image", True)
@@ -423,6 +425,47 @@ def test_a_second_run_follows_what_is_moved_gone_or_offline(index, tmp_path):
     assert (plan.unchanged, len(plan.back)) == (2, 1)
     carry_out(index, plan)
     assert not any(hit.offline for hit in index.search("dog"))
+
+
+def test_a_sidecar_that_changes_alone_is_read_again_and_nothing_else_is_done(index, tmp_path, sidecar):
+    images = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    for image, colour in zip(images, ("red", "blue", "green"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(image)
+    index.add(
+        [replace(result, source=image) for result, image in zip(results(), images, strict=True)],
+        encoder_name="words",
+    )
+
+    def updated():
+        """The photographs of which a run reads the metadata; a second run reads none."""
+        plan = make_plan(index, images, [tmp_path])
+        carry_out(index, plan)
+        again = make_plan(index, images, [tmp_path])
+        assert (plan.due, plan.moved, plan.gone, again.touched, again.unchanged) == ([], [], [], [], 3)
+        return [Path(image).name for _, image, _ in plan.touched]
+
+    def tagged(word):
+        return found(index.search(filter=Filter(tags=(word,))))
+
+    assert updated() == []
+    (tmp_path / "a.png.xmp").write_text(sidecar("Oma"))
+    (tmp_path / "b.xmp").write_text(sidecar("Opa"))
+    assert updated() == ["a.png", "b.png"]
+    assert (tagged("oma"), tagged("opa")) == (["a.png"], ["b.png"])
+    assert found(index.search("dog", by="vectors"))[0] == "a.png"
+    assert found(index.search('"small dog"', filter=Filter(tags=("oma", "dog")))) == ["a.png"]
+
+    (tmp_path / "a.png.xmp").write_text(sidecar("Anna"))
+    assert updated() == ["a.png"]
+    assert (tagged("oma"), tagged("anna"), tagged("opa")) == ([], ["a.png"], ["b.png"])
+    (tmp_path / "b.CR2").write_bytes(b"raw")  # which b.xmp belongs to from now on
+    assert updated() == ["b.png"]
+    assert tagged("opa") == []
+    (tmp_path / "b.CR2").unlink()
+    (tmp_path / "a.png.xmp").unlink()
+    (tmp_path / "c.png.xmp").write_bytes(b"<damaged")
+    assert updated() == ["a.png", "b.png", "c.png"]
+    assert (tagged("anna"), tagged("opa"), len(index)) == ([], ["b.png"], 3)
 
 
 # ---- Qdrant's own engine, which the client's ":memory:" only imitates

@@ -57,6 +57,7 @@ COLUMNS: dict[LiteralString, LiteralString] = {
     "digest": "text",
     "error": "text",
     "offline": "boolean",
+    "sidecars": "text",
     "vector": "halfvec",
 }
 """Columns that are read and written, and their types; ``id``, ``words`` and ``updated`` stand beside them."""
@@ -82,11 +83,13 @@ CREATE TABLE {table} (
     digest text,
     error text,
     offline boolean NOT NULL DEFAULT false,
+    {sidecars},
     vector halfvec,
     words tsvector NOT NULL DEFAULT '',
     updated timestamptz NOT NULL DEFAULT now()
 )
 """
+_SIDECARS: LiteralString = "sidecars text NOT NULL DEFAULT ''"  # the first version's tables lack it
 _INDEXES: tuple[LiteralString, ...] = (
     "CREATE INDEX ON {table} USING gin (labels)",
     "CREATE INDEX ON {table} USING gin (words)",
@@ -134,10 +137,12 @@ class PostgresStore:
     table: str = TABLE
     _: KW_ONLY
     create: bool = True
-    _owns: bool = field(default=False, repr=False)
+    _options: Mapping[str, Any] | None = field(default=None, repr=False)  # of a connection that is ours
+    _server: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _packages()
+        self._server = _name(self.connection.info.get_parameters())
         last = self.table.rpartition(".")[2]
         if not all(self.table.split(".")) or "%" in self.table or len(last.encode()) > _LONGEST_NAME:
             raise ConfigError(
@@ -150,6 +155,8 @@ class PostgresStore:
     def open(cls, url: str, *, table: str = TABLE, create: bool = True) -> PostgresStore:
         """Connect to a server; every call is a transaction of its own. ``close`` ends the connection.
 
+        A connection that broke is made again by the next call.
+
         Args:
             url: as libpq reads it; what is not in it comes from the environment (``PGPASSWORD``, ...), from
                 ``~/.pgpass`` and ``pg_service.conf``.
@@ -160,18 +167,10 @@ class PostgresStore:
             ConfigError: a package is missing, or the table's name is wrong.
             SearchIndexError: the server cannot be reached, see also the class.
         """
-        psycopg = _packages()
         options = _options(url)
-        name = _name(options)
-        given = {"connect_timeout": _CONNECTING, "application_name": "autotag", **options}
+        connection = _connected(options)
         try:
-            connection = psycopg.connect(**given, autocommit=True)
-        except psycopg.Error as error:
-            reason = _without_password(str(error).strip(), options)
-            raise SearchIndexError(name, f"the server cannot be reached: {reason}") from None
-        try:
-            connection.execute(f"SET lock_timeout = '{_WAIT}s'")
-            return cls(connection, table, create=create, _owns=True)
+            return cls(connection, table, create=create, _options=options)
         except BaseException:
             connection.close()
             raise
@@ -179,11 +178,12 @@ class PostgresStore:
     @property
     def name(self) -> str:
         """The server and the table, without a password."""
-        return f"{_name(self.connection.info.get_parameters())}, table {self.table}"
+        return f"{self._server}, table {self.table}"
 
     def close(self) -> None:
         """Close the connection, if ``open`` made it."""
-        if self._owns:
+        if self._options is not None:
+            self._options = None
             self.connection.close()
 
     # ---- writing
@@ -382,8 +382,8 @@ class PostgresStore:
         ):
             cursor.itersize = _MANY
             query = SQL(
-                "SELECT path, id, bytes, mtime_ns, digest, vector IS NOT NULL, error, offline FROM {table} "
-                "WHERE {where}"
+                "SELECT path, id, bytes, mtime_ns, digest, vector IS NOT NULL, error, offline, sidecars "
+                "FROM {table} WHERE {where}"
             ).format(table=self._table, where=SQL(" OR ").join(conditions))
             cursor.execute(query, (list(map(path_to_text, paths)), *below))
             for path, *facts in cursor:
@@ -459,6 +459,8 @@ class PostgresStore:
         """
         psycopg = _packages()
         try:
+            if self._options is not None and self.connection.closed:
+                self._connect_again(self._options)
             if not self.connection.autocommit and self.connection.info.transaction_status == _IDLE:
                 self.connection.execute(
                     "SELECT 1"
@@ -479,6 +481,12 @@ class PostgresStore:
             raise SearchIndexError(self.name, reason) from error
         except psycopg.Error as error:
             raise SearchIndexError(self.name, _first_line(error)) from error
+
+    def _connect_again(self, options: Mapping[str, Any]) -> None:
+        from pgvector.psycopg import register_vector
+
+        self.connection = _connected(options)
+        register_vector(self.connection)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -504,6 +512,7 @@ class PostgresStore:
     def _prepare(self) -> None:
         """Make what is missing, and check what is there."""
         from pgvector.psycopg import register_vector
+        from psycopg.sql import SQL
 
         about = self.table + "_about"
         if not (self._extension() and self._exists(self.table) and self._exists(about)):
@@ -516,9 +525,11 @@ class PostgresStore:
         self._prepare_extension()
         register_vector(self.connection)
         if not self._exists(self.table):
-            self._execute(_TABLE)
+            self._execute(_TABLE, sidecars=SQL(_SIDECARS))
             for index in _INDEXES:
                 self._execute(index)
+        elif self.create and self._exists(about) and "sidecars" not in self._columns():
+            self._execute("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {sidecars}", sidecars=SQL(_SIDECARS))
         self._check_columns()
         if not self._exists(about):
             self._execute("CREATE TABLE {about} (key text PRIMARY KEY, value text NOT NULL)")
@@ -561,7 +572,8 @@ class PostgresStore:
                 "ALTER EXTENSION vector UPDATE",
             )
 
-    def _check_columns(self) -> None:
+    def _columns(self) -> dict[str, str]:
+        """Return the types of the table's columns by their names."""
         from psycopg.sql import Identifier
 
         quoted = Identifier(*self.table.split(".")).as_string(self.connection)
@@ -570,12 +582,21 @@ class PostgresStore:
             "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
             quoted,
         )
-        found = {name: kind.rpartition(".")[2] for name, kind in rows}
+        return {name: kind.rpartition(".")[2] for name, kind in rows}
+
+    def _check_columns(self) -> None:
+        found = self._columns()
         wrong = [
             f"{name} {kind}" + (f" (it is {found[name]})" if name in found else "")
             for name, kind in {"id": "bigint", "words": "tsvector", **COLUMNS}.items()
             if found.get(name, "").partition("(")[0] != kind
         ]
+        if wrong == ["sidecars text"]:
+            raise SearchIndexError(
+                self.name,
+                "an earlier autotag made this table; let its owner run `autotag index --store URL` once, "
+                "which adds the column sidecars.",
+            )
         if wrong:
             raise SearchIndexError(
                 self.name,
@@ -615,6 +636,23 @@ def _options(url: str) -> dict[str, Any]:
             "out and set PGPASSWORD.",
         )
     return options
+
+
+def _connected(options: Mapping[str, Any]) -> Connection[Any]:
+    """Return a connection in autocommit mode.
+
+    Raises:
+        SearchIndexError: the server cannot be reached.
+    """
+    psycopg = _packages()
+    given = {"connect_timeout": _CONNECTING, "application_name": "autotag", **options}
+    try:
+        connection: Connection[Any] = psycopg.connect(**given, autocommit=True)
+        connection.execute(f"SET lock_timeout = '{_WAIT}s'")
+    except psycopg.Error as error:
+        reason = _without_password(" ".join(str(error).split()), options)
+        raise SearchIndexError(_name(options), f"the server cannot be reached: {reason}") from None
+    return connection
 
 
 def _name(options: Mapping[str, Any]) -> str:
@@ -662,6 +700,7 @@ def _values(photo: StoredPhoto) -> tuple[object, ...]:
         photo.digest,
         None if photo.error is None else kept_text(photo.error),
         photo.offline,
+        photo.sidecars,
         None if photo.vector is None else HalfVector(photo.vector),
     )
 
@@ -701,6 +740,7 @@ def _photo(row: Mapping[str, Any]) -> StoredPhoto:
             name: row[name]
             for name in (
                 "camera", "latitude", "longitude", "bytes", "mtime_ns", "digest", "error", "offline",
+                "sidecars",
             )
         },
     )  # fmt: skip

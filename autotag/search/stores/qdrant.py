@@ -51,7 +51,7 @@ _INDEXED = "indexed"  # in the metadata once the payload indexes are there
 _OLDEST = (1, 20)  # the first version with text ranking and prefix matching as they are used here
 _TIMEOUT = 60  # seconds
 _TOGETHER = 256  # points that are asked for together
-_FACTS = ("path", "bytes", "mtime_ns", "digest", "has_vector", "error", "offline")
+_FACTS = ("path", "bytes", "mtime_ns", "digest", "has_vector", "error", "offline", "sidecars")
 
 
 @dataclass(eq=False)
@@ -543,6 +543,7 @@ def _payload(photo: StoredPhoto) -> dict[str, Any]:
         "digest": photo.digest,
         "error": None if photo.error is None else kept_text(photo.error),
         "offline": photo.offline,
+        "sidecars": photo.sidecars,
         "has_vector": photo.vector is not None,
         "words": " ".join(map(lemma, _texts(photo).split())),
     }
@@ -560,6 +561,7 @@ def _photo(payload: Mapping[str, Any], vectors: Any) -> StoredPhoto:
         keywords=tuple(payload["keywords"]),
         latitude=place["lat"],
         longitude=place["lon"],
+        sidecars=payload.get("sidecars", ""),  # the first version did not write it
         vector=None if vector is None else np.asarray(vector, dtype=np.float32),
         **{
             name: payload[name]
@@ -569,7 +571,7 @@ def _photo(payload: Mapping[str, Any], vectors: Any) -> StoredPhoto:
 
 
 def _known(point: Any) -> tuple[str, Known]:
-    facts = point.payload
+    facts = {"sidecars": "", **point.payload}
     return text_to_path(facts["path"]), Known(_number(point.id), *(facts[name] for name in _FACTS[1:]))
 
 
