@@ -389,6 +389,15 @@ class MapsTexts(Protocol):
 
 
 @runtime_checkable
+class NamesTags(Protocol):
+    """Name tags in other languages, as the stage ``name_tags`` does."""
+
+    def named(self, tag: Tag) -> list[Tag]:
+        """Return the tags that stand for a tag after the stage; an empty list if it is dropped."""
+        ...
+
+
+@runtime_checkable
 class JudgesTags(Protocol):
     """A stage that scores tags and keeps the best, and can show what it did not keep.
 

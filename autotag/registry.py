@@ -40,6 +40,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "suggest_keywords": "autotag.stages.suggest_keywords:SuggestKeywords",
+        "name_tags": "autotag.stages.name_tags:NameTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
         "moderate_images": "autotag.stages.moderate_images:ModerateImages",

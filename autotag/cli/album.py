@@ -17,6 +17,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    language_option,
     moderate_option,
     quiet_option,
     reading_options,
@@ -61,6 +62,7 @@ Exit codes:
     metavar="FILE.toml",
     help="Rules for tags: deny list, replacements, hierarchy; what is written for flagged photographs.",
 )
+@language_option
 @moderate_option
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @click.option(
@@ -106,6 +108,7 @@ def album(
     writer_settings: tuple[str, ...],
     embed: bool,
     rules: str | None,
+    languages: tuple[str, ...],
     moderate: bool,
     preset: str,
     learns: bool,
@@ -156,7 +159,9 @@ def album(
     }
     build = embedding_pipeline if index_file is not None else pipeline_of
     with ExitStack() as stack:
-        pipeline = stack.enter_context(build(preset, changes, settings, moderate=moderate))
+        pipeline = stack.enter_context(
+            build(preset, changes, settings, moderate=moderate, languages=languages)
+        )
         stack.enter_context(reporter.passing_on_warnings())
         named = list(given(sources))
         if learns:

@@ -258,7 +258,12 @@ def embeds(preset: str) -> bool:
 
 
 def embedding_pipeline(
-    preset: str, changes: Mapping[str, object], settings: Sequence[str], *, moderate: bool = False
+    preset: str,
+    changes: Mapping[str, object],
+    settings: Sequence[str],
+    *,
+    moderate: bool = False,
+    languages: Sequence[str] = (),
 ) -> Pipeline:
     """Return the pipeline of a preset that also leaves the images' vectors in its results."""
     from autotag.cli.pipelines import with_moderation
@@ -270,6 +275,8 @@ def embedding_pipeline(
     }
     if moderate:
         table = with_moderation(table)
+    if languages:
+        table = presets.with_language(table, languages)
     stages: list[Any] = list(table["stages"])
     if not embeds(preset):
         stages.append({"stage": EMBED_STAGE})

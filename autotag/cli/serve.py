@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autotag.cli.index import optional_index_option
-from autotag.cli.options import device_option, insecure_option, listening_options, served_presets_option
+from autotag.cli.options import (
+    device_option,
+    insecure_option,
+    language_option,
+    listening_options,
+    served_presets_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +74,7 @@ Exit codes:
     show_default=True,
     help="What judges images when a request asks for it: opennsfw, nsfw-vit, wd-vit, or zero-shot.",
 )
+@language_option
 @device_option
 def serve(
     *,
@@ -84,6 +91,7 @@ def serve(
     max_body: int,
     timeout: float,
     moderator: str,
+    languages: tuple[str, ...],
     device: str | None,
 ) -> None:
     """Serve tags, captions, prompts and embeddings to other programs over HTTP.
@@ -109,7 +117,7 @@ def serve(
     page: dict[str, Any] = {} if mount is None else {"page": "/demo", "mount": mount}
     run_server(
         presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
-        moderator=moderator, **page,
+        moderator=moderator, languages=languages, **page,
     )  # fmt: skip
 
 

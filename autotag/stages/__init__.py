@@ -15,6 +15,7 @@ from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
 from autotag.stages.moderate_images import ModerateImages
+from autotag.stages.name_tags import NameTags
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
 from autotag.stages.suggest_keywords import SuggestKeywords
@@ -31,6 +32,7 @@ __all__ = [
     "MatchVocabulary",
     "MergeTags",
     "ModerateImages",
+    "NameTags",
     "RankLabels",
     "RegionTags",
     "SuggestKeywords",
