@@ -19,6 +19,7 @@ from autotag.stages.name_tags import NameTags
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
 from autotag.stages.suggest_keywords import SuggestKeywords
+from autotag.stages.translate_captions import TranslateCaptions
 
 __all__ = [
     "AssemblePrompt",
@@ -36,4 +37,5 @@ __all__ = [
     "RankLabels",
     "RegionTags",
     "SuggestKeywords",
+    "TranslateCaptions",
 ]
