@@ -1,6 +1,7 @@
 """The file of an index: SQLite tables, their version, and how a file is opened.
 
-Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``vector``
+Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``concept`` (what
+tags in another language are in the vocabulary: "dog" for "Hund"), ``vector``
 (float16), ``words`` (full text, FTS5) and ``about`` (encoder, dimension, generation).
 """
 
@@ -52,6 +53,14 @@ _MIGRATIONS = (
         caption, tags, keywords, name, tokenize = "porter unicode61 remove_diacritics 2"
     );
     CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
+    """,
+    """
+    CREATE TABLE concept (
+        photo INTEGER NOT NULL REFERENCES photo(id) ON DELETE CASCADE,
+        folded TEXT NOT NULL,
+        PRIMARY KEY (photo, folded)
+    ) WITHOUT ROWID;
+    CREATE INDEX concept_folded ON concept(folded, photo);
     """,
 )
 """One script per version of the schema; each brings a file from the version before to its own."""
