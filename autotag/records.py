@@ -134,7 +134,7 @@ class Tag:
         return cls(**{**row, "path": tuple(row.get("path") or ())})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types; ``count``, ``concept`` and ``language`` only if the tag has them."""
+        """Return a dictionary of JSON types; ``count``, ``concept`` and ``language`` only if there are any."""
         row = {**asdict(self), "path": list(self.path)}
         return {
             name: value

@@ -1,8 +1,8 @@
 """Stop words and words of languages other than English.
 
-Stop words are those of stopwords-iso (package ``stopwordsiso``, MIT). Chinese and Japanese have no spaces between
-words: jieba (MIT) and Janome (Apache-2.0, with the dictionary IPADIC) find them. All come with the extra
-``languages``.
+Stop words are those of stopwords-iso (package ``stopwordsiso``, MIT). Chinese and Japanese have no spaces
+between words: jieba (MIT) and Janome (Apache-2.0, with the dictionary IPADIC) find them. All come with the
+extra ``languages``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def stop_words_of(language: str) -> frozenset[str]:
 
 
 def words_of(text: str, language: str) -> list[str]:
-    """Return the words and punctuation marks of a text, in order; German words as they are, others in lower case.
+    """Return the words and punctuation marks of a text, in order, in lower case; German words as they are.
 
     An apostrophe separates words ("l'arbre" is "l" and "arbre"). Chinese and Japanese text is segmented.
     """
@@ -84,4 +84,4 @@ def _segmenter(language: str) -> Callable[[str], list[str]]:
         from janome.tokenizer import Tokenizer
 
         analyser = Tokenizer(wakati=True)
-        return lambda text: list(analyser.tokenize(text))
+        return lambda text: [str(word) for word in analyser.tokenize(text)]

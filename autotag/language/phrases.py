@@ -50,13 +50,14 @@ def phrase_candidates(
     Args:
         text: a caption; may be empty.
         ngram_range: fewest and most words of a phrase, at least 1. A hyphenated word is one word.
-        stop_words: ``"english"``; or the code of another language, such as ``"de"``, for its stop words and, in
-            Chinese and Japanese, its words (see ``other_languages``); or the stop words themselves; or None, so
-            that only punctuation separates phrases.
+        stop_words: ``"english"``; or the code of another language, such as ``"de"``, for its stop words and,
+            in Chinese and Japanese, its words (see ``other_languages``); or the stop words themselves; or
+            None, so that only punctuation separates phrases.
 
     Returns:
-        Phrases with single spaces, in Chinese and Japanese without; German ones keep their capitals. Apostrophes and spaced hyphens are normalised ("t - shirt" is
-        "t-shirt"), so a phrase need not be a substring of the text.
+        Phrases with single spaces, in Chinese and Japanese without; German ones of ``"de"`` keep their
+        capitals. Apostrophes and spaced hyphens are normalised ("t - shirt" is "t-shirt"), so a phrase need
+        not be a substring of the text.
 
     Raises:
         ConfigError: ``ngram_range`` or ``stop_words`` is out of range.

@@ -31,11 +31,11 @@ _LEAST_UNIT = 1e-6
 
 @cache
 def unrelated_labels(language: str = "en") -> tuple[str, ...]:
-    """Return the labels, each one word in English: things, living things, places and events of all kinds.
+    """Return the labels, in English each one word: things, living things, places and events of all kinds.
 
     Args:
-        language: a language of the bundled vocabulary ``things``; of another one than English, the labels that
-            the vocabulary names in it are returned, in that language.
+        language: a language of the bundled vocabulary ``things``; for others than English, the labels that
+            the vocabulary names are returned, in this language.
 
     Raises:
         ConfigError: the vocabulary does not name enough of them in this language.
@@ -63,7 +63,8 @@ class UnrelatedLabels:
         language: of the labels, see ``unrelated_labels``; the same as of the tags.
 
     Raises:
-        ConfigError: the language is not known, or the encoder gives most labels the same vector, so they cannot serve as a baseline.
+        ConfigError: the language is not known, or the encoder gives most labels the same vector, so they
+            cannot serve as a baseline.
     """
 
     def __init__(self, encoder: ImageTextEncoder, template: str, *, language: str = "en") -> None:

@@ -20,8 +20,8 @@ class Filter:
     """Conditions that a photograph must meet, all of them.
 
     Attributes:
-        tags: each is one of its tags or keywords, whatever the case; a tag in another language is also known by
-            its concept: "dog" finds "Hund".
+        tags: each is one of its tags or keywords, whatever the case; a tag in another language is also known
+            by its concept: "dog" finds "Hund".
         folder: a folder that it lies in, at any depth: a name, or several with separators between, or an
             absolute path.
         since: the day, month or year in which it was taken at the earliest: ``2020-05-17``, ``2020-05``,

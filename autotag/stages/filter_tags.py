@@ -41,8 +41,8 @@ class FilterTags:
             ``"cosine"`` if ``threshold`` is given; else the encoder's default score.
         top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
-        language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``, ``"fr"``,
-            ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them differently.
+        language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
+            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them differently.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
@@ -94,7 +94,9 @@ class FilterTags:
         score, self.cut = self.cut_for(self.image_encoder)
         standardises = score == "standardised"
         self._unrelated = (
-            UnrelatedLabels(self.image_encoder, self.template, language=self.language) if standardises else None
+            UnrelatedLabels(self.image_encoder, self.template, language=self.language)
+            if standardises
+            else None
         )
 
     def cut_for(self, encoder: ImageTextEncoder) -> tuple[Score, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -13,7 +12,7 @@ from autotag.vocabularies.label_files import language_code
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from autotag.records import Sample, Tag
 
@@ -27,8 +26,8 @@ class NameTags:
 
     A tag that is a label of a vocabulary or one of its synonyms, whatever its case and number, becomes one
     tag per language that the vocabulary names it in, in the order of ``languages``. Each has the label as its
-    ``concept``, and its ``language``. Of two concepts with one name, the one that comes first keeps it. Stages
-    that know English only, such as ``merge_tags`` and ``assemble_prompt``, stand before this one;
+    ``concept``, and its ``language``. Of two concepts with one name, the one that comes first keeps it.
+    Stages that know English only, such as ``merge_tags`` and ``assemble_prompt``, stand before this one;
     ``suggest_keywords`` stands after it, because people's own keywords are not translated.
 
     Args:
@@ -69,8 +68,8 @@ class NameTags:
         for code in self._codes:
             if code not in known and code.partition("-")[0] not in known:
                 raise ConfigError(
-                    f"{self.name}.languages holds {code!r}, but no vocabulary of {self.name}.vocabularies has "
-                    f"labels in it. {suggestion(code, known)} A vocabulary of your own may have it: "
+                    f"{self.name}.languages holds {code!r}, but no vocabulary of {self.name}.vocabularies "
+                    f"has labels in it. {suggestion(code, known)} A vocabulary of your own may have it: "
                     f"'dog | label.{code}: ...'."
                 )
 

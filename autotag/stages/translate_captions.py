@@ -32,7 +32,8 @@ class TranslateCaptions:
     "<model> from <source of the caption>", and it has no score. A translation that is empty is left out.
 
     Args:
-        model: a translator's name or folder, such as ``"hf:Helsinki-NLP/opus-mt-en-de"``, or a ``Translator``.
+        model: a translator's name or folder, such as ``"hf:Helsinki-NLP/opus-mt-en-de"``, or a
+            ``Translator``.
         target: the language to translate to, by the model's own code: ``"de"``.
         source: the language of the captions, likewise.
         most: the number of captions that are translated, best first, at least 1.

@@ -208,8 +208,9 @@ class Vocabulary:
         which must be labels of the file: ``sofa | couch | settee < furniture``. A label may contain commas.
         Table: the label in the first column, synonyms in the others, without header and broader terms.
         ``label.de: Sofa`` among the synonyms of either is the label in German. A table may instead have a
-        first row such as ``label,synonyms,label.de,label.fr``, with bars between synonyms. Blank lines and lines that begin with ``#`` are skipped. With ``column``, the first row names the columns,
-        and the labels are the non-blank cells of that column.
+        first row such as ``label,synonyms,label.de,label.fr``, with bars between synonyms. Blank lines and
+        lines that begin with ``#`` are skipped. With ``column``, the first row names the columns, and the
+        labels are the non-blank cells of that column.
 
         Args:
             path: the file.

@@ -53,7 +53,10 @@ def test_several_languages_are_plain_items_of_one_bag_and_undo_restores_every_by
     before = tree(photos)
     assert named("de", "fr", "en").failed == 0
     assert {"Rot", "rouge", "red"} <= set(keywords(photos / "d.jpg"))
-    assert b"rdf:Alt" not in (photos / "d.jpg").read_bytes().partition(b"<dc:subject>")[2].partition(b"</dc:s")[0]
+    assert (
+        b"rdf:Alt"
+        not in (photos / "d.jpg").read_bytes().partition(b"<dc:subject>")[2].partition(b"</dc:s")[0]
+    )
     undo_album(photos)
     assert tree(photos) == before
 
@@ -81,9 +84,10 @@ def test_the_hierarchy_of_things_is_in_the_language_of_the_tag(photos, named):
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
 def test_exiftool_reads_them_as_plain_keywords_also_where_there_is_iptc(photos, named):
     file = photos / "d.jpg"
-    subprocess.run(["exiftool", "-q", "-overwrite_original", "-IPTC:Keywords=mine", str(file)], check=True)
+    program = str(shutil.which("exiftool"))
+    subprocess.run([program, "-q", "-overwrite_original", "-IPTC:Keywords=mine", str(file)], check=True)
     named("de", "fr")
-    command = ["exiftool", "-j", "-XMP-dc:Subject", "-IPTC:Keywords", str(file)]
+    command = [program, "-j", "-XMP-dc:Subject", "-IPTC:Keywords", str(file)]
     [found] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert {"Rot", "rouge"} <= set(found["Subject"])
     assert {"Rot", "rouge", "mine"} <= set(found["Keywords"])

@@ -184,9 +184,13 @@ def test_names_in_other_languages_are_clean_and_each_label_is_in_one_file(file):
     assert len(set(labels)) == len(labels)
     assert set(labels) <= set(THINGS.labels)
     other = next(name for name in TRANSLATED if name != file)
-    assert not set(labels) & {line.split("\t")[0] for line in (FOLDER / other).read_text("utf-8").splitlines()}
+    assert not set(labels) & {
+        line.split("\t")[0] for line in (FOLDER / other).read_text("utf-8").splitlines()
+    }
     for row in rows:
         for name in row[1:]:
             assert name == " ".join(name.split())
             assert not set(name) & set('|,;()/"0123456789’'), row
-        assert any(map(str.isupper, row[1])) or row[1] in {"", "bunt", "golden", "silbern", "unter Wasser"}, row
+        assert any(map(str.isupper, row[1])) or row[1] in {"", "bunt", "golden", "silbern", "unter Wasser"}, (
+            row
+        )

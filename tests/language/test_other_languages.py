@@ -47,7 +47,10 @@ def test_chinese_and_japanese_are_segmented_and_phrases_have_no_spaces():
     [
         ("th", "'th' is written without spaces"),
         ("en", "no stop words for 'en'.*english"),
-        ("german", "'english', the code of another language, a list of words, or None: there are no stop words"),
+        (
+            "german",
+            "'english', the code of another language, a list of words, or None: there are no stop words",
+        ),
     ],
 )
 def test_languages_without_words_are_refused(language, said):

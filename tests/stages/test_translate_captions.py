@@ -3,9 +3,18 @@ from __future__ import annotations
 import pytest
 
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.pipeline.pipeline import Pipeline
 from autotag.records import Caption
-from autotag.stages import TranslateCaptions
-from autotag.testing import FakeModels, FakeTranslator, check_stage, check_translator, make_sample
+from autotag.stages import CaptionImages, TranslateCaptions
+from autotag.testing import (
+    FakeCaptioner,
+    FakeModels,
+    FakeTranslator,
+    check_stage,
+    check_translator,
+    make_image,
+    make_sample,
+)
 
 
 def captioned(*texts):
@@ -44,7 +53,10 @@ def test_a_translation_says_where_it_comes_from_and_has_no_score():
     stage.setup(FakeModels())
     sample = captioned("a dog")
     stage([sample])
-    assert sample.captions == [Caption("de: a dog", "FakeTranslator from blip-base"), *captioned("a dog").captions]
+    assert sample.captions == [
+        Caption("de: a dog", "FakeTranslator from blip-base"),
+        *captioned("a dog").captions,
+    ]
 
 
 def test_a_translation_that_is_empty_is_left_out():
@@ -76,3 +88,10 @@ def test_names_of_other_models_are_refused():
         TranslateCaptions("blip-base", "de")
     with pytest.raises(UnknownNameError, match="translator"):
         TranslateCaptions("opus", "de")
+
+
+def test_a_pipeline_gives_the_stage_its_translator():
+    stages = [CaptionImages(FakeCaptioner("a dog")), TranslateCaptions(FakeTranslator(), "de")]
+    with Pipeline(stages) as pipeline:
+        result = pipeline(make_image("red"))
+    assert [caption.text for caption in result.captions] == ["de: a dog", "a dog"]

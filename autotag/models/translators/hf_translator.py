@@ -71,8 +71,8 @@ class HfTranslator:
         ):
             if own and own != asked:
                 raise ConfigError(
-                    f"translator {self.name!r} translates {side} {own!r}, not {side} {asked!r}; choose another "
-                    "model, or the code that it uses."
+                    f"translator {self.name!r} translates {side} {own!r}, not {side} {asked!r}; choose "
+                    "another model, or the code that it uses."
                 )
 
     def translate(self, texts: Sequence[str], /, options: TranslationOptions) -> list[str]:
@@ -107,7 +107,9 @@ class HfTranslator:
                 num_beams=options.num_beams,
                 max_new_tokens=min(options.max_new_tokens, positions - 2),  # a start token, and a language's
             )
-        own = tokens[:, 1 + len(begin) :]  # not every tokenizer of M2M100 knows its language tokens as special
+        own = tokens[
+            :, 1 + len(begin) :
+        ]  # not every tokenizer of M2M100 knows its language tokens as special
         written: list[str] = self.tokenizer.batch_decode(own, skip_special_tokens=True)
         return [" ".join(text.split()) for text in written]
 
@@ -131,6 +133,8 @@ def _tokenizer(folder: Path) -> Any:
         try:
             import sacremoses  # noqa: F401 - transformers would only warn, and translate otherwise
         except ImportError as error:
-            raise ConfigError(f"translators of OPUS-MT need sacremoses: {install_hint('translate')}") from error
+            raise ConfigError(
+                f"translators of OPUS-MT need sacremoses: {install_hint('translate')}"
+            ) from error
         return transformers.MarianTokenizer.from_pretrained(folder, local_files_only=True)
     return transformers.M2M100Tokenizer.from_pretrained(folder, local_files_only=True)

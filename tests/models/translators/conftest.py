@@ -73,7 +73,8 @@ def marian(folder, pairs, *, languages=(), **sides):
         forced_eos_token_id=0, bad_words_ids=None, scale_embedding=True,
     )  # fmt: skip
     batches = [
-        batch(tokenizer, [f"{token} {text}".strip() for text in ENGLISH], list(texts)) for token, texts in pairs
+        batch(tokenizer, [f"{token} {text}".strip() for text in ENGLISH], list(texts))
+        for token, texts in pairs
     ]
     taught(transformers.MarianMTModel(config), batches).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -83,9 +84,7 @@ def marian(folder, pairs, *, languages=(), **sides):
 @pytest.fixture(scope="session")
 def english_to_german(tmp_path_factory):
     pairs = [("", GERMAN)]
-    return marian(
-        tmp_path_factory.mktemp("marian") / "en-de", pairs, source_lang="en", target_lang="de"
-    )
+    return marian(tmp_path_factory.mktemp("marian") / "en-de", pairs, source_lang="en", target_lang="de")
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,16 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
 from autotag.models.names import check_model
 from autotag.models.pool import ModelPool
+from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import TranslationOptions
 from autotag.records import Caption
-from autotag.stages import TranslateCaptions
-from autotag.testing import check_translator, make_sample
+from autotag.stages import CaptionImages, ExtractKeyphrases, NameTags, TranslateCaptions
+from autotag.testing import FakeCaptioner, FakeExtractor, check_translator, make_sample
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +36,20 @@ def test_one_model_translates_to_the_language_that_is_asked_for(kind, request, s
     check_translator(ModelPool(device="cpu").translator(f"hf:{folder}"))
     assert translated(folder, sentences["en"], "de") == sentences["de"]
     assert translated(folder, sentences["en"], "fr") == sentences["fr"]
+
+
+def test_a_pipeline_translates_after_it_found_tags(english_to_german):
+    stages = [
+        CaptionImages(FakeCaptioner("two cats sleep")),
+        ExtractKeyphrases(FakeExtractor()),
+        NameTags("de"),
+        TranslateCaptions(str(english_to_german), "de"),
+    ]
+    with Pipeline(stages, device="cpu") as pipeline:
+        result = pipeline(Image.new("RGB", (8, 8)))
+    assert result.caption == "zwei Katzen schlafen"
+    assert [caption.text for caption in result.captions][1:] == ["two cats sleep"]
+    assert "Katze" in result.tag_texts
 
 
 def test_a_stage_translates_the_best_caption_and_keeps_the_others(m2m100, sentences):
@@ -73,7 +89,9 @@ def test_marian_without_sacremoses_is_refused_with_the_way_out(english_to_german
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"OPUS-MT need sacremoses: pip install 'autotag-images\[translate\]'"):
+    with pytest.raises(
+        ConfigError, match=r"OPUS-MT need sacremoses: pip install 'autotag-images\[translate\]'"
+    ):
         translated(english_to_german, ["a dog"], "de")
 
 
