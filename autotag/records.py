@@ -134,7 +134,7 @@ class Tag:
         return cls(**{**row, "path": tuple(row.get("path") or ())})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types; ``count``, ``concept`` and ``language`` only if there are any."""
+        """Return a dictionary of JSON types, without ``count``, ``concept`` and ``language`` if None."""
         row = {**asdict(self), "path": list(self.path)}
         return {
             name: value

@@ -49,7 +49,8 @@ def unrelated_labels(language: str = "en") -> tuple[str, ...]:
     names = dict.fromkeys(name for label in labels if label and (name := things.label_in(language, label)))
     if len(names) < _LEAST_NAMED:
         raise ConfigError(
-            f"language is {language!r}; scores are standardised in en, {', '.join(sorted(things.translations))}."
+            f"language is {language!r}; scores are standardised in: en, "
+            f"{', '.join(sorted(things.translations))}."
         )
     return tuple(names)
 

@@ -1,8 +1,8 @@
 """The file of an index: SQLite tables, their version, and how a file is opened.
 
 Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``concept`` (the
-vocabulary's label of a tag in another language: "dog" for "Hund"), ``vector`` (float16), ``words`` (full text,
-FTS5) and ``about`` (encoder, dimension, generation).
+vocabulary's label of a tag in another language: "dog" for "Hund"), ``vector`` (float16), ``words`` (full
+text, FTS5) and ``about`` (encoder, dimension, generation).
 """
 
 from __future__ import annotations

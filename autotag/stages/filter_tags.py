@@ -42,7 +42,8 @@ class FilterTags:
         top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
         language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
-            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them differently.
+            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them
+            differently.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 

@@ -52,7 +52,8 @@ class MatchVocabulary:
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, by default
             "a photo of {}".
         language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
-            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them differently.
+            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them
+            differently.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
