@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autotag.cli.options import INTERRUPTED, SOME_FAILED, device_option, quiet_option, set_option
+from autotag.cli.options import (
+    INTERRUPTED,
+    SOME_FAILED,
+    device_option,
+    language_option,
+    quiet_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +53,7 @@ Exit codes:
 @click.option("--undo", is_flag=True, help="Remove exactly the tags that autotag wrote.")
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="What tags.")
 @set_option("Change an option of the preset, such as filter_tags.top_k=5. May be repeated.")
+@language_option
 @device_option
 @click.option(
     "--state",
@@ -66,6 +74,7 @@ def immich(
     undo: bool,
     preset: str,
     settings: tuple[str, ...],
+    languages: tuple[str, ...],
     device: str | None,
     state: Path | None,
     quiet: bool,
@@ -92,7 +101,9 @@ def immich(
             chosen = None if album is None else client.album(album)
             start = None if since is None else since.replace(tzinfo=UTC)
             photos = list(client.photos(user, album=chosen, since=start))
-            ctx.exit(_tag(client, known, reporter, photos, (preset, settings, device), dry_run=dry_run))
+            ctx.exit(
+                _tag(client, known, reporter, photos, (preset, settings, device, languages), dry_run=dry_run)
+            )
 
 
 def _tag(
@@ -100,7 +111,7 @@ def _tag(
     state: ImmichState,
     reporter: Reporter,
     photos: Sequence[Photo],
-    how: tuple[str, Sequence[str], str | None],
+    how: tuple[str, Sequence[str], str | None, Sequence[str]],
     *,
     dry_run: bool,
 ) -> int:
@@ -109,11 +120,11 @@ def _tag(
     from autotag.cli.pipelines import pipeline_of
     from autotag.photo_servers.immich_run import tag_photos
 
-    preset, settings, device = how
+    preset, settings, device, languages = how
     due = sum(not state.is_done(photo.id) for photo in photos)
     reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag, {len(photos) - due} done before")
     with (
-        pipeline_of(preset, {"device": device}, settings) as pipeline,
+        pipeline_of(preset, {"device": device}, settings, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         stoppable() as stop,
         reporter.counting(due),

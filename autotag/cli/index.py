@@ -16,6 +16,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    language_option,
     quiet_option,
     reading_options,
     set_option,
@@ -151,6 +152,7 @@ Exit codes:
 @store_options
 @click.option("--preset", metavar="NAME|FILE.toml", default="base", show_default=True, help="The preset.")
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
+@language_option
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
@@ -171,6 +173,7 @@ def index(
     table: str | None,
     preset: str,
     settings: tuple[str, ...],
+    languages: tuple[str, ...],
     device: str | None,
     batch_size: int | None,
     allow_urls: bool,
@@ -208,7 +211,7 @@ def index(
         "deterministic": deterministic,
     }
     with (
-        embedding_pipeline(preset, changes, settings) as pipeline,
+        embedding_pipeline(preset, changes, settings, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         open_index(ctx, index_file, store, table) as opened,
     ):

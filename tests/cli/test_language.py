@@ -50,6 +50,14 @@ def test_an_index_that_an_album_fills_is_searched_by_name_and_by_concept(run, pr
         assert "a.jpg" in found.stdout, found.stderr
 
 
+def test_index_stores_the_names(run, preset, red, tmp_path):
+    preset.write_text('encoder = "clip-mini"\n' + preset.read_text(), encoding="utf-8")
+    index = tmp_path / "own.db"
+    done = run("index", red, "--preset", preset, "--language", "nl", "--index", index)
+    assert done.exit_code == 0, done.stderr
+    assert "a.jpg" in run("search", "--index", index, "--tag", "rood").stdout
+
+
 def test_a_language_that_no_vocabulary_has_is_refused_with_those_that_are_known(run, preset, red):
     result = run("tag", red, "--preset", preset, "--language", "sv")
     assert result.exit_code == 2
