@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ScoreName = Literal["cosine", "standardised"]
 """The score that tags are filtered by; see ``autotag.relevance.scores``."""
 
-ModelKind = Literal["captioner", "extractor", "encoder", "detector", "classifier"]
+ModelKind = Literal["captioner", "extractor", "encoder", "detector", "classifier", "translator"]
 
 Head = Literal["softmax", "sigmoid"]
 """How a classifier makes probabilities: labels that exclude each other, or each label on its own."""
@@ -102,6 +102,10 @@ class Models(Protocol):
         """Return a classifier."""
         ...
 
+    def translator(self, model: str | Translator, /) -> Translator:
+        """Return a translator."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionOptions:
@@ -152,7 +156,7 @@ class KeyphraseOptions:
         ngram_range: shortest and longest candidate in words.
         top_n: keyphrases per text.
         diversity: None ranks by similarity alone; a value in [0, 1] uses maximal marginal relevance.
-        stop_words: ``"english"``, a tuple of words, or None for none.
+        stop_words: ``"english"``, the code of another language, a tuple of words, or None for none.
     """
 
     candidates: Literal["phrases", "ngrams"] = "phrases"
@@ -163,6 +167,23 @@ class KeyphraseOptions:
 
     def __post_init__(self) -> None:
         convert_options(self, where="KeyphraseOptions")
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationOptions:
+    """The options of a translator.
+
+    Attributes:
+        source: the language of the texts, by the model's own code, such as ``"en"``.
+        target: the language to translate them to, likewise.
+        num_beams: beams of the beam search; 1 is greedy.
+        max_new_tokens: upper bound on generated tokens, at least 1.
+    """
+
+    source: str
+    target: str
+    num_beams: int = 4
+    max_new_tokens: int = 128
 
 
 @runtime_checkable
@@ -318,6 +339,23 @@ class KeyphraseExtractor(Protocol):
 
 
 @runtime_checkable
+class Translator(Protocol):
+    """Translate texts."""
+
+    def check_languages(self, options: TranslationOptions, /) -> None:
+        """Refuse languages that the model does not translate; called once, before the first text.
+
+        Raises:
+            ConfigError: naming the language, and those that the model knows.
+        """
+        ...
+
+    def translate(self, texts: Sequence[str], /, options: TranslationOptions) -> list[str]:
+        """Return each text in the target language."""
+        ...
+
+
+@runtime_checkable
 class ImageTextEncoder(Protocol):
     """Embed images and texts in one vector space.
 
@@ -385,6 +423,15 @@ class MapsTexts(Protocol):
         Raises:
             ConfigError: maps are not known for the image tower of this model.
         """
+        ...
+
+
+@runtime_checkable
+class NamesTags(Protocol):
+    """Name tags in other languages, as the stage ``name_tags`` does."""
+
+    def named(self, tag: Tag) -> list[Tag]:
+        """Return the tags that stand for a tag after the stage; an empty list if it is dropped."""
         ...
 
 

@@ -114,6 +114,9 @@ class Tag:
         path: its place in a hierarchy, from the broadest name to its own: ``("animal", "cat")``; empty when
             it has none.
         count: how many of it a detector found in the image, at least 1; None when nothing counted it.
+        concept: the vocabulary's own label, where ``text`` is its name in another language (``name_tags``);
+            else None.
+        language: the code of that language, such as ``"de"``; None for a tag as the models know it.
     """
 
     text: str
@@ -122,6 +125,8 @@ class Tag:
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     path: tuple[str, ...] = ()
     count: int | None = None
+    concept: str | None = None
+    language: str | None = None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Tag:
@@ -129,11 +134,13 @@ class Tag:
         return cls(**{**row, "path": tuple(row.get("path") or ())})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary of JSON types; ``count`` is there only for a tag that was counted."""
+        """Return a dictionary of JSON types, without ``count``, ``concept`` and ``language`` if None."""
         row = {**asdict(self), "path": list(self.path)}
-        if self.count is None:
-            del row["count"]
-        return row
+        return {
+            name: value
+            for name, value in row.items()
+            if value is not None or name not in {"count", "concept", "language"}
+        }
 
     @classmethod
     def proposed(cls, text: str, score: float, by: str) -> Tag:

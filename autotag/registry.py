@@ -22,6 +22,7 @@ Kind = Literal[
     "encoder",
     "detector",
     "classifier",
+    "translator",
     "writer",
     "album_writer",
     "change",
@@ -40,9 +41,11 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "merge_tags": "autotag.stages.merge_tags:MergeTags",
         "filter_tags": "autotag.stages.filter_tags:FilterTags",
         "suggest_keywords": "autotag.stages.suggest_keywords:SuggestKeywords",
+        "name_tags": "autotag.stages.name_tags:NameTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
         "region_tags": "autotag.stages.region_tags:RegionTags",
         "moderate_images": "autotag.stages.moderate_images:ModerateImages",
+        "translate_captions": "autotag.stages.translate_captions:TranslateCaptions",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",
     },
     "captioner": {
@@ -68,6 +71,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "opennsfw": "autotag.models.classifiers.opennsfw_classifier:OpenNsfwClassifier.load",
         "timm": "autotag.models.classifiers.timm_classifier:load",
     },
+    "translator": {"hf": "autotag.models.translators.hf_translator:HfTranslator.load"},
     "writer": {
         "coco": "autotag.writers.coco_writer:CocoWriter",
         "csv": "autotag.writers.csv_writer:CsvWriter",

@@ -25,7 +25,14 @@ from autotag.cli.pipelines import with_moderation
 from autotag.models import cards
 from autotag.models.loading.hub import size_in_words
 from autotag.pipeline.pipeline import Pipeline
-from autotag.pipeline.presets import from_config, overridden, parse_overrides, preset_names, read_preset
+from autotag.pipeline.presets import (
+    from_config,
+    overridden,
+    parse_overrides,
+    preset_names,
+    read_preset,
+    with_language,
+)
 from autotag.relevance.learned_keywords import LearnedKeywords
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,7 +218,8 @@ def settings_in_docs() -> list[str]:
 def test_every_override_fits_the_mini_preset() -> None:
     assert settings_in_docs()
     for setting in settings_in_docs():
-        from_config(overridden(with_moderation(read_preset("mini")), parse_overrides([setting])))
+        whole = with_language(with_moderation(read_preset("mini")), "de")
+        from_config(overridden(whole, parse_overrides([setting])))
 
 
 def anchors(page: Path) -> set[str]:

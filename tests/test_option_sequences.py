@@ -20,12 +20,14 @@ from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.records import Result, Tag
 from autotag.stages import CaptionImages, ExtractKeyphrases, MatchVocabulary
-from autotag.testing import FakeCaptioner, make_image
+from autotag.testing import FakeCaptioner, FakeTranslator, make_image
 
 NEEDED: dict[str, dict[str, Any]] = {
     "SuggestKeywords": {"keywords": "family.tags"},
     "ClassifyImages": {"model": "lite-imagenet"},
     "MatchVocabulary": {"vocabulary": ("cat",)},
+    "NameTags": {"languages": "de"},
+    "TranslateCaptions": {"model": FakeTranslator(), "target": "de"},
     "Pipeline": {"stages": [CaptionImages()]},
     "CsvWriter": {"stream": StringIO()},
     "JsonlWriter": {"stream": StringIO()},
@@ -54,6 +56,8 @@ GIVEN: dict[tuple[str, str], Any] = {
     ("KeyphraseOptions", "stop_words"): ("der", "die"),
     ("MatchVocabulary", "leave_out"): ("cat",),
     ("MatchVocabulary", "vocabulary"): ("cat", "dog"),
+    ("NameTags", "languages"): ("de", "fr"),
+    ("NameTags", "vocabularies"): ("things", "mediums"),
     ("Pipeline", "fast_paths"): ("causal_text", "views"),
     ("RankLabels", "vocabularies"): ("mediums", "flavors"),
     ("XmpWriter", "fields"): ("dc:subject", "digiKam:TagsList"),

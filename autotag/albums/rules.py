@@ -16,7 +16,8 @@ One TOML file::
     [synonyms]
     dog = ["hound"]
 
-Words are compared without case, as ``autotag.metadata`` compares keywords. In this order: replacements; a
+Words are compared without case, as ``autotag.metadata`` compares keywords; a tag in another language is also
+known by its concept: ``deny = ["dog"]`` drops "Hund". In this order: replacements; a
 person's own spelling; the deny list; synonyms; the tag of
 flagged photographs and what is always there, in front; the hierarchy, then a person's
 own tree, then that of things; the parent. A tag that comes twice keeps its best place.
@@ -165,10 +166,14 @@ class AlbumRules:
         instead = {fold(word): clean(other) for word, other in self.replacements.items()}
         besides = {fold(word): others for word, others in self.synonyms.items()}
         for tag in tags:
-            text = instead.get(fold(tag.text), tag.text)
+            concept = tag.concept or tag.text
+            text = instead.get(fold(tag.text)) or instead.get(fold(concept), tag.text)
+            if text == tag.text and tag.concept and self._denies(concept):
+                continue
+            others = besides.get(fold(text)) or besides.get(fold(concept), ())
             if self.prefer_my_keywords:
                 text = mine.get(loose(text), text)
-            for word in (text, *besides.get(fold(text), ())):
+            for word in (text, *others):
                 if not self._denies(word):
                     yield tag if word == tag.text else replace(tag, text=word, path=())
 
@@ -177,12 +182,13 @@ class AlbumRules:
 
     def _placed(self, tag: Tag, tree: Mapping[str, str]) -> Tag:
         """Return a tag with its path in the hierarchy; without one in the rules it keeps what it has."""
-        path = self._path(tag.text, tree)
+        path = self._path(tag, tree)
         return replace(tag, path=tuple(path.split("|"))) if path else tag
 
-    def _path(self, text: str, tree: Mapping[str, str]) -> str:
+    def _path(self, tag: Tag, tree: Mapping[str, str]) -> str:
         """Return a tag with what it belongs to, outermost first; empty for nothing."""
-        own = self._path_below_parent(text, tree)
+        text = tag.text
+        own = self._path_below_parent(tag, tree)
         if (
             self.parent is None
             or "|" in text
@@ -191,9 +197,9 @@ class AlbumRules:
             return own
         return "|".join((*map(clean, self.parent.split("|")), own or text))
 
-    def _path_below_parent(self, text: str, tree: Mapping[str, str]) -> str:
-        own = _paths(self._own_paths()).get(fold(text)) or tree.get(loose(text), "")
-        return own or (_path_of_things(text) if THINGS in self.hierarchy else "")
+    def _path_below_parent(self, tag: Tag, tree: Mapping[str, str]) -> str:
+        own = _paths(self._own_paths()).get(fold(tag.text)) or tree.get(loose(tag.text), "")
+        return own or (_path_of_things(tag) if THINGS in self.hierarchy else "")
 
     def _denies(self, word: str) -> bool:
         return any(fnmatchcase(fold(word), fold(pattern)) for pattern in self.deny)
@@ -243,11 +249,19 @@ def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
     return {fold(path.rpartition("|")[2]): path for path in cleaned}
 
 
-def _path_of_things(text: str) -> str:
-    """Return the path of a vocabulary label that has a broader term, else an empty text."""
+def _path_of_things(tag: Tag) -> str:
+    """Return the path of a vocabulary label that has a broader term, in the tag's language, else "".
+
+    A broader term without a name in that language keeps its own.
+    """
     things = Vocabulary.bundled(THINGS)
-    label = things.label_of(text)
-    return "|".join((*things.path(label)[:-1], text)) if label and label in things.broader else ""
+    label = things.label_of(tag.concept or tag.text)
+    if label is None or label not in things.broader:
+        return ""
+    parents = things.path(label)[:-1]
+    if tag.language is not None:
+        parents = tuple(things.label_in(tag.language, parent) or parent for parent in parents)
+    return "|".join((*parents, tag.text))
 
 
 def _each_once(tags: Iterable[Tag]) -> list[Tag]:

@@ -17,6 +17,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    language_option,
     moderate_option,
     preset_option,
     quiet_option,
@@ -63,6 +64,7 @@ Exit codes:
     metavar="FILE.toml",
     help="Rules for tags: deny list, replacements, hierarchy; what is written for flagged photographs.",
 )
+@language_option
 @moderate_option
 @preset_option()
 @click.option(
@@ -105,6 +107,7 @@ def album(
     writer_settings: tuple[str, ...],
     embed: bool,
     rules: str | None,
+    languages: tuple[str, ...],
     moderate: bool,
     preset: str,
     learns: bool,
@@ -158,7 +161,9 @@ def album(
     of_lesson = [setting for setting in settings if learns and is_of_lesson(setting)]
     settings = tuple(setting for setting in settings if setting not in of_lesson)
     with ExitStack() as stack:
-        pipeline = stack.enter_context(build(preset, changes, settings, moderate=moderate))
+        pipeline = stack.enter_context(
+            build(preset, changes, settings, moderate=moderate, languages=languages)
+        )
         stack.enter_context(reporter.passing_on_warnings())
         named = list(given(sources))
         if learns:

@@ -10,6 +10,7 @@ from autotag.cli.index import optional_index_option, store_options
 from autotag.cli.options import (
     device_option,
     insecure_option,
+    language_option,
     listening_options,
     open_option,
     quiet_option,
@@ -32,6 +33,7 @@ Exit codes:
 @listening_options(port=8120, tokens="the page asks for one of them as the password.")
 @insecure_option
 @open_option
+@language_option
 @device_option
 @quiet_option
 def demo(
@@ -45,6 +47,7 @@ def demo(
     token_file: Path | None,
     insecure: bool,
     open_browser: bool,
+    languages: tuple[str, ...],
     device: str | None,
     quiet: bool,
 ) -> None:
@@ -72,5 +75,6 @@ def demo(
 
     place = Place(host=host, port=port, tokens=tokens, insecure=insecure)
     run_server(
-        presets, place, Limits(), device=device, preload=True, page="/demo", mount=mount, listening=tell
-    )
+        presets, place, Limits(), device=device, languages=languages, preload=True, page="/demo", mount=mount,
+        listening=tell,
+    )  # fmt: skip

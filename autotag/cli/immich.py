@@ -12,6 +12,7 @@ from autotag.cli.options import (
     INTERRUPTED,
     SOME_FAILED,
     device_option,
+    language_option,
     preset_option,
     quiet_option,
     set_option,
@@ -53,6 +54,7 @@ Exit codes:
 @click.option("--undo", is_flag=True, help="Remove exactly the tags that autotag wrote.")
 @preset_option("What tags.")
 @set_option("Change an option of the preset, such as filter_tags.top_k=5. May be repeated.")
+@language_option
 @device_option
 @click.option(
     "--state",
@@ -73,6 +75,7 @@ def immich(
     undo: bool,
     preset: str,
     settings: tuple[str, ...],
+    languages: tuple[str, ...],
     device: str | None,
     state: Path | None,
     quiet: bool,
@@ -99,7 +102,9 @@ def immich(
             chosen = None if album is None else client.album(album)
             start = None if since is None else since.replace(tzinfo=UTC)
             photos = list(client.photos(user, album=chosen, since=start))
-            ctx.exit(_tag(client, known, reporter, photos, (preset, settings, device), dry_run=dry_run))
+            ctx.exit(
+                _tag(client, known, reporter, photos, (preset, settings, device, languages), dry_run=dry_run)
+            )
 
 
 def _tag(
@@ -107,7 +112,7 @@ def _tag(
     state: ImmichState,
     reporter: Reporter,
     photos: Sequence[Photo],
-    how: tuple[str, Sequence[str], str | None],
+    how: tuple[str, Sequence[str], str | None, Sequence[str]],
     *,
     dry_run: bool,
 ) -> int:
@@ -116,11 +121,11 @@ def _tag(
     from autotag.cli.pipelines import pipeline_of
     from autotag.photo_servers.immich_run import tag_photos
 
-    preset, settings, device = how
+    preset, settings, device, languages = how
     due = sum(not state.is_done(photo.id) for photo in photos)
     reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag, {len(photos) - due} done before")
     with (
-        pipeline_of(preset, {"device": device}, settings) as pipeline,
+        pipeline_of(preset, {"device": device}, settings, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         stoppable() as stop,
         reporter.counting(due),

@@ -16,6 +16,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    language_option,
     preset_option,
     quiet_option,
     reading_options,
@@ -153,6 +154,7 @@ Exit codes:
 @store_options
 @preset_option()
 @set_option("Change an option of a stage, such as filter_tags.top_k=5. May be repeated.")
+@language_option
 @device_option
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Images per model call.")
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
@@ -173,6 +175,7 @@ def index(
     table: str | None,
     preset: str,
     settings: tuple[str, ...],
+    languages: tuple[str, ...],
     device: str | None,
     batch_size: int | None,
     allow_urls: bool,
@@ -211,7 +214,7 @@ def index(
         "deterministic": deterministic,
     }
     with (
-        embedding_pipeline(preset, changes, settings) as pipeline,
+        embedding_pipeline(preset, changes, settings, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         open_index(ctx, index_file, store, table) as opened,
     ):
@@ -269,7 +272,12 @@ def embeds(preset: str) -> bool:
 
 
 def embedding_pipeline(
-    preset: str, changes: Mapping[str, object], settings: Sequence[str], *, moderate: bool = False
+    preset: str,
+    changes: Mapping[str, object],
+    settings: Sequence[str],
+    *,
+    moderate: bool = False,
+    languages: Sequence[str] = (),
 ) -> Pipeline:
     """Return the pipeline of a preset that also leaves the images' vectors in its results."""
     from autotag.cli.pipelines import with_moderation
@@ -281,6 +289,8 @@ def embedding_pipeline(
     }
     if moderate:
         table = with_moderation(table)
+    if languages:
+        table = presets.with_language(table, languages)
     stages: list[Any] = list(table["stages"])
     if not embeds(preset):
         stages.append({"stage": EMBED_STAGE})

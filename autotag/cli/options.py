@@ -175,6 +175,19 @@ def moderate_option(command: Command) -> Command:
     return click.option("--moderate", is_flag=True, help=words)(command)
 
 
+def language_option(command: Command) -> Command:
+    """Add ``--language``, as a tuple of codes, empty unless given."""
+    words = (
+        "Name tags in this language: de, es, fr, it, nl, pt, or one of your vocabulary. Several with commas, "
+        "such as de,en, give each tag once in every language."
+    )
+    return click.option("--language", "languages", metavar="CODE,...", callback=_codes, help=words)(command)
+
+
+def _codes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return () if value is None else tuple(code.strip() for code in value.split(","))
+
+
 def quiet_option(command: Command) -> Command:
     """``--quiet``."""
     words = "Print only errors and warnings on stderr."

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def pipeline_of(
-    preset: str, changes: Mapping[str, object], settings: Sequence[str], *, moderate: bool = False
+    preset: str,
+    changes: Mapping[str, object],
+    settings: Sequence[str],
+    *,
+    moderate: bool = False,
+    languages: Sequence[str] = (),
 ) -> Pipeline:
     """Return the pipeline of a preset with the changes of the options.
 
@@ -26,6 +31,7 @@ def pipeline_of(
         changes: settings of the pipeline; None keeps the preset's value.
         settings: as ``--set`` has them.
         moderate: add the stage ``moderate_images`` if the preset has none.
+        languages: name tags in these; empty for the preset's own.
 
     Raises:
         ConfigError: an option is wrong.
@@ -36,6 +42,8 @@ def pipeline_of(
     table = {**presets.read_preset(preset), **changed}
     if moderate:
         table = with_moderation(table)
+    if languages:
+        table = presets.with_language(table, languages)
     return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autotag.cli.index import optional_index_option, store_options
-from autotag.cli.options import device_option, insecure_option, listening_options, served_presets_option
+from autotag.cli.options import (
+    device_option,
+    insecure_option,
+    language_option,
+    listening_options,
+    served_presets_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,6 +75,7 @@ Exit codes:
     help="What judges images when a request asks for it: opennsfw, nsfw-vit, wd-vit, zero-shot, or a folder; "
     "loaded with the other models. By default opennsfw, loaded when it is first asked for.",
 )
+@language_option
 @device_option
 def serve(
     *,
@@ -87,6 +94,7 @@ def serve(
     max_body: int,
     timeout: float,
     moderator: str | None,
+    languages: tuple[str, ...],
     device: str | None,
 ) -> None:
     """Serve tags, captions, prompts and embeddings to other programs over HTTP.
@@ -114,7 +122,7 @@ def serve(
         raise click.UsageError("--index and --store are of the page; give --demo, too.")
     run_server(
         presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
-        moderator=moderator, **page,
+        moderator=moderator, languages=languages, **page,
     )  # fmt: skip
 
 

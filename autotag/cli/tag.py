@@ -20,6 +20,7 @@ from autotag.cli.options import (
     deterministic_option,
     device_option,
     follow_symlinks_option,
+    language_option,
     moderate_option,
     overwrite_option,
     preset_option,
@@ -126,6 +127,7 @@ Exit codes:
     show_default=True,
     help="With --engine ray: GPUs per actor; 0.5 shares one.",
 )
+@language_option
 @moderate_option
 @click.option("--allow-urls", is_flag=True, help="Fetch PATHs that are http(s) URLs.")
 @follow_symlinks_option
@@ -147,6 +149,7 @@ def tag(
     overwrite: bool,
     shard: str | None,
     retry_errors: bool,
+    languages: tuple[str, ...],
     moderate: bool,
     engine: str,
     address: str | None,
@@ -189,7 +192,7 @@ def tag(
         "deterministic": deterministic,
     }
     with (
-        pipeline_of(preset, changes, settings, moderate=moderate) as pipeline,
+        pipeline_of(preset, changes, settings, moderate=moderate, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
     ):

@@ -37,7 +37,14 @@ def list_bundled() -> None:
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--column", metavar="NAME", help="The column of a .csv or .tsv file; its first row names them.")
 @click.option("--no-living-artists", is_flag=True, help="Leave living artists out of the bundled artists.")
-def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
+@click.option(
+    "--language",
+    "languages",
+    metavar="CODE,...",
+    default="",
+    help="Also print the labels in these languages.",
+)
+def show(source: str, *, column: str | None, no_living_artists: bool, languages: str) -> None:
     """Print the labels of a bundled list or of a file, one per line.
 
     The number of labels, and of repetitions left out, goes to stderr. The output is in the format that
@@ -46,7 +53,9 @@ def show(source: str, *, column: str | None, no_living_artists: bool) -> None:
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     for label in found:
         broader = found.broader.get(label, ())
-        names = " | ".join(found.names(label))
+        named = ((code, found.label_in(code, label)) for code in filter(None, languages.split(",")))
+        others = (f"label.{code}: {name}" for code, name in named if name)
+        names = " | ".join([*found.names(label), *others])
         click.echo(_shown(f"{names} < {' | '.join(broader)}" if broader else names))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
     click.echo(f"{len(found):,} labels{left_out}", err=True)

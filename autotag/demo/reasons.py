@@ -25,7 +25,7 @@ def reason(tag: Tag, result: Result, stages: Sequence[Stage]) -> str:
         if stage.name not in (tag.source, *tag.scores):
             continue
         if isinstance(stage, ExtractKeyphrases):
-            said.append(_phrase(tag.text, result, stages))
+            said.append(_phrase(tag.concept or tag.text, result, stages))
         elif isinstance(stage, MatchVocabulary):
             name = stage.vocabulary if isinstance(stage.vocabulary, str) else "vocabulary"
             said.append(f"label of {name}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from autotag.errors import ConfigError
 from autotag.language import english
+from autotag.language.other_languages import joined, stop_words_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,17 +50,21 @@ def phrase_candidates(
     Args:
         text: a caption; may be empty.
         ngram_range: fewest and most words of a phrase, at least 1. A hyphenated word is one word.
-        stop_words: ``"english"``; or the stop words of another language; or None, so that only punctuation
-            separates phrases.
+        stop_words: ``"english"``; or the code of another language, such as ``"de"``, for its stop words and,
+            in Chinese and Japanese, its words (see ``other_languages``); or the stop words themselves; or
+            None, so that only punctuation separates phrases.
 
     Returns:
-        Phrases with single spaces. Apostrophes and spaced hyphens are normalised ("t - shirt" is
-        "t-shirt"), so a phrase need not be a substring of the text.
+        Phrases with single spaces, in Chinese and Japanese without; German ones of ``"de"`` keep their
+        capitals. Apostrophes and spaced hyphens are normalised ("t - shirt" is "t-shirt"), so a phrase need
+        not be a substring of the text.
 
     Raises:
         ConfigError: ``ngram_range`` or ``stop_words`` is out of range.
     """
     check_options(ngram_range, stop_words)
+    if isinstance(stop_words, str) and stop_words != "english":
+        return _phrases_in(stop_words, text, ngram_range)
     tokens = _tokens(text)
     if stop_words == "english":
         phrases = _english_phrases(_joined_compounds(tokens))
@@ -85,7 +90,13 @@ def check_options(ngram_range: tuple[int, int], stop_words: str | Sequence[str] 
             f"ngram_range is {ngram_range!r}; allowed: (fewest, most) words, 1 <= fewest <= most"
         )
     if isinstance(stop_words, str) and stop_words != "english":
-        raise ConfigError(f"stop_words is {stop_words!r}; allowed: 'english', a list of words, or None")
+        try:
+            stop_words_of(stop_words)
+        except ConfigError as error:
+            raise ConfigError(
+                f"stop_words is {stop_words!r}; allowed: 'english', the code of another language, a list of "
+                f"words, or None: {error}"
+            ) from None
 
 
 def _tokens(text: str) -> list[str]:
@@ -106,6 +117,22 @@ def _runs(tokens: Sequence[str], stop_words: frozenset[str], longest: int) -> It
             if not _is_word(tokens[end - 1]) or tokens[end - 1] in stop_words:
                 break
             yield " ".join(tokens[start:end])
+
+
+def _phrases_in(language: str, text: str, ngram_range: tuple[int, int]) -> list[str]:
+    """Return every sequence of words without stop words and punctuation, each once whatever its case."""
+    stop_words = stop_words_of(language)
+    found: dict[str, str] = {}
+    fewest, most = ngram_range
+    tokens = words_of(text, language)
+    for start in range(len(tokens)):
+        for end in range(start + 1, min(start + most, len(tokens)) + 1):
+            if not _is_word(tokens[end - 1].lower()) or tokens[end - 1].lower() in stop_words:
+                break
+            if end - start >= fewest:
+                phrase = joined(tokens[start:end], language)
+                found.setdefault(phrase.lower(), phrase)
+    return list(found.values())
 
 
 def _joined_compounds(tokens: Sequence[str]) -> list[str]:

@@ -156,6 +156,7 @@ PROTOCOLS: dict[ModelKind, type] = {
     "encoder": protocols.ImageTextEncoder,
     "detector": protocols.Detector,
     "classifier": protocols.Classifier,
+    "translator": protocols.Translator,
 }
 """Kind of model -> the protocol that it must satisfy."""
 _OWN_FACTORIES = ("hf", "open_clip", "keybert", "class_activation", "timm")
@@ -174,6 +175,8 @@ def _article(kind: str) -> str:
 
 def _folder_factory(name: str, kind: ModelKind, folder: Path) -> str:
     """Return the factory that loads a folder given without one."""
+    if kind == "translator":
+        return "hf"
     if kind == "detector" and (folder / "config.json").is_file():
         return "hf"
     if kind == "classifier":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ImageTextEncoder,
         KeyphraseExtractor,
         ModelKind,
+        Translator,
     )
 
 
@@ -84,6 +85,10 @@ class ModelPool:
         """Return the classifier with this name, or the object itself."""
         return cast("Classifier", self._get(model, "classifier"))
 
+    def translator(self, model: str | Translator, /) -> Translator:
+        """Return the translator with this name, or the object itself."""
+        return cast("Translator", self._get(model, "translator"))
+
     @property
     def image_size(self) -> int | None:
         """Return the side in pixels of the largest square input among the models in use.
@@ -117,7 +122,7 @@ class ModelPool:
         with self._lock:
             wanted = check_model(model, kind)
             found = self._load(wanted.address) if isinstance(wanted, ModelName) else wanted
-            if kind != "extractor":
+            if kind not in {"extractor", "translator"}:
                 self._image_models_in_use[id(found)] = found
             return found
 

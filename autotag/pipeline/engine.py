@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Detector,
         ImageTextEncoder,
         KeyphraseExtractor,
+        Translator,
         ViewsImages,
     )
     from autotag.records import Explains
@@ -393,6 +394,9 @@ class _WatchedPool:
     def classifier(self, model: str | Classifier, /) -> Classifier:
         self.gave_image_model = True
         return self._pool.classifier(model)
+
+    def translator(self, model: str | Translator, /) -> Translator:
+        return self._pool.translator(model)
 
 
 def _ready(stage: Stage, pool: ModelPool | None) -> _Ready:

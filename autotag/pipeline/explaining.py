@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autotag.errors import ConfigError
-from autotag.protocols import JudgesTags, MapsTexts
+from autotag.protocols import JudgesTags, MapsTexts, NamesTags
 from autotag.records import Explanation, Result, TagHistory
 from autotag.relevance.embeddings import image_vectors
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from autotag.protocols import ImageTextEncoder, Stage
     from autotag.records import Sample, Tag
@@ -27,7 +27,8 @@ def explained(
     Args:
         steps: each stage before it runs, with the sample as it is then; None at the end.
         encoder: says where it sees a tag.
-        texts: the tags; None for those that were kept, best first.
+        texts: the tags, as the models know them or in a language that a stage named them in; None for those
+            that were kept, best first. The encoder is asked about a tag as the models know it.
 
     Raises:
         ConfigError: the encoder has no maps.
@@ -36,15 +37,20 @@ def explained(
     histories: dict[str, TagHistory] = {}
     running = ""  # the stage that ran before the sample was seen
     template = PHOTO
+    names: dict[str, str] = {}  # in another language -> as the models know it
     for stage, sample in steps:
         if running:
-            _note(histories, sample, running)
+            _note(histories, sample, running, names)
         judge: object = stage
+        if isinstance(judge, NamesTags):
+            for tag in sample.tags:
+                for name in judge.named(tag):
+                    names.setdefault(name.text, tag.text)
         if isinstance(judge, JudgesTags):
             template, cut = judge.template, judge.cut
             for rank, tag in enumerate(judge.judged([sample])[0]):
                 lost = _below(tag, cut) or f"{rank} tags have higher scores, and only so many are kept"
-                histories[tag.text] = TagHistory(tag, _naming(tag, sample), cut, None, lost)
+                histories[tag.text] = TagHistory(tag, _naming(tag.text, sample), cut, None, lost)
         running, last = stage.name if stage else "", sample
     kept = [tag.text for tag in last.tags]
     done = {
@@ -58,7 +64,8 @@ def explained(
         raise ConfigError(
             f"encoder {encoder.id!r} cannot say where in an image it sees a text: it has no method text_maps."
         )
-    sentences = [filled(template, text) for text in asked]
+    known = [names.get(text, text) for text in asked]
+    sentences = [filled(template, text) for text in known]
     maps = encoder.text_maps(last.image, sentences)
     cosines = encoder.embed_texts(sentences) @ image_vectors([last], encoder)[0]
     order = sorted(done.values(), key=lambda one: (one.dropped_by is not None, -one.tag.score, one.tag.text))
@@ -68,32 +75,32 @@ def explained(
             text,
             float(cosine),
             encoder.id,
-            done.get(text),
-            tuple(one for one in order if one.tag.text != text),
+            done.get(own),
+            tuple(one for one in order if one is not done.get(own)),
             replace(maps, values=maps.values[number : number + 1]),
             last.image,
             result,
         )
-        for number, (text, cosine) in enumerate(zip(asked, cosines, strict=True))
+        for number, (text, own, cosine) in enumerate(zip(asked, known, cosines, strict=True))
     ]
 
 
-def _note(histories: dict[str, TagHistory], sample: Sample, stage: str) -> None:
-    """Note which tags a stage proposed, changed and dropped."""
-    here = {tag.text: tag for tag in sample.tags}
+def _note(histories: dict[str, TagHistory], sample: Sample, stage: str, names: Mapping[str, str]) -> None:
+    """Note which tags a stage proposed, changed and dropped, by the texts that the models know."""
+    here = {names.get(tag.text, tag.text): tag for tag in reversed(sample.tags)}
     for text, history in histories.items():
         if text not in here and history.dropped_by is None:
             why = history.reason or "it was merged into another tag, or left out"
             histories[text] = replace(history, dropped_by=stage, reason=why)
-    for text, tag in here.items():
+    for text, tag in reversed(here.items()):
         cut = histories[text].cut if text in histories else None
-        histories[text] = TagHistory(tag, _naming(tag, sample), cut)
+        histories[text] = TagHistory(tag, _naming(text, sample), cut)
 
 
 def _below(tag: Tag, cut: float) -> str:
     return f"its score {tag.score:.3f} is below {cut:.3f}" if tag.score < cut else ""
 
 
-def _naming(tag: Tag, sample: Sample) -> tuple[str, ...]:
-    wanted = re.compile(rf"\b{re.escape(tag.text)}\b", re.IGNORECASE)
+def _naming(text: str, sample: Sample) -> tuple[str, ...]:
+    wanted = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
     return tuple(dict.fromkeys(one.text for one in sample.captions if wanted.search(one.text)))

@@ -143,6 +143,7 @@ def fetch(address: ModelAddress) -> None:
         "encoder": pool.encoder,
         "detector": pool.detector,
         "classifier": pool.classifier,
+        "translator": pool.translator,
     }
     try:
         getters[address.kind](address.name)

@@ -26,12 +26,15 @@ from autotag.files.bounded_files import is_file
 from autotag.files.toml_files import parse_toml, read_toml, toml_file_text
 from autotag.pipeline import stage_tables
 from autotag.pipeline.pipeline import Pipeline
+from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from autotag.protocols import ImageTextEncoder
 
+MATCHING = "match_vocabulary"
+NAMING = "name_tags"
 _PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
@@ -75,6 +78,7 @@ def load(
     max_pixels: int | Literal["auto"] | None = None,
     fast_paths: Literal["auto", "off"] | Sequence[str] | None = None,
     deterministic: bool | None = None,
+    language: str | Sequence[str] | None = None,
     **stages: Mapping[str, object] | Literal[False],
 ) -> Pipeline:
     """Return the pipeline of a preset or a TOML file, with changes. The weights are loaded later.
@@ -100,6 +104,7 @@ def load(
         max_pixels: refuse images with more pixels.
         fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off.
         deterministic: do not choose by measurement, so that the same images give the same results.
+        language: one or several codes such as ``"de"``, which tags are named in; see ``with_language``.
         **stages: stage name -> the options to change, or False to leave the stage out.
 
     Raises:
@@ -123,7 +128,41 @@ def load(
         "deterministic": deterministic,
     }
     changes = {name: value for name, value in settings.items() if value is not None}
-    return from_config(overridden({**read_preset(preset), **changes}, stages))
+    table = {**read_preset(preset), **changes}
+    return from_config(overridden(table if language is None else with_language(table, language), stages))
+
+
+def with_language(config: dict[str, Any], language: str | Sequence[str]) -> dict[str, Any]:
+    """Return a config whose stage ``name_tags`` names tags in other languages.
+
+    A stage that is there already gets these languages. A new one is put after the last stage, or before the
+    first ``suggest_keywords``, whose keywords are people's own; it knows the vocabularies of
+    ``match_vocabulary`` and ``"things"``.
+
+    Args:
+        config: as ``from_config`` takes it.
+        language: codes such as ``"de"`` or ``"pt-br"``: one, or several.
+
+    Raises:
+        ConfigError: the config has no stages.
+    """
+    tables = stage_tables.tables_of(config)
+    codes = [language] if isinstance(language, str) else list(language)
+    kinds = [table.get("stage") for table in tables]
+    if NAMING in kinds:
+        tables[kinds.index(NAMING)]["languages"] = codes
+        return {**config, "stages": tables}
+    given = [
+        table["vocabulary"] for table in tables if table.get("stage") == MATCHING and "vocabulary" in table
+    ]
+    files = [one for one in given if isinstance(one, str) and one not in BUNDLED]
+    naming = {
+        "stage": NAMING,
+        "languages": codes,
+        "vocabularies": list(dict.fromkeys([*files, "things"])),
+    }
+    place = kinds.index("suggest_keywords") if "suggest_keywords" in kinds else len(tables)
+    return {**config, "stages": [*tables[:place], naming, *tables[place:]]}
 
 
 def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:

@@ -15,6 +15,7 @@ import numpy as np
 
 from autotag.errors import ConfigError
 from autotag.relevance.label_matrix import label_matrix
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,15 +24,35 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).resolve().parent.parent / "data" / "english" / "unrelated_labels.txt"
 _HIGH = 0.95
+_LEAST_NAMED = 200
 _LEAST_DISTINCT = 0.5
 _LEAST_UNIT = 1e-6
 
 
 @cache
-def unrelated_labels() -> tuple[str, ...]:
-    """Return the labels, each one word: things, living things, places and events of all kinds."""
+def unrelated_labels(language: str = "en") -> tuple[str, ...]:
+    """Return the labels, in English each one word: things, living things, places and events of all kinds.
+
+    Args:
+        language: a language of the bundled vocabulary ``things``; for others than English, the labels that
+            the vocabulary names are returned, in this language.
+
+    Raises:
+        ConfigError: the vocabulary does not name enough of them in this language.
+    """
     lines = _FILE.read_text(encoding="utf-8").splitlines()
-    return tuple(word for line in lines if not line.startswith(("#", "[")) for word in line.split())
+    words = tuple(word for line in lines if not line.startswith(("#", "[")) for word in line.split())
+    if language == "en":
+        return words
+    things = Vocabulary.bundled("things")
+    labels = (things.label_of(word) for word in words)
+    names = dict.fromkeys(name for label in labels if label and (name := things.label_in(language, label)))
+    if len(names) < _LEAST_NAMED:
+        raise ConfigError(
+            f"language is {language!r}; scores are standardised in: en, "
+            f"{', '.join(sorted(things.translations))}."
+        )
+    return tuple(names)
 
 
 class UnrelatedLabels:
@@ -40,13 +61,16 @@ class UnrelatedLabels:
     Args:
         encoder: embeds them.
         template: sentence around a label, with one ``{}``; the same as for the tags.
+        language: of the labels, see ``unrelated_labels``; the same as of the tags.
 
     Raises:
-        ConfigError: the encoder gives most labels the same vector, so they cannot serve as a baseline.
+        ConfigError: the language is not known, or the encoder gives most labels the same vector, so they
+            cannot serve as a baseline.
     """
 
-    def __init__(self, encoder: ImageTextEncoder, template: str) -> None:
-        self._matrix = label_matrix(encoder, unrelated_labels(), template=template, name="unrelated labels")
+    def __init__(self, encoder: ImageTextEncoder, template: str, *, language: str = "en") -> None:
+        labels = unrelated_labels(language)
+        self._matrix = label_matrix(encoder, labels, template=template, name="unrelated labels")
         count, distinct = len(self._matrix.labels), len(np.unique(self._matrix.vectors.round(4), axis=0))
         if distinct < _LEAST_DISTINCT * count:
             raise ConfigError(

@@ -21,7 +21,8 @@ class Filter:
     """Conditions that a photograph must meet, all of them.
 
     Attributes:
-        tags: each is one of its tags or keywords, whatever the case.
+        tags: each is one of its tags or keywords, whatever the case; a tag in another language is also known
+            by its concept: "dog" finds "Hund".
         folder: a folder that it lies in, at any depth: a name, or several with separators between, or an
             absolute path.
         since: the day, month or year in which it was taken at the earliest: ``2020-05-17``, ``2020-05``,
@@ -71,8 +72,11 @@ class Filter:
         conditions: list[str] = []
         parameters: list[object] = []
         for tag in self.tags:
-            conditions.append("id IN (SELECT photo FROM tag WHERE folded = ?)")
-            parameters.append(fold(tag))
+            conditions.append(
+                "id IN (SELECT photo FROM tag WHERE folded = ? UNION ALL "
+                "SELECT photo FROM concept WHERE folded = ?)"
+            )
+            parameters += [fold(tag), fold(tag)]
         if self.folder is not None:
             conditions.append("instr(path, ?) > 0")
             folder = without_loose_surrogates(self.folder).strip(os.sep)

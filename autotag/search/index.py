@@ -221,6 +221,11 @@ class Index:
         if embedding is not None:
             self._connection.execute("INSERT INTO vector VALUES (?, ?)", (photo, embedding.tobytes()))
         tags = [(storable(tag.text), tag.score, tag.source) for tag in result.tags]
+        concepts = {fold(storable(tag.concept)) for tag in result.tags if tag.concept}
+        self._connection.execute("DELETE FROM concept WHERE photo = ?", (photo,))
+        self._connection.executemany(
+            "INSERT INTO concept VALUES (?, ?)", [(photo, concept) for concept in sorted(concepts)]
+        )
         self._put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
 
     def change(
@@ -276,7 +281,8 @@ class Index:
             "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?)",
             [(photo, place, text, fold(text), score, by) for place, (text, score, by) in enumerate(rows)],
         )
-        texts = "\n".join(text for text, _, _ in tags)
+        concepts = self._connection.execute("SELECT folded FROM concept WHERE photo = ?", (photo,))
+        texts = "\n".join([*(text for text, _, _ in tags), *(concept for (concept,) in concepts)])
         words = "\n".join(map(storable, keywords))
         self._connection.execute("DELETE FROM words WHERE rowid = ?", (photo,))
         self._connection.execute(

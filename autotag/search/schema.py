@@ -1,7 +1,8 @@
 """The file of an index: SQLite tables, their version, and how a file is opened.
 
-Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``vector``
-(float16), ``words`` (full text, FTS5) and ``about`` (encoder, dimension, generation).
+Tables: ``photo`` (one row per photograph), ``tag`` (the models' tags and people's keywords), ``concept`` (the
+vocabulary's label of a tag in another language: "dog" for "Hund"), ``vector`` (float16), ``words`` (full
+text, FTS5) and ``about`` (encoder, dimension, generation).
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ _MIGRATIONS = (
     CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
     """,
     "ALTER TABLE photo ADD COLUMN sidecars TEXT NOT NULL DEFAULT '';",
+    """
+    CREATE TABLE concept (
+        photo INTEGER NOT NULL REFERENCES photo(id) ON DELETE CASCADE,
+        folded TEXT NOT NULL,
+        PRIMARY KEY (photo, folded)
+    ) WITHOUT ROWID;
+    CREATE INDEX concept_folded ON concept(folded, photo);
+    """,
 )
 """One script per version of the schema; each brings a file from the version before to its own."""
 

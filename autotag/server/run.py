@@ -65,6 +65,7 @@ def run_server(
     allowed_hosts: Sequence[str] = (),
     preload: bool = False,
     moderator: str | None = None,
+    languages: Sequence[str] = (),
     page: str = "",
     mount: Callable[[FastAPI, Service], None] = lambda _app, _service: None,
     listening: Callable[[str], None] = lambda _address: None,
@@ -80,6 +81,7 @@ def run_server(
         preload: whether to listen only once the models are loaded.
         moderator: the model of requests that ask for moderation, loaded with the others; None for
             ``opennsfw``, loaded when it is first asked for.
+        languages: name the tags of every preset in these; empty for the preset's own.
         page: the path of a page that ``mount`` adds, see ``create_app``.
         mount: adds pages to the application.
         listening: is told the server's address once it can be asked.
@@ -88,7 +90,9 @@ def run_server(
         ConfigError: a preset or option is wrong, or the port is taken.
         ModelError: a model is not available or does not load.
     """
-    pipelines = {Path(preset).stem: load(preset, device=device) for preset in presets}
+    pipelines = {
+        Path(preset).stem: load(preset, device=device, language=languages or None) for preset in presets
+    }
     hosts = frozenset(host.lower() for host in allowed_hosts)
     service = Service(Pipelines(pipelines, moderator=moderator), limits, hosts)
     if preload:

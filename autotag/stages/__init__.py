@@ -15,9 +15,11 @@ from autotag.stages.filter_tags import FilterTags
 from autotag.stages.match_vocabulary import MatchVocabulary
 from autotag.stages.merge_tags import MergeTags
 from autotag.stages.moderate_images import ModerateImages
+from autotag.stages.name_tags import NameTags
 from autotag.stages.rank_labels import RankLabels
 from autotag.stages.region_tags import RegionTags
 from autotag.stages.suggest_keywords import SuggestKeywords
+from autotag.stages.translate_captions import TranslateCaptions
 
 __all__ = [
     "AssemblePrompt",
@@ -31,7 +33,9 @@ __all__ = [
     "MatchVocabulary",
     "MergeTags",
     "ModerateImages",
+    "NameTags",
     "RankLabels",
     "RegionTags",
     "SuggestKeywords",
+    "TranslateCaptions",
 ]

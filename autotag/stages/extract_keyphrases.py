@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError
+from autotag.language.other_languages import SEGMENTERS
 from autotag.language.phrases import check_options
 from autotag.models.names import check_model
 from autotag.options import convert_options
@@ -38,11 +39,14 @@ class ExtractKeyphrases:
         top_n: keyphrases per caption, at least 1.
         diversity: None ranks by similarity alone; a value from 0 to 1 is the weight of diversity among the
             chosen phrases (maximal marginal relevance).
-        stop_words: ``"english"``, a list of words, or None for none.
+        stop_words: ``"english"``; the code of another language, such as ``"de"``, for captions in it (needs
+            the extra ``languages``; see ``autotag.language.other_languages``); a list of words; or None for
+            none.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range, or the model's name is unknown.
+        ConfigError: an option is out of range, the model's name is unknown, or the language has no spaces
+            between words and ``candidates`` is ``"ngrams"``.
     """
 
     model: str | KeyphraseExtractor = field(default="minilm", metadata={"model": "extractor"})
@@ -68,6 +72,11 @@ class ExtractKeyphrases:
             check_options(self.ngram_range, self.stop_words)
         except ConfigError as error:
             raise ConfigError(f"{self.name}.{error}") from None
+        if self.candidates == "ngrams" and self.stop_words in SEGMENTERS:
+            raise ConfigError(
+                f"{self.name}.candidates is 'ngrams', which are of words with spaces between; for "
+                f"{self.stop_words!r} use 'phrases'."
+            )
         self._wanted = check_model(self.model, "extractor")
 
     def setup(self, models: Models, /) -> None:

@@ -11,7 +11,7 @@ from autotag.models.names import check_model
 from autotag.options import convert_options
 from autotag.relevance.embeddings import TextVectors, image_vectors
 from autotag.relevance.scores import STANDARDISED_CUT, Score, check_cut, score_for
-from autotag.relevance.unrelated_labels import UnrelatedLabels
+from autotag.relevance.unrelated_labels import UnrelatedLabels, unrelated_labels
 from autotag.vocabularies.templates import PHOTO, check_template, filled
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class FilterTags:
             ``"cosine"`` if ``threshold`` is given; else the encoder's default score.
         top_k: most tags per image, at least 1; None for all that reach the threshold.
         template: sentence around a tag, with one ``{}``.
+        language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
+            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them
+            differently.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
@@ -57,6 +60,7 @@ class FilterTags:
     score: Score | None = None
     top_k: int | None = 10
     template: str = PHOTO
+    language: str = "en"
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "filter_tags"
     _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
@@ -74,6 +78,10 @@ class FilterTags:
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
         check_template(f"{self.name}.template", self.template)
+        try:
+            unrelated_labels(self.language)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}.{error}") from None
         self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
     def setup(self, models: Models, /) -> None:
@@ -86,7 +94,11 @@ class FilterTags:
         self._texts = TextVectors(self.image_encoder)
         score, self.cut = self.cut_for(self.image_encoder)
         standardises = score == "standardised"
-        self._unrelated = UnrelatedLabels(self.image_encoder, self.template) if standardises else None
+        self._unrelated = (
+            UnrelatedLabels(self.image_encoder, self.template, language=self.language)
+            if standardises
+            else None
+        )
 
     def cut_for(self, encoder: ImageTextEncoder) -> tuple[Score, float]:
         """Return which score is compared with an encoder, and the lowest that is kept.

@@ -18,7 +18,7 @@ from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.label_matrix import VocabularyMatrix
 from autotag.relevance.scores import Score, check_cut
-from autotag.relevance.unrelated_labels import UnrelatedLabels
+from autotag.relevance.unrelated_labels import UnrelatedLabels, unrelated_labels
 from autotag.vocabularies.templates import check_template, filled
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
@@ -51,6 +51,9 @@ class MatchVocabulary:
         leave_out: labels that are not proposed, such as "animal", which adds little to "dog".
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, by default
             "a photo of {}".
+        language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
+            ``"fr"``, ``"it"``, ``"nl"`` or ``"pt"``; an encoder that reads several languages scores them
+            differently.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
@@ -67,6 +70,7 @@ class MatchVocabulary:
     score: Score = "cosine"
     leave_out: tuple[str, ...] = ()
     template: str | None = None
+    language: str = "en"
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "match_vocabulary"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
@@ -85,6 +89,10 @@ class MatchVocabulary:
         check_cut(self.name, self.threshold, self.score)
         if self.template is not None:
             check_template(f"{self.name}.template", self.template)
+        try:
+            unrelated_labels(self.language)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}.{error}") from None
         self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
         self._labels = _read(self.vocabulary, self.name)
         self._left_out = [_place(label, self._labels, self.name) for label in self.leave_out]
@@ -94,7 +102,9 @@ class MatchVocabulary:
         self.image_encoder = models.encoder(self._wanted)
         template = self.template or self._labels.template
         standardises = self.score == "standardised"
-        self._unrelated = UnrelatedLabels(self.image_encoder, template) if standardises else None
+        self._unrelated = (
+            UnrelatedLabels(self.image_encoder, template, language=self.language) if standardises else None
+        )
         texts = (filled(template, name) for name in self._labels.all_names())
         say_what_is_cut(texts, self.image_encoder, self.name)
         self._matrix = VocabularyMatrix.embedded(self._labels, self.image_encoder, template=template)

@@ -30,6 +30,8 @@ from autotag.protocols import (
     Models,
     NeedsModels,
     Stage,
+    TranslationOptions,
+    Translator,
     ViewsImages,
     Writer,
     are_exclusive,
@@ -203,6 +205,24 @@ def check_classifier(classifier: Classifier) -> None:
         views = [classifier.view(image) for image in images]
         by_view = classifier.classify_views(views)  # type: ignore[attr-defined]
         _check(_alike(found, by_view), "views give other probabilities than images")
+
+
+def check_translator(translator: Translator, *, source: str = "en", target: str = "de") -> None:
+    """Check that a translator fits ``autotag.protocols.Translator``, between two languages that it knows.
+
+    Raises:
+        AssertionError: the translator does not fit; the message says why.
+    """
+    _check(isinstance(translator, Translator), f"{translator!r} lacks translate or check_languages")
+    wanted = TranslationOptions(source, target, num_beams=2)
+    translator.check_languages(wanted)
+    _check(translator.translate([], wanted) == [], "no texts do not give an empty list")
+    texts = ["a dog", "a red ball lies on the sand near the sea", "a dog"]
+    found = translator.translate(texts, wanted)
+    _check(len(found) == len(texts), f"{len(texts)} texts gave {len(found)}")
+    _check(all(isinstance(text, str) for text in found), f"not all are texts: {found!r}")
+    alone = [text for one in texts for text in translator.translate([one], wanted)]
+    _check(found == alone, "a text has another translation in a batch than alone")
 
 
 def _check_found(images: list[Image.Image], rows: list[list[Detection]]) -> None:

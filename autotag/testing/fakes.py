@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         KeyphraseExtractor,
         KeyphraseOptions,
         ScoreName,
+        TranslationOptions,
+        Translator,
     )
 
 _COLOURS = {
@@ -208,6 +210,25 @@ class FakeClassifier:
 
 
 @dataclass(slots=True)
+class FakeTranslator:
+    """Put the target language before each text: "de: a dog".
+
+    Attributes:
+        batches: the number of texts of each call.
+    """
+
+    batches: list[int] = field(default_factory=list)
+
+    def check_languages(self, options: TranslationOptions, /) -> None:
+        """Accept every language."""
+
+    def translate(self, texts: Sequence[str], /, options: TranslationOptions) -> list[str]:
+        """Return the texts, each after the target language and a colon."""
+        self.batches.append(len(texts))
+        return [f"{options.target}: {text}" for text in texts]
+
+
+@dataclass(slots=True)
 class FakeModels:
     """Give stages a fake for every model name: an ``autotag.protocols.Models`` without weights.
 
@@ -217,6 +238,7 @@ class FakeModels:
         fake_encoder: returned for every encoder's name, and for None.
         fake_detector: returned for every detector's name.
         fake_classifier: returned for every classifier's name.
+        fake_translator: returned for every translator's name.
         asked: the requested kinds and names, in order.
     """
 
@@ -225,6 +247,7 @@ class FakeModels:
     fake_encoder: ImageTextEncoder = field(default_factory=FakeEncoder)
     fake_detector: Detector = field(default_factory=FakeDetector)
     fake_classifier: Classifier = field(default_factory=FakeClassifier)
+    fake_translator: Translator = field(default_factory=FakeTranslator)
     asked: list[tuple[str, object]] = field(default_factory=list)
 
     def captioner(self, model: str | Captioner, /) -> Captioner:
@@ -251,6 +274,11 @@ class FakeModels:
         """Return the fake for a name, or the given object; note the call in ``asked``."""
         self.asked.append(("classifier", model))
         return self.fake_classifier if isinstance(model, str) else model
+
+    def translator(self, model: str | Translator, /) -> Translator:
+        """Return the fake for a name, or the given object; note the call in ``asked``."""
+        self.asked.append(("translator", model))
+        return self.fake_translator if isinstance(model, str) else model
 
 
 def make_image(colour: str = "red", size: tuple[int, int] = (48, 32)) -> Image.Image:

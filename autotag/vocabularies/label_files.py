@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from autotag.errors import ConfigError, suggestion
 from autotag.files.bounded_files import read_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _MOST_BYTES = 256 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _BROADER = re.compile(r"(?:^|\s)<(?:\s|$)")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8})*")
+_IN_LANGUAGE = re.compile(r"label\.([^\s:|]*)\s*:(.*)", re.IGNORECASE | re.DOTALL)
+_COLUMN = re.compile(r"label\.(\S+)", re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -26,11 +30,25 @@ class Row(NamedTuple):
         line: the line number, from 1.
         names: the label, then its synonyms, as written in the file.
         broader: its broader terms.
+        labels: the label in other languages: pairs of a language and a name.
     """
 
     line: int
     names: list[str]
     broader: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def language_code(text: str, where: str) -> str:
+    """Return a language's code in lower case: ``de``, ``pt-br``.
+
+    Raises:
+        ConfigError: it is not written like a code of BCP 47; ``where`` begins the message.
+    """
+    code = text.strip().lower().replace("_", "-")
+    if not _LANGUAGE.fullmatch(code):
+        raise ConfigError(f"{where}: {text!r} is not the code of a language; write it like 'de' or 'pt-br'")
+    return code
 
 
 def is_table(path: Path) -> bool:
@@ -59,10 +77,12 @@ def text_rows(path: Path) -> Iterator[Row]:
     """Read the lines of a text file, such as ``sofa | couch < furniture``; skip blank lines and comments.
 
     Bars separate synonyms and broader terms. A ``<`` with white space or nothing on both sides starts the
-    broader terms; any other ``<`` is an ordinary character.
+    broader terms; any other ``<`` is an ordinary character. A name such as ``label.de: Sofa`` is the label in
+    another language.
 
     Raises:
-        ConfigError: the file cannot be read or is not UTF-8, or a line has ``<`` twice or nothing after it.
+        ConfigError: the file cannot be read or is not UTF-8, a line has ``<`` twice or nothing after it, or
+            what follows ``label.`` is not the code of a language.
     """
     for number, line in _written_lines(path):
         names, *broader = _BROADER.split(line)
@@ -72,16 +92,34 @@ def text_rows(path: Path) -> Iterator[Row]:
                 f"{path}, line {number}: write broader terms once, at the end, with bars between them: "
                 "'tomato | tomatoes < fruit | vegetable'"
             )
-        yield Row(number, names.split("|"), tuple(terms) if broader else ())
+        own, labels = _by_language(names.split("|"), f"{path}, line {number}")
+        yield Row(number, own, tuple(terms) if broader else (), labels)
 
 
 def table_rows(path: Path) -> Iterator[Row]:
-    """Read a table without header; a quoted cell may contain separators, but not line breaks.
+    """Read a table; a quoted cell may contain separators, but not line breaks.
+
+    If the first row has a cell such as ``label.de``, it names the columns: ``label``, ``synonyms`` (with bars
+    between them) and the label in other languages. Otherwise the label is in the first column, and synonyms
+    are in the others, where a cell such as ``label.de: Sofa`` is the label in another language.
 
     Raises:
-        ConfigError: the file cannot be read or is not UTF-8, a line is not a row, or a cell begins with ``<``
-            like broader terms.
+        ConfigError: the file cannot be read or is not UTF-8, a line is not a row, a cell begins with ``<``
+            like broader terms, or a column has another name than these.
     """
+    rows = _plain_rows(path)
+    first = next(rows, None)
+    if first is None:
+        return
+    if any(_COLUMN.fullmatch(cell.strip()) for cell in first.names):
+        yield from _rows_below(first, rows, path)
+        return
+    for row in chain([first], rows):
+        names, labels = _by_language(row.names, f"{path}, line {row.line}")
+        yield Row(row.line, names, (), labels)
+
+
+def _plain_rows(path: Path) -> Iterator[Row]:
     for number, line in _written_lines(path):
         try:
             cells = next(csv.reader([line], strict=True, skipinitialspace=True, delimiter=_separator(path)))
@@ -93,6 +131,46 @@ def table_rows(path: Path) -> Iterator[Row]:
                 "'tabby cat | tabby < cat'"
             )
         yield Row(number, cells)
+
+
+def _rows_below(header: Row, rows: Iterator[Row], path: Path) -> Iterator[Row]:
+    """Yield the rows of a table whose first row names its columns."""
+    where = f"{path}, line {header.line}"
+    columns = [cell.strip().lower() for cell in header.names]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise ConfigError(f"{where}: {columns.count(column)} columns are called {column!r}")
+        if column not in {"label", "synonyms"} and not _COLUMN.fullmatch(column):
+            raise ConfigError(
+                f"{where}: the column {column!r} is not label, synonyms, or one such as label.de"
+            )
+    if "label" not in columns:
+        raise ConfigError(f"{where}: no column is called 'label'")
+    for row in rows:
+        if len(row.names) > len(columns):
+            raise ConfigError(f"{path}, line {row.line}: {len(row.names)} cells, but {len(columns)} columns")
+        cells = dict(zip(columns, map(str.strip, row.names), strict=False))
+        names = [cells.get("label", ""), *cells.get("synonyms", "").split("|")]
+        labels = tuple(
+            (language_code(column.partition(".")[2], where), cell)
+            for column, cell in cells.items()
+            if cell and column not in {"label", "synonyms"}
+        )
+        yield Row(row.line, names, (), labels)
+
+
+def _by_language(cells: Sequence[str], where: str) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Return the names of a row, and its label in other languages.
+
+    Raises:
+        ConfigError: there is no language or no label after ``label.``.
+    """
+    found = [_IN_LANGUAGE.fullmatch(cell.strip()) for cell in cells]
+    names = [cell for cell, match in zip(cells, found, strict=True) if match is None]
+    labels = tuple((language_code(match[1], where), match[2].strip()) for match in found if match)
+    if empty := next((language for language, label in labels if not label), None):
+        raise ConfigError(f"{where}: there is no label after 'label.{empty}:'")
+    return names or [""], labels
 
 
 def column_cells(path: Path, column: str) -> Iterator[tuple[int, str]]:

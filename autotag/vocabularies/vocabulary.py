@@ -17,13 +17,21 @@ from autotag.files.bounded_files import named_path
 from autotag.language.english import singular
 from autotag.vocabularies.broader_terms import broader_terms
 from autotag.vocabularies.clip_interrogator_lists import Part, clip_interrogator_labels
-from autotag.vocabularies.label_files import Row, column_cells, is_table, table_rows, text_rows
+from autotag.vocabularies.label_files import (
+    Row,
+    column_cells,
+    is_table,
+    language_code,
+    table_rows,
+    text_rows,
+)
 from autotag.vocabularies.templates import PHOTO, SLOT, check_template
 
 BundledName = Literal["mediums", "artists", "movements", "trendings", "flavors", "negatives", "things"]
 BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 
 _LISTS = Path(__file__).resolve().parent.parent / "data" / "vocabularies"
+_TRANSLATIONS = ("things_by_hand.tsv", "things_from_cldr.tsv")
 _END_OF_TEXT = ("<|endoftext|>", "<end_of_text>", "</s>", "<eos>")
 
 
@@ -41,11 +49,13 @@ class Vocabulary:
         template: sentence around a name, with one ``{}``.
         broader: label -> its more general labels: "tabby cat" -> "cat". Broader terms must be labels of
             the vocabulary, and no label may be broader than itself.
+        translations: code of a language (``de``, ``pt-br``) -> label -> the label in this language. They are
+            for output, see the stage ``name_tags``; images are compared with the labels and synonyms only.
 
     Raises:
         ConfigError: there are no labels; a label is empty or contains the end-of-text mark of a text encoder;
-            synonyms or broader terms are given for an unknown label; a broader term is unknown; broader
-            terms form a circle; or the template is wrong.
+            synonyms, broader terms or translations are given for an unknown label; a broader term is unknown;
+            broader terms form a circle; a language's code is malformed; or the template is wrong.
     """
 
     labels: tuple[str, ...]
@@ -54,6 +64,7 @@ class Vocabulary:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     template: str = PHOTO
     broader: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False, repr=False)
     repeated: int = field(default=0, compare=False, repr=False)
 
     def __init__(
@@ -64,6 +75,7 @@ class Vocabulary:
         synonyms: Mapping[str, Iterable[str]] | None = None,
         template: str = PHOTO,
         broader: Mapping[str, Iterable[str]] | None = None,
+        translations: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         where = f"vocabulary {name!r}"
         check_template(f"the template of {where}", template)
@@ -78,6 +90,7 @@ class Vocabulary:
         object.__setattr__(self, "synonyms", {label: others for label, others in names.items() if others})
         object.__setattr__(self, "template", template)
         object.__setattr__(self, "broader", broader_terms(broader or {}, names, lambda *_: where))
+        object.__setattr__(self, "translations", _translations(translations or {}, names, where))
         object.__setattr__(self, "repeated", len(labels) - len(names))
 
     def __len__(self) -> int:
@@ -93,6 +106,15 @@ class Vocabulary:
     def all_names(self) -> tuple[str, ...]:
         """Return the names of all labels, in order: each label, then its synonyms."""
         return tuple(name for label in self.labels for name in self.names(label))
+
+    def label_in(self, language: str, label: str) -> str | None:
+        """Return a label in another language, None if the vocabulary does not say it.
+
+        Of a language with a region (``pt-br``), the label in the language itself counts if there is no other.
+        """
+        code = language.lower().replace("_", "-")
+        own = self.translations.get(code, {}).get(label)
+        return own or self.translations.get(code.partition("-")[0], {}).get(label)
 
     def ancestors(self, label: str) -> tuple[str, ...]:
         """Return all broader terms of a label, nearest first: ("cat", "animal") for "tabby cat"."""
@@ -184,9 +206,11 @@ class Vocabulary:
 
         Text: one label per line, then its synonyms, separated by ``|``, then ``<`` and its broader terms,
         which must be labels of the file: ``sofa | couch | settee < furniture``. A label may contain commas.
-        Table: the label in the first column, synonyms in the others, without header and broader terms. Blank
-        lines and lines that begin with ``#`` are skipped. With ``column``, the first row names the columns,
-        and the labels are the non-blank cells of that column.
+        Table: the label in the first column, synonyms in the others, without header and broader terms.
+        ``label.de: Sofa`` among the synonyms of either is the label in German. A table may instead have a
+        first row such as ``label,synonyms,label.de,label.fr``, with bars between synonyms. Blank lines and
+        lines that begin with ``#`` are skipped. With ``column``, the first row names the columns, and the
+        labels are the non-blank cells of that column.
 
         Args:
             path: the file.
@@ -199,8 +223,22 @@ class Vocabulary:
                 column, or a broader term is unknown or broader than itself; names the file and, if there is
                 one, the line.
         """
-        path = Path(path)
+        return cls._read(Path(path), column=column, name=name, template=template)
+
+    @classmethod
+    def _read(
+        cls,
+        path: Path,
+        *,
+        column: str | None = None,
+        name: str | None = None,
+        template: str = PHOTO,
+        translations: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Vocabulary:
+        """Read a file of labels; its own translations come before those that are given."""
         labels: list[str] = []
+        named: dict[str, dict[str, str]] = {code: dict(known) for code, known in (translations or {}).items()}
+        said: dict[tuple[str, str], str] = {}
         synonyms: dict[str, list[str]] = {}
         broader: dict[str, tuple[str, ...]] = {}
         lines: dict[tuple[str, str], int] = {}
@@ -209,6 +247,13 @@ class Vocabulary:
             labels.append(label)
             synonyms.setdefault(label, []).extend(others)
             broader[label] = (*broader.get(label, ()), *row.broader)
+            for language, text in row.labels:
+                if said.setdefault((language, label), text) != text:
+                    raise ConfigError(
+                        f"vocabulary file {path}, line {row.line}: label.{language} of {label!r} is "
+                        f"{text!r} here, and {said[language, label]!r} before; keep one"
+                    )
+                named.setdefault(language, {})[label] = text
             for term in row.broader:
                 lines.setdefault((label.casefold(), term.casefold()), row.line)
         if not labels:
@@ -218,7 +263,14 @@ class Vocabulary:
             return f"vocabulary file {path}, line {lines[label.casefold(), term.casefold()]}"
 
         terms = broader_terms(broader, labels, place)
-        return cls(labels, synonyms=synonyms, name=name or path.stem, template=template, broader=terms)
+        return cls(
+            labels,
+            synonyms=synonyms,
+            name=name or path.stem,
+            template=template,
+            broader=terms,
+            translations=named,
+        )
 
 
 def read_vocabulary(
@@ -250,7 +302,17 @@ def read_vocabulary(
 
 @cache
 def _things() -> Vocabulary:
-    return Vocabulary.from_file(_LISTS / "things.txt")
+    return Vocabulary._read(_LISTS / "things.txt", translations=_bundled_translations())  # noqa: SLF001
+
+
+def _bundled_translations() -> dict[str, dict[str, str]]:
+    """Return language -> label of ``things`` -> its name; what was written by hand comes first."""
+    found: dict[str, dict[str, str]] = {}
+    for file in _TRANSLATIONS:
+        for row in table_rows(_LISTS / file):
+            for language, text in row.labels:
+                found.setdefault(language, {}).setdefault(row.names[0], text)
+    return found
 
 
 def _list(name: str) -> list[str]:
@@ -273,9 +335,27 @@ def _rows(path: Path, column: str | None) -> Iterator[Row]:
 def _names_in(row: Row, where: str) -> list[str]:
     label, *others = (cell.strip() for cell in row.names)
     if not label:
-        given = "synonyms" if any(others) else "broader terms"
+        given = "synonyms" if any(others) else "labels in other languages" if row.labels else "broader terms"
         raise ConfigError(f"{where}: there are {given} but no label")
     return [_checked(name, where) for name in (label, *others) if name]
+
+
+def _translations(
+    given: Mapping[str, Mapping[str, str]], labels: Iterable[str], where: str
+) -> dict[str, dict[str, str]]:
+    """Return language -> label -> its name in the language, labels in their own case."""
+    own = {label.casefold(): label for label in labels}
+    found: dict[str, dict[str, str]] = {}
+    for language, names in given.items():
+        known = found.setdefault(language_code(language, where), {})
+        for label, name in names.items():
+            if label.strip().casefold() not in own:
+                raise ConfigError(
+                    f"{where}: {language!r} names {label!r}, which is not a label. "
+                    f"{suggestion(label.strip(), own.values())}"
+                )
+            known.setdefault(own[label.strip().casefold()], _checked(name, where))
+    return found
 
 
 def _merged(

@@ -34,7 +34,8 @@ def schema() -> Any:
 
     ``source`` is valid UTF-8. For a file name that is not UTF-8, ``source_bytes`` has its bytes, and
     ``source`` shows them as ``\udcxx`` escapes. ``extras`` is JSON. Missing captions and tags are empty texts
-    and lists, not null; only ``source_bytes``, a caption's score, a tag's count and ``error`` may be null.
+    and lists, not null; only ``source_bytes``, a caption's score, a tag's count, concept and language, and
+    ``error`` may be null.
     Scores by stage are lists of structs, and rankings too, because not every program knows the type map.
     """
     pa = arrow()
@@ -48,6 +49,8 @@ def schema() -> Any:
             ("scores", scores),
             ("path", pa.list_(text)),
             ("count", pa.int32()),
+            ("concept", text),
+            ("language", text),
         ]
     )
     caption = pa.struct([("text", text), ("source", text), ("score", number), ("scores", scores)])

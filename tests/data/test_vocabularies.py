@@ -158,3 +158,39 @@ def test_every_class_of_imagenet_is_among_the_things():
 def test_the_objects_of_coco_and_six_scenes_are_among_the_things():
     assert len(COCO) == 80
     assert COCO | SCENES <= NAMES
+
+
+LANGUAGES = ("de", "fr", "es", "it", "pt", "nl")
+TRANSLATED = ("things_by_hand.tsv", "things_from_cldr.tsv")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_things_are_named_in_six_languages_what_is_common_above_all(language):
+    named = THINGS.translations[language]
+    assert set(THINGS.translations) == set(LANGUAGES)
+    assert len(named) >= 1_750
+    objects = {THINGS.label_of(name) for name in COCO | SCENES} | TOP_TERMS
+    broader = {term for terms in THINGS.broader.values() for term in terms}
+    assert objects <= set(named)
+    assert len(broader - set(named)) <= 10, broader - set(named)
+
+
+@pytest.mark.parametrize("file", TRANSLATED)
+def test_names_in_other_languages_are_clean_and_each_label_is_in_one_file(file):
+    lines = [line for line in (FOLDER / file).read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    assert lines[0].split("\t") == ["label", *(f"label.{language}" for language in LANGUAGES)]
+    rows = [line.split("\t") for line in lines[1:]]
+    labels = [label for label, *_ in rows]
+    assert len(set(labels)) == len(labels)
+    assert set(labels) <= set(THINGS.labels)
+    other = next(name for name in TRANSLATED if name != file)
+    assert not set(labels) & {
+        line.split("\t")[0] for line in (FOLDER / other).read_text("utf-8").splitlines()
+    }
+    for row in rows:
+        for name in row[1:]:
+            assert name == " ".join(name.split())
+            assert not set(name) & set('|,;()/"0123456789’'), row
+        assert any(map(str.isupper, row[1])) or row[1] in {"", "bunt", "golden", "silbern", "unter Wasser"}, (
+            row
+        )

@@ -197,6 +197,24 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path):
         Index.open(other)
 
 
+def test_a_tag_in_another_language_is_found_by_its_concept_too(index):
+    hund = Tag("Hund", 0.5, "s", concept="dog", language="de")
+    index.add([Result("/album/2021/e.jpg", (40, 30), tags=(hund,))])
+    for tag in ("hund", "DOG"):
+        assert "e.jpg" in names(index.search(filter=Filter(tags=(tag,))))
+    assert names(index.search("dog", by="words")).count("e.jpg") == 1
+    katze = Tag("Katze", 0.5, "s", concept="cat", language="de")
+    index.add([Result("/album/2021/e.jpg", (40, 30), tags=(katze,))])
+    assert "e.jpg" not in names(index.search(filter=Filter(tags=("dog",))))
+
+
+def test_an_index_of_the_first_version_is_brought_to_this_one(index):
+    index.execute("DROP TABLE concept")
+    index.execute("PRAGMA user_version = 1")
+    with Index.open(index.path) as opened:
+        assert opened.search(filter=Filter(tags=("dog",)))
+
+
 def test_an_index_of_a_newer_version_is_refused(index):
     index.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(SearchIndexError, match="newer autotag"):

@@ -704,3 +704,17 @@ def test_without_the_moderators_package_the_request_is_refused(
 def test_an_unknown_moderator_is_refused_before_the_server_starts(numbers: Numbers) -> None:
     with numbers.pipeline() as pipeline, pytest.raises(ConfigError, match="Did you mean 'opennsfw'"):
         Pipelines({"numbers": pipeline}, moderator="opensfw")
+
+
+def test_tags_are_served_in_the_language_of_the_preset() -> None:
+    with (
+        autotag.load("mini", language="de") as pipeline,
+        Server(Service(Pipelines({"mini": pipeline}), Limits())) as server,
+    ):
+        answer = httpx.post(f"{server.url}/v1/tag", content=CAT, headers={"content-type": "image/jpeg"})
+        tags = {tag["text"]: tag for tag in answer.json()["tags"]}
+        assert tags["Katze"]["concept"] == "cat"
+        chosen = httpx.post(
+            f"{server.url}/v1/tag?top_k=1", content=CAT, headers={"content-type": "image/jpeg"}
+        ).json()
+        assert [tag["language"] for tag in chosen["tags"]] == ["de"]

@@ -83,6 +83,7 @@ def test_without_captions_the_extractor_is_left_alone():
         ({"top_n": 0}, r"extract_keyphrases\.top_n is 0"),
         ({"diversity": 1.5}, r"extract_keyphrases\.diversity is 1\.5; allowed: a number from 0 to 1"),
         ({"stop_words": "french"}, r"extract_keyphrases\.stop_words is 'french'"),
+        ({"stop_words": "ja", "candidates": "ngrams"}, r"for 'ja' use 'phrases'"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

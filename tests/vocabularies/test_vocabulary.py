@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
@@ -301,3 +302,59 @@ def test_the_lists_of_clip_interrogator_come_without_blanks_repetitions_and_lost
     assert vocabulary.name == "flavors"
     assert vocabulary.template == "{}"
     assert vocabulary.repeated == 1
+
+
+def test_labels_in_other_languages_are_read_from_text_and_from_tables(tmp_path):
+    lines = (
+        "animal | label.de: Tier\ntabby cat | tabby | label.de: Tigerkatze | LABEL.FR : chat tigré < animal\n"
+    )
+    text = tmp_path / "pets.txt"
+    text.write_text(lines, encoding="utf-8")
+    plain = tmp_path / "pets.csv"
+    plain.write_text('tabby cat,tabby,"label.de: Tigerkatze","label.fr: chat tigré"\n', encoding="utf-8")
+    headed = tmp_path / "pets.tsv"
+    headed.write_text(
+        "label\tsynonyms\tlabel.de\tlabel.fr\ntabby cat\ttabby | tiger cat\tTigerkatze\tchat tigré\nowl\n",
+        encoding="utf-8",
+    )
+    for file in (text, plain, headed):
+        found = Vocabulary.from_file(file)
+        assert found.label_in("de", "tabby cat") == "Tigerkatze"
+        assert found.label_in("fr", "tabby cat") == "chat tigré"
+        assert found.label_in("it", "tabby cat") is None
+        assert "tabby" in found.synonyms["tabby cat"]
+        assert found.label_of("Tigerkatze") is None
+    assert Vocabulary.from_file(text).ancestors("tabby cat") == ("animal",)
+    assert Vocabulary.from_file(headed).labels == ("tabby cat", "owl")
+    assert Vocabulary.from_file(headed).synonyms["tabby cat"] == ("tabby", "tiger cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "said"),
+    [
+        ("a.txt", "dog | label.de: \n", "line 1: there is no label after 'label.de:'"),
+        ("a.txt", "dog | label.: Hund\n", "line 1: '' is not the code of a language"),
+        ("a.txt", "dog | label.deutsch: Hund\n", "'deutsch' is not the code"),
+        (
+            "a.txt",
+            "dog | label.de: Hund\n\ndog | label.de: Köter\n",
+            "line 3: label.de of 'dog' is 'Köter' here",
+        ),
+        ("a.txt", "label.de: Hund\n", "line 1: there are labels in other languages but no label"),
+        ("a.csv", "label,label.de,colour\ndog,Hund,brown\n", "line 1: the column 'colour' is not"),
+        ("a.csv", "label,label.de,label.de\ndog,Hund,Hund\n", "line 1: 2 columns are called 'label.de'"),
+        ("a.csv", "name,label.de\ndog,Hund\n", "line 1: the column 'name' is not"),
+        ("a.csv", "label.de,label.fr\nHund,chien\n", "line 1: no column is called 'label'"),
+        ("a.csv", "label,label.de\ndog,Hund,Köter\n", "line 2: 3 cells, but 2 columns"),
+    ],
+)
+def test_malformed_labels_in_other_languages_are_refused(tmp_path, name, lines, said):
+    (tmp_path / name).write_text(lines, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Vocabulary.from_file(tmp_path / name)
+
+
+def test_translations_of_unknown_labels_are_refused():
+    with pytest.raises(ConfigError, match="'de' names 'dogs', which is not a label. Did you mean 'dog'"):
+        Vocabulary(["dog"], translations={"de": {"dogs": "Hunde"}})
+    assert Vocabulary(["Dog"], translations={"DE": {"dog": " Hund "}}).label_in("de-AT", "Dog") == "Hund"

@@ -11,6 +11,7 @@ import numpy as np
 from autotag.errors import ModelLoadError
 from autotag.fast_paths import AUTO, FastPaths, say_not_used
 from autotag.language import phrases
+from autotag.language.other_languages import stop_words_of
 from autotag.models.fast.keyphrase_vectors import SentenceVectors, unit_rows
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.loading import hub, model_folders
@@ -100,7 +101,7 @@ class KeybertExtractor:
         found: Any = self._keybert.extract_keywords(
             texts,
             keyphrase_ngram_range=options.ngram_range,
-            stop_words=list(stop_words) if isinstance(stop_words, tuple) else stop_words,
+            stop_words=_stop_list(stop_words),
             top_n=options.top_n,
             use_mmr=options.diversity is not None,
             diversity=options.diversity or 0.0,
@@ -173,11 +174,17 @@ def _ngrams(
 def _analyser(
     ngram_range: tuple[int, int], stop_words: str | tuple[str, ...] | None
 ) -> Callable[[str], list[str]]:
-    vectorizer = CountVectorizer(
-        ngram_range=ngram_range, stop_words=list(stop_words) if isinstance(stop_words, tuple) else stop_words
-    )
+    vectorizer = CountVectorizer(ngram_range=ngram_range, stop_words=_stop_list(stop_words))
     analyse: Callable[[str], list[str]] = vectorizer.build_analyzer()
     return analyse
+
+
+def _stop_list(stop_words: str | tuple[str, ...] | None) -> str | list[str] | None:
+    """Return stop words as KeyBERT and scikit-learn take them; those of a language as they split texts."""
+    if isinstance(stop_words, str) and stop_words != "english":
+        split = CountVectorizer().build_tokenizer()
+        return sorted({word for phrase in stop_words_of(stop_words) for word in split(phrase)})
+    return list(stop_words) if isinstance(stop_words, tuple) else stop_words
 
 
 def _ranked(

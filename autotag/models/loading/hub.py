@@ -34,7 +34,7 @@ _BUNDLED: dict[ModelKind, str] = {
     "detector": "objects-mini",
 }
 _PRESET = dict.fromkeys(("captioner", "encoder", "extractor"), " (preset 'mini')")
-_TEXT_SUFFIXES = {".json", ".txt", ".csv", ".model", ".jinja"}
+_TEXT_SUFFIXES = {".json", ".txt", ".csv", ".model", ".spm", ".jinja"}
 _OTHER_RUNTIMES = {"onnx", "openvino", "coreml", "flax", "tf"}
 
 _Answer = TypeVar("_Answer")

@@ -54,6 +54,12 @@ OPEN_CLIP: Needs = {
     "configuration": ("open_clip_config.json",),
     "weights": (*OPEN_CLIP_WEIGHTS["weights"], *_WEIGHTS),
 }
+TRANSLATOR: Needs = {
+    "configuration": ("config.json",),
+    "weights": _WEIGHTS,
+    "vocabulary": ("vocab.json",),
+    "sentencepiece model": ("source.spm", "sentencepiece.bpe.model"),
+}
 TIMM: Needs = {"configuration": ("config.json",), "weights": ("model.safetensors", "pytorch_model.bin")}
 ONNX_TAGGER: Needs = {"weights": ("model.onnx",), "tags": ("selected_tags.csv",)}
 TOKENIZER: Needs = {"tokenizer": _TOKENIZER}
@@ -74,6 +80,8 @@ def needs_of(factory: str, kind: ModelKind) -> Needs:
     """Return the files that one of autotag's own factories needs from a hub repository or folder."""
     if factory == "hf" and kind in {"detector", "classifier"}:
         return TRANSFORMERS_IMAGES
+    if kind == "translator":
+        return TRANSLATOR
     return {
         "hf": TRANSFORMERS,
         "keybert": SENTENCE_TRANSFORMERS,
