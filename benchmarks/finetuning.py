@@ -46,8 +46,8 @@ RESULTS = Path(__file__).parent / "results" / "finetuning.json"
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "pink")
 SHAPES = ("circle", "square", "triangle", "cross")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CAPTIONER = FineTuningPlan(steps=240, batch_size=12, learning_rate=1e-3, may_lose=0.0, device="cpu")
-ENCODER = FineTuningPlan(steps=120, batch_size=48, learning_rate=1e-4, may_lose=0.0, device="cpu")
+CAPTIONER = FineTuningPlan(steps=90, batch_size=8, learning_rate=1e-3, may_lose=0.0, device="cpu")
+ENCODER = FineTuningPlan(steps=40, batch_size=24, learning_rate=1e-4, may_lose=0.0, device="cpu")
 
 
 def main() -> None:
@@ -73,9 +73,9 @@ def main() -> None:
 def captioner(kept: EvaluationSet, judged: EvaluationSet, output: Path) -> dict[str, Any]:
     """Fine-tune blip-mini on drawings."""
     started = time.monotonic()
-    kept, judged = first(kept, 120), first(judged, 200)
+    kept, judged = first(kept, 80), first(judged, 160)
     done = fine_tune_captioner(
-        drawings(500, seed=0),
+        drawings(400, seed=0),
         "blip-mini",
         output,
         plan=CAPTIONER,
@@ -84,7 +84,7 @@ def captioner(kept: EvaluationSet, judged: EvaluationSet, output: Path) -> dict[
         on_step=tell,
     )
     seconds = time.monotonic() - started
-    sets = {"domain: other drawings": drawings(150, seed=1), "elsewhere: flickr8k-val, second half": judged}
+    sets = {"domain: other drawings": drawings(100, seed=1), "elsewhere: flickr8k-val, second half": judged}
 
     def figures(model: str, photographs: EvaluationSet) -> Figures:
         return captioner_figures(model, photographs, device="cpu")
@@ -100,7 +100,7 @@ def encoder(kept: EvaluationSet, judged: EvaluationSet, data: Path, output: Path
     """Fine-tune clip-mini on digits."""
     started = time.monotonic()
     every = digits()
-    taught, asked = first(every, 1000), replace(every, examples=every.examples[1000:])
+    taught, asked = first(every, 500), replace(every, examples=every.examples[500:1000])
     done = fine_tune_encoder(taught, "clip-mini", output, plan=ENCODER, keep=[kept], on_step=tell)
     seconds = time.monotonic() - started
     sets = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 from autotag.protocols import Captioner, ModelRequest
 from autotag.training.captioner import keep_statistics
+from autotag.training.fine_tuning.activations import keep_fewer_activations
 from autotag.training.fine_tuning.photographs import Batch
 from autotag.training.fine_tuning.saving import save_transformers
 
@@ -97,7 +99,9 @@ class LoraCaptioner:
             target_modules=_linear_layers(base, None if lora.images else _IMAGE_TOWERS[self.family]),
         )
         torch.manual_seed(seed)
-        self._adapted: Any = peft.get_peft_model(base, config)
+        with warnings.catch_warnings():  # peft 0.21 asks for an attribute that transformers 5.24 renames
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            self._adapted: Any = peft.get_peft_model(base, config)
         self.model: nn.Module = base  # its layers are adapted in place
         self._inputs_of: Callable[..., dict[str, Tensor]] = _INPUTS[self.family]
 
@@ -127,10 +131,7 @@ class LoraCaptioner:
         Raises:
             ConfigError: the class does not support it.
         """
-        model: Any = self.model
-        if not model.supports_gradient_checkpointing:
-            raise ConfigError(f"{type(model).__name__} does not support gradient checkpointing; leave it off")
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        keep_fewer_activations(self.model)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the captions' next tokens, a scalar in float32."""

@@ -29,6 +29,7 @@ from autotag.models.loading.transformers_loading import load_pretrained
 from autotag.protocols import ImageTextEncoder, ModelRequest
 from autotag.training.averaging import average_states
 from autotag.training.captioner import keep_statistics
+from autotag.training.fine_tuning.activations import keep_fewer_activations
 from autotag.training.fine_tuning.photographs import Batch
 from autotag.training.fine_tuning.saving import copy_beside, save_open_clip, save_transformers, stored_dtype
 from autotag.vocabularies.templates import PHOTO, filled
@@ -259,7 +260,7 @@ class _Transformers:
         return self._encoder
 
     def checkpoint_gradients(self) -> None:
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        keep_fewer_activations(self.model)
 
     def save(self, output: Path) -> None:
         save_transformers(self.model, self._folder, output)
