@@ -50,8 +50,8 @@ def _readme(card: Mapping[str, Any]) -> str:
         f"# {base['name']}, fine-tuned",
         "",
         (
-            f"A {card['kind']} that was fine-tuned by `autotag train` on {data['photographs']} photographs of "
-            f"`{data['name']}` in {training['steps']} steps. The weights are the old ones plus "
+            f"The {card['kind']} was fine-tuned by `autotag train` on {data['photographs']} photographs "
+            f"of `{data['name']}` in {training['steps']} steps. The weights are the old ones plus "
             f"{card['share']:g} of the learned change."
         ),
         "",
