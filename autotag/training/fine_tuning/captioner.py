@@ -36,6 +36,7 @@ _IMAGE_TOWERS = {
     "florence2": "model.vision_tower",
     "git": "git.image_encoder",
 }
+_CACHING = ("blip-2", "git")  # keep keys and values also in training, which checkpointing cannot do twice
 _IGNORED = -100
 
 
@@ -140,9 +141,10 @@ class LoraCaptioner:
         placed = {name: values.to(model.device) for name, values in {**given, **batch.images}.items()}
         labels = placed.pop("labels")
         if self._answers:
-            logits = self._adapted(**placed, labels=labels).logits
+            logits = self._adapted(**placed, labels=labels).logits  # labels make the decoder's input
         else:
-            logits = self._adapted(**placed).logits[:, -labels.shape[1] : -1]  # after those of the image
+            cache = {"use_cache": False} if self.family in _CACHING else {}
+            logits = self._adapted(**placed, **cache).logits[:, -labels.shape[1] : -1]  # after the image's
             labels = labels[:, 1:]
         return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_IGNORED)
 

@@ -94,7 +94,7 @@ class StepLog:
         with appearing(place / "losses.jsonl") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in kept).encode())
         self._lines = (place / "losses.jsonl").open("a", encoding="utf-8")
-        self._board = writer(str(place), purge_step=done + 1 if done else None)
+        self._board = writer(str(place), purge_step=done + 1)
 
     def step(self, step: int, loss: float, learning_rate: float) -> None:
         """Write one step, numbered from 1."""
