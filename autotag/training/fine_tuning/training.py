@@ -122,7 +122,7 @@ def train(
             for _ in range(plan.accumulate):
                 with torch.autocast(kind, dtype=getattr(torch, precision), enabled=half):
                     loss = learner.loss(next(ahead)) / plan.accumulate
-                scaler.scale(loss).backward()
+                torch.autograd.backward(scaler.scale(loss))
                 total += loss.item()
             _check_finite(total, step + 1)
             scaler.unscale_(optimizer)
