@@ -28,6 +28,7 @@ _PLAN = (
     "gradient_checkpointing",
     "device",
     "held_out",
+    "rehearse",
     "share",
     "may_lose",
     "workers",
@@ -61,6 +62,14 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             type=click.Path(path_type=Path),
             help="Photographs of other kinds, on which the model must not get worse. May be repeated.",
+        ),
+        click.option(
+            "--rehearse",
+            metavar="X",
+            type=click.FloatRange(min=0, max=0.75),
+            default=0.25,
+            show_default=True,
+            help="Share of each batch from the photographs of --keep; 0 only judges by them.",
         ),
         click.option(
             "--may-lose",

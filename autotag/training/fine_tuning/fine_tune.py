@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -168,24 +169,36 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     device = choose_device(plan.device)
     choose_precision(plan.precision, device)
     split = split_photographs(dataset, held_out=plan.held_out, workers=plan.workers)
-    judged = _named(split, keep)
+    kept = _kept(keep, plan)
+    judged = {HELD_OUT: split.held_out, **{name: one.held_out for name, one in kept.items()}}
+    rehearsed = tuple(example for one in kept.values() for example in one.train)
     learner = make()
     settings = {**asdict(plan), **more}
     trained_by = {key: value for key, value in settings.items() if key not in _NOT_OF_TRAINING}
     folder = RunFolder.begin(
-        output, {"kind": kind, "base": _shown(address), "data": split.sha256, **trained_by}
+        output,
+        {
+            "kind": kind,
+            "base": _shown(address),
+            "data": split.sha256,
+            "keep": [one.sha256 for one in kept.values()] if plan.rehearse else [],
+            **trained_by,
+        },
     )
     facts = learner.facts
+    batch_size = min(plan.batch_size, len(split.train))
     batches = Batches(
         split.train,
-        min(plan.batch_size, len(split.train)),
+        batch_size,
         learner.prepare,
         learner.image_side,
         plan.smallest_crop,
         plan.workers,
         plan.seed,
+        rehearsed,
+        min(batch_size - 1, math.ceil(plan.rehearse * batch_size)) if rehearsed else 0,
     )
-    steps = plan.steps_for(len(split.train))
+    steps = plan.steps_for(len(split.train) * batches.size // (batches.size - batches.rehearsed_per_batch))
     train(learner, batches, plan, folder, device=device, steps=steps, on_step=on_step)
     share, mixtures = _chosen(kind, learner, judged, plan, judge)
     learner.mix(share)
@@ -203,6 +216,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
             "data": {
                 "name": Path(dataset.name).name,
                 "photographs": len(split.train),
+                "rehearsed": len(rehearsed),
                 "held_out": len(split.held_out.examples),
                 "unreadable": split.unreadable,
                 "sha256": split.sha256,
@@ -234,15 +248,18 @@ def _shown(address: ModelAddress) -> str:
     return Path(address.location).name if is_local else address.name
 
 
-def _named(split: SplitPhotographs, keep: Sequence[EvaluationSet]) -> dict[str, EvaluationSet]:
-    """Return the sets to judge on by name, the held-out photographs first."""
-    named = {HELD_OUT: split.held_out}
+def _kept(keep: Sequence[EvaluationSet], plan: FineTuningPlan) -> dict[str, SplitPhotographs]:
+    """Return the photographs to keep by the name of their set: half to rehearse, half to judge on."""
+    kept: dict[str, SplitPhotographs] = {}
     for one in keep:
         name = Path(one.name).name
-        if name in named:
+        if name in {*kept, HELD_OUT}:
             raise ConfigError(f"two sets of photographs to keep are called {name!r}; rename one")
-        named[name] = one
-    return named
+        if plan.rehearse:
+            kept[name] = split_photographs(one, held_out=0.5, workers=plan.workers)
+        else:
+            kept[name] = SplitPhotographs((), one, "", 0)
+    return kept
 
 
 def _chosen(

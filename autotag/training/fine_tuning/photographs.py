@@ -131,6 +131,8 @@ class Batches:
         smallest_crop: see ``FineTuningPlan``.
         workers: threads that read.
         seed: for the order, the texts and the crops.
+        rehearsed: photographs of other kinds, so that they are not forgotten (rehearsal, Robins 1995).
+        rehearsed_per_batch: how many of ``size`` are of these.
     """
 
     examples: tuple[Example, ...]
@@ -140,6 +142,8 @@ class Batches:
     smallest_crop: float
     workers: int
     seed: int
+    rehearsed: tuple[Example, ...] = ()
+    rehearsed_per_batch: int = 0
 
     def numbered(self, first: int, end: int) -> Iterator[Batch]:
         """Yield the batches ``first`` to ``end`` - 1; a batch per worker is read ahead.
@@ -158,7 +162,11 @@ class Batches:
 
     def _batch(self, number: int) -> Batch:
         random = np.random.default_rng([self.seed, number])
-        examples = [self.examples[row] for row in self._rows(number)]
+        own = self.size - self.rehearsed_per_batch
+        examples = [
+            *_drawn(self.examples, own, self.seed, number),
+            *_drawn(self.rehearsed, self.rehearsed_per_batch, self.seed, number),
+        ]
         texts = [one.texts or one.tags for one in examples]
         side = None if self.image_side is None else round(self.image_side / self.smallest_crop)
         images = [
@@ -167,10 +175,12 @@ class Batches:
         ]
         return Batch(self.prepare(images), [some[random.integers(len(some))] for some in texts], examples)
 
-    def _rows(self, number: int) -> list[int]:
-        count = len(self.examples)
-        places = range(number * self.size, (number + 1) * self.size)
-        return [int(_order(count, self.seed, place // count)[place % count]) for place in places]
+
+def _drawn(examples: tuple[Example, ...], size: int, seed: int, number: int) -> list[Example]:
+    """Return batch ``number`` of ``size`` photographs, each once per pass over them."""
+    count = len(examples)
+    places = range(number * size, (number + 1) * size)
+    return [examples[_order(count, seed, place // count)[place % count]] for place in places]
 
 
 @lru_cache(maxsize=4)

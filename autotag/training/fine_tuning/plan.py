@@ -31,6 +31,8 @@ class FineTuningPlan:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
         held_out: share of the photographs that are not trained on, above 0 and at most 0.5; at least 4.
         smallest_crop: least side of the random crops of photographs, relative to theirs; 1 for no crops.
+        rehearse: share of each batch that comes from the photographs to keep, from 0 to 0.75: half of those
+            are trained on, the other half judges. 0 trains on none and judges by all.
         share: share of the learned change that is kept (WiSE-FT), from 0 to 1; None to choose it.
         may_lose: how much the figure of photographs to keep may fall below that of the old model; 0.01 is a
             point.
@@ -53,6 +55,7 @@ class FineTuningPlan:
     device: str = "auto"
     held_out: float = 0.1
     smallest_crop: float = 0.9
+    rehearse: float = 0.25
     share: float | None = None
     may_lose: float = 0.01
     workers: int = 2
@@ -72,6 +75,7 @@ class FineTuningPlan:
         check_placement(self.device, "auto")
         check_number("held_out", self.held_out, least=0, most=0.5, above=True)
         check_number("smallest_crop", self.smallest_crop, least=0, most=1, above=True)
+        check_number("rehearse", self.rehearse, least=0, most=0.75)
         if self.share is not None:
             check_number("share", self.share, least=0, most=1, above=True)
         check_number("may_lose", self.may_lose, least=0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from autotag.fast_paths import FastPaths
 from autotag.models.names import parse_name
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, ModelRequest
+from autotag.training.fine_tuning import captioner
 from autotag.training.fine_tuning.captioner import Lora, LoraCaptioner
 from autotag.training.fine_tuning.photographs import Batch
 from autotag.training.schedule import adamw
@@ -144,6 +146,42 @@ def test_padding_and_the_start_token_cost_nothing(tiny_folder: Callable[[str], P
     tokens = [7, 3]  # predicted: the words and the end
     mean = sum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)
     assert together == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_the_models_own(family: str, tiny_folder: Callable[[str], Path]) -> None:
+    model = learner(tiny_folder(family))
+    model.mix(1.0)
+    both = batch(model)
+    inner: Any = model.model
+    given = captioner._INPUTS[model.family](inner.config, model.processor, both.texts, 40)
+    with torch.no_grad():
+        own = inner(**given, **both.images).loss.item()
+        assert model.loss(both).item() == pytest.approx(own, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "florence2"])  # its start is forced
+def test_a_caption_is_trained_from_where_generation_starts_it(
+    family: str, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = learner(tiny_folder(family))
+    model.mix(1.0)
+    seen: dict[str, torch.Tensor] = {}
+
+    def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.update(logits=logits, labels=labels)  # the last call is ours; a T5 calls it for its own loss
+        return logits.sum()
+
+    monkeypatch.setattr(captioner.F, "cross_entropy", cross_entropy)
+    with torch.no_grad():
+        model.loss(batch(model))
+    first = int((seen["labels"] != -100).nonzero()[0])
+    tagger: Any = model.as_model()
+    inner: Any = model.model
+    made = inner.generate(
+        **tagger._inputs(images()[:1], None), max_new_tokens=1, num_beams=1, do_sample=False
+    )
+    assert int(seen["logits"][first].argmax()) == int(made[0, -1])
 
 
 def test_an_unknown_family_is_refused_with_those_that_are_known(tiny_folder: Callable[[str], Path]) -> None:

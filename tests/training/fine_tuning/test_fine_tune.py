@@ -157,7 +157,7 @@ def test_a_folder_with_something_else_in_it_is_refused(
 def test_an_encoder_is_mixed_by_photographs_to_keep_and_its_card_tells_all(
     drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    data, kept = drawings(40, tags=True), drawings(12, name="/somewhere/kept")
+    data, kept = drawings(40, tags=True), drawings(24, name="/somewhere/kept")
     plan = replace(PLAN, steps=30, learning_rate=2e-3, batch_size=8, may_lose=1.0, held_out=0.3)
     model = str(tiny_folder("clip"))
     done = fine_tune_encoder(data, model, tmp_path / "out", plan=plan, keep=[kept])
@@ -172,8 +172,10 @@ def test_an_encoder_is_mixed_by_photographs_to_keep_and_its_card_tells_all(
     assert card["training"]["precision"] == "float32"
     assert set(card["figures"]) == {"held out", "kept"}
     assert card["figures"]["held out"]["before"] == done.before["held out"]
+    assert card["data"]["rehearsed"] == 12
     loaded = ModelPool(device="cpu").encoder(str(done.folder))
-    assert encoder_figures(loaded, kept) == done.after["kept"]
+    judge = split_photographs(kept, held_out=0.5, workers=1).held_out
+    assert encoder_figures(loaded, judge) == done.after["kept"]
     written = (done.folder / "README.md").read_text()
     assert "| held out | accuracy |" in written
     assert str(tmp_path) not in written + json.dumps(card)
@@ -273,6 +275,19 @@ def test_batches_use_each_photograph_once_per_pass_and_depend_on_their_number_on
     sizes = torch.cat([batch.images["sizes"] for batch in every])
     assert sizes.min() >= 32
     assert sizes.min() < sizes.max() <= 40
+
+
+def test_a_part_of_each_batch_is_rehearsed(drawings: Callable[..., EvaluationSet]) -> None:
+    own, others = drawings(12).examples, drawings(20, tags=True).examples
+    made = Batches(own, 4, lambda images: {}, 32, 1.0, 2, 0, others, 1)
+    every = list(made.numbered(0, 20))
+    assert all([bool(one.tags) for one in batch.examples] == [False, False, False, True] for batch in every)
+    assert sorted(batch.examples[-1].id for batch in every) == sorted(one.id for one in others)
+    assert all(
+        text in {*one.texts, *one.tags}
+        for batch in every
+        for text, one in zip(batch.texts, batch.examples, strict=True)
+    )
 
 
 def test_precisions_that_a_device_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
