@@ -189,12 +189,13 @@ def test_nothing_is_written_where_nothing_is_gained_and_more_loss_goes_on_from_t
     data = drawings(24)
     plan = replace(PLAN, learning_rate=1e-9, steps=2)  # learns nothing
     arguments: Any = (data, str(tiny_folder("clip")), tmp_path / "out")
+    keep = [replace(data, name="same")]
     with pytest.raises(ConfigError, match="no share of the learned change is better .*share 0.000, held out"):
-        fine_tune_encoder(*arguments, plan=plan, keep=[replace(data, name="same")])
+        fine_tune_encoder(*arguments, plan=plan, keep=keep)
     assert not (tmp_path / "out" / "model.safetensors").exists()
     again: list[int] = []
     done = fine_tune_encoder(
-        *arguments, plan=replace(plan, share=0.5), on_step=lambda step, *_: again.append(step)
+        *arguments, plan=replace(plan, share=0.5), keep=keep, on_step=lambda step, *_: again.append(step)
     )
     assert again == []
     assert done.share == 0.5
