@@ -83,7 +83,7 @@ class LoraCaptioner:
     """
 
     learning_rate = 2e-4
-    shares = (0.25, 0.5, 0.75, 1.0)
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
 
     def __init__(self, request: ModelRequest, lora: Lora, *, seed: int) -> None:
         peft = _peft()

@@ -75,7 +75,7 @@ class ContrastiveEncoder:
     """
 
     learning_rate = 1e-5
-    shares = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
     def __init__(self, factory: str, request: ModelRequest) -> None:
         self._towers: _Towers = _OpenClip(request) if factory == "open_clip" else _Transformers(request)
