@@ -32,6 +32,7 @@ from autotag.cli.serve import serve
 from autotag.cli.submission import submission
 from autotag.cli.tag import tag
 from autotag.cli.thresholds import thresholds
+from autotag.cli.train import train
 from autotag.cli.undo import undo
 from autotag.cli.vocabulary import vocabulary
 from autotag.errors import DISTRIBUTION, AutotagError
@@ -94,6 +95,7 @@ for command in (
     evaluate,
     calibrate,
     learn,
+    train,
     submission,
 ):
     main.add_command(command)

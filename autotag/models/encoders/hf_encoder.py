@@ -74,7 +74,7 @@ class HfEncoder(MakesViews):
         self._view = view_of(processor.image_processor) if fast_paths.views else None
         self._causal_text: CausalText | None = None
         if fast_paths.causal_text and model.config.model_type == "clip":
-            probe = self._text_inputs(PROBE)["input_ids"]
+            probe = self.text_inputs(PROBE)["input_ids"]
             text = causal_text_of_clip(model, probe)
             self._causal_text = text and with_shared_starts(text, clip_tower(model), probe)
 
@@ -136,7 +136,7 @@ class HfEncoder(MakesViews):
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """Return (T, D) float32 vectors of texts, of length 1; long texts are cut at the model's limit."""
         size = _CHUNK if self._causal_text is None else TEXTS_AT_ONCE
-        return self._in_chunks(texts, lambda chunk: self._text_vectors(self._text_inputs(chunk)), size)
+        return self._in_chunks(texts, lambda chunk: self._text_vectors(self.text_inputs(chunk)), size)
 
     def text_maps(
         self, image: Image.Image, texts: Sequence[str], /, *, method: AttentionMethod = "relevance"
@@ -208,7 +208,7 @@ class HfEncoder(MakesViews):
         inputs = dict(self.processor.image_processor(images=list(images), return_tensors="pt"))
         return {**inputs, "pixel_values": inputs["pixel_values"].to(self.model.dtype)}
 
-    def _text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the tokens of texts, as the model was trained.
 
         SigLIP was trained on lower-case text padded to full length, without an attention mask.

@@ -91,7 +91,7 @@ def test_a_tower_that_reads_otherwise_together_is_noticed(
     encoder: Any = ModelPool(device="cpu").encoder(str(tiny_folder("clip")))
     text = encoder._causal_text
     assert text.tower is not None
-    probe = encoder._text_inputs(causal_text.PROBE)["input_ids"]
+    probe = encoder.text_inputs(causal_text.PROBE)["input_ids"]
 
     one_by_one = replace(text, tower=None)
     found = causal_text.with_shared_starts(one_by_one, replace(text.tower, **change), probe)
