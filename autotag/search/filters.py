@@ -64,7 +64,7 @@ class Filter:
             raise ConfigError("folder is empty; name a folder.")
         if self.camera is not None and not self.camera.strip():
             raise ConfigError("camera is empty; name a make or model.")
-        if not all(map(fold, self.tags)):
+        if not all(map(str.strip, self.tags)):
             raise ConfigError(f"tags={self.tags!r}: one is empty; name a tag or keyword.")
 
     def sql(self) -> tuple[list[str], list[object]]:

@@ -108,7 +108,7 @@ def test_names_that_are_no_utf8_are_indexed_followed_and_forgotten(tmp_path):
     os.replace(tmp_path / "red.png", names[0])  # noqa: PTH105
 
     def run(*images):
-        plan = make_plan(index, map(os.fsdecode, images), [tmp_path / "photos"])
+        plan = make_plan(index, list(map(os.fsdecode, images)), [tmp_path / "photos"])
         carry_out(index, plan)
         tag_due(index, plan, pipeline, encoder_name=None)
         return plan
