@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from autotag.checks import check_count, check_number
 from autotag.errors import ConfigError, install_hint
+from autotag.evaluation.datasets import Example
+from autotag.images.reading import read_image
 from autotag.models.captioners import blip_captioner, florence_captioner
 from autotag.models.captioners.blip_captioner import T5_PROMPT, HfCaptioner
 from autotag.models.captioners.florence_captioner import TASKS, FlorenceCaptioner
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
-from autotag.protocols import Captioner, ModelRequest
+from autotag.protocols import Captioner, CaptionOptions, ModelRequest
 from autotag.training.captioner import keep_statistics
 from autotag.training.fine_tuning.activations import keep_fewer_activations
 from autotag.training.fine_tuning.photographs import Batch
@@ -37,6 +39,7 @@ _IMAGE_TOWERS = {
     "git": "git.image_encoder",
 }
 _CACHING = ("blip-2", "git")  # keep keys and values also in training, which checkpointing cannot do twice
+_AT_ONCE = 16
 _IGNORED = -100
 
 
@@ -120,6 +123,23 @@ class LoraCaptioner:
     def prepare(self, images: list[Image.Image]) -> Mapping[str, Tensor]:
         """Return the pixels (B, 3, H, W) of images."""
         return {"pixel_values": self.processor.image_processor(images, return_tensors="pt")["pixel_values"]}
+
+    def rehearsed(self, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        """Return photographs with the captions that the model writes now, which it shall go on writing.
+
+        So it keeps its own style, too (Li and Hoiem 2016, arXiv:1606.09282).
+        """
+        self.model.eval()
+        written: list[str] = []
+        for start in range(0, len(examples), _AT_ONCE):
+            images = [
+                read_image(one.image, target_size=self.image_side, source=one.id).image
+                for one in examples[start : start + _AT_ONCE]
+            ]
+            written += [some[0].text for some in self.as_model().caption(images, CaptionOptions())]
+        return tuple(
+            replace(one, texts=(text,)) for one, text in zip(examples, written, strict=True) if text.strip()
+        )
 
     def begin(self) -> None:
         """Put the model into training mode; statistics of batch norms stay as they are."""

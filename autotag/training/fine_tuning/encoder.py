@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from autotag.errors import ConfigError
+from autotag.evaluation.datasets import Example
 from autotag.fast_paths import FastPaths
 from autotag.models.encoders.hf_encoder import HfEncoder
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
@@ -101,6 +102,10 @@ class ContrastiveEncoder:
         encoder: Any = self.as_model()
         side: int | None = encoder.image_size
         return side
+
+    def rehearsed(self, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        """Return photographs as they are: people's texts say better what belongs together."""
+        return examples
 
     def begin(self) -> None:
         """Put the model into training mode; statistics of batch norms stay as they are."""

@@ -186,6 +186,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
         },
     )
     facts = learner.facts
+    rehearsed = learner.rehearsed(rehearsed)
     batch_size = min(plan.batch_size, len(split.train))
     batches = Batches(
         split.train,

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from autotag.errors import ConfigError
+from autotag.evaluation.datasets import Example
 from autotag.training.checkpoints import Checkpoint, Stateful, seeded
 from autotag.training.fine_tuning.photographs import Batch, Batches
 from autotag.training.fine_tuning.plan import FineTuningPlan, choose_precision
@@ -39,6 +40,9 @@ class Learner(Protocol):
 
     def prepare(self, images: list[Image.Image]) -> Mapping[str, Tensor]:
         """Return the inputs of the image tower; called in several threads."""
+
+    def rehearsed(self, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        """Return the photographs to rehearse with the texts to rehearse; called before the training."""
 
     def begin(self) -> None:
         """Put the model into training mode."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,21 @@ def test_a_caption_is_trained_from_where_generation_starts_it(
         **tagger._inputs(images()[:1], None), max_new_tokens=1, num_beams=1, do_sample=False
     )
     assert int(seen["logits"][first].argmax()) == int(made[0, -1])
+
+
+def test_a_captioner_rehearses_what_it_wrote_before(
+    tiny_folder: Callable[[str], Path], drawings: Callable[..., EvaluationSet]
+) -> None:
+    model = learner(tiny_folder("git"))
+    examples = drawings(3).examples
+    old = ModelPool(device="cpu").captioner(str(tiny_folder("git")))
+    pictures = [Image.open(io.BytesIO(one.image)) for one in examples if isinstance(one.image, bytes)]
+    expected = [some[0].text for some in old.caption(pictures, CaptionOptions())]
+    rehearsed = model.rehearsed(examples)
+    assert [one.texts[0] for one in rehearsed] == [text for text in expected if text.strip()]
+    assert [one.image for one in rehearsed] == [
+        one.image for one, text in zip(examples, expected, strict=True) if text.strip()
+    ]
 
 
 def test_an_unknown_family_is_refused_with_those_that_are_known(tiny_folder: Callable[[str], Path]) -> None:
