@@ -208,9 +208,14 @@ def test_a_tag_in_another_language_is_found_by_its_concept_too(index):
     assert "e.jpg" not in names(index.search(filter=Filter(tags=("dog",))))
 
 
+def back_to_the_first_version(execute):
+    execute("ALTER TABLE photo DROP COLUMN sidecars")
+    execute("DROP TABLE concept")
+    execute("PRAGMA user_version = 1")
+
+
 def test_an_index_of_the_first_version_is_brought_to_this_one(index):
-    index.execute("DROP TABLE concept")
-    index.execute("PRAGMA user_version = 1")
+    back_to_the_first_version(index.execute)
     with Index.open(index.path) as opened:
         assert opened.search(filter=Filter(tags=("dog",)))
 
@@ -228,8 +233,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path, sidecar):
     with Index.open(tmp_path / "old.db") as index:
         index.add(result(image, "a photograph", looks="dog") for image in images)
     with closing(sqlite3.connect(tmp_path / "old.db")) as old:
-        old.execute("ALTER TABLE photo DROP COLUMN sidecars")
-        old.execute("PRAGMA user_version = 1")
+        back_to_the_first_version(old.execute)
         old.commit()
     (tmp_path / "with.png.xmp").write_text(sidecar("Oma"))
     with Index.open(tmp_path / "old.db") as index:
