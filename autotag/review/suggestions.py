@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MOST_READ = 5000
 """Photographs of an album whose keywords are read; of a larger one, evenly chosen ones."""
+_PAUSE = 0.004
+"""Seconds between two photographs: whoever looks at the first screen waits for pictures, not for this."""
 
 
 class Suggestions:
@@ -66,7 +68,7 @@ class Suggestions:
 
     def _read(self, paths: list[Path]) -> None:
         for path in paths:
-            if self._end.is_set():
+            if self._end.wait(_PAUSE):
                 return
             with suppress(AutotagError, OSError, ValueError):  # suggestions are a help, not a report
                 words = keywords_of_people(path).flat
