@@ -76,7 +76,7 @@ def joined(words: list[str], language: str) -> str:
 
 @cache
 def _word() -> re.Pattern[str]:
-    """Return the pattern of a word or a punctuation mark; ``\\w`` knows no vowel signs, as Hindi has them."""
+    """Return the pattern of a word with its vowel signs (as in Hindi), or of a punctuation mark."""
     marks = "".join(c for c in map(chr, range(_LAST_MARK)) if unicodedata.category(c)[0] == "M")
     letters = rf"(?:[^\W_][{marks}{_JOINERS}]*)+"
     return re.compile(rf"{letters}(?:[-']{letters})*|[^\w\s{marks}{_JOINERS}]")

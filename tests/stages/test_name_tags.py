@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -126,6 +127,17 @@ def test_with_language_changes_the_stage_of_the_preset_and_knows_its_vocabularie
     assert from_config(with_language(table(own), "fr")).stages[-1] == NameTags(("fr",), unnamed="drop")
     config = {"stages": [{"stage": "match_vocabulary", "vocabulary": "mine.txt"}]}
     assert with_language(config, "de")["stages"][-1]["vocabularies"] == ["mine.txt", "things"]
+
+
+@pytest.mark.parametrize("kind", [str, Path, Vocabulary.from_file])
+def test_with_language_knows_the_vocabulary_that_an_override_gives(tmp_path, kind):
+    file = tmp_path / "mine.txt"
+    file.write_text("dog | label.sv: hund\n", encoding="utf-8")
+    changed = {"vocabulary": kind(file), "leave_out": []}
+    pipeline = autotag.load("mini", language="sv", match_vocabulary=changed)
+    assert [tag.text for tag in pipeline.stages[-1].named(Tag.proposed("dog", 0.3, by="me"))] == ["hund"]
+    with pytest.raises(ConfigError, match="match_vocabulary=3: write the options"):
+        autotag.load("mini", language="sv", match_vocabulary=3)
 
 
 def test_a_config_of_the_pipeline_makes_it_again():
