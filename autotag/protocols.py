@@ -434,6 +434,10 @@ class NamesTags(Protocol):
         """Return the tags that stand for a tag after the stage; an empty list if it is dropped."""
         ...
 
+    def known_as(self, name: str) -> str | None:
+        """Return the text, as the models know it, that the stage gives this name; None if there is none."""
+        ...
+
 
 @runtime_checkable
 class JudgesTags(Protocol):

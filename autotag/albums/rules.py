@@ -17,10 +17,10 @@ One TOML file::
     dog = ["hound"]
 
 Words are compared without case, as ``autotag.metadata`` compares keywords; a tag in another language is also
-known by its concept: ``deny = ["dog"]`` drops "Hund". In this order: replacements; a
-person's own spelling; the deny list; synonyms; the tag of
-flagged photographs and what is always there, in front; the hierarchy, then a person's
-own tree, then that of things; the parent. A tag that comes twice keeps its best place.
+known by its concept: ``deny = ["dog"]`` drops "Hund", and ``"pet|dog"`` makes ``pet|Hund``. In this order:
+replacements; a person's own spelling; the deny list; synonyms; the tag of flagged photographs and what is
+always there, in front; the hierarchy, then a person's own tree, then that of things; the parent. A tag that
+comes twice keeps its best place.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class AlbumRules:
                 text = mine.get(loose(text), text)
             for word in (text, *others):
                 if not self._denies(word):
-                    yield tag if word == tag.text else replace(tag, text=word, path=())
+                    yield _called(tag, word)
 
     def _own_paths(self) -> tuple[str, ...]:
         return () if self.hierarchy == THINGS else tuple(path for path in self.hierarchy if path != THINGS)
@@ -198,7 +198,11 @@ class AlbumRules:
         return "|".join((*map(clean, self.parent.split("|")), own or text))
 
     def _path_below_parent(self, tag: Tag, tree: Mapping[str, str]) -> str:
-        own = _paths(self._own_paths()).get(fold(tag.text)) or tree.get(loose(tag.text), "")
+        places = _paths(self._own_paths())
+        own = places.get(fold(tag.text))
+        if own is None and tag.concept and (place := places.get(fold(tag.concept))):
+            own = f"{place.rpartition('|')[0]}|{tag.text}"
+        own = own or tree.get(loose(tag.text), "")
         return own or (_path_of_things(tag) if THINGS in self.hierarchy else "")
 
     def _denies(self, word: str) -> bool:
@@ -247,6 +251,15 @@ def _paths(hierarchy: tuple[str, ...]) -> dict[str, str]:
     """Return case-folded leaf -> its cleaned path."""
     cleaned = ("|".join(map(clean, path.split("|"))) for path in hierarchy)
     return {fold(path.rpartition("|")[2]): path for path in cleaned}
+
+
+def _called(tag: Tag, word: str) -> Tag:
+    """Return a tag with another text and no path; another word than the vocabulary's loses its concept."""
+    if word == tag.text:
+        return tag
+    if loose(word) == loose(tag.text):
+        return replace(tag, text=word, path=())
+    return replace(tag, text=word, path=(), concept=None, language=None)
 
 
 def _path_of_things(tag: Tag) -> str:

@@ -20,6 +20,7 @@ from autotag.errors import ConfigError
 from autotag.files.bounded_files import is_file, named_path
 from autotag.files.replacing import digest_of
 from autotag.pipeline.function_stage import FunctionStage
+from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -85,7 +86,17 @@ def _options(thing: object) -> dict[str, object]:
     given = {name: getattr(thing, name) for name in options.option_fields(type(thing))}
     with suppress(ConfigError):  # what does not fit is compared as it is
         given = options.checked(type(thing), given, where=type(thing).__name__)
-    return {name: _plain(value) for name, value in given.items()}
+    files = options.file_fields(type(thing))
+    return {name: _plain(_as_files(value) if name in files else value) for name, value in given.items()}
+
+
+def _as_files(value: object) -> object:
+    """Return the value of an option that may name files, with the names of existing files as paths."""
+    if isinstance(value, list | tuple):
+        return [_as_files(entry) for entry in value]
+    if isinstance(value, str) and value not in BUNDLED and is_file(named_path(value)):
+        return named_path(value)
+    return value
 
 
 def _text(code: Any) -> str:

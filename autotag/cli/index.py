@@ -289,14 +289,13 @@ def embedding_pipeline(
     }
     if moderate:
         table = with_moderation(table)
+    overrides = presets.parse_overrides(settings)
     if languages:
-        table = presets.with_language(table, languages)
+        table = presets.with_language(table, languages, overrides)
     stages: list[Any] = list(table["stages"])
     if not embeds(preset):
         stages.append({"stage": EMBED_STAGE})
-    return presets.from_config(
-        presets.overridden({**table, "stages": stages}, presets.parse_overrides(settings))
-    )
+    return presets.from_config(presets.overridden({**table, "stages": stages}, overrides))
 
 
 def _found(

@@ -42,9 +42,10 @@ def pipeline_of(
     table = {**presets.read_preset(preset), **changed}
     if moderate:
         table = with_moderation(table)
+    overrides = presets.parse_overrides(settings)
     if languages:
-        table = presets.with_language(table, languages)
-    return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
+        table = presets.with_language(table, languages, overrides)
+    return presets.from_config(presets.overridden(table, overrides))
 
 
 def with_moderation(table: dict[str, Any]) -> dict[str, Any]:

@@ -51,14 +51,34 @@ def show(source: str, *, column: str | None, no_living_artists: bool, languages:
     autotag reads: redirect it to a file and edit it.
     """
     found = _vocabulary(source, column, living_artists=not no_living_artists)
+    codes = _codes(languages, found)
     for label in found:
         broader = found.broader.get(label, ())
-        named = ((code, found.label_in(code, label)) for code in filter(None, languages.split(",")))
+        named = ((code, found.label_in(code, label)) for code in codes)
         others = (f"label.{code}: {name}" for code, name in named if name)
         names = " | ".join([*found.names(label), *others])
         click.echo(_shown(f"{names} < {' | '.join(broader)}" if broader else names))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""
     click.echo(f"{len(found):,} labels{left_out}", err=True)
+
+
+def _codes(languages: str, named: Vocabulary) -> list[str]:
+    """Return the codes of languages, separated by commas, in which a vocabulary has labels.
+
+    Raises:
+        ConfigError: one is not the code of a language, or the vocabulary has no labels in it.
+    """
+    from autotag.errors import ConfigError, suggestion
+    from autotag.vocabularies.label_files import language_code
+
+    codes = [language_code(code, "--language") for code in languages.split(",")] if languages else []
+    for code in codes:
+        if not {code, code.partition("-")[0]} & set(named.translations):
+            near = suggestion(code, sorted(named.translations)) if named.translations else ""
+            raise ConfigError(
+                f"--language: vocabulary {named.name!r} has no labels in {code!r}. {near}".strip()
+            )
+    return codes
 
 
 @vocabulary.command()

@@ -8,6 +8,7 @@ extra ``languages``.
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -23,7 +24,9 @@ SEGMENTERS = {"zh": "jieba", "ja": "janome"}
 
 CAPITALISES_NOUNS = frozenset({"de", "lb"})
 _WITHOUT_SPACES = {"th", "lo", "km", "my"}
-_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*|[^\w\s]")
+_APOSTROPHE_IN_WORDS = {"br", "sw", "uk"}
+_JOINERS = "\u200c\u200d"  # they shape letters, within Persian and Indian words
+_LAST_MARK = 0x1FFFF
 _ELISION = re.compile(r"['’]")
 
 
@@ -54,9 +57,12 @@ def stop_words_of(language: str) -> frozenset[str]:
 def words_of(text: str, language: str) -> list[str]:
     """Return the words and punctuation marks of a text, in order, in lower case; German words as they are.
 
-    An apostrophe separates words ("l'arbre" is "l" and "arbre"). Chinese and Japanese text is segmented.
+    An apostrophe separates words ("l'arbre" is "l" and "arbre"), but not in Ukrainian, Breton and Swahili.
+    Combined characters are composed (NFC), and vowel signs belong to their word. Chinese and Japanese text is
+    segmented.
     """
-    tokens = _WORD.findall(_ELISION.sub(" ", text))
+    apostrophe = "'" if language in _APOSTROPHE_IN_WORDS else " "
+    tokens = _word().findall(_ELISION.sub(apostrophe, unicodedata.normalize("NFC", text)))
     if language in SEGMENTERS:
         segment = _segmenter(language)
         tokens = [word for token in tokens for word in ([token] if token.isascii() else segment(token))]
@@ -66,6 +72,14 @@ def words_of(text: str, language: str) -> list[str]:
 def joined(words: list[str], language: str) -> str:
     """Return words as one phrase, in Chinese and Japanese without spaces."""
     return ("" if language in SEGMENTERS else " ").join(words)
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Return the pattern of a word with its vowel signs (as in Hindi), or of a punctuation mark."""
+    marks = "".join(c for c in map(chr, range(_LAST_MARK)) if unicodedata.category(c)[0] == "M")
+    letters = rf"(?:[^\W_][{marks}{_JOINERS}]*)+"
+    return re.compile(rf"{letters}(?:[-']{letters})*|[^\w\s{marks}{_JOINERS}]")
 
 
 @cache

@@ -13,7 +13,7 @@ from autotag.relevance.embeddings import image_vectors
 from autotag.vocabularies.templates import PHOTO, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from autotag.protocols import ImageTextEncoder, Stage
     from autotag.records import Sample, Tag
@@ -38,12 +38,14 @@ def explained(
     running = ""  # the stage that ran before the sample was seen
     template = PHOTO
     names: dict[str, str] = {}  # in another language -> as the models know it
+    namers: list[NamesTags] = []
     for stage, sample in steps:
         if running:
             _note(histories, sample, running, names)
         judge: object = stage
         if isinstance(judge, NamesTags):
-            for tag in sample.tags:
+            namers.append(judge)
+            for tag in (*sample.tags, *(history.tag for history in histories.values())):
                 for name in judge.named(tag):
                     names.setdefault(name.text, tag.text)
         if isinstance(judge, JudgesTags):
@@ -64,7 +66,7 @@ def explained(
         raise ConfigError(
             f"encoder {encoder.id!r} cannot say where in an image it sees a text: it has no method text_maps."
         )
-    known = [names.get(text, text) for text in asked]
+    known = [_known(text, names, done, namers) for text in asked]
     sentences = [filled(template, text) for text in known]
     maps = encoder.text_maps(last.image, sentences)
     cosines = encoder.embed_texts(sentences) @ image_vectors([last], encoder)[0]
@@ -95,6 +97,13 @@ def _note(histories: dict[str, TagHistory], sample: Sample, stage: str, names: M
     for text, tag in reversed(here.items()):
         cut = histories[text].cut if text in histories else None
         histories[text] = TagHistory(tag, _naming(text, sample), cut)
+
+
+def _known(text: str, names: Mapping[str, str], done: Container[str], namers: Sequence[NamesTags]) -> str:
+    """Return a tag as the models know it, also if no stage proposed it."""
+    if text in names or text in done:
+        return names.get(text, text)
+    return next((known for namer in namers if (known := namer.known_as(text))), text)
 
 
 def _below(tag: Tag, cut: float) -> str:

@@ -16,6 +16,7 @@ code to import, so only use configs that you trust as much as a program.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,10 +27,10 @@ from autotag.files.bounded_files import is_file
 from autotag.files.toml_files import parse_toml, read_toml, toml_file_text
 from autotag.pipeline import stage_tables
 from autotag.pipeline.pipeline import Pipeline
-from autotag.vocabularies.vocabulary import BUNDLED
+from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from autotag.protocols import ImageTextEncoder
 
@@ -129,10 +130,16 @@ def load(
     }
     changes = {name: value for name, value in settings.items() if value is not None}
     table = {**read_preset(preset), **changes}
-    return from_config(overridden(table if language is None else with_language(table, language), stages))
+    if language is not None:
+        table = with_language(table, language, stages)
+    return from_config(overridden(table, stages))
 
 
-def with_language(config: dict[str, Any], language: str | Sequence[str]) -> dict[str, Any]:
+def with_language(
+    config: dict[str, Any],
+    language: str | Sequence[str],
+    overrides: Mapping[str, Mapping[str, object] | Literal[False]] | None = None,
+) -> dict[str, Any]:
     """Return a config whose stage ``name_tags`` names tags in other languages.
 
     A stage that is there already gets these languages. A new one is put after the last stage, or before the
@@ -142,6 +149,7 @@ def with_language(config: dict[str, Any], language: str | Sequence[str]) -> dict
     Args:
         config: as ``from_config`` takes it.
         language: codes such as ``"de"`` or ``"pt-br"``: one, or several.
+        overrides: what ``overridden`` will change afterwards, perhaps the vocabulary of ``match_vocabulary``.
 
     Raises:
         ConfigError: the config has no stages.
@@ -152,14 +160,17 @@ def with_language(config: dict[str, Any], language: str | Sequence[str]) -> dict
     if NAMING in kinds:
         tables[kinds.index(NAMING)]["languages"] = codes
         return {**config, "stages": tables}
-    given = [
-        table["vocabulary"] for table in tables if table.get("stage") == MATCHING and "vocabulary" in table
-    ]
-    files = [one for one in given if isinstance(one, str) and one not in BUNDLED]
+    own: list[object] = []
+    for table in tables:
+        if table.get("stage") == MATCHING:
+            changes = (overrides or {}).get(stage_tables.table_name(table))
+            matched = {**table, **(changes if isinstance(changes, Mapping) else {})}.get("vocabulary")
+            if isinstance(matched, str | PathLike | Vocabulary) and matched not in BUNDLED:
+                own.append(matched)
     naming = {
         "stage": NAMING,
         "languages": codes,
-        "vocabularies": list(dict.fromkeys([*files, "things"])),
+        "vocabularies": list(dict.fromkeys([*own, "things"])),
     }
     place = kinds.index("suggest_keywords") if "suggest_keywords" in kinds else len(tables)
     return {**config, "stages": [*tables[:place], naming, *tables[place:]]}

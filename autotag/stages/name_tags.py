@@ -82,6 +82,19 @@ class NameTags:
         found = [name for code in self._codes if (name := self._in(code, tag))]
         return found or ([tag] if self.unnamed == "keep" else [])
 
+    def known_as(self, name: str) -> str | None:
+        """Return the label that has this name in one of the languages, the first of several; None if none."""
+        return next(
+            (
+                label
+                for code in self._codes
+                for vocabulary in self._read
+                for label in vocabulary
+                if vocabulary.label_in(code, label) == name
+            ),
+            None,
+        )
+
     def _in(self, code: str, tag: Tag) -> Tag | None:
         label, text = self._name(code, tag.text)
         if text is None:

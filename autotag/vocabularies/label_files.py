@@ -20,7 +20,7 @@ _BOM = b"\xef\xbb\xbf"
 _BROADER = re.compile(r"(?:^|\s)<(?:\s|$)")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8})*")
 _IN_LANGUAGE = re.compile(r"label\.([^\s:|]*)\s*:(.*)", re.IGNORECASE | re.DOTALL)
-_COLUMN = re.compile(r"label\.(\S+)", re.IGNORECASE)
+_COLUMN = re.compile(r"label\.([^\s:|]+)", re.IGNORECASE)
 
 
 class Row(NamedTuple):

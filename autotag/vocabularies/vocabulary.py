@@ -248,10 +248,11 @@ class Vocabulary:
             synonyms.setdefault(label, []).extend(others)
             broader[label] = (*broader.get(label, ()), *row.broader)
             for language, text in row.labels:
-                if said.setdefault((language, label), text) != text:
+                before = said.setdefault((language, label.casefold()), text)
+                if before != text:
                     raise ConfigError(
                         f"vocabulary file {path}, line {row.line}: label.{language} of {label!r} is "
-                        f"{text!r} here, and {said[language, label]!r} before; keep one"
+                        f"{text!r} here, and {before!r} before; keep one"
                     )
                 named.setdefault(language, {})[label] = text
             for term in row.broader:

@@ -118,3 +118,15 @@ def test_rules_know_a_tag_by_its_name_and_by_its_concept():
 def test_what_a_tag_belongs_to_is_named_in_its_language():
     [tag] = AlbumRules(hierarchy="things").applied(german("golden retriever")).tags
     assert tag.path == ("Tier", "Hund", "Retriever", "Golden Retriever")
+
+
+def test_a_hierarchy_of_ones_own_knows_a_tag_by_its_concept_and_comes_before_a_persons_tree():
+    rules = AlbumRules(hierarchy=("things", "pet|dog"), prefer_my_keywords=True, parent="AI")
+    [tag] = rules.applied(german("dog"), {}, {"hund": "Familie|Hund"}).tags
+    assert tag.path == ("AI", "pet", "Hund")
+
+
+def test_words_of_rules_are_not_placed_where_the_tag_was_but_another_spelling_is():
+    rules = AlbumRules(hierarchy="things", synonyms={"dog": ("Bello",)}, prefer_my_keywords=True)
+    paths = {tag.text: tag.path for tag in rules.applied(german("dog"), {"hund": "HUND"}).tags}
+    assert paths == {"HUND": ("Tier", "HUND"), "Bello": ()}

@@ -16,7 +16,7 @@ from autotag.albums.settings import settings_of
 from autotag.distributed.shards import Shard, ShardWriter
 from autotag.errors import ConfigError
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
-from autotag.stages import CaptionImages, FilterTags, SuggestKeywords
+from autotag.stages import CaptionImages, FilterTags, MatchVocabulary, NameTags, SuggestKeywords
 from autotag.testing import FakeCaptioner, FakeEncoder
 
 SCRIPT = """
@@ -198,3 +198,22 @@ def test_a_file_counts_with_its_content(tmp_path):
     first = learned(0.5)
     assert learned(0.5) == first
     assert learned(0.6) != first
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda file: MatchVocabulary(file, name="own"),
+        lambda file: NameTags("sv", vocabularies=("things", file)),
+    ],
+)
+def test_a_vocabulary_in_a_file_counts_with_its_content(tmp_path, stage):
+    file = tmp_path / "mine.txt"
+
+    def settings(label):
+        file.write_text(f"dog | label.sv: {label}\n", encoding="utf-8")
+        return settings_of(Pipeline([MatchVocabulary("things"), stage(str(file))], encoder=FakeEncoder()))[0]
+
+    first = settings("hund")
+    assert settings("hund") == first
+    assert settings("vovve") != first

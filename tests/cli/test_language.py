@@ -69,6 +69,13 @@ def test_a_vocabulary_is_shown_with_its_names_in_the_format_that_is_read(run, tm
     (tmp_path / "v.txt").write_text(
         "pet\ncat | kitty | label.de: Katze | label.fr: chat < pet\n", encoding="utf-8"
     )
-    shown = run("vocabulary", "show", tmp_path / "v.txt", "--language", "de,fr")
+    shown = run("vocabulary", "show", tmp_path / "v.txt", "--language", "de, FR")
     assert shown.stdout == "pet\ncat | kitty | label.de: Katze | label.fr: chat < pet\n"
     assert "label." not in run("vocabulary", "show", tmp_path / "v.txt").stdout
+
+
+def test_a_language_that_a_shown_vocabulary_does_not_have_is_refused(run):
+    for languages, said in (("sv", "has no labels in 'sv'"), ("de,", "'' is not the code of a language")):
+        shown = run("vocabulary", "show", "things", "--language", languages)
+        assert shown.exit_code == 2
+        assert said in shown.stderr

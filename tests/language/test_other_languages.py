@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import unicodedata
 
 import pytest
 
@@ -29,6 +30,21 @@ def test_only_german_keeps_capitals_and_a_phrase_is_there_once_whatever_its_case
     assert words_of("Der Hund", "de") == ["Der", "Hund"]
     assert words_of("Le Chien", "fr") == ["le", "chien"]
     assert phrase_candidates("Hund und hund", ngram_range=(1, 1), stop_words="de") == ["Hund"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("hi", "कुत्ता घास पर खड़ा है।", ["कुत्ता", "घास", "पर", "खड़ा", "है", "।"]),
+        ("bn", "ঘাসে কুকুর", ["ঘাসে", "কুকুর"]),
+        ("fa", "می\u200cخواهم", ["می\u200cخواهم"]),
+        ("fr", "cafe\u0301 noir", ["café", "noir"]),
+        ("uk", "червоний м'яч, пес", ["червоний", "м'яч", ",", "пес"]),
+    ],
+)
+def test_vowel_signs_accents_and_apostrophes_do_not_split_words_that_have_them(language, text, words):
+    normal = [unicodedata.normalize("NFC", word) for word in words]
+    assert words_of(text, language) == normal
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -9,7 +11,7 @@ import autotag
 from autotag.errors import ConfigError
 from autotag.pipeline.pipeline import Pipeline
 from autotag.pipeline.presets import from_config, parse_overrides, with_language
-from autotag.records import Caption, Result, Tag
+from autotag.records import Caption, Result, Tag, TextMaps
 from autotag.stages import FilterTags, MatchVocabulary, NameTags
 from autotag.testing import FakeEncoder, check_stage, make_sample
 from autotag.vocabularies.vocabulary import Vocabulary
@@ -128,6 +130,17 @@ def test_with_language_changes_the_stage_of_the_preset_and_knows_its_vocabularie
     assert with_language(config, "de")["stages"][-1]["vocabularies"] == ["mine.txt", "things"]
 
 
+@pytest.mark.parametrize("kind", [str, Path, Vocabulary.from_file])
+def test_with_language_knows_the_vocabulary_that_an_override_gives(tmp_path, kind):
+    file = tmp_path / "mine.txt"
+    file.write_text("dog | label.sv: hund\n", encoding="utf-8")
+    changed = {"vocabulary": kind(file), "leave_out": []}
+    pipeline = autotag.load("mini", language="sv", match_vocabulary=changed)
+    assert [tag.text for tag in pipeline.stages[-1].named(Tag.proposed("dog", 0.3, by="me"))] == ["hund"]
+    with pytest.raises(ConfigError, match="match_vocabulary=3: write the options"):
+        autotag.load("mini", language="sv", match_vocabulary=3)
+
+
 def test_a_config_of_the_pipeline_makes_it_again():
     pipeline = autotag.load("mini", language="de", **parse_overrides(["filter_tags.top_k=3"]))
     assert isinstance(pipeline.stages[-1], NameTags)
@@ -137,10 +150,6 @@ def test_a_config_of_the_pipeline_makes_it_again():
 def test_an_explanation_knows_a_tag_by_both_names():
     class Maps(FakeEncoder):
         def text_maps(self, image, texts, /):
-            import numpy as np
-
-            from autotag.records import TextMaps
-
             assert all(text.isascii() and "Hund" not in text for text in texts)
             return TextMaps(np.zeros((len(texts), 2, 2), np.float32), (0, 0, *image.size))
 
@@ -164,3 +173,23 @@ def test_an_explanation_knows_a_tag_by_both_names():
     assert {one.dropped_by for one in by_name.others if "mouse" in one.tag.text} == {"name_tags"}
     assert len(by_name.others) == 4
     assert other.history is None
+
+
+def test_an_explanation_knows_the_name_of_a_tag_that_was_dropped_and_of_one_that_nobody_proposed():
+    asked = []
+
+    class Maps(FakeEncoder):
+        def text_maps(self, image, texts, /):
+            asked.extend(texts)
+            return TextMaps(np.zeros((len(texts), 2, 2), np.float32), (0, 0, *image.size))
+
+    stages = [MatchVocabulary(["dog", "tree"]), FilterTags(threshold=0.9), NameTags("de")]
+    with Pipeline(stages, encoder=Maps()) as pipeline:
+        dog, lion, word = pipeline.explain(Image.new("RGB", (8, 8)), "Hund", "Löwe", "Bello")
+    assert asked == ["a photo of dog", "a photo of lion", "a photo of Bello"]
+    assert dog.text == "Hund"
+    assert dog.history is not None
+    assert dog.history.dropped_by == "filter_tags"
+    assert "below 0.900" in dog.history.reason
+    assert lion.history is None
+    assert word.history is None

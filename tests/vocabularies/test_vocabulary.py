@@ -311,7 +311,7 @@ def test_labels_in_other_languages_are_read_from_text_and_from_tables(tmp_path):
     text = tmp_path / "pets.txt"
     text.write_text(lines, encoding="utf-8")
     plain = tmp_path / "pets.csv"
-    plain.write_text('tabby cat,tabby,"label.de: Tigerkatze","label.fr: chat tigré"\n', encoding="utf-8")
+    plain.write_text('tabby cat,tabby,label.de:Tigerkatze,"label.fr: chat tigré"\n', encoding="utf-8")
     headed = tmp_path / "pets.tsv"
     headed.write_text(
         "label\tsynonyms\tlabel.de\tlabel.fr\ntabby cat\ttabby | tiger cat\tTigerkatze\tchat tigré\nowl\n",
@@ -339,6 +339,11 @@ def test_labels_in_other_languages_are_read_from_text_and_from_tables(tmp_path):
             "a.txt",
             "dog | label.de: Hund\n\ndog | label.de: Köter\n",
             "line 3: label.de of 'dog' is 'Köter' here",
+        ),
+        (
+            "a.txt",
+            "dog | label.de: Hund\nDog | label.de: Köter\n",
+            "line 2: label.de of 'Dog' is 'Köter' here",
         ),
         ("a.txt", "label.de: Hund\n", "line 1: there are labels in other languages but no label"),
         ("a.csv", "label,label.de,colour\ndog,Hund,brown\n", "line 1: the column 'colour' is not"),

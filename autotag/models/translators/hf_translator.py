@@ -50,6 +50,7 @@ class HfTranslator:
         model, tokenizer, _ = load_pretrained(
             request, "translator", CLASSES, load_processor=_tokenizer, needs=TRANSLATOR
         )
+        model.generation_config.max_length = None  # else each call warns that max_new_tokens comes first
         return cls(model, tokenizer, request.name)
 
     def check_languages(self, options: TranslationOptions, /) -> None:

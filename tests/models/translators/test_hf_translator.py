@@ -38,6 +38,18 @@ def test_one_model_translates_to_the_language_that_is_asked_for(kind, request, s
     assert translated(folder, sentences["en"], "fr") == sentences["fr"]
 
 
+def test_a_length_in_the_models_own_configuration_does_not_warn_at_every_call(
+    english_to_german, sentences, tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr("transformers.generation.utils.logger.warning", lambda text, *_: said.append(text))
+    folder = shutil.copytree(english_to_german, tmp_path / "en-de")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "max_length": 512}), encoding="utf-8")
+    assert translated(folder, sentences["en"], "de") == sentences["de"]
+    assert said == []
+
+
 def test_a_pipeline_translates_after_it_found_tags(english_to_german):
     stages = [
         CaptionImages(FakeCaptioner("two cats sleep")),
