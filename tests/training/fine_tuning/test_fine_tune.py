@@ -220,6 +220,20 @@ def test_a_loss_that_is_not_finite_ends_the_training(
         )
 
 
+def test_too_little_memory_is_told_with_the_way_out(
+    drawings: Callable[..., EvaluationSet],
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("autotag.training.fine_tuning.encoder.ContrastiveEncoder.loss", loss)
+    with pytest.raises(ConfigError, match="does not fit in the memory of the device.*--batch-size"):
+        fine_tune_encoder(drawings(24), str(tiny_folder("clip")), tmp_path / "out", plan=PLAN)
+
+
 def test_too_little_data_is_refused(drawings: Callable[..., EvaluationSet], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 19 photographs to fine-tune on; at least 20 are needed"):
         fine_tune_captioner(drawings(19), "blip-mini", tmp_path / "out", plan=PLAN)
