@@ -232,7 +232,7 @@ def _run(fine_tune: Callable[..., FineTuned], options: dict[str, Any]) -> None:
             limit=options["limit"],
             seed=options["seed"],
         )
-        keep = [read_dataset(place) for place in options["keep"]]
+        keep = [read_dataset(place, skip_missing=options["skip_missing"]) for place in options["keep"]]
         done = fine_tune(dataset, keep, plan, _Steps(reporter))
     echo_table(_rows(done))
     click.echo(f"share of the learned change: {done.share:g}")

@@ -63,6 +63,22 @@ def test_the_bundled_encoder_is_fine_tuned_on_tags(run, captioned, tmp_path):
         assert tagger(captioned / "0.png").tags
 
 
+def test_missing_photographs_to_keep_are_left_out_as_those_of_the_data_are(
+    run, captioned, tiny_git, tmp_path
+):
+    kept = captioned / "kept.jsonl"
+    lost = json.dumps({"file_name": "lost.png", "caption": "what was lost"})
+    kept.write_text((captioned / "metadata.jsonl").read_text() + "\n" + lost)
+    command = (
+        *("train", "captioner", captioned, "--from", tiny_git, "--output", tmp_path / "model", "--steps", 1),
+        *("--batch-size", 4, "--keep", kept, "--rehearse", 0, "--share", 1, "--device", "cpu"),
+    )
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "leave them out (--skip-missing)" in refused.stderr
+    assert run(*command, "--skip-missing").exit_code == 0
+
+
 def test_bad_input_is_told_in_one_line(run, captioned, tiny_git, tmp_path):
     output = tmp_path / "model"
     for data, base, words in (

@@ -50,7 +50,7 @@ class Lora:
     Attributes:
         rank: of the adapters, at least 1.
         alpha: their scale is ``alpha / rank``.
-        dropout: of their input, from 0 to below 1.
+        dropout: of their input, from 0 to 0.9.
         images: whether the image tower is adapted, too.
         max_tokens: longer captions are cut to this many tokens, start and end included.
 

@@ -36,7 +36,7 @@ from autotag.training.fine_tuning.saving import copy_beside, save_open_clip, sav
 from autotag.vocabularies.templates import PHOTO, filled
 
 CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}
-_LARGEST_SCALE = 100.0
+_LARGEST_SCALE = 100.0  # CLIP's own limit; published SigLIPs have larger ones
 _OFF = FastPaths.parse("off")
 
 
@@ -121,11 +121,11 @@ class ContrastiveEncoder:
         ]
         images, words = self._towers.vectors(batch.images, texts, model.logit_scale.device)
         cosines = F.normalize(images.float(), dim=-1) @ F.normalize(words.float(), dim=-1).T
-        scale = model.logit_scale.float().exp().clamp(max=_LARGEST_SCALE)
+        scale = model.logit_scale.float().exp()
         same = positives(batch).to(cosines.device)
         bias = getattr(model, "logit_bias", None)
         if bias is None:
-            return contrastive_loss(cosines * scale, same)
+            return contrastive_loss(cosines * scale.clamp(max=_LARGEST_SCALE), same)
         logits = cosines * scale + bias.float()
         return -F.logsigmoid(torch.where(same, logits, -logits)).sum(dim=1).mean()
 

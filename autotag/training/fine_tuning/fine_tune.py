@@ -146,6 +146,22 @@ def fine_tune_encoder(
     return _fine_tune("encoder", address, dataset, output, plan, keep, learner, judge, on_step, {})
 
 
+def _check_batches(kind: Kind, plan: FineTuningPlan, *, rehearses: bool) -> None:
+    """Refuse batches of one photograph where they cannot do what is asked for."""
+    if plan.batch_size > 1:
+        return
+    if kind == "encoder":
+        raise ConfigError(
+            "batch_size is 1; an encoder learns from the contrast between the photographs of a batch, "
+            "so use 2 or more, and rather 16 or more"
+        )
+    if rehearses:
+        raise ConfigError(
+            "batch_size is 1; a batch with photographs to rehearse has 2 or more. Use a larger batch_size, "
+            "or rehearse=0 (--rehearse 0), which only judges by the photographs to keep"
+        )
+
+
 def _request(address: ModelAddress, device: str) -> Any:
     return address.request(device, "float32")
 
@@ -166,8 +182,10 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     started = time.monotonic()
     tensorboard_writer()
     check_output(output)
+    _check_batches(kind, plan, rehearses=bool(keep and plan.rehearse))
+    output = output.absolute()  # a relative one may be the name of a model in the catalog
     device = choose_device(plan.device)
-    choose_precision(plan.precision, device)
+    precision = choose_precision(plan.precision, device)
     split = split_photographs(dataset, held_out=plan.held_out, workers=plan.workers)
     kept = _kept(keep, plan)
     judged = {HELD_OUT: split.held_out, **{name: one.held_out for name, one in kept.items()}}
@@ -183,6 +201,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
             "data": split.sha256,
             "keep": [one.sha256 for one in kept.values()] if plan.rehearse else [],
             **trained_by,
+            "precision": precision,
         },
     )
     facts = learner.facts
@@ -199,7 +218,9 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
         rehearsed,
         min(batch_size - 1, math.ceil(plan.rehearse * batch_size)) if rehearsed else 0,
     )
-    steps = plan.steps_for(len(split.train) * batches.size // (batches.size - batches.rehearsed_per_batch))
+    photographs = len(split.train) * batch_size // (batch_size - batches.rehearsed_per_batch)
+    steps = plan.steps_for(photographs, batch_size)
+    learning_rate = plan.learning_rate or learner.learning_rate
     train(learner, batches, plan, folder, device=device, steps=steps, on_step=on_step)
     share, mixtures = _chosen(kind, learner, judged, plan, judge)
     learner.mix(share)
@@ -226,8 +247,8 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
                 **facts,
                 **settings,
                 "steps": steps,
-                "learning_rate": max(row["learning_rate"] for row in losses),
-                "precision": choose_precision(plan.precision, device),
+                "learning_rate": learning_rate,
+                "precision": precision,
                 "device": device,
                 "first_loss": losses[0]["loss"],
                 "last_loss": losses[-1]["loss"],

@@ -81,9 +81,9 @@ class FineTuningPlan:
         check_number("may_lose", self.may_lose, least=0)
         check_number("checkpoint_every", self.checkpoint_every, least=0)
 
-    def steps_for(self, photographs: int) -> int:
-        """Return the number of updates for this number of training photographs."""
-        return self.steps or max(1, -(-self.epochs * photographs // (self.batch_size * self.accumulate)))
+    def steps_for(self, photographs: int, batch_size: int) -> int:
+        """Return the number of updates for this number of training photographs, in batches of this size."""
+        return self.steps or -(-self.epochs * photographs // (batch_size * self.accumulate))
 
 
 def choose_precision(precision: Precision, device: str) -> Literal["float32", "bfloat16", "float16"]:

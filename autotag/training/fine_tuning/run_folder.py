@@ -104,11 +104,6 @@ class StepLog:
         self._board.add_scalar("train/loss", loss, step)
         self._board.add_scalar("train/learning_rate", learning_rate, step)
 
-    def figures(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures of the finished training for TensorBoard."""
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
-
     def close(self) -> None:
         """Close the files."""
         self._lines.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,7 +95,7 @@ def train(
     rate depend only on the number of the step.
 
     Raises:
-        ConfigError: the loss is not a finite number any more, or the device lacks the precision.
+        ConfigError: the loss is not a finite number any more, or the device lacks the precision or memory.
         ImageReadError: a photograph cannot be read any more.
     """
     precision = choose_precision(plan.precision, device)
@@ -124,9 +125,11 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             total = 0.0
             for _ in range(plan.accumulate):
-                with torch.autocast(kind, dtype=getattr(torch, precision), enabled=half):
-                    loss = learner.loss(next(ahead)) / plan.accumulate
-                torch.autograd.backward(scaler.scale(loss))
+                batch = next(ahead)
+                with _enough_memory(), torch.autocast(kind, dtype=getattr(torch, precision), enabled=half):
+                    loss = learner.loss(batch) / plan.accumulate
+                with _enough_memory():
+                    torch.autograd.backward(scaler.scale(loss))
                 total += loss.item()
             _check_finite(total, step + 1)
             scaler.unscale_(optimizer)
@@ -136,6 +139,18 @@ def train(
             log.step(step + 1, total, rate)
             checkpoint.save(step + 1, parts, now=step + 1 == steps)
             on_step(step + 1, steps, total)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            "a batch does not fit in the memory of the device. Train into another folder with a smaller "
+            "batch_size (--batch-size; for captioners with more --accumulate, which changes little), or with "
+            "gradient_checkpointing (--gradient-checkpointing)"
+        ) from error
 
 
 def _check_finite(loss: float, step: int) -> None:

@@ -220,6 +220,20 @@ def test_a_loss_that_is_not_finite_ends_the_training(
         )
 
 
+def test_too_little_memory_is_told_with_the_way_out(
+    drawings: Callable[..., EvaluationSet],
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("autotag.training.fine_tuning.encoder.ContrastiveEncoder.loss", loss)
+    with pytest.raises(ConfigError, match="does not fit in the memory of the device.*--batch-size"):
+        fine_tune_encoder(drawings(24), str(tiny_folder("clip")), tmp_path / "out", plan=PLAN)
+
+
 def test_too_little_data_is_refused(drawings: Callable[..., EvaluationSet], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 19 photographs to fine-tune on; at least 20 are needed"):
         fine_tune_captioner(drawings(19), "blip-mini", tmp_path / "out", plan=PLAN)
@@ -341,6 +355,58 @@ def test_bad_settings_are_refused() -> None:
 
 def test_epochs_are_counted_in_updates() -> None:
     plan = FineTuningPlan(epochs=3, batch_size=4, accumulate=2)
-    assert plan.steps_for(16) == 6
-    assert plan.steps_for(17) == 7
-    assert plan.steps_for(1) == 1
+    assert plan.steps_for(16, 4) == 6
+    assert plan.steps_for(17, 4) == 7
+    assert plan.steps_for(1, 4) == 1
+
+
+def test_a_batch_larger_than_the_data_takes_no_epoch_away(
+    drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    plan = replace(PLAN, steps=None, epochs=3, batch_size=64)
+    done = fine_tune_encoder(drawings(24), str(tiny_folder("clip")), tmp_path / "out", plan=plan)
+    assert [row["step"] for row in losses(done.folder)] == [1, 2, 3]
+    card = json.loads((done.folder / "fine_tuning.json").read_text())
+    assert card["training"]["learning_rate"] == plan.learning_rate  # though no step of so few is at its peak
+
+
+def test_an_output_folder_may_be_called_like_a_model_of_the_catalog(
+    drawings: Callable[..., EvaluationSet],
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = drawings(24)
+    done = fine_tune_encoder(data, str(tiny_folder("clip")), Path("clip-mini"), plan=PLAN)
+    judge = split_photographs(data, held_out=PLAN.held_out, workers=1).held_out
+    loaded = ModelPool(device="cpu").encoder(str(done.folder))
+    assert done.folder == tmp_path / "clip-mini"
+    assert done.after["held out"] == encoder_figures(loaded, judge)
+
+
+def test_batches_of_one_photograph_are_refused_where_they_would_do_nothing(
+    drawings: Callable[..., EvaluationSet], tmp_path: Path
+) -> None:
+    plan = replace(PLAN, batch_size=1)
+    with pytest.raises(ConfigError, match="an encoder learns from the contrast"):
+        fine_tune_encoder(drawings(24), "clip-mini", tmp_path / "out", plan=plan)
+    with pytest.raises(ConfigError, match="photographs to rehearse has 2 or more.*--rehearse 0"):
+        fine_tune_captioner(drawings(24), "blip-mini", tmp_path / "out", plan=plan, keep=[drawings(24)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_not_resumed_in_another_precision(
+    drawings: Callable[..., EvaluationSet],
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments: Any = (drawings(24), str(tiny_folder("clip")), tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune_encoder(*arguments, plan=PLAN, on_step=killed_at(2))
+    monkeypatch.setattr(
+        "autotag.training.fine_tuning.fine_tune.choose_precision", lambda *_: "bfloat16"
+    )  # what "auto" is on a GPU
+    with pytest.raises(ConfigError, match="precision: 'float32' there, 'bfloat16' now"):
+        fine_tune_encoder(*arguments, plan=PLAN)
