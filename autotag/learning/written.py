@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def written_by_runs(album: Path, *, state: Path | None = None) -> dict[str, tuple[str, ...]]:
     """Return the tags that the newest run wrote for each photograph, by real path, from the album's journal.
 
+    A tag that no run added, because a person had given the photograph that keyword, is not among them.
+
     Args:
         album: the album's folder; one that no run wrote to has none.
         state: the ``--state`` folder of its runs.
@@ -36,14 +38,15 @@ def written_by_runs(album: Path, *, state: Path | None = None) -> dict[str, tupl
     if not (folder / JOURNAL).is_file():
         return {}
     check_state(folder, key)
-    found: dict[str, tuple[str, ...]] = {}
+    newest: dict[str, tuple[str, ...]] = {}
+    added: dict[str, set[str]] = {}
     with locked(root, folder), Journal(folder / JOURNAL, album=root) as journal:
         for _, step in journal.newest_first():
             if isinstance(step, XmpChange):
-                found.setdefault(
-                    os.path.realpath(step.change.path), tuple(tag.text for tag in step.change.tags)
-                )
-    return found
+                photo = os.path.realpath(step.change.path)
+                newest.setdefault(photo, tuple(tag.text for tag in step.change.tags))
+                added.setdefault(photo, set()).update(map(fold, step.change.added))
+    return {photo: tuple(tag for tag in tags if fold(tag) in added[photo]) for photo, tags in newest.items()}
 
 
 def with_runs(
