@@ -152,8 +152,9 @@ def with_decisions(
     found = {os.path.realpath(photo.name): photo for photo in photos}
     for one in decided:
         key = os.path.realpath(one.name)
-        known = (found[key],) if key in found else in_files([Path(one.name)])
-        found |= {key: _joined(photo, one) for photo in known}
+        before = found[key] if key in found else next(in_files([Path(one.name)]), None)
+        if before is not None:
+            found[key] = _joined(before, one)
     return list(found.values())
 
 
