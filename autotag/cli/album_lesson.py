@@ -100,10 +100,12 @@ class AlbumLesson:
     def _learned(self, album: Album, pipeline: Pipeline) -> LearnedKeywords | None:
         """Return what the album teaches; None, with the reason on stderr, if that is nothing."""
         from autotag.learning.photographs import in_files, left_in
+        from autotag.learning.written import with_runs, written_by_runs
         from autotag.models.pool import ModelPool
 
         paths = [photo.path for photo in album.photos() if photo.path is not None]
-        everything = list(in_files(paths))
+        written = written_by_runs(album.root, state=self.state, adopt=self.adopt)
+        everything = list(with_runs(in_files(paths), written))
         left, found = left_in(everything), [photo for photo in everything if photo.teaches]
         if not found:
             self.reporter.complain(f"no photograph has a keyword that a person gave; {_WITHOUT}")

@@ -221,13 +221,13 @@ def index(
         sources = Sources(lists, told=reporter.inform)
         named = [*paths, *sources.listed()]
         images, roots, refusal = _found(named, pipeline, follow_symlinks=follow_symlinks)
-        doubtful = [root for root in roots if refusal is not None or not root.exists()]
+        doubtful = [root for root in roots if refusal is not None or not os.path.exists(root)]  # noqa: PTH110 - names of any length
         unknown = _unknown(opened, doubtful) if doubtful else []
         if refusal is not None and len(unknown) == len(set(roots)) and not sources.tagged():
             raise refusal
         plan = make_plan(opened, [*sources.tagged(), *images], roots, retry_errors=retry_errors)
         carry_out(opened, plan, prune=prune)
-        lost = [root for root in unknown if not root.exists()]
+        lost = [root for root in unknown if not os.path.exists(root)]  # noqa: PTH110
         for root in lost:
             reporter.complain(str(ImageReadError(str(root), "no such file")))
         added, failed = _fill(opened, plan, pipeline, sources, reporter)
@@ -304,17 +304,18 @@ def _found(
     """Return the images behind the paths, the paths that are not files, and why there is no image."""
     from autotag.cli.inputs import find, given
     from autotag.errors import ConfigError, ImageReadError
+    from autotag.files.bounded_files import is_file
     from autotag.images.reading import is_url
 
     named = list(given(paths))
     if not named:
         return [], [], None
-    roots = [Path(path) for path in named if not is_url(path) and not Path(path).is_file()]
+    roots = [Path(path) for path in named if not is_url(path) and not is_file(Path(path))]
     try:
         images = find(named, allow_urls=pipeline.allow_urls, follow_symlinks=follow_symlinks)
     except (ConfigError, ImageReadError) as error:
         return [], roots, error
-    missing = {os.fspath(root) for root in roots if not root.exists()}
+    missing = {os.fspath(root) for root in roots if not os.path.exists(root)}  # noqa: PTH110
     return [path for image in images if (path := os.fspath(image)) not in missing], roots, None
 
 

@@ -216,12 +216,9 @@ def _keyworded(
     tables = [path for path in photos if _is_dataset(path)]
     folders = [path for path in (*photos, *corrections) if path not in tables]
     found = [photo for table in tables for photo in in_dataset(read_dataset(table))]
-    if folders:
-        images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True)
-        files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
-        found += with_decisions(with_runs(in_files(files.values()), written), decided)
-    else:
-        found += decided
+    images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True) if folders else ()
+    files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
+    found += with_decisions(with_runs(in_files(files.values()), written), decided)
     if index_file is not None:
         with Index.open(index_file, create=False) as index:
             check_index(index, encoder)

@@ -130,6 +130,7 @@ def tag_dataset(
             need more than the cluster has, or would leave no CPU to read images, so that Ray would wait
             forever.
         ModelUnavailableError: weights are not on a worker and cannot be downloaded.
+        ClusterError: the worker that loads the models to learn their size died, such as for want of memory.
     """
     _check_batch_size(batch_size)
     blocks = dataset.repartition(target_num_rows_per_block=batch_size)
@@ -226,6 +227,8 @@ def _tagged(
         target_size = ray.get(size_task.remote(sender, dict(config)))
     except ray.exceptions.RayTaskError as error:
         raise _cause(error) from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray could not load the models: {error}") from error
     read = blocks.map_batches(
         _ImageReader(sender, config, target_size, keep, column),
         batch_size=batch_size,

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.albums.plan import read_plan
@@ -20,8 +21,7 @@ from autotag.review.photographs import Photographs
 from autotag.review.session import Review
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     from autotag.albums.plan import Plan
     from autotag.review.table import TagOfPhoto
@@ -32,7 +32,8 @@ class Decided:
     """Hold what people decided.
 
     Attributes:
-        photos: the photographs about whose tags somebody decided, with what is in their files, too.
+        photos: the photographs about whose tags somebody decided, without what is in their files (see
+            ``with_decisions``); one may be there twice, the older decisions first.
         left: a tag in normal form -> number of photographs in which people left it undecided.
     """
 
@@ -72,7 +73,7 @@ def _in_plan(plan: Path) -> Decided:
     decisions = decisions_of(plan)
     if decisions.is_file():
         reviewed = _in_review(plan, decisions)
-        return Decided(with_decisions(edited.photos, reviewed.photos), edited.left | reviewed.left)
+        return Decided([*edited.photos, *reviewed.photos], reviewed.left)
     if not edited.photos:
         raise ConfigError(
             f"no decision about {str(plan)!r} is known, and no tag in it was edited; review it first: "
@@ -99,7 +100,7 @@ def _in_lines(plan: Plan) -> Decided:
             given = Keywords.of(
                 [tag.text for tag in added if not tag.path], [tag.path for tag in added if tag.path]
             )
-            photos += _with_file(there.path, given, removed)
+            photos.append(_decision(there.path, given, removed))
     return Decided(photos, left)
 
 
@@ -125,13 +126,11 @@ def _decided(review: Review, place: int) -> KeywordedPhoto | None:
     given = Keywords.of(tag.text for tag in tags if tag.state == "confirmed")
     kept = set(map(fold, given.flat))
     removed = [word for word in _removed(tags) if fold(word) not in kept]
-    return next(iter(_with_file(there.path, given, removed)), None)
+    return _decision(there.path, given, removed)
 
 
-def _with_file(path: Path, given: Keywords, removed: Sequence[str]) -> Iterator[KeywordedPhoto]:
-    """Yield a photograph with decisions about it and what is in its file; nothing if it cannot be read."""
-    decided = KeywordedPhoto(os.fspath(path), path, given, each_once(removed))
-    return (_joined(photo, decided) for photo in in_files([path]))
+def _decision(path: Path, given: Keywords, removed: Sequence[str]) -> KeywordedPhoto:
+    return KeywordedPhoto(os.fspath(path), path, given, each_once(removed))
 
 
 def _removed(tags: Sequence[TagOfPhoto]) -> Iterable[str]:
@@ -145,15 +144,17 @@ def _removed(tags: Sequence[TagOfPhoto]) -> Iterable[str]:
 def with_decisions(
     photos: Iterable[KeywordedPhoto], decided: Sequence[KeywordedPhoto]
 ) -> list[KeywordedPhoto]:
-    """Return photographs with the decisions about them; photographs of decisions alone follow.
+    """Return photographs with the decisions about them; photographs of decisions alone are read and follow.
 
     What people wrote into or took out of the file itself counts more than a decision about the same keyword.
+    A photograph of decisions alone that cannot be read is logged and left out.
     """
     found = {os.path.realpath(photo.name): photo for photo in photos}
     for one in decided:
         key = os.path.realpath(one.name)
-        before = found.get(key)
-        found[key] = one if before is None else _joined(before, one)
+        before = found[key] if key in found else next(in_files([Path(one.name)]), None)
+        if before is not None:
+            found[key] = _joined(before, one)
     return list(found.values())
 
 

@@ -111,7 +111,7 @@ def _by_chance(draw: np.random.Generator, positives: int, photographs: int) -> f
 
 
 def best_cut(found: Floats, above: Places) -> float:
-    """Return the logit with the best F1, halfway to the photograph below it where that has the keyword.
+    """Return the logit with the best F1, one of a photograph with the keyword.
 
     Args:
         found: (P,) logits of the photographs with the keyword, highest first.

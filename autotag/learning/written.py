@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from autotag.learning.photographs import KeywordedPhoto
 
 
-def written_by_runs(album: Path, *, state: Path | None = None) -> dict[str, tuple[str, ...]]:
+def written_by_runs(
+    album: Path, *, state: Path | None = None, adopt: bool = False
+) -> dict[str, tuple[str, ...]]:
     """Return the tags that the newest run wrote for each photograph, by real path, from the album's journal.
+
+    A tag that no run added, because a person had given the photograph that keyword, is not among them.
 
     Args:
         album: the album's folder; one that no run wrote to has none.
         state: the ``--state`` folder of its runs.
+        adopt: use a state of another folder, machine or user.
 
     Raises:
         ConfigError: another run is at work, or the state is of another album, machine or user.
@@ -35,15 +40,16 @@ def written_by_runs(album: Path, *, state: Path | None = None) -> dict[str, tupl
     folder = state_folder(key, state)
     if not (folder / JOURNAL).is_file():
         return {}
-    check_state(folder, key)
-    found: dict[str, tuple[str, ...]] = {}
+    check_state(folder, key, adopt=adopt)
+    newest: dict[str, tuple[str, ...]] = {}
+    added: dict[str, set[str]] = {}
     with locked(root, folder), Journal(folder / JOURNAL, album=root) as journal:
         for _, step in journal.newest_first():
             if isinstance(step, XmpChange):
-                found.setdefault(
-                    os.path.realpath(step.change.path), tuple(tag.text for tag in step.change.tags)
-                )
-    return found
+                photo = os.path.realpath(step.change.path)
+                newest.setdefault(photo, tuple(tag.text for tag in step.change.tags))
+                added.setdefault(photo, set()).update(map(fold, step.change.added))
+    return {photo: tuple(tag for tag in tags if fold(tag) in added[photo]) for photo, tags in newest.items()}
 
 
 def with_runs(

@@ -338,7 +338,7 @@ class Index:
         """Return id -> digest of the pixels; without those that are not there or whose file was not read."""
         query = "SELECT id, digest FROM photo WHERE digest IS NOT NULL AND id IN"
         with readable(self.path):
-            return dict(self._rows_of(photos, query))
+            return dict(self._rows_of(list(filter(_is_id, photos)), query))
 
     @property
     def pictures(self) -> PictureCache:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from autotag import registry
 from autotag.errors import ConfigError
+from autotag.metadata.keywords import fold
 from autotag.search.queries import refuse_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -44,6 +45,8 @@ class StoredPhoto:
         error: why it failed, or None.
         offline: whether its folder was not there.
         sidecars: stamp of its sidecars, see ``PhotoFacts``.
+        concepts: the vocabulary's labels of tags in other languages, in normal form (``fold``); a store finds
+            them as it finds tags. One that is a tag or keyword, too, need not come back.
         vector: (D,) of length 1, or None; float16 is kept.
     """
 
@@ -63,6 +66,7 @@ class StoredPhoto:
     error: str | None = None
     offline: bool = False
     sidecars: str = ""
+    concepts: tuple[str, ...] = ()
     vector: NDArray[np.float32] | NDArray[np.float16] | None = None
 
 
@@ -235,6 +239,12 @@ def store_opener(url: str) -> Callable[..., VectorStore]:
         raise ConfigError(f"a store is named by a URL that begins with one of {known}")
     opener: Callable[..., VectorStore] = registry.resolve("store", scheme)
     return opener
+
+
+def other_labels(labels: Iterable[str], texts: Iterable[str]) -> tuple[str, ...]:
+    """Return those of a photograph's labels that are the normal form of no tag or keyword: its concepts."""
+    known = {fold(text) for text in texts if text}
+    return tuple(label for label in labels if label and label not in known)
 
 
 def encoder_facts(where: str, about: Mapping[str, str], encoder: StoreEncoder) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from autotag.errors import ConfigError, SearchIndexError
+from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
@@ -393,6 +394,7 @@ def _stored(result: Result, facts: PhotoFacts | None) -> StoredPhoto:
         size=result.size,
         caption=result.caption,
         tags=result.tags,
+        concepts=tuple(dict.fromkeys(fold(tag.concept) for tag in result.tags if tag.concept)),
         error=result.error,
     )
     return photo if facts is None else _with_facts(photo, facts)

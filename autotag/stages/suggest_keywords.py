@@ -106,7 +106,8 @@ class SuggestKeywords:
             count = known.count if known else None
             path = keyword.path if len(keyword.path) > 1 else ()
             source = known.source if known else self.name
-            tag = Tag(keyword.text, score, source, scores, path, count)
+            language = (known.concept, known.language) if known else ()
+            tag = Tag(keyword.text, score, source, scores, path, count, *language)
             first.setdefault(fold(keyword.text), tag)
         return [*first.values(), *(tag for tag in tags if fold(tag.text) not in first)]
 

@@ -59,6 +59,16 @@ def test_an_album_learns_its_keywords_and_suggests_them_for_the_rest(learn, albu
     assert file.read_bytes() == before
 
 
+def test_what_a_run_wrote_is_not_learned_where_its_record_was_dropped(learn, album, tmp_path):
+    """Another program keeps the keywords only; two photographs with suggestions would be 26 with keywords."""
+    assert learn(album).exit_code == 0
+    sidecar(album / "ellipse-12.jpg", "Ball")
+    sidecar(album / "rectangle-12.jpg", "Box")
+    again = learn(album)
+    assert again.exit_code == 0, again.output
+    assert "4 keywords learned from 24 photographs" in again.stderr
+
+
 def test_keywords_that_came_since_are_learned_by_the_next_run(learn, album, tmp_path):
     for path in album.glob("rectangle-*.xmp"):
         path.unlink()

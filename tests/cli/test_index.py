@@ -110,6 +110,7 @@ def test_a_path_that_never_was_is_told_and_one_that_is_gone_is_forgotten(
     for path, reason in ((tmp_path / "typo", "no such file"), (tmp_path / "empty", "no image found in")):
         refused = index(path)
         assert (refused.exit_code, reason in refused.stderr) == (2, True)
+    assert "cannot read image 'xxx" in index("x" * 300).stderr
     beside = index(photos, tmp_path / "typo")
     assert beside.exit_code == 1
     assert f"cannot read image '{tmp_path / 'typo'}': no such file" in beside.stderr

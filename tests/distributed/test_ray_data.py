@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -19,7 +20,7 @@ from PIL import Image
 import autotag
 from autotag.distributed import ray_data
 from autotag.distributed.shards import read_shards
-from autotag.errors import ConfigError, StageBrokenError, UnknownNameError
+from autotag.errors import ClusterError, ConfigError, StageBrokenError, UnknownNameError
 from autotag.testing import make_image
 from autotag.writers.arrow_rows import from_table, schema
 
@@ -125,6 +126,30 @@ class TestRoom:
         for run in (ray_data.tag_dataset, ray_data.tag_images):
             with pytest.raises(ConfigError, match="batch_size is 0"):
                 list(run([], CONFIG, batch_size=0))
+
+    def test_a_worker_that_dies_while_it_loads_the_models(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+        def get(_task: object) -> None:
+            raise RayError("out of memory")
+
+        errors = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        fake = SimpleNamespace(
+            exceptions=errors,
+            is_initialized=lambda: True,
+            cluster_resources=lambda: {"CPU": 4},
+            remote=lambda **_: lambda _function: SimpleNamespace(remote=lambda *_: None),
+            get=get,
+        )
+        monkeypatch.setattr(ray_data, "_ray", lambda: fake)
+        blocks = SimpleNamespace(repartition=lambda **_: None)
+        config = {"encoder": "clip-mini", "stages": [{"stage": "embed_images"}]}
+        with pytest.raises(ClusterError, match="could not load the models: out of memory"):
+            ray_data.tag_dataset(blocks, config)
 
 
 class TestCluster:

@@ -9,7 +9,8 @@ from autotag.albums.state.identity import claim_state
 from autotag.albums.state.ledger import state_folder
 from autotag.errors import ConfigError
 from autotag.learning.decided import in_decisions, with_decisions
-from autotag.learning.photographs import KeywordedPhoto
+from autotag.learning.photographs import KeywordedPhoto, in_files
+from autotag.learning.written import with_runs
 from autotag.metadata.keywords import Keywords
 from autotag.metadata.pixel_digest import pixel_digest
 from autotag.review.decisions import Decision
@@ -157,13 +158,36 @@ def test_an_album_has_the_decisions_of_its_last_review(album, tmp_path):
     assert set(photo.removed) == {"dog", "automobile"}
 
 
-def test_what_is_in_the_file_counts_more_than_a_decision():
+def test_a_tag_that_was_rejected_in_a_review_was_not_left_in_by_the_plan(album, tmp_path):
+    plan = written(tmp_path / "plan.jsonl", album)
+    edited(plan)
+    decide(plan, tmp_path / "plan.jsonl.decisions", ("reject", "dog", None), ("confirm", "sea", None))
+    assert in_decisions(plan).left == {"dog": 2, "sea": 2, "automobile": 3}
+
+
+def test_a_decision_does_not_bring_back_what_a_run_wrote_into_the_file(album, tmp_path):
+    """The record of it was dropped by another program; the journal knew it for a run's."""
+    plan = written(tmp_path / "plan.jsonl", album)
+    decide(plan, tmp_path / "plan.jsonl.decisions", ("reject", "dog", None))
+    (album / "a.jpg.xmp").write_text(
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject>'
+        "<rdf:Bag><rdf:li>horse</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>",
+        encoding="utf-8",
+    )
+    known = with_runs(in_files([album / "a.jpg"]), {os.path.realpath(album / "a.jpg"): ("horse",)})
+    [photo] = with_decisions(known, in_decisions(plan).photos)
+    assert (photo.keywords.flat, photo.left, photo.removed) == ((), ("horse",), ("dog",))
+
+
+def test_what_is_in_the_file_counts_more_than_a_decision(album):
     path = os.path.realpath("a.jpg")
     before = KeywordedPhoto(path, path, Keywords.of(["dog"]), ("sea",), taken="2020-01-01T00:00:00")
     decided = KeywordedPhoto(path, path, Keywords.of(["Sea", "sand"]), ("Dog", "cat"))
-    alone = KeywordedPhoto("b.jpg", "b.jpg", Keywords.of(["tree"]))
-    [joined, other] = with_decisions([before], [decided, alone])
+    alone = KeywordedPhoto(str(album / "b.jpg"), album / "b.jpg", Keywords.of(["tree"]))
+    gone = KeywordedPhoto(str(album / "d.jpg"), album / "d.jpg", Keywords.of(["tree"]))
+    [joined, other] = with_decisions([before], [decided, alone, gone])
     assert set(joined.keywords.flat) == {"dog", "sand"}
     assert joined.removed == ("sea", "cat")
     assert joined.taken == before.taken
-    assert other is alone
+    assert (other.name, other.keywords, other.folder) == (alone.name, alone.keywords, str(album))

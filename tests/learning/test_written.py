@@ -12,21 +12,31 @@ from autotag.metadata import MachineTag, plan_tags
 from autotag.testing import make_image
 
 
-@pytest.fixture
-def album(tmp_path):
-    """An album in which a run wrote dog, sea and car for one photograph; its state is beside it."""
+def album_of(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     make_image("red", size=(32, 32)).save(folder / "a.jpg")
     state = state_folder(folder.resolve(), tmp_path / "state")
     state.mkdir(parents=True)
     claim_state(state, folder.resolve())
-    change = plan_tags(folder / "a.jpg", [MachineTag(word, 0.9) for word in ("dog", "sea", "car")])
-    with Journal(state / JOURNAL, album=folder) as journal:
+    return folder
+
+
+def run(folder, tmp_path, *words):
+    """What a run of an album does; its state is beside the album."""
+    change = plan_tags(folder / "a.jpg", [MachineTag(word, 0.9) for word in words])
+    with Journal(state_folder(folder.resolve(), tmp_path / "state") / JOURNAL, album=folder) as journal:
         step = XmpChange(change)
         numbers = journal.begin([step])
         step.apply()
         journal.done(numbers)
+
+
+@pytest.fixture
+def album(tmp_path):
+    """An album in which a run wrote dog, sea and car for one photograph."""
+    folder = album_of(tmp_path)
+    run(folder, tmp_path, "dog", "sea", "car")
     return folder
 
 
@@ -67,3 +77,22 @@ def test_metadata_that_is_lost_is_no_decision(album, tmp_path):
 
 def test_an_album_without_runs_has_nothing_written(tmp_path):
     assert written_by_runs(tmp_path, state=tmp_path / "state") == {}
+
+
+def test_a_keyword_that_the_run_found_there_is_a_persons(tmp_path):
+    """The run says the same as a person and writes only the caption and a new tag."""
+    folder = album_of(tmp_path)
+    rewritten(folder, "Dog", "Anna")
+    run(folder, tmp_path, "dog", "sea")
+    assert read(folder, tmp_path).keywords.flat == ("Dog", "Anna")
+    rewritten(folder, "Dog", "Anna", "sea")
+    photo = read(folder, tmp_path)
+    assert photo.keywords.flat == ("Dog", "Anna")
+    assert (photo.left, photo.removed) == (("sea",), ())
+
+
+def test_a_tag_that_an_earlier_run_added_is_still_a_runs(album, tmp_path):
+    run(album, tmp_path, "dog", "tree")
+    rewritten(album, "dog", "Anna")
+    photo = read(album, tmp_path)
+    assert (photo.keywords.flat, photo.left, photo.removed) == (("Anna",), ("dog",), ("tree",))

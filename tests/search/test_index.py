@@ -174,6 +174,7 @@ def test_an_id_that_sqlite_cannot_hold_is_of_no_photograph(index):
     for photo in (2**63, -1, 10**40):
         with pytest.raises(SearchIndexError, match=f"no photograph has the id {photo}"):
             index.search(like=photo)
+    assert index.digests([10**40]) == {}
     assert index.remove(10**40, 1) == 1
 
 

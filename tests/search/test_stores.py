@@ -27,7 +27,7 @@ from autotag.search import (
     VectorStore,
     open_store,
 )
-from autotag.search.photo_facts import read_facts
+from autotag.search.photo_facts import PhotoFacts, read_facts
 from autotag.search.stores import qdrant
 from autotag.search.stores.qdrant import QdrantStore
 from autotag.search.updating import carry_out, make_plan
@@ -366,6 +366,22 @@ def test_an_index_finds_by_words_image_likeness_and_filter(index):
         index.search(like=first.id)
     with pytest.raises(ConfigError, match="nothing to search"):
         index.search()
+
+
+def test_a_tag_in_another_language_is_found_by_its_concept_too(index):
+    hund = Tag("Hund", 0.5, "s", concept="Dog", language="de")
+    index.add([Result("/album/e.jpg", (40, 30), tags=(hund,))])
+    [photo] = index.known(["/album/e.jpg"], []).values()
+    index.change(gone=[], offline=[photo.id], back=[], facts=[])
+    facts = PhotoFacts(10, 20, "5f", ("Anna",))
+    index.change(gone=[], offline=[], back=[], facts=[(photo.id, "/album/e.jpg", facts)])
+    for tag in ("hund", "DOG", "anna"):
+        assert "e.jpg" in found(index.search(filter=Filter(tags=(tag,))))
+    [hit] = [hit for hit in index.search("dog", by="words") if hit.path == "/album/e.jpg"]
+    assert [tag.text for tag in hit.tags] == ["Hund", "Anna"]
+    katze = Tag("Katze", 0.5, "s", concept="cat", language="de")
+    index.add([Result("/album/e.jpg", (40, 30), tags=(katze,))])
+    assert "e.jpg" not in found(index.search(filter=Filter(tags=("dog",))))
 
 
 def test_another_encoder_is_refused_for_results_and_queries(index):

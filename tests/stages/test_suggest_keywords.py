@@ -67,6 +67,12 @@ def test_they_stand_before_the_other_tags_and_in_the_place_of_the_same_ones(tmp_
     assert tags[0].scores == pytest.approx({"match": 0.2, "suggest_keywords": 0.7}, abs=1e-6)
 
 
+def test_a_tag_in_another_language_keeps_its_concept(tmp_path):
+    hund = Tag("hund", 0.2, "match", concept="dog", language="de")
+    [tag] = suggested(SuggestKeywords(written(tmp_path, (("Hund",), 0.7, 0.5))), tags=[hund])
+    assert (tag.text, tag.concept, tag.language) == ("Hund", "dog", "de")
+
+
 def test_a_keyword_has_its_path_and_its_parents_are_not_proposed_besides(tmp_path):
     paths = [("Places",), ("Places", "Italy"), ("Places", "Italy", "Rome")]
     file = written(tmp_path, *((path, 0.8, 0.5) for path in paths[:2]), (paths[2], 0.4, 0.5))

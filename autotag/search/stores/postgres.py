@@ -27,6 +27,7 @@ from autotag.search.store import (
     StoredPhoto,
     StoreEncoder,
     encoder_facts,
+    other_labels,
     refuse_unnamed_encoder,
 )
 from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
@@ -689,7 +690,7 @@ def _values(photo: StoredPhoto) -> tuple[object, ...]:
         [float(tag.score) for tag in photo.tags],
         [kept_text(tag.source) for tag in photo.tags],
         keywords,
-        list(dict.fromkeys(map(fold, [*tags, *keywords]))),
+        list(dict.fromkeys(map(fold, [*tags, *keywords, *map(kept_text, photo.concepts)]))),
         *photo.size,
         _moment(photo),
         None if photo.camera is None else kept_text(photo.camera),
@@ -718,7 +719,7 @@ def _words_of(photo: StoredPhoto) -> tuple[str, str, str, str]:
     """Return the words of caption, tags, keywords and name."""
     return (
         plain_words(photo.caption),
-        plain_words("\n".join(tag.text for tag in photo.tags)),
+        plain_words("\n".join([*(tag.text for tag in photo.tags), *photo.concepts])),
         plain_words("\n".join(photo.keywords)),
         name_words(photo.path),
     )
@@ -734,6 +735,7 @@ def _photo(row: Mapping[str, Any]) -> StoredPhoto:
         caption=row["caption"],
         tags=tuple(Tag(text, score or 0.0, source or "") for text, score, source in tags if text),
         keywords=tuple(row["keywords"]),
+        concepts=other_labels(row["labels"], [*row["tags"], *row["keywords"]]),
         taken=None if taken is None else _written(taken),
         vector=None if vector is None else np.asarray(vector.to_numpy()),
         **{

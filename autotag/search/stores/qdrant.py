@@ -31,6 +31,7 @@ from autotag.search.store import (
     StoredPhoto,
     StoreEncoder,
     encoder_facts,
+    other_labels,
     refuse_unnamed_encoder,
 )
 from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
@@ -497,7 +498,7 @@ def _listed(conditions: Any) -> list[Any]:
 
 
 def _texts(photo: StoredPhoto) -> str:
-    parts = (photo.caption, *(tag.text for tag in photo.tags), *photo.keywords)
+    parts = (photo.caption, *(tag.text for tag in photo.tags), *photo.concepts, *photo.keywords)
     return f"{plain_words(' '.join(parts))} {name_words(photo.path)}"
 
 
@@ -531,7 +532,7 @@ def _payload(photo: StoredPhoto) -> dict[str, Any]:
         "tag_scores": [float(tag.score) for tag in photo.tags],
         "tag_sources": [kept_text(tag.source) for tag in photo.tags],
         "keywords": keywords,
-        "labels": list(dict.fromkeys(map(fold, [*tags, *keywords]))),
+        "labels": list(dict.fromkeys(map(fold, [*tags, *keywords, *map(kept_text, photo.concepts)]))),
         "width": photo.size[0],
         "height": photo.size[1],
         "taken": photo.taken,
@@ -559,6 +560,7 @@ def _photo(payload: Mapping[str, Any], vectors: Any) -> StoredPhoto:
         caption=payload["caption"],
         tags=tuple(Tag(text, score, source) for text, score, source in tags),
         keywords=tuple(payload["keywords"]),
+        concepts=other_labels(payload["labels"], [*payload["tags"], *payload["keywords"]]),
         latitude=place["lat"],
         longitude=place["lon"],
         sidecars=payload.get("sidecars", ""),  # the first version did not write it
