@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,9 +59,10 @@ def test_the_bundled_encoder_is_fine_tuned_on_tags(run, captioned, tmp_path):
     assert done.stderr == ""
     assert "share of the learned change: 0.3" in done.stdout
     assert (output / "LICENSE").is_file()
+    cat = Path(__file__).resolve().parents[2] / "docs" / "examples" / "cat.jpg"
     tagger = autotag.load("mini", encoder=str(output), filter_tags={"score": "standardised"}, device="cpu")
     with tagger:
-        assert tagger(captioned / "0.png").tags
+        assert "cat" in [tag.text for tag in tagger(cat).tags]
 
 
 def test_missing_photographs_to_keep_are_left_out_as_those_of_the_data_are(
