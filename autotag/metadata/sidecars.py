@@ -31,7 +31,7 @@ _SUFFIXES = RAW_SUFFIXES | frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic",
     ".heif", ".hif", ".mpo", ".psd", ".jxl", ".jp2", ".mp4", ".mov",
 ))  # fmt: skip
-_TICK = 50_000_000  # nanoseconds within which two changes of a folder may have one time
+_TICK = 2_100_000_000  # nanoseconds within which two changes of a folder may have one time: FAT counts 2 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +182,18 @@ def _listing(folder: str) -> _Listing:
     """Return the names in a folder as they are now; it is listed when its time has changed.
 
     Testing each possible name would take about a hundred system calls per photograph, which are slow on
-    network shares.
+    network shares. A change within the same tick of the file system's clock keeps the folder's time, so a
+    time counts only when it is a tick old. The clock of a file server may be ahead of this one: then it
+    counts when it was seen a tick ago.
     """
     changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path for each photograph is slow
-    is_settled = time.time_ns() - changed > _TICK
-    return (_listed if is_settled else _listed.__wrapped__)(folder, changed)
+    is_old = time.time_ns() - changed > _TICK or time.monotonic_ns() - _first_seen(folder, changed) > _TICK
+    return (_listed if is_old else _listed.__wrapped__)(folder, changed)
+
+
+@lru_cache(maxsize=2)
+def _first_seen(_folder: str, _mtime_ns: int) -> int:
+    return time.monotonic_ns()
 
 
 @lru_cache(maxsize=2)

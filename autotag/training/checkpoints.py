@@ -51,13 +51,23 @@ class Checkpoint:
         return step
 
     def save(self, step: int, parts: Mapping[str, Stateful], *, now: bool = False) -> None:
-        """Save the parts after a step if the last save is ``every`` seconds old; ``now`` saves always."""
+        """Save the parts after a step if the last save is ``every`` seconds old; ``now`` saves always.
+
+        Raises:
+            OSError: the file cannot be written, because the disk is full or for another reason; the last
+                saved state stays.
+        """
         if self.file is None or (not now and time.monotonic() - self._saved < self.every):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         states = {name: state.state_dict() for name, state in parts.items()}
         with appearing(self.file) as stream:
-            torch.save({"step": step, "parts": states}, stream)
+            try:
+                torch.save({"step": step, "parts": states}, stream)
+            except RuntimeError as error:  # PyTorch raises it while it handles the error of the stream
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         self._saved = time.monotonic()
 
 

@@ -1,3 +1,4 @@
+import itertools
 import os
 import time
 
@@ -153,4 +154,19 @@ def test_a_folder_of_photographs_is_listed_once_unless_it_changes(folder, monkey
     assert [bool(stamp) for stamp in stamps] == [number == 7 for number in range(20)]
     assert not settled or len(listed) == 1
     folder("3.jpg.xmp")
+    assert sidecar_stamp(path / "3.jpg") != ""
+
+
+def test_a_folder_whose_time_lies_ahead_is_not_listed_for_each_photograph(folder, monkeypatch):
+    path = folder(*(f"{number}.jpg" for number in range(20)), "7.xmp")
+    listed, ahead = [], time.time() + 3600
+    list_folder, clock = os.listdir, itertools.count(0, 1_000_000_000)
+    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or list_folder(place))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(clock))
+    os.utime(path, (ahead,) * 2)
+    stamps = [sidecar_stamp(path / f"{number}.jpg") for number in range(20)]
+    assert [bool(stamp) for stamp in stamps] == [number == 7 for number in range(20)]
+    assert len(listed) < 6
+    folder("3.jpg.xmp")
+    os.utime(path, (ahead + 1,) * 2)
     assert sidecar_stamp(path / "3.jpg") != ""

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import pytest
 import torch
 from torch import nn
 
+from autotag.training import checkpoints
 from autotag.training.checkpoints import Checkpoint, seeded
 
 
@@ -44,3 +50,21 @@ def test_a_step_draws_the_same_numbers_again_and_another_step_others() -> None:
     with torch.random.fork_rng():
         assert drawn(4) == drawn(4)
         assert not set(drawn(4)) & (set(drawn(5)) | set(drawn(4, seed=2)))
+
+
+@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="only Linux has a full device")
+def test_a_full_disk_is_an_error_of_the_system_and_the_last_state_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, layer = tmp_path / "part.pt", nn.Linear(300, 300)
+    Checkpoint(file).save(1, {"layer": layer}, now=True)
+
+    @contextmanager
+    def full(_: Path) -> Iterator[BinaryIO]:
+        with Path("/dev/full").open("wb", buffering=0) as stream:
+            yield stream
+
+    monkeypatch.setattr(checkpoints, "appearing", full)
+    with pytest.raises(OSError, match="No space left"):
+        Checkpoint(file).save(2, {"layer": layer}, now=True)
+    assert Checkpoint(file).resume({"layer": layer}) == 1

@@ -183,6 +183,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     tensorboard_writer()
     check_output(output)
     _check_batches(kind, plan, rehearses=bool(keep and plan.rehearse))
+    _check_names(keep)
     output = output.absolute()  # a relative one may be the name of a model in the catalog
     device = choose_device(plan.device)
     precision = choose_precision(plan.precision, device)
@@ -221,45 +222,46 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     photographs = len(split.train) * batch_size // (batch_size - batches.rehearsed_per_batch)
     steps = plan.steps_for(photographs, batch_size)
     learning_rate = plan.learning_rate or learner.learning_rate
-    train(learner, batches, plan, folder, device=device, steps=steps, on_step=on_step)
+    with folder.writing():
+        train(learner, batches, plan, folder, device=device, steps=steps, on_step=on_step)
     share, mixtures = _chosen(kind, learner, judged, plan, judge)
     learner.mix(share)
-    learner.save(output)
+    with folder.writing():
+        learner.save(output)
     del learner, batches
     gc.collect()
     before = {name: judge(address.name, one) for name, one in judged.items()}
     after = {name: judge(str(output), one) for name, one in judged.items()}
     losses = folder.losses()
-    write_card(
-        output,
-        {
-            "kind": kind,
-            "base": {"name": _shown(address), "licence": address.card.licence if address.card else None},
-            "data": {
-                "name": Path(dataset.name).name,
-                "photographs": len(split.train),
-                "rehearsed": len(rehearsed),
-                "held_out": len(split.held_out.examples),
-                "unreadable": split.unreadable,
-                "sha256": split.sha256,
-            },
-            "training": {
-                **facts,
-                **settings,
-                "steps": steps,
-                "learning_rate": learning_rate,
-                "precision": precision,
-                "device": device,
-                "first_loss": losses[0]["loss"],
-                "last_loss": losses[-1]["loss"],
-                "seconds": round(time.monotonic() - started),
-            },
-            "share": share,
-            "mixtures": mixtures,
-            "figures": {name: {"before": before[name], "after": after[name]} for name in judged},
-            "versions": versions(),
+    card = {
+        "kind": kind,
+        "base": {"name": _shown(address), "licence": address.card.licence if address.card else None},
+        "data": {
+            "name": Path(dataset.name).name,
+            "photographs": len(split.train),
+            "rehearsed": len(rehearsed),
+            "held_out": len(split.held_out.examples),
+            "unreadable": split.unreadable,
+            "sha256": split.sha256,
         },
-    )
+        "training": {
+            **facts,
+            **settings,
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "precision": precision,
+            "device": device,
+            "first_loss": losses[0]["loss"],
+            "last_loss": losses[-1]["loss"],
+            "seconds": round(time.monotonic() - started),
+        },
+        "share": share,
+        "mixtures": mixtures,
+        "figures": {name: {"before": before[name], "after": after[name]} for name in judged},
+        "versions": versions(),
+    }
+    with folder.writing():
+        write_card(output, card)
     folder.end()
     return FineTuned(output, share, before, after)
 
@@ -270,13 +272,19 @@ def _shown(address: ModelAddress) -> str:
     return Path(address.location).name if is_local else address.name
 
 
+def _check_names(keep: Sequence[EvaluationSet]) -> None:
+    """Refuse sets whose figures would stand under one name."""
+    names = [HELD_OUT, *(Path(one.name).name for one in keep)]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ConfigError(f"two sets of photographs to keep are called {name!r}; rename one")
+
+
 def _kept(keep: Sequence[EvaluationSet], plan: FineTuningPlan) -> dict[str, SplitPhotographs]:
     """Return the photographs to keep by the name of their set: half to rehearse, half to judge on."""
     kept: dict[str, SplitPhotographs] = {}
     for one in keep:
         name = Path(one.name).name
-        if name in {*kept, HELD_OUT}:
-            raise ConfigError(f"two sets of photographs to keep are called {name!r}; rename one")
         if plan.rehearse:
             kept[name] = split_photographs(one, held_out=0.5, workers=plan.workers)
         else:

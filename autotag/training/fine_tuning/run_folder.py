@@ -7,10 +7,13 @@ each step (``losses.jsonl``) and the logs of TensorBoard. The model and its card
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from autotag.errors import ConfigError, install_hint
 from autotag.files.replacing import appearing
@@ -57,6 +60,22 @@ class RunFolder:
     def state(self) -> Path:
         """The file with the state of the training."""
         return self.output / STATE / "state.pt"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn an error of the file system in the block into one that says how to go on.
+
+        Raises:
+            ConfigError: the disk is full, or a file cannot be read or written for another reason.
+        """
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(
+                f"the training in {str(self.output)!r} has stopped: {error}. "
+                "Make room on the disk or mend what the error names, and run the same command again: "
+                "it goes on from the last saved state"
+            ) from error
 
     def losses(self) -> list[dict[str, float]]:
         """Return the logged steps: ``step`` from 1, ``loss`` and ``learning_rate``; a cut line ends them."""

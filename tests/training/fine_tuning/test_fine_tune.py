@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -26,6 +28,7 @@ from autotag.training.fine_tuning import (
     fine_tune_captioner,
     fine_tune_encoder,
 )
+from autotag.training.fine_tuning import encoder as encoder_tuning
 from autotag.training.fine_tuning.figures import encoder_figures
 from autotag.training.fine_tuning.fine_tune import best_share
 from autotag.training.fine_tuning.photographs import Batches, split_photographs
@@ -410,3 +413,35 @@ def test_a_run_is_not_resumed_in_another_precision(
     )  # what "auto" is on a GPU
     with pytest.raises(ConfigError, match="precision: 'float32' there, 'bfloat16' now"):
         fine_tune_encoder(*arguments, plan=PLAN)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), SafetensorError("No space left")])
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    error: Exception,
+    drawings: Callable[..., EvaluationSet],
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments: Any = (drawings(24), str(tiny_folder("clip")), tmp_path / "out")
+    steps: list[int] = []
+
+    def full(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder_tuning, "save_transformers", full)
+        with pytest.raises(ConfigError, match="No space left.*run the same command again"):
+            fine_tune_encoder(*arguments, plan=PLAN, on_step=lambda step, *_: steps.append(step))
+    done = fine_tune_encoder(*arguments, plan=PLAN, on_step=lambda step, *_: steps.append(step))
+    assert steps == list(range(1, 9)), "no step is done twice"
+    assert (done.folder / "model.safetensors").is_file()
+
+
+def test_sets_to_keep_with_one_name_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    sets = [
+        EvaluationSet(f"{place}/val.csv", (Example("1", tmp_path / "missing.jpg", ("a",)),)) for place in "ab"
+    ]
+    with pytest.raises(ConfigError, match=r"two sets of photographs to keep are called 'val.csv'"):
+        fine_tune_encoder(sets[0], "clip-mini", tmp_path / "out", plan=PLAN, keep=sets)
+    assert not (tmp_path / "out").exists()
