@@ -14,7 +14,6 @@ DIR holds ``flickr8k-val.parquet``, ``coco-train.parquet`` and ``scenes-train.pa
 first half of flickr8k-val are the ones to keep; the captioner rehearses half of them and is judged by the
 other half when the share of the change is chosen, the encoder rehearses none. What is forgotten is judged on
 the second half of the file, and for the encoder also on the held-out photographs of COCO and of the scenes.
-``captioner_trials`` in the results are two runs before captioners rehearsed their own captions.
 Figures are from 0 to 1 (CIDEr-D to 10); 0.01 is a point.
 """
 

@@ -77,7 +77,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.FloatRange(min=0),
             default=0.01,
             show_default=True,
-            help="How much figures on the photographs of --keep may fall.",
+            help="How much any figure on the photographs of --keep may fall.",
         ),
         click.option(
             "--share",

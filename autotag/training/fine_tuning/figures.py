@@ -27,7 +27,7 @@ _DECIDING = ("cider_d", "image_found_at_1", "accuracy", "mean_average_precision"
 
 
 def deciding(figures: Figures) -> float:
-    """Return the figure by which mixtures are compared: the first one that was measured of ``_DECIDING``."""
+    """Return the figure by which mixtures are ordered: the first one that was measured of ``_DECIDING``."""
     return next(figures[name] for name in _DECIDING if name in figures)
 
 

@@ -34,6 +34,19 @@ _Judge = Callable[[Any, EvaluationSet], Figures]
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """A share of the learned change that was tried.
+
+    Attributes:
+        share: of the learned change; 0 is the old model.
+        figures: by the name of the set: ``"held out"`` and the photographs to keep.
+    """
+
+    share: float
+    figures: dict[str, Figures]
+
+
+@dataclass(frozen=True)
 class FineTuned:
     """A fine-tuned model.
 
@@ -256,7 +269,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
             "seconds": round(time.monotonic() - started),
         },
         "share": share,
-        "mixtures": mixtures,
+        "mixtures": [asdict(one) for one in mixtures],
         "figures": {name: {"before": before[name], "after": after[name]} for name in judged},
         "versions": versions(),
     }
@@ -298,22 +311,23 @@ def _chosen(
     judged: dict[str, EvaluationSet],
     plan: FineTuningPlan,
     judge: _Judge,
-) -> tuple[float, list[dict[str, float]]]:
-    """Return the share of the change to keep, and the deciding figures of each share that was tried.
+) -> tuple[float, list[Mixture]]:
+    """Return the share of the change to keep, and the shares that were tried.
 
     Raises:
         ConfigError: no share is better than the old model without losing too much.
     """
     if plan.share is not None or len(judged) == 1:
         return plan.share or _WITHOUT_KEEP[kind], []
-    mixtures: list[dict[str, float]] = []
+    mixtures: list[Mixture] = []
     for share in (0.0, *learner.shares):
         learner.mix(share)
-        figures = {name: deciding(judge(learner.as_model(), one)) for name, one in judged.items()}
-        mixtures.append({"share": share, **figures})
+        mixtures.append(
+            Mixture(share, {name: judge(learner.as_model(), one) for name, one in judged.items()})
+        )
     share = best_share(mixtures, may_lose=plan.may_lose)
     if share == 0:
-        tried = "; ".join(", ".join(f"{name} {value:.3f}" for name, value in one.items()) for one in mixtures)
+        tried = "; ".join(_line(one) for one in mixtures)
         raise ConfigError(
             "no share of the learned change is better on the held-out photographs without losing more than "
             f"{plan.may_lose:g} on those to keep ({tried}). Allow more loss (--may-lose) to go on from here, "
@@ -322,17 +336,34 @@ def _chosen(
     return share, mixtures
 
 
-def best_share(mixtures: Sequence[dict[str, float]], *, may_lose: float) -> float:
+def _line(mixture: Mixture) -> str:
+    told = (
+        f"{name} {figure} {value:.3f}"
+        for name, figures in mixture.figures.items()
+        for figure, value in figures.items()
+    )
+    return ", ".join([f"share {mixture.share:g}", *told])
+
+
+def best_share(mixtures: Sequence[Mixture], *, may_lose: float) -> float:
     """Return the share with the best figure on held-out photographs that loses little on the others.
 
     Args:
-        mixtures: ``share``, ``held out`` and a figure for each other set; the first one has share 0.
-        may_lose: how much lower than the first one's the figures of the other sets may be.
+        mixtures: the first one has share 0.
+        may_lose: how much lower than the first one's any figure of the other sets may be.
 
     Returns:
         The smallest of equally good ones; 0 if none is better than the first.
     """
-    start = mixtures[0]
-    others = start.keys() - {"share", HELD_OUT}
-    allowed = [one for one in mixtures if all(one[name] >= start[name] - may_lose for name in others)]
-    return max(allowed, key=lambda one: (one[HELD_OUT], -one["share"]))["share"]
+    start = mixtures[0].figures
+    allowed = [
+        one
+        for one in mixtures
+        if all(
+            value >= start[name][figure] - may_lose
+            for name, figures in one.figures.items()
+            if name != HELD_OUT
+            for figure, value in figures.items()
+        )
+    ]
+    return max(allowed, key=lambda one: (deciding(one.figures[HELD_OUT]), -one.share)).share

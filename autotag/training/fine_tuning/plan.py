@@ -34,7 +34,7 @@ class FineTuningPlan:
         rehearse: share of each batch that comes from the photographs to keep, from 0 to 0.75: half of those
             are trained on, the other half judges. 0 trains on none and judges by all.
         share: share of the learned change that is kept (WiSE-FT), from 0 to 1; None to choose it.
-        may_lose: how much the figure of photographs to keep may fall below that of the old model; 0.01 is a
+        may_lose: how much any figure of photographs to keep may fall below that of the old model; 0.01 is a
             point.
         workers: threads that read photographs.
         checkpoint_every: least number of seconds between two saves of the state.

@@ -30,7 +30,7 @@ from autotag.training.fine_tuning import (
 )
 from autotag.training.fine_tuning import encoder as encoder_tuning
 from autotag.training.fine_tuning.figures import encoder_figures
-from autotag.training.fine_tuning.fine_tune import best_share
+from autotag.training.fine_tuning.fine_tune import Mixture, best_share
 from autotag.training.fine_tuning.photographs import Batches, split_photographs
 from autotag.training.fine_tuning.plan import choose_precision
 
@@ -193,7 +193,7 @@ def test_nothing_is_written_where_nothing_is_gained_and_more_loss_goes_on_from_t
     plan = replace(PLAN, learning_rate=1e-9, steps=2)  # learns nothing
     arguments: Any = (data, str(tiny_folder("clip")), tmp_path / "out")
     keep = [replace(data, name="same")]
-    with pytest.raises(ConfigError, match="no share of the learned change is better .*share 0.000, held out"):
+    with pytest.raises(ConfigError, match="no share of the learned change is better .*share 0, held out"):
         fine_tune_encoder(*arguments, plan=plan, keep=keep)
     assert not (tmp_path / "out" / "model.safetensors").exists()
     again: list[int] = []
@@ -204,14 +204,24 @@ def test_nothing_is_written_where_nothing_is_gained_and_more_loss_goes_on_from_t
     assert done.share == 0.5
 
 
-def test_the_best_share_loses_little_and_is_the_smallest_of_equals() -> None:
+def test_the_best_share_loses_little_of_any_figure_and_is_the_smallest_of_equals() -> None:
     rows = [
-        {"share": share, "held out": held, "kept": kept}
-        for share, held, kept in ((0, 0.1, 0.8), (0.3, 0.6, 0.8), (0.5, 0.6, 0.795), (1, 0.9, 0.7))
+        Mixture(
+            share,
+            {"held out": {"accuracy": held}, "kept": {"image_found_at_1": first, "image_found_at_5": five}},
+        )
+        for share, held, first, five in (
+            (0, 0.1, 0.8, 0.9),
+            (0.3, 0.6, 0.8, 0.9),
+            (0.5, 0.6, 0.795, 0.9),
+            (0.8, 0.7, 0.8, 0.85),
+            (1, 0.9, 0.7, 0.8),
+        )
     ]
     assert best_share(rows, may_lose=0.01) == 0.3
+    assert best_share(rows, may_lose=0.06) == 0.8
     assert best_share(rows, may_lose=0.2) == 1
-    assert best_share([rows[0], {"share": 1, "held out": 0.1, "kept": 0.9}], may_lose=0.2) == 0
+    assert best_share([rows[0], replace(rows[0], share=1)], may_lose=0.2) == 0
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(
