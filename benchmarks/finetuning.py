@@ -51,7 +51,7 @@ CAPTIONER = FineTuningPlan(
     steps=60, batch_size=8, learning_rate=1e-3, may_lose=0.01, rehearse=0.375, held_out=0.05, device="cpu"
 )
 ENCODER = FineTuningPlan(
-    steps=40, batch_size=16, learning_rate=2e-4, may_lose=0.0, rehearse=0.0, device="cpu"
+    steps=40, batch_size=16, learning_rate=2e-4, may_lose=0.015, rehearse=0.0, device="cpu"
 )
 
 
