@@ -88,7 +88,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
     "change": {
         "metadata": "autotag.albums.writers.xmp_writer:XmpChange",
         "output": "autotag.albums.state.changes:OutputChange",
-        "rename": "autotag.albums.state.changes:RenameChange",
+        "rename": "autotag.albums.state.renaming:RenameChange",
         "text": "autotag.albums.state.changes:TextChange",
     },
     "store": {

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from autotag.albums.album_writers import WriterChoice, make_writers
 from autotag.albums.outputs import check_outputs, write_outputs
-from autotag.albums.plan import merged, read_plan
+from autotag.albums.plan import merged
+from autotag.albums.plan_reader import read_plan
 from autotag.albums.recovery import recover
 from autotag.albums.reports import AlbumSummary, PhotoReport, Silent
 from autotag.albums.run import DISK_FULL
@@ -21,7 +22,7 @@ from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
 from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writing import Task, carry_out
 from autotag.errors import ConfigError
-from autotag.files.replacing import lies_in
+from autotag.files.file_states import lies_in
 from autotag.metadata.pixel_digest import pixel_digest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from autotag.albums.album_writers import Output, Writers
     from autotag.albums.plan import Plan, PlannedPhoto
     from autotag.albums.reports import Listener
-    from autotag.albums.state.changes import RenameChange
+    from autotag.albums.state.renaming import RenameChange
     from autotag.protocols import AlbumWriter, FileChange
     from autotag.records import Result
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from autotag.albums.plan import read_plan
+from autotag.albums.plan_reader import read_plan
 from autotag.errors import ConfigError
 from autotag.files.replacing import PartFile
 from autotag.metadata.keywords import fold

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from autotag.albums.state.changes import OutputChange
 from autotag.albums.writing import reason_of
 from autotag.errors import AutotagError, ConfigError, FileChangedError
-from autotag.files.replacing import PartFile, digest_of, lies_in, numbered, state_of
+from autotag.files.file_states import digest_of, lies_in, state_of
+from autotag.files.hidden_files import numbered
+from autotag.files.replacing import PartFile
 from autotag.files.system_calls import is_there
 
 if TYPE_CHECKING:

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.albums.state.changes import OutputChange, RenameChange
+from autotag.albums.state.changes import OutputChange
 from autotag.albums.state.journal import LostStep
+from autotag.albums.state.renaming import RenameChange
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError
-from autotag.files.replacing import clear_leftovers, digest_of
+from autotag.files.file_states import digest_of
+from autotag.files.hidden_files import clear_leftovers
 from autotag.files.system_calls import is_there
 from autotag.protocols import KnowsContents
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from autotag.albums.album_writers import make_writers
 from autotag.albums.in_hand import Hand, PhotoInHand
 from autotag.albums.outputs import check_outputs, write_outputs
-from autotag.albums.plan import PlanWriter
+from autotag.albums.plan_writer import PlanWriter
 from autotag.albums.recovery import recover
 from autotag.albums.reports import AlbumSummary, PhotoReport, Silent
 from autotag.albums.rules import AlbumRules, own_paths, own_spellings
@@ -25,7 +25,7 @@ from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
 from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.albums.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError, UnknownNameError
-from autotag.files.replacing import lies_in
+from autotag.files.file_states import lies_in
 from autotag.metadata import read_existing, read_packet, sidecars_of
 from autotag.metadata.pixel_digest import pixel_digest
 from autotag.protocols import WritesSometimes

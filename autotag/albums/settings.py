@@ -18,7 +18,7 @@ from autotag import options
 from autotag.albums.state.ledger import fingerprint
 from autotag.errors import ConfigError
 from autotag.files.bounded_files import is_file, named_path
-from autotag.files.replacing import digest_of
+from autotag.files.file_states import digest_of
 from autotag.pipeline.function_stage import FunctionStage
 from autotag.vocabularies.vocabulary import BUNDLED
 

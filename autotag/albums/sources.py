@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from autotag.errors import ConfigError, ImageReadError, install_hint
-from autotag.files.replacing import lies_in
+from autotag.files.file_states import lies_in
 from autotag.images.raw_files import RAW_SUFFIXES, can_read_raw, is_raw
 from autotag.images.reading import IMAGE_SUFFIXES, find_images, is_hidden
 

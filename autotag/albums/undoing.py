@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from autotag.albums.recovery import contents_of, is_away, recover, rename_in_ledger
 from autotag.albums.sources import album_root
-from autotag.albums.state.changes import OutputChange, RenameChange
+from autotag.albums.state.changes import OutputChange
 from autotag.albums.state.identity import IN_ALBUM, JOURNAL, LEDGER, album_of, check_state, claim_state
 from autotag.albums.state.journal import Journal, LostStep
 from autotag.albums.state.ledger import Ledger, locked, state_folder, state_folders
+from autotag.albums.state.renaming import RenameChange
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError, ConfigError, MetadataError
-from autotag.files.replacing import clear_leftovers, lies_in
+from autotag.files.file_states import lies_in
+from autotag.files.hidden_files import clear_leftovers
 from autotag.files.system_calls import is_there
 from autotag.metadata import read_packet
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.albums.reports import PhotoReport
-from autotag.albums.state.changes import RenameChange, check_kind, leads_out
+from autotag.albums.state.change_records import check_kind, leads_out
+from autotag.albums.state.renaming import RenameChange
 from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpChange, XmpWriter
 from autotag.errors import AutotagError, MetadataError

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from autotag.checks import check_list
 from autotag.errors import DISTRIBUTION, ConfigError, FileChangedError
-from autotag.files.replacing import placing, state_of
+from autotag.files.file_states import state_of
+from autotag.files.replacing import placing
 from autotag.images.reading import source_of
 from autotag.options import how_only
 from autotag.pipeline.pipeline import Pipeline
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
-    from autotag.files.replacing import FileState
+    from autotag.files.file_states import FileState
     from autotag.images.tar_files import TarImage
     from autotag.records import Result
 

@@ -8,104 +8,22 @@ Every call to the operating system goes through ``autotag.files.system_calls``.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import secrets
-import stat
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
+from autotag.files.file_states import FileState, objection_to_writing
+from autotag.files.hidden_files import hidden_path, kept_beside
 from autotag.files.system_calls import SYSTEM, SystemCalls, is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-_LONGEST_NAME = 180  # bytes; leaves room for the prefix and suffix of a hidden file
-_TOKEN = 8  # random bytes in a hidden file's name, so that it cannot be guessed
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TO_LOCK = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]{16}\.autotag-(part|swap)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """The state of a file, to detect whether it changed since it was read.
-
-    Attributes:
-        size: in bytes.
-        mtime_ns: time of the last change, in nanoseconds since 1970.
-        inode: the inode number.
-        device: the device number.
-    """
-
-    size: int
-    mtime_ns: int
-    inode: int
-    device: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> FileState:
-        """Return the state from the result of a ``stat`` call."""
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
-
-
-def lies_in(path: Path, folder: Path) -> bool:
-    """Return True if a file lies in a folder, after links of both are resolved."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def state_of(path: Path, *, calls: SystemCalls = SYSTEM) -> FileState | None:
-    """Return the state of a file, links followed; None if it does not exist."""
-    try:
-        return FileState.of(calls.stat(path))
-    except FileNotFoundError:
-        return None
-
-
-def read_with_state(path: Path, *, calls: SystemCalls = SYSTEM) -> tuple[bytes, FileState]:
-    """Return a file's content and its state, which is the same before and after reading.
-
-    Raises:
-        FileChangedError: it changed while autotag read it.
-        MetadataError: it is a pipe, a device or a folder.
-        OSError: it cannot be read.
-    """
-    found = calls.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise MetadataError(str(path), "it is not a regular file")
-    before = FileState.of(found)
-    content = calls.read(path)
-    if state_of(path, calls=calls) != before or len(content) != before.size:
-        raise FileChangedError(str(path), "it changed while autotag read it")
-    return content, before
-
-
-def objection_to_writing(path: Path) -> str | None:
-    """Return why a file may not be replaced, as the end of a sentence; None if it may.
-
-    A read-only file is never replaced, even by a user who has the right to.
-    """
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        found = None
-    except OSError as error:
-        return f"it cannot be opened: {error.strerror}"
-    if found is None and path.is_symlink():
-        return "it is a link to a file that does not exist"
-    if found is not None and not stat.S_ISREG(found.st_mode):
-        return "it is not a regular file"
-    if found is not None and (not found.st_mode & 0o222 or not os.access(path, os.W_OK)):
-        return "it is read-only"
-    if not os.access(Path(os.path.realpath(path)).parent, os.W_OK):
-        return "its folder is read-only"
-    return None
 
 
 def replace_file(
@@ -178,7 +96,7 @@ def remove_file(path: Path, *, expected: FileState, calls: SystemCalls = SYSTEM)
         raise MetadataError(str(path), reason)
     with _kept_to_ourselves(path, expected, calls):
         _in_state(path, expected, calls)
-        aside = _hidden(path, "swap")
+        aside = hidden_path(path, "swap")
         calls.rename_new(path, aside)
         try:
             _in_state(aside, expected, calls, named=path)
@@ -207,7 +125,7 @@ class PartFile:
 
     def __init__(self, target: Path, *, private: bool = False, calls: SystemCalls = SYSTEM) -> None:
         self.target, self._calls = target, calls
-        self.path = _hidden(target, "part")
+        self.path = hidden_path(target, "part")
         self.descriptor = calls.open(self.path, _NEW_FILE, 0o600 if private else 0o666)
         self._is_open, self._is_gone = True, False
 
@@ -294,7 +212,7 @@ class PartFile:
         with suppress(OSError):
             self._calls.exchange(self.path, target)
         if not self._is(ours):
-            kept = _kept_beside(self.path, target, self._calls)
+            kept = kept_beside(self.path, target, self._calls)
             self._is_gone = True
             raise FileChangedError(str(target), f"it changed since it was read; the change is in {kept.name}")
 
@@ -373,69 +291,6 @@ def placing(path: Path, expected: FileState | None) -> Iterator[BinaryIO]:
         SYSTEM.sync_folder(path.parent)
 
 
-def numbered(path: Path) -> Iterator[Path]:
-    """Yield alternative names for a name that is taken: ``tags (2).csv``, ``tags (3).csv`` ..."""
-    for number in count(2):
-        yield path.with_name(f"{path.stem} ({number}){path.suffix}")
-
-
-def clear_leftovers(files: Mapping[Path, Collection[str]], *, calls: SystemCalls = SYSTEM) -> tuple[str, ...]:
-    """Delete the hidden files that killed runs left beside files.
-
-    If one may hold another program's edit from the moment of the kill, it is made visible instead.
-
-    Args:
-        files: file -> SHA-256 digests of its old and new content; hidden copies of these are deleted.
-        calls: the system calls.
-
-    Returns:
-        Notes for the user, as whole sentences.
-    """
-    folders: dict[Path, dict[str, Path]] = {}
-    for path in files:
-        target = Path(os.path.realpath(path))
-        folders.setdefault(target.parent, {})[_visible_part(target.name)] = path
-    notes: list[str] = []
-    for folder, by_name in folders.items():
-        for found, name, kind in _hidden_files(folder):
-            if name in by_name:
-                notes += _cleared(found, kind, by_name[name], files[by_name[name]], calls)
-    return tuple(notes)
-
-
-def _hidden_files(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield autotag's hidden files in a folder, each with its target's name and its kind."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            match = _HIDDEN.fullmatch(entry.name)
-            if match is not None and entry.is_file(follow_symlinks=False):
-                yield folder / entry.name, match[1], match[2]
-
-
-def _cleared(
-    found: Path, kind: str, path: Path, known: Collection[str], calls: SystemCalls
-) -> tuple[str, ...]:
-    with suppress(OSError):
-        if kind == "part" or sha256(calls.read(found)) in known:
-            calls.unlink(found)
-            return ()
-        kept = _kept_beside(found, Path(os.path.realpath(path)), calls, first=True)
-        return (f"{kept}: a run was killed while another program wrote {path.name}; this is what it wrote.",)
-    return ()
-
-
-def _hidden(target: Path, kind: Literal["part", "swap"]) -> Path:
-    """Return a path in the target's folder whose name cannot be guessed."""
-    return target.with_name(f".{_visible_part(target.name)}.{secrets.token_hex(_TOKEN)}.autotag-{kind}")
-
-
-def _visible_part(name: str) -> str:
-    """Return the part of a hidden file's name that stands for its target: the name, or a digest if long."""
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        return hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-    return name
-
-
 @contextmanager
 def _kept_to_ourselves(target: Path, expected: FileState | None, calls: SystemCalls) -> Iterator[None]:
     """Hold the lock of an existing file, so that two runs do not write it at once."""
@@ -498,35 +353,6 @@ def _warnings(target: Path, found: os.stat_result | None, calls: SystemCalls) ->
 def _put_back(aside: Path, path: Path, calls: SystemCalls) -> None:
     """Rename a file back to its old name, or to a numbered one if that is taken."""
     if is_there(aside):
-        kept = _kept_beside(aside, path, calls, first=True)
+        kept = kept_beside(aside, path, calls, first=True)
         if kept != path:
             raise FileChangedError(str(path), f"another file took its name; the old file is now {kept.name}")
-
-
-def _kept_beside(hidden: Path, target: Path, calls: SystemCalls, *, first: bool = False) -> Path:
-    """Make a hidden file visible: under the target's name if ``first`` and free, else a numbered one."""
-    if first:
-        with suppress(FileExistsError):
-            calls.rename_new(hidden, target)
-            return target
-    for name in numbered(target):
-        with suppress(FileExistsError):
-            calls.rename_new(hidden, name)
-            return name
-    raise AssertionError("the numbers never run out")  # pragma: no cover
-
-
-def sha256(content: bytes) -> str:
-    """Return the SHA-256 digest in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file, which is read in pieces; "" if the file does not exist."""
-    import hashlib
-
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.albums.plan import read_plan
+from autotag.albums.plan_reader import read_plan
 from autotag.albums.sources import album_root
 from autotag.albums.state.identity import check_state
 from autotag.albums.state.ledger import state_folder

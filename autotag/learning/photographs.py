@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.errors import ConfigError, ImageReadError, MetadataError, SearchIndexError
-from autotag.files.replacing import read_with_state
+from autotag.files.file_states import read_with_state
 from autotag.metadata import Keywords, read_existing, read_packet, sidecars_of
 from autotag.metadata.keywords import each_once, fold
 from autotag.search.shot import read_shot
@@ -127,7 +127,7 @@ def in_index(index: Index) -> list[KeywordedPhoto]:
 
     An index keeps keywords without their parents.
     """
-    from autotag.search.index import KEYWORD
+    from autotag.search.index_writing import KEYWORD
 
     words: dict[int, list[str]] = {}
     for photo, text in index.execute(

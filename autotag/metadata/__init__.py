@@ -3,7 +3,8 @@
 ``plan_tags`` returns what would change, ``apply_change`` writes it, ``undo_change`` undoes it.
 """
 
-from autotag.files.replacing import FileState, remove_file, replace_file, state_of
+from autotag.files.file_states import FileState, state_of
+from autotag.files.replacing import remove_file, replace_file
 from autotag.files.system_calls import SystemCalls
 from autotag.metadata.applying import apply_change
 from autotag.metadata.changes import FileChange, MetadataChange

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.errors import FileChangedError, MetadataError
-from autotag.files.replacing import remove_file, replace_file, sha256
+from autotag.files.file_states import sha256
+from autotag.files.replacing import remove_file, replace_file
 from autotag.files.system_calls import SYSTEM
 from autotag.metadata.planning import plan_tags
 

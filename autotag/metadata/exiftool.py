@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from autotag.errors import ImageReadError
-from autotag.files.replacing import sha256
+from autotag.files.file_states import sha256
 from autotag.images.reading import read_image
 from autotag.metadata import exiftool_keeper
 from autotag.metadata.existing import read_existing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autotag.files.replacing import FileState
+from autotag.files.file_states import FileState
 from autotag.files.system_calls import SYSTEM, SystemCalls
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from autotag.errors import MetadataError
 from autotag.files.bounded_files import is_file
-from autotag.files.replacing import objection_to_writing, read_with_state, sha256, state_of
+from autotag.files.file_states import objection_to_writing, read_with_state, sha256, state_of
 from autotag.files.system_calls import SYSTEM
 from autotag.metadata.changes import FileChange, MetadataChange
 from autotag.metadata.deltas import delta_between, own_bytes, rebuilt
@@ -24,7 +24,7 @@ from autotag.metadata.xmp import KEYWORD_FIELDS, read_packet, with_machine_tags
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autotag.files.replacing import FileState
+    from autotag.files.file_states import FileState
     from autotag.files.system_calls import SystemCalls
     from autotag.metadata.changes import ChangeKind
     from autotag.metadata.exiftool import Exiftool

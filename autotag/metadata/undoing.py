@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.errors import MetadataError
-from autotag.files.replacing import read_with_state, remove_file, replace_file, sha256, state_of
+from autotag.files.file_states import read_with_state, sha256, state_of
+from autotag.files.replacing import remove_file, replace_file
 from autotag.files.system_calls import SYSTEM
 from autotag.metadata.deltas import rebuilt
 from autotag.metadata.exiftool import IptcChange
@@ -18,7 +19,7 @@ from autotag.metadata.splicing import objection_to_splicing, spliced
 from autotag.metadata.xmp import without_machine_tags
 
 if TYPE_CHECKING:
-    from autotag.files.replacing import FileState
+    from autotag.files.file_states import FileState
     from autotag.files.system_calls import SystemCalls
     from autotag.metadata.changes import FileChange, MetadataChange
     from autotag.metadata.exiftool import Exiftool

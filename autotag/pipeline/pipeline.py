@@ -4,58 +4,44 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, overload
 
-import numpy as np
-from PIL import Image
-
 from autotag import options
 from autotag.checks import check_count
-from autotag.errors import (
-    ConfigError,
-    ImageReadError,
-    StageBrokenError,
-    StageError,
-    UnknownNameError,
-    WiringError,
-    suggestion,
-)
+from autotag.errors import ConfigError, UnknownNameError, WiringError, suggestion
 from autotag.fast_paths import FastPaths
 from autotag.files.toml_files import check_depth
-from autotag.images.decode_memory import KEPT_BYTES
-from autotag.images.reading import ReadImage, read_image, source_of
+from autotag.images.reading import read_image
 from autotag.models.loading.device import check_placement, choose_device
 from autotag.models.names import check_model
 from autotag.pipeline import stage_tables, wiring
 from autotag.pipeline.batch_sizes import BatchSize
 from autotag.pipeline.engine import Engine, Run
+from autotag.pipeline.failures import raising, recorded
+from autotag.pipeline.inputs import as_several, is_single, read_input
 from autotag.pipeline.progress_bar import with_progress
-from autotag.pipeline.stats import READ, Meter, StreamStats
-from autotag.pipeline.streaming import Outcome, Reading, stream
-from autotag.records import Result, Sample
-from autotag.relevance.sample_views import make_views
+from autotag.pipeline.streaming import Reading, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from autotag.images.reading import ImageInput
+    from autotag.errors import StageError
+    from autotag.images.reading import ImageInput, ReadImage
     from autotag.models.pool import ModelPool
     from autotag.pipeline.saving import Saved
-    from autotag.protocols import ImageTextEncoder, Stage, ViewsImages
-    from autotag.records import Explanation
+    from autotag.pipeline.stats import Meter, StreamStats
+    from autotag.pipeline.streaming import Outcome
+    from autotag.protocols import ImageTextEncoder, Stage
+    from autotag.records import Explanation, Result, Sample
 
 DEFAULT_ENCODER = "clip-vit-b-32"
-
-BROKEN_AFTER = 8
-"""A stage counts as broken after this many failures in a row."""
 
 _HOW: Mapping[str, object] = {"affects_results": False}
 """Marks settings that change how an image is read, or whether it can be, but not what is found in it."""
@@ -166,9 +152,9 @@ class Pipeline:
             ForkedProcessError: models were used before this process was forked.
         """
         self._engine.check_open()
-        if isinstance(image, Iterable) and not _is_single(image):
+        if isinstance(image, Iterable) and not is_single(image):
             return list(self.stream(image))
-        (result,) = _raising(self._stream([cast("ImageInput", image)], ordered=True, single=True))
+        (result,) = raising(self._stream([cast("ImageInput", image)], ordered=True, single=True))
         return result
 
     def __getitem__(self, name: str) -> Stage:
@@ -231,9 +217,9 @@ class Pipeline:
         if self.deterministic and not ordered:
             raise ConfigError("a deterministic pipeline yields results in order; leave ordered=False out.")
         self._engine.check_open()
-        several = _several(images)
+        several = as_several(images)
         outcomes = self._stream(several, ordered=ordered)
-        results = _recorded(outcomes) if on_error == "record" else _raising(outcomes)
+        results = recorded(outcomes) if on_error == "record" else raising(outcomes)
         return with_progress(results, length_hint(several) or None) if progress else results
 
     def stats(self) -> StreamStats:
@@ -589,7 +575,7 @@ class Pipeline:
             max_pixels=self.max_pixels,
         )
         makers = self._engine.view_makers if self._fast_paths().views else {}
-        return partial(_read, read=read, makers=makers, meter=meter)
+        return partial(read_input, read=read, makers=makers, meter=meter)
 
     def _target_size(self) -> int | None:
         if self.decode == "exact" or self.decode_size == "full":
@@ -607,116 +593,3 @@ class Pipeline:
         if self.decode_threads == "auto":
             return min(os.cpu_count() or 1, _MOST_DECODE_THREADS)
         return self.decode_threads
-
-
-def _raising(outcomes: Iterator[Outcome]) -> Iterator[Result]:
-    with closing(cast("Any", outcomes)):
-        for _, outcome in outcomes:
-            if not isinstance(outcome, Result):
-                raise outcome
-            yield outcome
-
-
-def _recorded(outcomes: Iterator[Outcome]) -> Iterator[Result]:
-    watch = _Watch()
-    with closing(cast("Any", outcomes)):
-        for size, outcome in outcomes:
-            if isinstance(outcome, Result):
-                yield outcome
-            else:
-                yield Result(outcome.source, size, error=str(outcome))
-            watch.see(outcome)
-    watch.end()
-
-
-class _Watch:
-    """Tell a broken stage from bad images, by failures of one stage in a row."""
-
-    def __init__(self) -> None:
-        self._last: StageError | None = None
-        self._run = 0
-        self._all_one_run = True
-
-    def see(self, outcome: Result | ImageReadError | StageError) -> None:
-        """Count an outcome; ignore images that cannot be read, because they do not reach the stages.
-
-        Raises:
-            StageBrokenError: this is the eighth failure of one stage in a row.
-        """
-        if isinstance(outcome, ImageReadError):
-            return
-        if isinstance(outcome, Result) or (self._last and self._last.stage != outcome.stage):
-            self._all_one_run = False
-            self._run = 0
-        self._last = outcome if isinstance(outcome, StageError) else None
-        if self._last:
-            self._run += 1
-        if self._run >= BROKEN_AFTER:
-            self._raise_broken("in a row")
-
-    def end(self) -> None:
-        """End the count.
-
-        Raises:
-            StageBrokenError: one stage failed on every image, and there were two or more.
-        """
-        if self._all_one_run and self._run > 1:
-            self._raise_broken("and never succeeded")
-
-    def _raise_broken(self, how: str) -> NoReturn:
-        assert self._last is not None  # noqa: S101 - a run of failures ends with one
-        last = self._last
-        raise StageBrokenError(
-            last.stage,
-            last.source,
-            f"stage {last.stage!r} failed on {self._run} images {how}: the stage is broken, not the images. "
-            f"The last failure: {last}",
-        ) from last.__cause__
-
-
-def _read(
-    image: ImageInput | ReadImage,
-    reserve: Callable[[int], None],
-    *,
-    read: Callable[..., ReadImage],
-    makers: Mapping[str, ViewsImages],
-    meter: Meter,
-) -> ReadImage:
-    """Read an image and make the views that the models need.
-
-    Raises:
-        ImageReadError: the image cannot be read, or does not fit in memory.
-    """
-    waited = 0.0
-
-    def reserve_timed(size: int) -> None:
-        nonlocal waited
-        before = time.perf_counter()
-        reserve(size)
-        waited += time.perf_counter() - before
-
-    started = time.perf_counter()
-    try:
-        found = image if isinstance(image, ReadImage) else read(image, reserve=reserve_timed)
-        views = make_views(found.image, makers, found.source)
-    except MemoryError as error:
-        raise ImageReadError(source_of(image), "not enough memory for it") from error
-    finally:
-        meter.add(READ, 1, time.perf_counter() - started - waited)
-    reserve(found.image.width * found.image.height * KEPT_BYTES + sum(view.nbytes for view in views.values()))
-    return replace(found, views=views) if views else found
-
-
-def _several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterable[ImageInput | ReadImage]:
-    """Return the images to stream; a single image, even of an iterable type, becomes a list of one."""
-    if _is_single(images):
-        return [cast("ImageInput", images)]
-    if not isinstance(images, Iterable):
-        raise ConfigError(f"stream takes an image or an iterable of images, not {images!r}.")
-    return cast("Iterable[ImageInput | ReadImage]", images)
-
-
-def _is_single(images: object) -> bool:
-    """Return True for one image, even of an iterable type."""
-    single = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray | Image.Image)
-    return single or hasattr(images, "read")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotag.albums.plan import plan_row
+from autotag.albums.plan_writer import plan_row
 from autotag.albums.sources import album_root
 from autotag.albums.state.identity import LEDGER, check_state, claim_state
 from autotag.albums.state.ledger import Ledger, locked, state_folder
 from autotag.errors import AutotagError, ConfigError
-from autotag.files.replacing import appearing, lies_in
+from autotag.files.file_states import lies_in
+from autotag.files.replacing import appearing
 from autotag.metadata import read_existing, read_packet, sidecars_of
 from autotag.review.session import Review
 

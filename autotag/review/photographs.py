@@ -14,7 +14,8 @@ from cachetools import LRUCache
 from PIL import Image
 
 from autotag.errors import ImageReadError
-from autotag.files.replacing import appearing, lies_in
+from autotag.files.file_states import lies_in
+from autotag.files.replacing import appearing
 from autotag.files.user_folders import user_cache
 from autotag.images.reading import read_image
 from autotag.metadata.pixel_digest import pixel_digest

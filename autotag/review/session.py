@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from autotag.albums.plan import read_plan
+from autotag.albums.plan_reader import read_plan
 from autotag.errors import ConfigError, FileChangedError, RequestRefusedError
-from autotag.files.replacing import PartFile, numbered, state_of
+from autotag.files.file_states import state_of
+from autotag.files.hidden_files import numbered
+from autotag.files.replacing import PartFile
 from autotag.review.decisions import Decision, DecisionFile
 from autotag.review.photographs import Photographs
 from autotag.review.table import ReviewTable

@@ -15,7 +15,7 @@ import numpy as np
 
 from autotag.checks import check_number
 from autotag.errors import ConfigError, ImageReadError
-from autotag.files.replacing import digest_of
+from autotag.files.file_states import digest_of
 from autotag.search.duplicate_photos import Listener, read_files, read_index
 from autotag.search.picture_cache import cache_beside
 from autotag.search.same_picture import coarse_likeness, same_pictures

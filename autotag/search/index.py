@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autotag.errors import ConfigError, SearchIndexError
-from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.ann_cache import build, gate_of
 from autotag.search.filters import Filter, distance_km
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
-from autotag.search.incoming import facts_of, groups_of, storable, stored_path, unit_embedding
+from autotag.search.incoming import facts_of, groups_of, stored_path
+from autotag.search.index_writing import put, put_facts
 from autotag.search.known import Known
 from autotag.search.picture_cache import PictureCache, cache_beside
-from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
-from autotag.search.schema import connect, readable
+from autotag.search.queries import QueryEncoder, checked_query
+from autotag.search.schema import about_of, connect, readable
 from autotag.search.text_query import TextQuery
 from autotag.search.vector_rows import IN_MEMORY, VectorRows, load_rows, stamp_of
+from autotag.search.word_rankings import full_match_ranking, matched_words, newest, word_ranking
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,13 +46,7 @@ if TYPE_CHECKING:
 
 _DEPTH = 1000  # entries of each ranking that are joined
 _MEASURED = 200  # photographs, and texts, that an approximate search is measured with
-KEYWORD = "keyword"
-"""The source of a tag that a person gave."""
 _TOGETHER = 500  # most parameters of one query
-
-_WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
-_BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
-_MARKS = ("\x02", "\x03")
 
 
 @dataclass(eq=False)
@@ -153,7 +148,14 @@ class Index:
             rows = [(result, (facts or {}).get(result.source) or facts_of(result)) for result in group]
             with self.writing() as generation:
                 for result, known in rows:
-                    self._put(result, known, generation, encoder_name)
+                    put(
+                        self._connection,
+                        str(self.path),
+                        result,
+                        facts=known,
+                        generation=generation,
+                        encoder_name=encoder_name,
+                    )
             done += len(group)
         return done
 
@@ -189,45 +191,6 @@ class Index:
                 raise
             self._connection.execute("COMMIT")
 
-    def _put(
-        self, result: Result, facts: PhotoFacts | None, generation: int, encoder_name: str | None
-    ) -> None:
-        embedding = self._checked_embedding(result, encoder_name)
-        shot = facts.shot if facts else None
-        values = {
-            "path": stored_path(result.source),
-            "bytes": facts.bytes if facts else None,
-            "mtime_ns": facts.mtime_ns if facts else None,
-            "digest": facts.digest if facts else None,
-            "sidecars": facts.sidecars if facts else "",
-            "width": result.size[0],
-            "height": result.size[1],
-            "taken": shot.taken if shot else None,
-            "camera": shot.camera if shot else None,
-            "latitude": shot.latitude if shot else None,
-            "longitude": shot.longitude if shot else None,
-            "caption": storable(result.caption),
-            "error": None if result.error is None else storable(result.error),
-            "offline": 0,
-            "generation": generation,
-        }
-        updates = ", ".join(f"{name} = excluded.{name}" for name in values if name != "path")
-        (photo,) = self._connection.execute(
-            f"INSERT INTO photo ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608 - ours
-            f"ON CONFLICT (path) DO UPDATE SET {updates} RETURNING id",
-            tuple(values.values()),
-        ).fetchone()
-        self._connection.execute("DELETE FROM vector WHERE photo = ?", (photo,))
-        if embedding is not None:
-            self._connection.execute("INSERT INTO vector VALUES (?, ?)", (photo, embedding.tobytes()))
-        tags = [(storable(tag.text), tag.score, tag.source) for tag in result.tags]
-        concepts = {fold(storable(tag.concept)) for tag in result.tags if tag.concept}
-        self._connection.execute("DELETE FROM concept WHERE photo = ?", (photo,))
-        self._connection.executemany(
-            "INSERT INTO concept VALUES (?, ?)", [(photo, concept) for concept in sorted(concepts)]
-        )
-        self._put_words(photo, result.source, values["caption"], tags, facts.keywords if facts else ())
-
     def change(
         self,
         *,
@@ -246,68 +209,7 @@ class Index:
             self.execute_many("UPDATE photo SET offline = 1 WHERE id = ?", [(photo,) for photo in offline])
             self.execute_many("UPDATE photo SET offline = 0 WHERE id = ?", [(photo,) for photo in back])
             for photo, image, known in facts:
-                self._put_facts(photo, image, known, generation)
-
-    def _put_facts(self, photo: int, source: str, facts: PhotoFacts, generation: int) -> None:
-        """Replace the facts about a file; the models' results stay."""
-        shot = facts.shot
-        self._connection.execute(
-            "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, sidecars = ?, taken = ?, "
-            "camera = ?, latitude = ?, longitude = ?, offline = 0, generation = ? WHERE id = ?",
-            (
-                stored_path(source), facts.bytes, facts.mtime_ns, facts.digest, facts.sidecars,
-                shot.taken, shot.camera, shot.latitude, shot.longitude, generation, photo,
-            ),
-        )  # fmt: skip
-        (caption,) = self._connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
-        tags = self._connection.execute(
-            "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
-            (photo, KEYWORD),
-        ).fetchall()
-        self._put_words(photo, source, caption, tags, facts.keywords)
-
-    def _put_words(
-        self,
-        photo: int,
-        source: str,
-        caption: object,
-        tags: Sequence[tuple[str, float, str]],
-        keywords: Sequence[str],
-    ) -> None:
-        """Replace the tags, keywords and full text of a photograph."""
-        rows = [*tags, *((storable(word), None, KEYWORD) for word in keywords)]
-        self._connection.execute("DELETE FROM tag WHERE photo = ?", (photo,))
-        self._connection.executemany(
-            "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?)",
-            [(photo, place, text, fold(text), score, by) for place, (text, score, by) in enumerate(rows)],
-        )
-        concepts = self._connection.execute("SELECT folded FROM concept WHERE photo = ?", (photo,))
-        texts = "\n".join([*(text for text, _, _ in tags), *(concept for (concept,) in concepts)])
-        words = "\n".join(map(storable, keywords))
-        self._connection.execute("DELETE FROM words WHERE rowid = ?", (photo,))
-        self._connection.execute(
-            "INSERT INTO words (rowid, caption, tags, keywords, name) VALUES (?, ?, ?, ?, ?)",
-            (photo, caption, texts, words, storable(Path(source).stem)),
-        )
-
-    def _checked_embedding(self, result: Result, encoder_name: str | None) -> NDArray[np.float16] | None:
-        """Return the vector of a result, of length 1; the first one decides the index's encoder.
-
-        Raises:
-            SearchIndexError: it is of another encoder, or not a vector.
-        """
-        found = unit_embedding(result, str(self.path))
-        if found is None:
-            return None
-        encoder_id, vector = found
-        about = self.about()
-        if "encoder" not in about:
-            name = encoder_name or ""
-            facts = {"encoder": encoder_id, "encoder_name": name, "dimension": str(len(vector))}
-            self._connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
-        elif about["encoder"] != encoder_id or about["dimension"] != str(len(vector)):
-            refuse_encoder(str(self.path), encoder_id, about["encoder"])
-        return vector
+                put_facts(self._connection, photo, image, known, generation)
 
     # ---- reading
 
@@ -348,7 +250,7 @@ class Index:
     def about(self) -> dict[str, str]:
         """Return the facts about the index: id, generation, encoder, encoder_name, dimension."""
         with readable(self.path):
-            return dict(self._connection.execute("SELECT key, value FROM about"))
+            return about_of(self._connection)
 
     def stats(self) -> dict[str, object]:
         """Return numbers of photographs, vectors, failures and offline ones, the encoder, bytes on disk.
@@ -498,15 +400,17 @@ class Index:
             ranked = [[photo for photo, _ in ranking] for ranking in rankings]
             weights = [1.0] * len(ranked)
             if query is not None and has_words:
-                ranked.append(self._word_ranking(query, allowed, depth))
+                ranked.append(word_ranking(self._connection, query, allowed, depth))
                 weights.append(1.0)
                 if len(query.wanted) > 1:
-                    ranked.append(self._full_match_ranking(query, allowed, depth))
+                    ranked.append(full_match_ranking(self._connection, query, allowed, depth))
                     weights[-1:] = ANY_WORD, EVERY_WORD
             if not ranked:
-                ranked, weights = [self._newest(allowed, depth)], [1.0]
+                ranked, weights = [newest(self._connection, allowed, depth)], [1.0]
             best = list(reciprocal_ranks(ranked, weights).items())[:top_k]
-            words = self._matched_words(query, [photo for photo, _ in best]) if by != "vectors" else {}
+            words: dict[int, tuple[str, ...]] = {}
+            if by != "vectors":
+                words = matched_words(self._connection, query, [photo for photo, _ in best])
             return self._hits(best, cosines, words)
 
     def _vector_of(self, photo: int) -> NDArray[np.float32]:
@@ -568,64 +472,6 @@ class Index:
             self._last_filter = (key, ids)
         return self._last_filter[1]
 
-    def _word_ranking(self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
-        """Return the photographs whose texts match, by BM25.
-
-        Words in more than half of the photographs weigh nothing there (FTS5 gives them 1e-6); what matches
-        only these comes last, in the order of ids, which saves scoring nearly every photograph.
-        """
-        telling, common = self._by_frequency(query.any_word.split(" OR "))
-        plain = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid"
-        wanted = None if allowed is None else set(allowed.tolist())
-        found: dict[int, None] = {}
-        for order, words in ((_BY_BM25, telling), (plain, common)):
-            rows = self._connection.execute(order, (" OR ".join(words),)) if words else ()
-            for (photo,) in rows:
-                if len(found) == depth:
-                    break
-                if wanted is None or photo in wanted:
-                    found[photo] = None
-        return list(found)
-
-    def _full_match_ranking(
-        self, query: TextQuery, allowed: NDArray[np.int64] | None, depth: int
-    ) -> list[int]:
-        """Return the photographs whose texts hold every word, by BM25."""
-        wanted = None if allowed is None else set(allowed.tolist())
-        rows = self._connection.execute(_BY_BM25, (query.every_word,))
-        return list(islice((photo for (photo,) in rows if wanted is None or photo in wanted), depth))
-
-    def _by_frequency(self, words: list[str]) -> tuple[list[str], list[str]]:
-        """Return the words that tell photographs apart, and those in more than half of them.
-
-        A single word is always among the first.
-        """
-        if len(words) == 1:
-            return words, []
-        (half,) = self._connection.execute("SELECT count(*) / 2 FROM photo").fetchone()
-        matches = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-        counts = [self._connection.execute(matches, (word, half + 1)).fetchone()[0] for word in words]
-        telling = [word for word, count in zip(words, counts, strict=True) if count <= half]
-        common = [word for word in words if word not in telling]
-        return (telling, common) if telling else (common, [])
-
-    def _newest(self, allowed: NDArray[np.int64] | None, depth: int) -> list[int]:
-        rows = self._connection.execute("SELECT id FROM photo ORDER BY taken IS NULL, taken DESC, id")
-        wanted = None if allowed is None else set(allowed.tolist())
-        return [photo for (photo,) in rows if wanted is None or photo in wanted][:depth]
-
-    def _matched_words(self, query: TextQuery | None, photos: Sequence[int]) -> dict[int, tuple[str, ...]]:
-        """Return id -> words of its texts that the query matched, in their order, each once."""
-        if query is None or not query.any_word:
-            return {}
-        marked = " || ' ' || ".join(f"highlight(words, {column}, ?, ?)" for column in range(4))
-        places = ", ".join("?" * len(photos))
-        rows = self._connection.execute(
-            f"SELECT rowid, {marked} FROM words WHERE words MATCH ? AND rowid IN ({places})",  # noqa: S608 - ours
-            (*(_MARKS * 4), query.any_word, *photos),
-        )
-        return {photo: _between_marks(text) for photo, text in rows}
-
     def _hits(
         self,
         best: Sequence[tuple[int, float]],
@@ -669,9 +515,3 @@ class Index:
 def _is_id(photo: int) -> bool:
     """Return whether SQLite could have given a number to a photograph; it takes no larger ones."""
     return 0 < photo < 2**63
-
-
-def _between_marks(text: str) -> tuple[str, ...]:
-    begin, end = _MARKS
-    pieces = (piece.partition(end)[0].lower() for piece in text.split(begin)[1:])
-    return tuple(dict.fromkeys(pieces))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autotag.errors import ImageReadError, MetadataError
-from autotag.files.replacing import read_with_state
+from autotag.files.file_states import read_with_state
 from autotag.metadata import read_existing, read_packet, sidecar_stamp, sidecars_of
 from autotag.metadata.pixel_digest import pixel_digest
 from autotag.search.shot import Shot, read_shot

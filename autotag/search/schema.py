@@ -113,6 +113,11 @@ def readable(path: Path) -> Iterator[None]:
         raise SearchIndexError(str(path), reason) from error
 
 
+def about_of(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the facts about an index: id, generation, encoder, encoder_name, dimension."""
+    return dict(connection.execute("SELECT key, value FROM about"))
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,3 +127,10 @@ def imagenet_names() -> dict[str, list[str]]:
         wnid: [lemma.strip() for lemma in info.label_name_to_description(wnid, detailed=False).split(",")]
         for wnid in info.label_names()
     }
+
+
+def without_classifier(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the backbone without those of its classifier."""
+    return {
+        name: weight for name, weight in network.state_dict().items() if not name.startswith("classifier.")
+    }

@@ -10,14 +10,16 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError, FileChangedError
-from autotag.files.replacing import PartFile, digest_of, numbered, state_of
+from autotag.files.file_states import digest_of, state_of
+from autotag.files.hidden_files import numbered
+from autotag.files.replacing import PartFile
 from autotag.files.user_folders import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from autotag.files.replacing import FileState
+    from autotag.files.file_states import FileState
 
 _logger = logging.getLogger("autotag")
 

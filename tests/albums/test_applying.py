@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autotag.albums import WriterChoice, apply_plan, undo_album
-from autotag.albums.plan import read_plan
+from autotag.albums.plan_reader import read_plan
 from autotag.errors import ConfigError
 from autotag.metadata import MachineTag, apply_change, plan_tags, read_packet
 from autotag.testing import make_image

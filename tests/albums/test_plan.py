@@ -5,7 +5,8 @@ import json
 import pytest
 
 from autotag.albums.album_writers import make_writers
-from autotag.albums.plan import PlanWriter, read_plan
+from autotag.albums.plan_reader import read_plan
+from autotag.albums.plan_writer import PlanWriter
 from autotag.albums.sources import find_album
 from autotag.albums.state.ledger import Entry
 from autotag.errors import ConfigError

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import pytest
 
 from autotag.albums import undo_album
-from autotag.albums.state.changes import RenameChange, TextChange, move
+from autotag.albums.state.changes import TextChange
 from autotag.albums.state.identity import claim_state
 from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Ledger, state_folder
+from autotag.albums.state.renaming import RenameChange, move
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from autotag.albums.label_studio import INTERFACE, plan_from_annotations
-from autotag.albums.plan import read_plan
+from autotag.albums.plan_reader import read_plan
 
 
 @pytest.fixture

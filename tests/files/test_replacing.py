@@ -9,16 +9,9 @@ import pytest
 
 from autotag.errors import FileBusyError, FileChangedError, MetadataError
 from autotag.files import system_calls
-from autotag.files.replacing import (
-    PartFile,
-    appearing,
-    clear_leftovers,
-    read_with_state,
-    remove_file,
-    replace_file,
-    sha256,
-    state_of,
-)
+from autotag.files.file_states import read_with_state, sha256, state_of
+from autotag.files.hidden_files import clear_leftovers
+from autotag.files.replacing import appearing, remove_file, replace_file
 from autotag.files.system_calls import SystemCalls, is_there
 
 
@@ -290,43 +283,6 @@ def test_a_broken_disk_is_not_an_absent_file(tmp_path, monkeypatch):
         is_there(tmp_path / "a")
 
 
-def left_behind(path, kind, content):
-    """A hidden file as a killed run leaves it."""
-    part = PartFile(path)
-    part.write(content)
-    os.close(part.descriptor)
-    hidden = part.path.with_name(part.path.name.removesuffix("part") + kind)
-    part.path.rename(hidden)
-    return hidden
-
-
-def test_what_killed_runs_left_behind_goes(old, tmp_path):
-    left_behind(old, "part", b"half of")
-    left_behind(old, "swap", b"old")
-    left_behind(tmp_path / ("n" * 250), "part", b"")
-    assert clear_leftovers({old: {sha256(b"old")}, tmp_path / ("n" * 250): ()}) == ()
-    assert names(tmp_path) == ["a.jpg"]
-
-
-def test_what_another_program_wrote_in_the_moment_of_the_kill_is_made_visible(old, tmp_path):
-    left_behind(old, "swap", b"edited")
-    [note] = clear_leftovers({old: {sha256(b"old"), sha256(b"new")}})
-    assert "a (2).jpg" in note
-    assert (tmp_path / "a (2).jpg").read_bytes() == b"edited"
-    left_behind(tmp_path / "b.txt", "swap", b"edited")
-    clear_leftovers({tmp_path / "b.txt": ()})
-    assert (tmp_path / "b.txt").read_bytes() == b"edited"
-
-
-def test_hidden_files_that_are_not_ours_stay(old, tmp_path):
-    hidden = left_behind(tmp_path / "other.jpg", "part", b"")
-    (tmp_path / ".a.jpg.autotag-part").write_bytes(b"named alike")
-    (tmp_path / (hidden.name.replace("other", "a"))).symlink_to(old)
-    before = names(tmp_path)
-    clear_leftovers({old: ()})
-    assert names(tmp_path) == before
-
-
 def test_long_names_have_a_hidden_file_too(tmp_path):
     path = tmp_path / ("ü" * 123 + ".jpg")
     path.write_bytes(b"old")
@@ -348,7 +304,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from autotag.errors import FileBusyError, FileChangedError
-from autotag.files.replacing import replace_file, state_of
+from autotag.files.file_states import state_of
+from autotag.files.replacing import replace_file
 path, content = Path(sys.argv[1]), sys.argv[2].encode() * 200_000
 print("ready", flush=True)
 wins = refused = 0

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from autotag.files.replacing import state_of
+from autotag.files.file_states import state_of
 from autotag.files.system_calls import SystemCalls
 from autotag.metadata import MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool

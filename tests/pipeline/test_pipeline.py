@@ -34,7 +34,7 @@ from autotag.errors import (
     WiringError,
 )
 from autotag.pipeline.function_stage import stage
-from autotag.pipeline.pipeline import BROKEN_AFTER, Pipeline
+from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import Captioner, CaptionOptions, Models
 from autotag.records import Caption, Result, Sample, Tag
 from autotag.testing import FakeCaptioner, FakeEncoder, make_image
@@ -427,47 +427,6 @@ class TestOnErrorRecord:
 
         results = list(Pipeline([Picky()], batch_size=8).stream(pictures(*range(1, 9)), on_error="record"))
         assert [result.error for result in results] == [None] * 8
-
-    def test_a_stage_that_fails_on_images_in_a_row_is_broken(self) -> None:
-        bad = frozenset(range(4, 100))
-        stream = Pipeline([Width(bad=bad)], batch_size=3).stream(pictures(*range(1, 40)), on_error="record")
-        results: list[Result] = []
-        with pytest.raises(
-            StageBrokenError, match="failed on 8 images in a row: the stage is broken"
-        ) as caught:
-            collect(stream, results)
-        assert len(results) == 3 + BROKEN_AFTER
-        assert isinstance(caught.value.__cause__, ValueError)
-
-    def test_a_success_between_shows_that_the_stage_works(self) -> None:
-        bad = frozenset(width for width in range(1, 50) if width % BROKEN_AFTER)
-        results = list(
-            Pipeline([Width(bad=bad)], batch_size=5).stream(pictures(*range(1, 50)), on_error="record")
-        )
-        assert sum(result.error is None for result in results) == 6
-
-    def test_unreadable_images_between_do_not_hide_a_broken_stage(self) -> None:
-        inputs = [image for width in range(1, 10) for image in (b"no image", *pictures(width))]
-        with pytest.raises(StageBrokenError):
-            list(Pipeline([Width(bad=frozenset(range(10)))], batch_size=4).stream(inputs, on_error="record"))
-
-    def test_unreadable_images_alone_break_no_stage(self) -> None:
-        results = list(Pipeline([Width()]).stream([b"no image"] * 30, on_error="record"))
-        assert len(results) == 30
-
-    def test_a_stage_that_fails_on_all_of_a_short_stream_is_broken(self) -> None:
-        stream = Pipeline([Width(bad=frozenset({1, 2, 3}))]).stream(pictures(1, 2, 3), on_error="record")
-        assert all(result.error for result in islice(stream, 3))
-        with pytest.raises(StageBrokenError, match="failed on 3 images and never succeeded"):
-            next(stream)
-
-    def test_one_bad_image_alone_is_only_a_bad_image(self) -> None:
-        (result,) = Pipeline([Width(bad=frozenset({1}))]).stream(pictures(1), on_error="record")
-        assert "width 1 is bad" in str(result.error)
-
-    def test_bad_images_at_the_end_of_a_good_stream_are_only_bad_images(self) -> None:
-        stream = Pipeline([Width(bad=frozenset({2, 3}))]).stream(pictures(1, 2, 3), on_error="record")
-        assert [result.error is None for result in stream] == [True, False, False]
 
 
 class TestLifetime:

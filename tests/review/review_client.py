@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from autotag.albums.album_writers import make_writers
-from autotag.albums.plan import PlanWriter
+from autotag.albums.plan_writer import PlanWriter
 from autotag.albums.sources import find_album
 from autotag.albums.state.ledger import Entry
 from autotag.metadata.pixel_digest import pixel_digest

@@ -28,7 +28,7 @@ from autotag.search import (
     open_store,
 )
 from autotag.search.photo_facts import PhotoFacts, read_facts
-from autotag.search.stores import qdrant
+from autotag.search.stores import qdrant_filters, qdrant_points
 from autotag.search.stores.qdrant import QdrantStore
 from autotag.search.updating import carry_out, make_plan
 
@@ -517,9 +517,9 @@ def engine(request, kind, tmp_path):
         shard.update(qdrant_edge.UpdateOperation.create_field_index(name, schema))
     points = [
         qdrant_edge.Point(
-            str(qdrant._id(photo.path)),
+            str(qdrant_points.id_of(photo.path)),
             {} if photo.vector is None else {"vector": photo.vector.tolist()},
-            qdrant._payload(photo),
+            qdrant_points.payload_of(photo),
         )
         for photo in ALBUM
     ]
@@ -536,13 +536,13 @@ def test_the_engine_of_qdrant_finds_the_same(engine):
     nearest = qdrant_edge.Query.Nearest(vector("dog").tolist(), using="vector")
     for condition, expected in FILTERS:
         wanted = [f"{letter}.jpg" for letter in expected]
-        assert engine(nearest, qdrant._filter(only(**condition))) == wanted, condition
+        assert engine(nearest, qdrant_filters.filter_of(only(**condition))) == wanted, condition
     for words, expected in WORDS:
-        terms = list(map(qdrant._lemmas, words))
-        any_of = models.Filter(should=list(map(qdrant._has, terms)))
+        terms = list(map(qdrant_points.lemmas_of, words))
+        any_of = models.Filter(should=list(map(qdrant_filters.has_phrase, terms)))
         wanted = [f"{letter}.jpg" for letter in expected]
         assert engine(qdrant_edge.TextQuery("words", " ".join(terms)), any_of) == wanted, words
-    assert engine(nearest, qdrant._filter(Conditions(phrases=("small dog",)))) == ["a.jpg"]
-    assert engine(nearest, qdrant._filter(Conditions(unwanted=("sofa", "sea")))) == ["a.jpg"]
+    assert engine(nearest, qdrant_filters.filter_of(Conditions(phrases=("small dog",)))) == ["a.jpg"]
+    assert engine(nearest, qdrant_filters.filter_of(Conditions(unwanted=("sofa", "sea")))) == ["a.jpg"]
     start = models.FieldCondition(key="path", match=models.MatchPrefix(prefix="/album/2019/"))
     assert engine(nearest, models.Filter(must=[start])) == ["a.jpg", "b.jpg"]

@@ -14,12 +14,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 import autotag
-from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
-from autotag.training import backbone, mini
-from autotag.training.backbone import imagenet_classes
+from autotag.training import backbone, mini, mini_encoder, mini_labels, mini_photos
 from autotag.training.captioner import CaptionPlan
 from autotag.training.data import CaptionedPhotos, LabelledPhotos, TaggedPhotos
 from autotag.training.features import Features, ViewPlan
@@ -28,7 +26,6 @@ from autotag.training.progress import OnStep
 from autotag.training.self_critical import SelfCriticalPlan
 from autotag.training.text_tower import TextPlan
 from autotag.training.text_vocabulary import caption_tokenizer, contrastive_tokenizer
-from autotag.vocabularies.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.slow
 
@@ -69,9 +66,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_texts() -> Iterator[None]:
     """Few nouns beyond the learned ones: thousands would take the tiny teacher half a minute."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "_nouns", lambda: ["otter", "walnut"])
-        patch.setattr(mini, "_other_texts", lambda things: ["oil painting", "tabby cat"])
-        patch.setattr(mini, "BLANK_PICTURES", 8)
+        patch.setattr(mini_encoder, "imagenet_nouns", lambda: ["otter", "walnut"])
+        patch.setattr(mini_encoder, "other_texts", lambda things: ["oil painting", "tabby cat"])
+        patch.setattr(mini_labels, "BLANK_PICTURES", 8)
         yield
 
 
@@ -79,7 +76,7 @@ def few_texts() -> Iterator[None]:
 def features(photos: mini.Photos, work: Path) -> dict[str, Features]:
     """The features of two views, one with its map; the recipe has up to six."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "VIEWS", dict.fromkeys(mini.VIEWS, ViewPlan(2, 1)))
+        patch.setattr(mini_photos, "VIEWS", dict.fromkeys(mini_photos.VIEWS, ViewPlan(2, 1)))
         return mini.make_all_features(photos, work, workers=1)
 
 
@@ -260,56 +257,3 @@ def test_the_encoders_words_begin_with_the_teachers_vectors(
     wanted = torch.nn.functional.normalize(teacher - teacher.mean(dim=0), dim=-1)
     found = torch.nn.functional.normalize(weights[rows] - weights[rows].mean(dim=0), dim=-1)
     torch.testing.assert_close(found @ found.T, wanted @ wanted.T, atol=0.1, rtol=0)
-
-
-DATA = (
-    "flickr8k-train.parquet",
-    "coco-train.parquet",
-    "scenes-train.parquet",
-    "tiny-imagenet-train-0.parquet",
-)
-
-
-@pytest.mark.parametrize("missing", DATA)
-def test_missing_data_is_named(tmp_path: Path, missing: str) -> None:
-    for name in set(DATA) - {missing}:
-        (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=f"does not contain {missing[:12]}"):
-        mini.read_data(tmp_path)
-
-
-def test_broader_terms_are_learned_where_enough_is_known_below() -> None:
-    things = Vocabulary.bundled("things")
-    below = mini._classes_below(imagenet_classes(), things)
-    dogs = {imagenet_classes().names[number][0] for number in below["dog"]}
-    assert {"beagle", "Samoyed"} <= dogs
-    assert "tabby" not in dogs
-    assert below["dog"] < below["animal"]
-    assert "object" not in below
-    assert "giraffe" not in below
-
-
-def test_pictures_of_nothing_may_show_a_colour(work: Path) -> None:
-    row = {"cat": 0, "red": 1, "red car": 2, "tree": 3}
-    assert mini._blank_set(work, list(row), row).labels.tolist() == [0, 3]
-
-
-def test_a_teacher_is_read_from_a_folder(minilm: Path) -> None:
-    assert mini.read_teacher(str(minilm)).encode(["a dog"]).shape == (1, 384)
-
-
-def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailableError, match="nowhere"):
-        mini.read_teacher(str(tmp_path / "nowhere"))
-
-
-def test_a_class_has_no_name_of_another_thing() -> None:
-    classes, things = imagenet_classes(), Vocabulary.bundled("things")
-    names = dict(zip(classes.wnids, mini._class_names(classes, things), strict=True))
-    assert "painter" not in names["n02125311"]  # the cougar
-    assert "puma" in names["n02125311"]
-    assert "notebook computer" in names["n03832673"]
-    assert names["n03832673"][0] == "notebook"  # the first lemma stays: it is the class's own name
-    assert set(mini._below(mini._class_labels(classes, things), things)["person"]) == {
-        classes.wnids.index(wnid) for wnid in ("n09835506", "n10148035", "n10565667")
-    }

@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 
 from autotag.errors import ConfigError
-from autotag.files.replacing import lies_in, replace_file, state_of
+from autotag.files.file_states import lies_in, state_of
+from autotag.files.replacing import replace_file
 from autotag.files.system_calls import is_there
 
 IN_ALBUM = ".autotag"

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotag.albums.state.changes import OutputChange, files_of, from_record, leads_out, relocated, to_record
+from autotag.albums.state.change_records import files_of, from_record, leads_out, relocated, to_record
+from autotag.albums.state.changes import OutputChange
 from autotag.checks import check_row
 from autotag.errors import ConfigError
-from autotag.files.replacing import lies_in
+from autotag.files.file_states import lies_in
 from autotag.files.system_calls import SYSTEM, SystemCalls
 
 if TYPE_CHECKING:

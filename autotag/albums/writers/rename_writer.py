@@ -8,9 +8,9 @@ import unicodedata
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from autotag.albums.state.changes import RenameChange
 from autotag.albums.state.folder_names import FolderNames
 from autotag.albums.state.foreign_names import foreign_names
+from autotag.albums.state.renaming import RenameChange
 from autotag.errors import ConfigError, MetadataError
 from autotag.options import convert_options
 

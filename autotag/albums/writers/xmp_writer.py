@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.checks import check_row
 from autotag.errors import DISTRIBUTION, ConfigError
-from autotag.files.replacing import lies_in
+from autotag.files.file_states import lies_in
 from autotag.metadata import (
     KEYWORD_FIELDS,
     Exiftool,

@@ -1,9 +1,4 @@
-"""``QdrantStore``: a collection of Qdrant.
-
-A point's id is the UUID (version 5, namespace URL) of the photograph's path; as a number it is the id that
-searches return. What a photograph's texts say stands in the payload ``words``, in lower case, without accents
-and endings, and is ranked by Qdrant's BM25.
-"""
+"""``QdrantStore``: a collection of Qdrant."""
 
 from __future__ import annotations
 
@@ -19,11 +14,6 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from autotag.errors import ConfigError, SearchIndexError, install_hint
-from autotag.language.english import lemma
-from autotag.metadata.keywords import fold
-from autotag.records import Tag
-from autotag.search.filters import days_between
-from autotag.search.known import Known
 from autotag.search.store import (
     ANYTHING,
     TABLE,
@@ -31,10 +21,22 @@ from autotag.search.store import (
     StoredPhoto,
     StoreEncoder,
     encoder_facts,
-    other_labels,
     refuse_unnamed_encoder,
 )
-from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
+from autotag.search.stored_text import path_to_text
+from autotag.search.stores.qdrant_filters import filter_of, has_phrase, listed
+from autotag.search.stores.qdrant_points import (
+    FACTS,
+    VECTOR,
+    id_of,
+    known_of,
+    lemmas_of,
+    matching_words,
+    number_of,
+    payload_of,
+    photo_of,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,16 +45,16 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
     from qdrant_client.http.models import Filter as QdrantFilter
 
+    from autotag.search.known import Known
+
 KEY_VARIABLE = "QDRANT_API_KEY"
 """The environment variable of the API key."""
 
-_VECTOR = "vector"
 _MARK = {"made_by": "autotag"}
 _INDEXED = "indexed"  # in the metadata once the payload indexes are there
 _OLDEST = (1, 20)  # the first version with text ranking and prefix matching as they are used here
 _TIMEOUT = 60  # seconds
 _TOGETHER = 256  # points that are asked for together
-_FACTS = ("path", "bytes", "mtime_ns", "digest", "has_vector", "error", "offline", "sidecars")
 
 
 @dataclass(eq=False)
@@ -158,27 +160,27 @@ class QdrantStore:
         from qdrant_client import models
 
         vectors = self.client.get_collection(self.table).config.params.vectors
-        made = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
+        made = vectors.get(VECTOR) if isinstance(vectors, dict) else None
         if made is not None and made.size == encoder.dimension:
             return
         if made is not None:
             encoder_facts(self.name, self.about(), encoder)  # it may be another program's by now
-            self.client.delete_vector_name(self.table, _VECTOR)
+            self.client.delete_vector_name(self.table, VECTOR)
         dense = models.DenseVectorConfig(
             size=encoder.dimension,
             distance=models.Distance.COSINE,
             datatype=models.VectorStorageDatatype.FLOAT16,
         )
-        self.client.create_vector_name(self.table, _VECTOR, models.DenseVectorNameConfig(dense=dense))
+        self.client.create_vector_name(self.table, VECTOR, models.DenseVectorNameConfig(dense=dense))
 
     def _put(self, photos: Sequence[StoredPhoto]) -> None:
         from qdrant_client import models
 
         points = [
             models.PointStruct(
-                id=str(_id(photo.path)),
-                payload=_payload(photo),
-                vector={} if photo.vector is None else {_VECTOR: photo.vector.astype(np.float32).tolist()},
+                id=str(id_of(photo.path)),
+                payload=payload_of(photo),
+                vector={} if photo.vector is None else {VECTOR: photo.vector.astype(np.float32).tolist()},
             )
             for photo in photos
         ]
@@ -205,7 +207,7 @@ class QdrantStore:
             raise SearchIndexError(self.name, f"no photograph has the id {photo}.")
         with self._asked():
             self._put([replace(kept, path=path)])
-            if _id(path).int != photo:
+            if id_of(path).int != photo:
                 old = models.PointIdsList(points=[str(uuid.UUID(int=photo))])
                 self.client.delete(self.table, old, wait=True)
             self._count_change()
@@ -242,13 +244,13 @@ class QdrantStore:
             found = self.client.query_points(
                 self.table,
                 query=vector.astype(np.float32).tolist(),
-                using=_VECTOR,
-                query_filter=_filter(conditions),
+                using=VECTOR,
+                query_filter=filter_of(conditions),
                 search_params=params,
                 limit=k,
                 with_payload=False,
             ).points
-        hits = [(_number(point.id), max(-1.0, min(1.0, float(point.score)))) for point in found]
+        hits = [(number_of(point.id), max(-1.0, min(1.0, float(point.score)))) for point in found]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
     def search_words(
@@ -257,14 +259,14 @@ class QdrantStore:
         """Return photographs whose texts have any, or every one, of the words or phrases, by BM25."""
         from qdrant_client import models
 
-        terms = [term for term in map(_lemmas, words) if term]
+        terms = [term for term in map(lemmas_of, words) if term]
         if not terms:
             return []
-        wanted = _filter(conditions)
+        wanted = filter_of(conditions)
         if every:
-            wanted.must = [*_listed(wanted.must), *map(_has, terms)]
+            wanted.must = [*listed(wanted.must), *map(has_phrase, terms)]
         else:
-            wanted.should = [_has(term) for term in terms]
+            wanted.should = [has_phrase(term) for term in terms]
         with self._asked():
             found = self.client.query_points(
                 self.table,
@@ -274,13 +276,13 @@ class QdrantStore:
                 limit=k,
                 with_payload=False,
             ).points
-        return [_number(point.id) for point in found]
+        return [number_of(point.id) for point in found]
 
     def matched_words(self, words: Sequence[str], ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Return id -> words of its texts that the words or phrases match, in their order, each once."""
-        terms = [term.split() for term in map(_lemmas, words) if term]
+        terms = [term.split() for term in map(lemmas_of, words) if term]
         found = {
-            photo: tuple(dict.fromkeys(_matches(_texts(kept), terms)))
+            photo: tuple(dict.fromkeys(matching_words(texts_of(kept), terms)))
             for photo, kept in self.photos(ids).items()
         }
         return {photo: matches for photo, matches in found.items() if matches}
@@ -290,40 +292,40 @@ class QdrantStore:
         from qdrant_client import models
 
         newest = models.OrderBy(key="taken", direction=models.Direction.DESC)
-        wanted = _filter(conditions)
+        wanted = filter_of(conditions)
         with self._asked():
             found = list(islice(self._scroll(wanted, order_by=newest, most=k), k))
             if len(found) < k:
                 without = models.IsEmptyCondition(is_empty=models.PayloadField(key="taken"))
-                wanted.must = [*_listed(wanted.must), without]
+                wanted.must = [*listed(wanted.must), without]
                 found += islice(self._scroll(wanted, most=k), k - len(found))
-        return [_number(point.id) for point in found]
+        return [number_of(point.id) for point in found]
 
     def photos(self, ids: Sequence[int]) -> dict[int, StoredPhoto]:
         """Return photographs by id; those that are not there are left out."""
         with self._asked():
             found = self._points(ids, vectors=True)
-        return {_number(point.id): _photo(point.payload or {}, point.vector) for point in found}
+        return {number_of(point.id): photo_of(point.payload or {}, point.vector) for point in found}
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:
         """Return path -> id of those of the paths that are there."""
-        numbers = {_id(path).int: path for path in paths}
+        numbers = {id_of(path).int: path for path in paths}
         with self._asked():
             found = self._points(list(numbers), payload=False)
-        return {numbers[_number(point.id)]: _number(point.id) for point in found}
+        return {numbers[number_of(point.id)]: number_of(point.id) for point in found}
 
     def known(self, paths: Sequence[str], folders: Sequence[str]) -> Iterator[tuple[str, Known]]:
         """Yield path and facts of those of the paths that are there, and of all photographs below folders."""
         from qdrant_client import models
 
         with self._asked():
-            for point in self._points([_id(path).int for path in paths], payload=list(_FACTS)):
-                yield _known(point)
+            for point in self._points([id_of(path).int for path in paths], payload=list(FACTS)):
+                yield known_of(point)
             for folder in folders:
                 start = models.MatchPrefix(prefix=path_to_text(folder.rstrip(os.sep) + os.sep))
                 below = models.Filter(must=[models.FieldCondition(key="path", match=start)])
-                for point in self._scroll(below, payload=list(_FACTS)):
-                    yield _known(point)
+                for point in self._scroll(below, payload=list(FACTS)):
+                    yield known_of(point)
 
     def sample(self, count: int) -> list[int]:
         """Return ids of photographs with a vector, drawn at random."""
@@ -335,11 +337,11 @@ class QdrantStore:
             found = self.client.query_points(
                 self.table,
                 query=models.SampleQuery(sample=models.Sample.RANDOM),
-                query_filter=models.Filter(must=[models.HasVectorCondition(has_vector=_VECTOR)]),
+                query_filter=models.Filter(must=[models.HasVectorCondition(has_vector=VECTOR)]),
                 limit=count,
                 with_payload=False,
             ).points
-        return [_number(point.id) for point in found]
+        return [number_of(point.id) for point in found]
 
     def count(self, *, vectors: bool = False) -> int:
         """Return how many photographs there are, or how many with a vector."""
@@ -481,136 +483,3 @@ def _told(error: Any) -> str:
     """Return what the server says about an error, without its headers."""
     content = error.content
     return content.decode("utf-8", "replace")[:300] if isinstance(content, bytes) else str(error)[:300]
-
-
-def _id(path: str) -> uuid.UUID:
-    return uuid.uuid5(uuid.NAMESPACE_URL, path_to_text(path))
-
-
-def _number(point: object) -> int:
-    return uuid.UUID(str(point)).int
-
-
-def _listed(conditions: Any) -> list[Any]:
-    if conditions is None:
-        return []
-    return list(conditions) if isinstance(conditions, list) else [conditions]
-
-
-def _texts(photo: StoredPhoto) -> str:
-    parts = (photo.caption, *(tag.text for tag in photo.tags), *photo.concepts, *photo.keywords)
-    return f"{plain_words(' '.join(parts))} {name_words(photo.path)}"
-
-
-def _lemmas(text: str) -> str:
-    return " ".join(map(lemma, plain_words(text).split()))
-
-
-def _matches(text: str, terms: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the words of a text that are in a term, which is a sequence of lemmas."""
-    words = text.split()
-    lemmas = [lemma(word) for word in words]
-    marked = {
-        place
-        for term in terms
-        for start in range(len(words) - len(term) + 1)
-        if lemmas[start : start + len(term)] == term
-        for place in range(start, start + len(term))
-    }
-    yield from (words[place] for place in sorted(marked))
-
-
-def _payload(photo: StoredPhoto) -> dict[str, Any]:
-    tags = [kept_text(tag.text) for tag in photo.tags]
-    keywords = list(map(kept_text, photo.keywords))
-    camera = None if photo.camera is None else kept_text(photo.camera)
-    is_placed = photo.latitude is not None and photo.longitude is not None
-    return {
-        "path": path_to_text(photo.path),
-        "caption": kept_text(photo.caption),
-        "tags": tags,
-        "tag_scores": [float(tag.score) for tag in photo.tags],
-        "tag_sources": [kept_text(tag.source) for tag in photo.tags],
-        "keywords": keywords,
-        "labels": list(dict.fromkeys(map(fold, [*tags, *keywords, *map(kept_text, photo.concepts)]))),
-        "width": photo.size[0],
-        "height": photo.size[1],
-        "taken": photo.taken,
-        "camera": camera,
-        "camera_folded": None if camera is None else camera.lower(),
-        "place": {"lat": photo.latitude, "lon": photo.longitude} if is_placed else None,
-        "bytes": photo.bytes,
-        "mtime_ns": photo.mtime_ns,
-        "digest": photo.digest,
-        "error": None if photo.error is None else kept_text(photo.error),
-        "offline": photo.offline,
-        "sidecars": photo.sidecars,
-        "has_vector": photo.vector is not None,
-        "words": " ".join(map(lemma, _texts(photo).split())),
-    }
-
-
-def _photo(payload: Mapping[str, Any], vectors: Any) -> StoredPhoto:
-    vector = vectors.get(_VECTOR) if isinstance(vectors, dict) else None
-    place = payload["place"] or {"lat": None, "lon": None}
-    tags = zip(payload["tags"], payload["tag_scores"], payload["tag_sources"], strict=True)
-    return StoredPhoto(
-        text_to_path(payload["path"]),
-        size=(payload["width"], payload["height"]),
-        caption=payload["caption"],
-        tags=tuple(Tag(text, score, source) for text, score, source in tags),
-        keywords=tuple(payload["keywords"]),
-        concepts=other_labels(payload["labels"], [*payload["tags"], *payload["keywords"]]),
-        latitude=place["lat"],
-        longitude=place["lon"],
-        sidecars=payload.get("sidecars", ""),  # the first version did not write it
-        vector=None if vector is None else np.asarray(vector, dtype=np.float32),
-        **{
-            name: payload[name]
-            for name in ("taken", "camera", "bytes", "mtime_ns", "digest", "error", "offline")
-        },
-    )
-
-
-def _known(point: Any) -> tuple[str, Known]:
-    facts = {"sidecars": "", **point.payload}
-    return text_to_path(facts["path"]), Known(_number(point.id), *(facts[name] for name in _FACTS[1:]))
-
-
-def _has(phrase: str) -> Any:
-    """Return the condition that the texts hold a phrase of lemmas."""
-    from qdrant_client import models
-
-    return models.FieldCondition(key="words", match=models.MatchPhrase(phrase=phrase))
-
-
-def _filter(conditions: Conditions) -> QdrantFilter:
-    from qdrant_client import models
-
-    must: list[Any] = [_has(_lemmas(phrase)) for phrase in conditions.phrases]
-    must_not: list[Any] = [_has(words) for words in map(_lemmas, conditions.unwanted) if words]
-    others = [str(uuid.UUID(int=photo)) for photo in conditions.other_than if 0 <= photo < 2**128]
-    if others:
-        must_not.append(models.HasIdCondition(has_id=list(others)))
-    wanted = conditions.filter
-    if wanted is None:
-        return models.Filter(must=must, must_not=must_not)
-
-    def meet(key: str, **condition: Any) -> None:
-        must.append(models.FieldCondition(key=key, **condition))
-
-    for tag in wanted.tags:
-        meet("labels", match=models.MatchValue(value=fold(kept_text(tag))))
-    if wanted.folder is not None:
-        folder = path_to_text(f"{os.sep}{wanted.folder.strip(os.sep)}{os.sep}")
-        meet("path", match=models.MatchSubstring(substring=folder))
-    since, until = days_between(wanted)
-    if since is not None or until is not None:
-        meet("taken", range=models.DatetimeRange(gte=since, lt=until))
-    if wanted.camera is not None:
-        meet("camera_folded", match=models.MatchSubstring(substring=kept_text(wanted.camera).lower()))
-    if wanted.near is not None:
-        latitude, longitude, distance = wanted.near
-        centre = models.GeoPoint(lat=latitude, lon=longitude)
-        meet("place", geo_radius=models.GeoRadius(center=centre, radius=distance * 1000))
-    return models.Filter(must=must, must_not=must_not)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from autotag.albums.state.changes import OutputChange, RenameChange, TextChange
+from autotag.albums.state.changes import OutputChange, TextChange
 from autotag.albums.state.journal import Journal, LostStep
+from autotag.albums.state.renaming import RenameChange
 from autotag.files.system_calls import SystemCalls
 
 ALBUM = Path("/album")
