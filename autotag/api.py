@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from autotag.files.forked_process import check_not_forked
-from autotag.pipeline.presets import load
+from autotag.pipeline.presets import check_preset, load
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -67,6 +67,7 @@ def tag(
         StageError: a stage failed on an image.
         ForkedProcessError: models were used before this process was forked.
     """
+    check_preset(preset)
     return _kept(fspath(preset), changes)(image)
 
 

@@ -362,5 +362,6 @@ def _words(hint: Any) -> str:
     if kind is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if kind is tuple or kind in _MAKERS:
-        return f"an array of ({', '.join(_words(entry) for entry in arguments if entry is not Ellipsis)})"
+        entries = [_words(entry) for entry in arguments if entry is not Ellipsis]
+        return f"an array of {entries[0] if len(entries) == 1 else '(' + ', '.join(entries) + ')'}"
     return _WORDS.get(kind, "an object")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -129,6 +129,18 @@ def test_base_is_the_default_and_never_mini(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_bad_image_raises(preset: Path) -> None:
     with pytest.raises(ImageReadError):
         autotag.tag("no such file.jpg", preset=preset)
+
+
+@pytest.mark.parametrize("wrong", [None, ["mini"], 3])
+def test_a_preset_that_is_neither_name_nor_path_is_refused(wrong: Any) -> None:
+    for use in (lambda: autotag.tag(make_image(), preset=wrong), lambda: autotag.load(wrong)):
+        with pytest.raises(ConfigError, match="give a preset's name, or the path of a TOML file"):
+            use()
+
+
+def test_an_object_that_is_no_image_is_named_by_its_type(preset: Path) -> None:
+    with pytest.raises(ImageReadError, match="an object of type int is not an image: pass a path"):
+        autotag.tag(3, preset=preset)  # type: ignore[call-overload]
 
 
 def test_a_url_is_refused_unless_allowed(preset: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from glob import has_magic
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -78,10 +79,16 @@ def undo_album(
         listener: called with each step.
 
     Raises:
-        ConfigError: no run is recorded, one is running, or a state belongs to another album, machine or user.
+        ConfigError: there is no such folder, no run is recorded, one is running, or a state belongs to
+            another album, machine or user.
         OSError: journal or ledger cannot be read or written. What was undone so far is safe.
     """
-    root, key = album_root([source] if isinstance(source, (str, PathLike)) else source)
+    sources = [source] if isinstance(source, (str, PathLike)) else source
+    if len(sources) == 1 and not os.path.lexists(sources[0]) and not has_magic(os.fspath(sources[0])):
+        raise ConfigError(
+            f"there is no folder {os.fspath(sources[0])!r}; name what was tagged, or a folder around it."
+        )
+    root, key = album_root(sources)
     summary = UndoSummary()
     states = _states(root, key, Path(state) if state else None)
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autotag.cli.index import index_option, open_index, store_options
-from autotag.cli.options import device_option
+from autotag.cli.options import auto_device_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ Exit codes:
     metavar="NAME|FOLDER",
     help="The encoder of the index, if it is stored elsewhere now; by default the name in the index.",
 )
-@device_option
+@auto_device_option
 @click.pass_context
 def accelerate(
     ctx: click.Context,

@@ -27,10 +27,12 @@ class AlbumListener:
         reporter: writes to stderr.
         ndjson: one JSON object per photograph on stdout.
         show: one line on stdout for each change, for people.
+        are_due: says of the photographs that are due what they are.
     """
 
-    def __init__(self, reporter: Reporter, *, ndjson: bool, show: bool) -> None:
+    def __init__(self, reporter: Reporter, *, ndjson: bool, show: bool, are_due: str = "to tag") -> None:
         self._reporter = reporter
+        self._are_due = are_due
         self._ndjson = ndjson
         self._show = show
 
@@ -41,9 +43,9 @@ class AlbumListener:
             yield
 
     def started(self, due: int, unchanged: int) -> None:
-        """Print how many photographs are to tag and how many are unchanged."""
+        """Print how many photographs are due and how many are unchanged."""
         done = f", {unchanged} unchanged" if unchanged else ""
-        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} to tag{done}")
+        self._reporter.inform(f"{due} photograph{'' if due == 1 else 's'} {self._are_due}{done}")
         self._reporter.expect(due)
 
     def done(self, report: PhotoReport) -> None:
@@ -59,7 +61,7 @@ class AlbumListener:
                 for change in report.changes:
                     click.echo(one_line(f"{report.file}: {change}"))
         for warning in report.warnings:
-            self._reporter.inform(warning if report.file in warning else f"{report.file}: {warning}")
+            self._reporter.complain(warning if report.file in warning else f"{report.file}: {warning}")
         if report.error is not None:
             named = report.file in report.error
             self._reporter.complain(report.error if named else f"{report.file}: {report.error}")

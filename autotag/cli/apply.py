@@ -37,7 +37,7 @@ def apply(
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
-    listener = AlbumListener(reporter, ndjson=ndjson, show=False)
+    listener = AlbumListener(reporter, ndjson=ndjson, show=False, are_due="in the plan")
     with stoppable() as stop, listener.counting(), bookkeeping():
         summary = apply_plan(plan, state=state, adopt=adopt, listener=listener, stop=stop)
     report_summary(summary, reporter)

@@ -11,7 +11,7 @@ import click
 from autotag.cli.inputs import find
 from autotag.cli.options import (
     SOME_FAILED,
-    device_option,
+    auto_device_option,
     follow_symlinks_option,
     overwrite_option,
     quiet_option,
@@ -87,7 +87,7 @@ Exit codes:
 )
 @overwrite_option
 @follow_symlinks_option
-@device_option
+@auto_device_option
 @reading_options
 @quiet_option
 @click.pass_context

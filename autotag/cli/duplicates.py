@@ -157,11 +157,14 @@ def _write_table(groups: Sequence[DuplicateGroup]) -> None:
 def _summary(groups: Sequence[DuplicateGroup]) -> str:
     copies = [copy for group in groups if group.kind == "copies" for copy in group.others]
     bursts = [group for group in groups if group.kind == "burst"]
-    told = [f"{len(groups) - len(bursts)} photographs are there more than once"]
+    photographs = len(groups) - len(bursts)
+    told = [f"{photographs} photograph{' is' if photographs == 1 else 's are'} there more than once"]
     if copies:
-        told.append(f"{len(copies)} copies take {_human(sum(copy.bytes for copy in copies))}")
+        take = "copy takes" if len(copies) == 1 else "copies take"
+        told.append(f"{len(copies)} {take} {_human(sum(copy.bytes for copy in copies))}")
     if bursts:
-        told.append(f"{len(bursts)} bursts of {sum(len(group.photos) for group in bursts)} photographs")
+        many = "" if len(bursts) == 1 else "s"
+        told.append(f"{len(bursts)} burst{many} of {sum(len(group.photos) for group in bursts)} photographs")
     return "; ".join(told)
 
 

@@ -67,6 +67,12 @@ def device_option(command: Command) -> Command:
     return click.option("--device", metavar="DEVICE", help=words)(command)
 
 
+def auto_device_option(command: Command) -> Command:
+    """Add ``--device`` to a command without a preset, None unless given."""
+    words = "auto, cpu, cuda, cuda:1, mps.  [default: auto]"
+    return click.option("--device", metavar="DEVICE", help=words)(command)
+
+
 def served_presets_option(command: Command) -> Command:
     """Add ``--preset``, which may be repeated, as ``presets``."""
     return click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from autotag.cli.index import index_option, open_index, store_options
-from autotag.cli.options import device_option
+from autotag.cli.options import auto_device_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ Exit codes:
     metavar="NAME|FOLDER",
     help="The encoder of the index, if it is stored elsewhere now; by default the name in the index.",
 )
-@device_option
+@auto_device_option
 @click.pass_context
 def search(
     ctx: click.Context,
@@ -129,6 +129,8 @@ def search(
             _write_page(index, hits, title=text or "", why=why)
         else:
             _write(hits, format_name, why=why)
+    if not hits and format_name == "table":
+        click.echo("autotag: nothing found", err=True)
     ctx.exit(0 if hits else NOTHING_FOUND)
 
 

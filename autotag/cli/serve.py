@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -100,7 +101,8 @@ def serve(
     """Serve tags, captions, prompts and embeddings to other programs over HTTP.
 
     It speaks its own API and those of OpenAI, Ollama and PhotoPrism Vision; /docs lists the endpoints.
-    Requests are logged to stderr, one JSON object per line, without images. It needs autotag-images[serve].
+    The address and then the requests are logged to stderr, one JSON object per line, without images. It needs
+    autotag-images[serve].
     """
     from autotag.errors import ConfigError, install_hint
     from autotag.server.core.limits import Limits
@@ -122,8 +124,13 @@ def serve(
         raise click.UsageError("--index and --store are of the page; give --demo, too.")
     run_server(
         presets, place, limits, device=device, allowed_hosts=allowed_hosts, preload=preload,
-        moderator=moderator, languages=languages, **page,
+        moderator=moderator, languages=languages, listening=_tell, **page,
     )  # fmt: skip
+
+
+def _tell(address: str) -> None:
+    """Write the address to stderr, as one more line of JSON; port 0 is known from it only."""
+    click.echo(json.dumps({"listening": address}), err=True)
 
 
 def page_mounter(

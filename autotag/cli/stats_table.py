@@ -16,7 +16,8 @@ def stats_table(stats: StreamStats) -> str:
     """Return one line per part and a total that names the bottleneck; ``waiting``: mean queue length."""
     table = text_table([_HEADINGS, *map(_cells, stats.stages)], right=range(2, len(_HEADINGS)))
     pace = stats.done / stats.seconds if stats.seconds else 0.0
-    total = f"{stats.done} images, {stats.failed} failed, {stats.seconds:.1f} s, {pace:.1f} per second"
+    images = f"{stats.done} image{'' if stats.done == 1 else 's'}"
+    total = f"{images}, {stats.failed} failed, {stats.seconds:.1f} s, {pace:.1f} per second"
     return f"{table}\n{total}" + (f"; bound by {stats.bound_by}" if stats.bound_by else "")
 
 

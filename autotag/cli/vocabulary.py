@@ -131,7 +131,8 @@ def build(
             "choose a smaller --least-count"
         )
     _write(phrases, output, prompts, overwrite=overwrite)
-    click.echo(f"{len(phrases):,} phrases from {len(found):,} prompts", err=True)
+    plurals = ["" if number == 1 else "s" for number in (len(phrases), len(found))]
+    click.echo(f"{len(phrases):,} phrase{plurals[0]} from {len(found):,} prompt{plurals[1]}", err=True)
 
 
 def _vocabulary(source: str, column: str | None, *, living_artists: bool) -> Vocabulary:

@@ -313,7 +313,7 @@ def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
         raise ImageReadError(source, f"a torch tensor is not an image: {hint}")
     raise ImageReadError(
         source,
-        f"a {type(image).__name__} is not an image: "
+        f"an object of type {type(image).__name__} is not an image: "
         "pass a path, bytes, an open file, a Pillow image or an array",
     )
 

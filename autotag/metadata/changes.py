@@ -95,6 +95,7 @@ class MetadataChange:
         fields: the argument of ``plan_tags``.
         date: the date of new records, ISO 8601.
         regions: the argument of ``plan_tags``.
+        adds_description: whether a file gets the description that had none of the machine.
     """
 
     path: str
@@ -111,6 +112,7 @@ class MetadataChange:
     date: str = ""
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
     regions: Regions | None = None
+    adds_description: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary of JSON types, without the new content of the files."""
@@ -124,6 +126,7 @@ class MetadataChange:
             "tags": [{**asdict(tag), "path": list(tag.path)} for tag in self.tags],
             "files": [one.to_dict() for one in self.files],
             **({} if self.regions is None else {"regions": self.regions.to_dict()}),
+            **({"adds_description": True} if self.adds_description else {}),
         }
 
     @classmethod
@@ -135,9 +138,10 @@ class MetadataChange:
         """
         texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
         words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
-        boxes = {"regions": "row"} if isinstance(row, dict) and "regions" in row else {}
+        kinds = {"regions": "row", "adds_description": "flag"}
+        there = {name: kind for name, kind in kinds.items() if isinstance(row, dict) and name in row}
         check_row(
-            "a change of metadata", row, **texts, **words, **boxes, embed="flag", tags="list", files="list"
+            "a change of metadata", row, **texts, **words, **there, embed="flag", tags="list", files="list"
         )
         check_choice("naming", row["naming"], get_args(SidecarNaming))
         check_choice("kind", row["kind"], get_args(ChangeKind))
@@ -160,5 +164,6 @@ class MetadataChange:
             fields=tuple(row["fields"]),
             tags=tuple(MachineTag(**{**tag, "path": tuple(tag["path"])}) for tag in row["tags"]),
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
-            regions=Regions.from_dict(row["regions"]) if boxes else None,
+            regions=Regions.from_dict(row["regions"]) if "regions" in there else None,
+            adds_description=row.get("adds_description", False),
         )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _MOST_KEYWORDS = 2000  # with copies and records, several parts of the budget each
 _TURNED_BY_EXIF = frozenset(("jpeg", "png", "webp", "tiff"))  # kinds of files; RAW files are TIFF
 _LARGEST_UNDO = 4 * 2**20  # bytes
+_DESCRIBED = b"DescriptionAdded"  # the record of the machine's description
 
 
 def plan_tags(
@@ -117,6 +118,7 @@ class _Plan:
         self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
         self._shared = [read_packet(content) for content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
+        self._adds_description = False
         self._by_people, self._refusals = self._existing.by_people, self._existing.refusals
         for packet in (*self._packets, *self._shared):
             self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
@@ -174,6 +176,7 @@ class _Plan:
             fields=self._request.fields,
             date=self._request.date,
             regions=self._request.regions,
+            adds_description=self._adds_description and bool(files),
         )
 
     def _kind(self, files: Sequence[FileChange]) -> ChangeKind:
@@ -224,6 +227,7 @@ class _Plan:
         )
         if after is not None:
             read_packet(after)
+            self._adds_description |= _DESCRIBED in after and _DESCRIBED not in (packet or b"")
         return after
 
     def _beside(self) -> list[FileChange | None]:

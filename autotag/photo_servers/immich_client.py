@@ -83,8 +83,10 @@ def read_key(path: Path) -> str:
     """
     try:
         lines = path.read_text(encoding="ascii").split()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the API key file {str(path)!r}: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the API key file {str(path)!r}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the API key file {str(path)!r} holds more than plain ASCII.") from error
     if len(lines) != 1 or not lines[0].isprintable():
         raise ConfigError(f"the API key file {str(path)!r} must hold one key on one line.")
     return lines[0]

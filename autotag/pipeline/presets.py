@@ -57,6 +57,16 @@ def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
     return read_toml(_preset_path(preset), what="preset")
 
 
+def check_preset(preset: object) -> None:
+    """Refuse what is neither a name nor a path.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if not isinstance(preset, str | PathLike):
+        raise ConfigError(f"preset={shown(preset)}: give a preset's name, or the path of a TOML file.")
+
+
 def preset_text(preset: str | PathLike[str]) -> str:
     """Return the text of a preset or a TOML file, comments and all; raises what ``read_preset`` raises."""
     return toml_file_text(_preset_path(preset), what="preset")
@@ -132,7 +142,7 @@ def load(
     table = {**read_preset(preset), **changes}
     if language is not None:
         table = with_language(table, language, stages)
-    return from_config(overridden(table, stages))
+    return from_config(overridden(table, stages, settings=[*settings, "language"]))
 
 
 def with_language(
@@ -230,13 +240,17 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def overridden(
-    config: dict[str, Any], overrides: Mapping[str, Mapping[str, object] | Literal[False]]
+    config: dict[str, Any],
+    overrides: Mapping[str, Mapping[str, object] | Literal[False]],
+    *,
+    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the config with some options of its stages replaced.
 
     Args:
         config: as ``from_config`` takes it.
         overrides: stage name -> options to change or False, as ``parse_overrides`` returns them.
+        settings: what else the caller takes under a name, to suggest it where one is misspelt.
 
     Raises:
         UnknownNameError: the config does not have a stage of this name.
@@ -248,7 +262,8 @@ def overridden(
     for name, changes in overrides.items():
         if name not in names:
             _refuse_option(name, changes, dict(zip(names, tables, strict=True)))
-            raise UnknownNameError("stage of this preset:", name, names)
+            kind = "stage of this preset, or setting:" if settings else "stage of this preset:"
+            raise UnknownNameError(kind, name, [*names, *settings])
         if changes is not False:
             stage_tables.check_changes(name, changes)
             tables[names.index(name)].update(changes)
@@ -282,6 +297,7 @@ def _parsed(value: str, setting: str) -> Any:
 
 
 def _preset_path(preset: str | PathLike[str]) -> Path:
+    check_preset(preset)
     if preset in preset_names():
         return _PRESETS / f"{fspath(preset)}.toml"
     path = Path(preset)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import webbrowser
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -18,10 +16,10 @@ from autotag.review.endpoints import Desk
 from autotag.review.guard import Sessions
 from autotag.review.photographs import Thumbnails
 from autotag.review.suggestions import Suggestions
-from autotag.web.listening import address_of, is_loopback, socket_at
+from autotag.web.listening import address_of, is_loopback, signals_for_the_server, socket_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from autotag.review.session import Review
@@ -93,7 +91,7 @@ def run_review(
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
     try:
-        with socket_at(host, port) as listener, _signals_for_the_server():
+        with socket_at(host, port) as listener, signals_for_the_server():
             address = f"{address_of(listener, host)}/review/"
             listening(address)
             if open_browser:
@@ -105,18 +103,3 @@ def run_review(
         desk.applying.stop()
         desk.applying.wait()
         desk.review.close()
-
-
-@contextmanager
-def _signals_for_the_server() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the server only: uvicorn raises them again at its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: None) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

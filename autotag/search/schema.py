@@ -107,6 +107,11 @@ def readable(path: Path) -> Iterator[None]:
             )
         elif "full" in reason:
             reason = "the disk is full; make room and run the same command again. What was written is safe."
+        elif "unable to open" in reason and path.is_dir():
+            reason = "it is a folder, not the file of an index."
+        raise SearchIndexError(str(path), reason) from error
+    except sqlite3.ProgrammingError as error:
+        reason = "it was closed; open it again." if "closed" in str(error) else str(error)
         raise SearchIndexError(str(path), reason) from error
     except sqlite3.DatabaseError as error:
         reason = f"{error}; it is damaged or not an index. Move it away and run `autotag index` again."
@@ -122,7 +127,7 @@ def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SearchIndexError(str(path), f"its folder cannot be made: {error}") from error
+        raise SearchIndexError(str(path), f"its folder cannot be made: {error.strerror}") from error
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -15,7 +15,7 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
-from autotag.web.listening import address_of, is_loopback, socket_at
+from autotag.web.listening import address_of, is_loopback, signals_for_the_server, socket_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,7 +119,8 @@ def run_server(
     server = uvicorn.Server(config)
     with socket_at(place.host, place.port) as listener:
         listening(address_of(listener, place.host))
-        server.run(sockets=[listener])
+        with signals_for_the_server():
+            server.run(sockets=[listener])
     if failures:
         raise failures[0]
 

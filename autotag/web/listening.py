@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from autotag.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _FEWEST_TOKEN_CHARACTERS = 16
@@ -22,8 +26,10 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     """
     try:
         lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the token file {str(path)!r}: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {str(path)!r}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the token file {str(path)!r} holds more than plain ASCII.") from error
     tokens = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not tokens:
         raise ConfigError(f"the token file {str(path)!r} holds no token.")
@@ -50,7 +56,8 @@ def socket_at(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = f"cannot listen at {host}, port {port} ({error}); choose another --port."
+        why = str(error.strerror).partition(" (while")[0]  # create_server adds the address
+        reason = f"cannot listen at {host}, port {port} ({why}); choose another --port."
         raise ConfigError(reason) from error
 
 
@@ -58,3 +65,18 @@ def address_of(listener: socket.socket, host: str) -> str:
     """Return the http address of a listening socket under the host's name."""
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def signals_for_the_server() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the server only: uvicorn raises them again at its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -188,7 +188,8 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tagged, photos, state,
     assert tree(photos) == before
     assert not state.exists()
     assert summary.written == 7
-    assert any("adds to b.jpg.xmp: blue, picture" in report.changes for report in log.reports)
+    adds = 'adds to b.jpg.xmp: blue, picture; description "a blue picture"'
+    assert any(adds in report.changes for report in log.reports)
 
 
 def test_a_file_of_results_that_is_not_ours_is_not_replaced(tagged, photos):

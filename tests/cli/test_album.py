@@ -57,11 +57,34 @@ def test_several_writers_with_options_and_a_file_of_their_own(run, preset, photo
     assert (tmp_path / "table.csv").read_text().splitlines()[1] == "photos/a red.png,red; picture"
 
 
+def test_a_dry_run_names_a_description_without_tags_and_not_one_that_is_there(run, preset, photos, tmp_path):
+    (tmp_path / "none.toml").write_text('deny = ["*"]\n')
+    run("album", photos, "--preset", preset, "--rules", tmp_path / "none.toml")
+    first = run("undo", photos, "--dry-run").stdout.splitlines()
+    assert 'would undo: adds to blue.png.xmp: description "a blue picture"' in first
+    again = run("album", photos, "--preset", preset, "--dry-run").stdout.splitlines()
+    assert "blue.png: adds to blue.png.xmp: blue, picture" in again
+
+
+def test_quiet_leaves_the_warnings(run, preset, photos):
+    (photos / "blue.png").chmod(0o444)
+    result = run("album", photos, "--preset", preset, "--embed", "--quiet")
+    (line,) = result.stderr.splitlines()
+    assert "tags go to a sidecar, not into the file: it is read-only." in line
+
+
+def test_undo_of_a_folder_that_is_not_there_names_it(run, tmp_path):
+    result = run("undo", tmp_path / "typo")
+    assert result.exit_code == 2
+    assert f"there is no folder '{tmp_path / 'typo'}'" in result.stderr
+
+
 def test_a_dry_run_prints_and_writes_nothing(run, preset, photos, files):
     before = files()
     result = run("album", photos, "--preset", preset, "--dry-run", "--write", "xmp", "--write", "rename")
     assert result.exit_code == 0
-    assert "blue.png: adds to blue.png.xmp: blue, picture" in result.stdout.splitlines()
+    adds = 'blue.png: adds to blue.png.xmp: blue, picture; description "a blue picture"'
+    assert adds in result.stdout.splitlines()
     assert "blue.png: renames blue.png to blue, picture.png" in result.stdout.splitlines()
     assert files() == before
 
@@ -83,7 +106,8 @@ def test_a_plan_is_edited_and_applied(run, preset, photos, tmp_path):
     assert run("album", photos, "--preset", preset, "--plan", plan).exit_code == 0
     assert not list(photos.rglob("*.xmp"))
     plan.write_text(plan.read_text().replace('"text": "blue"', '"text": "azure"'))
-    assert run("apply", plan).exit_code == 0
+    applied = run("apply", plan)
+    assert (applied.exit_code, "3 photographs in the plan" in applied.stderr) == (0, True)
     assert set(read_packet((photos / "blue.png.xmp").read_bytes()).keywords.flat) == {"azure", "picture"}
     plan.write_text(plan.read_text().replace('"caption": "a blue picture"', '"caption": 3'))
     result = run("apply", plan)

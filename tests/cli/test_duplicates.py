@@ -28,7 +28,7 @@ def test_every_format_says_the_same(copies, run):
     table = run("duplicates", copies)
     assert table.exit_code == 0
     assert [line.split()[0] for line in table.stdout.splitlines()] == ["3", "keep", "bytes", "picture"]
-    assert "1 photographs are there more than once; 2 copies take" in table.stderr
+    assert "1 photograph is there more than once; 2 copies take" in table.stderr
     assert names(run("duplicates", copies, "--format", "paths").stdout.splitlines()) == [
         "same.png",
         "small.jpg",
@@ -51,7 +51,7 @@ def test_bursts_are_among_the_paths_only_when_asked(photos, run):
         image = make_image("red").resize((96, 64))
         image.paste((250, 240, 10), (10 * second, 5, 10 * second + 30, 30))
         image.save(photos / f"burst{second}.jpg", exif=exif)
-    assert "1 bursts of 2 photographs" in run("duplicates", photos).stderr
+    assert "1 burst of 2 photographs" in run("duplicates", photos).stderr
     assert run("duplicates", photos, "--format", "paths").stdout == ""
     assert len(run("duplicates", photos, "--format", "paths", "--bursts").stdout.splitlines()) == 1
 

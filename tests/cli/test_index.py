@@ -44,7 +44,7 @@ def test_photographs_are_found_by_tag_words_and_image(indexed, photos, run):
     assert paths(run("search", "--image", photos / "blue.png", "--format", "paths"))[0] == "blue.png"
     assert paths(run("search", "--folder", "more", "--format", "paths")) == ["green.png"]
     nothing = run("search", "--tag", "unicorn")
-    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (1, "", "autotag: nothing found\n")
 
 
 @pytest.mark.slow

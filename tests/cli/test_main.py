@@ -22,6 +22,17 @@ def test_every_command_explains_itself_also_by_the_short_option(run, command):
     assert run(command, "-h").stdout == run(command, "--help").stdout
 
 
+def test_python_m_autotag_is_the_command():
+    command = [sys.executable, "-m", "autotag", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
+    assert said == f"autotag {version('autotag-images')}\n"
+
+
+def test_a_command_without_a_preset_does_not_speak_of_one_at_device(run):
+    for command in ("detect", "search", "accelerate"):
+        assert "preset's own" not in run(command, "--help").stdout
+
+
 def test_the_version_is_that_of_the_package(run):
     assert run("--version").stdout.split()[-1] == version("autotag-images")
 

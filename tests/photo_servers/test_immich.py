@@ -163,6 +163,13 @@ def test_a_wrong_key_is_refused(run: Run, tmp_path: Path) -> None:
     assert "another-key" not in found.output
 
 
+def test_a_key_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^cannot read the API key file '\S+': No such file or directory\.$"
+    ):
+        read_key(tmp_path / "none")
+
+
 @pytest.mark.parametrize("content", [b"", b"two words", b"two\nlines", b"\xff"])
 def test_a_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)

@@ -103,6 +103,8 @@ def test_an_option_without_its_stage_is_told_where_it_belongs() -> None:
         autotag.load("mini", threshold=0.3)
     with pytest.raises(UnknownNameError, match="unknown stage of this preset"):
         autotag.load("mini", nothing_like_it=3)
+    with pytest.raises(UnknownNameError, match="Did you mean 'device'"):
+        autotag.load("mini", devise="cpu")
 
 
 def test_tag_texts_and_a_short_repr() -> None:

@@ -245,6 +245,14 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path, sidecar):
         assert make_plan(index, images, [tmp_path]).unchanged == 2
 
 
+def test_a_closed_index_and_a_folder_are_not_called_damaged(tmp_path, index):
+    index.close()
+    with pytest.raises(SearchIndexError, match=r"it was closed; open it again\.$"):
+        len(index)
+    with pytest.raises(SearchIndexError, match=r"it is a folder, not the file of an index\.$"):
+        Index.open(tmp_path)
+
+
 def test_a_missing_index_is_not_made_by_a_search(tmp_path):
     with pytest.raises(SearchIndexError, match="autotag index FOLDER"):
         Index.open(tmp_path / "no.db", create=False)

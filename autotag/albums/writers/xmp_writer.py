@@ -84,8 +84,13 @@ class XmpChange:
     def describe(self) -> str:
         """Return what the change does, for people."""
         where = ", ".join(path.name for path in self.paths)
-        added = ", ".join(self.change.added)
-        return f"adds to {where}: {added}" if added else f"changes {where}"
+        added = [", ".join(self.change.added)] if self.change.added else []
+        if self.change.adds_description:
+            added.append(f'description "{self.change.description}"')
+        if added:
+            return f"adds to {where}: {'; '.join(added)}"
+        is_new = all(one.before is None for one in self.change.files)
+        return f"{'writes' if is_new else 'changes'} {where}"
 
     def apply(self) -> tuple[str, ...]:
         """Write the files and return warnings; see ``autotag.metadata.apply_change`` for the errors."""
