@@ -134,12 +134,12 @@ function showTagBar() {
   bar.hidden = tag === undefined;
   if (tag === undefined) return bar.replaceChildren();
   bar.setAttribute("aria-label", `The tag ${tag}, everywhere`);
-  const everywhere = () => make("span", {}, " everywhere"); // a narrow window says it once, beside the name
+  const everywhere = (more = "") => make("span", {}, ` everywhere${more}`); // a narrow window says it once, beside the name
   bar.replaceChildren(
     make("span.name", { title: tag }, tag),
     make("button.small.yes", { onclick: () => store.decide({ action: "confirm", tag }) }, "Confirm", everywhere()),
     make("button.small.no", { onclick: () => store.decide({ action: "reject", tag }) }, "Reject", everywhere()),
-    make("button.small", { onclick: () => rename() }, "Rename", everywhere(), "…"),
+    make("button.small", { onclick: () => rename() }, "Rename", everywhere("…")),
     make("button.small.icon.quiet.out", { "aria-label": `Show other tags than ${tag}, too`, title: "Take this filter out (Esc)", onclick: () => store.select({ tag: undefined }) }, "✕"),
   );
 }
