@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
+from contextlib import suppress
+from functools import cache
 from html import escape
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from matplotlib.axes import Axes
@@ -33,6 +37,12 @@ _STOPS = ((0, 0, 0), (0, 114, 178), (230, 159, 0), (255, 255, 255))
 """Black, blue, orange, white: lightness grows all along, so colours are not needed (Okabe and Ito 2008)."""
 _STRENGTH = 0.65
 _NARROWEST_BAND = 240
+_FONTS = (
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "segoeui.ttf", "Arial.ttf",
+    "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "msyh.ttc", "malgun.ttf", "Hiragino Sans GB.ttc",
+)  # fmt: skip
+"""Fonts of Linux, Windows and macOS, those of European languages first; Pillow knows where each may be."""
+_NO_CHARACTER = "\uffff"
 
 
 def drawn(
@@ -116,8 +126,8 @@ def page_of(
     """
     parts = [f"<b>{escape(title)}</b>"]
     if picture is not None:
-        shown = _encoded(picture)
-        parts.append(f'<img src="data:image/jpeg;base64,{shown}" alt="" style="max-width:100%">')
+        source = f"data:image/jpeg;base64,{_encoded(picture)}"
+        parts.append(f'<img src="{source}" alt="{escape(title)}" style="max-width:100%">')
     parts += map(escape, texts)
     cells = (f'<td style="text-align:left">{escape(word)}</td><td>{score:.3f}</td>' for word, score in rows)
     if rows:
@@ -200,10 +210,42 @@ def _outset(box: Rectangle, by: int) -> Rectangle:
     return box[0] - by, box[1] - by, box[2] + by, box[3] + by
 
 
-def _font(size: int) -> Any:
+def font_for(text: str, size: int) -> Any:
+    """Return a Pillow font of a size in pixels that has the most of a text's characters.
+
+    Pillow's own font has only those of English. For others, the fonts of this computer are tried.
+    """
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    own = ImageFont.load_default(size)
+    if text.isascii():
+        return own
+    return min((own, *(font.font_variant(size=size) for font in _installed_fonts())), key=_missing(text))
+
+
+@cache
+def _installed_fonts() -> tuple[Any, ...]:
+    from PIL import ImageFont
+
+    names = list(_FONTS)
+    matplotlib = find_spec("matplotlib")
+    if matplotlib and matplotlib.origin:
+        names.append(str(Path(matplotlib.origin).with_name("mpl-data") / "fonts" / "ttf" / _FONTS[0]))
+    found = []
+    for name in names:
+        with suppress(OSError):
+            found.append(ImageFont.truetype(name))
+    return tuple(found)
+
+
+def _missing(text: str) -> Callable[[Any], int]:
+    """Return a function that counts the characters of a text that a font draws as an empty box."""
+
+    def missing(font: Any) -> int:
+        box = bytes(font.getmask(_NO_CHARACTER))
+        return sum(bytes(font.getmask(character)) == box for character in set(text))
+
+    return missing
 
 
 def _write_label(
@@ -212,8 +254,8 @@ def _write_label(
     """Write a label above its box, else inside or below it, where it covers no other; return its place."""
     width, height = draw.im.size
     pad = max(2, size // 5)
-    font = _font(size)
-    text = _cut(text, font, width - 2 * pad)
+    font = font_for(text, size)
+    text = cut_to(text, font, width - 2 * pad)
     wide, high = font.getlength(text) + 2 * pad, size * 1.3 + pad
     left = min(max(box[0], 0), max(0, width - wide))
     tops = (box[1] - high, box[1], box[3] - high, box[3])
@@ -238,7 +280,7 @@ def _overlap(one: Rectangle, other: Rectangle) -> bool:
     return across > 0 and min(one[3], other[3]) > max(one[1], other[1])
 
 
-def _cut(text: str, font: Any, width: float) -> str:
+def cut_to(text: str, font: Any, width: float) -> str:
     """Return a text that is at most so many pixels wide, with an ellipsis where it is cut."""
     if font.getlength(text) <= width:
         return text
@@ -251,9 +293,9 @@ def _with_band(picture: Image.Image, tags: Sequence[str], size: int) -> Image.Im
     """Return the picture on top of a dark band with the tags."""
     from PIL import Image, ImageDraw
 
-    font, pad, wide = _font(size), max(4, size // 2), max(picture.width, _NARROWEST_BAND)
+    font, pad, wide = font_for("".join(tags), size), max(4, size // 2), max(picture.width, _NARROWEST_BAND)
     lines: list[str] = []
-    for tag in (_cut(tag, font, wide - 2 * pad) for tag in tags):
+    for tag in (cut_to(tag, font, wide - 2 * pad) for tag in tags):
         longer = f"{lines[-1]}  ·  {tag}" if lines else tag
         if lines and font.getlength(longer) <= wide - 2 * pad:
             lines[-1] = longer

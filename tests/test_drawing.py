@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autotag.drawing import _COLOURS, _on
+from autotag.drawing import _COLOURS, _on, font_for
 from autotag.errors import ConfigError
 from autotag.records import Caption, Detection, Result, Tag
 
@@ -55,6 +55,20 @@ def test_each_label_has_a_colour_of_its_own() -> None:
     assert {rgb(colour) for colour in _COLOURS} <= shown
     again = [Detection("a", 0.9, (100 * n, 100, 100 * n + 60, 300)) for n in range(3)]
     assert len({rgb(colour) for colour in _COLOURS} & pixels(result(*again).draw(GREY))) == 1
+
+
+def test_letters_that_pillows_own_font_lacks_are_drawn() -> None:
+    pytest.importorskip("matplotlib", reason="its font is there on every computer")
+    for text in ("Käfer", "Straße", "Łódź", "собака"):
+        font = font_for(text, 20)
+        box = bytes(font.getmask("\uffff"))
+        assert box
+        assert [letter for letter in text if bytes(font.getmask(letter)) == box] == []
+    assert font_for("beetle", 20).getname() == ("Aileron", "Regular")
+    whole, empty = (
+        result(Detection(label, 0.9, (200, 150, 600, 450))).draw(GREY) for label in ("Käfer", "K\uffffer")
+    )
+    assert whole != empty
 
 
 @pytest.mark.parametrize("colour", _COLOURS)

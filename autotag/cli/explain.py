@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CELL = 360
 _LINE = 28
+_TEXT = 16
 _MOST_PICTURES = 6
 
 
@@ -128,16 +129,20 @@ def _text(found: Sequence[Explanation]) -> Iterator[str]:
 
 def _sheet(found: Sequence[Explanation]) -> Image.Image:
     """Return the pictures side by side, at most three in a row, each with its tag and cosine."""
-    from PIL import Image, ImageDraw, ImageFont, ImageOps
+    from PIL import Image, ImageDraw, ImageOps
+
+    from autotag.drawing import cut_to, font_for
 
     pictures = [ImageOps.contain(one.picture(), (_CELL - 4, _CELL - 4)) for one in found]
     high = max(picture.height for picture in pictures) + 4
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     sheet = Image.new("RGB", (columns * _CELL, rows * (high + _LINE)), "white")
-    drawn, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    drawn, font = ImageDraw.Draw(sheet), font_for("".join(one.text for one in found), _TEXT)
     for number, (one, picture) in enumerate(zip(found, pictures, strict=True)):
         left, top = number % columns * _CELL, number // columns * (high + _LINE)
         sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + 2))
-        drawn.text((left + 6, top + high + 3), f"{one.text}  {one.cosine:.2f}", fill="black", font=font)
+        cosine = f"  {one.cosine:.2f}"
+        text = cut_to(one.text, font, _CELL - 12 - font.getlength(cosine))
+        drawn.text((left + 6, top + high + 3), f"{text}{cosine}", fill="black", font=font)
     return sheet

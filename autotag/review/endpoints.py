@@ -6,6 +6,7 @@ Clients name photographs by id, never by path. Every error is ``{"error": {"code
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from autotag.review.table import ReviewTable
 
 _MOST_PHOTOS = 500
-_DECODERS = 2
+_DECODERS = max(2, min(4, os.cpu_count() or 1))  # more would take memory: a photograph may need 1 GiB
 _FOREVER = "private, max-age=31536000, immutable"
 _GONE = 499
 
@@ -85,7 +86,7 @@ class PhotoOut(BaseModel):
     caption: str
     status: Status = Field(description="Whether the file is as it was when the plan was made.")
     small: str = Field(description="Path of a picture of at most 320 pixels; empty for a missing file.")
-    large: str = Field(description="The same, of at most 1280 pixels.")
+    large: str = Field(description="The same, of at most 960 pixels.")
     tags: list[TagOut]
 
 
@@ -325,6 +326,11 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
 def _add_pictures(router: APIRouter, desk: Desk) -> None:
     decoding = asyncio.Semaphore(_DECODERS)
 
+    def look(place: int, size: Size) -> tuple[Located, bytes | None]:
+        """Return where a photograph is, and its picture if that was made before."""
+        found = desk.review.photographs.located(place)
+        return found, desk.thumbnails.kept(found, size) if found.version else None
+
     @router.get(
         "/photos/{photo}/picture",
         summary="A small JPEG of a photograph, upright",
@@ -339,7 +345,7 @@ def _add_pictures(router: APIRouter, desk: Desk) -> None:
     ) -> Response:
         """Return a small JPEG of a photograph, upright; 304 where the browser has it."""
         place = _place(desk.review.table, photo)
-        found = await asyncio.to_thread(desk.review.photographs.located, place)
+        found, content = await asyncio.to_thread(look, place, size)
         if not found.version:
             raise RequestRefusedError("not_found", "the photograph is not there any more.")
         headers = {
@@ -348,7 +354,6 @@ def _add_pictures(router: APIRouter, desk: Desk) -> None:
         }
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        content = await asyncio.to_thread(desk.thumbnails.kept, found, size)
         if content is None:
             async with decoding:
                 if await request.is_disconnected():

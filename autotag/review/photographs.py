@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 Status = Literal["as planned", "changed", "missing"]
 Size = Literal["small", "large"]
 
-SIDES: dict[Size, int] = {"small": 320, "large": 1280}
+SIDES: dict[Size, int] = {"small": 320, "large": 960}
 """The longest side of each size, in pixels."""
 _MEMORY = 64 * 2**20  # bytes of small pictures that are kept
 _DISK = 512 * 2**20
 _CLEARED_TO = 0.8  # part of the folder that stays when it has become too large
+_LOOKED_AFTER = 1 / 16  # part of the folder that is written before it is looked at: that takes a while
 _QUALITY = 82
 _JPEG_END = b"\xff\xd9"
 
@@ -119,7 +120,7 @@ class Thumbnails:
         self._chosen, self._most = folder, most_bytes
         self._memory: LRUCache[str, bytes] = LRUCache(_MEMORY, getsizeof=len)
         self._lock = threading.Lock()
-        self._on_disk: int | None = None
+        self._written = 0  # bytes since the folder was looked at
 
     def kept(self, photo: Located, size: Size) -> bytes | None:
         """Return a picture that was made before, or None."""
@@ -162,12 +163,12 @@ class Thumbnails:
             with appearing(path, durable=False) as file:  # two fsyncs take longer than the picture
                 file.write(content)
             with self._lock:
-                if self._on_disk is None:
-                    self._on_disk = sum(size for _, size, _ in self._files())
-                else:
-                    self._on_disk += len(content)
-                if self._on_disk > self._most:
-                    self._on_disk = self._clear()
+                self._written += len(content)
+                is_due = self._written > self._most * _LOOKED_AFTER
+                if is_due:
+                    self._written = 0
+            if is_due:
+                self._clear()
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """Return time, size and path of each picture on the disk, the oldest first."""
@@ -178,16 +179,17 @@ class Thumbnails:
                 found.append((facts.st_mtime, facts.st_size, path))
         return sorted(found)
 
-    def _clear(self) -> int:
-        """Delete the oldest pictures; return how many bytes are left."""
+    def _clear(self) -> None:
+        """Delete the oldest pictures, if they are more than there is room for until the next look."""
         files = self._files()
         left = sum(size for _, size, _ in files)
+        if left <= self._most * (1 - _LOOKED_AFTER):
+            return
         for _, size, path in files:
             if left <= self._most * _CLEARED_TO:
                 break
             path.unlink(missing_ok=True)
             left -= size
-        return left
 
 
 def _key(photo: Located, size: Size) -> str:
@@ -196,8 +198,9 @@ def _key(photo: Located, size: Size) -> str:
 
 def _jpeg(path: Path, side: int) -> bytes:
     try:
-        # Read with a shortest side of at least ``side``, see ``read_image``: never smaller than the picture.
-        image = read_image(path, target_size=side // 2, allow_truncated=True).image
+        # Twice the target is 3/4 of ``side``, the height of a picture of 4:3: no such photograph is decoded
+        # smaller than its picture, and most JPEGs at half the size that ``side`` itself would need.
+        image = read_image(path, target_size=side * 3 // 8, allow_truncated=True).image
     except MemoryError as error:
         raise ImageReadError(str(path), "it needs more memory than there is") from error
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=1.0)

@@ -96,7 +96,7 @@ def run_review(
             listening(address)
             if open_browser:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-            desk.suggestions.read_keywords([desk.review.album / file for file in desk.review.table.files])
+            desk.suggestions.read_keywords(desk.review.album, desk.review.table.files)
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         desk.suggestions.close()

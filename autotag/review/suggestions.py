@@ -12,12 +12,12 @@ from autotag.errors import AutotagError
 from autotag.metadata.keywords import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _MOST_READ = 5000
 """Photographs of an album whose keywords are read; of a larger one, evenly chosen ones."""
-_PAUSE = 0.004
+_PAUSE = 0.02
 """Seconds between two photographs: whoever looks at the first screen waits for pictures, not for this."""
 
 
@@ -34,10 +34,10 @@ class Suggestions:
         self._lock = threading.Lock()
         self._end = threading.Event()
 
-    def read_keywords(self, paths: list[Path]) -> threading.Thread:
-        """Read the keywords that people gave these photographs, in the background."""
-        step = -(-len(paths) // _MOST_READ) or 1
-        thread = threading.Thread(target=self._read, args=(paths[::step],), name="keywords", daemon=True)
+    def read_keywords(self, album: Path, files: Sequence[str]) -> threading.Thread:
+        """Read the keywords that people gave an album's photographs, in the background."""
+        chosen = files[:: -(-len(files) // _MOST_READ) or 1]
+        thread = threading.Thread(target=self._read, args=(album, chosen), name="keywords", daemon=True)
         thread.start()
         return thread
 
@@ -66,11 +66,11 @@ class Suggestions:
         ]
         return [word for *_, word in sorted(fitting)[:limit]]
 
-    def _read(self, paths: list[Path]) -> None:
-        for path in paths:
+    def _read(self, album: Path, files: Sequence[str]) -> None:
+        for file in files:
             if self._end.wait(_PAUSE):
                 return
             with suppress(AutotagError, OSError, ValueError):  # suggestions are a help, not a report
-                words = keywords_of_people(path).flat
+                words = keywords_of_people(album / file).flat
                 with self._lock:
                     self._mine.update(words)

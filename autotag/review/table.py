@@ -187,6 +187,8 @@ class ReviewTable:
                 of a fitting tag; ties stay in the album's order.
         """
         photos = self._fitting_photos(where)
+        if order == "album" and not where.is_about_tags:
+            return np.flatnonzero(photos)
         rows = np.flatnonzero(self._fitting_tags(where, photos))
         if where.is_about_tags:
             photos = np.zeros(len(self), np.bool_)

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from autotag.search.hits import Hit
 
 _STYLE = (
-    "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#fafafa;color:#222}"
-    ".photos{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:1rem}"
+    ":root{color-scheme:light dark}"
+    "body{font:15px/1.4 system-ui,sans-serif;margin:clamp(.8rem,3vw,2rem);background:#fafafa;color:#222}"
+    "h1{font-size:1.5rem;margin:0;overflow-wrap:anywhere}"
+    ".photos{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(240px,100%),1fr));gap:1rem}"
     "figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:6px;overflow:hidden}"
     "figure.keep{border-color:#2a7;box-shadow:0 0 0 1px #2a7}"
     "img,.none{display:block;width:100%;height:240px;object-fit:contain;background:#eee}"
-    ".none{display:grid;place-items:center;color:#777}h2{font-size:1rem;margin:2rem 0 .5rem}"
-    "a{color:inherit;text-decoration:none}figcaption{padding:.6rem;overflow-wrap:anywhere}small{color:#666;display:block}"
+    ".none{display:grid;place-items:center;color:#595959}h2{font-size:1rem;margin:2rem 0 .5rem}"
+    "a{display:block;color:inherit;text-decoration:none}"
+    "a:focus-visible{outline:3px solid #06c;outline-offset:-3px}figcaption"
+    "{padding:.6rem;overflow-wrap:anywhere}small{color:#666;display:block}"
     "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}figure{background:#222;border-color:#444}"
-    "img,.none{background:#111}small,.none{color:#aaa}}"
+    "img,.none{background:#111}small,.none{color:#aaa}a:focus-visible{outline-color:#8bf}}"
 )
 
 
@@ -55,7 +59,8 @@ def duplicates_page(groups: Sequence[DuplicateGroup], pictures: Iterable[bytes |
     """
     following = iter(pictures)
     sections = "\n".join(_section(group, following) for group in groups)
-    return _whole("Duplicates", f"<p>{len(groups)} groups; nothing is deleted</p><main>\n{sections}\n</main>")
+    number = f"{len(groups)} group{'s' * (len(groups) != 1)}"
+    return _whole("Duplicates", f"<p>{number}; nothing is deleted</p><main>\n{sections}\n</main>")
 
 
 def _whole(title: str, body: str) -> str:
@@ -72,12 +77,14 @@ def _section(group: DuplicateGroup, pictures: Iterator[bytes | str]) -> str:
         _figure(next(pictures), copy.path, "", _told_copy(copy), css="keep" if copy.kind is None else "")
         for copy in group.photos
     )
-    return f'<h2>{len(group.photos)} {group.kind}</h2><div class="photos">\n{figures}\n</div>'
+    heading = f"Burst of {len(group.photos)}" if group.kind == "burst" else f"{len(group.photos)} copies"
+    return f'<h2>{heading}</h2><div class="photos">\n{figures}\n</div>'
 
 
 def _figure(picture: bytes | str, path: str, caption: str, told: Sequence[str], *, css: str = "") -> str:
     """Return a figure with a picture, its caption, and small lines below it."""
-    alt = html.escape(one_line(caption))
+    said = html.escape(one_line(caption))
+    alt = said or html.escape(one_line(Path(path).name))
     lines = "".join(f"<small>{html.escape(one_line(line))}</small>" for line in told)
     if isinstance(picture, str):
         shown = f'<div class="none">{html.escape(one_line(picture))}</div>'
@@ -88,7 +95,7 @@ def _figure(picture: bytes | str, path: str, caption: str, told: Sequence[str], 
     if address:
         shown = f'<a href="{address}" title="{html.escape(one_line(path))}">{shown}</a>'
     opening = f'<figure class="{css}">' if css else "<figure>"
-    return f"{opening}{shown}<figcaption>{alt}{lines}</figcaption></figure>"
+    return f"{opening}{shown}<figcaption>{said}{lines}</figcaption></figure>"
 
 
 def _address(path: str) -> str:

@@ -10,6 +10,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -36,29 +37,7 @@ _OPEN = frozenset({"/healthz", "/readyz"})
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
 _GONE = 499
 _logger = logging.getLogger("autotag.server")
-
-_DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>autotag: API</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;
-color-scheme:light dark}code{font-weight:600}li{margin:.4rem 0}</style>
-<h1>autotag: API</h1><p>Machine-readable: <a href="openapi.json">openapi.json</a>.</p><div id="list"></div>
-<script type="module">
-const api = await (await fetch("openapi.json")).json(), groups = {};
-for (const [path, methods] of Object.entries(api.paths))
-  for (const [method, about] of Object.entries(methods))
-    (groups[about.tags?.[0] ?? "operation"] ??= []).push([method, path, about]);
-for (const [name, rows] of Object.entries(groups)) {
-  const title = document.createElement("h2"), list = document.createElement("ul");
-  title.textContent = name;
-  for (const [method, path, about] of rows) {
-    const item = document.createElement("li"), code = document.createElement("code");
-    code.textContent = `${method.toUpperCase()} ${path}`;
-    const names = (about.parameters ?? []).map(one => one.name).join(", ");
-    item.append(code, ` ${about.summary ?? ""}${names ? ` (${names})` : ""}`);
-    list.append(item);
-  }
-  document.getElementById("list").append(title, list);
-}
-</script></html>"""
+_DOCS = Path(__file__).with_name("docs.html")
 
 
 def create_app(
@@ -125,7 +104,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         """Return the page that shows the API."""
-        return HTMLResponse(_DOCS)
+        return HTMLResponse(_DOCS.read_text(encoding="utf-8"))
 
 
 def _add_errors(app: FastAPI, service: Service) -> None:

@@ -158,7 +158,7 @@ def native_routes(service: Service) -> APIRouter:
         ]
         return {"object": "list", "data": rows}
 
-    @router.get("/v1/models/{name:path}", summary="One of them")
+    @router.get("/v1/models/{name:path}", summary="One preset of this server")
     async def model(name: str) -> dict[str, Any]:
         """Return one preset as OpenAI returns a model; refuse a name that is not served."""
         service.preset_of(name)

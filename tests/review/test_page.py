@@ -232,6 +232,18 @@ def test_search_finds_names_captions_and_tags(shown):
     shown.count("6 photographs")
 
 
+def test_every_filter_is_taken_out_where_nothing_fits(shown):
+    page = shown.page
+    page.locator("#folder").select_option("2024")
+    page.get_by_label("Rejected", exact=True).check()
+    page.locator("#text").fill("harbour")
+    shown.count("0 photographs fit")
+    page.get_by_role("button", name="Show all photographs").click()
+    shown.count("6 photographs")
+    assert (page.locator("#text").input_value(), page.locator("#folder").input_value()) == ("", "")
+    assert page.get_by_label("All", exact=True).is_checked()
+
+
 def test_help_lists_the_keys(shown):
     shown.press("?")
     assert "confirm, reject" in shown.page.get_by_role("dialog", name="Keys").inner_text()

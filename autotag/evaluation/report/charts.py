@@ -74,7 +74,7 @@ def _chart(draw: Callable[Concatenate[Axes, _P], None]) -> Callable[_P, Markup]:
             kept = {"Date": None, "Creator": None, "Format": None, "Type": None}
             figure.savefig(page, format="svg", transparent=True, metadata=kept)
         svg = page.getvalue()
-        svg = svg[svg.index("<svg") :].replace("<svg ", '<svg role="img" ', 1)
+        svg = svg[svg.index("<svg") :]
         return Markup(  # noqa: S704  matplotlib escapes text
             re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), svg)
         )

@@ -69,7 +69,8 @@ function showCount() {
   const filtered = Object.keys(store.where).length > 0;
   byId("count").textContent = `${several(store.total, "photograph")}${filtered ? " fit" + (store.total === 1 ? "s" : "") : ""}`;
   byId("empty").hidden = store.total > 0;
-  byId("empty").textContent = filtered ? "No photograph fits. Take a filter out." : "The plan holds no photographs.";
+  byId("empty").replaceChildren(filtered ? "No photograph fits. Take a filter out, or " : "The plan holds no photographs.");
+  if (filtered) byId("empty").append(make("button.small", { onclick: clearAll }, "Show all photographs"));
 }
 
 /** Ask what each cut would leave. */
@@ -133,12 +134,13 @@ function showTagBar() {
   bar.hidden = tag === undefined;
   if (tag === undefined) return bar.replaceChildren();
   bar.setAttribute("aria-label", `The tag ${tag}, everywhere`);
+  const everywhere = (more = "") => make("span", {}, ` everywhere${more}`); // a narrow window says it once, beside the name
   bar.replaceChildren(
     make("span.name", { title: tag }, tag),
-    make("button.small.yes", { onclick: () => store.decide({ action: "confirm", tag }) }, "Confirm everywhere"),
-    make("button.small.no", { onclick: () => store.decide({ action: "reject", tag }) }, "Reject everywhere"),
-    make("button.small", { onclick: () => rename() }, "Rename everywhere…"),
-    make("button.small.icon.quiet", { "aria-label": `Show other tags than ${tag}, too`, title: "Take this filter out (Esc)", onclick: () => store.select({ tag: undefined }) }, "✕"),
+    make("button.small.yes", { onclick: () => store.decide({ action: "confirm", tag }) }, "Confirm", everywhere()),
+    make("button.small.no", { onclick: () => store.decide({ action: "reject", tag }) }, "Reject", everywhere()),
+    make("button.small", { onclick: () => rename() }, "Rename", everywhere("…")),
+    make("button.small.icon.quiet.out", { "aria-label": `Show other tags than ${tag}, too`, title: "Take this filter out (Esc)", onclick: () => store.select({ tag: undefined }) }, "✕"),
   );
 }
 
@@ -150,6 +152,13 @@ export function rename() {
     await store.decide({ action: "rename", tag, to });
     await store.select({ tag: to });
   });
+}
+
+/** Take every filter out, also those that Esc leaves. */
+function clearAll() {
+  byId("text").value = byId("folder").value = "";
+  /** @type {any} */ (document.querySelector("input[name=state]")).checked = true; // "All" is the first
+  store.select({ tag: undefined, text: undefined, state: undefined, min_score: undefined, folder: undefined });
 }
 
 /** Take the filters out, one after another. @returns {boolean} whether there was one */

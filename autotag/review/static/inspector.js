@@ -59,7 +59,7 @@ function figureOf(photo) {
   if (photo.large) {
     const image = make("img", { src: photo.large, alt: photo.caption || name });
     image.addEventListener("error", () => frame.replaceChildren("This file cannot be shown."));
-    frame.append(image);
+    frame.append(make("img", { src: photo.small, alt: "" }), image); // the grid's picture, until the larger one is here
   }
   const caption = make("figcaption", {}, make("div.file", {}, photo.file), make("div.words", {}, photo.caption));
   return make("figure", {}, frame, caption);
