@@ -362,6 +362,5 @@ def _words(hint: Any) -> str:
     if kind is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if kind is tuple or kind in _MAKERS:
-        entries = [_words(entry) for entry in arguments if entry is not Ellipsis]
-        return f"an array of {entries[0] if len(entries) == 1 else '(' + ', '.join(entries) + ')'}"
+        return f"an array of ({', '.join(_words(entry) for entry in arguments if entry is not Ellipsis)})"
     return _WORDS.get(kind, "an object")

@@ -77,7 +77,7 @@ Exit codes:
     "format_name",
     metavar="table|json|jsonl|csv|coco|yolo|...",
     help="table for people, coco for one COCO document, yolo for one text file per image in the "
-    "folder --output; by default what the suffix of --output says, else table.",
+    "folder --output; by default what the suffix of --output says, table for .txt and without one.",
 )
 @click.option(
     "--output",

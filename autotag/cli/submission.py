@@ -87,8 +87,13 @@ def submission(
     from autotag.evaluation.datasets import EvaluationSet, Example
     from autotag.evaluation.ensembles import shares_of
     from autotag.evaluation.model_runs import check_text, pipelines_of
-    from autotag.evaluation.sentence_encoder import load_sentence_encoder
-    from autotag.evaluation.submission import check_ids, image_id, submitted_vectors, write_submission
+    from autotag.evaluation.submission import (
+        check_ids,
+        image_id,
+        load_submission_encoder,
+        submitted_vectors,
+        write_submission,
+    )
     from autotag.writers.one_line import one_line
     from autotag.writers.output_file import check_replaceable
 
@@ -103,7 +108,7 @@ def submission(
     ids = [image_id(str(image)) for image in images]
     check_ids(ids)
     with reporter.passing_on_warnings():
-        encoder = load_sentence_encoder(similarity_model, device=device or "auto")
+        encoder = load_submission_encoder(similarity_model, device=device or "auto")
         examples = tuple(Example(name, image) for name, image in zip(ids, images, strict=True))
         runs = _runs(pipelines, EvaluationSet("images", examples), field, reporter)
         vectors = submitted_vectors([run.texts for run in runs], encoder, shares)

@@ -71,7 +71,7 @@ Exit codes:
     metavar="table|json|jsonl|parquet|...",
     help="table for people, json for one array, jsonl for one object per line, parquet for typed columns, "
     "or a plug-in's name; "
-    "by default what the suffix of --output says, else table.",
+    "by default what the suffix of --output says, table for .txt and without one.",
 )
 @click.option(
     "--output",
@@ -177,7 +177,7 @@ def tag(
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
-    make_writer = writer_factory(format_name, output)
+    make_writer = writer_factory(format_name, None if shard or engine == "ray" else output)
     cluster = _Cluster(address, actors, actor_cpus, actor_gpus) if engine == "ray" else None
     if cluster is None:
         _check_local(ctx)
@@ -226,11 +226,19 @@ def _telling_stats(pipeline: Pipeline, reporter: Reporter, *, wanted: bool) -> I
 
 
 def writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO[Any]], Writer]:
-    """Return a writer factory: by format name, else by the output's suffix, else the table."""
-    from autotag import registry
+    """Return a writer factory: by format name, else by the output's suffix; the table for .txt and without.
 
-    suffix = output.suffix.removeprefix(".") if output else ""
-    by_default = suffix if suffix in registry.names("writer") else "table"
+    Raises:
+        UnknownNameError: no writer has the name or suffix; a file of another format would not open as such.
+    """
+    from autotag import registry
+    from autotag.errors import UnknownNameError
+
+    suffix = output.suffix.removeprefix(".").lower() if output else ""
+    names = registry.names("writer")
+    if format_name is None and suffix not in {"", "txt", *names} and not _is_refused_later(output):
+        raise UnknownNameError("suffix of --output without --format:", suffix, [*names, "txt"])
+    by_default = suffix if suffix in names else "table"
     factory: Callable[[IO[Any]], Writer] = registry.resolve("writer", format_name or by_default)
     return factory
 
@@ -317,6 +325,15 @@ def _complete(
     with reporter.loading():
         pipeline.load()
     return _write(pipeline.stream(missing, on_error="record"), len(missing), writer, reporter)
+
+
+def _is_refused_later(output: Path | None) -> bool:
+    """Return whether ``check_output`` has more to say about an output than that its suffix is unknown."""
+    from autotag.images.reading import IMAGE_SUFFIXES
+
+    return output is not None and (
+        output.is_dir() or (output.is_file() and output.suffix.lower() in IMAGE_SUFFIXES)
+    )
 
 
 def check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> None:

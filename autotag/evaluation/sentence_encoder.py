@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 DEFAULT_SENTENCE_ENCODER = "minilm"
 
+_OTHERWISE = (
+    "It compares texts; --similarity-model minilm-mini comes with autotag, --similarity-model FOLDER uses "
+    "your own, --similarity-model none leaves it out."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SentenceEncoder:
@@ -39,7 +44,11 @@ class SentenceEncoder:
 
 
 def load_sentence_encoder(
-    name: str = DEFAULT_SENTENCE_ENCODER, *, device: str = "auto", batch_size: int = 64
+    name: str = DEFAULT_SENTENCE_ENCODER,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    otherwise: str = _OTHERWISE,
 ) -> SentenceEncoder:
     """Load the sentence-transformers model of this name, in float32 and without fast paths.
 
@@ -47,6 +56,7 @@ def load_sentence_encoder(
         name: an extractor of the catalog, a folder, or ``"keybert:<hub id>"``.
         device: as for ``Pipeline``.
         batch_size: number of texts that are embedded at once.
+        otherwise: what to do without its weights, for the error.
 
     Raises:
         ConfigError: the model is unknown, or is not a sentence-transformers model.
@@ -61,8 +71,7 @@ def load_sentence_encoder(
     except ModelUnavailableError as error:
         raise ModelUnavailableError(
             name,
-            f"{error} It compares texts; --similarity-model minilm-mini comes with autotag, "
-            "--similarity-model FOLDER uses your own, --similarity-model none leaves it out.",
+            f"{error} {otherwise}",
             looked_in=error.looked_in,
             download_size=error.download_size,
         ) from error

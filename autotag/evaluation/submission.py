@@ -15,6 +15,7 @@ import numpy as np
 
 from autotag.errors import ConfigError
 from autotag.evaluation.ensembles import mean_embedding
+from autotag.evaluation.sentence_encoder import load_sentence_encoder
 from autotag.writers.output_file import open_output
 
 if TYPE_CHECKING:
@@ -69,6 +70,28 @@ def submitted_vectors(
     if silent.any():
         vectors[silent] = encoder.encode([""])[0]
     return vectors
+
+
+def load_submission_encoder(name: str, *, device: str = "auto") -> SentenceEncoder:
+    """Load the sentence encoder of a submission, before any image is read.
+
+    Args:
+        name: as for ``load_sentence_encoder``.
+        device: as for ``Pipeline``.
+
+    Raises:
+        ConfigError: its embeddings have another size, or the model is unknown or of another kind.
+        ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
+    """
+    otherwise = "A submission needs all-MiniLM-L6-v2; --similarity-model FOLDER uses a copy that you have."
+    encoder = load_sentence_encoder(name, device=device, otherwise=otherwise)
+    size = encoder.vectors(["a"]).shape[1]
+    if size != DIMENSIONS:
+        raise ConfigError(
+            f"{name!r} embeds a text in {size} numbers; a submission needs {DIMENSIONS}, as all-MiniLM-L6-v2 "
+            "(--similarity-model minilm) gives."
+        )
+    return encoder
 
 
 def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> None:

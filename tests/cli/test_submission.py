@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autotag.errors import ModelUnavailableError
 from autotag.evaluation.sentence_encoder import load_sentence_encoder
 from autotag.evaluation.submission import read_submission
 from autotag.testing import make_image
@@ -86,10 +87,24 @@ def test_a_submission_of_a_bad_image_or_of_twice_one_id_is_not_written(run, tmp_
     assert "two images have the id 'red'" in result.stderr
 
 
-@pytest.mark.slow
-def test_another_sentence_encoder_does_not_make_a_submission(run, tmp_path):
+def test_another_sentence_encoder_is_refused_before_an_image_is_read(run, tmp_path, monkeypatch):
+    def ran(*_args, **_options):
+        pytest.fail("a model ran")
+
+    monkeypatch.setattr("autotag.evaluation.model_runs.run_model", ran)
     file = tmp_path / "submission.csv"
     given = ("--model", "blip-mini", "--similarity-model", "minilm-mini", "--output", file, "-q")
     result = run("submission", EXAMPLES / "cat.jpg", *given)
     assert (result.exit_code, file.exists()) == (2, False)
-    assert "a submission needs (384,)" in result.stderr
+    assert "embeds a text in 128 numbers; a submission needs 384" in result.stderr
+
+
+def test_missing_weights_are_not_answered_by_a_model_that_a_submission_refuses(run, tmp_path, monkeypatch):
+    def missing(_pool, name):
+        raise ModelUnavailableError(name, f"model {name!r} is not on this machine.")
+
+    monkeypatch.setattr("autotag.models.pool.ModelPool.extractor", missing)
+    result = run("submission", EXAMPLES / "cat.jpg", "--model", "blip-mini", "--output", tmp_path / "s.csv")
+    assert result.exit_code == 2
+    assert "--similarity-model FOLDER uses a copy" in result.stderr
+    assert "minilm-mini" not in result.stderr

@@ -132,6 +132,9 @@ def test_a_missing_file_among_others_is_a_bad_image(run, preset, photos):
         (["photos", "--output", "photos/blue.png"], "is an image"),
         (["photos", "--output", "other.jpg"], "is an image"),
         (["photos", "--output", "link.json"], "is an image"),
+        (["photos", "--output", "new.jpg"], "unknown suffix of --output without --format: 'jpg'"),
+        (["photos", "--output", "tags.xlsx"], "Known: coco, csv, json, jsonl, parquet, table, txt."),
+        (["photos", "--output", "tags.josnl"], "Did you mean 'jsonl'?"),
     ],
 )
 def test_what_cannot_run_is_one_clear_line_and_exit_code_2(
@@ -207,7 +210,7 @@ def test_odd_file_names_come_out_whole(start, preset, tmp_path, format_name):
 
 
 def test_output_takes_its_format_from_the_suffix(run, preset, photos, tmp_path):
-    for name, read in ("out.jsonl", _rows), ("out.json", json.loads):
+    for name, read in ("out.jsonl", _rows), ("out.json", json.loads), ("other.JSON", json.loads):
         result = run("tag", photos, "--preset", preset, "--output", tmp_path / name)
         assert (result.exit_code, result.stdout) == (0, "")
         assert len(read((tmp_path / name).read_text())) == 3
