@@ -228,7 +228,10 @@ def main() -> None:
                 "listening_processor_s": round(processor_seconds(server), 1),
                 "cores": os.cpu_count(),
             }
-            found |= {"load": round(os.getloadavg()[0], 1), **measured(browser, address, server, arguments.photographs)}
+            found |= {
+                "load": round(os.getloadavg()[0], 1),
+                **measured(browser, address, server, arguments.photographs),
+            }
         browser.close()
     text = json.dumps(found, indent=2)
     print(text)
