@@ -175,7 +175,7 @@ def jumped(page: Page) -> list[float]:
     return seconds
 
 
-def measured(browser: Browser, address: str, server: int) -> dict[str, Any]:
+def measured(browser: Browser, address: str, server: int, photographs: int) -> dict[str, Any]:
     page = browser.new_page(viewport={"width": 1360, "height": 850})
     page.set_default_timeout(LONGEST)
     started, processor = time.perf_counter(), processor_seconds(server)
@@ -191,7 +191,8 @@ def measured(browser: Browser, address: str, server: int) -> dict[str, Any]:
     found["scrolling_longest_wait_s"] = waited(page, steps=60, pixels=300, pause=0.1)
     found["jumps_s"] = jumped(page)
     started = time.perf_counter()
-    page.locator("#text").fill("2042/img_0421")
+    middle = photographs // 2
+    page.locator("#text").fill(f"{2000 + middle // PER_FOLDER:04}/img_{middle // 100:04}")
     page.wait_for_function(
         "() => document.getElementById('count').textContent.includes('100 photographs fit')"
     )
@@ -227,7 +228,10 @@ def main() -> None:
                 "listening_processor_s": round(processor_seconds(server), 1),
                 "cores": os.cpu_count(),
             }
-            found |= {"load": round(os.getloadavg()[0], 1), **measured(browser, address, server)}
+            found |= {
+                "load": round(os.getloadavg()[0], 1),
+                **measured(browser, address, server, arguments.photographs),
+            }
         browser.close()
     text = json.dumps(found, indent=2)
     print(text)
