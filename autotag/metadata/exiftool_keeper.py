@@ -49,7 +49,8 @@ def _handle_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, _end)
-        signal.signal(signal.SIGHUP, _end)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, _end)
 
 
 def _end(number: int, _frame: object) -> None:

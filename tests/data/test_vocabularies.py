@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 from open_clip.tokenizer import SimpleTokenizer
 
-from autotag.training.mini import CLASS_LABELS
+from autotag.training.mini_names import CLASS_LABELS
 from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 FOLDER = files("autotag") / "data" / "vocabularies"

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 STAYS_OPEN = """#!/bin/sh
 echo $$ > "$STARTED"
+echo $PPID > "$STARTED.parent"
 while :; do
   if read -r line; then
     [ "$line" = -execute ] && echo "{ready}"
@@ -25,8 +26,9 @@ while :; do
 done
 """
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from autotag.metadata import Exiftool
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 exiftool = Exiftool(sys.argv[1])
 exiftool.run(["-ver"])
 %s
@@ -84,6 +86,22 @@ def test_it_ends_with_a_signal_to_its_parent(stand_in, tmp_path, number):
     pid = int((tmp_path / "pid").read_text())
     end(program, number)
     assert has_ended(pid)
+
+
+def test_under_nohup_it_stays_when_the_terminal_is_closed(stand_in, tmp_path):
+    from autotag.metadata import Exiftool
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Exiftool(str(stand_in)) as exiftool:
+            exiftool.run(["-ver"])
+            pid = (tmp_path / "pid").read_text()
+            keeper = int((tmp_path / "pid.parent").read_text())
+            os.kill(keeper, signal.SIGHUP)
+            exiftool.run(["-ver"])
+            assert (tmp_path / "pid").read_text() == pid, "it is still the same one"
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("ending", ["os._exit(3)", "sys.exit()", "exiftool.close()"])

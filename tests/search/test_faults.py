@@ -12,6 +12,7 @@ from autotag.errors import SearchIndexError
 from autotag.pipeline.pipeline import Pipeline
 from autotag.records import Caption, Result
 from autotag.search import Index
+from autotag.search.index_writing import put
 from autotag.search.updating import carry_out, make_plan, tag_due
 from autotag.stages import EmbedImages
 from autotag.testing import FakeEncoder, make_image
@@ -19,6 +20,10 @@ from autotag.testing import FakeEncoder, make_image
 
 def result(number):
     return Result(f"/{number}.jpg", (1, 1), captions=(Caption(f"photograph {number} " * 40, "c"),))
+
+
+def put_in(index, generation, number):
+    put(index._connection, "i.db", result(number), facts=None, generation=generation, encoder_name=None)
 
 
 def test_a_full_disk_is_said_and_what_was_written_is_safe(tmp_path):
@@ -68,7 +73,7 @@ def test_a_search_during_a_write_finds_what_was_there_before(tmp_path):
     with Index.open(path) as writer, Index.open(path) as reader:
         writer.add([result(1)])
         with writer.writing() as generation:
-            writer._put(result(2), None, generation, None)
+            put_in(writer, generation, 2)
             assert len(writer) == 2
             assert [hit.path for hit in reader.search("photograph", by="words")] == ["/1.jpg"]
         assert len(reader.search("photograph", by="words")) == 2
@@ -76,7 +81,7 @@ def test_a_search_during_a_write_finds_what_was_there_before(tmp_path):
 
 def half(index):
     with index.writing() as generation:
-        index._put(result(2), None, generation, None)
+        put_in(index, generation, 2)
         index.execute("SELECT * FROM missing_table")
 
 
