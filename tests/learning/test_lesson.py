@@ -156,6 +156,7 @@ def test_a_keyword_that_people_took_out_of_most_photographs_is_refused(world):
     assert lesson.learned.unwanted == ("cat",)
 
 
+@pytest.mark.slow
 def test_thousands_of_keywords_do_not_hold_all_their_logits(world):
     """The peak of 200 keywords exceeds that of 80 by less than half the logits of the other 120."""
     seen = world("cat", photos=2000)

@@ -56,7 +56,9 @@ def trained(model: LoraCaptioner, steps: int = 40, *, learning_rate: float = 0.0
     return losses
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [name if name == "blip" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_captioner_learns_captions_and_its_merged_folder_writes_what_it_wrote(
     family: str, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def killed_at(last: int) -> Callable[[int, int, float], None]:
     return on_step
 
 
-@pytest.mark.parametrize("kind", TUNERS)
+@pytest.mark.parametrize("kind", ["encoder", pytest.param("captioner", marks=pytest.mark.slow)])
 def test_an_interrupted_run_resumes_with_the_losses_and_weights_of_an_unbroken_one(
     kind: str, drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -157,6 +157,7 @@ def test_a_folder_with_something_else_in_it_is_refused(
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.slow
 def test_an_encoder_is_mixed_by_photographs_to_keep_and_its_card_tells_all(
     drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
