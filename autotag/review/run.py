@@ -16,7 +16,13 @@ from autotag.review.endpoints import Desk
 from autotag.review.guard import Sessions
 from autotag.review.photographs import Thumbnails
 from autotag.review.suggestions import Suggestions
-from autotag.web.listening import address_of, is_loopback, signals_for_the_server, socket_at
+from autotag.web.listening import (
+    address_of,
+    is_loopback,
+    server_config,
+    signals_for_the_server,
+    socket_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,15 +87,7 @@ def run_review(
     """
     check_listening(host, [""] if desk.sessions.needed else [])
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    config = uvicorn.Config(
-        create_app(desk, host=host),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SECONDS_TO_END,
-    )
+    config = server_config(create_app(desk, host=host), host=host, port=port, seconds_to_end=_SECONDS_TO_END)
     try:
         with socket_at(host, port) as listener, signals_for_the_server():
             address = f"{address_of(listener, host)}/review/"

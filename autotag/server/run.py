@@ -15,7 +15,13 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
-from autotag.web.listening import address_of, is_loopback, signals_for_the_server, socket_at
+from autotag.web.listening import (
+    address_of,
+    is_loopback,
+    server_config,
+    signals_for_the_server,
+    socket_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,15 +112,12 @@ def run_server(
 
     app = create_app(service, tokens=place.tokens, preload=False, give_up=give_up, page=page)
     mount(app, service)
-    config = uvicorn.Config(
+    config = server_config(
         app,
         host=place.host,
         port=place.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(limits.timeout) + 1,
-        timeout_keep_alive=_KEEP_ALIVE,
+        keep_alive=_KEEP_ALIVE,
+        seconds_to_end=int(limits.timeout) + 1,
     )
     server = uvicorn.Server(config)
     with socket_at(place.host, place.port) as listener:

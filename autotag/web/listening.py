@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import uvicorn
+    from fastapi import FastAPI
+
 _FEWEST_TOKEN_CHARACTERS = 16
 
 
@@ -59,6 +62,35 @@ def socket_at(host: str, port: int) -> socket.socket:
         why = str(error.strerror).partition(" (while")[0]  # create_server adds the address
         reason = f"cannot listen at {host}, port {port} ({why}); choose another --port."
         raise ConfigError(reason) from error
+
+
+def server_config(
+    app: FastAPI, *, host: str = "127.0.0.1", port: int = 0, keep_alive: int = 5, seconds_to_end: int = 0
+) -> uvicorn.Config:
+    """Return how uvicorn serves an application: quietly, and with bounded headers.
+
+    uvicorn's ``http="auto"`` takes httptools where it is installed, which keeps headers of any size.
+
+    Args:
+        app: the application.
+        host: the address that it says it has.
+        port: the port that it says it has.
+        keep_alive: seconds that an idle connection is kept.
+        seconds_to_end: how long requests may take after the server was told to end; 0 for as long as they do.
+    """
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=seconds_to_end or None,
+    )
 
 
 def address_of(listener: socket.socket, host: str) -> str:

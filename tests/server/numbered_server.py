@@ -16,6 +16,7 @@ from autotag.pipeline.pipeline import Pipeline
 from autotag.records import Caption, Sample, Tag
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
+from autotag.web.listening import server_config
 
 
 def numbered_png(number: int) -> bytes:
@@ -60,8 +61,7 @@ class Server:
     """An application under uvicorn on a free port of this machine."""
 
     def __init__(self, service: Service, **options: Any) -> None:
-        config = uvicorn.Config(create_app(service, **options), port=0, log_config=None, lifespan="on")
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(server_config(create_app(service, **options)))
         self._thread = threading.Thread(target=self._server.run)
         self.service = service
 

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,22 @@ def test_clients_that_never_finish_their_headers_keep_nobody_from_an_answer(serv
             slow.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: x\r\nx-slow: ")
         assert client.post("/v1/tag", json={"image": png_url(1)}).json()["caption"] == "number 1"
         server.__exit__()  # nor does the server wait for them when it ends
+
+
+@pytest.mark.parametrize("begin", [b"GET /healthz?", b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: "])
+def test_headers_that_never_end_are_refused_also_beside_httptools(serve: Serve, begin: bytes) -> None:
+    assert import_module("httptools")  # uvicorn takes it by default, and it bounds nothing
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port)) as endless:
+        endless.settimeout(30)
+        with suppress(OSError):  # the server may close it while we write
+            endless.sendall(begin)
+            for _ in range(100):
+                endless.sendall(b"y" * 10_000)
+        answer = b""
+        with suppress(ConnectionResetError):
+            answer = endless.recv(100)
+        assert answer == b"" or b" 400 " in answer.splitlines()[0]
 
 
 @pytest.mark.slow
