@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""What needs no token: states, and descriptions of the API, which say nothing of images, presets or tokens."""
+"""What needs no token: states, and descriptions of the API, which tell nothing of images and presets."""
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
 _GONE = 499
 _logger = logging.getLogger("autotag.server")

@@ -149,7 +149,12 @@ def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
         ("/v1/tag?top_k=0", {"json": {"image": png_url(1)}}, 422, "top_k"),
         ("/v1/prompt?mode=silly", {"json": {"image": png_url(1)}}, 422, "mode"),
         ("/v1/tag", {"json": {"image": png_url(1), "top_k": 3}}, 422, "not 'top_k': options belong in the"),
-        ("/v1/tag", {"files": {"image": numbered_png(1)}, "data": {"top_k": "3"}}, 422, "only files are read"),
+        (
+            "/v1/tag",
+            {"files": {"image": numbered_png(1)}, "data": {"top_k": "3"}},
+            422,
+            "only files are read",
+        ),
         ("/v1/nothing", {"json": {}}, 404, "/v1/nothing"),
         ("/v1/embeddings", {"json": {"model": "autotag", "input": []}}, 400, "input"),
     ],
@@ -520,7 +525,9 @@ def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(
         assert client.post("/v1/tag", json={"image": png_url(8)}).json()["caption"] == "number 8"
 
 
-def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     server = serve(tokens=["another-token-entirely", TOKEN])
     body = {"image": png_url(1)}
     with server.client() as client:
