@@ -39,7 +39,7 @@ _ERRNO = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROF
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS photos (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, pixels TEXT, settings TEXT, written TEXT,
-    result BLOB
+    result BLOB, sidecars TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writers (written TEXT PRIMARY KEY, options TEXT) WITHOUT ROWID;
@@ -60,6 +60,8 @@ class Entry:
         pixels: digest of the file without its metadata.
         settings: fingerprint of the pipeline that the result is from.
         written: fingerprint of the writers that had done all they had to do; empty when none had.
+        sidecars: stamp of its sidecars then (``autotag.metadata.sidecar_stamp``); empty without any, or where
+            no writer reads them.
     """
 
     size: int
@@ -67,6 +69,7 @@ class Entry:
     pixels: str
     settings: str
     written: str
+    sidecars: str = ""
 
 
 class Ledger:
@@ -100,11 +103,13 @@ class Ledger:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("PRAGMA temp_store=FILE")
             self._database.executescript(_SCHEMA)
+            if "sidecars" not in [row[1] for row in self._database.execute("PRAGMA table_info(photos)")]:
+                self._database.execute("ALTER TABLE photos ADD COLUMN sidecars TEXT NOT NULL DEFAULT ''")
             self._database.executescript(_SCAN)
 
     def entry(self, name: str) -> Entry | None:
         """Return the entry of a photograph, by its name relative to the album."""
-        columns = "size, mtime_ns, pixels, settings, written"
+        columns = "size, mtime_ns, pixels, settings, written, sidecars"
         [*rows] = self._rows(f"SELECT {columns} FROM photos WHERE name = ?", (os.fsencode(name),))  # noqa: S608
         return Entry(*rows[0]) if rows else None
 
@@ -115,12 +120,13 @@ class Ledger:
 
     def keep(self, name: str, entry: Entry, result: Result | None = None) -> None:
         """Record a photograph; without a result, keep the recorded one."""
-        values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written)
+        values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written, entry.sidecars)
         if result is not None:
-            query = "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)"
+            columns = "name, size, mtime_ns, pixels, settings, written, sidecars, result"
+            query = f"INSERT OR REPLACE INTO photos ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
             self._rows(query, (os.fsencode(name), *values, _packed(result)))
             return
-        columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?"
+        columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?, sidecars = ?"
         self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
 
     def rename(self, old: str, new: str) -> None:
@@ -154,13 +160,14 @@ class Ledger:
     def group(self, settings: str, written: str) -> Iterator[tuple[str, Entry, Result]]:
         """Yield the photographs of a group, in the order of their names."""
         query = (
-            "SELECT name, size, mtime_ns, pixels, result FROM photos "
+            "SELECT name, size, mtime_ns, pixels, sidecars, result FROM photos "
             "WHERE name > ? AND settings = ? AND written = ? ORDER BY name LIMIT 256"
         )
         name = b""
         while rows := self._rows(query, (name, settings, written)):
-            for name, size, mtime_ns, pixels, packed in rows:
-                yield os.fsdecode(name), Entry(size, mtime_ns, pixels, settings, written), _unpacked(packed)
+            for name, size, mtime_ns, pixels, sidecars, packed in rows:
+                entry = Entry(size, mtime_ns, pixels, settings, written, sidecars)
+                yield os.fsdecode(name), entry, _unpacked(packed)
 
     def output_digest(self, path: Path) -> str:
         """Return a result file's digest as autotag left it; empty when it made none there."""
