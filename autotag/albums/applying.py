@@ -244,5 +244,5 @@ class _Applying:
             "" if task.errors else self.plan.wanted,
             self.writers.sidecar_stamp(task.path),
         )
-        self.ledger.keep(name, entry, replace(task.result, source=name))
+        self.ledger.keep(name, entry, replace(task.result, source=name), by_person=True)
         self.done[name] = line

@@ -39,7 +39,7 @@ _ERRNO = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROF
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS photos (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, pixels TEXT, settings TEXT, written TEXT,
-    result BLOB, sidecars TEXT NOT NULL DEFAULT ''
+    result BLOB, sidecars TEXT NOT NULL DEFAULT '', found BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writers (written TEXT PRIMARY KEY, options TEXT) WITHOUT ROWID;
@@ -103,8 +103,10 @@ class Ledger:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("PRAGMA temp_store=FILE")
             self._database.executescript(_SCHEMA)
-            if "sidecars" not in [row[1] for row in self._database.execute("PRAGMA table_info(photos)")]:
-                self._database.execute("ALTER TABLE photos ADD COLUMN sidecars TEXT NOT NULL DEFAULT ''")
+            there = [row[1] for row in self._database.execute("PRAGMA table_info(photos)")]
+            for column, kind in (("sidecars", "TEXT NOT NULL DEFAULT ''"), ("found", "BLOB")):
+                if column not in there:
+                    self._database.execute(f"ALTER TABLE photos ADD COLUMN {column} {kind}")
             self._database.executescript(_SCAN)
 
     def entry(self, name: str) -> Entry | None:
@@ -118,13 +120,24 @@ class Ledger:
         [*rows] = self._rows("SELECT result FROM photos WHERE name = ?", (os.fsencode(name),))
         return _unpacked(rows[0][0]) if rows else None
 
-    def keep(self, name: str, entry: Entry, result: Result | None = None) -> None:
-        """Record a photograph; without a result, keep the recorded one."""
+    def keep(self, name: str, entry: Entry, result: Result | None = None, *, by_person: bool = False) -> None:
+        """Record a photograph; without a result, keep the recorded one.
+
+        Args:
+            name: of the photograph.
+            entry: its state.
+            result: what counts for it from now on.
+            by_person: whether a person had a hand in it; what the models found is kept for
+                ``forget_edits``.
+        """
         values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written, entry.sidecars)
         if result is not None:
-            columns = "name, size, mtime_ns, pixels, settings, written, sidecars, result"
-            query = f"INSERT OR REPLACE INTO photos ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-            self._rows(query, (os.fsencode(name), *values, _packed(result)))
+            columns = "name, size, mtime_ns, pixels, settings, written, sidecars, result, found"
+            models = "coalesce(found, result)" if by_person else "found"
+            earlier = f"(SELECT {models} FROM photos WHERE name = ? AND settings = ?)"  # noqa: S608
+            query = f"INSERT OR REPLACE INTO photos ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {earlier})"  # noqa: S608
+            key = os.fsencode(name)
+            self._rows(query, (key, *values, _packed(result), key, entry.settings))
             return
         columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?, sidecars = ?"
         self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
@@ -139,6 +152,10 @@ class Ledger:
     def forget_writing(self) -> None:
         """Mark every photograph as not written; keep the results."""
         self._rows("UPDATE photos SET written = ''", ())
+
+    def forget_edits(self) -> None:
+        """Let what the models found count again where a plan that a person edited had replaced it."""
+        self._rows("UPDATE photos SET result = found, found = NULL WHERE found IS NOT NULL", ())
 
     def keep_writers(self, written: str, options: Mapping[str, Any]) -> None:
         """Record the options of the writers, by name, that a fingerprint stands for."""
