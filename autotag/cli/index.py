@@ -223,11 +223,12 @@ def index(
         refusal = None if sources.tagged() else refusal
         create = refusal is None or store is None  # a table is made when it is opened, a file when filled
         try:
-            opened = stack.enter_context(open_index(ctx, index_file, store, table, create=create))
+            opened = open_index(ctx, index_file, store, table, create=create)
         except SearchIndexError as error:
             if refusal is None or create:
                 raise
             raise refusal from error
+        stack.enter_context(opened)
         doubtful = [root for root in roots if refusal is not None or not os.path.exists(root)]  # noqa: PTH110 - names of any length
         unknown = _unknown(opened, doubtful) if doubtful else []
         if refusal is not None and len(unknown) == len(set(roots)):
