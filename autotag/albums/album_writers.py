@@ -13,6 +13,7 @@ from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.checks import check_list, shown
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.metadata import sidecar_stamp
 from autotag.protocols import HasClose, is_binary
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ class Writers:
 
     beside: Mapping[str, AlbumWriter]
     outputs: tuple[Output, ...]
+
+    @property
+    def xmp(self) -> list[XmpWriter]:
+        """The writers of XMP, which read a photograph's metadata and sidecars."""
+        return [writer for writer in self.beside.values() if isinstance(writer, XmpWriter)]
+
+    def sidecar_stamp(self, photo: Path) -> str:
+        """Return a text that changes when a photograph's sidecars do; empty where no writer reads them."""
+        return sidecar_stamp(photo) if self.xmp else ""
 
     def fingerprint(self, rules: Mapping[str, Any]) -> str:
         """Return a fingerprint that changes when the writers would write something else beside a photograph.

@@ -242,6 +242,7 @@ class _Applying:
             task.pixels or pixel_digest(task.path.read_bytes()),
             self.plan.settings,
             "" if task.errors else self.plan.wanted,
+            self.writers.sidecar_stamp(task.path),
         )
-        self.ledger.keep(name, entry, replace(task.result, source=name))
+        self.ledger.keep(name, entry, replace(task.result, source=name), by_person=True)
         self.done[name] = line

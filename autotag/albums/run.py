@@ -22,7 +22,6 @@ from autotag.albums.sources import Photo, find_album
 from autotag.albums.state.identity import JOURNAL, LEDGER, check_state, claim_state
 from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
-from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.albums.writing import Task, carry_out, plan
 from autotag.errors import AutotagError, ConfigError, UnknownNameError
 from autotag.files.file_states import lies_in
@@ -174,7 +173,7 @@ class _Run:
     since: float = 0.0
 
     def __post_init__(self) -> None:
-        xmp = [writer for writer in self.writers.beside.values() if isinstance(writer, XmpWriter)]
+        xmp = self.writers.xmp
         self.hand = Hand(metadata=bool(xmp), contents=any(writer.embed for writer in xmp))
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
@@ -254,12 +253,13 @@ class _Run:
             yield held.image
 
     def _entry(self, photo: Photo, *, pixels: str = "") -> Entry | None:
-        """Return the present state of a photograph's file; None when it is gone."""
+        """Return the present state of a photograph's file and sidecars; None when it is gone."""
         try:
             facts = (photo.path or self.album.key).stat()
         except OSError:
             return None
-        return Entry(facts.st_size, facts.st_mtime_ns, pixels, self.settings, "")
+        stamp = "" if photo.path is None else self.writers.sidecar_stamp(photo.path)
+        return Entry(facts.st_size, facts.st_mtime_ns, pixels, self.settings, "", stamp)
 
     def _state(self, photo: Photo) -> int:
         """Return whether a photograph is unchanged, must be tagged, or only written for."""
@@ -272,7 +272,8 @@ class _Run:
             if not pixels or pixels != known.pixels:
                 return to_tag
             self.ledger.keep(photo.name, replace(known, size=now.size, mtime_ns=now.mtime_ns))
-        is_done = known.written == self.wanted and not self._is_to_list
+        is_as_written = (known.written, known.sidecars) == (self.wanted, now.sidecars)
+        is_done = is_as_written and not self._is_to_list
         return _UNCHANGED if is_done else _TO_WRITE
 
     def _is_written_for(self, photo: Photo) -> bool:
@@ -378,6 +379,8 @@ class _Run:
             self.ledger.rename(task.photo.name, photo.name)
         if task.is_touched:
             now = self._entry(photo) or now
+        if task.changes and photo.path is not None:
+            now = replace(now, sidecars=self.writers.sidecar_stamp(photo.path))
         written = "" if task.errors else self.wanted
         self.ledger.keep(
             photo.name, replace(now, pixels=task.pixels or self._pixels(photo), written=written), result

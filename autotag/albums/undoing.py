@@ -238,6 +238,9 @@ class _Undo:
                 album.ledger.forget_writing()  # first: a run after a crash in here looks at every file again
         for place, run in _newest_first(albums)[: 1 if last_run else None]:
             self._take_back_run(albums[place], run.first)
+        for album in albums if not self.is_dry else ():
+            if not album.journal.open_runs():
+                album.ledger.forget_edits()
         self._report_away()
 
     def _take_back_run(self, album: _Album, first: int) -> None:

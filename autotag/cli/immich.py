@@ -94,12 +94,12 @@ def immich(
     if undo and (album or since):
         raise click.UsageError("--undo removes everything that was written; leave --album and --since out.")
     reporter = Reporter(quiet=quiet)
-    with ImmichClient(server, read_key(key_file)) as client:
+    with ImmichClient(server, read_key(key_file), told=reporter.complain) as client:
         user = client.check()
+        chosen = None if album is None else client.album(album)
         with opened(state_file(user, state), read_only=dry_run) as known:
             if undo:
                 ctx.exit(_undo(client, known, reporter, dry_run=dry_run))
-            chosen = None if album is None else client.album(album)
             start = None if since is None else since.replace(tzinfo=UTC)
             photos = list(client.photos(user, album=chosen, since=start))
             ctx.exit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,7 +200,7 @@ def index(
     """
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
-    from autotag.errors import ImageReadError
+    from autotag.errors import ImageReadError, SearchIndexError
     from autotag.search.updating import carry_out, make_plan
 
     if not paths and not lists:
@@ -213,17 +214,24 @@ def index(
         "max_pixels": max_pixels,
         "deterministic": deterministic,
     }
-    with (
-        embedding_pipeline(preset, changes, settings, languages=languages) as pipeline,
-        reporter.passing_on_warnings(),
-        open_index(ctx, index_file, store, table) as opened,
-    ):
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(embedding_pipeline(preset, changes, settings, languages=languages))
+        stack.enter_context(reporter.passing_on_warnings())
         sources = Sources(lists, told=reporter.inform)
         named = [*paths, *sources.listed()]
         images, roots, refusal = _found(named, pipeline, follow_symlinks=follow_symlinks)
+        refusal = None if sources.tagged() else refusal
+        create = refusal is None or store is None  # a table is made when it is opened, a file when filled
+        try:
+            opened = open_index(ctx, index_file, store, table, create=create)
+        except SearchIndexError as error:
+            if refusal is None or create:
+                raise
+            raise refusal from error
+        stack.enter_context(opened)
         doubtful = [root for root in roots if refusal is not None or not os.path.exists(root)]  # noqa: PTH110 - names of any length
         unknown = _unknown(opened, doubtful) if doubtful else []
-        if refusal is not None and len(unknown) == len(set(roots)) and not sources.tagged():
+        if refusal is not None and len(unknown) == len(set(roots)):
             raise refusal
         plan = make_plan(opened, [*sources.tagged(), *images], roots, retry_errors=retry_errors)
         carry_out(opened, plan, prune=prune)

@@ -39,6 +39,7 @@ _PAGE = 500
 _AT_ONCE = 500
 _TRIES = 8
 _LONGEST_WAIT = 120.0
+_CONNECTING = 10.0
 _TOO_MANY = 429
 
 
@@ -96,28 +97,38 @@ class ImmichClient:
     """Ask an Immich server. Thread-safe; a context manager.
 
     Connections that fail, and the answers 429 and 5xx, are retried with growing waits, about two minutes in
-    all, or longer where ``Retry-After`` says so. Redirects are not followed, so that the key goes to
-    this server only.
+    all, or longer where ``Retry-After`` says so; but a server that has never answered and takes no connection
+    is not waited for. Redirects are not followed, so that the key goes to this server only.
 
     Args:
         server: its URL, with or without ``/api``.
         key: an API key of the user whose photographs are tagged.
-        timeout: seconds for connecting, and between two pieces of an answer.
+        timeout: seconds between two pieces of an answer; connecting may take 10 of them.
         wait: waits for some seconds.
+        told: told before each wait why it waits, and how long.
 
     Raises:
         ConfigError: it is not the URL of a server.
     """
 
     def __init__(
-        self, server: str, key: str, *, timeout: float = 60.0, wait: Callable[[float], None] = time.sleep
+        self,
+        server: str,
+        key: str,
+        *,
+        timeout: float = 60.0,
+        wait: Callable[[float], None] = time.sleep,
+        told: Callable[[str], None] = lambda _message: None,
     ) -> None:
         import httpx2
 
         self.url = _base(server)
         self._wait = wait
+        self._told = told
+        self._has_answered = False
         headers = {"x-api-key": key, "User-Agent": "autotag", "Accept-Encoding": "identity"}
-        self._http = httpx2.Client(headers=headers, timeout=timeout)
+        limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECTING))
+        self._http = httpx2.Client(headers=headers, timeout=limits)
 
     def __enter__(self) -> ImmichClient:
         return self
@@ -290,17 +301,23 @@ class ImmichClient:
             try:
                 answer = self._once(method, path, body)
             except httpx2.TransportError as error:
+                trouble = f"it cannot be reached ({error or type(error).__name__})"
                 if last or _is_untrusted(error):
-                    self._fail(f"it cannot be reached ({error or type(error).__name__})", cause=error)
+                    self._fail(trouble, cause=error)
+                if not self._has_answered and isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+                    self._fail(f"{trouble}; {_NOBODY}", cause=error)
             else:
+                self._has_answered = True
                 if answer.status < 300:
                     return answer.content
                 if answer.status != _TOO_MANY and answer.status < 500:
                     self._refuse(f"{method} /api{path}", answer, absent)
+                trouble = f"it answers {answer.status} to {method} /api{path}{_said(answer.content)}"
                 if last:
-                    words = f"it answers {answer.status} to {method} /api{path}{_said(answer.content)}"
-                    self._fail(f"{words}, {_TRIES} times", answer.status)
+                    self._fail(f"{trouble}, {_TRIES} times", answer.status)
                 seconds = max(seconds, _seconds(answer.headers.get("Retry-After")))
+            where = f"Immich at {self.url}: {trouble}"
+            self._told(f"{where}; try {number + 2} of {_TRIES} follows in {seconds:g} s")
             self._wait(seconds)
         raise AssertionError("the last try returns or raises")
 
@@ -342,6 +359,7 @@ def _api(asked: str) -> str:
     return asked.replace(" /", " /api/", 1)
 
 
+_NOBODY = "does the server run, and are its name and port right? Immich's own port is 2283"
 _TOO_OLD = f"it is older than Immich {OLDEST}, the oldest that is supported"
 
 

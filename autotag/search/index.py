@@ -14,7 +14,6 @@ import numpy as np
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
 from autotag.search.ann_cache import build, gate_of
-from autotag.search.filters import Filter, distance_km
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
 from autotag.search.incoming import facts_of, groups_of, stored_path
@@ -22,7 +21,7 @@ from autotag.search.index_writing import put, put_facts
 from autotag.search.known import Known
 from autotag.search.picture_cache import PictureCache, cache_beside
 from autotag.search.queries import QueryEncoder, checked_query
-from autotag.search.schema import about_of, connect, readable
+from autotag.search.schema import about_of, connect, made, readable
 from autotag.search.text_query import TextQuery
 from autotag.search.vector_rows import IN_MEMORY, VectorRows, load_rows, stamp_of
 from autotag.search.word_rankings import full_match_ranking, matched_words, newest, word_ranking
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Result
     from autotag.search.ann_cache import Gate, Kind
+    from autotag.search.filters import Filter
     from autotag.search.photo_facts import PhotoFacts
     from autotag.search.queries import By
 
@@ -93,15 +93,17 @@ class Index:
             encoder: what embeds queries; by default the encoder whose name the index keeps. One whose vectors
                 the index does not hold is refused when it is first asked.
             device: where the encoder runs.
-            create: whether to make a new index where there is no file.
+            create: whether to make a new index where there is no file. The file appears with the first
+                change, so that a run that ends before leaves nothing; until then it is not seen if another
+                program makes it.
             in_memory: vectors of so many photographs at most are held in memory, as float32.
 
         Raises:
-            SearchIndexError: it is not an index, it is damaged, of a newer autotag, or cannot be read.
+            SearchIndexError: it is not an index, it is damaged, of a newer autotag, cannot be read, or cannot
+                be made.
         """
         file = Path(path)
         connection = connect(file, create=create)
-        connection.create_function("distance_km", 4, distance_km, deterministic=True)
         return cls(file, encoder=encoder, device=device, in_memory=in_memory, _connection=connection)
 
     def close(self) -> None:
@@ -181,6 +183,7 @@ class Index:
             SearchIndexError: another program has been writing for half a minute, or the disk is full.
         """
         with readable(self.path):
+            self._connection = made(self.path, self._connection)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")

@@ -7,12 +7,14 @@ text, FTS5) and ``about`` (encoder, dimension, generation).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from autotag.errors import SearchIndexError
+from autotag.search.filters import distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,18 +72,40 @@ VERSION = len(_MIGRATIONS)
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    """Open an index and bring it to this version's tables.
+    """Open an index and bring it to this version's tables; one that is new is in memory until ``made``.
 
     Raises:
         SearchIndexError: there is no such file and ``create`` is False, it is not an index, it is damaged, a
-            newer autotag wrote it, or it cannot be read.
+            newer autotag wrote it, or it cannot be read or made.
     """
     if not create and not path.is_file():
         raise SearchIndexError(str(path), "there is no such index; `autotag index FOLDER` makes one.")
-    if create:
-        _make_folder(path)
+    if os.path.exists(path):  # noqa: PTH110 - names of any length
+        return _connected(path, path)
+    folder = next(folder for folder in path.absolute().parents if os.path.exists(folder))  # noqa: PTH110
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise SearchIndexError(str(path), f"it cannot be made: nothing can be written in {str(folder)!r}.")
+    return _connected(path, ":memory:")
+
+
+def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a connection to the file of an index that is open, after making it if it is new.
+
+    Raises:
+        SearchIndexError: it cannot be made.
+    """
+    if connection.execute("PRAGMA database_list").fetchone()[2]:  # the file's name
+        return connection
+    _make_folder(path)
+    in_file = _connected(path, path)
+    connection.close()
+    return in_file
+
+
+def _connected(path: Path, database: Path | str) -> sqlite3.Connection:
     with readable(path):
-        connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(database, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        connection.create_function("distance_km", 4, distance_km, deterministic=True)
         try:
             _prepare(connection, path)
         except BaseException:

@@ -73,7 +73,8 @@ class VectorRows:
         positions = self.alive if allowed is None else self._positions(allowed)
         proposed = None if self.ann is None else self.ann.candidates(query, k, positions)
         found, scores = top(self.matrix, query, k, positions if proposed is None else proposed)
-        hits = list(zip(self.ids[found].tolist(), scores.tolist(), strict=True))
+        cosines = np.clip(scores, -1.0, 1.0)  # vectors kept as float16 are a little longer or shorter than 1
+        hits = list(zip(self.ids[found].tolist(), cosines.tolist(), strict=True))
         if self.newer is not None:
             hits += self.newer.top(query, k, allowed)
             hits.sort(key=lambda hit: (-hit[1], hit[0]))

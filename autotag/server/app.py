@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_OPEN = frozenset({"/healthz", "/readyz"})
+_OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+"""What needs no token: states, and descriptions of the API, which tell nothing of images and presets."""
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
 _GONE = 499
 _logger = logging.getLogger("autotag.server")
@@ -52,7 +54,8 @@ def create_app(
 
     Args:
         service: answers; started and stopped with the application.
-        tokens: if any, one of them has to come with each request as a bearer token.
+        tokens: if any, one of them has to come with each request as a bearer token, but for states and the
+            pages about the API, which a browser opens.
         preload: whether models are loaded before the first request is taken, or beside it.
         give_up: called when they cannot be loaded.
         page: the path of a page that the caller mounts, such as ``"/demo"``; it checks tokens and sizes of
@@ -76,15 +79,17 @@ def create_app(
     app = FastAPI(
         title="autotag", version=version(DISTRIBUTION), docs_url=None, redoc_url=None, lifespan=lifespan
     )
+    # The description of the API says that they need a token; the gate below checks it.
+    locked = [Depends(HTTPBearer(auto_error=False))] if tokens else []
     for routes in (native_routes, openai_routes, ollama_routes, photoprism_routes):
-        app.include_router(routes(service))
-    _add_operation(app, service)
+        app.include_router(routes(service), dependencies=locked)
+    _add_operation(app, service, locked)
     _add_errors(app, service)
     app.add_middleware(_Gate, service=service, tokens=tuple(token.encode() for token in tokens), page=page)
     return app
 
 
-def _add_operation(app: FastAPI, service: Service) -> None:
+def _add_operation(app: FastAPI, service: Service, locked: list[Any]) -> None:
     @app.get("/healthz", summary="Return whether the server runs", tags=["operation"])
     async def healthz() -> dict[str, str]:
         """Return that the server runs."""
@@ -96,7 +101,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
         status = "ready" if service.ready else "full or draining" if service.loaded else "loading"
         return JSONResponse({"status": status}, status_code=200 if service.ready else 503)
 
-    @app.get("/metrics", summary="Counts, for Prometheus", tags=["operation"])
+    @app.get("/metrics", summary="Counts, for Prometheus", tags=["operation"], dependencies=locked)
     async def metrics() -> Response:
         """Return counts in Prometheus' text format."""
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")

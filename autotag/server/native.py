@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from autotag.errors import RequestRefusedError
@@ -75,6 +76,7 @@ _SEVERAL = {
 def native_routes(service: Service) -> APIRouter:
     """Return the routes of the server's own API."""
     router = APIRouter(tags=["autotag"])
+    known_only = [Depends(_refuse_unknown_options)]
 
     async def tagged(request: Request, wish: Wish) -> Result:
         [(name, content)] = await uploads(request, service.allowed_hosts, most=1)
@@ -82,7 +84,7 @@ def native_routes(service: Service) -> APIRouter:
             raise content
         return await service.tag(request, _bytes(content), wish, source=name)
 
-    @router.post("/v1/tag", summary="Tag one image", openapi_extra=_ONE)
+    @router.post("/v1/tag", summary="Tag one image", openapi_extra=_ONE, dependencies=known_only)
     async def tag(
         request: Request,
         preset: Preset = "",
@@ -99,6 +101,7 @@ def native_routes(service: Service) -> APIRouter:
         "/v1/tag/batch",
         summary="Tag several images; each has its result or its error",
         openapi_extra=_SEVERAL,
+        dependencies=known_only,
     )
     async def tag_batch(
         request: Request,
@@ -115,14 +118,19 @@ def native_routes(service: Service) -> APIRouter:
         rows = await while_waited_for(request, asyncio.gather(*work))
         return Response(f'{{"results": [{", ".join(rows)}]}}', media_type="application/json")
 
-    @router.post("/v1/caption", summary="Caption one image", openapi_extra=_ONE)
+    @router.post("/v1/caption", summary="Caption one image", openapi_extra=_ONE, dependencies=known_only)
     async def caption(request: Request, preset: Preset = "") -> dict[str, Any]:
         """Return the captions of the image, the best one also on its own."""
         result = await tagged(request, Wish(task="caption", preset=preset))
         row = result.to_dict()
         return {"source": result.source, "caption": result.caption, "captions": row["captions"]}
 
-    @router.post("/v1/prompt", summary="Write the prompt behind one image", openapi_extra=_ONE)
+    @router.post(
+        "/v1/prompt",
+        summary="Write the prompt behind one image",
+        openapi_extra=_ONE,
+        dependencies=known_only,
+    )
     async def prompt(request: Request, preset: Preset = "", mode: Mode | None = None) -> dict[str, Any]:
         """Return the prompt of the image, and its caption."""
         result = await tagged(request, Wish(task="prompt", preset=preset, mode=mode))
@@ -165,6 +173,19 @@ def native_routes(service: Service) -> APIRouter:
         return {"id": name, "object": "model", "created": 0, "owned_by": MODEL}
 
     return router
+
+
+def _refuse_unknown_options(request: Request) -> None:
+    """Refuse an option in the address that the endpoint does not have."""
+    known = [option.name for option in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RequestRefusedError(
+                "wrong_option",
+                f"{request.url.path} has no option {name[:80]!r}.{hint} Known: {', '.join(known)}.",
+            )
 
 
 def _bytes(content: object) -> bytes:

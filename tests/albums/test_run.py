@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -122,7 +123,11 @@ def test_a_changed_time_and_changed_metadata_alone_are_no_change(tagged, photos)
     tagged(photos)
     from autotag.metadata import MachineTag, apply_change
 
+    sidecar = photos / "d.jpg.xmp"
+    content, facts = sidecar.read_bytes(), sidecar.stat()
     apply_change(plan_tags(photos / "d.jpg", [MachineTag("mine", 1.0)], embed=True), touch=True)
+    sidecar.write_bytes(content)
+    os.utime(sidecar, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     os.utime(photos / "b.jpg")
     log = Log()
     tagged(photos, listener=log)
@@ -504,3 +509,24 @@ def test_a_photograph_replaced_by_one_of_the_same_size_is_looked_at_again(photos
     summary = tagged(photos, "xmp")
     assert (summary.written, summary.unchanged) == (1, 7)
     assert keywords(photos / "z.bmp.xmp") == {"red", "picture"}
+
+
+def test_a_sidecar_that_was_edited_alone_is_planned_afresh_without_the_models(tagged, photos, monkeypatch):
+    tagged(photos)
+    assert tagged(photos).unchanged == 7
+    monkeypatch.setattr("colour_stages.NameColours.__call__", lambda *_: pytest.fail("a model was asked"))
+    edited, deleted = photos / "b.jpg.xmp", photos / "d.jpg.xmp"
+    more = re.sub(rb"<dc:subject>\s*<rdf:Bag>", rb"\g<0><rdf:li>Oma</rdf:li>", edited.read_bytes())
+    edited.write_bytes(more)
+    written = keywords(deleted)
+    deleted.unlink()
+
+    assert tagged(photos).unchanged == 5
+
+    assert "Oma" in keywords(edited)
+    assert keywords(deleted) == written
+    assert tagged(photos).unchanged == 7
+    texts = WriterChoice("txt", options={"naming": "full"})
+    assert tagged(photos, texts).unchanged == 0, "another writer looks at every photograph"
+    edited.write_bytes(edited.read_bytes() + b"\n")
+    assert tagged(photos, texts).unchanged == 7, "a sidecar is nothing to a writer of texts"

@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import pytest
 
-from autotag.albums import WriterChoice, undo_album
+from autotag.albums import WriterChoice, apply_plan, undo_album
 from autotag.errors import ConfigError
 from autotag.testing import make_image
 
@@ -452,3 +452,20 @@ def test_a_renaming_whose_files_and_numbers_do_not_go_together_is_listed(photos,
         file.write(json.dumps({"id": 99, "do": {"kind": "rename", "moves": moves, "inodes": []}}) + "\n")
     [(_, reason)] = undo_album(photos).errors
     assert "do not match" in reason
+
+
+def test_after_a_whole_undo_a_plan_proposes_what_the_models_found_and_not_the_edits(tagged, photos, tmp_path):
+    plan, again = tmp_path / "plan.jsonl", tmp_path / "again.jsonl"
+    tagged(photos, plan_file=plan)
+    proposed = plan.read_text()
+    assert '"blue"' in proposed
+    plan.write_text(proposed.replace('"blue"', '"azure"'))
+    apply_plan(plan)
+    tagged(photos, "csv")
+    undo_album(photos, last=True)
+    tagged(photos, "xmp", plan_file=again)
+    assert '"blue"' not in again.read_text(), "what is not undone stays as the person left it"
+    again.unlink()
+    undo_album(photos)
+    tagged(photos, plan_file=again)
+    assert again.read_text().splitlines()[1:] == proposed.splitlines()[1:]

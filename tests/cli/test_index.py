@@ -100,6 +100,25 @@ def test_an_offline_folder_stays_marked_until_it_is_pruned(indexed, photos, run)
 
 
 @pytest.mark.slow
+def test_a_run_that_is_refused_leaves_no_index(colours, photos, run, tmp_path):
+    index = tmp_path / "new" / "index.db"
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "missing.toml"
+    missing.write_text(PRESET.replace("clip-mini", "clip-vit-b-32"))
+    for command, path, chosen in (
+        ("index", tmp_path / "typo", colours),
+        ("index", tmp_path / "empty", colours),
+        ("index", "http://127.0.0.1/a.jpg", colours),
+        ("index", photos, missing),
+        ("album", tmp_path / "typo", colours),
+        ("album", tmp_path / "empty", colours),
+        ("album", photos, missing),
+    ):
+        refused = run(command, path, "--index", index, "--preset", chosen)
+        assert (refused.exit_code, index.parent.exists()) == (2, False), (command, path, refused.stderr)
+
+
+@pytest.mark.slow
 def test_a_path_that_never_was_is_told_and_one_that_is_gone_is_forgotten(
     indexed, colours, photos, run, tmp_path
 ):

@@ -251,13 +251,26 @@ def test_a_server_that_lacks_an_endpoint_is_too_old(
 
 def test_trouble_is_waited_out(fake: FakeImmich) -> None:
     waits: list[float] = []
+    said: list[str] = []
     fake.troubles = [(429, {"Retry_After": "7"}), (503, {}), (500, {}), (502, {"Retry_After": "soon"})]
-    with ImmichClient(fake.url, KEY, wait=waits.append) as client:
+    with ImmichClient(fake.url, KEY, wait=waits.append, told=said.append) as client:
         assert client.check() == ME
     assert waits == [7, 2, 4, 8]
+    assert len(said) == 4
+    assert said[0] == (
+        f"Immich at {fake.url}: it answers 429 to GET /api/server/ping (trouble); try 2 of 8 follows in 7 s"
+    )
 
 
-def test_trouble_without_end_and_a_server_that_is_down_are_said(fake: FakeImmich) -> None:
+def test_each_wait_is_said_on_stderr(run: Run, fake: FakeImmich, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ImmichClient.__init__.__kwdefaults__, "wait", lambda _seconds: None)
+    fake.troubles = [(503, {})]
+    found = run("--quiet")
+    assert (found.exit_code, fake.values()) == (0, ALL)
+    assert "answers 503 to GET /api/server/ping (trouble); try 2 of 8 follows in 1 s" in found.stderr
+
+
+def test_trouble_without_end_and_a_server_that_goes_down_are_said(fake: FakeImmich) -> None:
     waits: list[float] = []
     fake.troubles = [(503, {})] * 50
     with (
@@ -266,12 +279,27 @@ def test_trouble_without_end_and_a_server_that_is_down_are_said(fake: FakeImmich
     ):
         client.check()
     assert 100 < sum(waits) < 200
+    fake.troubles.clear()
+    waits.clear()
+    with ImmichClient(fake.url, KEY, wait=waits.append) as client:
+        client.check()
+        client.url = "http://127.0.0.1:1"  # as if nobody listened any more
+        with pytest.raises(PhotoServerError, match="cannot be reached"):
+            client.tags()
+    assert 100 < sum(waits) < 200
+
+
+def test_a_server_that_never_answered_is_not_waited_for(run: Run, fake: FakeImmich) -> None:
     fake.close()
+    waits: list[float] = []
     with (
         ImmichClient(fake.url, KEY, wait=waits.append) as client,
-        pytest.raises(PhotoServerError, match="cannot be reached"),
+        pytest.raises(PhotoServerError, match=r"refused.*does the server run, .* port is 2283"),
     ):
         client.check()
+    assert not waits
+    found = run()
+    assert (found.exit_code, "cannot be reached" in found.stderr) == (2, True)
 
 
 def test_a_photograph_that_fails_is_said_and_tried_again(run: Run, fake: FakeImmich) -> None:

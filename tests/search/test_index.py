@@ -24,7 +24,7 @@ from autotag.search.schema import VERSION
 from autotag.search.shot import read_shot
 from autotag.search.text_query import TextQuery
 from autotag.search.updating import carry_out, make_plan
-from autotag.search.vector_rows import load_rows
+from autotag.search.vector_rows import VectorRows, load_rows
 
 
 def result(source, caption, *tags, looks=None, encoder=ENCODER.id):
@@ -57,6 +57,38 @@ def index(tmp_path):
 
 def names(hits):
     return [Path(hit.path).name for hit in hits]
+
+
+def test_a_cosine_is_never_beyond_one():
+    query = np.full(8, 1 / np.sqrt(8), dtype=np.float32)
+    longer = np.float32(1.002)  # by what float16 may round
+    rows = VectorRows(np.array([1, 2]), np.stack([query * longer, -query * longer]))
+    assert rows.top(query, 2) == [(1, 1.0), (2, -1.0)]
+
+
+def test_a_new_index_is_a_file_only_when_something_is_in_it(tmp_path):
+    file = tmp_path / "new" / "index.db"
+    with Index.open(file, encoder=ENCODER) as index:
+        assert (len(index), index.stats()["photos"], index.known([], [])) == (0, 0, {})
+        assert not list(tmp_path.iterdir())
+        index.add(ALBUM)
+        assert names(index.search("dog", top_k=1)) == ["a.jpg"]
+    with Index.open(file, create=False) as again:
+        assert len(again) == len(ALBUM)
+
+
+def test_two_that_open_a_new_index_write_into_one_file(tmp_path):
+    file = tmp_path / "index.db"
+    with Index.open(file) as one, Index.open(file) as other:
+        one.add(ALBUM[:2])
+        other.add(ALBUM[2:])
+        assert len(one) == len(other) == len(ALBUM)
+
+
+def test_an_index_that_cannot_be_made_is_refused_before_it_is_filled(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SearchIndexError, match="it cannot be made: nothing can be written in '.*file'"):
+        Index.open(tmp_path / "file" / "index.db")
 
 
 def test_words_are_found_by_meaning_and_as_text(index):

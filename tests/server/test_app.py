@@ -103,6 +103,27 @@ def test_options_change_the_answer(mini: Server) -> None:
     assert prompt["prompt"] == caption["caption"] == few["caption"]
 
 
+def test_an_unknown_option_is_refused_with_the_known_ones_and_the_nearest(serve: Serve) -> None:
+    with serve().client() as client:
+        for path, option, words in (
+            ("/v1/tag", "topk", "Did you mean 'top_k'? Known: preset, top_k, vocabulary, moderate."),
+            ("/v1/tag/batch", "moderation", "Did you mean 'moderate'? Known: preset, top_k, vocabulary"),
+            ("/v1/caption", "top_k", "/v1/caption has no option 'top_k'. Known: preset."),
+            ("/v1/prompt", "modes", "Did you mean 'mode'? Known: preset, mode."),
+        ):
+            answer = client.post(f"{path}?{option}=3", json={"image": png_url(1)})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["type"]) == (
+                422,
+                "wrong_option",
+                "invalid_request_error",
+            )
+            assert words in error["message"]
+        body = {"model": "autotag", "images": [png_url(1).split(",")[1]]}
+        chat = client.post("/api/generate?api-version=1", json=body)
+        assert chat.status_code == 200, "clients of other protocols send options of their own"
+
+
 def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
     with serve(Limits(max_images=3, cached_results=0)).client() as client:
         sent = [png_url(1), "data:image/png;base64,AAAA", png_url(2)]
@@ -128,6 +149,13 @@ def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
         ("/v1/tag?preset=none", {"json": {"image": png_url(1)}}, 404, "numbers"),
         ("/v1/tag?top_k=0", {"json": {"image": png_url(1)}}, 422, "top_k"),
         ("/v1/prompt?mode=silly", {"json": {"image": png_url(1)}}, 422, "mode"),
+        ("/v1/tag", {"json": {"image": png_url(1), "top_k": 3}}, 422, "not 'top_k': options belong in the"),
+        (
+            "/v1/tag",
+            {"files": {"image": numbered_png(1)}, "data": {"top_k": "3"}},
+            422,
+            "only files are read",
+        ),
         ("/v1/nothing", {"json": {}}, 404, "/v1/nothing"),
         ("/v1/embeddings", {"json": {"model": "autotag", "input": []}}, 400, "input"),
     ],
@@ -514,11 +542,14 @@ def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(
         assert client.post("/v1/tag", json={"image": png_url(8)}).json()["caption"] == "number 8"
 
 
-def test_a_token_is_wanted_everywhere_but_for_health(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     server = serve(tokens=["another-token-entirely", TOKEN])
     body = {"image": png_url(1)}
     with server.client() as client:
-        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 200, path
         for headers in ({}, {"authorization": f"Basic {TOKEN}"}, {"authorization": f"Bearer {TOKEN}x"}):
             refused = client.post("/v1/tag", json=body, headers=headers)
             assert refused.status_code == 401
@@ -528,6 +559,18 @@ def test_a_token_is_wanted_everywhere_but_for_health(serve: Serve, caplog: pytes
         right = {"authorization": f"Bearer {TOKEN}"}
         assert client.post("/v1/tag", json=body, headers=right).json()["caption"] == "number 1"
     assert TOKEN not in caplog.text
+
+
+def test_the_description_of_the_api_says_what_needs_a_token(serve: Serve) -> None:
+    for tokens, wanted in (([TOKEN], [{"HTTPBearer": []}]), ([], None)):
+        with serve(tokens=tokens).client() as client:
+            text = client.get("/openapi.json").text
+        paths = json.loads(text)["paths"]
+        assert TOKEN not in text
+        for path in ("/v1/tag", "/v1/embeddings", "/api/generate", "/api/v1/vision/labels"):
+            assert paths[path]["post"].get("security") == wanted, path
+        assert paths["/metrics"]["get"].get("security") == wanted
+        assert "security" not in paths["/healthz"]["get"]
 
 
 def test_a_request_keeps_the_id_that_the_client_gave_if_it_is_fit(serve: Serve) -> None:

@@ -39,7 +39,7 @@ _ERRNO = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROF
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS photos (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, pixels TEXT, settings TEXT, written TEXT,
-    result BLOB
+    result BLOB, sidecars TEXT NOT NULL DEFAULT '', found BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writers (written TEXT PRIMARY KEY, options TEXT) WITHOUT ROWID;
@@ -60,6 +60,8 @@ class Entry:
         pixels: digest of the file without its metadata.
         settings: fingerprint of the pipeline that the result is from.
         written: fingerprint of the writers that had done all they had to do; empty when none had.
+        sidecars: stamp of its sidecars then (``autotag.metadata.sidecar_stamp``); empty without any, or where
+            no writer reads them.
     """
 
     size: int
@@ -67,6 +69,7 @@ class Entry:
     pixels: str
     settings: str
     written: str
+    sidecars: str = ""
 
 
 class Ledger:
@@ -100,11 +103,15 @@ class Ledger:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("PRAGMA temp_store=FILE")
             self._database.executescript(_SCHEMA)
+            there = [row[1] for row in self._database.execute("PRAGMA table_info(photos)")]
+            for column, kind in (("sidecars", "TEXT NOT NULL DEFAULT ''"), ("found", "BLOB")):
+                if column not in there:
+                    self._database.execute(f"ALTER TABLE photos ADD COLUMN {column} {kind}")
             self._database.executescript(_SCAN)
 
     def entry(self, name: str) -> Entry | None:
         """Return the entry of a photograph, by its name relative to the album."""
-        columns = "size, mtime_ns, pixels, settings, written"
+        columns = "size, mtime_ns, pixels, settings, written, sidecars"
         [*rows] = self._rows(f"SELECT {columns} FROM photos WHERE name = ?", (os.fsencode(name),))  # noqa: S608
         return Entry(*rows[0]) if rows else None
 
@@ -113,14 +120,26 @@ class Ledger:
         [*rows] = self._rows("SELECT result FROM photos WHERE name = ?", (os.fsencode(name),))
         return _unpacked(rows[0][0]) if rows else None
 
-    def keep(self, name: str, entry: Entry, result: Result | None = None) -> None:
-        """Record a photograph; without a result, keep the recorded one."""
-        values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written)
+    def keep(self, name: str, entry: Entry, result: Result | None = None, *, by_person: bool = False) -> None:
+        """Record a photograph; without a result, keep the recorded one.
+
+        Args:
+            name: of the photograph.
+            entry: its state.
+            result: what counts for it from now on.
+            by_person: whether a person had a hand in it; what the models found is kept for
+                ``forget_edits``.
+        """
+        values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written, entry.sidecars)
         if result is not None:
-            query = "INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)"
-            self._rows(query, (os.fsencode(name), *values, _packed(result)))
+            columns = "name, size, mtime_ns, pixels, settings, written, sidecars, result, found"
+            models = "coalesce(found, result)" if by_person else "found"
+            earlier = f"(SELECT {models} FROM photos WHERE name = ? AND settings = ?)"  # noqa: S608
+            query = f"INSERT OR REPLACE INTO photos ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {earlier})"  # noqa: S608
+            key = os.fsencode(name)
+            self._rows(query, (key, *values, _packed(result), key, entry.settings))
             return
-        columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?"
+        columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?, sidecars = ?"
         self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
 
     def rename(self, old: str, new: str) -> None:
@@ -133,6 +152,10 @@ class Ledger:
     def forget_writing(self) -> None:
         """Mark every photograph as not written; keep the results."""
         self._rows("UPDATE photos SET written = ''", ())
+
+    def forget_edits(self) -> None:
+        """Let what the models found count again where a plan that a person edited had replaced it."""
+        self._rows("UPDATE photos SET result = found, found = NULL WHERE found IS NOT NULL", ())
 
     def keep_writers(self, written: str, options: Mapping[str, Any]) -> None:
         """Record the options of the writers, by name, that a fingerprint stands for."""
@@ -154,13 +177,14 @@ class Ledger:
     def group(self, settings: str, written: str) -> Iterator[tuple[str, Entry, Result]]:
         """Yield the photographs of a group, in the order of their names."""
         query = (
-            "SELECT name, size, mtime_ns, pixels, result FROM photos "
+            "SELECT name, size, mtime_ns, pixels, sidecars, result FROM photos "
             "WHERE name > ? AND settings = ? AND written = ? ORDER BY name LIMIT 256"
         )
         name = b""
         while rows := self._rows(query, (name, settings, written)):
-            for name, size, mtime_ns, pixels, packed in rows:
-                yield os.fsdecode(name), Entry(size, mtime_ns, pixels, settings, written), _unpacked(packed)
+            for name, size, mtime_ns, pixels, sidecars, packed in rows:
+                entry = Entry(size, mtime_ns, pixels, settings, written, sidecars)
+                yield os.fsdecode(name), entry, _unpacked(packed)
 
     def output_digest(self, path: Path) -> str:
         """Return a result file's digest as autotag left it; empty when it made none there."""

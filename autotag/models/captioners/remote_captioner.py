@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import threading
@@ -33,6 +34,7 @@ MAX_BYTES = 1_000_000
 """Size limit of an answer, in bytes; a larger one is refused while it arrives."""
 
 _Result = TypeVar("_Result")
+_logger = logging.getLogger("autotag.models")
 
 _FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each one after it
 _LONGEST_WAIT = 30.0
@@ -55,8 +57,9 @@ class RemoteCaptioner:
     ``SSL_CERT_DIR``. Redirects are not followed, so images and the token go to this server only.
 
     A request is retried when the connection fails or ends too early, and on the statuses 429, 502, 503 and
-    504, after 0.5, 1, 2, ... seconds or the time in ``Retry-After``. A request that timed out is not retried,
-    which would only load a slow server more, and neither is one that the server refused.
+    504, after 0.5, 1, 2, ... seconds or the time in ``Retry-After``; each wait is logged. A request that
+    timed out is not retried, which would only load a slow server more, and neither is one that the server
+    refused.
 
     Every option is sent; a server refuses options that it does not support.
 
@@ -187,7 +190,12 @@ class RemoteCaptioner:
                 if not again:
                     tries = f" (tried {attempt + 1} times)" if attempt else ""
                     self._fail(ModelUnavailableError, f"{busy}{tries}", busy)
-                stopped.wait(max(busy.wait, min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)))
+                seconds = max(busy.wait, min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
+                _logger.warning(
+                    "remote captioner %s: %s; try %d of %d follows in %g s",
+                    self.shown_url, busy, attempt + 2, self.retries + 1, seconds,
+                )  # fmt: skip
+                stopped.wait(seconds)
             except TimeoutError as error:
                 self._fail(ModelUnavailableError, f"no complete answer within {self.timeout:g} s", error)
             except ssl.SSLCertVerificationError as error:

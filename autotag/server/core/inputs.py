@@ -16,7 +16,7 @@ from autotag.errors import ImageReadError, RequestRefusedError
 from autotag.web.public_urls import decode_data_uri, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from starlette.requests import Request
 
@@ -78,7 +78,8 @@ async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int
     A multipart form has files in any fields; JSON has ``image``, or ``images``; any other body is an image.
 
     Raises:
-        RequestRefusedError: there is no image, there are too many, or the body cannot be read.
+        RequestRefusedError: there is no image, there are too many, the body cannot be read, or something else
+            is in it that would be ignored, such as an option.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     found: list[tuple[str, object]]
@@ -86,6 +87,7 @@ async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int
         found = await _form_files(request, most)
     elif kind == "application/json":
         body = await json_body(request)
+        _check_fields(body.keys() - {"image", "images"}, "'image' or 'images'")
         given = body.get("images", [body["image"]] if "image" in body else [])
         if not isinstance(given, list):
             raise RequestRefusedError("bad_request", "images must be a list of data URLs.")
@@ -114,14 +116,28 @@ async def _or_refusal(given: object, allowed_hosts: Collection[str]) -> object:
 async def _form_files(request: Request, most: int) -> list[tuple[str, object]]:
     try:
         async with request.form(max_files=most + 1, max_fields=100) as form:
-            files = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
+            items = form.multi_items()
+            _check_fields((name for name, one in items if not isinstance(one, UploadFile)), "files")
+            files = [one for _, one in items if isinstance(one, UploadFile)]
             return [(file.filename or "upload", await file.read()) for file in files]
+    except RequestRefusedError:
+        raise
     except (MultiPartException, ValueError) as error:
         raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
     except Exception as error:
         if type(error).__name__ == "HTTPException":  # starlette wraps its own parser's error
             raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
         raise
+
+
+def _check_fields(unread: Iterable[str], read: str) -> None:
+    """Refuse a body with fields that are not read: its sender expects them to change the answer."""
+    for name in unread:
+        raise RequestRefusedError(
+            "wrong_option",
+            f"only {read} are read from the body, not {name[:80]!r}: options belong in the address, as "
+            "in ?top_k=8.",
+        )
 
 
 def _check_count(count: int, most: int) -> None:

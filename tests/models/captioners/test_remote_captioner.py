@@ -335,6 +335,16 @@ def test_the_tries_come_to_an_end(rude: Any) -> None:
     assert len(rude.connections) == 3
 
 
+def test_each_wait_is_logged_without_the_query(rude: Any, caplog: pytest.LogCaptureFixture) -> None:
+    url = rude(told({"error": "all full"}, "503 Busy"), None, CAPTION)
+
+    RemoteCaptioner(f"{url}?key=secret", retries=2).caption(_pictures(1), CaptionOptions())
+
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == (f"remote captioner {url}: it answers 503 Busy: all full; try 2 of 3 follows in 0.5 s")
+    assert "try 3 of 3 follows in 1 s" in second
+
+
 def test_a_server_says_when_to_come_back(rude: Any) -> None:
     url = rude(told({}, "503 Busy", "Retry-After: 1"), CAPTION)
 
