@@ -91,7 +91,7 @@ def claim_state(folder: Path, album: Path) -> None:
         OSError: it cannot be written.
     """
     found, facts = _read(folder), album.stat()
-    if lies_in(folder, album) and not _id_of(album):
+    if lies_in(folder, album / IN_ALBUM) and not _id_of(album):
         replace_file(album / IN_ALBUM / _ID, secrets.token_hex(16).encode(), expected=None)
     owners = (*(() if found is None else found.owners), owner())
     now = Identity(

@@ -139,3 +139,11 @@ def test_claiming_again_changes_no_byte(album, claimed):
     before = (claimed / "album.json").read_bytes(), (claimed / "album.json").stat().st_mtime_ns
     claim_state(claimed, album)
     assert ((claimed / "album.json").read_bytes(), (claimed / "album.json").stat().st_mtime_ns) == before
+
+
+def test_a_state_in_any_folder_of_its_album_is_claimed(album):
+    folder = album / "deeper" / "state"
+    folder.mkdir(parents=True)
+    claim_state(folder, album)
+    check_state(folder, album)
+    assert not (album / ".autotag").exists()
