@@ -201,7 +201,7 @@ def plotted(picture: Image.Image, title: str, below: Sequence[str], axes: Axes |
 
 
 def _lines(texts: Sequence[str], columns: int) -> list[str]:
-    """Return texts in lines of at most about so many columns; Chinese, Japanese and Korean letters take two."""
+    """Return texts in lines of at most about so many columns; a Chinese or Japanese letter takes two."""
     import textwrap
 
     lines: list[str] = []

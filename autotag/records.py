@@ -294,7 +294,9 @@ class Result(_Made):
         return page_of(self.source, photo and self.draw(photo, tags=False), texts, rows)
 
     def plot(self, image: Image.Image | None = None, *, ax: Axes | None = None) -> Axes:
-        """Show the photograph in matplotlib with its boxes, the caption or the error above, the tags with scores below.
+        """Show the photograph in matplotlib with its boxes, the tags with scores below it.
+
+        Above it is the caption, or why the image failed.
 
         Args:
             image: the upright photograph; by default it is read from ``source``, a path.
