@@ -179,7 +179,9 @@ def test_search_shows_photographs_and_more_like_one(tmp_path: Path) -> None:
             panel.get_by_text(f"{count} found; choose one to see it.").wait_for()
             page.set_viewport_size({"width": 400, "height": 900})
             gallery = panel.locator(".grid-wrap")
-            assert gallery.evaluate("(one) => one.scrollWidth") <= gallery.evaluate("(one) => one.clientWidth")
+            assert gallery.evaluate("(one) => one.scrollWidth") <= gallery.evaluate(
+                "(one) => one.clientWidth"
+            )
             panel.locator("button.thumbnail-item").first.click()
             panel.get_by_text(str(CAT)).wait_for()
             panel.get_by_role("button", name="More like this").click()
