@@ -81,8 +81,8 @@ def drawn(
         draw.rectangle(box, outline=colours[label], width=lines)
     taken: list[Rectangle] = []
     for (label, score, _), box in zip(boxes, placed, strict=True):
-        text = f"{label} {score:.0%}"
-        taken.append(_write_label(draw, text, box, colour=colours[label], size=size, taken=taken))
+        texts = label, f" {score:.0%}"
+        taken.append(_write_label(draw, texts, box, colour=colours[label], size=size, taken=taken))
     return _with_band(picture, tags, size) if tags else picture
 
 
@@ -298,21 +298,28 @@ def _missing(text: str) -> Callable[[Any], int]:
 
 
 def _write_label(
-    draw: Any, text: str, box: Rectangle, *, colour: str, size: int, taken: Sequence[Rectangle]
+    draw: Any, texts: tuple[str, str], box: Rectangle, *, colour: str, size: int, taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Write a label above its box, else inside or below it, where it covers no other; return its place."""
+    """Write a label above its box, else inside or below it, where it covers no other; return its place.
+
+    Label and score are written one after the other: after Arabic, the sign of percent would come first.
+    """
     width, height = draw.im.size
     pad = max(2, size // 5)
-    font = font_for(text, size)
-    text = cut_to(text, font, width - 2 * pad)
-    wide, high = font.getlength(text) + 2 * pad, size * 1.3 + pad
+    label, score = texts
+    font = font_for(label, size)
+    label = cut_to(label, font, width - 2 * pad - font.getlength(score))
+    after = font.getlength(label)
+    wide, high = after + font.getlength(score) + 2 * pad, size * 1.3 + pad
     left = min(max(box[0], 0), max(0, width - wide))
     tops = (box[1] - high, box[1], box[3] - high, box[3])
     fitting = [top for top in tops if 0 <= top <= height - high] or [max(0, min(box[1], height - high))]
     rectangles = [(left, top, left + wide, top + high) for top in fitting]
     place = next((one for one in rectangles if not any(_overlap(one, old) for old in taken)), rectangles[0])
     draw.rectangle(place, fill=colour)
-    draw.text((place[0] + pad, place[1] + high / 2), text, font=font, fill=_on(colour), anchor="lm")
+    for start, text in ((0, label), (after, score)):
+        at = place[0] + pad + start, place[1] + high / 2
+        draw.text(at, text, font=font, fill=_on(colour), anchor="lm")
     return place
 
 

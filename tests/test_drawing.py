@@ -94,6 +94,21 @@ def test_tags_are_in_a_band_below_with_their_counts() -> None:
     assert result(Detection("dog", 0.9, (1, 1, 5, 5))).draw(GREY, boxes=False).tobytes() == GREY.tobytes()
 
 
+def test_the_score_stands_after_its_label_in_any_script_however_long_the_label_is() -> None:
+    pytest.importorskip("matplotlib", reason="its font has Hebrew on every computer")
+    box = (0.0, 300.0, 700.0, 500.0)
+
+    def label(text: str, score: float) -> np.ndarray:
+        shown = np.asarray(result(Detection(text, score, box)).draw(GREY).convert("RGB"))[:298]
+        return shown[:, (shown != 128).any(axis=(0, 2))]
+
+    for text in ("חתול", "a label " * 40):
+        one, other = label(text, 0.11), label(text, 0.77)
+        wide = min(one.shape[1], other.shape[1])
+        differing = np.argwhere((one[:, :wide] != other[:, :wide]).any(axis=(0, 2)))
+        assert differing.min() > one.shape[1] / 2, text
+
+
 def test_each_tag_in_the_band_stands_where_its_place_is_in_any_script() -> None:
     pytest.importorskip("matplotlib", reason="its font has Hebrew on every computer")
     first, second = (Tag(text, 0.5, "x") for text in ("שלום", "חתול"))
