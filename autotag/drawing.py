@@ -191,10 +191,11 @@ def plotted(picture: Image.Image, title: str, below: Sequence[str], axes: Axes |
         _, axes = plt.subplots(figsize=(wide, picture.height * scale + words), layout="compressed")
     axes.imshow(np.asarray(picture))
     axes.set(xticks=[], yticks=[])
-    for write, texts, some, size in zip(
-        (axes.set_title, axes.set_xlabel), ([title], below), lines, sizes, strict=True
+    above, under = ("\n".join(some) for some in lines)
+    for shown, texts in (
+        (axes.set_title(above, fontsize=sizes[0]), [title]),
+        (axes.set_xlabel(under, fontsize=sizes[1]), below),
     ):
-        shown = write("\n".join(some), fontsize=size)
         shown.set_parse_math(False)  # a dollar sign in a caption is one
         shown.set_fontfamily([*shown.get_fontfamily(), *_families(texts)])
     return axes
