@@ -11,6 +11,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +33,11 @@ _SMALLEST_TEXT = 12
 _MOST_SHOWN = 480  # pixels of a side in a notebook
 _MOST_PLOTTED = 1600
 _PLOT_INCHES = 6.0  # of the longer side of the photograph
-_PLOT_COLUMNS = 64  # characters of a line
+_NARROWEST_PLOT = 3.5  # inches, for the words beside a narrow photograph
+_LETTER = 0.62  # the width of a letter in sizes of its font, on average
+_LINE = 1.35  # the height of a line, likewise
+_POINTS = 72  # of an inch
+_BETWEEN_TAGS = " · "
 _STOPS = ((0, 0, 0), (0, 114, 178), (230, 159, 0), (255, 255, 255))
 """Black, blue, orange, white: lightness grows all along, so colours are not needed (Okabe and Ito 2008)."""
 _STRENGTH = 0.65
@@ -76,8 +81,8 @@ def drawn(
         draw.rectangle(box, outline=colours[label], width=lines)
     taken: list[Rectangle] = []
     for (label, score, _), box in zip(boxes, placed, strict=True):
-        text = f"{label} {score:.0%}"
-        taken.append(_write_label(draw, text, box, colour=colours[label], size=size, taken=taken))
+        texts = label, f" {score:.0%}"
+        taken.append(_write_label(draw, texts, box, colour=colours[label], size=size, taken=taken))
     return _with_band(picture, tags, size) if tags else picture
 
 
@@ -124,15 +129,23 @@ def page_of(
         texts: one line each.
         rows: of the table.
     """
-    parts = [f"<b>{escape(title)}</b>"]
+    parts = [f"<b>{_isolated(title)}</b>"]
     if picture is not None:
         source = f"data:image/jpeg;base64,{_encoded(picture)}"
         parts.append(f'<img src="{source}" alt="{escape(title)}" style="max-width:100%">')
-    parts += map(escape, texts)
-    cells = (f'<td style="text-align:left">{escape(word)}</td><td>{score:.3f}</td>' for word, score in rows)
+    parts += map(_isolated, texts)
+    cells = (
+        f'<td style="text-align:left">{_isolated(word)}</td><td>{score:.3f}</td>' for word, score in rows
+    )
     if rows:
-        parts.append(f"<table>{''.join(f'<tr>{cell}</tr>' for cell in cells)}</table>")
-    return "".join(f"<div>{part}</div>" for part in parts)
+        table = "".join(f"<tr>{cell}</tr>" for cell in cells)
+        parts.append(f'<table style="margin:0">{table}</table>')  # notebooks centre tables
+    return "".join(f'<div style="overflow-wrap:anywhere">{part}</div>' for part in parts)
+
+
+def _isolated(text: str) -> str:
+    """Return a text in HTML whose direction is its own: Arabic and Hebrew are read from the right."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def photograph_at(source: str, most: int = _MOST_PLOTTED) -> Image.Image | None:
@@ -149,37 +162,74 @@ def photograph_at(source: str, most: int = _MOST_PLOTTED) -> Image.Image | None:
     return picture
 
 
-def plotted(picture: Image.Image, title: str, below: str, axes: Axes | None) -> Axes:
-    """Show a picture in matplotlib, with a title above it and a text below it; both are wrapped.
+def plotted(picture: Image.Image, title: str, below: Sequence[str], axes: Axes | None) -> Axes:
+    """Show a picture in matplotlib, with a title above it and texts below it, in lines as wide as the axes.
 
     Args:
         picture: RGB.
         title: may be empty.
-        below: may be empty.
-        axes: where; None makes a figure with pyplot.
+        below: may be empty; a line breaks between two texts where it can.
+        axes: where; None makes a figure with pyplot, as high as the lines need.
 
     Raises:
         ImportError: there are no axes, and matplotlib is missing.
     """
-    import textwrap
-
     import numpy as np
+    from matplotlib.font_manager import FontProperties
 
+    sizes = [FontProperties(size=name).get_size_in_points() for name in ("medium", "small")]
+    scale = _PLOT_INCHES / max(picture.size)
+    wide = max(_NARROWEST_PLOT, picture.width * scale) if axes is None else axes.bbox.width / axes.figure.dpi
+    lines = [
+        _lines(texts, int(wide * _POINTS / (_LETTER * size)))
+        for texts, size in zip(([title], below), sizes, strict=True)
+    ]
     if axes is None:
         from matplotlib import pyplot as plt
 
-        scale = _PLOT_INCHES / max(picture.size)
-        wide, high = (max(2.0, side * scale) for side in picture.size)
-        _, axes = plt.subplots(figsize=(wide, high + 1), layout="constrained")
+        words = sum(_LINE * size * (len(some) + 1) for some, size in zip(lines, sizes, strict=True)) / _POINTS
+        _, axes = plt.subplots(figsize=(wide, picture.height * scale + words), layout="compressed")
     axes.imshow(np.asarray(picture))
     axes.set(xticks=[], yticks=[])
-    texts = [
-        axes.set_title("\n".join(textwrap.wrap(title, _PLOT_COLUMNS)), fontsize="medium"),
-        axes.set_xlabel("\n".join(textwrap.wrap(below, _PLOT_COLUMNS)), fontsize="small"),
-    ]
-    for text in texts:
-        text.set_parse_math(False)  # a dollar sign in a caption is one
+    above, under = ("\n".join(some) for some in lines)
+    for shown, texts in (
+        (axes.set_title(above, fontsize=sizes[0]), [title]),
+        (axes.set_xlabel(under, fontsize=sizes[1]), below),
+    ):
+        shown.set_parse_math(False)  # a dollar sign in a caption is one
+        shown.set_fontfamily([*shown.get_fontfamily(), *_families(texts)])
     return axes
+
+
+def _lines(texts: Sequence[str], columns: int) -> list[str]:
+    """Return texts in lines of at most about so many columns; a Chinese or Japanese letter takes two."""
+    import textwrap
+
+    lines: list[str] = []
+    for text in filter(None, texts):
+        longer = f"{lines[-1]}{_BETWEEN_TAGS}{text}" if lines else text
+        if lines and _columns(longer) <= columns:
+            lines[-1] = longer
+        else:
+            lines += textwrap.wrap(text, max(1, columns * len(text) // _columns(text)))
+    return lines
+
+
+def _columns(text: str) -> int:
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _families(texts: Sequence[str]) -> list[str]:
+    """Return the families of ``font_for``, as matplotlib knows them, for letters that its own font lacks."""
+    from matplotlib.font_manager import fontManager
+
+    paths = [font_for(text, _SMALLEST_TEXT).path for text in texts]
+    families = []
+    for path in dict.fromkeys(path for path in paths if isinstance(path, str)):  # Pillow's own has none
+        if all(font.fname != path for font in fontManager.ttflist):
+            fontManager.addfont(path)
+        families.append(next(font.name for font in fontManager.ttflist if font.fname == path))
+    return families
 
 
 def _encoded(picture: Image.Image) -> str:
@@ -249,21 +299,28 @@ def _missing(text: str) -> Callable[[Any], int]:
 
 
 def _write_label(
-    draw: Any, text: str, box: Rectangle, *, colour: str, size: int, taken: Sequence[Rectangle]
+    draw: Any, texts: tuple[str, str], box: Rectangle, *, colour: str, size: int, taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Write a label above its box, else inside or below it, where it covers no other; return its place."""
+    """Write a label above its box, else inside or below it, where it covers no other; return its place.
+
+    Label and score are written one after the other: after Arabic, the sign of percent would come first.
+    """
     width, height = draw.im.size
     pad = max(2, size // 5)
-    font = font_for(text, size)
-    text = cut_to(text, font, width - 2 * pad)
-    wide, high = font.getlength(text) + 2 * pad, size * 1.3 + pad
+    label, score = texts
+    font = font_for(label, size)
+    label = cut_to(label, font, width - 2 * pad - font.getlength(score))
+    after = font.getlength(label)
+    wide, high = after + font.getlength(score) + 2 * pad, size * 1.3 + pad
     left = min(max(box[0], 0), max(0, width - wide))
     tops = (box[1] - high, box[1], box[3] - high, box[3])
     fitting = [top for top in tops if 0 <= top <= height - high] or [max(0, min(box[1], height - high))]
     rectangles = [(left, top, left + wide, top + high) for top in fitting]
     place = next((one for one in rectangles if not any(_overlap(one, old) for old in taken)), rectangles[0])
     draw.rectangle(place, fill=colour)
-    draw.text((place[0] + pad, place[1] + high / 2), text, font=font, fill=_on(colour), anchor="lm")
+    for start, text in ((0, label), (after, score)):
+        at = place[0] + pad + start, place[1] + high / 2
+        draw.text(at, text, font=font, fill=_on(colour), anchor="lm")
     return place
 
 
@@ -290,22 +347,29 @@ def cut_to(text: str, font: Any, width: float) -> str:
 
 
 def _with_band(picture: Image.Image, tags: Sequence[str], size: int) -> Image.Image:
-    """Return the picture on top of a dark band with the tags."""
+    """Return the picture on top of a dark band with the tags, each in a font that has its letters."""
     from PIL import Image, ImageDraw
 
-    font, pad, wide = font_for("".join(tags), size), max(4, size // 2), max(picture.width, _NARROWEST_BAND)
-    lines: list[str] = []
-    for tag in (cut_to(tag, font, wide - 2 * pad) for tag in tags):
-        longer = f"{lines[-1]}  ·  {tag}" if lines else tag
-        if lines and font.getlength(longer) <= wide - 2 * pad:
-            lines[-1] = longer
+    pad, wide = max(4, size // 2), max(picture.width, _NARROWEST_BAND)
+    dot, plain = "  ·  ", font_for("", size)
+    lines: list[list[tuple[float, str, Any]]] = []
+    end = 0.0
+    for tag in tags:
+        font = font_for(tag, size)
+        text = cut_to(tag, font, wide - 2 * pad)
+        start = end + plain.getlength(dot)
+        if lines and start + font.getlength(text) <= wide - 2 * pad:
+            lines[-1] += [(end, dot, plain), (start, text, font)]
         else:
-            lines.append(tag)
+            start = 0.0
+            lines.append([(start, text, font)])
+        end = start + font.getlength(text)
     step = round(size * 1.4)
     whole = Image.new("RGB", (wide, picture.height + step * len(lines) + 2 * pad), _DARK)
     whole.paste(picture)
     draw = ImageDraw.Draw(whole)
     for place, line in enumerate(lines):
-        middle = picture.height + pad + step * (place + 0.5)
-        draw.text((pad, middle), line, font=font, fill=_LIGHT, anchor="lm")
+        foot = picture.height + pad + step * place + size
+        for left, text, font in line:
+            draw.text((pad + left, foot), text, font=font, fill=_LIGHT, anchor="ls")
     return whole

@@ -294,7 +294,9 @@ class Result(_Made):
         return page_of(self.source, photo and self.draw(photo, tags=False), texts, rows)
 
     def plot(self, image: Image.Image | None = None, *, ax: Axes | None = None) -> Axes:
-        """Show the photograph in matplotlib with its boxes, the caption above and the tags with scores below.
+        """Show the photograph in matplotlib with its boxes, the tags with scores below it.
+
+        Above it is the caption, or why the image failed.
 
         Args:
             image: the upright photograph; by default it is read from ``source``, a path.
@@ -313,8 +315,8 @@ class Result(_Made):
             raise ConfigError(
                 f"no photograph can be read at {self.source!r}; give the upright image: result.plot(image)."
             )
-        tags = " · ".join(f"{tag.text} {tag.score:.2f}" for tag in self.tags)
-        return _plotted(self.draw(photo, tags=False), self.caption, tags, ax)
+        tags = [f"{tag.text} {tag.score:.2f}" for tag in self.tags]
+        return _plotted(self.draw(photo, tags=False), self.caption or self.error or "", tags, ax)
 
     def explain(self, tag: str, image: Any = None, *, pipeline: Explains | None = None) -> Explanation:
         """Return why the image has a tag, or has it not, and where the encoder sees it.
@@ -501,7 +503,7 @@ class Explanation:
         Raises:
             ConfigError: matplotlib is missing.
         """
-        return _plotted(self.picture(), f"{self.text} {self.cosine:.2f}", "", ax)
+        return _plotted(self.picture(), f"{self.text} {self.cosine:.2f}", [], ax)
 
     def evidence(self) -> list[str]:
         """Return what the stages did with the tag, on one line each: captions, scores, kept or dropped."""
@@ -531,7 +533,7 @@ class Explanation:
         }
 
 
-def _plotted(picture: Image.Image, title: str, below: str, ax: Axes | None) -> Axes:
+def _plotted(picture: Image.Image, title: str, below: list[str], ax: Axes | None) -> Axes:
     from autotag.drawing import plotted
 
     try:

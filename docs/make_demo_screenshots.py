@@ -88,7 +88,7 @@ def main() -> None:
 
             def opened(**options: Any) -> Page:
                 page = browser.new_page(**options)
-                page.set_default_timeout(120_000)
+                page.set_default_timeout(600_000)  # of a loaded machine
                 page.goto(demo.url)
                 return page
 

@@ -94,6 +94,34 @@ def test_tags_are_in_a_band_below_with_their_counts() -> None:
     assert result(Detection("dog", 0.9, (1, 1, 5, 5))).draw(GREY, boxes=False).tobytes() == GREY.tobytes()
 
 
+def test_the_score_stands_after_its_label_in_any_script_however_long_the_label_is() -> None:
+    pytest.importorskip("matplotlib", reason="its font has Hebrew on every computer")
+    box = (0.0, 300.0, 700.0, 500.0)
+
+    def label(text: str, score: float) -> np.ndarray:
+        shown = np.asarray(result(Detection(text, score, box)).draw(GREY).convert("RGB"))[:298]
+        return shown[:, (shown != 128).any(axis=(0, 2))]
+
+    for text in ("חתול", "a label " * 40):
+        one, other = label(text, 0.11), label(text, 0.77)
+        wide = min(one.shape[1], other.shape[1])
+        differing = np.argwhere((one[:, :wide] != other[:, :wide]).any(axis=(0, 2)))
+        assert differing.min() > one.shape[1] / 2, text
+
+
+def test_each_tag_in_the_band_stands_where_its_place_is_in_any_script() -> None:
+    pytest.importorskip("matplotlib", reason="its font has Hebrew on every computer")
+    first, second = (Tag(text, 0.5, "x") for text in ("שלום", "חתול"))
+
+    def ink(*tags: Tag) -> np.ndarray:
+        band = np.asarray(result(tags=tags).draw(GREY).convert("L"))[600:].astype(int)
+        return band - band[0, -1]
+
+    alone = ink(first)
+    right = np.argwhere(alone)[:, 1].max() + 1
+    assert (ink(first, second)[:, :right] == alone[:, :right]).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (40, 30), (30_000, 100), (100, 3_000)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 def test_images_of_any_size_and_mode_can_be_drawn_on(size: tuple[int, int], mode: str) -> None:
@@ -127,8 +155,8 @@ def test_a_notebook_shows_the_photograph_with_its_boxes_and_escapes_words(tmp_pa
         tags=(Tag("<script>", 0.25, "x"),),
     )
     page = found._repr_html_()
-    assert "&lt;script&gt;</td><td>0.250" in page
-    assert "a &lt;dog&gt;" in page
+    assert "<bdi>&lt;script&gt;</bdi></td><td>0.250" in page
+    assert "<bdi>a &lt;dog&gt;</bdi>" in page
     assert "a&lt;b&gt;.png" in page
     encoded = page.partition("base64,")[2].partition('"')[0]
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as shown:
@@ -177,6 +205,38 @@ def test_plots_go_into_axes_that_are_given() -> None:
 
     axes = Figure().subplots()
     assert result().plot(GREY, ax=axes) is axes
+
+
+@pytest.mark.usefixtures("pyplot")
+@pytest.mark.parametrize("size", [(800, 600), (60, 800)])
+def test_a_plot_is_high_enough_for_its_words_and_breaks_lines_between_tags(size: tuple[int, int]) -> None:
+    tags = tuple(Tag(f"tag number {n}", 0.5, "x") for n in range(80))
+    axes = Result("a", size, captions=(Caption("many words " * 30, "x"),), tags=tags).plot(GREY.resize(size))
+    axes.figure.canvas.draw()
+    whole = axes.figure.bbox
+    for words in (axes.title, axes.xaxis.label):
+        box = words.get_window_extent()
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+    assert max(axes.bbox.width, axes.bbox.height) > 500
+    lines = axes.get_xlabel().splitlines()
+    assert all(line.startswith("tag number ") and line.endswith(" 0.50") for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_words_in_axes_that_are_given_keep_out_of_the_axes_beside_them(pyplot) -> None:
+    figure, both = pyplot.subplots(1, 2, figsize=(8, 4))
+    for axes, caption in zip(both, ("many words " * 12, "毛色斑纹的猫" * 12), strict=True):
+        Result("a", (800, 600), captions=(Caption(caption, "x"),)).plot(GREY, ax=axes)
+    figure.canvas.draw()
+    left, right = (axes.title.get_window_extent() for axes in both)
+    assert left.x1 < right.x0
+    assert right.x1 < figure.bbox.x1
+
+
+@pytest.mark.usefixtures("pyplot")
+def test_a_plot_of_an_image_that_failed_says_why() -> None:
+    assert Result("a", (0, 0), error="it is empty").plot(GREY).get_title() == "it is empty"
 
 
 def test_a_plot_needs_a_photograph_and_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,11 +138,14 @@ def _sheet(found: Sequence[Explanation]) -> Image.Image:
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     sheet = Image.new("RGB", (columns * _CELL, rows * (high + _LINE)), "white")
-    drawn, font = ImageDraw.Draw(sheet), font_for("".join(one.text for one in found), _TEXT)
+    drawn = ImageDraw.Draw(sheet)
     for number, (one, picture) in enumerate(zip(found, pictures, strict=True)):
         left, top = number % columns * _CELL, number // columns * (high + _LINE)
         sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + 2))
-        cosine = f"  {one.cosine:.2f}"
+        font, cosine = font_for(one.text, _TEXT), f"  {one.cosine:.2f}"
         text = cut_to(one.text, font, _CELL - 12 - font.getlength(cosine))
-        drawn.text((left + 6, top + high + 3), f"{text}{cosine}", fill="black", font=font)
+        drawn.text((left + 6, top + high + 3), text, fill="black", font=font)
+        # On its own: after Arabic, a minus sign would come last.
+        after = left + 6 + font.getlength(text), top + high + 3
+        drawn.text(after, cosine, fill="black", font=font)
     return sheet

@@ -48,6 +48,10 @@ class Batch:
         """Return how many images have an error."""
         return sum(result.error is not None for result in self.results.values())
 
+    def in_order(self) -> list[Result]:
+        """Return the results so far, in the order of the uploads."""
+        return [self.results[place] for place in sorted(self.results)]
+
     async def run(self, uploads: Iterator[Upload]) -> AsyncIterator[Result]:
         """Yield each result as it is ready; an image that fails has an error and the others go on."""
         queue: asyncio.Queue[Result | None] = asyncio.Queue()
@@ -85,7 +89,7 @@ class Batch:
 
     def write(self) -> list[Path]:
         """Write ``tags.csv``, ``tags.jsonl`` and ``sidecars.zip`` of the results so far, in upload order."""
-        ordered = [self.results[place] for place in sorted(self.results)]
+        ordered = self.in_order()
         csv, jsonl, sidecars = (self.folder / name for name in ("tags.csv", "tags.jsonl", "sidecars.zip"))
         for path, kind in ((csv, CsvWriter), (jsonl, JsonlWriter)):
             with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.themes.utils.colors import red
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
@@ -37,6 +38,13 @@ _POLICY = (
 )
 _FONTS = ("system-ui", "sans-serif")
 _MONO = ("ui-monospace", "monospace")
+_STYLE = """
+.table-wrap { --font-mono: var(--font) }
+::placeholder { font-style: italic }
+[role=tab][aria-selected=true] { color: var(--primary-700) !important }
+.dark [role=tab][aria-selected=true] { color: var(--primary-400) !important }
+@media (max-width: 600px) { .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important } }
+"""
 
 
 def mount_page(
@@ -74,9 +82,27 @@ def mount_page(
         mcp_server=False,
         enable_monitoring=False,
         max_file_size=limits.max_bytes,
-        theme=gr.themes.Default(font=_FONTS, font_mono=_MONO),
+        theme=_theme(),
+        css=_STYLE,
     )
     app.add_middleware(_Guard, most_bytes=limits.max_bytes)
+
+
+def _theme() -> gr.themes.Base:
+    """Return Gradio's theme, with colours that leave text 4.5:1 on its ground."""
+    fills = {
+        f"button_{kind}_background_fill{state}{mode}": colour
+        for kind, colours in (("primary", ("*primary_700", "*primary_800")), ("cancel", (red.c700, red.c800)))
+        for state, colour in zip(("", "_hover"), colours, strict=True)
+        for mode in ("", "_dark")
+    }
+    return gr.themes.Default(font=_FONTS, font_mono=_MONO).set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        **fills,
+    )
 
 
 class _Guard:

@@ -30,6 +30,8 @@ VOCABULARIES = {
     "flavors": "flavor",
 }  # fmt: skip
 _TAG_COLUMNS = ["tag", "score", "why", "every score"]
+_LABEL_COLUMNS = ["label", "cosine"]
+_DECIMALS = 3
 _SECONDS_BETWEEN = 0.3
 _KEPT_SECONDS = 3600
 
@@ -78,7 +80,10 @@ def _prompt_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
         with gr.Column():
             prompt = gr.Textbox(label="Prompt", lines=6, buttons=["copy"], interactive=False)
             caption = gr.Textbox(label="Caption", interactive=False)
-    button.click(tabs.prompt, [image, mode, preset], [prompt, caption], preprocess=False, api_name="prompt")
+    button.click(
+        tabs.prompt, [image, mode, preset], [prompt, caption], preprocess=False, api_name="prompt",
+        show_progress_on=prompt,
+    )  # fmt: skip
 
 
 def _analyze_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
@@ -86,21 +91,25 @@ def _analyze_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
         with gr.Column(scale=1):
             image = _image()
             button = gr.Button("Analyze", variant="primary")
-        with gr.Column(scale=2):
+        with gr.Column(scale=2), gr.Row():
             tables = [
                 gr.Dataframe(
-                    headers=["label", "cosine"],
+                    headers=_LABEL_COLUMNS,
                     label=one,
                     column_widths=["75%", "25%"],
                     interactive=False,
                     wrap=True,
                     buttons=[],
+                    min_width=340,
                 )
                 for one in VOCABULARIES.values()
             ]
     with gr.Accordion("As JSON", open=False):
         record = gr.JSON(label="Rankings")
-    button.click(tabs.analyze, [image, preset], [*tables, record], preprocess=False, api_name="analyze")
+    button.click(
+        tabs.analyze, [image, preset], [*tables, record], preprocess=False, api_name="analyze",
+        show_progress_on=tables[0],
+    )  # fmt: skip
 
 
 def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
@@ -127,7 +136,7 @@ def _tag_tab(tabs: _Tabs, preset: gr.Dropdown) -> None:
     with gr.Accordion("As JSON", open=False):
         record = gr.JSON(label="Every candidate")
     outputs = [caption, table, count, cut, most, record, kept]
-    button.click(tabs.tag, [image, preset], outputs, preprocess=False, api_name="tag")
+    button.click(tabs.tag, [image, preset], outputs, preprocess=False, api_name="tag", show_progress_on=table)
     for slider in (cut, most):
         slider.input(
             tabs.cut, [kept, cut, most], [table, count], api_name="cut", show_progress="hidden",
@@ -179,7 +188,7 @@ class _Tabs:
         """Return a table for each of ``VOCABULARIES``, and the rankings as JSON."""
         result = await self._result(image, Wish(task="analyze", preset=preset))
         tables = [
-            [[tag.text, round(tag.score, 4)] for tag in result.rankings.get(name, ())]
+            _table(_LABEL_COLUMNS, [[tag.text, tag.score] for tag in result.rankings.get(name, ())])
             for name in VOCABULARIES
         ]
         return (*tables, {"source": result.source, "rankings": result.to_dict()["rankings"]})
@@ -190,8 +199,7 @@ class _Tabs:
         result = await self._result(image, wish)
         pipeline = self._service.pipelines.preset(preset)
         rows = [
-            [tag.text, round(tag.score, 6), reason(tag, result, pipeline.stages), scores(tag)]
-            for tag in result.tags
+            [tag.text, tag.score, reason(tag, result, pipeline.stages), scores(tag)] for tag in result.tags
         ]
         found = [tag.score for tag in result.tags]
         stage, _, cut = await asyncio.to_thread(filter_of, pipeline) or (None, None, min(found, default=-1.0))
@@ -205,11 +213,11 @@ class _Tabs:
         table, count = self.cut(rows, cut, most)
         return result.caption, table, count, slider, min(most, MOST_TAGS), result.to_dict(), rows
 
-    def cut(self, rows: list[list[Any]] | None, cut: float, most: float) -> tuple[list[list[Any]], str]:
-        """Return the rows of the tags that reach the cut, and how many they are."""
+    def cut(self, rows: list[list[Any]] | None, cut: float, most: float) -> tuple[dict[str, Any], str]:
+        """Return the table of the tags that reach the cut, and how many they are."""
         rows = rows or []
         kept = [row for row in rows if row[1] >= cut][: int(most)]
-        return kept, f"{len(kept)} of {len(rows)} candidates" if rows else ""
+        return _table(_TAG_COLUMNS, kept), f"{len(kept)} of {len(rows)} candidates" if rows else ""
 
     async def batch(
         self, files: list[File] | None, preset: str, request: gr.Request
@@ -225,17 +233,15 @@ class _Tabs:
         batch = Batch(self._service, Wish(preset=preset), folder)
         running = self._running.setdefault(request.session_hash or "", set())
         running.add(batch.stopped)
-        rows: list[list[str]] = []
         shown = 0.0
         try:
-            yield _progress(batch, total), rows, None
-            async for result in batch.run(read_uploads(named, self._limits)):
-                rows.append(_row(result))
+            yield _progress(batch, total), [], None
+            async for _ in batch.run(read_uploads(named, self._limits)):
                 if time.monotonic() - shown > _SECONDS_BETWEEN:
                     shown = time.monotonic()
-                    yield _progress(batch, total), rows, None
+                    yield _progress(batch, total), _rows(batch), None
             paths = await asyncio.to_thread(batch.write)
-            yield _progress(batch, total, ended=True), rows, [str(path) for path in paths]
+            yield _progress(batch, total, ended=True), _rows(batch), [str(path) for path in paths]
         except AutotagError as error:
             raise gr.Error(str(error), print_exception=False) from error
         finally:
@@ -272,8 +278,18 @@ class _Tabs:
             raise gr.Error(refusal.message, print_exception=False) from refusal
 
 
-def _row(result: Result) -> list[str]:
-    return [result.source, result.caption, ", ".join(tag.text for tag in result.tags), result.error or ""]
+def _table(headers: list[str], rows: list[list[Any]]) -> dict[str, Any]:
+    """Return a table whose numbers are shown with as many decimals as the command line prints."""
+    shown = [[f"{cell:.{_DECIMALS}f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+    return {"headers": headers, "data": rows, "metadata": {"display_value": shown}}
+
+
+def _rows(batch: Batch) -> list[list[str]]:
+    """Return a row for each result, in the order of the uploads."""
+    return [
+        [result.source, result.caption, ", ".join(tag.text for tag in result.tags), result.error or ""]
+        for result in batch.in_order()
+    ]
 
 
 def _progress(batch: Batch, total: int, *, ended: bool = False) -> str:

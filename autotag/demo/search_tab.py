@@ -64,7 +64,9 @@ def search_tab(page: gr.Blocks, index: SearchedIndex, limits: UploadLimits) -> N
         record = gr.JSON(label="Found")
     outputs = [found, status, record, hits, row]
     words, image, like = question[:3]
-    options: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": _SERIES}
+    options: dict[str, Any] = {
+        "concurrency_limit": 1, "concurrency_id": _SERIES, "show_progress_on": found,
+    }  # fmt: skip
     gr.on(
         [button.click, words.submit], searching.search, question, outputs, preprocess=False,
         api_name="search", **options,

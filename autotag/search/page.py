@@ -33,6 +33,12 @@ _STYLE = (
 )
 
 
+_FOUND_BY = {
+    "both": "found by meaning and text", "vector": "found by meaning", "words": "found by text",
+    "filter": "meets the filter",
+}  # fmt: skip
+
+
 def page(hits: Sequence[Hit], pictures: Sequence[bytes | str], *, title: str = "", why: bool = False) -> str:
     """Return a page in HTML with what a search found; each picture is a link to its photograph.
 
@@ -82,10 +88,10 @@ def _section(group: DuplicateGroup, pictures: Iterator[bytes | str]) -> str:
 
 
 def _figure(picture: bytes | str, path: str, caption: str, told: Sequence[str], *, css: str = "") -> str:
-    """Return a figure with a picture, its caption, and small lines below it."""
+    """Return a figure with a picture, its caption, and small lines below it, each in its own direction."""
     said = html.escape(one_line(caption))
     alt = said or html.escape(one_line(Path(path).name))
-    lines = "".join(f"<small>{html.escape(one_line(line))}</small>" for line in told)
+    lines = "".join(f"<small><bdi>{html.escape(one_line(line))}</bdi></small>" for line in told if line)
     if isinstance(picture, str):
         shown = f'<div class="none">{html.escape(one_line(picture))}</div>'
     else:
@@ -95,7 +101,7 @@ def _figure(picture: bytes | str, path: str, caption: str, told: Sequence[str], 
     if address:
         shown = f'<a href="{address}" title="{html.escape(one_line(path))}">{shown}</a>'
     opening = f'<figure class="{css}">' if css else "<figure>"
-    return f"{opening}{shown}<figcaption>{said}{lines}</figcaption></figure>"
+    return f"{opening}{shown}<figcaption><bdi>{said}</bdi>{lines}</figcaption></figure>"
 
 
 def _address(path: str) -> str:
@@ -110,13 +116,14 @@ def about_hit(hit: Hit, *, why: bool) -> list[str]:
     tags = ", ".join(tag.text for tag in hit.tags[:8])
     offline = ", offline" if hit.offline else ""
     reason = [_why(hit)] if why else []
-    return [tags, f"{hit.score:.4f} {hit.reason}, #{hit.id}{offline}", *reason, hit.path]
+    found = f"#{hit.id}, score {hit.score:.4f}, {_FOUND_BY[hit.reason]}{offline}"
+    return [tags, found, *reason, hit.path]
 
 
 def _why(hit: Hit) -> str:
     cosine = [] if hit.cosine is None else [f"cosine {hit.cosine:.3f}"]
     words = [f"words: {', '.join(hit.words)}"] if hit.words else []
-    return "; ".join([*cosine, *words]) or "it meets the filter"
+    return "; ".join([*cosine, *words])
 
 
 def _told_copy(copy: Copy) -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from autotag import records
+from autotag.cli.explain import _sheet
 from autotag.cli.main import main
+from autotag.testing import make_image
 
 
 @pytest.fixture
@@ -75,3 +79,20 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     found = run(coffee, "--output", str(tmp_path / name))
     assert found.exit_code == 2
     assert said in found.output
+
+
+def test_the_cosine_stands_after_the_tag_in_any_script() -> None:
+    pytest.importorskip("matplotlib", reason="its font has Hebrew on every computer")
+    image = make_image("white", size=(100, 60))
+    maps = records.TextMaps(np.zeros((1, 2, 2), np.float32), (0, 0, 100, 60))
+
+    def line(cosine: float) -> np.ndarray:
+        result = records.Result("a", image.size)
+        one = records.Explanation("חתול", cosine, "clip-mini", None, (), maps, image, result)
+        words = np.asarray(_sheet([one]).convert("L"))[-20:]
+        return words[:, : np.argwhere(words < 128)[:, 1].max() + 1]
+
+    one, other = line(-0.15), line(0.99)
+    wide = min(one.shape[1], other.shape[1])
+    differing = np.argwhere((one[:, :wide] != other[:, :wide]).any(axis=0))
+    assert differing.min() > wide / 3

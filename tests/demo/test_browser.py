@@ -106,6 +106,64 @@ def test_every_tab_answers_in_the_browser(page, tmp_path: Path) -> None:
         panel.locator(f"a[href*='{name}']").first.wait_for()
 
 
+def test_an_error_leaves_the_sliders_in_sight(page) -> None:
+    panel = tab(page, "Tag")
+    panel.get_by_role("button", name="Tag", exact=True).click()
+    page.get_by_text("Choose an image first.").wait_for()
+    panel.locator(".error").first.wait_for()
+    slider = panel.locator("input[type=range]").first.bounding_box()
+    on_top = page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).type",
+        [slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2],
+    )
+    assert on_top == "range"
+
+
+CONTRAST = """() => {
+  const light = (css) => {
+    const [r, g, b] = css.match(/[\\d.]+/g).slice(0, 3)
+      .map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return /, 0\\)$/.test(colour) ? ground(element.parentElement) : colour;
+  };
+  const ratio = (element, colour) => {
+    const [dark, bright] = [light(colour), light(ground(element))].sort((a, b) => a - b);
+    return (bright + 0.05) / (dark + 0.05);
+  };
+  const shown = [...document.querySelectorAll("*")].filter((one) => one.checkVisibility());
+  const has = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  const words = shown.filter(has);
+  return [
+    ...words.map((one) => [one.textContent.trim(), ratio(one, getComputedStyle(one).color)]),
+    ...shown.filter((one) => one.placeholder)
+      .map((one) => [one.placeholder, ratio(one, getComputedStyle(one, "::placeholder").color)]),
+  ];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(tmp_path: Path, scheme: str) -> None:
+    index = SearchedIndex(tmp_path / "missing.db")
+    with autotag.load("mini") as pipeline, Demo(pipeline, index=index) as demo, opened(demo) as page:
+        page.emulate_media(color_scheme=scheme)
+        page.reload()
+        found = []
+        for name in ("Prompt", "Analyze", "Tag", "Batch", "Search"):
+            panel = tab(page, name)
+            if name == "Search":
+                panel.get_by_text("Filters").click()
+                panel.get_by_label("Camera").wait_for()
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)  # for colours that change slowly
+            found += [(name, *one) for one in page.evaluate(CONTRAST)]
+    said = {text for _, text, _ in found}
+    assert {"A number that a search shows.", "dog, beach", "Photographs.", "17", "Tag them all"} <= said
+    assert [one for one in found if one[-1] < 4.5] == []
+
+
 def test_search_shows_photographs_and_more_like_one(tmp_path: Path) -> None:
     index = tmp_path / "index.db"
     stages = [CaptionImages("blip-mini"), EmbedImages()]
@@ -119,6 +177,11 @@ def test_search_shows_photographs_and_more_like_one(tmp_path: Path) -> None:
             panel.get_by_label("Words").first.fill("a cat")
             panel.get_by_label("Words").first.press("Enter")
             panel.get_by_text(f"{count} found; choose one to see it.").wait_for()
+            page.set_viewport_size({"width": 400, "height": 900})
+            gallery = panel.locator(".grid-wrap")
+            assert gallery.evaluate("(one) => one.scrollWidth") <= gallery.evaluate(
+                "(one) => one.clientWidth"
+            )
             panel.locator("button.thumbnail-item").first.click()
             panel.get_by_text(str(CAT)).wait_for()
             panel.get_by_role("button", name="More like this").click()

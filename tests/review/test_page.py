@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -338,6 +339,21 @@ def test_names_are_shown_as_text(shown):
     shown.count("1 photograph fits")
     assert shown.page.locator("main b, .inspector b, #tags b").count() == 0
     assert shown.page.locator(".tag-bar .name").inner_text() == "<b>bold</b>"
+
+
+def test_a_suggestion_near_the_cut_is_marked_for_the_eye_and_for_screen_readers(browser, plan, opened, serve):
+    head, *lines = plan.read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    text = first["tags"][0]["text"]
+    first["tags"][0]["near_cut"] = True
+    plan.write_text("\n".join([head, json.dumps(first), *lines[1:], ""]), encoding="utf-8")
+    shown = Shown(browser, serve(opened(plan))).loaded()
+    marked = shown.page.locator(".inspector .near-cut")
+    assert marked.count() == 1
+    assert marked.is_visible()
+    row = shown.page.get_by_role("button", name=f"{text}, undecided, near the cut.")
+    assert row.locator(".near-cut").count() == 1
+    shown.context.close()
 
 
 def test_apply_writes_and_undo_takes_it_back(shown, album):

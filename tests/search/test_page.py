@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from autotag.search import Hit
 from autotag.search.page import page
@@ -33,3 +34,18 @@ def test_what_a_browser_would_run_is_not_a_link():
         found = page([hit(path, "<script>")], ["no such file"])
         assert not re.search('href="(?!file://)', found)
         assert "<script" not in found
+
+
+def test_a_photograph_says_what_found_it_in_words_and_each_line_has_its_own_direction():
+    by = {
+        "meaning and text": {"cosine": 0.25, "words": ("cat",)},
+        "meaning": {"cosine": 0.25},
+        "text": {"words": ("cat",)},
+    }
+    for said, found in by.items():
+        shown = page([replace(hit("/a.jpg", "قطة (2019)"), id=7, **found)], [b"jpeg"], why=True)
+        assert f"<small><bdi>#7, score 1.0000, found by {said}</bdi></small>" in shown
+        assert "<bdi>قطة (2019)</bdi>" in shown
+    by_filter = page([hit("/a.jpg")], [b"jpeg"], why=True)
+    assert by_filter.count("meets the filter") == 1
+    assert "<small><bdi></bdi></small>" not in by_filter

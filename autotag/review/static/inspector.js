@@ -77,11 +77,12 @@ function rowsOf(photo) {
 /** @param {Tag} tag @param {number} number */
 function rowOf(tag, number) {
   const was = tag.was ? make("span.was", {}, `was: ${tag.was}`) : tag.added ? make("span.was", {}, "added by you") : null;
+  const doubt = tag.near_cut ? make("span.near-cut", {}, "near the cut") : null;
   const name = make("button.name", {
-    "data-key": `name ${tag.text}`, title: `Show every photograph with “${tag.text}”`,
-    "aria-label": `${tag.text}, ${tag.state}. Show every photograph with it`,
+    "data-key": `name ${tag.text}`, title: `Show every photograph with “${tag.text}”${tag.near_cut ? ". Its score only just reaches the keyword’s threshold" : ""}`,
+    "aria-label": `${tag.text}, ${tag.state}${tag.near_cut ? ", near the cut" : ""}. Show every photograph with it`,
     onclick: () => store.select({ tag: tag.text }),
-  }, tag.text, was);
+  }, tag.text, was, doubt);
   const button = (/** @type {"confirm"|"reject"} */ action, /** @type {string} */ sign) => {
     const on = tag.state === `${action}ed`;
     return make(action === "confirm" ? "button.yes" : "button.no", {
@@ -91,7 +92,7 @@ function rowOf(tag, number) {
   };
   return make(`li.${tag.state}`, {},
     number < 9 ? make("kbd", { "aria-hidden": "true" }, String(number + 1)) : make("span"),
-    name, make("span.score", tag.near_cut ? { title: "Near the cut: look twice" } : {}, `${tag.near_cut ? "near the cut " : ""}${shownScore(tag.score)}`),
+    name, make("span.score", {}, shownScore(tag.score)),
     make("div.two", {}, button("confirm", "✓"), button("reject", "✕")));
 }
 
