@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 from reporting import options, report
 
@@ -355,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", action="store_true", help="kill a run that writes to Postgres")
     given = parser.parse_args(arguments)
     sys.path.insert(0, str(HERE))  # where the preset finds its stage
+    torch.set_num_threads(1)  # a forked child waits for ever for threads that OpenMP had in its parent
     warm_up()
     chance = random.Random(given.seed)  # noqa: S311 - no secret
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), wanted=given.store) as url:
