@@ -50,7 +50,7 @@ Exit codes:
     "labels",
     metavar="TEXT",
     multiple=True,
-    help="Find only this; may be repeated. owlv2-base and grounding-dino-tiny find any label.",
+    help="Find only this; may be repeated. objects-mini, owlv2-base and grounding-dino-tiny take any label.",
 )
 @click.option(
     "--threshold",

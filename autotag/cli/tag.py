@@ -285,6 +285,8 @@ def _check_shard(
     shard: str | None, format_name: str | None, output: Path | None, *, retry_errors: bool
 ) -> None:
     """Refuse options that cannot be combined."""
+    from autotag import registry
+
     if shard is None:
         if retry_errors:
             raise click.UsageError("--retry-errors needs --shard or --engine ray.")
@@ -293,6 +295,11 @@ def _check_shard(
         raise click.UsageError("--shard and --engine ray need --output, a folder for the files of results.")
     if format_name not in {None, "parquet"}:
         raise click.UsageError(f"--shard and --engine ray write parquet, not {format_name}.")
+    if not output.is_dir() and output.suffix.lower().removeprefix(".") in {"txt", *registry.names("writer")}:
+        raise click.UsageError(
+            f"--output {str(output)!r} has the name of a file; --shard and --engine ray write a folder of "
+            "Parquet files, so name a folder."
+        )
 
 
 def _shard_writer(shard: str, folder: Path, pipeline: Pipeline, paths: Sequence[str]) -> ShardWriter:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from autotag.cli.progress import Reporter
     from autotag.evaluation.datasets import EvaluationSet
-    from autotag.training.fine_tuning.fine_tune import FineTuned
+    from autotag.training.fine_tuning.fine_tune import FineTuned, Mixture
     from autotag.training.fine_tuning.plan import FineTuningPlan
 
 _PLAN = (
@@ -183,11 +183,22 @@ def captioner(*, rank: int, freeze_images: bool, **options: Any) -> None:
     from autotag.training.fine_tuning import Lora, fine_tune_captioner
 
     def run(
-        dataset: EvaluationSet, keep: Sequence[EvaluationSet], plan: FineTuningPlan, on_step: Any
+        dataset: EvaluationSet,
+        keep: Sequence[EvaluationSet],
+        plan: FineTuningPlan,
+        on_step: Any,
+        on_share: Any,
     ) -> FineTuned:
         lora = Lora(rank=rank, images=not freeze_images)
         return fine_tune_captioner(
-            dataset, options["base"], options["output"], plan=plan, lora=lora, keep=keep, on_step=on_step
+            dataset,
+            options["base"],
+            options["output"],
+            plan=plan,
+            lora=lora,
+            keep=keep,
+            on_step=on_step,
+            on_share=on_share,
         )
 
     _run(run, options)
@@ -204,10 +215,20 @@ def encoder(**options: Any) -> None:
     from autotag.training.fine_tuning import fine_tune_encoder
 
     def run(
-        dataset: EvaluationSet, keep: Sequence[EvaluationSet], plan: FineTuningPlan, on_step: Any
+        dataset: EvaluationSet,
+        keep: Sequence[EvaluationSet],
+        plan: FineTuningPlan,
+        on_step: Any,
+        on_share: Any,
     ) -> FineTuned:
         return fine_tune_encoder(
-            dataset, options["base"], options["output"], plan=plan, keep=keep, on_step=on_step
+            dataset,
+            options["base"],
+            options["output"],
+            plan=plan,
+            keep=keep,
+            on_step=on_step,
+            on_share=on_share,
         )
 
     _run(run, options)
@@ -233,10 +254,22 @@ def _run(fine_tune: Callable[..., FineTuned], options: dict[str, Any]) -> None:
             seed=options["seed"],
         )
         keep = [read_dataset(place, skip_missing=options["skip_missing"]) for place in options["keep"]]
-        done = fine_tune(dataset, keep, plan, _Steps(reporter))
+
+        def on_share(mixture: Mixture) -> None:
+            reporter.inform(f"share {mixture.share:g} of the change: {_figures(mixture)}")
+
+        done = fine_tune(dataset, keep, plan, _Steps(reporter), on_share)
     echo_table(_rows(done))
     click.echo(f"share of the learned change: {done.share:g}")
     click.echo(f"model: {one_line(str(done.folder))}")
+
+
+def _figures(mixture: Mixture) -> str:
+    return ", ".join(
+        f"{name} {figure} {value:.3f}"
+        for name, figures in mixture.figures.items()
+        for figure, value in figures.items()
+    )
 
 
 class _Steps:

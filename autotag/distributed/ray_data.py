@@ -79,9 +79,11 @@ def connect(address: str | None = None) -> None:
         ray.init(**options, log_to_driver=False, logging_level="warning")
     except Exception as error:  # Ray raises a bare Exception if a node takes more than 30 s to start
         what = "start a Ray cluster on this machine" if address is None else f"connect to Ray at {address!r}"
-        raise ConfigError(f"cannot {what}: {error}") from error
+        hint = "" if address is None else "; without an address, autotag starts a cluster on this machine"
+        raise ConfigError(f"cannot {what}: {error}{hint}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that bars are off
 
 
 def tag_dataset(

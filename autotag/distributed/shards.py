@@ -111,7 +111,7 @@ class ShardWriter:
     network shares), a block may replace one of the same moment; a later run then does the lost images.
 
     Args:
-        folder: the folder for the files of all shards; created if missing.
+        folder: the folder for the files of all shards; created with the first result.
         shard: the shard to write.
         config: the pipeline's config, see ``autotag.pipeline.presets.to_config``.
         paths: the paths of the images, as the user wrote them.
@@ -140,12 +140,13 @@ class ShardWriter:
         self._shard = shard
         self._block_size = block_size
         self._run = _run(shard, config, paths)
+        self._is_claimed = False
         self._held: list[Result] = []
         self._seen: set[Path] = set()
         self._done: dict[str, _Done] = {}
         self._again: set[str] = set()
         to_table([])  # raises now, not after the first block, if pyarrow is not installed
-        _claim(self._folder, self._run)
+        _check_run(self._folder, self._run)
         self._look()
         self.done = len(self._done)
         self.failed = sum(done.failed for done in self._done.values())
@@ -171,12 +172,15 @@ class ShardWriter:
         return [named[source] for source in sorted(named) if self._is_wanted(source)]
 
     def write(self, result: Result, /) -> None:
-        """Buffer a result, and write a file after every ``block_size`` results.
+        """Buffer a result, and write a file after every ``block_size`` results; the first claims the folder.
 
         Raises:
-            ConfigError: the file cannot be written, because the disk is full or for another reason; the
-                results stay in the buffer, and the next call tries again. Files written before are safe.
+            ConfigError: another run claimed the folder meanwhile; or the file cannot be written, because the
+                disk is full or for another reason: then the results stay in the buffer, and the next call
+                tries again. Files written before are safe.
         """
+        if not self._is_claimed:
+            self._claim()
         self._held.append(result)
         if len(self._held) >= self._block_size:
             self._flush()
@@ -185,6 +189,20 @@ class ShardWriter:
         """Write the buffered results as a last, smaller block; raises what ``write`` raises."""
         if self._held:
             self._flush()
+
+    def _claim(self) -> None:
+        """Make the folder one of this run.
+
+        Raises:
+            ConfigError: the folder cannot be written, or another run came first.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _write_first(self._folder / RUN_FILE, json.dumps(self._run, indent=2) + "\n")
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
+        _check_run(self._folder, self._run)
+        self._is_claimed = True
 
     def _is_wanted(self, source: str) -> bool:
         return source not in self._done or source in self._again
@@ -280,26 +298,28 @@ def _run(shard: Shard, config: Mapping[str, Any], paths: Sequence[str]) -> dict[
     return read_back
 
 
-def _claim(folder: Path, run: Mapping[str, Any]) -> None:
-    """Mark the folder as one of this run; refuse a folder of another run.
+def _check_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Refuse a folder of another run; one that no run has claimed is left as it is.
 
     Raises:
         ConfigError: the folder belongs to another run, or is not a folder.
     """
-    file = folder / RUN_FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            _write_first(file, json.dumps(run, indent=2) + "\n")
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {str(folder)!r} for shards: {error}") from error
+        raise _unusable(folder, error) from error
     for what, value in run.items():
         if there.get(what) != value:
             raise ConfigError(
                 f"{str(folder)!r} has results with other {what}: {_difference(there.get(what), value)}. "
                 "Use the same settings, or name another folder."
             )
+
+
+def _unusable(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"cannot use {str(folder)!r} for shards: {error}")
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -316,7 +336,9 @@ def _write_first(file: Path, text: str) -> None:
 
 
 def _blocks(folder: Path, number: int | None = None) -> list[Path]:
-    """Return the complete blocks in a folder, of one shard or of all, sorted."""
+    """Return the complete blocks in a folder, of one shard or of all, sorted; none if it is not there."""
+    if not folder.is_dir():
+        return []
     found = (path for path in folder.iterdir() if _BLOCK.fullmatch(path.name))
     return sorted(path for path in found if number is None or int(_block_match(path)[1]) == number)
 

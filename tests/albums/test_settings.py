@@ -15,6 +15,7 @@ from autotag import Pipeline, options
 from autotag.albums.settings import settings_of
 from autotag.distributed.shards import Shard, ShardWriter
 from autotag.errors import ConfigError
+from autotag.records import Result
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
 from autotag.stages import CaptionImages, FilterTags, MatchVocabulary, NameTags, SuggestKeywords
 from autotag.testing import FakeCaptioner, FakeEncoder
@@ -101,7 +102,7 @@ def test_albums_and_shards_agree_on_the_settings_that_change_no_result(tmp_path)
     assert HOW.keys() | WHAT.keys() == options.option_fields(Pipeline).keys()
     stages = [CaptionImages("blip-base")]
     plain = {"encoder": "clip-vit-b-32", "device": "cpu", "batch_size": 4}
-    ShardWriter(tmp_path, Shard(1, 1), config=plain)
+    ShardWriter(tmp_path, Shard(1, 1), config=plain).write(Result("a.jpg", (1, 1)))
     before = settings_of(Pipeline(stages, **plain))
     for name, value in HOW.items():
         assert settings_of(Pipeline(stages, **{**plain, name: value})) == before, name

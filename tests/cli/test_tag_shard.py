@@ -54,6 +54,24 @@ def test_images_with_errors_are_tried_again_on_request(run, preset, photos, tmp_
     assert _captions(read_shards(tmp_path / "tags")) == {**ALL, "late.png": "a black picture"}
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(run, photos, tmp_path):
+    preset = tmp_path / "missing.toml"
+    preset.write_text(
+        'encoder = "none"\n[[stages]]\nstage = "caption_images"\nmodel = "remote:http://127.0.0.1:9/c#retries=0"\n'
+    )
+    tags = tmp_path / "tags"
+    result = run("tag", photos, "--preset", preset, "--shard", "1/1", "--output", tags)
+    assert (result.exit_code, "cannot be reached" in result.stderr) == (2, True)
+    assert not tags.exists()
+
+
+def test_a_folder_of_shards_is_not_called_like_a_file(run, preset, photos, tmp_path):
+    for name in ("tags.jsonl", "tags.TXT", "tags.parquet"):
+        result = run("tag", photos, "--preset", preset, "--shard", "1/1", "--output", tmp_path / name)
+        assert (result.exit_code, "name a folder" in result.stderr) == (2, True), name
+        assert not (tmp_path / name).exists()
+
+
 def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_path):
     command = ("tag", photos, "--preset", preset, "--shard", "1/1", "--output", tmp_path / "tags")
     run(*command)

@@ -121,6 +121,19 @@ class TestRoom:
         with pytest.raises(ConfigError, match="address of Ray Client.*ray job submit"):
             ray_data.connect("ray://cluster:10001")
 
+    def test_a_cluster_that_is_not_there_is_told_with_the_way_out(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def init(**_: object) -> None:
+            raise ConnectionError("Could not find any running Ray instance.")
+
+        data = SimpleNamespace()
+        fake = SimpleNamespace(is_initialized=lambda: False, init=init, data=data)
+        monkeypatch.setitem(sys.modules, "ray", fake)
+        monkeypatch.setitem(sys.modules, "ray.data", data)
+        with pytest.raises(ConfigError, match="running Ray instance.; without an address, autotag starts"):
+            ray_data.connect("auto")
+
     def test_a_batch_size_that_is_no_number_of_rows(self) -> None:
         need_ray()
         for run in (ray_data.tag_dataset, ray_data.tag_images):

@@ -84,4 +84,6 @@ def reason_in(answer: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     reason = told.get("error") if isinstance(told, dict) else None
+    if isinstance(reason, dict):  # of a server that speaks OpenAI's protocol, or autotag's own
+        reason = reason.get("message")
     return " ".join(reason.split())[:300] if isinstance(reason, str) else ""

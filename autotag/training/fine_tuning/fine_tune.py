@@ -46,6 +46,9 @@ class Mixture:
     figures: dict[str, Figures]
 
 
+OnShare = Callable[[Mixture], None]
+
+
 @dataclass(frozen=True)
 class FineTuned:
     """A fine-tuned model.
@@ -72,6 +75,7 @@ def fine_tune_captioner(
     lora: Lora | None = None,
     keep: Sequence[EvaluationSet] = (),
     on_step: OnStep = lambda *_: None,
+    on_share: OnShare = lambda _: None,
 ) -> FineTuned:
     """Fine-tune a captioner by LoRA on captions, and write it with the adapters merged.
 
@@ -84,6 +88,7 @@ def fine_tune_captioner(
         keep: captioned photographs of other kinds, on which the captions must not get worse by more than
             ``plan.may_lose``; the share of the change is chosen by them. Without them it is 1.
         on_step: called after each step.
+        on_share: called after each share of the change that was judged; 0 is the old model.
 
     Raises:
         ConfigError: a package is missing, the data has no captions or too few, the folder is in use, the
@@ -109,7 +114,7 @@ def fine_tune_captioner(
         return captioner_figures(captioner, photographs, device=device)
 
     return _fine_tune(
-        "captioner", address, dataset, output, plan, keep, learner, judge, on_step, asdict(lora)
+        "captioner", address, dataset, output, plan, keep, learner, judge, on_step, on_share, asdict(lora)
     )
 
 
@@ -121,6 +126,7 @@ def fine_tune_encoder(
     plan: FineTuningPlan | None = None,
     keep: Sequence[EvaluationSet] = (),
     on_step: OnStep = lambda *_: None,
+    on_share: OnShare = lambda _: None,
 ) -> FineTuned:
     """Fine-tune an encoder on captions or tags, and mix its weights with the old ones (WiSE-FT).
 
@@ -134,6 +140,7 @@ def fine_tune_encoder(
             fall by more than ``plan.may_lose``. Of the shares that hold that, the one with the best figure on
             held-out photographs is taken. Without ``keep`` it is 0.5, as Wortsman et al. advise.
         on_step: called after each step.
+        on_share: called after each share of the change that was judged; 0 is the old model.
 
     Raises:
         ConfigError: a package is missing, the data is too little, the folder is in use, the training
@@ -156,7 +163,7 @@ def fine_tune_encoder(
         loaded = ModelPool(device=device).encoder(encoder) if isinstance(encoder, str) else encoder
         return encoder_figures(loaded, photographs)
 
-    return _fine_tune("encoder", address, dataset, output, plan, keep, learner, judge, on_step, {})
+    return _fine_tune("encoder", address, dataset, output, plan, keep, learner, judge, on_step, on_share, {})
 
 
 def _check_batches(kind: Kind, plan: FineTuningPlan, *, rehearses: bool) -> None:
@@ -189,6 +196,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     make: Callable[[], Learner],
     judge: _Judge,
     on_step: OnStep,
+    on_share: OnShare,
     more: dict[str, Any],
 ) -> FineTuned:
     """Do what both kinds have in common; the cheap checks come first."""
@@ -237,7 +245,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
     learning_rate = plan.learning_rate or learner.learning_rate
     with folder.writing():
         train(learner, batches, plan, folder, device=device, steps=steps, on_step=on_step)
-    share, mixtures = _chosen(kind, learner, judged, plan, judge)
+    share, mixtures = _chosen(kind, learner, judged, plan, judge, on_share=on_share)
     learner.mix(share)
     with folder.writing():
         learner.save(output)
@@ -311,6 +319,8 @@ def _chosen(
     judged: dict[str, EvaluationSet],
     plan: FineTuningPlan,
     judge: _Judge,
+    *,
+    on_share: OnShare,
 ) -> tuple[float, list[Mixture]]:
     """Return the share of the change to keep, and the shares that were tried.
 
@@ -322,27 +332,44 @@ def _chosen(
     mixtures: list[Mixture] = []
     for share in (0.0, *learner.shares):
         learner.mix(share)
-        mixtures.append(
-            Mixture(share, {name: judge(learner.as_model(), one) for name, one in judged.items()})
-        )
+        mixture = Mixture(share, {name: judge(learner.as_model(), one) for name, one in judged.items()})
+        on_share(mixture)
+        mixtures.append(mixture)
     share = best_share(mixtures, may_lose=plan.may_lose)
     if share == 0:
-        tried = "; ".join(_line(one) for one in mixtures)
-        raise ConfigError(
-            "no share of the learned change is better on the held-out photographs without losing more than "
-            f"{plan.may_lose:g} on those to keep ({tried}). Allow more loss (--may-lose) to go on from here, "
-            "or train into another folder, longer or with another learning rate"
-        )
+        raise ConfigError(_nothing_gained(mixtures, plan.may_lose))
     return share, mixtures
 
 
-def _line(mixture: Mixture) -> str:
-    told = (
-        f"{name} {figure} {value:.3f}"
-        for name, figures in mixture.figures.items()
+def _nothing_gained(mixtures: Sequence[Mixture], may_lose: float) -> str:
+    """Say why no share is taken, and which loss would have to be allowed, if that helps."""
+    old, *changed = mixtures
+    before = deciding(old.figures[HELD_OUT])
+    gains = [one for one in changed if deciding(one.figures[HELD_OUT]) > before]
+    elsewhere = "train into another folder, longer or with another learning rate"
+    if not gains:
+        return (
+            f"no share of the learned change is better on the held-out photographs, where the old model has "
+            f"{before:.3f}; to gain there, {elsewhere}, or judge by more of them (--held-out)"
+        )
+    cheapest = min(gains, key=lambda one: _loss(old, one))
+    allowed = math.ceil(_loss(old, cheapest) * 1000) / 1000
+    return (
+        "no share of the learned change is better on the held-out photographs without losing more than "
+        f"{may_lose:g} on those to keep. Share {cheapest.share:g} brings {before:.3f} to "
+        f"{deciding(cheapest.figures[HELD_OUT]):.3f}: --may-lose {allowed:g} takes it without "
+        f"training again; or {elsewhere}"
+    )
+
+
+def _loss(old: Mixture, new: Mixture) -> float:
+    """Return how much the figure falls that falls most, of the photographs to keep."""
+    return max(
+        value - new.figures[name][figure]
+        for name, figures in old.figures.items()
+        if name != HELD_OUT
         for figure, value in figures.items()
     )
-    return ", ".join([f"share {mixture.share:g}", *told])
 
 
 def best_share(mixtures: Sequence[Mixture], *, may_lose: float) -> float:
@@ -355,15 +382,5 @@ def best_share(mixtures: Sequence[Mixture], *, may_lose: float) -> float:
     Returns:
         The smallest of equally good ones; 0 if none is better than the first.
     """
-    start = mixtures[0].figures
-    allowed = [
-        one
-        for one in mixtures
-        if all(
-            value >= start[name][figure] - may_lose
-            for name, figures in one.figures.items()
-            if name != HELD_OUT
-            for figure, value in figures.items()
-        )
-    ]
+    allowed = [mixtures[0], *(one for one in mixtures if _loss(mixtures[0], one) <= may_lose)]
     return max(allowed, key=lambda one: (deciding(one.figures[HELD_OUT]), -one.share)).share

@@ -376,7 +376,16 @@ def test_what_a_server_refuses_is_not_asked_again(rude: Any, status: str, kind: 
     assert len(rude.connections) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>oops</html>", b"[]", b'{"error": 3}', b"\xff"])
+def test_the_reason_of_a_server_of_another_protocol_reaches_the_user(rude: Any) -> None:
+    refusal = {"error": {"message": "messages: field required", "type": "invalid_request_error"}}
+    assert "answers 400 Bad Request: messages: field required" in _failure(
+        rude(told(refusal, "400 Bad Request"))
+    )
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>oops</html>", b"[]", b'{"error": 3}', b'{"error": {"code": 3}}', b"\xff"]
+)
 def test_a_refusal_without_a_reason_is_told_by_its_status(rude: Any, body: bytes) -> None:
     assert _failure(rude(told(body, "500 Oops"))).endswith("it answers 500 Oops.")
 

@@ -30,7 +30,7 @@ from autotag.training.fine_tuning import (
 )
 from autotag.training.fine_tuning import encoder as encoder_tuning
 from autotag.training.fine_tuning.figures import encoder_figures
-from autotag.training.fine_tuning.fine_tune import Mixture, best_share
+from autotag.training.fine_tuning.fine_tune import Mixture, _nothing_gained, best_share
 from autotag.training.fine_tuning.photographs import Batches, split_photographs
 from autotag.training.fine_tuning.plan import choose_precision
 
@@ -194,8 +194,14 @@ def test_nothing_is_written_where_nothing_is_gained_and_more_loss_goes_on_from_t
     plan = replace(PLAN, learning_rate=1e-9, steps=2)  # learns nothing
     arguments: Any = (data, str(tiny_folder("clip")), tmp_path / "out")
     keep = [replace(data, name="same")]
-    with pytest.raises(ConfigError, match="no share of the learned change is better .*share 0, held out"):
-        fine_tune_encoder(*arguments, plan=plan, keep=keep)
+    shares: list[float] = []
+    with pytest.raises(
+        ConfigError, match=r"no share .* is better on the held-out photographs, where .*held-out"
+    ):
+        fine_tune_encoder(
+            *arguments, plan=plan, keep=keep, on_share=lambda mixture: shares.append(mixture.share)
+        )
+    assert shares == [0, *(number / 10 for number in range(1, 11))]
     assert not (tmp_path / "out" / "model.safetensors").exists()
     again: list[int] = []
     done = fine_tune_encoder(
@@ -203,6 +209,23 @@ def test_nothing_is_written_where_nothing_is_gained_and_more_loss_goes_on_from_t
     )
     assert again == []
     assert done.share == 0.5
+
+
+def test_the_message_says_which_loss_takes_the_cheapest_gain_and_only_where_there_is_one() -> None:
+    mixtures = [
+        Mixture(share, {"held out": {"cider_d": held}, "kept": {"cider_d": kept, "rouge_l": 0.4}})
+        for share, held, kept in (
+            (0, 0.582, 0.694),
+            (0.25, 0.605, 0.6502),
+            (0.5, 0.7, 0.6),
+            (0.75, 0.5, 0.694),
+        )
+    ]
+    message = _nothing_gained(mixtures, 0.01)
+    assert "Share 0.25 brings 0.582 to 0.605: --may-lose 0.044 " in message
+    assert best_share(mixtures, may_lose=0.01) == 0
+    assert best_share(mixtures, may_lose=0.044) == 0.25
+    assert "--may-lose" not in _nothing_gained([mixtures[0], mixtures[3]], 0.01)
 
 
 def test_the_best_share_loses_little_of_any_figure_and_is_the_smallest_of_equals() -> None:
