@@ -175,7 +175,7 @@ def native_routes(service: Service) -> APIRouter:
     return router
 
 
-def _refuse_unknown_options(request: Request) -> None:
+async def _refuse_unknown_options(request: Request) -> None:  # async: FastAPI runs others in a thread
     """Refuse an option in the address that the endpoint does not have."""
     known = [option.name for option in request.scope["route"].dependant.query_params]
     for name in request.query_params:
