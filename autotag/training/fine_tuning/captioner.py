@@ -86,7 +86,7 @@ class LoraCaptioner:
     """
 
     learning_rate = 2e-4
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    shares: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
     def __init__(self, request: ModelRequest, lora: Lora, *, seed: int) -> None:
         peft = _peft()
