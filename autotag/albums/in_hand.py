@@ -69,12 +69,14 @@ class PhotoInHand:
         hand: says what is kept.
         pixels: the digest of what was read; empty before, and for one in an archive.
         facts: its metadata as it was read; None before, or where it is not kept.
+        has_result: whether its result is the ledger's, which stays as it is.
     """
 
     photo: Photo
     hand: Hand
     pixels: str = ""
     facts: ReadPhotograph | None = None
+    has_result: bool = False
 
     @property
     def image(self) -> ImageInput:

@@ -233,7 +233,7 @@ class _Run:
         for name in self.ledger.listed(_TO_WRITE):
             result, entry = self.ledger.result(name), self.ledger.entry(name)
             if result is not None:
-                held = PhotoInHand(self.album.photo(name), self.hand)
+                held = PhotoInHand(self.album.photo(name), self.hand, has_result=True)
                 held.pixels = entry.pixels if entry is not None else ""
                 yield held, entry, result
         if self.ledger.counted(_TO_TAG) == 0:
@@ -312,7 +312,7 @@ class _Run:
         task = Task(photo, ruled, pixels=held.pixels, read=held.facts, path=photo.path)
         self._leave_out(task)
         if self.journal is None:
-            self._look(task, now, result, listener)
+            self._look(task, now, None if held.has_result else result, listener)
             held.let_go()
             return
         self.group.append((task, held, now, result))
@@ -332,8 +332,8 @@ class _Run:
                 f"flagged ({why}); left out by the rules: {', '.join(sorted(task.left_out))}"
             )
 
-    def _look(self, task: Task, now: Entry, result: Result, listener: Listener) -> None:
-        """Report what would be done, and add it to the plan."""
+    def _look(self, task: Task, now: Entry, result: Result | None, listener: Listener) -> None:
+        """Report what would be done, and add it to the plan; record what the models found now, if any."""
         if not self.dry_run:
             now = replace(now, pixels=task.pixels or self._pixels(task.photo))
             self.ledger.keep(task.photo.name, now, result)
@@ -357,7 +357,7 @@ class _Run:
         steps = carry_out([task for task, *_ in group], self.writers.beside, self.journal, self.places)
         with self.ledger.transaction():
             for task, held, now, result in group:
-                self._put_down(task, now, result)
+                self._put_down(task, now, None if held.has_result else result)
                 held.let_go()
         self.journal.done(steps)
         for task, *_ in group:
@@ -371,7 +371,8 @@ class _Run:
         if any(task.disk_full for task, *_ in group):
             self.summary.stopped = DISK_FULL
 
-    def _put_down(self, task: Task, now: Entry, result: Result) -> None:
+    def _put_down(self, task: Task, now: Entry, result: Result | None) -> None:
+        """Record a photograph that was written for, and what the models found now, if any."""
         photo = task.photo
         if task.path is not None and task.path != photo.path:
             name = photo.name.rpartition("/")

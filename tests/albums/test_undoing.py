@@ -469,3 +469,19 @@ def test_after_a_whole_undo_a_plan_proposes_what_the_models_found_and_not_the_ed
     undo_album(photos)
     tagged(photos, plan_file=again)
     assert again.read_text().splitlines()[1:] == proposed.splitlines()[1:]
+
+
+def test_after_a_whole_undo_a_photograph_that_was_replaced_keeps_its_own_tags(tagged, photos, tmp_path):
+    plan, again = tmp_path / "plan.jsonl", tmp_path / "again.jsonl"
+    tagged(photos, plan_file=plan)
+    lines = map(json.loads, plan.read_text().splitlines()[1:])
+    name = next(line["file"] for line in lines if "blue" in json.dumps(line))
+    plan.write_text(plan.read_text().replace('"blue"', '"azure"'))
+    apply_plan(plan)
+    make_image("green").save(photos / name)
+    tagged(photos)
+    undo_album(photos)
+    tagged(photos, plan_file=again)
+    [line] = [line for line in again.read_text().splitlines()[1:] if json.loads(line)["file"] == name]
+    assert '"green"' in line
+    assert '"blue"' not in line

@@ -126,18 +126,17 @@ class Ledger:
         Args:
             name: of the photograph.
             entry: its state.
-            result: what counts for it from now on.
+            result: what counts for it from now on, of the models unless ``by_person``.
             by_person: whether a person had a hand in it; what the models found is kept for
                 ``forget_edits``.
         """
         values = (entry.size, entry.mtime_ns, entry.pixels, entry.settings, entry.written, entry.sidecars)
         if result is not None:
             columns = "name, size, mtime_ns, pixels, settings, written, sidecars, result, found"
-            models = "coalesce(found, result)" if by_person else "found"
-            earlier = f"(SELECT {models} FROM photos WHERE name = ? AND settings = ?)"  # noqa: S608
+            earlier = "(SELECT coalesce(found, result) FROM photos WHERE ? AND name = ? AND settings = ?)"
             query = f"INSERT OR REPLACE INTO photos ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {earlier})"  # noqa: S608
             key = os.fsencode(name)
-            self._rows(query, (key, *values, _packed(result), key, entry.settings))
+            self._rows(query, (key, *values, _packed(result), by_person, key, entry.settings))
             return
         columns = "size = ?, mtime_ns = ?, pixels = ?, settings = ?, written = ?, sidecars = ?"
         self._rows(f"UPDATE photos SET {columns} WHERE name = ?", (*values, os.fsencode(name)))  # noqa: S608
