@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from autotag.checks import check_list
 from autotag.errors import DISTRIBUTION, ConfigError, FileChangedError
-from autotag.files.file_states import state_of
+from autotag.files.file_states import state_of, unwritable_folder
 from autotag.files.replacing import placing
 from autotag.images.reading import source_of
 from autotag.options import how_only
@@ -122,8 +122,8 @@ class ShardWriter:
         failed: number of images that were done before with an error.
 
     Raises:
-        ConfigError: pyarrow is not installed; ``folder`` is not a folder, or has results of another config,
-            other paths or another number of shards; or a file in it is damaged.
+        ConfigError: pyarrow is not installed; ``folder`` is not a folder, cannot be made or written, or has
+            results of another config, other paths or another number of shards; or a file in it is damaged.
     """
 
     def __init__(
@@ -175,13 +175,13 @@ class ShardWriter:
         """Buffer a result, and write a file after every ``block_size`` results; the first claims the folder.
 
         Raises:
-            ConfigError: another run claimed the folder meanwhile; or the file cannot be written, because the
-                disk is full or for another reason: then the results stay in the buffer, and the next call
-                tries again. Files written before are safe.
+            ConfigError: another run claimed the folder meanwhile; or a file cannot be written, because the
+                disk is full or for another reason. The results stay in the buffer, and the next call tries
+                again. Files written before are safe.
         """
+        self._held.append(result)
         if not self._is_claimed:
             self._claim()
-        self._held.append(result)
         if len(self._held) >= self._block_size:
             self._flush()
 
@@ -208,6 +208,8 @@ class ShardWriter:
         return source not in self._done or source in self._again
 
     def _flush(self) -> None:
+        if not self._is_claimed:
+            self._claim()
         try:
             self._look()
             self._replace()
@@ -299,14 +301,17 @@ def _run(shard: Shard, config: Mapping[str, Any], paths: Sequence[str]) -> dict[
 
 
 def _check_run(folder: Path, run: Mapping[str, Any]) -> None:
-    """Refuse a folder of another run; one that no run has claimed is left as it is.
+    """Refuse a folder of another run, and one that cannot become this run's; leave it as it is.
 
     Raises:
-        ConfigError: the folder belongs to another run, or is not a folder.
+        ConfigError: the folder belongs to another run, is not a folder, or cannot be made or written.
     """
     try:
         there = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        place = unwritable_folder(folder / RUN_FILE)
+        if place is not None:
+            raise _unusable(folder, f"nothing can be written in {str(place)!r}") from None
         return
     except (OSError, ValueError) as error:
         raise _unusable(folder, error) from error
@@ -318,8 +323,8 @@ def _check_run(folder: Path, run: Mapping[str, Any]) -> None:
             )
 
 
-def _unusable(folder: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"cannot use {str(folder)!r} for shards: {error}")
+def _unusable(folder: Path, reason: object) -> ConfigError:
+    return ConfigError(f"cannot use {str(folder)!r} for shards: {reason}")
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -82,6 +82,15 @@ def objection_to_writing(path: Path) -> str | None:
     return None
 
 
+def unwritable_folder(path: Path) -> Path | None:
+    """Return what keeps a file or folder that is not there from being made; None if nothing does.
+
+    It is the nearest place above it that exists, if that is no folder or cannot be written.
+    """
+    nearest = next(folder for folder in path.absolute().parents if os.path.exists(folder))  # noqa: PTH110 - names of any length
+    return None if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else nearest
+
+
 def lies_in(path: Path, folder: Path) -> bool:
     """Return True if a file lies in a folder, after links of both are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

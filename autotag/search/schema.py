@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from autotag.errors import SearchIndexError
+from autotag.files.file_states import unwritable_folder
 from autotag.search.filters import distance_km
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x41755467
 """What SQLite keeps in the file's head, so that a file of another program is told apart."""
 
+_MEMORY = ":memory:"
 _WAIT = 30.0  # seconds that a writer waits for another
 
 _MIGRATIONS = (
@@ -82,10 +84,10 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         raise SearchIndexError(str(path), "there is no such index; `autotag index FOLDER` makes one.")
     if os.path.exists(path):  # noqa: PTH110 - names of any length
         return _connected(path, path)
-    folder = next(folder for folder in path.absolute().parents if os.path.exists(folder))  # noqa: PTH110
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    folder = unwritable_folder(path)
+    if folder is not None:
         raise SearchIndexError(str(path), f"it cannot be made: nothing can be written in {str(folder)!r}.")
-    return _connected(path, ":memory:")
+    return _connected(path, _MEMORY)
 
 
 def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -94,7 +96,8 @@ def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
     Raises:
         SearchIndexError: it cannot be made.
     """
-    if connection.execute("PRAGMA database_list").fetchone()[2]:  # the file's name
+    file = connection.execute("PRAGMA database_list").fetchone()[2]
+    if file or str(path) == _MEMORY:  # SQLite's own name for an index that never has a file
         return connection
     _make_folder(path)
     in_file = _connected(path, path)

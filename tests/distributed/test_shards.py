@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -128,6 +129,33 @@ def test_results_of_another_run_are_refused_and_left_alone(tmp_path, change, wor
     with pytest.raises(ConfigError, match="another folder") as caught:
         writer_of(tmp_path, **{"shard": ONE, **change})
     assert words in str(caught.value)
+    assert blocks(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ConfigError, match=f"nothing can be written in '{re.escape(str(tmp_path))}'"):
+        writer_of(tmp_path / "new" / "shards")
+
+
+def test_a_first_result_that_cannot_be_written_is_kept_for_the_next_try(tmp_path):
+    folder = tmp_path / "shards"
+    writer = writer_of(folder)
+    folder.touch()
+    with pytest.raises(ConfigError, match="cannot use"):
+        writer.write(result_of("a.jpg"))
+    folder.unlink()
+    writer.close()
+    assert sources(folder) == ["a.jpg"]
+
+
+def test_a_run_that_another_came_before_writes_nothing_into_its_folder(tmp_path):
+    writer = writer_of(tmp_path, config={})
+    tag(tmp_path)
+    before = blocks(tmp_path)
+    for late in (lambda: writer.write(result_of("late.jpg")), writer.close):
+        with pytest.raises(ConfigError, match="another folder"):
+            late()
     assert blocks(tmp_path) == before
 
 

@@ -85,6 +85,15 @@ def test_two_that_open_a_new_index_write_into_one_file(tmp_path):
         assert len(one) == len(other) == len(ALBUM)
 
 
+def test_an_index_without_a_file_keeps_every_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Index.open(":memory:") as index:
+        index.add(ALBUM[:2])
+        index.add(ALBUM[2:])
+        assert len(index) == len(ALBUM)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_index_that_cannot_be_made_is_refused_before_it_is_filled(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SearchIndexError, match="it cannot be made: nothing can be written in '.*file'"):
