@@ -141,7 +141,7 @@ def native_routes(service: Service) -> APIRouter:
         """Return a unit vector for each text or image, as OpenAI's API does."""
         body = await json_body(request)
         preset = service.preset_of(body.get("model"))
-        as_base64 = body.get("encoding_format", "float") == "base64"
+        as_base64 = _is_base64(body.get("encoding_format"))
         given = body.get("input")
         items: list[Any] = given if isinstance(given, list) else [given]
         if not items or not all(isinstance(item, str) and item for item in items):
@@ -151,6 +151,10 @@ def native_routes(service: Service) -> APIRouter:
         if len(items) > service.limits.max_images:
             raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
         vectors = await while_waited_for(request, _vectors(service, items, preset))
+        if body.get("dimensions") not in (None, len(vectors[0])):
+            raise RequestRefusedError(
+                "wrong_option", f"dimensions: the vectors of this model have {len(vectors[0])}, and no others."
+            )
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, as_base64=as_base64)}
             for index, vector in enumerate(vectors)
@@ -186,6 +190,13 @@ async def _refuse_unknown_options(request: Request) -> None:  # async: FastAPI r
                 "wrong_option",
                 f"{request.url.path} has no option {name[:80]!r}.{hint} Known: {', '.join(known)}.",
             )
+
+
+def _is_base64(encoding_format: object) -> bool:
+    """Return whether vectors are asked for in base64, not as numbers."""
+    if encoding_format not in (None, "float", "base64"):  # it may be unhashable
+        raise RequestRefusedError("wrong_option", "encoding_format must be 'float' or 'base64'.")
+    return encoding_format == "base64"
 
 
 def _bytes(content: object) -> bytes:

@@ -144,6 +144,7 @@ def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
         ("/v1/tag", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "JSON"),
         ("/v1/tag", {"json": []}, 400, "object"),
         ("/v1/tag", {"json": {"image": 3}}, 400, "data URL"),
+        ("/v1/tag/batch", {"json": {"image": png_url(1), "images": [png_url(2)]}}, 400, "not both"),
         ("/v1/tag", {"json": {"image": "http://127.0.0.1/a.png"}}, 400, "not fetched"),
         ("/v1/tag", {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
         ("/v1/tag?preset=none", {"json": {"image": png_url(1)}}, 404, "numbers"),
@@ -267,6 +268,15 @@ def test_the_client_of_openai_gets_responses_and_embeddings(gpt: openai.OpenAI) 
     assert sum(map(float.__mul__, cat, image)) > sum(map(float.__mul__, car, image))
     plain = gpt.embeddings.create(model="autotag", input=CAT_URL, encoding_format="float").data[0].embedding
     assert plain == pytest.approx(image, abs=1e-6)
+    sized = gpt.embeddings.create(model="autotag", input="cat", dimensions=len(cat))
+    assert len(sized.data[0].embedding) == len(cat)
+
+
+def test_vectors_of_another_length_or_encoding_are_refused_not_replaced(gpt: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="dimensions: the vectors of this model have"):
+        gpt.embeddings.create(model="autotag", input="cat", dimensions=3)
+    with pytest.raises(openai.BadRequestError, match="encoding_format must be"):
+        gpt.embeddings.create(model="autotag", input="cat", encoding_format="int8")  # type: ignore[arg-type]
 
 
 def test_the_client_of_openai_gets_its_own_errors(gpt: openai.OpenAI) -> None:

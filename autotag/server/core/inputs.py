@@ -88,6 +88,8 @@ async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int
     elif kind == "application/json":
         body = await json_body(request)
         _check_fields(body.keys() - {"image", "images"}, "'image' or 'images'")
+        if {"image", "images"} <= body.keys():
+            raise RequestRefusedError("bad_request", "send image or images, not both.")
         given = body.get("images", [body["image"]] if "image" in body else [])
         if not isinstance(given, list):
             raise RequestRefusedError("bad_request", "images must be a list of data URLs.")
