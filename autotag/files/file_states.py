@@ -87,7 +87,8 @@ def unwritable_folder(path: Path) -> Path | None:
 
     It is the nearest place above it that exists, if that is no folder or cannot be written.
     """
-    nearest = next(folder for folder in path.absolute().parents if os.path.exists(folder))  # noqa: PTH110 - names of any length
+    above = path.absolute().parents
+    nearest = next((folder for folder in above if os.path.exists(folder)), above[-1])  # noqa: PTH110 - names of any length
     return None if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else nearest
 
 
