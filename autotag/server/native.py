@@ -153,7 +153,7 @@ def native_routes(service: Service) -> APIRouter:
         vectors = await while_waited_for(request, _vectors(service, items, preset))
         if body.get("dimensions") not in (None, len(vectors[0])):
             raise RequestRefusedError(
-                "wrong_option", f"dimensions: the vectors of this model have {len(vectors[0])}, and no others."
+                "wrong_option", f"dimensions: the vectors of this model have {len(vectors[0])}, no others."
             )
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, as_base64=as_base64)}
