@@ -382,5 +382,6 @@ def best_share(mixtures: Sequence[Mixture], *, may_lose: float) -> float:
     Returns:
         The smallest of equally good ones; 0 if none is better than the first.
     """
-    allowed = [mixtures[0], *(one for one in mixtures if _loss(mixtures[0], one) <= may_lose)]
+    limit = may_lose + 1e-9  # a loss of exactly that much is allowed, whatever its last digit
+    allowed = [mixtures[0], *(one for one in mixtures if _loss(mixtures[0], one) <= limit)]
     return max(allowed, key=lambda one: (deciding(one.figures[HELD_OUT]), -one.share)).share

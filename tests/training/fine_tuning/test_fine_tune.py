@@ -245,6 +245,7 @@ def test_the_best_share_loses_little_of_any_figure_and_is_the_smallest_of_equals
     assert best_share(rows, may_lose=0.01) == 0.3
     assert best_share(rows, may_lose=0.06) == 0.8
     assert best_share(rows, may_lose=0.2) == 1
+    assert best_share(rows, may_lose=0.05) == 0.8  # 0.9 - 0.85 is 0.05000000000000004
     assert best_share([rows[0], replace(rows[0], share=1)], may_lose=0.2) == 0
 
 
