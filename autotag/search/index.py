@@ -68,7 +68,8 @@ class Index:
     encoder: str | ImageTextEncoder | None = None
     device: str = "auto"
     in_memory: int = IN_MEMORY
-    _connection: sqlite3.Connection = field(repr=False)
+    _held: sqlite3.Connection = field(repr=False)
+    _has_file: bool = field(init=False, repr=False, default=False)
     _queries: QueryEncoder = field(init=False, repr=False)
     _rows: tuple[int, VectorRows] | None = field(init=False, repr=False, default=None)
     _last_filter: tuple[_FilterKey, NDArray[np.int64]] | None = field(init=False, repr=False, default=None)
@@ -94,8 +95,7 @@ class Index:
                 the index does not hold is refused when it is first asked.
             device: where the encoder runs.
             create: whether to make a new index where there is no file. The file appears with the first
-                change, so that a run that ends before leaves nothing; until then it is not seen if another
-                program makes it.
+                change, so that a run that ends before leaves nothing.
             in_memory: vectors of so many photographs at most are held in memory, as float32.
 
         Raises:
@@ -104,11 +104,22 @@ class Index:
         """
         file = Path(path)
         connection = connect(file, create=create)
-        return cls(file, encoder=encoder, device=device, in_memory=in_memory, _connection=connection)
+        return cls(file, encoder=encoder, device=device, in_memory=in_memory, _held=connection)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection to the file; to an empty index in memory until this or another program makes it."""
+        if not self._has_file and not self._held.in_transaction and self.path.exists():
+            self._make()
+        return self._held
+
+    def _make(self) -> None:
+        self._held = made(self.path, self._held)
+        self._has_file = True
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._held.close()
 
     def __enter__(self) -> Index:
         return self
@@ -183,7 +194,7 @@ class Index:
             SearchIndexError: another program has been writing for half a minute, or the disk is full.
         """
         with readable(self.path):
-            self._connection = made(self.path, self._connection)
+            self._make()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")

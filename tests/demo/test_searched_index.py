@@ -127,7 +127,7 @@ def test_an_index_that_cannot_be_searched_says_why_and_is_read_once_it_can(tmp_p
     with pytest.raises(SearchIndexError, match="damaged or not an index"):
         asked.count()
     path.unlink()
-    with Index.open(path):
+    with Index.open(path) as index, index.writing():
         pass
     assert asked.count() == 0
     with pytest.raises(SearchIndexError, match="no vectors"):

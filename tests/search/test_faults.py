@@ -60,6 +60,8 @@ def test_a_second_writer_waits_for_the_first(tmp_path):
 
 def test_a_second_writer_that_waited_too_long_is_refused_with_the_reason(tmp_path):
     path = tmp_path / "i.db"
+    with Index.open(path) as first:
+        first.remove()
     with Index.open(path) as first, Index.open(path) as second:
         second.execute("PRAGMA busy_timeout = 50")
         with first.writing(), pytest.raises(SearchIndexError, match="another program has been writing it"):
