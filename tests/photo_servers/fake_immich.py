@@ -88,6 +88,7 @@ class FakeImmich:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else head and body, in two writes, wait 40 ms for each other
 
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
