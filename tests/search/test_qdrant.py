@@ -49,7 +49,7 @@ def server(status, body):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield f"qdrant://127.0.0.1:{running.server_port}", asked
         running.shutdown()
 
