@@ -65,6 +65,7 @@ def test_the_bundled_encoder_is_fine_tuned_on_tags(run, captioned, tmp_path):
         assert "cat" in [tag.text for tag in tagger(cat).tags]
 
 
+@pytest.mark.slow
 def test_missing_photographs_to_keep_are_left_out_as_those_of_the_data_are(
     run, captioned, tiny_git, tmp_path
 ):

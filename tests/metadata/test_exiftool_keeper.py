@@ -80,7 +80,16 @@ def end(program: subprocess.Popen[str], number: int) -> None:
     program.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+        ),
+    ],
+)
 def test_it_ends_with_a_signal_to_its_parent(stand_in, tmp_path, number):
     program = begun(stand_in)
     pid = int((tmp_path / "pid").read_text())
@@ -104,6 +113,7 @@ def test_under_nohup_it_stays_when_the_terminal_is_closed(stand_in, tmp_path):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["os._exit(3)", "sys.exit()", "exiftool.close()"])
 def test_it_ends_with_an_end_of_the_program_s_own(stand_in, tmp_path, ending):
     code = PROGRAM % f"print('running', flush=True); {ending}; sys.exit()"
@@ -112,6 +122,7 @@ def test_it_ends_with_an_end_of_the_program_s_own(stand_in, tmp_path, ending):
     assert has_ended(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 def test_it_ends_although_a_fork_of_its_parent_keeps_the_pipe_open(stand_in, tmp_path):
     program = begun(stand_in, FORKS)
     pid = int((tmp_path / "pid").read_text())
@@ -135,6 +146,7 @@ def test_an_exiftool_that_dies_is_noticed_at_once(stand_in, tmp_path):
         exiftool.run(["-ver"])
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     from autotag.metadata import Exiftool, exiftool
 
@@ -148,6 +160,7 @@ def test_one_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     assert has_ended(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_real_one_ends_too(number):

@@ -51,7 +51,8 @@ def killed_at(last: int) -> Callable[[int, int, float], None]:
     return on_step
 
 
-@pytest.mark.parametrize("kind", ["encoder", pytest.param("captioner", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "captioner"])
 def test_an_interrupted_run_resumes_with_the_losses_and_weights_of_an_unbroken_one(
     kind: str, drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
