@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
     "script",
     [
         "kills.py --trials 15 --seed 7",
-        "index_kills.py --kills 8 --seed 7 --results {folder}",
+        "index_kills.py --kills 4 --seed 7 --results {folder}",
         "index_kills.py --kills 8 --seed 7 --store --results {folder}",
     ],
 )
