@@ -18,6 +18,7 @@ negative.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Bools = NDArray[np.bool_]
+    _Fit = tuple[Floats, Floats]  # weights (D, K), biases (K,)
 
 RIDGE = 0.3
 """How strongly a head is held to its prior, for vectors whose mean squared distance from their mean is 1."""
@@ -40,6 +42,7 @@ _ENTRIES_AT_ONCE = 2**23  # photographs times keywords, 32 MiB in float32
 _SLOPE_STEPS = 12
 _ASKED = 64
 _LEAST_CURVATURE = 1e-6
+_TRUSTED = np.float32(-30)  # a logit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,33 +226,60 @@ class _Block:
             trust = self._trust(logits)
             weights, biases = self._fit(trust, weights, biases)
             return weights, biases, np.empty((len(logits), 0), dtype=np.float32)
-        starts = [(self.prior, biases)] * (int(folds.max()) + 1)
-        logits, starts = self._crossed(folds, ones, starts)
-        trust = self._trust(logits)
+        blind = self._blind(folds, (self.prior, biases))
+        trust = self._trust(self._logits_from(blind, folds))
         weights, biases = self._fit(trust, weights, biases)
-        return weights, biases, self._crossed(folds, trust, starts)[0]
+        return weights, biases, self._crossed(folds, blind)
 
-    def _crossed(
-        self, folds: NDArray[np.intp], trust: Floats, starts: Sequence[tuple[Floats, Floats]]
-    ) -> tuple[Floats, list[tuple[Floats, Floats]]]:
-        """Return logits (N, K), each fold's from heads that were fitted to the others, and these heads."""
+    def _blind(self, folds: NDArray[np.intp], start: _Fit) -> dict[frozenset[int], _Fit]:
+        """Return heads that did not see a fold, for each one and each two; without weights for trust."""
+        numbers = range(int(folds.max()) + 1)
+        found = {}
+        for unseen in (*combinations(numbers, 1), *combinations(numbers, 2)):
+            rest = ~np.isin(folds, unseen)
+            if rest.any():
+                ones = np.ones((int(rest.sum()), self.present.shape[1]), dtype=np.float32)
+                found[frozenset(unseen)] = self._fit(ones, *start, among=rest)
+        return found
+
+    def _logits_from(
+        self, blind: dict[frozenset[int], _Fit], folds: NDArray[np.intp], without: int | None = None
+    ) -> Floats:
+        """Return logits (N, K), each fold's from heads that saw neither it nor the fold ``without``.
+
+        Where there are no such heads, as with two folds, they are so low that every photograph is trusted.
+        """
+        logits = np.full(self.present.shape, _TRUSTED, dtype=np.float32)
+        for fold in range(int(folds.max()) + 1):
+            fit = blind.get(frozenset({fold} if without is None else {fold, without}))
+            if fit is not None and fold != without:
+                weights, biases = fit
+                logits[folds == fold] = self.space.rows[folds == fold] @ weights + biases
+        return logits
+
+    def _crossed(self, folds: NDArray[np.intp], blind: dict[frozenset[int], _Fit]) -> Floats:
+        """Return logits (N, K), each fold's from heads that were fitted to the others.
+
+        The weights for trust are of heads that did not see the fold either: others would pass on what its
+        photographs are called, and keywords given at random would look learned.
+        """
         logits = np.empty(self.present.shape, dtype=np.float32)
-        heads = []
-        for fold, start in enumerate(starts):
-            out = folds == fold
-            weights, biases = self._fit(trust[~out], *start, among=~out)
-            logits[out] = self.space.rows[out] @ weights + biases
-            heads.append((weights, biases))
-        return logits, heads
+        for fold in range(int(folds.max()) + 1):
+            among = folds != fold
+            trust = self._trust(self._logits_from(blind, folds, without=fold), among)
+            weights, biases = self._fit(trust, *blind[frozenset({fold})], among=among)
+            logits[~among] = self.space.rows[~among] @ weights + biases
+        return logits
 
-    def _trust(self, logits: Floats) -> Floats:
-        """Return the weight of each photograph in the loss, (N, K) float32 in (0, 1]."""
-        found = np.clip(sigmoid(logits), 1e-6, 1 - 1e-6)
-        counts = np.maximum(self.present.sum(axis=0), 1)
-        often = np.clip((found * self.present).sum(axis=0) / counts, 0.05, 1).astype(np.float32)
+    def _trust(self, logits: Floats, among: Bools | slice = slice(None)) -> Floats:
+        """Return the weight of each photograph ``among`` all in the loss, (M, K) float32 in (0, 1]."""
+        present, certain = self.present[among], self.certain[among]
+        found = np.clip(sigmoid(logits[among]), 1e-6, 1 - 1e-6)
+        counts = np.maximum(present.sum(axis=0), 1)
+        often = np.clip((found * present).sum(axis=0) / counts, 0.05, 1).astype(np.float32)
         odds = (1 - often) / often * found / (1 - found)
         negative = 1 - np.clip(odds, 0, 1)
-        return np.where(self.present | self.certain, np.float32(1), negative.astype(np.float32))
+        return np.where(present | certain, np.float32(1), negative.astype(np.float32))
 
     def _fit(
         self, trust: Floats, weights: Floats, biases: Floats, *, among: Bools | None = None

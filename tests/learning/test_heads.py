@@ -97,6 +97,18 @@ def test_cross_validated_logits_come_from_heads_that_did_not_see_the_photograph(
     assert by_heart > average_precision(crossed, places) + 0.1
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_keywords_given_at_random_do_not_look_learned_by_way_of_the_weights(count):
+    """The weights of unlabelled photographs are of heads that did not see the judged ones either."""
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(600, 128)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    given = [np.flatnonzero(draw.random(600) < 0.3) for _ in range(20)]
+    _, crossed = fit_heads(vectors, given, np.zeros((20, 128), np.float32), folds=np.arange(600) % count)
+    found = np.mean([average_precision(*pair) for pair in zip(crossed, given, strict=True)])
+    assert found == pytest.approx(0.3, abs=0.03)
+
+
 def test_blocks_of_keywords_do_not_change_the_heads(world, monkeypatch):
     seen = world("cat", "dog", "fox")
     given = [seen.shown[word] for word in ("cat", "dog", "fox")]
@@ -105,7 +117,7 @@ def test_blocks_of_keywords_do_not_change_the_heads(world, monkeypatch):
     monkeypatch.setattr("autotag.learning.heads._ENTRIES_AT_ONCE", 300)
     parts, again = fit_heads(seen.vectors, given, texts, folds=np.arange(300) % 3)
     assert parts.weights == pytest.approx(whole.weights, abs=1e-2)
-    assert np.stack(again) == pytest.approx(np.stack(crossed), abs=2e-2)
+    assert np.stack(again) == pytest.approx(np.stack(crossed), abs=5e-2)
 
 
 def test_the_sigmoid_of_any_logit_is_a_probability():
