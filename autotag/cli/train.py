@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,10 @@ from autotag.cli.options import dataset_options, quiet_option
 from autotag.cli.tables import echo_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from autotag.cli.progress import Reporter
-    from autotag.evaluation.datasets import EvaluationSet
     from autotag.training.fine_tuning.fine_tune import FineTuned, Mixture
-    from autotag.training.fine_tuning.plan import FineTuningPlan
 
 _PLAN = (
     "epochs",
@@ -182,26 +181,7 @@ def captioner(*, rank: int, freeze_images: bool, **options: Any) -> None:
     """
     from autotag.training.fine_tuning import Lora, fine_tune_captioner
 
-    def run(
-        dataset: EvaluationSet,
-        keep: Sequence[EvaluationSet],
-        plan: FineTuningPlan,
-        on_step: Any,
-        on_share: Any,
-    ) -> FineTuned:
-        lora = Lora(rank=rank, images=not freeze_images)
-        return fine_tune_captioner(
-            dataset,
-            options["base"],
-            options["output"],
-            plan=plan,
-            lora=lora,
-            keep=keep,
-            on_step=on_step,
-            on_share=on_share,
-        )
-
-    _run(run, options)
+    _run(partial(fine_tune_captioner, lora=Lora(rank=rank, images=not freeze_images)), options)
 
 
 @train.command(epilog=_EXIT_CODES)
@@ -214,24 +194,7 @@ def encoder(**options: Any) -> None:
     """
     from autotag.training.fine_tuning import fine_tune_encoder
 
-    def run(
-        dataset: EvaluationSet,
-        keep: Sequence[EvaluationSet],
-        plan: FineTuningPlan,
-        on_step: Any,
-        on_share: Any,
-    ) -> FineTuned:
-        return fine_tune_encoder(
-            dataset,
-            options["base"],
-            options["output"],
-            plan=plan,
-            keep=keep,
-            on_step=on_step,
-            on_share=on_share,
-        )
-
-    _run(run, options)
+    _run(fine_tune_encoder, options)
 
 
 def _run(fine_tune: Callable[..., FineTuned], options: dict[str, Any]) -> None:
@@ -258,7 +221,15 @@ def _run(fine_tune: Callable[..., FineTuned], options: dict[str, Any]) -> None:
         def on_share(mixture: Mixture) -> None:
             reporter.inform(f"share {mixture.share:g} of the change: {_figures(mixture)}")
 
-        done = fine_tune(dataset, keep, plan, _Steps(reporter), on_share)
+        done = fine_tune(
+            dataset,
+            options["base"],
+            options["output"],
+            plan=plan,
+            keep=keep,
+            on_step=_Steps(reporter),
+            on_share=on_share,
+        )
     echo_table(_rows(done))
     click.echo(f"share of the learned change: {done.share:g}")
     click.echo(f"model: {one_line(str(done.folder))}")
