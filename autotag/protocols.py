@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from autotag.fast_paths import AUTO, FastPaths
-from autotag.options import convert_options
+from autotag.config.fast_paths import AUTO, FastPaths
+from autotag.config.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from reporting import options, report
 
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.captioners.coca_captioner import CocaCaptioner
 from autotag.models.fast.coca_generation import write
 from autotag.models.fast.packed_linears import pack_linears

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from autotag.fast_paths import FastPaths
+    from autotag.config.fast_paths import FastPaths
     from autotag.models.pool import ModelPool
 
     Work = Callable[[], object]
@@ -79,7 +79,7 @@ def parsed() -> argparse.Namespace:
 
 def measured(given: argparse.Namespace) -> Any:
     """Yield one row for the preset as a whole and for the work of each path."""
-    from autotag.fast_paths import AUTO, FAST_PATHS, FastPaths
+    from autotag.config.fast_paths import AUTO, FAST_PATHS, FastPaths
 
     names = given.paths or [name for name in FAST_PATHS if name in USED[given.preset]]
     with ExitStack() as stack:
@@ -143,7 +143,7 @@ def mini(given: argparse.Namespace, stack: ExitStack, paths: FastPaths) -> Work:
 
 def switched_off(paths: FastPaths) -> tuple[str, ...]:
     """The names that a pipeline's setting takes."""
-    from autotag.fast_paths import FAST_PATHS
+    from autotag.config.fast_paths import FAST_PATHS
 
     return tuple(name for name in FAST_PATHS if not getattr(paths, name))
 
@@ -191,7 +191,7 @@ def peak(given: argparse.Namespace) -> dict[str, float]:
     """
     import torch
 
-    from autotag.fast_paths import AUTO
+    from autotag.config.fast_paths import AUTO
     from autotag.models.fast.packed_linears import linear_of, packed_matrix, product
 
     rows, narrow, wide, layers = 577, 768, 3072, 12

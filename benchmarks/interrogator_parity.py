@@ -38,7 +38,7 @@ from reporting import options, report
 from safetensors.numpy import save_file
 
 import autotag
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.files.user_folders import FOLDER_VARIABLE
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.pool import ModelPool

@@ -20,7 +20,7 @@ import torch
 from material import add_material_options, caption_texts, minilm
 from reporting import options, report
 
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.protocols import KeyphraseOptions
 

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 import autotag
-from autotag import errors, options, registry
+from autotag import errors
 from autotag.cli.main import main
 from autotag.cli.pipelines import with_moderation
+from autotag.config import options, registry
 from autotag.models import cards
 from autotag.models.loading.hub import size_in_words
 from autotag.pipeline.pipeline import Pipeline

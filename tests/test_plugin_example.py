@@ -73,7 +73,7 @@ def test_the_plugin_passes_its_own_tests(installed: Path) -> None:
 def test_every_kind_is_registered_beside_our_own(installed: Path) -> None:
     program = """
 import json
-from autotag import registry
+from autotag.config import registry
 kinds = ["stage", "captioner", "extractor", "encoder", "detector", "classifier", "writer"]
 print(json.dumps({kind: registry.names(kind) for kind in kinds}))
 """

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from autotag import options, registry
 from autotag.albums.state.ledger import fingerprint
 from autotag.albums.writers.rename_writer import RenameWriter
 from autotag.albums.writers.xmp_writer import XmpWriter
-from autotag.checks import check_list, shown
+from autotag.config import options, registry
+from autotag.config.checks import check_list, shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.metadata import sidecar_stamp
 from autotag.protocols import HasClose, is_binary

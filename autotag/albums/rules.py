@@ -30,7 +30,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import options
+from autotag.config import options
 from autotag.errors import ConfigError
 from autotag.files.toml_files import read_toml
 from autotag.language.english import singular

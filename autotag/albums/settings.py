@@ -14,8 +14,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from autotag import options
 from autotag.albums.state.ledger import fingerprint
+from autotag.config import options
 from autotag.errors import ConfigError
 from autotag.files.bounded_files import is_file, named_path
 from autotag.files.file_states import digest_of

@@ -131,7 +131,7 @@ def _sheet(found: Sequence[Explanation]) -> Image.Image:
     """Return the pictures side by side, at most three in a row, each with its tag and cosine."""
     from PIL import Image, ImageDraw, ImageOps
 
-    from autotag.drawing import cut_to, font_for
+    from autotag.records.drawing import cut_to, font_for
 
     pictures = [ImageOps.contain(one.picture(), (_CELL - 4, _CELL - 4)) for one in found]
     high = max(picture.height for picture in pictures) + 4

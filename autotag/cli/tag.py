@@ -231,7 +231,7 @@ def writer_factory(format_name: str | None, output: Path | None) -> Callable[[IO
     Raises:
         UnknownNameError: no writer has the name or suffix; a file of another format would not open as such.
     """
-    from autotag import registry
+    from autotag.config import registry
     from autotag.errors import UnknownNameError
 
     suffix = output.suffix.removeprefix(".").lower() if output else ""
@@ -285,7 +285,7 @@ def _check_shard(
     shard: str | None, format_name: str | None, output: Path | None, *, retry_errors: bool
 ) -> None:
     """Refuse options that cannot be combined."""
-    from autotag import registry
+    from autotag.config import registry
 
     if shard is None:
         if retry_errors:

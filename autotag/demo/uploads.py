@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
 from autotag.images.reading import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from autotag.checks import check_list
+from autotag.config.checks import check_list
 from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.writers.arrow_rows import arrow, schema
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
 from autotag.distributed.columns import (
     check_keep,
     check_kept,

@@ -26,12 +26,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autotag.checks import check_list
+from autotag.config.checks import check_list
+from autotag.config.options import how_only
 from autotag.errors import DISTRIBUTION, ConfigError, FileChangedError
 from autotag.files.file_states import state_of, unwritable_folder
 from autotag.files.replacing import placing
 from autotag.images.reading import source_of
-from autotag.options import how_only
 from autotag.pipeline.pipeline import Pipeline
 from autotag.writers.arrow_rows import row_source, to_table
 from autotag.writers.parquet_writer import open_parquet, read_parquet, write_parquet

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag import registry
-from autotag.checks import check_list
+from autotag.config import registry
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.models import cards
 from autotag.pipeline import presets

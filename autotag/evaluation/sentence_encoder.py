@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelUnavailableError
-from autotag.fast_paths import FastPaths
 from autotag.models.names import check_model
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
 """File handling: safe replacement of files, bounded reading, user folders, TOML files.
 
-Every room above may import this one; it imports only ``errors`` and ``checks``.
+Every room above may import this one; it imports only ``errors``.
 """

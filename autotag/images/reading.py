@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from autotag.checks import check_list
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.images.colours import eight_bits, to_rgb
 from autotag.images.decode_memory import KEPT_BYTES, check_size, peak_bytes

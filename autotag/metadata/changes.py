@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from autotag.checks import check_choice, check_row
+from autotag.config.checks import check_choice, check_row
 from autotag.files.file_states import FileState
 from autotag.metadata.deltas import Delta, delta_from_json, delta_to_json
 from autotag.metadata.regions import Regions

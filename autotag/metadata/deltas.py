@@ -10,7 +10,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
-from autotag.checks import shown
+from autotag.config.checks import shown
 from autotag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
-from autotag.checks import check_row
+from autotag.config.checks import check_row
 from autotag.metadata.keywords import clean
 from autotag.metadata.xml_nodes import parse
 

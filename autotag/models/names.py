@@ -20,9 +20,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from autotag import protocols, registry
+from autotag import protocols
+from autotag.config import registry
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
-from autotag.fast_paths import AUTO, FastPaths
 from autotag.files.bounded_files import is_file, is_folder, named_path
 from autotag.models.cards import ModelCard, cards, find_card
 from autotag.models.loading.hub import HUB_BRANCH

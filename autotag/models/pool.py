@@ -7,9 +7,9 @@ import sys
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
-from autotag import registry
+from autotag.config import registry
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.errors import ConfigError
-from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.loading.device import check_placement, choose_device, choose_dtype
 from autotag.models.names import ModelAddress, ModelName, check_model
 from autotag.protocols import ViewsImages, image_size_of

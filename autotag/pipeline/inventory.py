@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from autotag import options
+from autotag.config import options
 from autotag.errors import UnknownNameError
 from autotag.models import cards, names
 from autotag.models.pool import ModelPool

@@ -12,10 +12,10 @@ from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, overload
 
-from autotag import options
-from autotag.checks import check_count
+from autotag.config import options
+from autotag.config.checks import check_count
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, UnknownNameError, WiringError, suggestion
-from autotag.fast_paths import FastPaths
 from autotag.files.toml_files import check_depth
 from autotag.images.reading import read_image
 from autotag.models.loading.device import check_placement, choose_device
@@ -89,7 +89,7 @@ class Pipeline:
             ``truncated``.
         max_pixels: refuse images with more pixels; ``"auto"`` is the default of ``read_image``.
         fast_paths: ``"auto"`` for all, ``"off"`` for none, or the names of those to switch off; see
-            ``autotag.fast_paths``.
+            ``autotag.config.fast_paths``.
         deterministic: refuse what could change the last digits of results: results out of order, and
             fewer images at once after a stage ran out of memory, which is a ``StageBrokenError`` then. So
             the same images in the same order give the same results, byte for byte, on one machine with the

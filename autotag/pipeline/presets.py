@@ -21,7 +21,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.checks import shown
+from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file
 from autotag.files.toml_files import parse_toml, read_toml, toml_file_text

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotag import options, registry
+from autotag.config import options, registry
 from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.files.bounded_files import is_folder, named_path
 from autotag.files.toml_files import read_toml

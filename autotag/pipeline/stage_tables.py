@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from typing import Any, cast
 
-from autotag import options, registry
+from autotag.config import options, registry
 from autotag.errors import ConfigError
 from autotag.pipeline.function_stage import FunctionStage
 from autotag.protocols import Stage

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from typing import Literal
 
-from autotag import options, registry
+from autotag.config import options, registry
 from autotag.errors import ConfigError, WiringError, suggestion
 from autotag.protocols import Stage, fields_in_use
 from autotag.records import Sample

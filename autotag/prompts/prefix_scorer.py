@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.causal_tower import CausalTower, causal_tower
 from autotag.models.fast.text_reader import TextReader, text_reader
 from autotag.models.fast.token_trie import TokenTrie, in_chunks, token_trie
@@ -366,7 +366,7 @@ def chain_scorer(encoder: ImageTextEncoder) -> ChainScorer | str:
 def prompt_scorer(encoder: ImageTextEncoder) -> PromptScorer:
     """Return the fast scorer of an encoder if it works for it, otherwise a ``PlainScorer``.
 
-    Switched off by ``prompt_chain`` in ``autotag.fast_paths``.
+    Switched off by ``prompt_chain`` in ``autotag.config.fast_paths``.
     """
     tower = causal_tower(encoder)
     if isinstance(tower, str):

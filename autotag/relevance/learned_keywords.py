@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag.checks import check_row
+from autotag.config.checks import check_row
 from autotag.errors import ConfigError
 from autotag.files.bounded_files import read_bounded
 from autotag.files.replacing import appearing

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from autotag.checks import check_choice, check_number
+from autotag.config.checks import check_choice, check_number
 from autotag.errors import ConfigError
 from autotag.protocols import ScoreName, default_score_of
 

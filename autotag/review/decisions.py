@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from autotag.checks import check_choice, check_row
+from autotag.config.checks import check_choice, check_row
 from autotag.errors import ConfigError
 from autotag.files.system_calls import SYSTEM, SystemCalls
 from autotag.metadata.keywords import clean

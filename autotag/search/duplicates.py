@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from autotag.checks import check_number
+from autotag.config.checks import check_number
 from autotag.errors import ConfigError, ImageReadError
 from autotag.files.file_states import digest_of
 from autotag.search.duplicate_photos import Listener, read_files, read_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
-from autotag import registry
+from autotag.config import registry
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
 from autotag.search.queries import refuse_encoder

@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
-from autotag.checks import check_choice, check_count
+from autotag.config.checks import check_choice, check_count
+from autotag.config.options import convert_options
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.prompts.clip_interrogator_modes import compat_best, compat_classic, compat_fast, compat_negative
 from autotag.prompts.modes import (
     CLASSIC_FLAVORS,

@@ -8,11 +8,11 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.images.crops import cut_out
 from autotag.models.names import ModelName, check_model
-from autotag.options import convert_options
 from autotag.protocols import CaptionOptions, ChecksOptions, extra_options_of
 from autotag.relevance.sample_views import views_of
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from autotag.checks import check_count, check_list, check_number, shown
+from autotag.config.checks import check_count, check_list, check_number, shown
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, suggestion
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.protocols import categories_of, thresholds_of
 from autotag.records import Tag
 from autotag.relevance.sample_views import probabilities_of

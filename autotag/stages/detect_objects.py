@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from autotag.checks import check_count, check_list, check_number, shown
+from autotag.config.checks import check_count, check_list, check_number, shown
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, suggestion
 from autotag.images.boxes import inside
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.protocols import FindsLabels, HasLabels, can_count, default_threshold_of
 from autotag.records import Detection, Tag
 from autotag.relevance.sample_views import views_of

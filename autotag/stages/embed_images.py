@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from autotag.config.options import convert_options
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.relevance.embeddings import EMBEDDING, image_vectors, written_embedding
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.language.other_languages import SEGMENTERS
 from autotag.language.phrases import check_options
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.protocols import KeyphraseOptions
 from autotag.records import Tag
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.relevance.embeddings import TextVectors, image_vectors
 from autotag.relevance.scores import STANDARDISED_CUT, Score, check_cut, score_for
 from autotag.relevance.unrelated_labels import UnrelatedLabels, unrelated_labels

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, suggestion
 from autotag.models.fast.text_reader import say_what_is_cut
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.label_matrix import VocabularyMatrix

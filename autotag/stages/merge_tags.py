@@ -7,9 +7,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.language.english import singular
-from autotag.options import convert_options
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:

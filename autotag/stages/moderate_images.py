@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
 import numpy as np
 
-from autotag.checks import check_choice, check_number
+from autotag.config.checks import check_choice, check_number
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, suggestion
 from autotag.models.classifiers.declared_labels import declared_labels
 from autotag.models.names import ModelName, check_model
-from autotag.options import convert_options
 from autotag.protocols import (
     Classifier,
     are_exclusive,

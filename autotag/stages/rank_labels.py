@@ -6,11 +6,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.models.fast.text_reader import say_what_is_cut
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.prompts.modes import top
 from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError
 from autotag.images.crops import cut_out
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.records import Tag
 from autotag.relevance.label_matrix import VocabularyMatrix
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary

@@ -6,10 +6,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.checks import check_count
+from autotag.config.checks import check_count
+from autotag.config.options import convert_options
 from autotag.metadata.keywords import fold
 from autotag.models.names import check_model
-from autotag.options import convert_options
 from autotag.records import Tag
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.learned_keywords import NEAR_CUT, LearnedKeywords

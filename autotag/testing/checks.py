@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from autotag import options
+from autotag.config import options
 from autotag.errors import ConfigError
 from autotag.pipeline import wiring
 from autotag.protocols import (

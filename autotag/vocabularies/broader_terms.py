@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autotag.checks import check_list
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotag.checks import check_count, check_list
+from autotag.config.checks import check_count, check_list
 from autotag.errors import ConfigError
 from autotag.vocabularies.label_files import column_cells, is_table, text_lines
 from autotag.vocabularies.vocabulary import end_of_text_in

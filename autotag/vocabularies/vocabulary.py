@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
-from autotag.checks import check_list
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError, UnknownNameError, suggestion
 from autotag.files.bounded_files import named_path
 from autotag.language.english import singular

@@ -1,4 +1,4 @@
 """HTTP requests with a deadline and a size limit, images from public addresses only, who may ask a server.
 
-It may import ``errors`` and ``checks`` only.
+It imports only ``errors``.
 """

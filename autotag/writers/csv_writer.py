@@ -6,7 +6,7 @@ import csv
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from autotag.options import convert_options
+from autotag.config.options import convert_options
 from autotag.writers.one_line import one_line
 
 if TYPE_CHECKING:

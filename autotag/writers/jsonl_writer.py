@@ -6,7 +6,7 @@ import json
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TextIO
 
-from autotag.options import convert_options
+from autotag.config.options import convert_options
 from autotag.writers.json_text import json_text
 
 if TYPE_CHECKING:

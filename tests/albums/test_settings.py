@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import autotag
-from autotag import Pipeline, options
+from autotag import Pipeline
 from autotag.albums.settings import settings_of
+from autotag.config import options
 from autotag.distributed.shards import Shard, ShardWriter
 from autotag.errors import ConfigError
 from autotag.records import Result

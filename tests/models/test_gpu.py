@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import autotag
-from autotag import fast_paths
-from autotag.fast_paths import FastPaths
+from autotag.config import fast_paths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, KeyphraseOptions
 from autotag.stages import AssemblePrompt, CaptionImages, ExtractKeyphrases, FilterTags, RankLabels

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autotag import registry
+from autotag.config import registry
 from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from autotag.models import cards
 from autotag.models.cards import find_card

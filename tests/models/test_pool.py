@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autotag import registry
+from autotag.config import registry
 from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.models.pool import ModelPool
 from autotag.protocols import ModelRequest

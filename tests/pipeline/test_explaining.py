@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import autotag
-from autotag.drawing import heat_map
 from autotag.errors import ConfigError, ImageReadError
 from autotag.protocols import ImageTextEncoder, Stage
 from autotag.records import Result, Sample, Tag
+from autotag.records.drawing import heat_map
 from autotag.stages import FilterTags, MatchVocabulary
 from autotag.testing import FakeEncoder
 

@@ -5,7 +5,7 @@ import open_clip
 import pytest
 import torch
 
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast.text_reader import text_reader
 from autotag.models.pool import ModelPool
@@ -200,7 +200,7 @@ def test_it_is_switched_off_for_transformers_too(tiny_folder):
 def test_where_the_trial_fails_the_plain_way_is_taken_and_one_warning_says_so(monkeypatch, caplog):
     encoder = ModelPool(device="cpu").encoder("clip-mini")
     monkeypatch.setattr(prefix_scorer, "_CLOSE", 0.0)
-    monkeypatch.setattr("autotag.fast_paths._said", set())
+    monkeypatch.setattr("autotag.config.fast_paths._said", set())
     assert isinstance(prompt_scorer(encoder), PlainScorer)
     assert isinstance(prompt_scorer(encoder), PlainScorer)
     [record] = caplog.records

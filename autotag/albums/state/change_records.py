@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotag import registry
 from autotag.albums.state.renaming import RenameChange
-from autotag.checks import shown
+from autotag.config import registry
+from autotag.config.checks import shown
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES
-from autotag.checks import check_row
+from autotag.config.checks import check_row
 from autotag.errors import FileChangedError, MetadataError
 from autotag.files.file_states import FileState, digest_of, read_with_state, sha256, state_of
 from autotag.files.replacing import PartFile, remove_file, replace_file

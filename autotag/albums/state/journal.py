@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.albums.state.change_records import files_of, from_record, leads_out, relocated, to_record
 from autotag.albums.state.changes import OutputChange
-from autotag.checks import check_row
+from autotag.config.checks import check_row
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
 from autotag.files.system_calls import SYSTEM, SystemCalls

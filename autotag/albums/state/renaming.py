@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotag.checks import check_row, shown
+from autotag.config.checks import check_row, shown
 from autotag.errors import ConfigError, FileChangedError, MetadataError
 from autotag.files.system_calls import SYSTEM, SystemCalls, is_there
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from autotag.albums.state.folder_names import FolderNames
 from autotag.albums.state.foreign_names import foreign_names
 from autotag.albums.state.renaming import RenameChange
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, MetadataError
-from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from autotag.albums.state.changes import TextChange, read_if_there
 from autotag.albums.state.folder_names import FILM_SUFFIXES, PICTURE_SUFFIXES, FolderNames
+from autotag.config.options import convert_options
 from autotag.errors import ConfigError, MetadataError
 from autotag.files.system_calls import is_there
-from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.checks import check_row
+from autotag.config.checks import check_row
+from autotag.config.options import convert_options
 from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.files.file_states import lies_in
 from autotag.metadata import (
@@ -23,7 +24,6 @@ from autotag.metadata import (
     plan_tags,
     undo_change,
 )
-from autotag.options import convert_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

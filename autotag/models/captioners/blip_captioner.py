@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from autotag.fast_paths import FastPaths
+    from autotag.config.fast_paths import FastPaths
     from autotag.protocols import CaptionOptions, ModelRequest
     from autotag.records import Caption
 

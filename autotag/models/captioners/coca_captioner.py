@@ -11,8 +11,8 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import AttentionalPooler
 
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.errors import ConfigError, ModelLoadError
-from autotag.fast_paths import AUTO, FastPaths
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.fast.coca_generation import Written, write
 from autotag.models.fast.packed_linears import pack_linears

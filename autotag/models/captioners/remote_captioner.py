@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
 from autotag.errors import ConfigError, ModelError, ModelUnavailableError, UnknownNameError
 from autotag.models.captioners.caption_options import captions_in, reason_in, request_body
 from autotag.protocols import CaptionOptions

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotag import registry
+from autotag.config import registry
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.files.bounded_files import named_path
 from autotag.models.names import parse_name

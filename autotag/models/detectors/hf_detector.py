@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from autotag.fast_paths import AUTO, FastPaths
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.models.detectors.found import (
     LEAST_SCORE,
     NO_OBJECT,

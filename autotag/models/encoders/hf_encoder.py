@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
-from autotag.fast_paths import AUTO, FastPaths
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.models.encoders import text_maps
 from autotag.models.fast.causal_text import (
     PROBE,

@@ -14,7 +14,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models.eva import EvaAttention
 
-from autotag.fast_paths import AUTO, FastPaths
+from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.models.encoders import text_maps
 from autotag.models.fast import causal_text
 from autotag.models.fast.causal_tower import CausalTower, open_clip_tower

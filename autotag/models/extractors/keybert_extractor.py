@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autotag.config.fast_paths import AUTO, FastPaths, say_not_used
 from autotag.errors import ModelLoadError
-from autotag.fast_paths import AUTO, FastPaths, say_not_used
 from autotag.language import phrases
 from autotag.language.other_languages import stop_words_of
 from autotag.models.fast.keyphrase_vectors import SentenceVectors, unit_rows

@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 from transformers.models.blip import modeling_blip
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.packed_attention import SelfAttention, fused, self_attention
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.beam_search import Beams, BeamSearch, penalised
 from autotag.models.fast.cross_attention import (
     CrossAttention,

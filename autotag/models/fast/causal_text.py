@@ -19,7 +19,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import TextTransformer
 from torch.nn.functional import normalize
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.shared_starts import vectors_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from open_clip.transformer import MultimodalTransformer, ResidualAttentionBlock,
 from torch import nn
 from torch.nn import functional
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.cross_attention import CrossAttention, attend_to_words, by_head, cheaper_attention
 from autotag.models.fast.key_value_cache import KeyValueCache
 from autotag.models.fast.packed_linears import linear_of

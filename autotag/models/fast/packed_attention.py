@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.packed_linears import packed_matrix, product
 from autotag.models.loading.processor import has_avx512, multiplies_slowly
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 from autotag.models.loading.processor import multiplies_slowly
 
 _TOLERANCE = 1e-4

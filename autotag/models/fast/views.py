@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from autotag.fast_paths import say_not_used
+from autotag.config.fast_paths import say_not_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

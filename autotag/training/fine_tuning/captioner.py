@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from PIL import Image
 from torch import Tensor, nn
 
-from autotag.checks import check_count, check_number
+from autotag.config.checks import check_count, check_number
 from autotag.errors import ConfigError, install_hint
 from autotag.evaluation.datasets import Example
 from autotag.images.reading import read_image

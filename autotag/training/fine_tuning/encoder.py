@@ -19,9 +19,9 @@ import torch.nn.functional as F  # noqa: N812  (the name that torch's users know
 from PIL import Image
 from torch import Tensor, nn
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError
 from autotag.evaluation.datasets import Example
-from autotag.fast_paths import FastPaths
 from autotag.models.encoders.hf_encoder import HfEncoder
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.loading import hub, model_folders

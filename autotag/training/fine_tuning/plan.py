@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from autotag.checks import check_choice, check_count, check_number
+from autotag.config.checks import check_choice, check_count, check_number
 from autotag.errors import ConfigError
 from autotag.models.loading.device import check_placement, choose_dtype
 

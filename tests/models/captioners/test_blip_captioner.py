@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
-from autotag.fast_paths import FastPaths
 from autotag.models.captioners.blip_captioner import T5_PROMPT, HfCaptioner
 from autotag.models.fast import packed_attention, packed_linears
 from autotag.models.fast.blip_attention import FastBlipAttention

@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 import torch
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
-from autotag.fast_paths import FastPaths
 from autotag.models.captioners.coca_captioner import CocaCaptioner
 from autotag.models.fast import packed_attention, packed_linears
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from transformers import BlipForConditionalGeneration
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ModelLoadError
-from autotag.fast_paths import FastPaths
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions

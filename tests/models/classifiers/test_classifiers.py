@@ -18,8 +18,8 @@ import transformers
 from PIL import Image
 
 import autotag
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import AutotagError, ConfigError, ModelLoadError, ModelUnavailableError
-from autotag.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.stages import ClassifyImages
 from autotag.testing import check_classifier

@@ -15,8 +15,8 @@ import transformers
 from PIL import Image
 
 import autotag
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError
-from autotag.fast_paths import FastPaths
 from autotag.models.pool import ModelPool
 from autotag.protocols import FindsLabels, HasLabels, ViewsImages
 from autotag.stages import DetectObjects

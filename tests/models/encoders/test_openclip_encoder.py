@@ -10,8 +10,8 @@ import open_clip
 import pytest
 import torch
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError, UnknownNameError
-from autotag.fast_paths import FastPaths
 from autotag.models.encoders.openclip_encoder import OpenClipEncoder
 from autotag.models.fast import packed_linears
 from autotag.models.pool import ModelPool

@@ -13,9 +13,9 @@ import torch
 from keybert import KeyBERT
 from sentence_transformers import SentenceTransformer
 
-from autotag import fast_paths
+from autotag.config import fast_paths
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError
-from autotag.fast_paths import FastPaths
 from autotag.models.extractors.keybert_extractor import KeybertExtractor
 from autotag.models.pool import ModelPool
 from autotag.protocols import KeyphraseExtractor, KeyphraseOptions

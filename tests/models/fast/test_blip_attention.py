@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers.models.blip import modeling_blip
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast import blip_attention, packed_attention
 from autotag.models.fast.blip_attention import FastBlipAttention, fuse_attention
 from autotag.models.fast.packed_attention import fused, head_by_head

@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers.models.blip import modeling_blip_text
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast import blip_generation, packed_attention
 from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
 from autotag.models.fast.cross_attention import AbsorbedAttention, ProjectedAttention

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from autotag import fast_paths
-from autotag.fast_paths import FastPaths
+from autotag.config import fast_paths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.fast import causal_text, shared_starts
 from autotag.models.pool import ModelPool
 

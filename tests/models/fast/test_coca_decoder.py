@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast import coca_decoder
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 

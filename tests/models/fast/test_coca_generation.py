@@ -12,7 +12,7 @@ import open_clip
 import pytest
 import torch
 
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder
 from autotag.models.fast.coca_generation import Written, _drawn, write
 from autotag.models.pool import ModelPool

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast import packed_attention
 from autotag.models.fast.packed_attention import (
     PackedStates,

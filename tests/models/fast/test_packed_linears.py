@@ -9,7 +9,7 @@ import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import nn
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast import packed_linears
 from autotag.models.fast.packed_linears import PackedLinear, pack_linears
 

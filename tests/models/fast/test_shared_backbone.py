@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from autotag.fast_paths import FastPaths
+from autotag.config.fast_paths import FastPaths
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
 from autotag.models.pool import ModelPool

@@ -11,7 +11,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from transformers import BlipImageProcessor, CLIPImageProcessor, SiglipImageProcessor
 
-from autotag import fast_paths
+from autotag.config import fast_paths
 from autotag.models.fast.views import SquareView, view_of, view_of_open_clip
 
 PHOTOGRAPHS = sorted((Path(__file__).parents[3] / "docs" / "examples").glob("*.jpg"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.evaluation.datasets import EvaluationSet, Example
-from autotag.fast_paths import FastPaths
 from autotag.models.names import parse_name
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions, ModelRequest

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from autotag.checks import shown
+from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError, suggestion
 
 NONE = "none"

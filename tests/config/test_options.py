@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from autotag import options
+from autotag.config import options
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.stages import ExtractKeyphrases
 from autotag.testing import FakeCaptioner

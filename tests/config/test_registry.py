@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autotag import registry
+from autotag.config import registry
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
 if TYPE_CHECKING:

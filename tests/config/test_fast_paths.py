@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
+from autotag.config.fast_paths import AUTO, FAST_PATHS, FastPaths
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.fast_paths import AUTO, FAST_PATHS, FastPaths
 
 
 def test_a_setting_says_all_none_or_which_are_off() -> None:

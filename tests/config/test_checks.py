@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotag.checks import check_choice, check_count, check_number
+from autotag.config.checks import check_choice, check_count, check_number
 from autotag.errors import ConfigError
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autotag.drawing import _COLOURS, _on, font_for
 from autotag.errors import ConfigError
 from autotag.records import Caption, Detection, Result, Tag
+from autotag.records.drawing import _COLOURS, _on, font_for
 
 GREY = Image.new("RGB", (800, 600), (128, 128, 128))
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotag import options, registry
 from autotag.albums.rules import AlbumRules
+from autotag.config import options, registry
 from autotag.errors import ConfigError
 from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import CaptionOptions, KeyphraseOptions
