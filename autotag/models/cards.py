@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from autotag.protocols import Head, ModelKind, ScoreName
-    from autotag.records import SafetyName
+    from autotag.records.sample import SafetyName
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data" / "models"
 

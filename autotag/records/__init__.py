@@ -7,26 +7,15 @@ autotag they import only ``errors``.
 from __future__ import annotations
 
 from autotag.records.result import Explains, Explanation, Result, TagHistory
-from autotag.records.sample import (
-    TRUNCATED,
-    Caption,
-    Detection,
-    ModerationLabel,
-    SafetyName,
-    Sample,
-    Tag,
-    TextMaps,
-)
+from autotag.records.sample import Caption, Detection, ModerationLabel, Sample, Tag, TextMaps
 
 __all__ = [
-    "TRUNCATED",
     "Caption",
     "Detection",
     "Explains",
     "Explanation",
     "ModerationLabel",
     "Result",
-    "SafetyName",
     "Sample",
     "Tag",
     "TagHistory",

@@ -20,7 +20,8 @@ from autotag.protocols import (
     default_threshold_of,
     logit_scale_of,
 )
-from autotag.records import ModerationLabel, SafetyName
+from autotag.records import ModerationLabel
+from autotag.records.sample import SafetyName
 from autotag.relevance.embeddings import image_vectors
 from autotag.relevance.sample_views import probabilities_of
 
