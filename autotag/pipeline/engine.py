@@ -22,7 +22,8 @@ from autotag.files.forked_process import check_not_forked, is_forked, note_use
 from autotag.pipeline.stats import CONSUMER, READ, Meter
 from autotag.pipeline.wiring import ALWAYS_THERE
 from autotag.protocols import NeedsModels, Stage, UsesImageVectors
-from autotag.records.sample import TRUNCATED, Result, Sample
+from autotag.records import Result, Sample
+from autotag.records.sample import TRUNCATED
 from autotag.relevance.embeddings import image_vectors
 
 if TYPE_CHECKING:
