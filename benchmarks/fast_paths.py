@@ -12,8 +12,6 @@ be measured on a machine that has the larger.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -21,6 +19,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from instruction_sets import ISA, instruction_set, limit_to
 from material import add_material_options, blip_folder, caption_texts, clip_folder, minilm, photographs
 from reporting import options, report
 
@@ -33,33 +32,19 @@ if TYPE_CHECKING:
 
     Work = Callable[[], object]
 
-ISA = {
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "avx512": {
-        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
-        "ATEN_CPU_CAPABILITY": "avx512",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX512",
-    },
-}
 CAPTION = "a photograph of a man riding a horse on the beach"
-_INSIDE = "AUTOTAG_BENCHMARK_ISA"
 
 
 def main() -> None:
     given = parsed()
-    if given.isa and os.environ.get(_INSIDE) != given.isa:
-        inside = {**os.environ, **ISA[given.isa], _INSIDE: given.isa}
-        again = subprocess.run([sys.executable, *sys.argv], env=inside, check=False)  # noqa: S603 - itself
-        sys.exit(again.returncode)
+    limit_to(given.isa)
+    isa = instruction_set(given.isa)
     import torch
 
     torch.set_num_threads(1)
-    isa = torch.backends.cpu.get_cpu_capability()
-    if given.isa and isa.replace(" ", "").lower() != given.isa:
-        sys.exit(f"this machine has no {given.isa}: torch says {isa}")
     rows = list(measured(given))
     columns = ["path", "what", "ms with it", "ms without", "times faster", "rounds"]
-    name = f"fast_paths-{given.preset}-{isa.replace(' ', '').lower()}"
+    name = f"fast_paths-{given.preset}-{isa.lower()}"
     report(
         name, given, columns, rows, findings={"instruction set": isa, **(peak(given) if given.peak else {})}
     )

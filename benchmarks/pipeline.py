@@ -1,6 +1,7 @@
 """The whole way from a JPEG file to tags: tutorial code, transformers in batches, autotag exact and reduced.
 
     python benchmarks/pipeline.py [--images N] [--device cuda] [--num-beams 3] [--large]
+    python benchmarks/pipeline.py --isa avx2 --reduced none
     python benchmarks/pipeline.py --mini [--images N]
 
 BLIP, KeyBERT with the real all-MiniLM-L6-v2, and CLIP, at full size; BLIP and CLIP with seeded random
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from instruction_sets import ISA, instruction_set, limit_to
 from material import (
     TOKENS,
     add_material_options,
@@ -217,6 +219,8 @@ def note_stats(pipeline: autotag.Pipeline, outcome: Outcome) -> None:
 
 def main() -> None:
     given = parsed()
+    limit_to(given.isa)
+    instruction_set(given.isa)
     if given.threads:
         torch.set_num_threads(given.threads)
     if given.mini:
@@ -239,7 +243,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=0, help="autotag's; by default its own choice")
     parser.add_argument("--batched-size", type=int, default=0, help="by default 8 on a CPU, 64 on a GPU")
     parser.add_argument("--decode", choices=["fast", "exact"], default="fast")
-    parser.add_argument("--reduced", choices=["bfloat16", "float16"], default="bfloat16")
+    parser.add_argument("--reduced", choices=["bfloat16", "float16", "none"], default="bfloat16")
+    parser.add_argument("--isa", choices=list(ISA), help="by default what the machine has")
     parser.add_argument("--without", nargs="*", default=[], help="fast paths to switch off")
     parser.add_argument(
         "--most-naive", type=int, default=0, help="images per round for naive; by default all, 64 on a GPU"
@@ -262,8 +267,9 @@ def run_full_size(given: argparse.Namespace) -> None:
         "naive": naive,
         "batched": naive.shared(given.batched_size),
         "exact": Autotag(given, "float32"),
-        "reduced": Autotag(given, given.reduced),
     }
+    if given.reduced != "none":
+        ways["reduced"] = Autotag(given, given.reduced)
     for name, way in ways.items():
         way(warm_up[: 2 if name == "naive" else None], texts, Outcome())
     outcomes = {name: Outcome() for name in ways}
@@ -272,7 +278,9 @@ def run_full_size(given: argparse.Namespace) -> None:
             few = given.most_naive if name == "naive" and given.most_naive else None
             timed(way, paths[:few], texts, outcomes[name], given.device)
     rows = [row(name, outcome, outcomes["naive"]) for name, outcome in outcomes.items()]
-    name = "-".join(filter(None, ["pipeline", "large" * given.large, device_name(given), beams(given)]))
+    name = "-".join(
+        filter(None, ["pipeline", "large" * given.large, device_name(given), given.isa, beams(given)])
+    )
     report(name, given, COLUMNS, rows, findings=findings(outcomes))
 
 
@@ -339,19 +347,20 @@ def share(expected: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def findings(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    ours = [name for name in outcomes if name in {"exact", "reduced"}]
     return {
+        "instruction set": instruction_set(None),
         "distinct captions": len(set(outcomes["naive"].captions.values())),
         "peak memory of the whole process, GB": peak_gb(),
         "threads of torch": torch.get_num_threads(),
         "cores": cores(),
-        **{f"{name} is bound by": ", ".join(outcomes[name].bound_by) for name in ("exact", "reduced")},
-        "batch sizes": {name: outcomes[name].batch_sizes for name in ("exact", "reduced")},
+        **{f"{name} is bound by": ", ".join(outcomes[name].bound_by) for name in ours},
+        "batch sizes": {name: outcomes[name].batch_sizes for name in ours},
         "tags that differ from naive's": {
-            name: differing(outcomes["naive"].tags, outcomes[name].tags) for name in ("exact", "reduced")
+            name: differing(outcomes["naive"].tags, outcomes[name].tags) for name in ours
         },
         "captions that differ from naive's": {
-            name: differing(outcomes["naive"].captions, outcomes[name].captions)
-            for name in ("exact", "reduced")
+            name: differing(outcomes["naive"].captions, outcomes[name].captions) for name in ours
         },
     }
 
