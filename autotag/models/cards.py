@@ -249,7 +249,7 @@ _CARDS: tuple[ModelCard, ...] = (
         "autotag's own small CLIP (autotag.training)",
         cosine=0.11,
         # benchmarks/confidences.py: cosines of tags of preset mini, standardised scores of given labels
-        probabilities={"cosine": LogisticMap(14.6, 0.151), "standardised": LogisticMap(2.48, 2.04)},
+        probabilities={"cosine": LogisticMap(13.8, 0.149), "standardised": LogisticMap(2.45, 2.04)},
     ),
     _hub_card(
         "clip-vit-b-32",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from autotag.config.checks import check_count
+from autotag.config.checks import check_count, check_number
 from autotag.config.options import convert_options
+from autotag.errors import ConfigError
 from autotag.models.fast.text_reader import say_what_is_cut
 from autotag.models.names import check_model
 from autotag.relevance.embeddings import TextVectors, image_vectors
@@ -28,21 +29,28 @@ class ChooseCaption:
     arXiv:2104.08718). The other captions follow as alternatives. Every caption keeps the captioner that
     wrote it as its source, and that captioner's own score in ``scores``.
 
+    With ``own_share`` above 0, the order is by the cosine plus that share of the captioner's own score, a
+    log-probability per token. It suits several captions of one captioner: the cosine knows what is in the
+    image, the captioner what people say. ``score`` stays the cosine.
+
     Equal scores are ordered by text; equal texts of several captioners all stay, in their former order.
     Blank captions are dropped, so an image with only blank captions has none.
 
     Args:
         top_k: most captions per image, at least 1; None for all.
+        own_share: weight of the captioner's own score in the order, 0 or more.
         template: sentence around a caption, with one ``{}``.
         encoder: name, folder or ``ImageTextEncoder``; None for the pipeline's own.
         name: the stage's name.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range; or, when it runs, ``own_share`` is not 0 and one of several
+            captions has no score of its captioner.
     """
 
     _: KW_ONLY
     top_k: int | None = None
+    own_share: float = 0.0
     template: str = SLOT
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
     name: str = "choose_caption"
@@ -57,6 +65,7 @@ class ChooseCaption:
         convert_options(self, where=self.name)
         if self.top_k is not None:
             check_count(f"{self.name}.top_k", self.top_k)
+        check_number(f"{self.name}.own_share", self.own_share, least=0)
         check_template(f"{self.name}.template", self.template)
         self._wanted = None if self.encoder is None else check_model(self.encoder, "encoder")
 
@@ -85,4 +94,17 @@ class ChooseCaption:
             )
 
     def _best(self, captions: Sequence[Caption]) -> list[Caption]:
-        return sorted(captions, key=lambda caption: (-caption.scores[self.name], caption.text))[: self.top_k]
+        if not self.own_share or len(captions) == 1:
+            own = dict.fromkeys(captions, 0.0)
+        else:
+            own = {caption: self.own_share * self._own_score(caption) for caption in captions}
+        ranked = sorted(captions, key=lambda one: (-one.scores[self.name] - own[one], one.text))
+        return ranked[: self.top_k]
+
+    def _own_score(self, caption: Caption) -> float:
+        if caption.source not in caption.scores:
+            raise ConfigError(
+                f"{self.name}.own_share needs the captioner's own score, and {caption.source!r} gives none; "
+                "set it to 0, or use beam search (num_beams of caption_images)"
+            )
+        return caption.scores[caption.source]
