@@ -360,7 +360,8 @@ def test_the_readme_says_what_each_preset_needs() -> None:
         size = sum(card.download_size for card in cards.cards() if card.name in models)
         assert cells[3] == (size_in_words(size) if size else "nothing")
         labels = ["match_vocabulary", "merge_tags", "filter_tags", "assemble_prompt"]
-        tagging = ["caption_images", "extract_keyphrases", *labels]
+        ranked = ["choose_caption"] if preset == "mini" else []
+        tagging = ["caption_images", *ranked, "extract_keyphrases", *labels]
         prompting = ["caption_images", "rank_labels", "assemble_prompt"]
         stages = [stage.name for stage in pipeline.stages]
         assert stages == (prompting if preset == "artwork" else tagging)

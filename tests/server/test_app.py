@@ -41,6 +41,7 @@ from autotag.writers.json_text import json_text
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 CAT = (EXAMPLES / "cat.jpg").read_bytes()
 CAT_URL = "data:image/jpeg;base64," + base64.b64encode(CAT).decode()
+SAID = "a close up of a tabby"  # preset mini, of the cat
 TEXTS = {"type": "array", "items": {"type": "string"}}
 TAGS = {"type": "object", "properties": {"tags": TEXTS}, "required": ["tags"]}
 TOKEN = "a-token-of-enough-characters"  # noqa: S105 - of these tests
@@ -198,13 +199,13 @@ def test_the_client_of_openai_gets_its_schema_filled(gpt: openai.OpenAI) -> None
     def say(**options: object) -> openai.types.chat.ChatCompletion:
         return gpt.chat.completions.create(model="autotag", messages=messages, **options)  # type: ignore[call-overload, no-any-return]
 
-    assert say(max_tokens=9, temperature=0.3).choices[0].message.content == "a cat"
+    assert say(max_tokens=9, temperature=0.3).choices[0].message.content == SAID
     nested = {"type": "json_schema", "json_schema": {"name": "schema", "schema": TAGS}}
     bare = {**TAGS}
     for shape in (nested, bare):
         assert json.loads(say(response_format=shape).choices[0].message.content or "")["tags"][0] == "cat"
     both = json.loads(say(response_format={"type": "json_object"}).choices[0].message.content or "")
-    assert both["caption"] == "a cat"
+    assert both["caption"] == SAID
     tool = {"type": "function", "function": {"name": "final_result", "parameters": TAGS}}
     called = say(tools=[tool]).choices[0]
     assert called.finish_reason == "tool_calls"
@@ -222,7 +223,7 @@ def test_the_client_of_openai_gets_chat_completions_as_streams(gpt: openai.OpenA
     chat: dict[str, Any] = {"model": "autotag:mini", "messages": [{"role": "user", "content": [image]}]}
     parts = list(gpt.chat.completions.create(**chat, stream=True))
     assert [part.choices[0].delta.role for part in parts] == ["assistant", None, None]
-    assert "".join(part.choices[0].delta.content or "" for part in parts) == "a cat"
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == SAID
     assert [part.choices[0].finish_reason for part in parts] == [None, None, "stop"]
     assert {part.id for part in parts} == {parts[0].id}
     counted = list(gpt.chat.completions.create(**chat, stream=True, stream_options={"include_usage": True}))
@@ -288,7 +289,7 @@ def test_the_client_of_openai_gets_its_own_errors(gpt: openai.OpenAI) -> None:
 
 def test_the_client_of_ollama_gets_its_schema_filled(llama: ollama.Client) -> None:
     image = base64.b64encode(CAT).decode()
-    assert llama.generate("autotag", "Describe", images=[image]).response == "a cat"
+    assert llama.generate("autotag", "Describe", images=[image]).response == SAID
     assert json.loads(llama.generate("autotag", "", images=[image], format=TAGS).response)["tags"][0] == "cat"
     example = 'schema:\n{"labels":[{"name":"","confidence":0,"topicality":0}]}'
     labels = json.loads(llama.generate("autotag", example, images=[image], format="json").response)["labels"]
@@ -317,7 +318,7 @@ def test_absent_stream_means_ndjson_as_ollama_has_it(mini: Server) -> None:
     with mini.client() as client:
         answer = client.post("/api/generate", json=body)
     rows = [json.loads(line) for line in answer.text.splitlines()]
-    assert (rows[0]["response"], rows[-1]["done"]) == ("a cat", True)
+    assert (rows[0]["response"], rows[-1]["done"]) == (SAID, True)
     assert "not followed" in answer.headers["x-autotag-note"]
 
 
@@ -341,7 +342,7 @@ def test_requests_of_photoprism_are_answered_in_its_structs(mini: Server) -> Non
     assert [row["confidence"] for row in labels["result"]["labels"]] == [
         round(card.probabilities["cosine"].probability(tag["score"]), 4) for tag in tags
     ]
-    assert caption["result"]["caption"]["text"] == "a cat"
+    assert caption["result"]["caption"]["text"] == SAID
     assert (none.status_code, none.json()["id"], none.json()["result"]) == (400, "q", {})
     assert broken.json()["code"] == 400
 
@@ -707,7 +708,7 @@ def served() -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
 @pytest.mark.slow
 def test_the_command_serves_until_sigterm() -> None:
     with served() as (process, client):
-        assert client.post("/v1/tag", json={"image": CAT_URL}).json()["caption"] == "a cat"
+        assert client.post("/v1/tag", json={"image": CAT_URL}).json()["caption"] == SAID
         os.kill(process.pid, signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0

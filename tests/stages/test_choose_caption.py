@@ -43,6 +43,35 @@ def test_each_keeps_its_captioner_and_every_score():
     assert list(second.scores.items()) == [("coca", -0.2), ("choose_caption", second.score)]
 
 
+def test_the_captioners_own_score_has_the_share_that_is_asked_for():
+    written = [
+        Caption("a dog", "blip", -1.0),
+        Caption("the sea", "blip", -0.9),
+        Caption("a car", "blip", -0.1),
+    ]
+    for share, first in ((0.0, "a dog"), (0.5, "a car"), (0.1, "a dog"), (100.0, "a car")):
+        stage = ChooseCaption(own_share=share)
+        stage.setup(FakeModels(fake_encoder=FakeEncoder(SIMILARITIES)))
+        sample = make_sample()
+        sample.captions = list(written)
+        stage([sample])
+        assert sample.captions[0].text == first, share
+        assert sample.captions[0].score == pytest.approx(SIMILARITIES[first], abs=1e-6)
+
+
+def test_an_own_share_needs_own_scores_where_there_is_a_choice():
+    stage = ChooseCaption(own_share=1.0)
+    stage.setup(FakeModels(fake_encoder=FakeEncoder(SIMILARITIES)))
+    alone = make_sample()
+    alone.captions = [Caption("a dog", "remote")]
+    stage([alone])
+    assert alone.captions[0].score == pytest.approx(0.5, abs=1e-6)
+    several = make_sample()
+    several.captions = [Caption("a dog", "remote"), Caption("a car", "remote")]
+    with pytest.raises(ConfigError, match="own_share.*'remote' gives none.*num_beams"):
+        stage([several])
+
+
 @pytest.mark.parametrize("captions", [["sky b", "Sky sky", "sky a"], ["sky a", "sky b", "Sky sky"]])
 def test_equal_scores_are_ordered_by_text(captions):
     assert chosen(ChooseCaption(), captions, FakeEncoder({"sky": 0.0})) == ["Sky sky", "sky a", "sky b"]
@@ -131,6 +160,7 @@ def test_its_options_survive_a_config():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"own_share": -0.1}, "choose_caption.own_share"),
         ({"top_k": 0}, r"choose_caption\.top_k is 0"),
         ({"template": "a photo"}, r"choose_caption\.template is 'a photo'"),
         ({"name": "best", "top_k": -1}, r"best\.top_k is -1"),
