@@ -29,7 +29,7 @@ class Demo:
         name: str = "mini",
         index: SearchedIndex | None = None,
     ) -> None:
-        service = Service(Pipelines({name: pipeline}), Limits())
+        service = Service(Pipelines({name: pipeline}), Limits(timeout=600))  # a loaded machine is slow
         app = create_app(service, tokens=tokens, page="/demo")
         mount_page(app, service, tokens=tokens, limits=LIMITS, index=index)
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
