@@ -94,17 +94,16 @@ class ChooseCaption:
             )
 
     def _best(self, captions: Sequence[Caption]) -> list[Caption]:
-        if not self.own_share or len(captions) == 1:
-            own = dict.fromkeys(captions, 0.0)
-        else:
-            own = {caption: self.own_share * self._own_score(caption) for caption in captions}
-        ranked = sorted(captions, key=lambda one: (-one.scores[self.name] - own[one], one.text))
-        return ranked[: self.top_k]
+        fit = self._mixed if self.own_share and len(captions) > 1 else self._cosine
+        return sorted(captions, key=lambda caption: (-fit(caption), caption.text))[: self.top_k]
 
-    def _own_score(self, caption: Caption) -> float:
+    def _cosine(self, caption: Caption) -> float:
+        return caption.scores[self.name]
+
+    def _mixed(self, caption: Caption) -> float:
         if caption.source not in caption.scores:
             raise ConfigError(
                 f"{self.name}.own_share needs the captioner's own score, and {caption.source!r} gives none; "
                 "set it to 0, or use beam search (num_beams of caption_images)"
             )
-        return caption.scores[caption.source]
+        return self._cosine(caption) + self.own_share * caption.scores[caption.source]
