@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -46,7 +47,20 @@ def bert_tokenizer() -> Any:
 
 
 def _byte_tokenizer(kind: Any, **specials: Any) -> Any:
-    return kind(**specials).train_new_from_iterator(SENTENCES, vocab_size=300)
+    """The same tokenizer each time: training breaks ties by a hash that differs from process to process.
+
+    So no two words are equally frequent, and what is not a special token is numbered in alphabetical order.
+    """
+    texts = [" ".join([word] * (3 * place**2 + 1)) for place, word in enumerate(words()[5:])]
+    trained = kind(**specials).train_new_from_iterator(texts, vocab_size=300)
+    state = json.loads(trained.backend_tokenizer.to_str())
+    special = {token["content"] for token in state["added_tokens"]}
+    vocabulary = state["model"]["vocab"]
+    others = sorted(vocabulary.keys() - special)
+    numbers = sorted(vocabulary[token] for token in others)
+    vocabulary.update(zip(others, numbers, strict=True))
+    trained._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state))
+    return trained
 
 
 def _vision(**more: Any) -> dict[str, Any]:

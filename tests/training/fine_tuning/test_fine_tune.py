@@ -158,15 +158,6 @@ def test_a_folder_with_something_else_in_it_is_refused(
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["letter.txt"]
 
 
-def _not_known_by_chance(data: EvaluationSet, model: str, held_out: float) -> EvaluationSet:
-    """Exchange the colours' names if the tiny model knows them; its tokenizer differs from run to run."""
-    judge = split_photographs(data, held_out=held_out, workers=1).held_out
-    if encoder_figures(ModelPool(device="cpu").encoder(model), judge)["accuracy"] < 1:
-        return data
-    other = {"red": "green", "green": "red"}
-    return replace(data, examples=tuple(replace(one, tags=(other[one.tags[0]],)) for one in data.examples))
-
-
 @pytest.mark.slow
 def test_an_encoder_is_mixed_by_photographs_to_keep_and_its_card_tells_all(
     drawings: Callable[..., EvaluationSet], tiny_folder: Callable[[str], Path], tmp_path: Path
@@ -174,7 +165,6 @@ def test_an_encoder_is_mixed_by_photographs_to_keep_and_its_card_tells_all(
     data, kept = drawings(40, tags=True), drawings(24, name="/somewhere/kept")
     plan = replace(PLAN, steps=30, learning_rate=2e-3, batch_size=8, may_lose=1.0, held_out=0.3)
     model = str(tiny_folder("clip"))
-    data = _not_known_by_chance(data, model, plan.held_out)
     done = fine_tune_encoder(data, model, tmp_path / "out", plan=plan, keep=[kept])
     card = json.loads((done.folder / "fine_tuning.json").read_text())
     assert done.share in {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0}
