@@ -7,7 +7,8 @@
     |   |-- UnknownNameError         a name is not registered (also a KeyError)
     |   |-- DuplicateNameError       two things have the same name
     |   `-- WiringError              a stage needs a field that no earlier stage writes
-    |-- ImageReadError               one image cannot be read: ``source``, ``reason``
+    |-- ImageReadError               one image cannot be read: ``source``, ``reason``, ``way_out``
+    |   |-- ImageTooLargeError       an image has more pixels than ``max_pixels``
     |   `-- UrlRefusedError          a URL is not allowed or not safe to fetch
     |-- ModelError                   a model cannot be used: ``model``
     |   |-- ModelUnavailableError    weights are not on this machine and cannot be downloaded
@@ -108,15 +109,23 @@ class ImageReadError(AutotagError):
     Attributes:
         source: the path, URL or id of the image.
         reason: what is wrong with it, as text.
+        way_out: what whoever runs autotag can do, such as an option to set; empty if there is nothing. A
+            server does not tell it to its clients.
     """
 
-    def __init__(self, source: str, reason: str) -> None:
+    def __init__(self, source: str, reason: str, way_out: str = "") -> None:
         self.source = source
         self.reason = reason
-        super().__init__(f"cannot read image {source!r}: {reason}")
+        self.way_out = way_out
+        hint = f"; {way_out}" if way_out else ""
+        super().__init__(f"cannot read image {source!r}: {reason}{hint}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.source, self.reason)
+        return type(self), (self.source, self.reason, self.way_out)
+
+
+class ImageTooLargeError(ImageReadError):
+    """An image has more pixels than ``max_pixels``."""
 
 
 class UrlRefusedError(ImageReadError):

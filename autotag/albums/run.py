@@ -97,8 +97,8 @@ def tag_folder(
         stop: asked after each photograph; True ends the run once the group in hand is written.
 
     Raises:
-        ConfigError: it cannot run: a bad option, another run at work, a file of results that is not ours, a
-            state of another album or by somebody else.
+        ConfigError: it cannot run: a bad option, no image in the album, another run at work, a file of
+            results that is not ours, a state of another album or by somebody else.
         ImageReadError: the source does not exist.
         StageBrokenError: a stage fails on every photograph. What was done before is safe.
         OSError: the journal or ledger cannot be written. What was done before is safe.
@@ -117,6 +117,7 @@ def tag_folder(
     with ExitStack() as stack:
         stack.callback(chosen.close)
         check_state(folder, album.key, adopt=adopt)
+        album.check_not_empty()  # the disk may not be mounted: nothing is recovered then, and no state begun
         if not dry_run:
             stack.enter_context(locked(album.root, folder))
             claim_state(folder, album.key)
@@ -195,8 +196,6 @@ class _Run:
         self.summary.nothing_to_do = self.ledger.counted(_TO_SKIP)
         due = self.ledger.counted(_TO_TAG) + self.ledger.counted(_TO_WRITE)
         self.summary.photos = self.summary.unchanged + self.summary.nothing_to_do + due
-        if not self.summary.photos:
-            raise ConfigError(f"no image found in {str(self.album.key)!r}.")
         if self.planned is not None:
             self.planned.begin(self.settings, self.wanted)
         listener.started(due, self.summary.unchanged)

@@ -63,6 +63,15 @@ class Album:
         """Yield every photograph once, in a stable order, searched lazily."""
         return self._find()
 
+    def check_not_empty(self) -> None:
+        """Refuse an album without a photograph.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if next(self.photos(), None) is None:
+            raise ConfigError(f"no image found in {str(self.key)!r}.")
+
     def linked(self) -> frozenset[str]:
         """Return the real paths of photographs that are links."""
         files = (photo.path for photo in self.photos() if photo.path is not None)

@@ -79,9 +79,8 @@ def try_thresholds(
     """
     sources = [source] if isinstance(source, str) or hasattr(source, "__fspath__") else source
     album = find_album(cast("Sequence[str]", sources), include=include, exclude=exclude)
+    album.check_not_empty()
     photos = _drawn(album.photos(), sample)
-    if not photos:
-        raise ConfigError(f"no image found in {str(album.key)!r}.")
     scored: list[tuple[float, str, str]] = []
     failed = 0
     images = [photo.image for photo in photos]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from autotag.errors import ImageReadError
+from autotag.errors import ImageReadError, ImageTooLargeError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -86,8 +86,8 @@ def check_size(size: tuple[int, int], source: str, max_pixels: MaxPixels, peak: 
         peak: see ``most_pixels``.
 
     Raises:
-        ImageReadError: the image has more pixels than ``most_pixels`` allows, or its longest side is more
-            than ``MAX_ASPECT`` times its shortest.
+        ImageTooLargeError: the image has more pixels than ``most_pixels`` allows.
+        ImageReadError: its longest side is more than ``MAX_ASPECT`` times its shortest, or it has no pixels.
     """
     width, height = size
     if min(size) < 1:
@@ -95,10 +95,11 @@ def check_size(size: tuple[int, int], source: str, max_pixels: MaxPixels, peak: 
     most = most_pixels(max_pixels, peak)
     if width * height > most:
         whole = f" (decoding takes {peak} bytes a pixel)" if most < MAX_PIXELS and peak else ""
-        raise ImageReadError(
+        raise ImageTooLargeError(
             source,
             f"{width} x {height} pixels are more than max_pixels={most}: possibly a decompression bomb"
-            f"{whole}; to read it, set a larger max_pixels (--max-pixels)",
+            f"{whole}",
+            "to read it, set a larger max_pixels (--max-pixels)",
         )
     if max(size) > MAX_ASPECT * min(size):
         raise ImageReadError(source, f"{width} x {height} pixels: too long and thin to look at")

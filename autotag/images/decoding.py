@@ -25,7 +25,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from autotag.errors import ImageReadError, install_hint
+from autotag.errors import ImageReadError, ImageTooLargeError, install_hint
 from autotag.images.colours import to_rgb
 from autotag.images.decode_memory import (
     RAW_BYTES,
@@ -132,7 +132,9 @@ def decode(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
     except DECODER_ERRORS as error:
         found = _decoded_without_end(encoded, source, limits, error)
         if found is None:
-            raise ImageReadError(source, _damage(error, encoded, limits)) from error
+            too_large = isinstance(error, Image.DecompressionBombError)
+            refusal = ImageTooLargeError if too_large else ImageReadError
+            raise refusal(source, *_damage(error, encoded, limits)) from error
         return found
 
 
@@ -140,7 +142,7 @@ def _decoded(encoded: bytes, source: str, limits: DecodeLimits) -> Decoded:
     """Decode a file, which may end too early only if ``limits`` allow it."""
     file, turned = _open(encoded, limits)
     if file is None:
-        raise ImageReadError(source, _not_an_image(encoded))
+        raise ImageReadError(source, *_not_an_image(encoded))
     with file:
         check_size(file.size, source, limits.max_pixels, _peak_if_whole(file))
         size = file.size
@@ -406,29 +408,28 @@ def without_broken_animation(png: bytes) -> bytes:
     return b"".join((*kept, png[position:])) if headers else png
 
 
-def _damage(error: Exception, encoded: bytes, limits: DecodeLimits) -> str:
-    """Describe the damage of a file whose decoder failed."""
+def _damage(error: Exception, encoded: bytes, limits: DecodeLimits) -> tuple[str, str]:
+    """Return what is wrong with a file whose decoder failed, and what helps."""
     said = str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
-        return f"possibly a decompression bomb: {said}"
+        return f"possibly a decompression bomb: {said}", ""
     if not _is_cut_short(error, encoded):
-        return f"the file is damaged or of an unsupported kind ({said})"
+        return f"the file is damaged or of an unsupported kind ({said})", ""
     way_out = "to use its readable part, set allow_truncated=True (--allow-truncated on the command line)"
-    hint = "" if limits.allow_truncated else f"; {way_out}"
-    return f"the file is cut short ({said}){hint}"
+    return f"the file is cut short ({said})", "" if limits.allow_truncated else way_out
 
 
-def _not_an_image(encoded: bytes) -> str:
-    """Say what the bytes are instead of an image, as far as their beginning shows."""
+def _not_an_image(encoded: bytes) -> tuple[str, str]:
+    """Return what the bytes are instead of an image, as far as their beginning shows, and what helps."""
     start = encoded[:512].lstrip()
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
     if brand in _HEIF_BRANDS:
-        return f"HEIC needs: {install_hint('heic')}"
+        return "HEIC is not supported here", f"install: {install_hint('heic')}"
     if brand:
-        return "it is a video, not an image"
+        return "it is a video, not an image", ""
     for magic, kind in _OTHER_KINDS.items():
         if start.startswith(magic):
-            return f"it is {kind}; supported are JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and MPO"
+            return f"it is {kind}; supported are JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and MPO", ""
     if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
-        return "it is text, not an image"
-    return "it is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, MPO)"
+        return "it is text, not an image", ""
+    return "it is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, MPO)", ""

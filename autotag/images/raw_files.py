@@ -65,7 +65,9 @@ def decode_raw(
     try:
         import rawpy
     except ImportError as error:
-        raise ImageReadError(source, f"RAW files need: {install_hint('raw')}") from error
+        raise ImageReadError(
+            source, "RAW files are not supported here", f"install: {install_hint('raw')}"
+        ) from error
     try:
         with rawpy.imread(io.BytesIO(encoded)) as raw:
             turned = _TURNED.get(raw.sizes.flip, 1)

@@ -329,7 +329,7 @@ def _from_url(url: str, source: str, *, allow_urls: bool) -> bytes:
     try:
         return decode_data_uri(url) if _DATA.match(url) else fetch(url)
     except ImageReadError as error:
-        raise type(error)(source, error.reason) from error
+        raise type(error)(source, error.reason, error.way_out) from error
 
 
 def file_bytes(path: str, source: str) -> bytes:

@@ -90,11 +90,13 @@ def create_app(
 
 
 def _add_operation(app: FastAPI, service: Service, locked: list[Any]) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Return whether the server runs", tags=["operation"])
     async def healthz() -> dict[str, str]:
         """Return that the server runs."""
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Return whether it accepts images now", tags=["operation"])
     async def readyz() -> Response:
         """Return whether images are accepted now: 200 if so, else 503."""
@@ -106,6 +108,7 @@ def _add_operation(app: FastAPI, service: Service, locked: list[Any]) -> None:
         """Return counts in Prometheus' text format."""
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         """Return the page that shows the API."""

@@ -179,6 +179,26 @@ def test_what_cannot_run_ends_with_code_2_and_says_why(run, preset, photos, file
     assert files() == before
 
 
+def test_an_album_without_photographs_ends_the_run_and_begins_no_state(run, preset, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("album", tmp_path / "empty", "--preset", preset)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no image found" in result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_album_whose_disk_is_not_mounted_keeps_its_state(run, preset, photos, tmp_path):
+    run("album", photos, "--preset", preset)
+    [state] = (tmp_path / "state").iterdir()
+    kept = {file: file.read_bytes() for file in state.iterdir() if file.is_file()}
+    photos.rename(tmp_path / "unmounted")
+    photos.mkdir()
+    result = run("album", photos, "--preset", preset, "--adopt")
+    assert result.exit_code == 2
+    assert "no image found" in result.stderr
+    assert {file: file.read_bytes() for file in state.iterdir() if file.is_file()} == kept
+
+
 def test_a_state_folder_that_cannot_be_made_ends_the_run_before_anything_is_done(run, preset, photos, files):
     before = files()
     result = run("album", photos, "--preset", preset, "--state", photos / "blue.png" / "state")

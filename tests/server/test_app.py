@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
@@ -133,6 +135,27 @@ def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
     assert [row.get("caption") for row in rows] == ["number 1", None, "number 2"]
     assert "cannot be read" in rows[1]["error"]
     assert too_many.status_code == 413
+
+
+def png_start(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 9) + b"IDAT"
+
+
+def test_an_image_that_is_refused_is_not_explained_by_options_of_the_server(serve: Serve) -> None:
+    bomb, large = png_start(60_000, 60_000), png_start(15_000, 11_000)
+    with serve().client() as client:
+        images = (bomb, large, CAT[: len(CAT) // 2])
+        answers = [client.post("/v1/tag", content=image) for image in images]
+    said = [(one.status_code, one.json()["error"]["code"], one.json()["error"]["message"]) for one in answers]
+    assert [code for _, code, _ in said] == ["too_large", "too_large", "not_an_image"]
+    assert [status for status, _, _ in said] == [413, 413, 415]
+    words = ("decompression bomb", "15000 x 11000 pixels", "cut short")
+    for (_, _, message), word in zip(said, words, strict=True):
+        assert word in message
+        assert "allow_truncated" not in message
+        assert "--" not in message
 
 
 @pytest.mark.parametrize(
@@ -561,6 +584,8 @@ def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(
     with server.client() as client:
         for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
             assert client.get(path).status_code == 200, path
+            head = client.head(path)  # as many health checks ask
+            assert (head.status_code, head.content) == (200, b""), path
         for headers in ({}, {"authorization": f"Basic {TOKEN}"}, {"authorization": f"Bearer {TOKEN}x"}):
             refused = client.post("/v1/tag", json=body, headers=headers)
             assert refused.status_code == 401

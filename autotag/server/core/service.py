@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from autotag.errors import ImageReadError, RequestRefusedError, StageError
+from autotag.errors import ImageReadError, ImageTooLargeError, RequestRefusedError, StageError
 from autotag.server.core.answers import Answer, Confidences
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.metrics import Metrics
@@ -107,7 +107,7 @@ class Service:
         try:
             return await self.batcher.tag(image, wish, source=source)
         except ImageReadError as error:
-            kind = "too_large" if "more than max_pixels" in error.reason else "not_an_image"
+            kind = "too_large" if isinstance(error, ImageTooLargeError) else "not_an_image"
             raise RequestRefusedError(kind, f"the image cannot be read: {error.reason}.") from error
         except StageError as error:
             raise RequestRefusedError(
