@@ -300,6 +300,7 @@ OUR_STAGES = [
 
 
 def test_every_option_of_a_stage_is_on_its_page_with_its_default() -> None:
+    assert {page.stem for page in (DOCS / "stages").glob("*.md")} == {"README", *OUR_STAGES}
     for name in OUR_STAGES:
         fields = options.option_fields(registry.resolve("stage", name))
         wanted = {option: shown_default(field) for option, field in fields.items()}
@@ -317,8 +318,9 @@ def test_the_index_of_stages_says_what_each_writes() -> None:
     text = (DOCS / "stages" / "README.md").read_text(encoding="utf-8")
     for name in OUR_STAGES:
         found = registry.resolve("stage", name)
-        [row] = re.findall(rf"^\| \[`{name}`\]\({name}\.md\) \|(.+)$", text, re.MULTILINE)
-        cls, reads, writes = (cell.strip() for cell in row.strip("|").split("|"))
+        row = re.search(rf"^\| \[`{name}`\]\({name}\.md\) \|(.+)$", text, re.MULTILINE)
+        assert row, f"docs/stages/README.md has no row of {name}"
+        cls, reads, writes = (cell.strip() for cell in row[1].strip("|").split("|"))
         assert cls == f"`{found.__name__}`"
         assert all(f"`{field}`" in reads for field in found.requires)
         assert writes == ", ".join(f"`{field}`" for field in sorted(found.provides))

@@ -43,7 +43,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "suggest_keywords": "autotag.stages.suggest_keywords:SuggestKeywords",
         "name_tags": "autotag.stages.name_tags:NameTags",
         "rank_labels": "autotag.stages.rank_labels:RankLabels",
-        "region_tags": "autotag.stages.region_tags:RegionTags",
+        "tag_regions": "autotag.stages.tag_regions:TagRegions",
         "moderate_images": "autotag.stages.moderate_images:ModerateImages",
         "translate_captions": "autotag.stages.translate_captions:TranslateCaptions",
         "assemble_prompt": "autotag.stages.assemble_prompt:AssemblePrompt",

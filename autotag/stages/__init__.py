@@ -17,8 +17,8 @@ from autotag.stages.merge_tags import MergeTags
 from autotag.stages.moderate_images import ModerateImages
 from autotag.stages.name_tags import NameTags
 from autotag.stages.rank_labels import RankLabels
-from autotag.stages.region_tags import RegionTags
 from autotag.stages.suggest_keywords import SuggestKeywords
+from autotag.stages.tag_regions import TagRegions
 from autotag.stages.translate_captions import TranslateCaptions
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "ModerateImages",
     "NameTags",
     "RankLabels",
-    "RegionTags",
     "SuggestKeywords",
+    "TagRegions",
     "TranslateCaptions",
 ]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from autotag import stages
 from autotag.config import registry
 from autotag.errors import ConfigError, DuplicateNameError, UnknownNameError
 
@@ -28,23 +31,34 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     registry._table.cache_clear()
 
 
-def test_the_stages_of_the_architecture_are_registered_under_their_names() -> None:
-    ours = {
-        "assemble_prompt",
-        "caption_images",
-        "choose_caption",
-        "embed_images",
-        "extract_keyphrases",
-        "filter_tags",
-        "match_vocabulary",
-        "merge_tags",
-    }
-    assert ours <= set(registry.names("stage"))
+@pytest.mark.parametrize(
+    ("kind", "package", "files"),
+    [
+        ("stage", "autotag.stages", "*.py"),
+        ("writer", "autotag.writers", "*_writer.py"),
+        ("album_writer", "autotag.albums.writers", "*_writer.py"),
+    ],
+)
+def test_every_file_of_a_stage_or_writer_is_registered(kind: registry.Kind, package: str, files: str) -> None:
+    [folder] = import_module(package).__path__
+    found = {f"{package}.{file.stem}" for file in Path(folder).glob(files) if file.stem != "__init__"}
+    named = {registry.import_string(kind, name).partition(":")[0] for name in registry.names(kind)}
+    assert found == {module for module in named if module.startswith("autotag.")}
+
+
+def test_every_stage_is_exported() -> None:
+    ours = {registry.resolve("stage", name) for name in registry.names("stage")}
+    exported = {getattr(stages, name) for name in stages.__all__}
+    assert exported == {stage for stage in ours if stage.__module__.startswith("autotag.")}
 
 
 @pytest.mark.parametrize(
-    "kind", ["stage", "captioner", "extractor", "encoder", "detector", "classifier", "writer"]
-)
+    "kind",
+    [
+        "stage", "captioner", "extractor", "encoder", "detector", "classifier", "translator", "writer",
+        "album_writer", "change",
+    ],
+)  # fmt: skip
 def test_everything_registered_can_be_imported(kind: registry.Kind) -> None:
     for name in registry.names(kind):
         assert callable(registry.resolve(kind, name)), name

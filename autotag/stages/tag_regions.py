@@ -30,7 +30,7 @@ _MOST_CELLS = 8
 
 
 @dataclass
-class RegionTags:
+class TagRegions:
     """Propose labels for parts of each image, after the existing tags, so that small things get tags, too.
 
     The parts are the boxes in ``detections``, each with a margin, and the cells of a grid. All parts of a
@@ -62,7 +62,7 @@ class RegionTags:
     margin: float = 0.1
     smallest: int = 32
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
-    name: str = "region_tags"
+    name: str = "tag_regions"
     _labels: Vocabulary = field(init=False, repr=False, compare=False)
     _wanted: str | ImageTextEncoder | None = field(init=False, repr=False, compare=False)
     _encoder: ImageTextEncoder = field(init=False, repr=False, compare=False)
