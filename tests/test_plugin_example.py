@@ -75,9 +75,12 @@ def test_every_kind_is_registered_beside_our_own(installed: Path) -> None:
 import json
 from autotag.config import registry
 kinds = ["stage", "captioner", "extractor", "encoder", "detector", "classifier", "writer"]
-print(json.dumps({kind: registry.names(kind) for kind in kinds}))
+print(json.dumps([{kind: registry.names(kind) for kind in kinds}, registry.plugins()]))
 """
-    names = json.loads(output(installed, "-c", program))
+    names, plugins = json.loads(output(installed, "-c", program))
+    assert {package for _, _, package in plugins} == {"autotag-plugin-example"}
+    assert {kind for kind, _, _ in plugins} >= names.keys()
+    assert all(name in names[kind] for kind, name, _ in plugins if kind in names)
     assert {"blocklist_tags", "find_regions", "filter_tags"} <= set(names["stage"])
     assert {"colour-words", "hf"} <= set(names["captioner"])
     assert {"long-words", "keybert"} <= set(names["extractor"])

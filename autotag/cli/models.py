@@ -1,4 +1,4 @@
-"""``autotag models``: lists presets and models."""
+"""``autotag models``: lists presets, models and plug-ins."""
 
 from __future__ import annotations
 
@@ -28,18 +28,22 @@ BUNDLED_LICENCE = (
 @click.command()
 @table_or_json_option
 def models(format_name: Literal["table", "json"]) -> None:
-    """List presets and models: size, licence, on this machine or not."""
+    """List presets, models and plug-ins: size, licence, on this machine or not."""
+    from autotag.config import registry
     from autotag.pipeline import inventory
 
     presets = inventory.preset_entries()
     entries = inventory.model_entries(presets)
+    plugins = registry.plugins()
     if format_name == "json":
-        click.echo(json.dumps(_as_data(presets, entries), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_as_data(presets, entries, plugins), ensure_ascii=False, indent=2))
     else:
-        _print_for_people(presets, entries)
+        _print_for_people(presets, entries, plugins)
 
 
-def _as_data(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> dict[str, Any]:
+def _as_data(
+    presets: Sequence[PresetEntry], entries: Sequence[ModelEntry], plugins: Sequence[tuple[str, str, str]]
+) -> dict[str, Any]:
     return {
         "presets": [
             {
@@ -52,6 +56,7 @@ def _as_data(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> d
             for preset in presets
         ],
         "models": [_model_as_data(entry) for entry in entries],
+        "plugins": [{"kind": kind, "name": name, "package": package} for kind, name, package in plugins],
         "bundled_licence": BUNDLED_LICENCE,
     }
 
@@ -73,12 +78,20 @@ def _model_as_data(entry: ModelEntry) -> dict[str, Any]:
     }
 
 
-def _print_for_people(presets: Sequence[PresetEntry], entries: Sequence[ModelEntry]) -> None:
-    """Print two lines per preset and model: the facts in columns, then its parts."""
+def _print_for_people(
+    presets: Sequence[PresetEntry], entries: Sequence[ModelEntry], plugins: Sequence[tuple[str, str, str]]
+) -> None:
+    """Print two lines per preset and model, the facts and its parts, and a line per part of a plug-in."""
+    from autotag.writers.text_table import text_table
+
     click.secho("Presets", bold=True)
     _echo_rows([(_preset_facts(preset), f"stages {', '.join(preset.stages)}") for preset in presets])
     click.secho("\nModels", bold=True)
     _echo_rows([(_model_facts(entry), f"{entry.card.licence}; {entry.card.origin}") for entry in entries])
+    if plugins:
+        click.secho("\nPlug-ins", bold=True)
+        rows = [(name, kind, f"from {package}") for kind, name, package in plugins]
+        click.echo(textwrap.indent(text_table(rows), "  ").rstrip())
     click.echo(f"\n{_wrapped(BUNDLED_LICENCE)}")
 
 

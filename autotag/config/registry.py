@@ -1,8 +1,8 @@
 """The registry of names and their import strings, for built-in parts and plug-ins alike.
 
 A plug-in package adds entry points to one of the groups ``autotag.stages``, ``autotag.captioners``,
-``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``,
-``autotag.classifiers``, ``autotag.writers``, ``autotag.album_writers``, ``autotag.changes`` or
+``autotag.extractors``, ``autotag.encoders``, ``autotag.detectors``, ``autotag.classifiers``,
+``autotag.translators``, ``autotag.writers``, ``autotag.album_writers``, ``autotag.changes`` or
 ``autotag.stores``. A part is imported when it is first used by name.
 """
 
@@ -29,6 +29,7 @@ Kind = Literal[
     "store",
 ]
 
+_OURS = "autotag"
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "stage": {
         "caption_images": "autotag.stages.caption_images:CaptionImages",
@@ -101,17 +102,14 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
 
 
 @cache
-def _table(kind: Kind) -> dict[str, str]:
-    """Return name -> import string of one kind, built-in and from installed packages."""
-    table = dict(_BUILT_IN[kind])
-    origin = dict.fromkeys(table, "autotag")
+def _table(kind: Kind) -> dict[str, tuple[str, str]]:
+    """Return name -> import string and package of one kind, built-in and from installed packages."""
+    table = {name: (target, _OURS) for name, target in _BUILT_IN[kind].items()}
     for entry in entry_points(group=f"autotag.{kind}s"):
         package = entry.dist.name if entry.dist else "an unnamed package"
-        if entry.name in table and table[entry.name] != entry.value:
-            claims = (f"{table[entry.name]} ({origin[entry.name]})", f"{entry.value} ({package})")
-            raise DuplicateNameError(kind, entry.name, claims)
-        table[entry.name] = entry.value
-        origin[entry.name] = package
+        target, owner = table.setdefault(entry.name, (entry.value, package))
+        if target != entry.value:
+            raise DuplicateNameError(kind, entry.name, (f"{target} ({owner})", f"{entry.value} ({package})"))
     return table
 
 
@@ -129,7 +127,21 @@ def import_string(kind: Kind, name: str) -> str:
     table = _table(kind)
     if name not in table:
         raise UnknownNameError(kind, name, table)
-    return table[name]
+    return table[name][0]
+
+
+def plugins() -> list[tuple[Kind, str, str]]:
+    """Return kind, name and package of every part that other installed packages bring, without importing it.
+
+    Raises:
+        DuplicateNameError: two packages register one name.
+    """
+    return [
+        (kind, name, package)
+        for kind in _BUILT_IN
+        for name, (_, package) in sorted(_table(kind).items())
+        if package != _OURS
+    ]
 
 
 def resolve(kind: Kind, name: str) -> Any:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from autotag.config import registry
 from autotag.models import cards
 
 FACTS = {
@@ -53,6 +54,20 @@ def test_people_get_name_size_presence_licence_and_origin_in_two_lines(run, loca
     assert "BSD-3-Clause" in lines[at + 1]
     assert "arXiv:2201.12086" in lines[at + 1]
     assert not any(line != line.rstrip() for line in lines)
+
+
+def test_parts_of_plugins_are_listed_with_their_package(run, local_hub, monkeypatch):
+    assert "Plug-ins" not in run("models").stdout
+    found = [("stage", "blur_faces", "faces"), ("encoder", "own-clip", "faces")]
+    monkeypatch.setattr(registry, "plugins", lambda: found)
+    told = run("models").stdout.partition("Plug-ins\n")[2].splitlines()
+    assert [line.split() for line in told[:2]] == [
+        ["blur_faces", "stage", "from", "faces"],
+        ["own-clip", "encoder", "from", "faces"],
+    ]
+    assert json.loads(run("models", "--format", "json").stdout)["plugins"] == [
+        {"kind": kind, "name": name, "package": package} for kind, name, package in found
+    ]
 
 
 def test_no_question_is_asked_of_the_hub(run, local_hub):
