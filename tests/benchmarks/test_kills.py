@@ -17,8 +17,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
     "script",
     [
         "kills.py --trials 15 --seed 7",
-        "index_kills.py --kills 4 --seed 7 --results {folder}",
-        "index_kills.py --kills 8 --seed 7 --store --results {folder}",
+        "index_kills.py --kills 3 --seed 7 --results {folder}",
+        "index_kills.py --kills 4 --seed 7 --store --results {folder}",
     ],
 )
 def test_nothing_is_lost_whenever_a_run_is_killed(script: str, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_resumes(
         "--checkpoint-every",
         "0",
     ]
-    command += ["--steps", "30", "--output"]
+    command += ["--steps", "12", "--output"]
     subprocess.run([*command, tmp_path / "unbroken"], check=True, timeout=600)
     process = subprocess.Popen([*command, tmp_path / "killed"])
     log = tmp_path / "killed" / "training" / "losses.jsonl"
