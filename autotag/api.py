@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence, Set
 from os import PathLike, fspath
 from threading import Lock
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from autotag.config.options import option_fields
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import check_preset, load
 
@@ -46,9 +49,9 @@ def tag(
 
         autotag.tag("beach.jpg", preset="mini", device="cpu", filter_tags={"top_k": 5})
 
-    The first call loads the models; later calls with the same options use them again. The models stay in
-    memory until the program ends. Use ``load`` for a stream of images, or to free the models. May be called
-    from several threads.
+    The first call loads the models; later calls use them again, also with other options of the stages. A
+    preset or vocabulary file that has changed is read again. The models stay in memory until the program
+    ends. Use ``load`` for a stream of images, or to free the models. May be called from several threads.
 
     Args:
         image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed; or a list or
@@ -72,16 +75,31 @@ def tag(
 
 
 def _kept(preset: str, changes: Mapping[str, Any]) -> Pipeline:
-    key = (preset, _by_value({name: value for name, value in changes.items() if value is not None}))
+    key = (
+        _by_value(preset),
+        _by_value({name: value for name, value in changes.items() if value is not None}),
+    )
     check_not_forked()  # in a fork, the lock may be held by a thread that exists only in the parent
     with _lock:
         if key not in _pipelines:
-            _pipelines[key] = load(preset, **changes)
+            _pipelines[key] = _made(load(preset, **changes))
         return _pipelines[key]
 
 
+def _made(new: Pipeline) -> Pipeline:
+    """Return a pipeline like the new one; it uses the loaded models of one with the same settings."""
+    settings = option_fields(type(new)).keys() - {"stages"}
+    for kept in _pipelines.values():
+        if kept.loaded and all(getattr(kept, name) == getattr(new, name) for name in settings):
+            return kept.sharing_models(new.stages)
+    return new
+
+
 def _by_value(value: object) -> Hashable:
-    """Return a key that is equal for equal plain data, and for objects only if they are the same."""
+    """Return a key that is equal for equal plain data, for the same files, and for equal hashable objects.
+
+    A text that names a file or folder is a key for what is there now.
+    """
     if isinstance(value, Mapping):
         return frozenset((name, _by_value(entry)) for name, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -90,9 +108,20 @@ def _by_value(value: object) -> Hashable:
         return set, frozenset(map(_by_value, value))
     if isinstance(value, np.ndarray | np.generic):
         return np.ndarray, _by_value(value.tolist())
-    if isinstance(value, str | int | float | PathLike):
-        return type(value), value  # True, 1 and 1.0 are equal, but an option may refuse one of them
-    return _Same(value)
+    if isinstance(value, str | PathLike):
+        return type(value), fspath(value), _moment(value)
+    known = value if type(value).__hash__ is not None else _Same(value)
+    return type(value), known  # True, 1 and 1.0 are equal, but an option may refuse one of them
+
+
+def _moment(name: str | PathLike[str]) -> Hashable:
+    """Return which file or folder a name stands for, and when the file was last written; None for neither."""
+    try:
+        facts = os.stat(name)  # noqa: PTH116 - Path raises for texts that no path can have
+    except (OSError, ValueError):
+        return None
+    is_file = stat.S_ISREG(facts.st_mode)
+    return facts.st_dev, facts.st_ino, (facts.st_mtime_ns, facts.st_size) if is_file else None
 
 
 class _Same:

@@ -301,10 +301,10 @@ class FileBusyError(MetadataError):
     """Another run is writing the file now."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: object, known: Iterable[str]) -> str:
     """Return ``"Did you mean 'threshold'?"`` for a near miss, else a sentence with all known names."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"Known: {', '.join(names)}." if names else "Nothing is registered."

@@ -11,7 +11,9 @@ import pytest
 import autotag
 from autotag import api
 from autotag.errors import ConfigError, ImageReadError, UnknownNameError, UrlRefusedError
+from autotag.pipeline.pipeline import Pipeline
 from autotag.testing import FakeEncoder, make_image
+from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,3 +153,53 @@ def test_a_url_is_refused_unless_allowed(preset: Path) -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'mini'"):
         autotag.tag(make_image(), preset="mni")
+
+
+def test_a_file_that_changed_is_read_again(preset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = autotag.tag(make_image(size=(20, 10)), preset=preset).prompt
+    (preset.parent / "other_stages.py").write_text(STAGES.replace("wide", "broad"))
+    preset.write_text('[[stages]]\nstage = "other_stages:say"\n')
+    assert [before, autotag.tag(make_image(size=(20, 10)), preset=preset).prompt] == ["20 wide", "20 broad"]
+    sys.modules.pop("other_stages")
+    elsewhere = preset.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / preset.name).write_text('[[stages]]\nstage = "stages_of_mine:say"\n')
+    monkeypatch.chdir(preset.parent)
+    assert autotag.tag(make_image(size=(20, 10)), preset=preset.name).prompt == "20 broad"
+    monkeypatch.chdir(elsewhere)
+    assert autotag.tag(make_image(size=(20, 10)), preset=preset.name).prompt == "20 wide"
+
+
+def test_other_options_of_a_stage_use_the_loaded_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_pipelines", {})
+    monkeypatch.chdir(tmp_path)
+    Path("v.txt").write_text("cat\n")
+    loads: list[str] = []
+    make_pool = Pipeline._make_pool
+
+    def counted(pipeline: Pipeline) -> Any:
+        loads.append("pool")
+        return make_pool(pipeline)
+
+    monkeypatch.setattr(Pipeline, "_make_pool", counted)
+    image, found = make_image(), []
+    for vocabulary in ("v.txt", "v.txt", Vocabulary(["dog"]), Vocabulary(["dog"])):
+        result = autotag.tag(
+            image,
+            preset="mini",
+            match_vocabulary={"vocabulary": vocabulary, "threshold": -1.0},
+            caption_images=False,
+            choose_caption=False,
+            extract_keyphrases=False,
+            filter_tags={"threshold": -1.0},
+        )
+        found.append(result.tag_texts)
+    Path("v.txt").write_text("bird\n")
+    autotag.tag(image, preset="mini", match_vocabulary={"vocabulary": "v.txt"}, filter_tags={"top_k": 2})
+    assert found == [("cat",), ("cat",), ("dog",), ("dog",)]
+    assert loads == ["pool"]
+    assert len(api._pipelines) == 3
+    for pipeline in api._pipelines.values():
+        pipeline.close()

@@ -86,17 +86,12 @@ def _options(thing: object) -> dict[str, object]:
     given = {name: getattr(thing, name) for name in options.option_fields(type(thing))}
     with suppress(ConfigError):  # what does not fit is compared as it is
         given = options.checked(type(thing), given, where=type(thing).__name__)
-    files = options.file_fields(type(thing))
-    return {name: _plain(_as_files(value) if name in files else value) for name, value in given.items()}
+    return {name: _plain(value) for name, value in options.with_files(type(thing), given, _as_file).items()}
 
 
-def _as_files(value: object) -> object:
-    """Return the value of an option that may name files, with the names of existing files as paths."""
-    if isinstance(value, list | tuple):
-        return [_as_files(entry) for entry in value]
-    if isinstance(value, str) and value not in BUNDLED and is_file(named_path(value)):
-        return named_path(value)
-    return value
+def _as_file(name: str) -> object:
+    """Return the path of an existing file, and any other text as it is."""
+    return named_path(name) if name not in BUNDLED and is_file(named_path(name)) else name
 
 
 def _text(code: Any) -> str:

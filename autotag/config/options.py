@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
@@ -94,9 +94,45 @@ def model_fields(kind: type) -> dict[str, str]:
     }
 
 
-def file_fields(kind: type) -> frozenset[str]:
-    """Return the options of a dataclass that may name files, marked ``metadata={"file": True}``."""
-    return frozenset(name for name, field in option_fields(kind).items() if field.metadata.get("file"))
+def with_files(kind: type, given: Mapping[str, Any], change: Callable[[str], Any]) -> dict[str, Any]:
+    """Return options with every text that may name a file changed; all else as it is.
+
+    ``metadata={"file": "one"}`` marks an option that may name a file, ``{"file": "each"}`` one whose entries
+    may. A list in an option of the first kind holds no files, but labels.
+
+    Args:
+        kind: the dataclass.
+        given: name -> value, of some or all of its options.
+        change: the text -> what replaces it.
+    """
+    changed = dict(given)
+    for name, option in option_fields(kind).items():
+        value, files = given.get(name), option.metadata.get("file")
+        if files and isinstance(value, str):
+            changed[name] = change(value)
+        elif files == "each" and isinstance(value, list | tuple):
+            changed[name] = [change(entry) if isinstance(entry, str) else entry for entry in value]
+    return changed
+
+
+def with_defaults(kind: type, before: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return changes of options, with the defaults of options that belong to a changed one and do not change.
+
+    ``metadata={"of": "vocabulary"}`` marks an option that makes sense for one value of ``vocabulary`` only.
+
+    Args:
+        kind: the dataclass.
+        before: the options as they are.
+        changes: name -> new value.
+    """
+    unfit = {
+        name: field.default
+        for name, field in option_fields(kind).items()
+        if name not in changes
+        and (owner := str(field.metadata.get("of"))) in changes
+        and changes[owner] != before.get(owner)
+    }
+    return {**unfit, **changes}
 
 
 def how_only(kind: type) -> frozenset[str]:
@@ -315,7 +351,8 @@ def _entries(value: object) -> list[Any]:
 def _is_many(value: object) -> bool:
     """Return True for a Python sequence or set, a NumPy array or a pandas column."""
     of_python = isinstance(value, Sequence | AbstractSet) and not isinstance(value, _TEXTS)
-    return of_python or (hasattr(value, "tolist") and len(getattr(value, "shape", ())) == 1)
+    is_array = hasattr(value, "tolist") and not isinstance(value, type)
+    return of_python or (is_array and len(getattr(value, "shape", ())) == 1)
 
 
 def _is_plain(value: object) -> bool:

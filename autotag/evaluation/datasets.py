@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from autotag.errors import ConfigError, install_hint
 from autotag.images.reading import IMAGE_SUFFIXES, find_images
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from os import PathLike
 
 _IMAGE_COLUMNS = ("file_name", "filename", "imgid", "image_id", "image", "img", "id")
 _TEXT_COLUMNS = ("captions", "caption", "prompt", "text")
@@ -96,9 +97,9 @@ class _Entry:
 
 
 def read_dataset(
-    place: Path,
+    place: str | PathLike[str],
     *,
-    images: Path | None = None,
+    images: str | PathLike[str] | None = None,
     skip_missing: bool = False,
     limit: int | None = None,
     seed: int = 0,
@@ -119,6 +120,7 @@ def read_dataset(
         ConfigError: it cannot be read, has no captions, prompts or tags, or names missing images or unknown
             ids. The message names the first few.
     """
+    place, images = Path(place), None if images is None else Path(images)
     entries = _merged(_entries(place))
     told = [entry for entry in entries if entry.texts or entry.tags]
     if not told:

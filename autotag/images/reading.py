@@ -141,6 +141,11 @@ def source_of(image: object) -> str:
     return f"<{type(image).__name__}>"
 
 
+def is_nameless(source: str) -> bool:
+    """Return True for what ``source_of`` calls an image without a path or URL, such as ``"<ndarray>"``."""
+    return source.startswith("<") and source.endswith(">") and source[1:-1].isidentifier()
+
+
 def find_images(
     *paths: str | os.PathLike[str],
     include: Sequence[str] = (),
@@ -307,7 +312,7 @@ def _encoded(image: object, source: str, *, allow_urls: bool) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if hasattr(image, "read"):
-        return _from_file(image, source)
+        return open_file_bytes(image, source)
     if type(image).__module__.partition(".")[0] == "torch":
         hint = "pass tensor.permute(1, 2, 0).cpu().numpy() of a (3, H, W) tensor"
         raise ImageReadError(source, f"a torch tensor is not an image: {hint}")
@@ -372,8 +377,12 @@ def _os_reason(error: OSError | ValueError) -> str:
     return known or (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _from_file(file: Any, source: str) -> bytes:
-    """Read the rest of a caller's file."""
+def open_file_bytes(file: Any, source: str) -> bytes:
+    """Return the rest of a caller's open file.
+
+    Raises:
+        ImageReadError: it cannot be read, or is open as text; names ``source``.
+    """
     try:
         content = file.read(_MAX_FILE_BYTES)
     except (OSError, ValueError, TypeError) as error:

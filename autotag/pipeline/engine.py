@@ -23,7 +23,7 @@ from autotag.pipeline.stats import CONSUMER, READ, Meter
 from autotag.pipeline.wiring import ALWAYS_THERE
 from autotag.protocols import NeedsModels, Stage, UsesImageVectors
 from autotag.records import Result, Sample
-from autotag.records.sample import TRUNCATED
+from autotag.records.sample import TRUNCATED, check_sample
 from autotag.relevance.embeddings import image_vectors
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class Engine:
             raise PipelineClosedError("this pipeline was closed; build or load another one.")
         if self._pool is not None:
             check_not_forked()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the models are loaded, and not closed."""
+        return self._loaded and not self._closed
 
     @property
     def image_size(self) -> int | None:
@@ -328,6 +333,8 @@ class Step:
     def _some(self, samples: Sequence[Sample]) -> None:
         try:
             self.call(samples)
+            for sample in samples:
+                check_sample(sample)
         except Exception as error:
             out_of_memory = _is_out_of_memory(error)
             if out_of_memory:

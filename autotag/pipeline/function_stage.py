@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import update_wrapper
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING
 
 from autotag.errors import ConfigError
@@ -42,7 +43,12 @@ class FunctionStage:
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         for sample in samples:
-            self.function(sample)
+            returned: object = self.function(sample)
+            if returned is not None:
+                raise TypeError(
+                    f"it returned {type(returned).__name__}; a stage returns nothing, and writes the fields "
+                    "of its sample instead, such as sample.tags"
+                )
 
     def __repr__(self) -> str:
         return f"<stage {self.name!r} from {self.import_string}>"
@@ -82,13 +88,18 @@ def stage(
         A decorator that turns the function into a ``FunctionStage``.
 
     Raises:
-        ConfigError: ``requires`` or ``provides`` is one string instead of a set of them.
+        ConfigError: ``requires`` or ``provides`` is one string instead of a set of them, or the function is
+            a coroutine or a generator, whose body a call does not run.
     """
     for side, declared in (("requires", requires), ("provides", provides)):
         if isinstance(declared, str):
             raise ConfigError(f'@stage: {side} is the string {declared!r}; write {{"{declared}"}}.')
 
     def decorate(function: Callable[[Sample], None]) -> FunctionStage:
+        if any(test(function) for test in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+            raise ConfigError(
+                f"@stage: {function.__name__} is async or a generator; write a function that returns."
+            )
         return FunctionStage(function, name or function.__name__, frozenset(requires), frozenset(provides))
 
     return decorate

@@ -14,6 +14,7 @@ from PIL import Image
 from autotag.errors import ConfigError, ImageReadError
 from autotag.images.decode_memory import KEPT_BYTES
 from autotag.images.reading import ReadImage, source_of
+from autotag.images.snapshots import Snapshot
 from autotag.pipeline.stats import READ
 from autotag.relevance.sample_views import make_views
 
@@ -45,7 +46,7 @@ def as_several(images: ImageInput | Iterable[ImageInput | ReadImage]) -> Iterabl
 
 
 def read_input(
-    image: ImageInput | ReadImage,
+    image: ImageInput | ReadImage | Snapshot,
     reserve: Callable[[int], None],
     *,
     read: Callable[..., ReadImage],
@@ -55,7 +56,7 @@ def read_input(
     """Read an image and make the views that the models need.
 
     Args:
-        image: what ``pipeline(image)`` takes; one that was read is not read again.
+        image: what ``pipeline(image)`` takes, or a snapshot of it; one that was read is not read again.
         reserve: called, with the bytes that decoding takes, before it begins, and with those that stay.
         read: reads an image, as ``read_image`` does.
         makers: make the views.
@@ -74,10 +75,16 @@ def read_input(
 
     started = time.perf_counter()
     try:
-        found = image if isinstance(image, ReadImage) else read(image, reserve=reserve_timed)
+        if isinstance(image, Snapshot):
+            if isinstance(image.image, ImageReadError):
+                raise image.image
+            found = read(image.image, source=image.source, reserve=reserve_timed)
+        else:
+            found = image if isinstance(image, ReadImage) else read(image, reserve=reserve_timed)
         views = make_views(found.image, makers, found.source)
     except MemoryError as error:
-        raise ImageReadError(source_of(image), "not enough memory for it") from error
+        source = image.source if isinstance(image, Snapshot) else source_of(image)
+        raise ImageReadError(source, "not enough memory for it") from error
     finally:
         meter.add(READ, 1, time.perf_counter() - started - waited)
     reserve(found.image.width * found.image.height * KEPT_BYTES + sum(view.nbytes for view in views.values()))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, overload
 
 from autotag.config import options
-from autotag.config.checks import check_count
+from autotag.config.checks import check_count, shown
 from autotag.config.fast_paths import FastPaths
 from autotag.errors import ConfigError, UnknownNameError, WiringError, suggestion
 from autotag.files.toml_files import check_depth
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from autotag.errors import StageError
     from autotag.images.reading import ImageInput, ReadImage
+    from autotag.images.snapshots import Snapshot
     from autotag.models.pool import ModelPool
     from autotag.pipeline.saving import Saved
     from autotag.pipeline.stats import Meter, StreamStats
@@ -226,6 +227,11 @@ class Pipeline:
         """Return where the time of the stream that started last goes or went."""
         return self._engine.last_meter.stats()
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the models are loaded, and the pipeline is not closed."""
+        return self._engine.loaded
+
     def load(self) -> None:
         """Load the models, unless they are loaded.
 
@@ -298,7 +304,8 @@ class Pipeline:
             tags: any words; by default the tags that the pipeline keeps, best first.
 
         Raises:
-            ConfigError: no stage uses an encoder, or the encoder cannot say where it sees a text.
+            ConfigError: a tag is not a text, no stage uses an encoder, or the encoder cannot say where it
+                sees a text.
             ImageReadError: the image cannot be read.
             StageError: a stage failed on it.
             ModelUnavailableError: on first use, weights are missing and cannot be downloaded.
@@ -306,6 +313,9 @@ class Pipeline:
         """
         from autotag.pipeline.explaining import explained
 
+        for tag in tags:
+            if not isinstance(tag, str):
+                raise ConfigError(f"a tag to explain is {shown(tag)}; write explain(image, 'cat', 'dog').")
         read = self.read(image)
         run = Run(1, self._engine.meter(readers=1, overlapping=False))
         with self.exclusive_encoder() as encoder:
@@ -564,7 +574,7 @@ class Pipeline:
 
     def _reader(
         self, meter: Meter, *, source: str | None = None
-    ) -> Callable[[ImageInput | ReadImage, Callable[[int], None]], ReadImage]:
+    ) -> Callable[[ImageInput | ReadImage | Snapshot, Callable[[int], None]], ReadImage]:
         """Return a function that reads one image for the settings and loaded models; called in threads."""
         read = partial(
             read_image,

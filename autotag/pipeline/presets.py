@@ -21,6 +21,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from autotag.config import options
 from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file
@@ -266,7 +267,8 @@ def overridden(
             raise UnknownNameError(kind, name, [*names, *settings])
         if changes is not False:
             stage_tables.check_changes(name, changes)
-            tables[names.index(name)].update(changes)
+            table = tables[names.index(name)]
+            table.update(options.with_defaults(stage_tables.stage_class(table), table, changes))
     kept = [table for name, table in zip(names, tables, strict=True) if overrides.get(name) is not False]
     return {**config, "stages": kept}
 

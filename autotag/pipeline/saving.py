@@ -92,8 +92,14 @@ def read(name: str | os.PathLike[str], *, revision: str | None, trust_code: bool
     config = read_toml(file, what="saved pipeline")
     if not trust_code:
         _refuse_code(config, os.fspath(name))
-    placed: dict[str, Any] = _mapped(config, lambda text: _placed(text, folder.resolve()))
-    return placed
+    placed = partial(_placed, folder=folder.resolve())
+    if isinstance(config.get("encoder"), str):
+        config["encoder"] = placed(config["encoder"])
+    config["stages"] = [
+        _with_places(table, stage_tables.stage_class(table), lambda text, _: placed(text), placed)
+        for table in stage_tables.tables_of(config)
+    ]
+    return config
 
 
 def push_to_hub(pipeline: Saved, repository: str, *, private: bool, message: str) -> str:
@@ -113,13 +119,11 @@ def _fill(pipeline: Saved, folder: Path) -> None:
     config = dict(pipeline.config)
     if "encoder" in config:
         config["encoder"] = copies.model(config["encoder"], "encoder")
-    for stage, table in zip(pipeline.stages, config["stages"], strict=True):
-        kinds, files = options.model_fields(type(stage)), options.file_fields(type(stage))
-        for option, value in table.items():
-            if option in kinds:
-                table[option] = _mapped(value, partial(copies.model, kind=kinds[option]))
-            elif option in files:
-                table[option] = _mapped(value, copies.vocabulary)
+    kinds = map(type, pipeline.stages)
+    config["stages"] = [
+        _with_places(table, kind, copies.model, copies.vocabulary)
+        for kind, table in zip(kinds, config["stages"], strict=True)
+    ]
     (folder / CONFIG_FILE).write_text(toml_text(config), encoding="utf-8")
     (folder / CARD_FILE).write_text(_card(pipeline), encoding="utf-8")
 
@@ -175,15 +179,18 @@ class _Copies:
         return self._names[resolved]
 
 
-def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
-    """Return plain data with every text changed, but not the keys of tables."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: _mapped(entry, change) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_mapped(entry, change) for entry in value]
-    return value
+def _with_places(
+    table: Mapping[str, Any], kind: type, model: Callable[[str, str], str], file: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return the table of a stage of this class with the names of its models and files changed."""
+    changed = options.with_files(kind, table, file)
+    for option, kind_of_model in options.model_fields(kind).items():
+        value = table.get(option)
+        if isinstance(value, str):
+            changed[option] = model(value, kind_of_model)
+        elif isinstance(value, list):
+            changed[option] = [model(name, kind_of_model) for name in value]
+    return changed
 
 
 def _placed(text: str, folder: Path) -> str:

@@ -66,7 +66,8 @@ def changed_stage(stage: Stage, changes: Mapping[str, object]) -> Stage:
         raise ConfigError(
             f"stage {stage.name!r} is not a dataclass, so its {', '.join(changes)} cannot change."
         )
-    checked = options.checked(kind, changes, where=stage.name)
+    before = {name: getattr(stage, name) for name in options.option_fields(kind)}
+    checked = options.checked(kind, options.with_defaults(kind, before, changes), where=stage.name)
     try:
         return cast("Stage", replace(cast("Any", stage), **checked))
     except (TypeError, ValueError) as error:
@@ -112,8 +113,13 @@ def table_name(table: Mapping[str, object]) -> str:
 
 def option_names(table: Mapping[str, object]) -> frozenset[str]:
     """Return the names of the options that the stage of a config table has."""
+    return frozenset(options.option_fields(stage_class(table)))
+
+
+def stage_class(table: Mapping[str, object]) -> type:
+    """Return the class of the stage of a config table."""
     found = _found(stage_reference(table))
-    return frozenset(options.option_fields(found)) if isinstance(found, type) else frozenset()
+    return found if isinstance(found, type) else type(found)
 
 
 def table_from_stage(stage: Stage) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from autotag.errors import ForkedProcessError, ImageReadError, StageError
 from autotag.images.decode_memory import KEPT_BYTES
 from autotag.images.reading import ReadImage
+from autotag.images.snapshots import Snapshot, snapshots
 from autotag.pipeline.reading_ahead import BYTES_AHEAD, ReadAhead
 from autotag.pipeline.stats import CONSUMER, READ
 
@@ -45,7 +46,7 @@ class Reading:
         overlapping: run the models in a thread of their own, beside the work on texts.
     """
 
-    read: Callable[[ImageInput | ReadImage, Callable[[int], None]], ReadImage]
+    read: Callable[[ImageInput | ReadImage | Snapshot, Callable[[int], None]], ReadImage]
     workers: int
     ahead: int
     ordered: bool
@@ -83,7 +84,7 @@ def stream(
     process = os.getpid()
     run.meter.start()
     reads = ReadAhead(
-        inputs, reading.read, workers=reading.workers, ahead=reading.ahead, ordered=reading.ordered
+        snapshots(inputs), reading.read, workers=reading.workers, ahead=reading.ahead, ordered=reading.ordered
     )
     try:
         with _head_thread(overlapping=reading.overlapping) as head_thread:
@@ -121,7 +122,7 @@ class _Stream:
     def __init__(
         self,
         engine: Engine,
-        reads: ReadAhead[ImageInput | ReadImage, ReadImage],
+        reads: ReadAhead[ImageInput | ReadImage | Snapshot, ReadImage],
         run: Run,
         head_thread: ThreadPoolExecutor | None,
         *,

@@ -178,3 +178,44 @@ class Sample:
     views: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
     moderation: list[ModerationLabel] = field(default_factory=list)
+
+
+_KINDS: dict[str, type] = {
+    "captions": Caption,
+    "detections": Detection,
+    "tags": Tag,
+    "moderation": ModerationLabel,
+}
+
+
+def check_sample(sample: Sample) -> None:
+    """Refuse a sample into which a stage has written something else than records.
+
+    Raises:
+        TypeError: a field is not a list of its records (``rankings``: a dict of lists of tags; ``prompt``: a
+            text), a tag has no text, or a score is not a number.
+    """
+    for name, kind in _KINDS.items():
+        _check_records(f"sample.{name}", getattr(sample, name), kind)
+    if not isinstance(sample.rankings, dict):
+        raise TypeError(f"sample.rankings is {sample.rankings!r:.80}, not a dict")
+    for name, tags in sample.rankings.items():
+        _check_records(f"sample.rankings[{name!r}]", tags, Tag)
+    if not isinstance(sample.prompt, str):
+        raise TypeError(f"sample.prompt is {sample.prompt!r:.80}, not a text")
+
+
+def _check_records(name: str, written: object, kind: type) -> None:
+    if not isinstance(written, list | tuple):
+        raise TypeError(f"{name} is {written!r:.80}, not a list of {kind.__name__}")
+    for entry in written:
+        if not isinstance(entry, kind):
+            raise TypeError(f"{name} holds {entry!r:.80}, not a {kind.__name__}")
+        if isinstance(entry, Caption | Tag):
+            needs_score = isinstance(entry, Tag)
+            if not isinstance(entry.text, str) or (needs_score and not entry.text.strip()):
+                raise TypeError(f"{name} holds one whose text is {entry.text!r:.80}")
+            if not hasattr(entry.score, "__float__") and (needs_score or entry.score is not None):
+                raise TypeError(
+                    f"{name} holds {entry.text!r:.80} with score {entry.score!r:.80}, not a number"
+                )

@@ -8,12 +8,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from autotag.config.checks import check_number
+from autotag.config.checks import check_number, shown
 from autotag.errors import ConfigError, ImageReadError
 from autotag.files.file_states import digest_of
 from autotag.search.duplicate_photos import Listener, read_files, read_index
@@ -22,7 +23,6 @@ from autotag.search.same_picture import coarse_likeness, same_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from os import PathLike
 
     from numpy.typing import NDArray
 
@@ -134,8 +134,10 @@ def find_duplicates(
         seen: called after each file.
 
     Raises:
-        ConfigError: an option is wrong.
+        ConfigError: an option is wrong, or ``images`` is one text.
     """
+    if isinstance(images, str | bytes | PathLike):
+        raise ConfigError(f"images is {shown(images)}; for a folder write find_images({shown(images)}).")
     options = _Options(same, bursts, burst_seconds)
     photos, grey = read_files(map(Path, images), Listener(failed, seen))
     return _grouped(photos, grey, options, failed, partial(_look_alike, grey))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autotag.errors import ImageReadError, SearchIndexError
-from autotag.images.reading import is_url
+from autotag.errors import ConfigError, ImageReadError, SearchIndexError
+from autotag.images.reading import is_nameless, is_url
 from autotag.relevance.embeddings import read_embedding
 from autotag.search.photo_facts import read_facts
 
@@ -49,9 +49,18 @@ def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
 
 
 def facts_of(result: Result) -> PhotoFacts | None:
-    """Return the facts about a result's file; None where it is not a file that can be read."""
+    """Return the facts about a result's file; None where it is not a file that can be read.
+
+    Raises:
+        ConfigError: the result is of an image in memory, which nobody could find again.
+    """
     if is_url(result.source):
         return None
+    if is_nameless(result.source) and not os.path.lexists(result.source):
+        raise ConfigError(
+            f"an index keeps photographs by their path or URL, and {result.source} has none; give each a "
+            "name: pipeline.read(image, source='beach.jpg')."
+        )
     try:
         return read_facts(Path(result.source))
     except ImageReadError:

@@ -48,7 +48,8 @@ class MatchVocabulary:
             cosine is from -1 to 1 and its threshold fits one encoder only; a standardised score is from -100
             to 100.
         score: the score of a label, which is compared with ``threshold``, see ``autotag.relevance.scores``.
-        leave_out: labels that are not proposed, such as "animal", which adds little to "dog".
+        leave_out: labels that are not proposed, such as "animal", which adds little to "dog". Another
+            ``vocabulary`` in a change of a preset or pipeline begins with none.
         template: sentence around a name, with one ``{}``; None for the vocabulary's own, by default
             "a photo of {}".
         language: of the tags and the template, for standardised scores: ``"en"``, ``"de"``, ``"es"``,
@@ -62,13 +63,13 @@ class MatchVocabulary:
     """
 
     vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary = field(
-        metadata={"file": True}
+        metadata={"file": "one"}
     )
     _: KW_ONLY
     top_k: int = 10
     threshold: float | None = None
     score: Score = "cosine"
-    leave_out: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = field(default=(), metadata={"of": "vocabulary"})
     template: str | None = None
     language: str = "en"
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

@@ -65,7 +65,7 @@ class MergeTags:
     duplicate: bool = True
     substring: bool = True
     broader: Broader = "keep"
-    vocabulary: str | Path | Vocabulary | None = field(default="things", metadata={"file": True})
+    vocabulary: str | Path | Vocabulary | None = field(default="things", metadata={"file": "one"})
     name: str = "merge_tags"
     _labels: Vocabulary | None = field(init=False, repr=False, compare=False, default=None)
 

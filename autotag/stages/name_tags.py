@@ -46,7 +46,7 @@ class NameTags:
 
     languages: str | tuple[str, ...]
     _: KW_ONLY
-    vocabularies: tuple[str | Path | Vocabulary, ...] = field(default=("things",), metadata={"file": True})
+    vocabularies: tuple[str | Path | Vocabulary, ...] = field(default=("things",), metadata={"file": "each"})
     unnamed: Unnamed = "keep"
     name: str = "name_tags"
     _codes: tuple[str, ...] = field(init=False, repr=False, compare=False)

@@ -45,7 +45,7 @@ class RankLabels:
     """
 
     vocabularies: tuple[str | Path | Vocabulary, ...] = field(
-        default=("mediums", "artists", "movements", "trendings", "flavors"), metadata={"file": True}
+        default=("mediums", "artists", "movements", "trendings", "flavors"), metadata={"file": "each"}
     )
     _: KW_ONLY
     top_k: int = 5

@@ -48,7 +48,7 @@ class SuggestKeywords:
             ``setup``, if the keywords were learned with another encoder.
     """
 
-    keywords: Path = field(metadata={"file": True})
+    keywords: Path = field(metadata={"file": "one"})
     _: KW_ONLY
     top_k: int | None = None
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

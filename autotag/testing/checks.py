@@ -40,6 +40,7 @@ from autotag.protocols import (
     thresholds_of,
 )
 from autotag.records import Caption, Detection, ModerationLabel, Result, Sample, Tag
+from autotag.records.sample import check_sample
 from autotag.testing.fakes import FakeModels, make_image, make_samples
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def check_stage(
     """
     _check(not isinstance(stage, type), f"{stage!r} is a class; check an object of it")
     _check(isinstance(stage, Stage), f"{stage!r} lacks name, requires, provides or __call__")
+    _check(isinstance(stage.name, str) and stage.name != "", f"its name is {stage.name!r}, not a text")
     wiring.check_stage_fields(stage)
     _check_pickles(stage)
     _check_config(stage)
@@ -80,11 +82,11 @@ def check_stage(
     batch = samples()
     _check_batch(stage, batch, samples())
     for number, (together, alone) in enumerate(zip(batch, samples(), strict=True)):
+        _check_records(together)
         stage([alone])
         for name in sorted(wiring.FIELDS | {"extras"} - {"embeddings"}):
             same = _alike(getattr(together, name), getattr(alone, name))
             _check(same, f"sample {number} gets other {name} in a batch than alone")
-        _check_records(together)
 
 
 def check_captioner(captioner: Captioner) -> None:
@@ -103,6 +105,7 @@ def check_captioner(captioner: Captioner) -> None:
         for row in rows:
             _check(len(row) == wanted, f"num_captions={wanted} gave {len(row)} captions")
             _check(all(isinstance(caption, Caption) for caption in row), f"not all are Caption: {row!r}")
+            _check(all(isinstance(caption.text, str) for caption in row), f"not all have a text: {row!r}")
     alone = [captioner.caption([image], CaptionOptions(max_new_tokens=8))[0][0].text for image in images]
     together = [row[0].text for row in captioner.caption(images, CaptionOptions(max_new_tokens=8))]
     _check(alone == together, f"captions differ in a batch ({together!r}) and alone ({alone!r})")
@@ -321,11 +324,10 @@ def _touched(before: Sample, after: Sample) -> set[str]:
 
 
 def _check_records(sample: Sample) -> None:
-    kinds = {"captions": Caption, "tags": Tag, "detections": Detection, "moderation": ModerationLabel}
-    for name, kind in kinds.items():
-        for row in getattr(sample, name):
-            _check(isinstance(row, kind), f"{name} has {row!r}, which is not a {kind.__name__}")
-    _check(isinstance(sample.prompt, str), f"prompt is {sample.prompt!r}, not text")
+    try:
+        check_sample(sample)
+    except TypeError as error:
+        _fail(str(error))
     try:
         json.dumps(Result.from_sample(sample).to_dict())
     except (TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ _COLUMNS = {
     "image": ["source", "width", "height", "caption", "tags", "prompt", "error"],
     "tag": ["source", "tag", "score", "by", "count", "path"],
 }
+_MAY_BE_NONE = {"error", "count"}
 
 
 def to_pandas(results: Iterable[Result], *, per: Literal["image", "tag"] = "image") -> Any:
@@ -42,7 +43,11 @@ def to_pandas(results: Iterable[Result], *, per: Literal["image", "tag"] = "imag
     except ImportError as error:
         raise ConfigError(f"tables of pandas need: {install_hint('pandas')}") from error
     rows = _image_rows(results) if per == "image" else _tag_rows(results)
-    return pd.DataFrame.from_records(list(rows), columns=_COLUMNS[per])
+    frame = pd.DataFrame.from_records(list(rows), columns=_COLUMNS[per])
+    for name, values in frame.items():
+        if name in _MAY_BE_NONE:  # pandas makes NaN of None, which is true
+            frame[name] = values.astype(object).where(values.notna(), None)
+    return frame
 
 
 def _image_rows(results: Iterable[Result]) -> Iterator[tuple[object, ...]]:

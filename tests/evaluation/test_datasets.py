@@ -179,3 +179,8 @@ def test_a_limit_draws_the_same_images_with_the_same_seed(folder: Path) -> None:
     assert len(drawn) > 1
     assert all(len(names) == 2 for names in drawn)
     assert read_dataset(folder, limit=2, seed=3) == read_dataset(folder, limit=2, seed=3)
+
+
+def test_a_place_may_be_a_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no data set"):
+        read_dataset(str(tmp_path / "none"))

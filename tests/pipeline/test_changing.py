@@ -163,3 +163,24 @@ def test_a_stream_with_progress_that_is_left_early_ends_its_threads(pipeline) ->
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_labels_that_a_preset_leaves_out_go_with_its_vocabulary() -> None:
+    for vocabulary in (["cat", "dog"], {"dog": ["hound"]}):
+        with autotag.load("mini", match_vocabulary={"vocabulary": vocabulary}) as pipeline:
+            assert pipeline["match_vocabulary"].leave_out == ()
+    with autotag.load("mini", match_vocabulary={"vocabulary": "things", "top_k": 3}) as pipeline:
+        assert "animal" in pipeline["match_vocabulary"].leave_out
+        changed = pipeline.replace(match_vocabulary={"vocabulary": ["cat"]})["match_vocabulary"]
+        assert (changed.vocabulary, changed.leave_out, changed.top_k) == (("cat",), (), 3)
+        with pytest.raises(ConfigError, match="leave_out holds 'dog'"):
+            pipeline.replace(match_vocabulary={"vocabulary": ["cat"], "leave_out": ["dog"]})
+
+
+def test_a_name_of_another_type_is_refused_in_words(pipeline) -> None:
+    with pytest.raises(UnknownNameError, match="unknown stage of this pipeline: 0"):
+        pipeline[0]
+    with pytest.raises(ConfigError, match="dtype"):
+        autotag.load("mini", dtype=float)
+    with pytest.raises(ConfigError, match=r"write explain\(image, 'cat', 'dog'\)"):
+        pipeline.explain(make_image(), ["cat", "dog"])

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autotag.errors import StageBrokenError
+from autotag.errors import StageBrokenError, StageError
 from autotag.pipeline.failures import BROKEN_AFTER
 from autotag.pipeline.function_stage import stage
 from autotag.pipeline.pipeline import Pipeline
+from autotag.records import Caption, Sample, Tag
 from autotag.testing import make_image
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from autotag.protocols import Stage
-    from autotag.records import Result, Sample
+    from autotag.records import Result
 
 
 def failing(bad: Container[int]) -> Stage:
@@ -77,3 +78,32 @@ def test_one_bad_image_alone_is_only_a_bad_image() -> None:
 def test_bad_images_at_the_end_of_a_good_stream_are_only_bad_images() -> None:
     stream = Pipeline([failing(frozenset({2, 3}))]).stream(pictures(1, 2, 3), on_error="record")
     assert [result.error is None for result in stream] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "said"),
+    [
+        ("tags", None, "sample.tags is None, not a list of Tag"),
+        ("tags", ["cat"], "sample.tags holds 'cat', not a Tag"),
+        ("tags", [Tag("cat", None, "s")], "'cat' with score None, not a number"),  # type: ignore[arg-type]
+        ("tags", [Tag(" ", 0.5, "s")], "whose text is ' '"),
+        ("captions", ["a cat"], "sample.captions holds 'a cat', not a Caption"),
+        ("captions", [Caption(None, "c")], "whose text is None"),  # type: ignore[arg-type]
+        ("prompt", None, "sample.prompt is None, not a text"),
+        ("rankings", {"mediums": ["oil"]}, r"sample.rankings\['mediums'\] holds 'oil', not a Tag"),
+    ],
+)
+def test_a_stage_that_writes_something_else_fails_on_that_image_only(
+    field: str, written: object, said: str
+) -> None:
+    @stage(provides={field})
+    def wrong(sample: Sample) -> None:
+        if sample.size == (9, 9):
+            setattr(sample, field, written)
+
+    images = [make_image(size=size) for size in ((8, 8), (9, 9), (8, 8))]
+    with Pipeline([wrong], encoder=None) as pipeline:
+        results = list(pipeline.stream(images, on_error="record"))
+        with pytest.raises(StageError, match=f"'wrong' failed.*{said}"):
+            pipeline(images[1])
+    assert [bool(result.error) for result in results] == [False, True, False]

@@ -10,7 +10,7 @@ from autotag.errors import ConfigError
 from autotag.pipeline.function_stage import FunctionStage, stage
 from autotag.protocols import Stage
 from autotag.records import Sample
-from autotag.testing import check_stage, make_sample
+from autotag.testing import check_stage, make_image, make_sample
 
 
 @stage(requires={"tags"}, provides={"tags"})
@@ -69,3 +69,25 @@ def test_it_comes_back_from_pickle_and_copy(original: FunctionStage) -> None:
 def test_a_string_instead_of_a_set_of_fields_is_refused() -> None:
     with pytest.raises(ConfigError, match=r'requires is the string .tags.; write \{"tags"\}'):
         stage(requires="tags")
+
+
+def test_a_function_that_returns_something_has_misunderstood_stages() -> None:
+    @stage(provides={"tags"})
+    def returning(sample: Sample) -> list[str]:  # type: ignore[misc]
+        return [sample.source]
+
+    with autotag.Pipeline([returning], encoder=None) as pipeline:
+        [result] = pipeline.stream([make_image()], on_error="record")
+    assert "'returning' failed" in str(result.error)
+    assert "it returned list; a stage returns nothing" in str(result.error)
+
+
+def test_a_coroutine_or_generator_is_refused() -> None:
+    async def waits(sample: Sample) -> None: ...
+
+    def yields(sample: Sample):  # type: ignore[no-untyped-def]
+        yield sample
+
+    for function in (waits, yields):
+        with pytest.raises(ConfigError, match=f"{function.__name__} is async or a generator"):
+            stage()(function)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
-from autotag.stages import FilterTags, MatchVocabulary, MergeTags, SuggestKeywords
+from autotag.stages import FilterTags, MatchVocabulary, MergeTags, NameTags, SuggestKeywords
 from autotag.testing import FakeEncoder
 
 DATA = Path(autotag.__file__).parent / "data" / "models"
@@ -125,6 +125,28 @@ def test_what_cannot_be_saved_is_refused_and_leaves_nothing(tmp_path: Path, labe
     with pytest.raises(ConfigError, match="is an object"):
         autotag.Pipeline([MatchVocabulary(("cat",))], encoder=FakeEncoder()).save(tmp_path / "new")
     assert set(tmp_path.iterdir()) == there
+
+
+def test_a_label_is_not_taken_for_the_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "pup"):
+        Path(name).write_text("a secret")
+    for labels in (("cat", "{here}/dog"), {"dog": ("pup", "{here}/hound"), "cat": ()}):
+        saved = autotag.Pipeline([MatchVocabulary(labels)], encoder="clip-mini").save(tmp_path / "saved")
+        assert {file.name for file in saved.iterdir()} == {"autotag.toml", "README.md"}
+        again = autotag.Pipeline.from_pretrained(saved)
+        assert again["match_vocabulary"] == MatchVocabulary(labels)
+        shutil.rmtree(saved)
+
+
+def test_every_file_of_an_option_that_takes_several_is_copied(tmp_path: Path, labels: Path) -> None:
+    stages = [MatchVocabulary("things"), NameTags("de", vocabularies=(str(labels), "things"))]
+    saved = autotag.Pipeline(stages, encoder="clip-mini").save(tmp_path / "saved")
+    labels.unlink()
+    again = autotag.Pipeline.from_pretrained(saved)
+    assert [Path(one).name for one in again["name_tags"].vocabularies] == ["0-pets.txt", "things"]
 
 
 def test_a_folder_that_would_run_code_or_leave_itself_is_refused(tmp_path: Path, labels: Path) -> None:

@@ -285,3 +285,9 @@ class TestInAnIndex:
         self.groups(index)
         with closing(sqlite3.connect(cache_beside(index.path).path)) as connection:
             assert connection.execute("SELECT count(*) FROM look").fetchone() == (4,)
+
+
+def test_a_text_in_place_of_files_is_refused():
+    for images in ("photos/", Path("photos")):
+        with pytest.raises(ConfigError, match=r"for a folder write find_images\("):
+            find_duplicates(images)

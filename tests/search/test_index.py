@@ -501,3 +501,12 @@ def test_an_album_run_removes_a_photograph_that_its_rules_leave_out(index):
     run.left_out(Path("/album/unknown.jpg"))
     assert "a.jpg" not in names(index.search("dog"))
     assert len(index) == len(ALBUM) - 1
+
+
+def test_an_image_in_memory_is_refused_before_anything_is_written(index):
+    for source in ("<Image>", "<ndarray>"):
+        with pytest.raises(ConfigError, match=r"has none; give each a name: pipeline\.read\("):
+            index.add([result("/album/e.jpg", "a dog"), result(source, "a dog", "dog", looks="dog")])
+    assert len(index) == len(ALBUM)
+    index.add([result("<not an object>.jpg", "a dog")])
+    assert len(index) == len(ALBUM) + 1

@@ -123,7 +123,7 @@ def test_a_good_stage_passes(good: Good) -> None:
         (FailsOnNothing(), "an empty batch"),
         (Returns(), "returns nothing"),
         (LooksAtNeighbours(), "other tags in a batch than alone"),
-        (TagsAreText(), "has 'dog', which is not a Tag"),
+        (TagsAreText(), "holds 'dog', not a Tag"),
         (NotJson(), "cannot be written as JSON"),
         (Unpicklable(), "cannot be pickled"),
         (ForgetsItsConfig(), "comes back from a config as"),

@@ -26,6 +26,7 @@ def test_one_row_per_image() -> None:
     assert frame.tags.tolist() == [["dog", "cat"], []]
     assert frame.error.tolist()[1] == "cannot read it"
     assert frame.width.tolist() == [4, 0]
+    assert frame.error.tolist()[0] is None
 
 
 def test_one_row_per_tag() -> None:
@@ -34,6 +35,7 @@ def test_one_row_per_tag() -> None:
         ["a.jpg", "dog", 0.5, "x"],
         ["a.jpg", "cat", 0.25, "y"],
     ]
+    assert frame["count"].tolist() == [None, 2]
 
 
 def test_no_results_are_an_empty_table_with_columns() -> None:

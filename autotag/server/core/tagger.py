@@ -6,12 +6,14 @@ import asyncio
 from os import fspath
 from typing import TYPE_CHECKING
 
+from autotag.config.checks import check_list
 from autotag.pipeline.presets import load
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.limits import Limits
 from autotag.server.core.wishes import Pipelines, Wish
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -55,7 +57,7 @@ class AsyncTagger:
         *,
         top_k: int | None = None,
         vocabulary: str | None = None,
-        labels: tuple[str, ...] = (),
+        labels: Sequence[str] = (),
         source: str | None = None,
         timeout: float | None = None,
     ) -> Result:
@@ -70,6 +72,7 @@ class AsyncTagger:
             timeout: seconds; None for the limit's own.
 
         Raises:
+            ConfigError: ``labels`` is one text.
             RequestRefusedError: too much is waiting, time is up, an option is wrong, or the block has ended.
             ImageReadError: the image cannot be read.
             StageError: a stage failed on it.
@@ -78,6 +81,7 @@ class AsyncTagger:
             from autotag.errors import PipelineClosedError
 
             raise PipelineClosedError("use it inside: async with autotag.serve_async(...) as tagger.")
+        check_list("labels", labels)
         wish = Wish(top_k=top_k, vocabulary=vocabulary, labels=tuple(labels))
         return await self._batcher.tag(image, wish, source=source, timeout=timeout)
 
@@ -90,7 +94,10 @@ def serve_async(
     ::
 
         async with autotag.serve_async("base") as tagger:
-            results = await asyncio.gather(*(tagger.tag(path) for path in paths))
+            result = await tagger.tag("photo.jpg")  # in each of many tasks, such as requests
+
+    More calls at once than ``limits.max_waiting`` (256) are refused. For a list of photographs use
+    ``Pipeline.stream`` in a thread, or hold an ``asyncio.Semaphore`` around each call.
 
     Args:
         preset: a preset's name, or the path of a TOML file.

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from autotag.errors import ConfigError, ModelUnavailableError, RequestRefusedError
+from autotag.pipeline.stage_tables import changed_stage
 from autotag.pipeline.wiring import needed_for
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
 from autotag.server.core.keep_embedding import KeepEmbedding
@@ -186,7 +187,7 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
                 "wrong_option", f"there is no vocabulary {wish.vocabulary!r}; known: {known}."
             )
         changed = [
-            replace(stage, vocabulary=wish.vocabulary, leave_out=()) if is_one else stage
+            changed_stage(stage, {"vocabulary": wish.vocabulary}) if is_one else stage
             for stage, is_one in _marked(changed, MatchVocabulary, "vocabulary")
         ]
     if wish.top_k is not None:

@@ -9,7 +9,7 @@ import pytest
 from numbered_server import Numbers, numbered_png
 
 import autotag
-from autotag.errors import ImageReadError, PipelineClosedError, RequestRefusedError, StageError
+from autotag.errors import ConfigError, ImageReadError, PipelineClosedError, RequestRefusedError, StageError
 from autotag.server.core.batcher import BatchDone, Batcher
 from autotag.server.core.limits import Limits
 from autotag.server.core.wishes import Pipelines, Wish
@@ -219,7 +219,9 @@ def test_serve_async_gives_what_the_pipeline_gives_and_shares_its_models_between
         async with autotag.serve_async("mini") as tagger:
             results = list(await asyncio.gather(*(tagger.tag(file) for file in files)))
             results.append(await tagger.tag(files[0], top_k=1))
-            results.append(await tagger.tag(files[0], labels=("cat", "rocket")))
+            results.append(await tagger.tag(files[0], labels=["cat", "rocket"]))
+            with pytest.raises(ConfigError, match="labels is the text 'cat'"):
+                await tagger.tag(files[0], labels="cat")
         with pytest.raises(PipelineClosedError):
             await tagger.tag(files[0])
         return results
