@@ -714,6 +714,15 @@ class KnowsContents(Protocol):
 
 
 @runtime_checkable
+class NeedsFiles(Protocol):
+    """Tell whether a change waits for a file: one that was renamed, moved or deleted since."""
+
+    def missing(self) -> Path | None:
+        """Return a file that is not there and without which the change cannot be undone; else None."""
+        ...
+
+
+@runtime_checkable
 class WritesSometimes(Protocol):
     """Tell before tagging that an album writer will not write anything."""
 

@@ -25,6 +25,7 @@ from autotag.files.file_states import lies_in
 from autotag.files.hidden_files import clear_leftovers
 from autotag.files.system_calls import is_there
 from autotag.metadata import read_packet
+from autotag.protocols import NeedsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,9 +65,9 @@ def undo_album(
 
     Runs over folders inside the album are undone, too. Files are restored byte for byte, with their
     names. In the metadata of a file that was edited since, only the machine's tags are removed; other edited
-    files stay unchanged; the summary says so. A step that cannot be undone, because a disk is not mounted
-    or for any other reason, stays in the journal for the next undo, and earlier steps on the same
-    files wait for it.
+    files stay unchanged; the summary says so. A step that cannot be undone, because a disk is not mounted,
+    a photograph was renamed since, or for any other reason, stays in the journal for the next undo, and
+    earlier steps on the same files wait for it.
 
     Args:
         source: what was tagged, or a folder around it; of a list or glob, the folder that it was in.
@@ -75,7 +76,8 @@ def undo_album(
             next run writes them again.
         dry_run: report what would be undone; write nothing.
         adopt: use a state of another folder, or one that another machine or user wrote.
-        forget_missing: forget the steps in folders that are missing or empty.
+        forget_missing: forget the steps of files that no longer exist, and in folders that are missing or
+            empty.
         listener: called with each step.
 
     Raises:
@@ -98,7 +100,11 @@ def undo_album(
         undo = _Undo(summary, listener, is_dry=dry_run, forget_missing=forget_missing)
         undo.run(albums, last_run=last)
     if key.is_dir() and not last and not dry_run:
-        summary.notes += _records_left(key)
+        left, hint = _records_left(key), _hint(key, Path(state) if state else None)
+        if left and hint and not summary.errors:
+            summary.errors.append((str(key), f"{left}.{hint}"))
+        elif left:
+            summary.notes.append(f"{key}: {left}.")
     return summary
 
 
@@ -134,8 +140,10 @@ def _states(root: Path, key: Path, chosen: Path | None) -> list[_State]:
             if (folder / JOURNAL).exists() and album.is_dir() and lies_in(album, key):
                 found.setdefault(folder, _State(folder, album, album))
     if not found:
+        left = _records_left(key) if key.is_dir() else ""
         raise ConfigError(
             f"no run of autotag is recorded for {str(key)!r}, so nothing can be undone.{_hint(key, chosen)}"
+            f"{f' In it, {left}.' if left else ''}"
         )
     return list(found.values())
 
@@ -202,13 +210,13 @@ def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
     return [(place, run) for _, place, run in found]
 
 
-def _records_left(root: Path) -> list[str]:
-    """Name sidecars that still hold machine tags, from unknown runs or postponed steps."""
-    found = list(_with_records(root))
+def _records_left(root: Path) -> str:
+    """Name sidecars that hold machine tags, from unknown runs or postponed steps; "" if there are none."""
+    found = [path.relative_to(root) for path in _with_records(root)]
     if not found:
-        return []
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"{found[0]}{more}: machine tags that no known journal records stay in the files."]
+        return ""
+    which = f"{found[0]} holds" if len(found) == 1 else f"{found[0]} and {len(found) - 1} more sidecars hold"
+    return f"{which} machine tags that no step which can be undone now has written"
 
 
 def _with_records(root: Path) -> Iterator[Path]:
@@ -227,6 +235,7 @@ class _Undo:
     forget_missing: bool
     waiting: set[str] = field(default_factory=set)  # files with a step that could not be undone
     away: Counter[Path] = field(default_factory=Counter)  # folders that are not there, with their steps
+    gone: dict[Path, Counter[str]] = field(default_factory=dict)  # in a folder, files that are not there
     present: set[Path] = field(default_factory=set)  # folders that are
     contents: dict[Path, set[str]] = field(default_factory=dict)  # files seen since hidden files were cleared
 
@@ -274,6 +283,11 @@ class _Undo:
                 self.away[missing] += 1
                 self.waiting |= files
                 return self.forget_missing
+            gone = change.missing() if isinstance(change, NeedsFiles) else None
+            if gone is not None:
+                self.gone.setdefault(gone.parent, Counter())[gone.name] += 1
+                self.waiting |= files
+                return self.forget_missing
             if files & self.waiting:
                 raise MetadataError(str(change.paths[0]), "undo the later changes of it first")
             for path, digests in contents_of([change]).items():
@@ -306,15 +320,22 @@ class _Undo:
 
     def _report_away(self) -> None:
         for folder, steps in self.away.items():
-            if self.forget_missing:
-                self.summary.notes.append(
-                    f"{folder}: the folder does not exist; its {steps} steps are forgotten."
-                )
-            else:
-                why = f"the folder does not exist or is empty; its {steps} steps wait for the next undo"
-                self.summary.errors.append(
-                    (str(folder), f"{why} (if it was deleted for good: --forget-missing)")
-                )
+            self._report_missing(folder, "the folder does not exist or is empty", steps)
+        for folder, files in self.gone.items():
+            first, *others = files
+            more = f" and {len(others)} more" if others else ""
+            self._report_missing(
+                folder, f"{first}{more} {'do' if others else 'does'} not exist", files.total()
+            )
+
+    def _report_missing(self, folder: Path, what: str, steps: int) -> None:
+        counted = "1 step" if steps == 1 else f"{steps} steps"
+        if self.forget_missing:
+            self.summary.notes.append(f"{folder}: {what}; {counted} forgotten.")
+            return
+        wait = "waits" if steps == 1 else "wait"
+        ways = "if renamed or moved, give it the old name back; if deleted for good: --forget-missing"
+        self.summary.errors.append((str(folder), f"{what}; {counted} {wait} for the next undo ({ways})"))
 
 
 def _real_entry(path: Path) -> str:

@@ -27,7 +27,9 @@ Exit codes:
 @state_option("The --state folder of the run.")
 @adopt_option
 @click.option(
-    "--forget-missing", is_flag=True, help="Forget the changes in folders that were deleted for good."
+    "--forget-missing",
+    is_flag=True,
+    help="Forget the changes of files and folders that were deleted for good.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors and warnings on stderr.")
 @click.pass_context

@@ -21,6 +21,9 @@ from autotag.errors import ConfigError
 from autotag.testing import make_image
 
 EMBED = WriterChoice("xmp", options={"embed": True})
+SOMEBODYS = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>Oma</rdf:li></rdf:Bag>
+</dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 PROGRAM = """
 import sys
 from autotag.albums import WriterChoice, tag_folder
@@ -244,8 +247,8 @@ def test_what_is_away_is_listed_and_taken_back_when_it_is_there_again(photos, ta
         (photos / "more").mkdir()  # the place where a disk is mounted
     here = {name: digest for name, digest in before.items() if not name.startswith("more/")}
     summary = undo_album(photos)
-    assert [(file, reason[:48]) for file, reason in summary.errors] == [
-        (str(photos / "more"), "the folder does not exist or is empty; its 3 ste")
+    assert [(file, reason[:51]) for file, reason in summary.errors] == [
+        (str(photos / "more"), "the folder does not exist or is empty; 3 steps wait")
     ]
     assert tree(photos) == here
     assert undo_album(photos).steps == 0
@@ -260,8 +263,96 @@ def test_what_is_gone_for_good_can_be_forgotten(photos, tagged):
     shutil.rmtree(photos / "more")
     summary = undo_album(photos, forget_missing=True)
     assert summary.errors == []
-    assert [note for note in summary.notes if "its 2 steps are forgotten" in note]
+    assert [note for note in summary.notes if "is empty; 2 steps forgotten" in note]
     assert undo_album(photos).errors == []
+
+
+@pytest.mark.parametrize("writer", [EMBED, "xmp"], ids=["embedded", "sidecar"])
+@pytest.mark.parametrize("again", [False, True], ids=["once", "with a run between"])
+def test_a_photograph_that_was_renamed_waits_for_its_old_name(photos, tagged, tree, writer, again):
+    before = tree(photos)
+    tagged(photos, writer)
+    moved = {"b.jpg": "z.jpg", "b.jpg.xmp": "z.jpg.xmp"}
+    moved = {old: new for old, new in moved.items() if (photos / old).exists()}
+    for old, new in moved.items():
+        (photos / old).rename(photos / new)
+    if again:
+        tagged(photos, writer)
+    for _ in range(2):
+        [(folder, reason)] = undo_album(photos).errors
+        assert folder == str(photos)
+        assert re.match(r"b\.jpg(\.xmp)? does not exist; 1 step waits for the next undo \(if renamed", reason)
+    for old, new in moved.items():
+        (photos / new).rename(photos / old)
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_deleted_photographs_are_one_line_and_can_be_forgotten(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, "xmp")
+    for name in ("b.jpg", "d.jpg"):
+        (photos / name).unlink()
+        (photos / f"{name}.xmp").unlink()
+    [(_, reason)] = undo_album(photos).errors
+    assert reason.startswith("d.jpg.xmp and 1 more do not exist; 2 steps wait for the next undo")
+    summary = undo_album(photos, forget_missing=True)
+    assert summary.errors == []
+    assert [note for note in summary.notes if "do not exist; 2 steps forgotten" in note]
+    assert tree(photos) == {name: digest for name, digest in before.items() if name not in {"b.jpg", "d.jpg"}}
+    assert undo_album(photos).errors == []
+
+
+def test_a_sidecar_that_somebody_deleted_needs_no_undo(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, "xmp")
+    (photos / "b.jpg.xmp").unlink()
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_a_sidecar_of_somebody_that_was_moved_waits(photos, tagged, tree):
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    before = tree(photos)
+    tagged(photos, "xmp")
+    (photos / "b.jpg.xmp").rename(photos / "aside.xmp")
+    [(_, reason)] = undo_album(photos).errors
+    assert reason.startswith("b.jpg.xmp does not exist; 1 step waits")
+    (photos / "aside.xmp").rename(photos / "b.jpg.xmp")
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_a_group_whose_photograph_was_renamed_by_hand_stays_together(photos, tagged, tree):
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    before = tree(photos)
+    tagged(photos, "rename")
+    new = next(path for path in photos.iterdir() if path.suffix == ".txt").with_suffix(".jpg")
+    new.rename(photos / "by hand.jpg")
+    companions = [new.with_suffix(".txt"), photos / f"{new.name}.xmp"]
+    [(_, reason)] = undo_album(photos).errors
+    assert reason.startswith(f"{new.name} does not exist; 1 step waits")
+    assert all(path.exists() for path in companions)
+    (photos / "by hand.jpg").rename(new)
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_after_a_move_and_a_new_run_the_old_state_is_named(photos, tagged, tree, tmp_path):
+    before = tree(photos)
+    tagged(photos, "xmp")
+    now = tmp_path / "now"
+    photos.rename(now)
+    tagged(now, "xmp")
+    [(_, reason)] = undo_album(now).errors
+    assert "6 more sidecars hold machine tags" in reason
+    state = re.search("--state '(.*?)' if it was '.*photos'", reason)[1]
+    assert (undo_album(now, state=state).errors, tree(now)) == ([], before)
+
+
+def test_without_a_state_the_sidecars_with_machine_tags_are_counted(photos, tagged, state):
+    tagged(photos, "xmp")
+    shutil.rmtree(state)
+    with pytest.raises(
+        ConfigError, match=r"no run of autotag is recorded.* and 6 more sidecars hold machine"
+    ):
+        undo_album(photos)
 
 
 def test_a_share_that_does_not_answer_is_not_taken_for_an_empty_one(photos, tagged, tree, monkeypatch):
@@ -349,7 +440,7 @@ def test_tags_of_runs_that_are_not_known_are_named(photos, tagged, tmp_path, mon
     shutil.rmtree(tmp_path / "lost")
     tagged(photos, "csv")
     [note] = undo_album(photos).notes
-    assert note.startswith(str(photos / "more" / "f.jpg.xmp"))
+    assert note.startswith(f"{photos}: more/f.jpg.xmp holds machine tags")
 
 
 def test_the_state_of_another_album_is_refused(photos, tagged, tree, tmp_path):

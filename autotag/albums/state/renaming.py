@@ -101,6 +101,11 @@ class RenameChange:
             raise
         return self._synced()
 
+    def missing(self) -> Path | None:
+        """Return the photograph's new name if it has neither that nor its old one."""
+        source, target = self.moves[0]
+        return None if is_there(source) or is_there(target) else target
+
     def undo(self) -> tuple[str, ...]:
         """Move back the moved files; skip files deleted since.
 

@@ -13,6 +13,7 @@ from autotag.config.checks import check_row
 from autotag.config.options import convert_options
 from autotag.errors import DISTRIBUTION, ConfigError
 from autotag.files.file_states import lies_in
+from autotag.files.system_calls import is_there
 from autotag.metadata import (
     KEYWORD_FIELDS,
     Exiftool,
@@ -96,6 +97,18 @@ class XmpChange:
         """Write the files and return warnings; see ``autotag.metadata.apply_change`` for the errors."""
         said = apply_change(self.change, touch=self.touch, exiftool=self.exiftool)
         return (*self.change.warnings, *said)
+
+    def missing(self) -> Path | None:
+        """Return a file that the change left and that is gone.
+
+        A sidecar that the change made does not count where its photograph is there: somebody deleted it.
+        """
+        photograph = Path(self.change.path)
+        for one in self.change.files:
+            was_left, path = one.sha256_after is not None, Path(one.path)
+            if was_left and not is_there(path) and (one.before is not None or not is_there(photograph)):
+                return path
+        return None
 
     def undo(self) -> tuple[str, ...]:
         """Undo the change as ``undo_change`` does, through exiftool if needed and installed."""
