@@ -209,5 +209,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, DAMAGED) and not isinstance(error, AutotagError):
         return f"its entry in the journal is damaged: {error!r}"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        ways = "embed the tags (--embed), or give the photograph a shorter name"
+        return f"{reason}; {ways}" if error.errno == errno.ENAMETOOLONG else reason
     return str(error)

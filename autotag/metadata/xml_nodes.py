@@ -182,6 +182,8 @@ class _Builder:
         try:
             self._parser.Parse(self._body, True)
         except expat.ExpatError as error:
+            if not self._body.strip():
+                raise ValueError("it is empty") from error
             raise ValueError(f"it is not well-formed XML: {error}") from error
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:

@@ -42,6 +42,8 @@ class AlbumIndex:
     stopped: Callable[[], bool] = lambda: False
     added: int = 0
     _waiting: list[Result] = field(init=False, repr=False, default_factory=list)
+    _before: frozenset[bytes] | None = field(init=False, repr=False, default=None)
+    _new: set[bytes] = field(init=False, repr=False, default_factory=set)  # paths that the run has put in
     _since: float = field(init=False, repr=False, default_factory=time.monotonic)
 
     def found(self, path: Path, result: Result) -> None:
@@ -63,6 +65,9 @@ class AlbumIndex:
             SearchIndexError: the encoder is not the index's, or writing fails.
         """
         waiting, self._waiting, self._since = self._waiting, [], time.monotonic()
+        if self._before is None:
+            self._before = frozenset(self.index.known([], []))
+        self._new |= {stored_path(result.source) for result in waiting} - self._before
         self.added += self.index.add(waiting, encoder_name=self._encoder_name)
 
     def finish(self, earlier: Iterable[tuple[Path, Result]], photos: Iterable[Path], root: Path) -> None:
@@ -78,7 +83,7 @@ class AlbumIndex:
             ModelError: the encoder cannot be loaded for photographs that were tagged without one.
         """
         self.flush()
-        plan = make_plan(self.index, list(map(str, photos)), [root], retry_errors=True)
+        plan = make_plan(self.index, list(map(str, photos)), [root], retry_errors=True, just_added=self._new)
         carry_out(self.index, plan)
         due = {stored_path(image) for image in plan.due}
         missing = self._missing(earlier, due)

@@ -20,7 +20,7 @@ from autotag.search.incoming import stored_path
 from autotag.search.photo_facts import read_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result
@@ -54,7 +54,12 @@ class Plan:
 
 
 def make_plan(
-    index: Updatable, images: Sequence[str], roots: Sequence[Path], *, retry_errors: bool = False
+    index: Updatable,
+    images: Sequence[str],
+    roots: Sequence[Path],
+    *,
+    retry_errors: bool = False,
+    just_added: Collection[bytes] = (),
 ) -> Plan:
     """Return the work that brings the index up to date with the folders. Nothing is written.
 
@@ -68,6 +73,8 @@ def make_plan(
         roots: the folders, or single paths, that were searched; indexed photographs there or below that were
             not found are gone.
         retry_errors: whether to try those again that failed in a former run.
+        just_added: paths that were put into the index a moment ago: a photograph that is not there and has
+            the pixels of one of them was moved, so that its old path is gone.
     """
     known = index.known([*images, *map(str, roots)], roots)
     plan = Plan()
@@ -90,10 +97,12 @@ def make_plan(
     missing = _missing(known, found, roots)
     _sort_new(plan, new, {known[path].digest: path for path in missing if known[path].digest}, known)
     moved = {photo for photo, _, _ in plan.moved}
+    elsewhere = {known[path].digest for path in just_added if path in known} - {None, ""}
     for path in missing:
         photo = known[path].id
         if photo not in moved:
-            (plan.gone if _was_deleted(path) else plan.offline).append(photo)
+            is_gone = known[path].digest in elsewhere or _was_deleted(path)
+            (plan.gone if is_gone else plan.offline).append(photo)
     return plan
 
 

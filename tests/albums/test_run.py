@@ -530,3 +530,17 @@ def test_a_sidecar_that_was_edited_alone_is_planned_afresh_without_the_models(ta
     assert tagged(photos, texts).unchanged == 0, "another writer looks at every photograph"
     edited.write_bytes(edited.read_bytes() + b"\n")
     assert tagged(photos, texts).unchanged == 7, "a sidecar is nothing to a writer of texts"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other limits")
+def test_what_keeps_a_sidecar_from_being_written_is_said_with_the_way_out(tagged, photos):
+    long = photos / f"{'n' * 251}.jpg"
+    (photos / "b.jpg").rename(long)
+    (photos / "d.jpg.xmp").touch()
+    log = Log()
+    summary = tagged(photos, listener=log)
+    assert (summary.written, summary.failed) == (5, 2)
+    told = " ".join(report.error or "" for report in log.reports)
+    assert "File name too long; embed the tags (--embed), or give the photograph a shorter name" in told
+    assert "d.jpg.xmp: this sidecar is damaged; repair or delete it: it is empty" in told
+    assert tagged(photos, EMBED).failed == 1

@@ -107,6 +107,21 @@ def test_renamed_moved_and_deleted_photographs_are_followed(album, photos, tmp_p
 
 
 @pytest.mark.slow
+def test_a_renamed_folder_is_followed_and_one_that_is_away_is_offline(album, photos, tmp_path):
+    for name in ("one", "two"):
+        (photos / name).mkdir()
+        make_image("yellow" if name == "one" else "white").save(photos / name / f"{name}.png")
+    assert "5 in the index" in album("--write", "txt").stderr
+    (photos / "one").rename(photos / "now")
+    (photos / "two").rename(tmp_path / "unplugged")
+    assert "5 in the index" in album("--write", "txt").stderr
+    assert [row for row in rows(tmp_path, "path, offline") if row[0] in {"one.png", "two.png"}] == [
+        ("one.png", 0),
+        ("two.png", 1),
+    ]
+
+
+@pytest.mark.slow
 def test_results_that_the_index_lost_are_put_back_without_decoding(album, tmp_path, decoded):
     album("--write", "txt")
     with Index.open(tmp_path / "index.db") as index:

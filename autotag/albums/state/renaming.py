@@ -186,5 +186,5 @@ def _check_names(moves: Iterable[tuple[Path, Path]]) -> None:
     for source, target in moves:
         if is_there(target) and is_there(source) and not same_entry(source, target):
             raise FileChangedError(
-                str(source), f"another file is called {target.name} meanwhile; give that another name"
+                str(source), f"another file is called {target.name} by now; rename that file first"
             )
