@@ -5,6 +5,7 @@ No base class is needed: any object with these attributes fits. ``autotag.testin
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.config.options import convert_options
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -163,7 +164,7 @@ class KeyphraseOptions:
     ngram_range: tuple[int, int] = (1, 2)
     top_n: int = 5
     diversity: float | None = None
-    stop_words: str | tuple[str, ...] | None = "english"
+    stop_words: str | Sequence[str] | None = "english"
 
     def __post_init__(self) -> None:
         convert_options(self, where="KeyphraseOptions")

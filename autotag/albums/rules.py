@@ -25,6 +25,7 @@ comes twice keeps its best place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -39,7 +40,7 @@ from autotag.records import Tag
 from autotag.vocabularies.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from os import PathLike
 
     from autotag.metadata.keywords import KeywordPath
@@ -73,15 +74,15 @@ class AlbumRules:
         ConfigError: a rule is empty, or contradicts another.
     """
 
-    deny: tuple[str, ...] = ()
+    deny: Sequence[str] = ()
     prefer_my_keywords: bool = False
-    hierarchy: tuple[str, ...] | Literal["things"] = ()
+    hierarchy: Sequence[str] | Literal["things"] = ()
     replacements: dict[str, str] = field(default_factory=dict)
-    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    always: tuple[str, ...] = ()
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    always: Sequence[str] = ()
     parent: str | None = None
     flagged_tag: str | None = None
-    flagged_write: tuple[str, ...] | None = None
+    flagged_write: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         options.convert_options(self, where="album rules")

@@ -43,7 +43,17 @@ class ReadsBytes(Protocol):
         ...
 
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | ReadsBytes | Image.Image | NDArray[Any]
+ImageInput: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | ReadsBytes
+    | Image.Image
+    | NDArray[Any]
+)
 """A path, an http(s) URL, a data URI, the bytes of an image file, an open binary file, a Pillow image, or an
 array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool, or floats in [0, 1]."""
 

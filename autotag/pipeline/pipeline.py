@@ -117,7 +117,7 @@ class Pipeline:
     allow_urls: bool = field(default=False, metadata=_HOW)
     allow_truncated: bool = field(default=False, metadata=_HOW)
     max_pixels: int | Literal["auto"] = field(default="auto", metadata=_HOW)
-    fast_paths: Literal["auto", "off"] | tuple[str, ...] = field(default="auto", metadata=_HOW)
+    fast_paths: Literal["auto", "off"] | Sequence[str] = field(default="auto", metadata=_HOW)
     deterministic: bool = field(default=False, metadata=_HOW)
     _encoder: str | ImageTextEncoder | None = field(init=False, repr=False, default=None)
     _engine: Engine = field(init=False, repr=False, default_factory=Engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
@@ -35,8 +36,6 @@ from autotag.relevance.embeddings import image_vectors
 from autotag.vocabularies.vocabulary import Vocabulary  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from autotag.models.fast.text_reader import TextReader
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
@@ -92,12 +91,12 @@ class AssemblePrompt:
     max_flavors: int | None = None
     min_flavors: int = 8
     candidates: int = 2048
-    mediums: str | Path | tuple[str, ...] | Vocabulary | None = "mediums"
-    artists: str | Path | tuple[str, ...] | Vocabulary | None = "artists"
-    movements: str | Path | tuple[str, ...] | Vocabulary | None = "movements"
-    trendings: str | Path | tuple[str, ...] | Vocabulary | None = "trendings"
-    flavors: str | Path | tuple[str, ...] | Vocabulary | None = "flavors"
-    negatives: str | Path | tuple[str, ...] | Vocabulary | None = "negatives"
+    mediums: str | Path | Sequence[str] | Vocabulary | None = "mediums"
+    artists: str | Path | Sequence[str] | Vocabulary | None = "artists"
+    movements: str | Path | Sequence[str] | Vocabulary | None = "movements"
+    trendings: str | Path | Sequence[str] | Vocabulary | None = "trendings"
+    flavors: str | Path | Sequence[str] | Vocabulary | None = "flavors"
+    negatives: str | Path | Sequence[str] | Vocabulary | None = "negatives"
     living_artists: bool = True
     compat: Compat | None = None
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,8 +17,6 @@ from autotag.records import Tag
 from autotag.relevance.sample_views import probabilities_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from autotag.protocols import Classifier, Models
@@ -55,7 +53,7 @@ class ClassifyImages:
     threshold: float | Mapping[str, float] | None = None
     top_k: int = 10
     namespace: str | None = None
-    categories: tuple[str, ...] | None = None
+    categories: Sequence[str] | None = None
     name: str = "classify_images"
     _wanted: str | Classifier = field(init=False, repr=False, compare=False)
     _classifier: Classifier = field(init=False, repr=False, compare=False)

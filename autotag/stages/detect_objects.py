@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -18,8 +19,6 @@ from autotag.records import Detection, Tag
 from autotag.relevance.sample_views import views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from autotag.protocols import Detector, Models
     from autotag.records import Sample
 
@@ -50,7 +49,7 @@ class DetectObjects:
 
     model: str | Detector = field(default="rtdetr-v2-r18", metadata={"model": "detector"})
     _: KW_ONLY
-    labels: tuple[str, ...] | None = None
+    labels: Sequence[str] | None = None
     threshold: float | None = None
     top_k: int = 100
     max_boxes_per_label: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from autotag.protocols import KeyphraseOptions
 from autotag.records import Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from autotag.protocols import KeyphraseExtractor, Models
     from autotag.records import Sample
@@ -55,7 +56,7 @@ class ExtractKeyphrases:
     ngram_range: tuple[int, int] = (1, 2)
     top_n: int = 5
     diversity: float | None = None
-    stop_words: str | tuple[str, ...] | None = "english"
+    stop_words: str | Sequence[str] | None = "english"
     name: str = "extract_keyphrases"
     _wanted: str | KeyphraseExtractor = field(init=False, repr=False, compare=False)
     _extractor: KeyphraseExtractor = field(init=False, repr=False, compare=False)

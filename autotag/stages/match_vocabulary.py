@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - a config is converted by the annotations
+from collections.abc import Mapping, Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,8 +23,6 @@ from autotag.vocabularies.templates import check_template, filled
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from autotag.protocols import ImageTextEncoder, Models
@@ -62,14 +60,14 @@ class MatchVocabulary:
         ConfigError: an option is out of range, or the vocabulary is unknown or cannot be read.
     """
 
-    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary = field(
+    vocabulary: str | Path | Sequence[str] | Mapping[str, Sequence[str]] | Vocabulary = field(
         metadata={"file": "one"}
     )
     _: KW_ONLY
     top_k: int = 10
     threshold: float | None = None
     score: Score = "cosine"
-    leave_out: tuple[str, ...] = field(default=(), metadata={"of": "vocabulary"})
+    leave_out: Sequence[str] = field(default=(), metadata={"of": "vocabulary"})
     template: str | None = None
     language: str = "en"
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})
@@ -137,7 +135,7 @@ class MatchVocabulary:
 
 
 def _read(
-    vocabulary: str | Path | tuple[str, ...] | Mapping[str, tuple[str, ...]] | Vocabulary, name: str
+    vocabulary: str | Path | Sequence[str] | Mapping[str, Sequence[str]] | Vocabulary, name: str
 ) -> Vocabulary:
     if isinstance(vocabulary, str | Path | Vocabulary):
         return read_vocabulary(f"{name}.vocabulary", vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,7 +13,7 @@ from autotag.vocabularies.label_files import language_code
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from autotag.records import Sample, Tag
 
@@ -44,9 +45,9 @@ class NameTags:
             a vocabulary cannot be read.
     """
 
-    languages: str | tuple[str, ...]
+    languages: str | Sequence[str]
     _: KW_ONLY
-    vocabularies: tuple[str | Path | Vocabulary, ...] = field(default=("things",), metadata={"file": "each"})
+    vocabularies: Sequence[str | Path | Vocabulary] = field(default=("things",), metadata={"file": "each"})
     unnamed: Unnamed = "keep"
     name: str = "name_tags"
     _codes: tuple[str, ...] = field(init=False, repr=False, compare=False)

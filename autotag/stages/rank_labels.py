@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
@@ -19,8 +20,6 @@ from autotag.vocabularies.templates import SLOT, filled
 from autotag.vocabularies.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from autotag.protocols import ImageTextEncoder, Models
     from autotag.records import Sample
 
@@ -44,7 +43,7 @@ class RankLabels:
         ConfigError: an option is out of range, a vocabulary cannot be read, or two have the same name.
     """
 
-    vocabularies: tuple[str | Path | Vocabulary, ...] = field(
+    vocabularies: Sequence[str | Path | Vocabulary] = field(
         default=("mediums", "artists", "movements", "trendings", "flavors"), metadata={"file": "each"}
     )
     _: KW_ONLY

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 import autotag
+from autotag.albums.rules import AlbumRules
 from autotag.pipeline.function_stage import FunctionStage
 from autotag.pipeline.presets import from_config, parse_overrides, to_config
 from autotag.protocols import (
@@ -31,6 +32,7 @@ from autotag.stages import (
     FilterTags,
     MatchVocabulary,
     MergeTags,
+    NameTags,
 )
 from autotag.testing import FakeCaptioner, FakeDetector, FakeEncoder, FakeExtractor, FakeModels, check_stage
 
@@ -103,6 +105,13 @@ autotag.Pipeline([CaptionImages(["blip-base", FakeCaptioner()], candidates=2), C
 CaptionImages(["blip-base", 1])  # type: ignore[list-item]
 autotag.Pipeline(["caption_images"])  # type: ignore[list-item]
 autotag.Pipeline([CaptionImages], encoder="clip-mini")  # type: ignore[list-item]
+
+# Options that hold several things take lists.
+autotag.Pipeline([MatchVocabulary(["cat", "dog"], leave_out=["dog"])], fast_paths=["views"])
+autotag.Pipeline([MatchVocabulary({"beach": ["seaside"]}), NameTags(["de", "fr"], vocabularies=["things"])])
+autotag.Pipeline([CaptionImages(), ExtractKeyphrases(stop_words=["der", "die"])])
+AlbumRules(deny=["photo"], always=["mine"], synonyms={"dog": ["hound"]})
+autotag.tag(bytearray(b"image"))
 
 with pipeline as opened:
     assert_type(opened, autotag.Pipeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from autotag.metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from autotag.metadata.photograph import ReadPhotograph
     from autotag.records import Result
@@ -140,7 +141,7 @@ class XmpWriter:
     embed: bool = False
     naming: Literal["auto", "ext", "adobe"] = "auto"
     description: Literal["caption", "prompt"] | None = "caption"
-    fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
+    fields: Sequence[KeywordField] = KEYWORD_FIELDS
     regions: bool = False
     touch: bool = False
     model: str = ""

@@ -179,12 +179,12 @@ def _analyser(
     return analyse
 
 
-def _stop_list(stop_words: str | tuple[str, ...] | None) -> str | list[str] | None:
+def _stop_list(stop_words: str | Sequence[str] | None) -> str | list[str] | None:
     """Return stop words as KeyBERT and scikit-learn take them; those of a language as they split texts."""
     if isinstance(stop_words, str) and stop_words != "english":
         split = CountVectorizer().build_tokenizer()
         return sorted({word for phrase in stop_words_of(stop_words) for word in split(phrase)})
-    return list(stop_words) if isinstance(stop_words, tuple) else stop_words
+    return stop_words if stop_words is None or isinstance(stop_words, str) else list(stop_words)
 
 
 def _ranked(
