@@ -193,7 +193,9 @@ class Pipeline:
 
         Args:
             images: any iterable or generator of the inputs of ``pipeline(image)``; a single image is a
-                stream of one. What ``autotag.images.reading.read_image`` returned is not read again.
+                stream of one. What ``autotag.images.reading.read_image`` returned is not read again. Arrays,
+                Pillow images and open files of an iterator are copied or read before it is asked for the
+                next, so a generator may close or change them; those of a list are not.
             on_error: ``"raise"`` stops at the first bad image, after the results before it. ``"record"``
                 yields a result with ``error`` for a bad image and continues.
             ordered: True for results in the order of the images, in full batches; a batch waits until the
