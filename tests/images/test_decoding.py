@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from autotag.errors import ImageReadError
+from autotag.errors import ImageReadError, ImageTooLargeError
 from autotag.images.decode_memory import MAX_PIXELS
 from autotag.images.decoding import DecodeLimits, decode, without_broken_animation
 
@@ -455,10 +455,11 @@ def test_what_would_take_more_than_a_gigabyte_is_refused_unless_max_pixels_says_
     """A solid picture of 144 million pixels is a WebP of 38 bytes or a PNG of 150 KB."""
     mode = {"WEBP": "RGB", "PNG": "RGBA"}[kind]
     content = _solid(kind, 12_001, mode)
-    said = reason(content, DecodeLimits(target_size=224))
-    assert "12001 x 12001 pixels" in said
-    assert "bytes a pixel" in said
-    assert "--max-pixels" in said
+    with pytest.raises(ImageTooLargeError) as refused:
+        decode(content, "photo.jpg", DecodeLimits(target_size=224))
+    assert "12001 x 12001 pixels" in refused.value.reason
+    assert "bytes a pixel" in refused.value.reason
+    assert "--max-pixels" in refused.value.way_out
 
 
 def test_a_jpeg_may_be_larger_because_it_is_decoded_smaller() -> None:
