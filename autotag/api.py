@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _pipelines: dict[Hashable, Pipeline] = {}
 _lock = Lock()
+_MOST_FILES = 64  # entries of a list that may name files; a longer one holds labels
 
 
 @overload
@@ -50,8 +51,9 @@ def tag(
         autotag.tag("beach.jpg", preset="mini", device="cpu", filter_tags={"top_k": 5})
 
     The first call loads the models; later calls use them again, also with other options of the stages. A
-    preset or vocabulary file that has changed is read again. The models stay in memory until the program
-    ends. Use ``load`` for a stream of images, or to free the models. May be called from several threads.
+    file that ``preset`` or an option names is read again after it has changed. The models stay in memory
+    until the program ends. Use ``load`` for a stream of images, or to free the models. May be called from
+    several threads.
 
     Args:
         image: a path, a ``PIL.Image``, an array, bytes, an open file, or a URL if allowed; or a list or
@@ -95,7 +97,7 @@ def _made(new: Pipeline) -> Pipeline:
     return new
 
 
-def _by_value(value: object) -> Hashable:
+def _by_value(value: object, *, may_be_file: bool = True) -> Hashable:
     """Return a key that is equal for equal plain data, for the same files, and for equal hashable objects.
 
     A text that names a file or folder is a key for what is there now.
@@ -103,15 +105,24 @@ def _by_value(value: object) -> Hashable:
     if isinstance(value, Mapping):
         return frozenset((name, _by_value(entry)) for name, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return tuple(map(_by_value, value))
+        few = len(value) <= _MOST_FILES
+        return tuple(_by_value(entry, may_be_file=few) for entry in value)
     if isinstance(value, Set):
         return set, frozenset(map(_by_value, value))
     if isinstance(value, np.ndarray | np.generic):
         return np.ndarray, _by_value(value.tolist())
     if isinstance(value, str | PathLike):
-        return type(value), fspath(value), _moment(value)
-    known = value if type(value).__hash__ is not None else _Same(value)
-    return type(value), known  # True, 1 and 1.0 are equal, but an option may refuse one of them
+        return type(value), fspath(value), _moment(value) if may_be_file else None
+    # with the type, because True, 1 and 1.0 are equal, but an option may refuse one of them
+    return type(value), value if _has_hash(value) else _Same(value)
+
+
+def _has_hash(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _moment(name: str | PathLike[str]) -> Hashable:

@@ -716,7 +716,10 @@ class KnowsContents(Protocol):
 
 @runtime_checkable
 class NeedsFiles(Protocol):
-    """Tell whether a change waits for a file: one that was renamed, moved or deleted since."""
+    """Tell whether a change waits for a file: one that was renamed, moved or deleted since.
+
+    ``undo`` then does what can be done without it, and the step stays in the journal.
+    """
 
     def missing(self) -> Path | None:
         """Return a file that is not there and without which the change cannot be undone; else None."""

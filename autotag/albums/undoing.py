@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from autotag.albums.recovery import contents_of, is_away, recover, rename_in_ledger
 from autotag.albums.sources import album_root
 from autotag.albums.state.changes import OutputChange
-from autotag.albums.state.identity import IN_ALBUM, JOURNAL, LEDGER, album_of, check_state, claim_state
+from autotag.albums.state.identity import (
+    IN_ALBUM,
+    JOURNAL,
+    LEDGER,
+    album_of,
+    check_state,
+    claim_state,
+    was_here,
+)
 from autotag.albums.state.journal import Journal, LostStep
 from autotag.albums.state.ledger import Ledger, locked, state_folder, state_folders
 from autotag.albums.state.renaming import RenameChange
@@ -72,8 +80,8 @@ def undo_album(
     Args:
         source: what was tagged, or a folder around it; of a list or glob, the folder that it was in.
         state: the folder that was given to the run.
-        last: undo only the last run that is not undone yet. Output files that it replaced are removed; the
-            next run writes them again.
+        last: undo only the last run that is not undone yet, apart from files that are gone. Output files that
+            it replaced are removed; the next run writes them again.
         dry_run: report what would be undone; write nothing.
         adopt: use a state of another folder, or one that another machine or user wrote.
         forget_missing: forget the steps of files that no longer exist, and in folders that are missing or
@@ -100,7 +108,7 @@ def undo_album(
         undo = _Undo(summary, listener, is_dry=dry_run, forget_missing=forget_missing)
         undo.run(albums, last_run=last)
     if key.is_dir() and not last and not dry_run:
-        left, hint = _records_left(key), _hint(key, Path(state) if state else None)
+        left, hint = _records_left(key), _moved_hint(key, Path(state) if state else None)
         if left and hint and not summary.errors:
             summary.errors.append((str(key), f"{left}.{hint}"))
         elif left:
@@ -195,6 +203,15 @@ def _hint(key: Path, chosen: Path | None) -> str:
     return f" If the folder was moved, name the state of its old place: {ways}." if ways else ""
 
 
+def _moved_hint(key: Path, chosen: Path | None) -> str:
+    """Name the state of this very folder at an old place."""
+    for folder in state_folders(chosen):
+        album = album_of(folder)
+        if album and not os.path.lexists(album) and was_here(folder, key):
+            return f" The folder was {album!r} before; name its state: --state {str(folder)!r}."
+    return ""
+
+
 def _newest_first(albums: Sequence[_Album]) -> list[tuple[int, Run]]:
     """Return the runs that can be undone, each with the index of its album.
 
@@ -245,12 +262,18 @@ class _Undo:
             for album in albums:
                 self.summary.notes += recover(album.journal, album.ledger, album.root)
                 album.ledger.forget_writing()  # first: a run after a crash in here looks at every file again
-        for place, run in _newest_first(albums)[: 1 if last_run else None]:
+        for place, run in _newest_first(albums):
+            before = self._progress()
             self._take_back_run(albums[place], run.first)
+            if last_run and self._progress() != before:
+                break  # else nothing of that run is left but steps of files that are gone
         for album in albums if not self.is_dry else ():
             if not album.journal.open_runs():
                 album.ledger.forget_edits()
         self._report_away()
+
+    def _progress(self) -> tuple[int, int, int]:
+        return self.summary.steps, len(self.summary.errors), self.away.total()
 
     def _take_back_run(self, album: _Album, first: int) -> None:
         """Undo the steps of a run, and mark them in the journal."""
@@ -267,10 +290,11 @@ class _Undo:
             if len(over) >= _MARKED_TOGETHER:
                 self._mark(album.journal, over)
                 over = []
-        self._mark(album.journal, over)
+        # durable, so that none is undone again after a power cut, when an earlier run has renamed files back
+        self._mark(album.journal, over, durable=not self.is_dry)
 
-    def _mark(self, journal: Journal, over: Sequence[int]) -> None:
-        journal.undone(over)
+    def _mark(self, journal: Journal, over: Sequence[int], *, durable: bool = False) -> None:
+        journal.undone(over, durable=durable)
         self.summary.notes += clear_leftovers(self.contents)
         self.contents = {}
 
@@ -283,16 +307,16 @@ class _Undo:
                 self.away[missing] += 1
                 self.waiting |= files
                 return self.forget_missing
-            gone = change.missing() if isinstance(change, NeedsFiles) else None
-            if gone is not None:
-                self.gone.setdefault(gone.parent, Counter())[gone.name] += 1
-                self.waiting |= files
-                return self.forget_missing
             if files & self.waiting:
                 raise MetadataError(str(change.paths[0]), "undo the later changes of it first")
             for path, digests in contents_of([change]).items():
                 self.contents.setdefault(path, set()).update(digests)
+            gone = change.missing() if isinstance(change, NeedsFiles) else None
             self.summary.notes += change.undo()
+            if gone is not None:
+                self.gone.setdefault(gone.parent, Counter())[gone.name] += 1
+                self.waiting |= set() if self.forget_missing else files
+                return self.forget_missing
         except (AutotagError, OSError, *DAMAGED) as error:
             self._leave(change.paths, reason_of(error))
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from functools import cached_property
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = ".parquet"
+_OTHER_RESULTS = {".json", ".csv", ".tsv", ".xlsx"}
 
 
 class Sources:
@@ -32,7 +34,7 @@ class Sources:
 
     def listed(self) -> list[str]:
         """Return the paths and URLs in lists, and the photographs that failed in earlier runs."""
-        lines = [line for file in self._lists for line in file.read_bytes().splitlines()]
+        lines = [line for file in self._lists for line in _lines_of(file)]
         failed = [source for source, is_tagged in self._earlier.items() if not is_tagged]
         return [*(os.fsdecode(line) for line in lines if line.strip()), *failed]
 
@@ -67,6 +69,23 @@ class Sources:
                 yield from read_parquet(file)
             else:
                 yield from _json_lines(file, self._told if tell else lambda _message: None)
+
+
+def _lines_of(file: Path) -> list[bytes]:
+    """Return the lines of a list of paths and URLs.
+
+    Raises:
+        ConfigError: it is something else: another format of results, or no text.
+    """
+    from autotag.errors import ConfigError
+
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if file.suffix.lower() in _OTHER_RESULTS or b"\0" in content[:4096]:
+        raise ConfigError(
+            f"--from {str(file)!r} is not a list of paths, one on each line, and not results of autotag in a "
+            ".jsonl or .parquet file or a folder of shards."
+        )
+    return content.splitlines()
 
 
 def _holds_results(file: Path) -> bool:

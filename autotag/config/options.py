@@ -130,9 +130,16 @@ def with_defaults(kind: type, before: Mapping[str, object], changes: Mapping[str
         for name, field in option_fields(kind).items()
         if name not in changes
         and (owner := str(field.metadata.get("of"))) in changes
-        and changes[owner] != before.get(owner)
+        and _differ(changes[owner], before.get(owner))
     }
     return {**unfit, **changes}
+
+
+def _differ(new: object, old: object) -> bool:
+    """Return whether two values of an option differ; a list and a tuple of the same do not."""
+    if _is_many(new) and _is_many(old):
+        return _entries(new) != _entries(old)
+    return _is_many(new) or _is_many(old) or bool(new != old)
 
 
 def how_only(kind: type) -> frozenset[str]:

@@ -170,5 +170,7 @@ def load(reference: str, *, what: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # the import of an extension turns Ctrl-C into an ImportError
         raise ConfigError(f"{what} as {reference!r}, cannot be imported: {error}") from error
     return found

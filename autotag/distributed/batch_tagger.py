@@ -21,7 +21,7 @@ from autotag.distributed.columns import (
 )
 from autotag.errors import DISTRIBUTION
 from autotag.files.forked_process import check_not_forked
-from autotag.pipeline.presets import from_config
+from autotag.pipeline.presets import checked_config, from_config
 from autotag.writers.arrow_rows import arrow, schema, to_table
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class BatchTagger:
     from several threads, which take turns. Needs the extra ``autotag-images[parquet]``.
 
     Args:
-        config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders that it names must
-            exist on every machine that calls the tagger.
+        config: a pipeline's config, see ``autotag.pipeline.presets.to_config``, or a preset's name. Folders
+            that it names must exist on every machine that calls the tagger.
         keep: columns of the batch that stay beside the results, such as ids and albums.
         column: the column of images: paths, URLs if the config allows them, bytes of image files, Pillow
             images, or structs of ``bytes`` and ``path`` as ``datasets`` stores images. None for ``"image"``
@@ -59,11 +59,10 @@ class BatchTagger:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], *, keep: Sequence[str] = (), column: str | None = None
+        self, config: Mapping[str, Any] | str, *, keep: Sequence[str] = (), column: str | None = None
     ) -> None:
-        from_config(config)  # built to find errors before the config is sent
+        self._config = checked_config(config)
         check_keep(keep)
-        self._config = deepcopy(dict(config))
         self._keep = tuple(keep)
         self._column = column
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from autotag.distributed.columns import (
 )
 from autotag.errors import DISTRIBUTION, ClusterError, ConfigError, ImageReadError, install_hint
 from autotag.images.reading import ReadImage, is_url, read_image, source_of
-from autotag.pipeline.presets import from_config
+from autotag.pipeline.presets import checked_config, from_config
 from autotag.records import Result
 from autotag.writers.arrow_rows import arrow, from_table, to_table
 
@@ -46,6 +47,7 @@ _LOCAL_SETTINGS = {
 _ENCODED_PATH = "encoded_path"
 _ENCODED_SOURCE = "encoded_source"
 _MOST_ACTORS = 100_000
+_PATIENCE = 10.0  # seconds for the head of a cluster to answer
 _MOST_ROWS = 65_536
 _FREE_CPUS = 1
 _CALLS_PER_READER = 1000  # then a fresh process, whatever memory decoders have lost
@@ -74,6 +76,7 @@ def connect(address: str | None = None) -> None:
     ray = _ray()
     if ray.is_initialized():
         return
+    _check_reachable(address)
     options = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level="warning")
@@ -86,9 +89,28 @@ def connect(address: str | None = None) -> None:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that bars are off
 
 
+def _check_reachable(address: str | None) -> None:
+    """Refuse the address of a head that does not answer; Ray itself would try for a quarter of an hour.
+
+    Raises:
+        ConfigError: nobody listens there.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot connect to Ray at {address!r}: {reason}; start its head, or leave the address out: "
+            "autotag then starts a cluster on this machine."
+        ) from error
+
+
 def tag_dataset(
     dataset: Any,
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | str,
     *,
     actors: int = 1,
     num_cpus: float = 1,
@@ -150,7 +172,7 @@ def tag_dataset(
 
 def tag_images(
     images: Sequence[str | PathLike[str]],
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | str,
     *,
     actors: int = 1,
     num_cpus: float = 1,
@@ -203,7 +225,7 @@ def _check_batch_size(batch_size: int) -> None:
 
 def _tagged(
     blocks: Any,
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | str,
     *,
     actors: int,
     num_cpus: float,
@@ -214,7 +236,7 @@ def _tagged(
 ) -> Any:
     """Return a dataset of results; ``blocks`` has at most about ``batch_size`` rows in a block."""
     ray = _ray()
-    from_config(config)  # built to find errors before the config is sent
+    config = checked_config(config)  # errors are found before it is sent
     check_keep(keep)
     _check_apart(keep)
     check_count("actors", actors, most=_MOST_ACTORS)
@@ -226,7 +248,7 @@ def _tagged(
     sender = version(DISTRIBUTION)
     size_task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_calls=1)(_target_size)
     try:
-        target_size = ray.get(size_task.remote(sender, dict(config)))
+        target_size = ray.get(size_task.remote(sender, config))
     except ray.exceptions.RayTaskError as error:
         raise _cause(error) from error
     except ray.exceptions.RayError as error:
@@ -240,7 +262,7 @@ def _tagged(
     )
     return read.map_batches(
         _ActorTagger,
-        fn_constructor_args=(sender, dict(config), tuple(keep)),
+        fn_constructor_args=(sender, config, tuple(keep)),
         compute=ray.data.ActorPoolStrategy(size=actors),
         batch_size=batch_size,
         batch_format="pyarrow",

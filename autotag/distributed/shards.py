@@ -327,11 +327,22 @@ def _unusable(folder: Path, reason: object) -> ConfigError:
     return ConfigError(f"cannot use {str(folder)!r} for shards: {reason}")
 
 
-def _difference(before: Any, now: Any) -> str:
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return f"{before!r}, not {now!r}"
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    return "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names)
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    """Say in words what differs; of stages, which options of which."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        inside = f"{name}." if name else ""
+        return "; ".join(_difference(before.get(key), now.get(key), f"{inside}{key}") for key in names)
+    if name == "stages" and _names_of(before) == _names_of(now):
+        pairs = zip(before, now, _names_of(now), strict=True)
+        return "; ".join(_difference(old, new, stage) for old, new, stage in pairs if old != new)
+    if name == "stages":
+        before, now = _names_of(before), _names_of(now)
+    return f"{name} was {before!r} and is {now!r}" if name else f"{before!r}, not {now!r}"
+
+
+def _names_of(stages: Any) -> list[str]:
+    return [str(table.get("name", table.get("stage"))) for table in stages or ()]
 
 
 def _write_first(file: Path, text: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def tag_dataframe(
-    frame: Any, config: Mapping[str, Any], *, keep: Sequence[str] = (), column: str | None = None
+    frame: Any, config: Mapping[str, Any] | str, *, keep: Sequence[str] = (), column: str | None = None
 ) -> Any:
     """Return a data frame of results, one row per image; it runs when an action asks for its rows.
 
@@ -34,8 +34,8 @@ def tag_dataframe(
     Args:
         frame: a ``pyspark.sql.DataFrame`` with a column ``"path"`` (paths, or URLs if the config allows
             them), ``"bytes"`` (image files), both (then ``"path"`` names the images), or ``"image"``.
-        config: a pipeline's config, see ``autotag.pipeline.presets.to_config``. Folders and weights that it
-            names must exist on every machine.
+        config: a pipeline's config, see ``autotag.pipeline.presets.to_config``, or a preset's name. Folders
+            and weights that it names must exist on every machine.
         keep: columns that stay beside the results, such as ids.
         column: the column of images, if it has another name.
 

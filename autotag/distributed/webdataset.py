@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError
 from autotag.files.replacing import appearing
 from autotag.images.tar_files import images_in_tar, is_image
@@ -44,6 +45,7 @@ def tag_tars(
         ConfigError: two tar files have the same name, a tar file would replace itself, or one cannot be read.
         OSError: the folder cannot be written.
     """
+    check_list("tars", tars)
     target = Path(folder)
     sources = list(map(Path, tars))
     names = [source.name for source in sources]

@@ -10,7 +10,7 @@ import io
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 Kept = TypeVar("Kept")
 
 
+_LARGEST_COPY = 2**30
+"""Bytes above which an array is not copied: it is refused when it is read, or its copy would not fit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """An image as it was when it was yielded.
@@ -34,10 +38,12 @@ class Snapshot:
     Attributes:
         source: its default name, see ``source_of``.
         image: its content; or why it could not be read then.
+        size: bytes that it holds.
     """
 
     source: str
     image: ImageInput | ImageReadError
+    size: int = 0
 
 
 def snapshots(images: Iterable[Kept]) -> Iterable[Kept | Snapshot]:
@@ -48,17 +54,36 @@ def snapshots(images: Iterable[Kept]) -> Iterable[Kept | Snapshot]:
 def snapshot(image: Kept) -> Kept | Snapshot:
     """Return a snapshot of an array, Pillow image, open file or buffer, and anything else as it is.
 
-    Most Pillow images that were opened and not loaded are not decoded: their files are read.
+    Most Pillow images that were opened and not loaded are not decoded: their files are read. What cannot be
+    read is a snapshot with the error.
     """
+    try:
+        return _taken(image)
+    except ImageReadError as error:
+        return Snapshot(error.source, error)
+    except Exception as error:  # noqa: BLE001 - images and files of any class; it costs one image
+        source = source_of(image)
+        said = (
+            "not enough memory for it" if isinstance(error, MemoryError) else f"it cannot be read ({error})"
+        )
+        return Snapshot(source, ImageReadError(source, said))
+
+
+def _taken(image: Kept) -> Kept | Snapshot:
+    source = source_of(image)
     if isinstance(image, np.ndarray):
-        return Snapshot(source_of(image), image.copy())
+        return image if image.nbytes > _LARGEST_COPY else Snapshot(source, image.copy(), image.nbytes)
     if isinstance(image, bytearray | memoryview):
-        return Snapshot(source_of(image), bytes(image))
+        return _of_bytes(source, bytes(image))
     if isinstance(image, Image.Image):
-        return _of_pillow(image)
+        return _opened_again(image, source) or Snapshot(source, image.copy(), image.width * image.height * 4)
     if isinstance(image, io.IOBase) or isinstance(getattr(image, "file", None), io.IOBase):
-        return _of_file(image)
+        return _of_bytes(source, open_file_bytes(image, source))
     return image
+
+
+def _of_bytes(source: str, content: bytes) -> Snapshot:
+    return Snapshot(source, content, len(content))
 
 
 def _one_by_one(images: Iterable[Kept]) -> Generator[Kept | Snapshot, None, None]:
@@ -67,33 +92,21 @@ def _one_by_one(images: Iterable[Kept]) -> Generator[Kept | Snapshot, None, None
             yield snapshot(image)
 
 
-def _of_file(file: object) -> Snapshot:
-    source = source_of(file)
-    try:
-        return Snapshot(source, open_file_bytes(file, source))
-    except ImageReadError as error:
-        return Snapshot(source, error)
-
-
-def _of_pillow(image: Image.Image) -> Snapshot:
-    source = source_of(image)
-    try:
-        return Snapshot(source, _opened_again(image) or image.copy())
-    except DECODER_ERRORS as error:
-        return Snapshot(source, ImageReadError(source, f"the Pillow image cannot be read ({error})"))
-
-
-def _opened_again(image: Image.Image) -> Image.Image | None:
-    """Return an image of the same file in memory; None if the image is loaded, drafted or has frames."""
+def _opened_again(image: Image.Image, source: str) -> Snapshot | None:
+    """Return a snapshot of an image's file; None if it is loaded, drafted or at a later frame."""
     file: Any = getattr(image, "fp", None)
-    if file is None or not isinstance(image, ImageFile.ImageFile) or getattr(image, "is_animated", False):
+    if file is None or not isinstance(image, ImageFile.ImageFile) or getattr(image, "_im", None) is not None:
         return None
-    place = file.tell()
+    if image.tell():
+        return None
     try:
+        place = file.tell()
         file.seek(0)
-        again = Image.open(io.BytesIO(file.read()))
-    finally:
+        content = file.read()
         file.seek(place)
+        again = type(image)(io.BytesIO(content))
+    except DECODER_ERRORS:
+        return None
     again.info = dict(image.info)
-    same = type(again) is type(image) and (again.size, again.mode) == (image.size, image.mode)
-    return cast("Image.Image", again) if same else None
+    same = (again.size, again.mode) == (image.size, image.mode)
+    return Snapshot(source, again, len(content)) if same else None

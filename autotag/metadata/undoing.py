@@ -39,7 +39,8 @@ def undo_change(
         calls: the operating system; tests replace it.
 
     Returns:
-        Notes for the user, as whole sentences: which files were edited since, or no longer exist.
+        Notes for the user, as whole sentences: which files were edited since. Files that no longer exist are
+        skipped.
 
     Raises:
         MetadataError: a file cannot be written, is damaged, or needs exiftool.
@@ -84,7 +85,7 @@ class _Undo:
         """Restore a file that does not exist, if the change removed it."""
         if self._one.sha256_after is None and self._one.undo is not None:
             return self._replace(rebuilt(b"", self._one.undo), None)
-        return [] if self._one.before is None else [f"{self._path}: the file no longer exists."]
+        return []
 
     def _replace(self, content: bytes, state: FileState | None) -> list[str]:
         if self._one.sha256_before is not None and sha256(content) != self._one.sha256_before:

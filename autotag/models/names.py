@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from autotag import protocols
 from autotag.config import registry
 from autotag.config.fast_paths import AUTO, FastPaths
-from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from autotag.errors import ConfigError, DuplicateNameError, ModelUnavailableError, UnknownNameError
 from autotag.files.bounded_files import is_file, is_folder, named_path
 from autotag.models.cards import ModelCard, cards, find_card
 from autotag.models.loading.hub import HUB_BRANCH
@@ -85,9 +85,11 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
         UnknownNameError: the name is not a catalog name or a factory.
         ModelUnavailableError: it names a folder that does not exist.
         ConfigError: it names another kind of model, or is incomplete.
+        DuplicateNameError: a plug-in registers the name of a model of the catalog.
     """
     card = find_card(name, kind)
     if card is not None:
+        _check_only_ours(name, kind)
         return ModelAddress(name, kind, card.factory, card.location, card.revision, card)
     folder = named_path(name)
     if name and is_folder(folder):
@@ -100,6 +102,13 @@ def parse_name(name: str, kind: ModelKind) -> ModelAddress:
     if name in registry.names(kind):
         return _bare(name, kind)
     raise _refusal(name, kind)
+
+
+def _check_only_ours(name: str, kind: ModelKind) -> None:
+    for other_kind, other, package in registry.plugins():
+        if (other_kind, other) == (kind, name):
+            claims = ("autotag's catalog of models", f"{registry.import_string(kind, name)} ({package})")
+            raise DuplicateNameError(kind, name, claims)
 
 
 class ModelName(str):

@@ -17,6 +17,7 @@ code to import, so only use configs that you trust as much as a program.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -200,6 +201,18 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
     if isinstance(config, str | PathLike):
         config = read_preset(config)
     return Pipeline.from_config(config)
+
+
+def checked_config(config: Mapping[str, object] | str | PathLike[str]) -> dict[str, Any]:
+    """Return a config of its own for other processes, of what ``from_config`` takes; raises what that raises.
+
+    Raises:
+        ConfigError: it is a pipeline.
+    """
+    if isinstance(config, Pipeline):
+        raise ConfigError("the config is a pipeline; give its config: pipeline.to_config().")
+    pipeline = from_config(config)
+    return deepcopy(dict(config)) if isinstance(config, Mapping) else pipeline.to_config()
 
 
 def to_config(pipeline: Pipeline) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class ReadAhead(Generic[Input, Read]):
         ahead: most inputs taken beyond the reads that were taken out, at least 1.
         room: limit in bytes for running reads and for finished ones that wait to be taken out.
         ordered: True for reads in the order of the inputs, False for reads as soon as they are done.
+        weigh: returns the bytes that an input itself holds. No more inputs are taken while those that are not
+            read yet hold ``room``.
 
     Attributes:
         error: the error that the iteration of ``inputs`` raised, which ended it; else None.
@@ -72,6 +74,7 @@ class ReadAhead(Generic[Input, Read]):
         ahead: int,
         room: int = BYTES_AHEAD,
         ordered: bool = True,
+        weigh: Callable[[Input], int] = lambda _: 0,
     ) -> None:
         self.error: Exception | None = None
         self._source = _one_by_one(inputs)
@@ -80,6 +83,7 @@ class ReadAhead(Generic[Input, Read]):
         self._ahead = ahead
         self._most_bytes = room
         self._ordered = ordered
+        self._weigh = weigh
         self._ended = self._closed = False
         self._held = 0
         self._slots: deque[_Slot[Input, Read]] = deque()
@@ -143,7 +147,7 @@ class ReadAhead(Generic[Input, Read]):
 
     def _top_up(self) -> None:
         self._consumer = threading.current_thread()
-        while not self._ended and len(self._slots) < self._ahead:
+        while not self._ended and len(self._slots) < self._ahead and not self._is_heavy():
             try:
                 taken = next(self._source)
             except StopIteration:
@@ -153,6 +157,11 @@ class ReadAhead(Generic[Input, Read]):
                 self._end()
             else:
                 self._add(_Slot(taken))
+
+    def _is_heavy(self) -> bool:
+        with self._room:
+            held = sum(self._weigh(slot.taken) for slot in self._unread if slot.taken is not None)
+        return held >= self._most_bytes
 
     def _add(self, slot: _Slot[Input, Read]) -> None:
         with self._something_to_read:

@@ -84,7 +84,12 @@ def stream(
     process = os.getpid()
     run.meter.start()
     reads = ReadAhead(
-        snapshots(inputs), reading.read, workers=reading.workers, ahead=reading.ahead, ordered=reading.ordered
+        snapshots(inputs),
+        reading.read,
+        workers=reading.workers,
+        ahead=reading.ahead,
+        ordered=reading.ordered,
+        weigh=lambda image: image.size if isinstance(image, Snapshot) else 0,
     )
     try:
         with _head_thread(overlapping=reading.overlapping) as head_thread:

@@ -8,6 +8,7 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 
+from autotag.config.checks import check_list
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
 from autotag.search.incoming import storable, without_loose_surrogates
@@ -44,6 +45,7 @@ class Filter:
     near: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_list("tags", self.tags)
         for name in ("since", "until"):
             date = getattr(self, name)
             if date is not None and not _DATE.fullmatch(date):

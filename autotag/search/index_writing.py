@@ -156,4 +156,6 @@ def _checked_embedding(
         connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
     elif about["encoder"] != encoder_id or about["dimension"] != str(len(vector)):
         refuse_encoder(index, encoder_id, about["encoder"])
+    elif encoder_name and encoder_name != about.get("encoder_name"):
+        connection.execute("UPDATE about SET value = ? WHERE key = 'encoder_name'", (encoder_name,))
     return vector

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 
-from autotag.errors import ConfigError, SearchIndexError
+from autotag.errors import ConfigError, SearchIndexError, UnknownNameError
 from autotag.images.reading import read_image
 from autotag.protocols import image_size_of
 from autotag.search.text_query import TextQuery
@@ -121,7 +121,11 @@ class QueryEncoder:
             if not wanted:
                 reason = f"it does not say how to load its encoder {about['encoder']!r}; name it: encoder=..."
                 raise SearchIndexError(self.where, reason)
-            loaded = ModelPool(device=self.device).encoder(wanted)
+            try:
+                loaded = ModelPool(device=self.device).encoder(wanted)
+            except UnknownNameError as error:
+                reason = f"{error} Name the encoder {about['encoder']!r}: encoder=... (--encoder)."
+                raise SearchIndexError(self.where, reason) from error
             if loaded.id != about["encoder"]:
                 refuse_encoder(self.where, loaded.id, about["encoder"])
             self._loaded = loaded

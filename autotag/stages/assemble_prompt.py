@@ -91,12 +91,24 @@ class AssemblePrompt:
     max_flavors: int | None = None
     min_flavors: int = 8
     candidates: int = 2048
-    mediums: str | Path | Sequence[str] | Vocabulary | None = "mediums"
-    artists: str | Path | Sequence[str] | Vocabulary | None = "artists"
-    movements: str | Path | Sequence[str] | Vocabulary | None = "movements"
-    trendings: str | Path | Sequence[str] | Vocabulary | None = "trendings"
-    flavors: str | Path | Sequence[str] | Vocabulary | None = "flavors"
-    negatives: str | Path | Sequence[str] | Vocabulary | None = "negatives"
+    mediums: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="mediums", metadata={"file": "one"}
+    )
+    artists: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="artists", metadata={"file": "one"}
+    )
+    movements: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="movements", metadata={"file": "one"}
+    )
+    trendings: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="trendings", metadata={"file": "one"}
+    )
+    flavors: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="flavors", metadata={"file": "one"}
+    )
+    negatives: str | Path | Sequence[str] | Vocabulary | None = field(
+        default="negatives", metadata={"file": "one"}
+    )
     living_artists: bool = True
     compat: Compat | None = None
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

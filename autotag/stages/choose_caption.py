@@ -104,6 +104,6 @@ class ChooseCaption:
         if caption.source not in caption.scores:
             raise ConfigError(
                 f"{self.name}.own_share needs the captioner's own score, and {caption.source!r} gives none; "
-                "set it to 0, or use beam search (num_beams of caption_images)"
+                "set it to 0, or use a captioner that scores, such as a BLIP with num_beams above 1"
             )
         return self._cosine(caption) + self.own_share * caption.scores[caption.source]

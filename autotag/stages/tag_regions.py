@@ -53,7 +53,7 @@ class TagRegions:
             cannot be read.
     """
 
-    vocabulary: str | Path | Vocabulary = "things"
+    vocabulary: str | Path | Vocabulary = field(default="things", metadata={"file": "one"})
     _: KW_ONLY
     top_k: int = 10
     threshold: float | None = None

@@ -60,7 +60,8 @@ def socket_at(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         why = str(error.strerror).partition(" (while")[0]  # create_server adds the address
-        reason = f"cannot listen at {host}, port {port} ({why}); choose another --port."
+        other = "--host" if isinstance(error, socket.gaierror) else "--port"
+        reason = f"cannot listen at {host}, port {port} ({why}); choose another {other}."
         raise ConfigError(reason) from error
 
 

@@ -342,7 +342,7 @@ def test_after_a_move_and_a_new_run_the_old_state_is_named(photos, tagged, tree,
     tagged(now, "xmp")
     [(_, reason)] = undo_album(now).errors
     assert "6 more sidecars hold machine tags" in reason
-    state = re.search("--state '(.*?)' if it was '.*photos'", reason)[1]
+    state = re.search("The folder was '.*photos' before; name its state: --state '(.*?)'", reason)[1]
     assert (undo_album(now, state=state).errors, tree(now)) == ([], before)
 
 

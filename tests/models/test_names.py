@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autotag.config import registry
-from autotag.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from autotag.errors import ConfigError, DuplicateNameError, ModelUnavailableError, UnknownNameError
 from autotag.models import cards
 from autotag.models.cards import find_card
 from autotag.models.names import ModelName, check_model, parse_name
@@ -178,7 +178,8 @@ def test_a_factory_of_ours_needs_a_location(name: str) -> None:
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> str:
     """A stranger's captioner factory."""
-    table = {**registry._BUILT_IN["captioner"], "mine": "builtins:dict"}
+    table = {name: (target, "autotag") for name, target in registry._BUILT_IN["captioner"].items()}
+    table["mine"] = ("builtins:dict", "strangers")
     monkeypatch.setattr(registry, "_table", lambda kind: table)
     return "mine"
 
@@ -276,3 +277,13 @@ def test_names_are_looked_at_without_importing_torch() -> None:
     )
 
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_plugin_called_like_a_model_of_the_catalog_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "plugins", lambda: [("captioner", "blip-mini", "strangers")])
+    monkeypatch.setattr(registry, "import_string", lambda _kind, _name: "strange:load")
+    with pytest.raises(
+        DuplicateNameError, match=r"'blip-mini': autotag's catalog .* and strange:load \(strangers\)"
+    ):
+        parse_name("blip-mini", "captioner")
+    assert parse_name("blip-base", "captioner").card is not None

@@ -78,7 +78,8 @@ def test_every_captioner_of_an_ensemble_is_needed():
 
 def test_the_options_of_a_strangers_stage_tell_what_it_borrows(monkeypatch):
     monkeypatch.setattr(
-        "autotag.config.registry._table", lambda kind: {"mine": "mine:load"} if kind == "detector" else {}
+        "autotag.config.registry._table",
+        lambda kind: {"mine": ("mine:load", "autotag")} if kind == "detector" else {},
     )
     assert _names(Pipeline([FindThings()])) == [("detector", "mine")]
 

@@ -120,6 +120,12 @@ def _machine() -> str:
     return ""
 
 
+def was_here(folder: Path, album: Path) -> bool:
+    """Return whether a state is of this very folder, by its number on the device, whatever its path is."""
+    found, facts = _read(folder), album.stat()
+    return found is not None and (found.device, found.inode) == (facts.st_dev, facts.st_ino)
+
+
 def _is_of(found: Identity, folder: Path, album: Path) -> bool:
     """Return whether a state belongs to this album."""
     if lies_in(folder, album):

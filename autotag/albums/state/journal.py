@@ -144,9 +144,9 @@ class Journal:
         """Mark steps as refused: nothing changed."""
         self._mark("failed", numbers)
 
-    def undone(self, numbers: Iterable[int]) -> None:
-        """Mark steps as undone."""
-        self._mark("undone", numbers)
+    def undone(self, numbers: Iterable[int], *, durable: bool = False) -> None:
+        """Mark steps as undone; with ``durable``, fsync these marks and earlier ones."""
+        self._mark("undone", numbers, durable=durable)
 
     def open_runs(self) -> list[Run]:
         """Return the runs with steps that may be done and are not undone, oldest first."""
@@ -195,9 +195,9 @@ class Journal:
             raise
         self._end += len(content)
 
-    def _mark(self, what: str, numbers: Iterable[int]) -> None:
+    def _mark(self, what: str, numbers: Iterable[int], *, durable: bool = False) -> None:
         marked = list(numbers)
-        self._append([_line({what: number}) for number in marked], durable=False)
+        self._append([_line({what: number}) for number in marked], durable=durable)
         for number in marked:
             self._note(what, number)
 

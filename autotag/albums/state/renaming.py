@@ -107,12 +107,14 @@ class RenameChange:
         return None if is_there(source) or is_there(target) else target
 
     def undo(self) -> tuple[str, ...]:
-        """Move back the moved files; skip files deleted since.
+        """Move back the moved files; skip files deleted since. Without the photograph, move none.
 
         Raises:
             FileChangedError: a former name was taken by another file.
             OSError: the system refused.
         """
+        if self.missing() is not None:
+            return ()
         back = [(target, source) for source, target in reversed(self._moved())]
         _check_names(back)
         for target, source in back:

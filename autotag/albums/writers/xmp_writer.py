@@ -100,7 +100,7 @@ class XmpChange:
         return (*self.change.warnings, *said)
 
     def missing(self) -> Path | None:
-        """Return a file that the change left and that is gone.
+        """Return a file that the change left and that is gone; the others are undone without it.
 
         A sidecar that the change made does not count where its photograph is there: somebody deleted it.
         """

@@ -92,7 +92,7 @@ def prepare(sql: Statements, *, create: bool) -> None:
     if not (_extension(sql) and _exists(sql, sql.table) and _exists(sql, about)):
         if not create and not _exists(sql, sql.table):
             raise SearchIndexError(
-                sql.name, "there is no such table; `autotag index FOLDER --store URL` makes it."
+                sql.name, "there is no such table; `autotag index FOLDER --store URL --table NAME` makes it."
             )
         # one program makes the tables, and the others wait for it
         sql.execute("SELECT pg_advisory_xact_lock(hashtext('autotag'), hashtext(%s))", sql.table)

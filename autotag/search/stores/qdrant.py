@@ -426,7 +426,8 @@ class QdrantStore:
         if not self.client.collection_exists(self.table):
             if not self.create:
                 raise SearchIndexError(
-                    self.name, "there is no such collection; `autotag index FOLDER --store URL` makes it."
+                    self.name,
+                    "there is no such collection; `autotag index FOLDER --store URL --table NAME` makes it.",
                 )
             self.client.create_collection(self.table, vectors_config={}, metadata=dict(_MARK))
         about = self.about()
