@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,3 +204,19 @@ def test_other_options_of_a_stage_use_the_loaded_models(
     assert len(api._pipelines) == 3
     for pipeline in api._pipelines.values():
         pipeline.close()
+
+
+def test_what_cannot_be_hashed_is_compared_by_identity_and_long_lists_name_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Holder:
+        held: dict[str, int]
+
+    one, other = Holder({}), Holder({})
+    assert api._by_value(one) == api._by_value(one) != api._by_value(other)
+    monkeypatch.chdir(tmp_path)
+    few, many = [f"label {number}" for number in range(9)], [f"label {number}" for number in range(900)]
+    before = api._by_value(few), api._by_value(many)
+    Path("label 3").touch()
+    assert (api._by_value(few) != before[0], api._by_value(many) == before[1]) == (True, True)

@@ -334,6 +334,65 @@ def test_a_group_whose_photograph_was_renamed_by_hand_stays_together(photos, tag
     assert (undo_album(photos).errors, tree(photos)) == ([], before)
 
 
+def test_a_step_that_waits_for_a_later_one_is_not_forgotten_as_gone(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, EMBED)
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    between = tree(photos)
+    tagged(photos, "rename")
+    (photos / "b.jpg.xmp").write_text("in the way")
+    assert [reason for _, reason in undo_album(photos, forget_missing=True).errors if "b.jpg.xmp" in reason]
+    (photos / "b.jpg.xmp").unlink()
+    assert undo_album(photos).errors == []
+    assert tree(photos) == {**before, "b.jpg.xmp": between["b.jpg.xmp"]}
+
+
+def test_of_a_change_of_two_files_the_one_that_is_there_is_undone(photos, tagged, tree):
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    before = tree(photos)
+    tagged(photos, EMBED)
+    (photos / "b.jpg.xmp").rename(photos / "aside")
+    [(_, reason)] = undo_album(photos).errors
+    assert reason.startswith("b.jpg.xmp does not exist; 1 step waits")
+    assert {name: digest for name, digest in tree(photos).items() if name != "aside"} == {
+        name: digest for name, digest in before.items() if name != "b.jpg.xmp"
+    }
+    (photos / "aside").rename(photos / "b.jpg.xmp")
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+@pytest.mark.parametrize("writer", [EMBED, "xmp"], ids=["embedded", "sidecar"])
+def test_marks_that_a_power_cut_lost_are_of_one_run(photos, tagged, tree, state, writer):
+    before = tree(photos)
+    tagged(photos, "rename")
+    tagged(photos, writer)
+    [journal] = state.glob("*/journal*")
+    synced: list[bytes] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(journal.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", noted)
+        undo_album(photos)
+    between = next(content for content in synced if b'"undone"' in content)
+    journal.write_bytes(between)
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+def test_the_last_run_is_passed_over_where_only_gone_files_are_left_of_it(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, WriterChoice("txt", options={"naming": "full"}))
+    tagged(photos, "xmp")
+    (photos / "b.jpg").unlink()
+    (photos / "b.jpg.xmp").unlink()
+    assert undo_album(photos, last=True).steps == 6
+    assert undo_album(photos, last=True).steps == 7
+    assert tree(photos) == {name: digest for name, digest in before.items() if name != "b.jpg"}
+
+
 def test_after_a_move_and_a_new_run_the_old_state_is_named(photos, tagged, tree, tmp_path):
     before = tree(photos)
     tagged(photos, "xmp")

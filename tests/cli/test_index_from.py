@@ -142,3 +142,21 @@ def test_urls_of_a_list_are_fetched_only_when_allowed_and_only_from_public_place
 def test_nothing_to_index_is_refused(index, tmp_path):
     assert index().exit_code == 2
     assert index("--from", tmp_path / "no.txt").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.csv", "photo.jpg"])
+def test_what_is_neither_a_list_nor_results_is_named(index, photos, tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(b"\xff\xd8\0\0" if name == "photo.jpg" else b'[{"source": "a.jpg"}]')
+    for options in (("--from", file), (photos, "--from", file)):
+        refused = index(*options)
+        assert refused.exit_code == 2
+        assert f"--from '{file}' is not a list of paths" in refused.stderr
+        assert ".jsonl or .parquet file" in refused.stderr
+    assert not (tmp_path / "index.db").exists()
+
+
+@pytest.mark.slow
+def test_a_list_may_begin_with_a_byte_order_mark(index, photos, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{photos / 'blue.png'}\n", encoding="utf-8-sig")
+    assert "1 indexed" in index("--from", tmp_path / "list.txt").stderr

@@ -13,6 +13,7 @@ import pytest
 
 from autotag.distributed.batch_tagger import BatchTagger
 from autotag.errors import ConfigError, UnknownNameError
+from autotag.pipeline.presets import from_config
 from autotag.testing import make_image
 from autotag.writers.arrow_rows import from_table, schema
 
@@ -179,3 +180,14 @@ def test_models_are_loaded_once_per_process_by_the_first_call(paths, monkeypatch
     for tagger in taggers:
         tagger({"path": paths})
     assert len(set(loads)) == 1
+
+
+def test_a_preset_s_name_is_a_config_and_a_pipeline_is_told_how():
+    assert BatchTagger("mini").config["encoder"] == "clip-mini"
+    with pytest.raises(UnknownNameError, match="Did you mean 'mini'"):
+        BatchTagger("minni")
+    with (
+        from_config(CONFIG) as pipeline,
+        pytest.raises(ConfigError, match=r"give its config: pipeline.to_config"),
+    ):
+        BatchTagger(pipeline)

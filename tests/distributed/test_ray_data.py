@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,11 @@ class TestRoom:
         monkeypatch.setitem(sys.modules, "ray.data", data)
         with pytest.raises(ConfigError, match="running Ray instance.; without an address, autotag starts"):
             ray_data.connect("auto")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setattr(fake, "init", lambda **_: pytest.fail("Ray would try for a quarter of an hour"))
+        with pytest.raises(ConfigError, match=f"cannot connect to Ray at '{address}': Connection refused"):
+            ray_data.connect(address)
 
     def test_a_batch_size_that_is_no_number_of_rows(self) -> None:
         need_ray()

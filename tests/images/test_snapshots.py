@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,52 @@ def test_a_closed_file_is_an_error_of_its_image(files: list[Path]) -> None:
     assert isinstance(taken, Snapshot)
     assert isinstance(taken.image, ImageReadError)
     assert taken.image.source == str(files[0])
+
+
+def test_any_fault_of_one_input_costs_that_input_only(files: list[Path]) -> None:
+    class Broken:
+        @property
+        def file(self) -> Any:
+            raise ValueError("no upload any more")
+
+        def read(self, _size: int = -1) -> bytes:
+            raise ValueError("no upload any more")
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(files[0], "photo.png")
+    content = archive.getvalue()
+    damaged = content.replace(content[60:70], bytes(10), 1)
+    with zipfile.ZipFile(io.BytesIO(damaged)) as packed, Pipeline([colour], encoder=None) as pipeline:
+        images = [files[0], Broken(), packed.open("photo.png"), files[1]]
+        results = list(pipeline.stream(iter(images), on_error="record"))
+    assert [bool(result.error) for result in results] == [False, True, True, False]
+
+
+def test_an_array_that_is_too_large_is_not_copied() -> None:
+    large = np.broadcast_to(np.uint8(7), (60_000, 60_000, 3))
+    assert snapshot(large) is large
+    with Pipeline([colour], encoder=None) as pipeline:
+        [result] = pipeline.stream(iter([large]), on_error="record")
+    assert "more than max_pixels" in str(result.error)
+
+
+def test_the_first_frame_of_several_is_decoded_later(tmp_path: Path) -> None:
+    Image.new("RGB", SIZE, "red").save(
+        tmp_path / "gain.mpo", save_all=True, append_images=[Image.new("RGB", SIZE, "blue")]
+    )
+    with Image.open(tmp_path / "gain.mpo") as image:
+        taken = snapshot(image)
+        assert isinstance(taken, Snapshot)
+        assert type(taken.image) is type(image)
+        assert taken.size == (tmp_path / "gain.mpo").stat().st_size
+    assert read_image(taken.image).image.getpixel((0, 0))[0] > 200  # type: ignore[arg-type, index]
+
+
+def test_an_icon_that_was_drawn_on_keeps_the_drawing(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "icon.ico")
+    with Image.open(tmp_path / "icon.ico") as image:
+        image.load()
+        image.paste("blue", (0, 0, 32, 32))
+        taken = snapshot(image)
+    assert read_image(taken.image).image.getpixel((9, 9)) == (0, 0, 255)  # type: ignore[union-attr, arg-type]

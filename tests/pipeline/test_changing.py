@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 import autotag
 from autotag.errors import ConfigError, UnknownNameError, WiringError
 from autotag.pipeline import progress_bar
 from autotag.pipeline.presets import parse_overrides
+from autotag.pipeline.stage_tables import changed_stage
 from autotag.records import Caption, Result, Tag
+from autotag.stages import MatchVocabulary
 from autotag.testing import make_image
 
 
@@ -173,6 +176,10 @@ def test_labels_that_a_preset_leaves_out_go_with_its_vocabulary() -> None:
         assert "animal" in pipeline["match_vocabulary"].leave_out
         changed = pipeline.replace(match_vocabulary={"vocabulary": ["cat"]})["match_vocabulary"]
         assert (changed.vocabulary, changed.leave_out, changed.top_k) == (("cat",), (), 3)
+        series = pipeline.replace(match_vocabulary={"vocabulary": np.array(["cat", "dog"])})
+        assert series["match_vocabulary"].vocabulary == ("cat", "dog")
+        kept = changed_stage(MatchVocabulary(["a", "b"], leave_out=["b"]), {"vocabulary": ["a", "b"]})
+        assert kept.leave_out == ("b",), "the vocabulary is the same"
         with pytest.raises(ConfigError, match="leave_out holds 'dog'"):
             pipeline.replace(match_vocabulary={"vocabulary": ["cat"], "leave_out": ["dog"]})
 

@@ -263,3 +263,23 @@ def test_a_consumer_in_a_thread_outlives_the_main_thread() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=True
     )
     assert (done.stdout, done.stderr) == ("190\n", "")
+
+
+def test_inputs_that_hold_much_are_not_taken_far_ahead() -> None:
+    taken: list[int] = []
+    go = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        for number in range(30):
+            taken.append(number)
+            yield number
+
+    def read(number: int, reserve: Reserve) -> int:
+        assert go.wait(600)
+        return number
+
+    reads = ReadAhead(inputs(), read, workers=1, ahead=30, room=100, weigh=lambda _number: 40)
+    assert reads.ready() is None
+    assert len(taken) <= 4, "one that is read, and three that wait"
+    go.set()
+    assert list(outcomes(reads)) == list(range(30))

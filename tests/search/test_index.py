@@ -443,6 +443,7 @@ def test_date_camera_and_place_are_read_and_filtered(tmp_path):
         ({"folder": "/"}, "folder is empty"),
         ({"camera": " "}, "camera is empty"),
         ({"tags": ("dog", "")}, "one is empty"),
+        ({"tags": "dog"}, "tags is the text 'dog'; write a list"),
         ({"since": "2020-05-18", "until": "2020-05-17"}, "no day lies between"),
         ({"since": "2021", "until": "2020-12"}, "no day lies between"),
     ],
