@@ -77,7 +77,7 @@ def test_another_preset_in_the_same_folder_is_refused(run, preset, photos, tmp_p
     run(*command)
     result = run(*command, "--set", "name_colours.top_k=1")
     assert result.exit_code == 2
-    assert "other config: name_colours.top_k was None and is 1. Use the same settings" in result.stderr
+    assert "NameColours.top_k was None and is 1. Use the same settings" in result.stderr
 
 
 @pytest.mark.parametrize(
