@@ -251,6 +251,7 @@ class _Undo:
     is_dry: bool
     forget_missing: bool
     waiting: set[str] = field(default_factory=set)  # files with a step that could not be undone
+    waiting_for_gone: set[str] = field(default_factory=set)  # files with a step that needs one that is gone
     away: Counter[Path] = field(default_factory=Counter)  # folders that are not there, with their steps
     gone: dict[Path, Counter[str]] = field(default_factory=dict)  # in a folder, files that are not there
     present: set[Path] = field(default_factory=set)  # folders that are
@@ -312,10 +313,13 @@ class _Undo:
             for path, digests in contents_of([change]).items():
                 self.contents.setdefault(path, set()).update(digests)
             gone = change.missing() if isinstance(change, NeedsFiles) else None
-            self.summary.notes += change.undo()
+            if files & self.waiting_for_gone:
+                gone = gone or change.paths[0]  # a later step on it waits
+            else:
+                self.summary.notes += change.undo()
             if gone is not None:
                 self.gone.setdefault(gone.parent, Counter())[gone.name] += 1
-                self.waiting |= set() if self.forget_missing else files
+                self.waiting_for_gone |= set() if self.forget_missing else files
                 return self.forget_missing
         except (AutotagError, OSError, *DAMAGED) as error:
             self._leave(change.paths, reason_of(error))

@@ -302,6 +302,22 @@ def test_deleted_photographs_are_one_line_and_can_be_forgotten(photos, tagged, t
     assert undo_album(photos).errors == []
 
 
+def test_several_runs_over_a_deleted_photograph_are_one_line(photos, tagged, tree):
+    before = tree(photos)
+    tagged(photos, EMBED, options={"top_k": 1})
+    tagged(photos, EMBED, "rename")
+    tagged(photos, EMBED, options={"top_k": 2})
+    [gone] = [path for path in photos.iterdir() if path.suffix == ".webp"]
+    gone.unlink()
+    [(folder, reason)] = undo_album(photos).errors
+    assert folder == str(photos)
+    assert re.match(r".*\.webp.* not exist; \d steps wait for the next undo", reason)
+    here = {name: digest for name, digest in before.items() if not name.endswith(".webp")}
+    assert tree(photos) == here
+    assert undo_album(photos, forget_missing=True).errors == []
+    assert (undo_album(photos).errors, tree(photos)) == ([], here)
+
+
 def test_a_sidecar_that_somebody_deleted_needs_no_undo(photos, tagged, tree):
     before = tree(photos)
     tagged(photos, "xmp")
