@@ -103,3 +103,15 @@ def test_a_target_that_does_not_import_is_named(install: Callable[..., None], ta
     with pytest.raises(ConfigError, match="stage 'broken', registered as .*cannot be imported") as caught:
         registry.resolve("stage", "broken")
     assert target in str(caught.value)
+
+
+def test_ctrl_c_while_a_part_is_imported_is_not_a_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr(registry, "import_module", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        registry.resolve("stage", "filter_tags")
