@@ -107,10 +107,7 @@ def test_a_target_that_does_not_import_is_named(install: Callable[..., None], ta
 
 def test_ctrl_c_while_a_part_is_imported_is_not_a_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_name: str) -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise ImportError("initialization failed") from error
+        raise ImportError("initialization failed") from KeyboardInterrupt()
 
     monkeypatch.setattr(registry, "import_module", interrupted)
     with pytest.raises(KeyboardInterrupt):
