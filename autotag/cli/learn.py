@@ -218,7 +218,15 @@ def _keyworded(
     found = [photo for table in tables for photo in in_dataset(read_dataset(table))]
     images = find_images(*folders, follow_symlinks=follow_symlinks, raw=True) if folders else ()
     files = {os.path.abspath(image): image for image in images}  # noqa: PTH100 - links stay links
-    found += with_decisions(with_runs(in_files(files.values()), written), decided)
+    in_both = {path: photo for photo in found if (path := _file_of(photo)) in files}
+    found = [photo for photo in found if _file_of(photo) not in files]
+    in_folders = (
+        replace(photo, keywords=photo.keywords | twin.keywords)
+        if (twin := in_both.get(_file_of(photo))) is not None
+        else photo
+        for photo in in_files(files.values())
+    )
+    found += with_decisions(with_runs(in_folders, written), decided)
     if index_file is not None:
         with Index.open(index_file, create=False) as index:
             check_index(index, encoder)
@@ -227,6 +235,11 @@ def _keyworded(
                 known = {os.path.abspath(photo.name) for photo in found}  # noqa: PTH100 - as in the index
                 found += [photo for photo in in_index(index) if photo.name not in known]
     return found
+
+
+def _file_of(photo: KeywordedPhoto) -> str:
+    """Return the absolute path of a photograph, also of one in a data set; "" for one without a file."""
+    return os.path.abspath(photo.image) if isinstance(photo.image, os.PathLike) else ""  # noqa: PTH100
 
 
 def _is_dataset(path: Path) -> bool:

@@ -19,6 +19,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +188,7 @@ def _csv_entries(file: Path) -> Iterator[_Entry]:
 
 
 def _table_entries(text: str, file: Path) -> Iterator[_Entry]:
-    table = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+    table = csv.DictReader(io.StringIO(text, newline=""))
     columns = list(table.fieldnames or ())
     if _named(columns, _IMAGE_COLUMNS) is None:
         raise ConfigError(f"{str(file)!r} has no column imgId, image or file_name; it has {columns}.")
@@ -200,9 +201,9 @@ def _table_entries(text: str, file: Path) -> Iterator[_Entry]:
         raise ConfigError(f"{file}, line {table.line_num}: {error}.") from error
 
 
-def _with_commas(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+def _with_commas(row: dict[str | None, Any], columns: Sequence[str]) -> dict[str | None, Any]:
     """Rejoin the last cell of a row if it contains unquoted commas."""
-    rest = row.pop("", None)
+    rest = row.pop(None, None)  # not the column of numbers, without a name, that pandas writes first
     if rest:
         row[columns[-1]] = ",".join([row[columns[-1]], *rest])
     return row
@@ -311,15 +312,21 @@ def _tags(cell: object) -> tuple[str, ...]:
 
 
 def _merged(entries: Iterable[_Entry]) -> list[_Entry]:
-    """Return one entry per image, in the order in which images are first named."""
-    merged: dict[str, _Entry] = {}
+    """Return one entry per image, in the order in which images are first named.
+
+    Other bytes under a name that was there are another image, whose id gets a number.
+    """
+    merged: dict[tuple[str, Any], _Entry] = {}
+    named: Counter[str] = Counter()
     for entry in entries:
-        before = merged.get(entry.id)
+        before = merged.get((entry.id, entry.image))
         if before is None:
-            merged[entry.id] = entry
+            named[entry.id] += 1
+            number = f" ({named[entry.id]})" if named[entry.id] > 1 else ""
+            merged[entry.id, entry.image] = replace(entry, id=f"{entry.id}{number}")
         else:
             tags = tuple(dict.fromkeys((*before.tags, *entry.tags)))
-            merged[entry.id] = replace(before, texts=(*before.texts, *entry.texts), tags=tags)
+            merged[entry.id, entry.image] = replace(before, texts=(*before.texts, *entry.texts), tags=tags)
     return list(merged.values())
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
+from PIL import Image
 
 from autotag.config.checks import check_number, shown
 from autotag.errors import ConfigError, ImageReadError
 from autotag.files.file_states import digest_of
+from autotag.images.decoding import DECODER_ERRORS
 from autotag.search.duplicate_photos import Listener, read_files, read_index
 from autotag.search.picture_cache import cache_beside
 from autotag.search.same_picture import coarse_likeness, same_pictures
@@ -39,6 +41,7 @@ BURST_SECONDS = 2.0
 
 _NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
 _NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
+_ONE_PICTURE = (".jpg", ".jpeg", ".mpo", ".heic", ".heif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +261,28 @@ def _copies(
             is_equal = contents.get(place, "") == contents.get(best[first])
             kind: Kind = "picture" if first != number else "bytes" if is_equal else "pixels"
             group.append(_copy(photos[place], kind, likeness))
-    return {place: group for place, group in groups.items() if len(group) > 1}
+    whole = {place: _without_other_pages(group) for place, group in groups.items() if len(group) > 1}
+    return {place: group for place, group in whole.items() if len(group) > 1}
+
+
+def _without_other_pages(group: list[Copy]) -> list[Copy]:
+    """Return the group without files of several pages or frames, of which only one was compared.
+
+    Those of the same bytes as the first stay.
+    """
+    keep, *others = group
+    return [keep, *(copy for copy in others if copy.kind == "bytes" or not _has_pages(copy.path))]
+
+
+def _has_pages(path: str) -> bool:
+    """Return whether a file has several pages or frames; the second picture of an MPO is none."""
+    if path.lower().endswith(_ONE_PICTURE):
+        return False
+    try:
+        with Image.open(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except DECODER_ERRORS:
+        return False
 
 
 def _copy(photo: PhotoFile, kind: Kind | None, likeness: float | None) -> Copy:

@@ -25,7 +25,7 @@ class Filter:
         tags: each is one of its tags or keywords, whatever the case; a tag in another language is also known
             by its concept: "dog" finds "Hund".
         folder: a folder that it lies in, at any depth: a name, or several with separators between, or an
-            absolute path.
+            absolute path. ``./photos`` and ``../photos`` are the folders here.
         since: the day, month or year in which it was taken at the earliest: ``2020-05-17``, ``2020-05``,
             ``2020``.
         until: the same at the latest, included.
@@ -62,8 +62,10 @@ class Filter:
                     f"near={self.near} is not a place: latitude in [-90, 90], longitude in [-180, 180], a "
                     "distance above 0 km."
                 )
-        if self.folder is not None and not self.folder.strip(os.sep):
-            raise ConfigError("folder is empty; name a folder.")
+        if self.folder is not None:
+            if not self.folder.strip(os.sep):
+                raise ConfigError("folder is empty; name a folder.")
+            object.__setattr__(self, "folder", _plain_folder(self.folder))
         if self.camera is not None and not self.camera.strip():
             raise ConfigError("camera is empty; name a make or model.")
         if not all(map(str.strip, self.tags)):
@@ -96,6 +98,13 @@ class Filter:
             conditions.append("distance_km(latitude, longitude, ?, ?) <= ?")
             parameters += list(self.near)
         return conditions, parameters
+
+
+def _plain_folder(folder: str) -> str:
+    """Return a folder without ``.`` and ``..``; one that begins with them becomes absolute."""
+    plain = os.path.normpath(folder)
+    begins = folder.split(os.sep, 1)[0] in {".", ".."} or plain.split(os.sep, 1)[0] in {".", ".."}
+    return os.path.abspath(folder) if begins else plain  # noqa: PTH100 - links stay links
 
 
 def read_place(text: str) -> tuple[float, float, float]:

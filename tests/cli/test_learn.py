@@ -238,6 +238,18 @@ def test_a_photograph_that_is_named_twice_counts_once(run, tmp_path, monkeypatch
     assert "not learned: Ball: it has 1 of the 8 photographs" in ended.stderr
 
 
+def test_a_photograph_in_a_table_and_in_a_folder_counts_once_with_both_keywords(run, tmp_path):
+    for number in range(2):
+        picture(tmp_path / f"{number}.jpg", "red", "ellipse", number)
+        sidecar(tmp_path / f"{number}.jpg", "Ball")
+    table = tmp_path / "keywords.csv"
+    table.write_text("image,tags\n0.jpg,Ball; Toy\n1.jpg,Ball\n")
+    for options in ((table, tmp_path), (table, "--corrections", tmp_path)):
+        ended = run("learn", *options, "--preset", "mini", "--output", "none.tags")
+        assert "not learned: Ball: it has 2 of the 8 photographs" in ended.stderr
+        assert "not learned: Toy: it has 1 of the 8 photographs" in ended.stderr
+
+
 @pytest.mark.slow
 def test_the_path_of_a_local_encoder_is_not_kept(tmp_path):
     bundled = Path(autotag.__file__).parent / "data" / "models" / "clip-mini"

@@ -184,3 +184,31 @@ def test_a_limit_draws_the_same_images_with_the_same_seed(folder: Path) -> None:
 def test_a_place_may_be_a_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no data set"):
         read_dataset(str(tmp_path / "none"))
+
+
+def test_the_numbers_that_pandas_writes_first_are_no_tags_and_no_captions(folder: Path) -> None:
+    for header, cell, wanted in (("tags", "dog", (("dog",), ())), ("caption", "a dog", ((), ("a dog",)))):
+        file = folder / "table.csv"
+        file.write_text(f",image,{header}\n0,red.png,{cell}\n1,blue.png,{cell}\n")
+        examples = read_dataset(file).examples
+        assert [(one.tags, one.texts) for one in examples] == [wanted, wanted]
+
+
+def encoded(colour: str) -> bytes:
+    buffer = io.BytesIO()
+    make_image(colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_rows_of_other_bytes_under_one_name_are_other_images(tmp_path: Path) -> None:
+    contents = [encoded(colour) for colour in ("red", "blue", "red")]
+    rows = [
+        {"image": {"bytes": content, "path": "0001.png"}, "caption": f"number {number}"}
+        for number, content in enumerate(contents)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    examples = read_dataset(tmp_path / "data.parquet").examples
+    assert [(one.id, one.image, one.texts) for one in examples] == [
+        ("0001.png", contents[0], ("number 0", "number 2")),
+        ("0001.png (2)", contents[1], ("number 1",)),
+    ]

@@ -17,6 +17,7 @@ from autotag.search import Index, find_duplicates, find_duplicates_in
 from autotag.search.compression import LOSSLESS, UNKNOWN, coarseness
 from autotag.search.picture_cache import cache_beside
 from autotag.search.same_picture import SIDE, grey_thumbnail, same_pictures
+from autotag.testing import make_image
 
 TAKEN, FRACTION, EXIF, MODEL = 0x9003, 0x9291, 0x8769, 0x0110
 
@@ -291,3 +292,16 @@ def test_a_text_in_place_of_files_is_refused():
     for images in ("photos/", Path("photos")):
         with pytest.raises(ConfigError, match=r"for a folder write find_images\("):
             find_duplicates(images)
+
+
+def test_documents_with_other_pages_are_no_copies(tmp_path):
+    first = make_image("red", (64, 64))
+    first.paste("blue", (0, 0, 20, 50))
+    for name, colour in (("a", "white"), ("b", "black"), ("c", "black")):
+        first.save(tmp_path / f"{name}.tif", save_all=True, append_images=[make_image(colour, (64, 64))])
+    first.save(tmp_path / "first page.png")
+    [group] = find_duplicates(sorted(tmp_path.iterdir()))
+    assert {Path(copy.path).name for copy in group.others} <= {"b.tif", "c.tif", "first page.png"}
+    kinds = {Path(copy.path).name: copy.kind for copy in group.others}
+    assert "a.tif" not in kinds
+    assert [kind for name, kind in kinds.items() if name.endswith("tif")] in ([], ["bytes"])

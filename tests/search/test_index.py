@@ -511,3 +511,9 @@ def test_an_image_in_memory_is_refused_before_anything_is_written(index):
     assert len(index) == len(ALBUM)
     index.add([result("<not an object>.jpg", "a dog")])
     assert len(index) == len(ALBUM) + 1
+
+
+def test_a_folder_may_be_written_with_dots(index, monkeypatch):
+    monkeypatch.setattr(os, "getcwd", lambda: "/album")
+    for folder in ("album/2019/", "album/../album/2019", "./2019", "../album/2019", "/album/./2019"):
+        assert sorted(names(index.search(filter=Filter(folder=folder)))) == ["a.jpg", "b.jpg"], folder
