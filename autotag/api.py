@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from autotag.config.options import option_fields
+from autotag.errors import ModelError
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import check_preset, load
 
@@ -89,11 +90,14 @@ def _kept(preset: str, changes: Mapping[str, Any]) -> Pipeline:
 
 
 def _made(new: Pipeline) -> Pipeline:
-    """Return a pipeline like the new one; it uses the loaded models of one with the same settings."""
+    """Return a pipeline like the new one; it uses the models of one with the same settings."""
     settings = option_fields(type(new)).keys() - {"stages"}
-    for kept in _pipelines.values():
-        if kept.loaded and all(getattr(kept, name) == getattr(new, name) for name in settings):
-            return kept.sharing_models(new.stages)
+    for key, kept in list(_pipelines.items()):
+        if all(getattr(kept, name) == getattr(new, name) for name in settings):
+            try:
+                return kept.sharing_models(new.stages)
+            except ModelError:  # of its models; the new stages may need others
+                del _pipelines[key]
     return new
 
 

@@ -220,3 +220,28 @@ def test_what_cannot_be_hashed_is_compared_by_identity_and_long_lists_name_no_fi
     before = api._by_value(few), api._by_value(many)
     Path("label 3").touch()
     assert (api._by_value(few) != before[0], api._by_value(many) == before[1]) == (True, True)
+
+
+@pytest.mark.slow
+def test_first_calls_in_threads_load_the_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_pipelines", {})
+    photo = Path(__file__).parents[1] / "docs" / "examples" / "cat.jpg"
+    found: dict[int, tuple[str, ...]] = {}
+
+    def work(top_k: int) -> None:
+        found[top_k] = autotag.tag(photo, preset="mini", filter_tags={"top_k": top_k}).tag_texts
+
+    def work_alone() -> None:
+        with autotag.load("mini") as pipeline:
+            found[-1] = pipeline(photo).tag_texts
+
+    workers = [threading.Thread(target=work, args=(top_k,)) for top_k in (1, 2, 3)]
+    workers += [threading.Thread(target=work_alone)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=600)
+    assert {top_k: tags[:1] for top_k, tags in found.items()} == dict.fromkeys((1, 2, 3, -1), ("cat",))
+    assert len({id(pipeline._engine._pool) for pipeline in api._pipelines.values()}) == 1
+    for pipeline in api._pipelines.values():
+        pipeline.close()

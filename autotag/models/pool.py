@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     )
 
 
+_LOADING = RLock()
+"""Held while any pool loads: transformers replaces methods of its classes meanwhile, for all threads."""
+
+
 class ModelPool:
     """Keep the models of one pipeline; an ``autotag.protocols.Models``.
 
@@ -130,7 +134,8 @@ class ModelPool:
         if address.key not in self._loaded:
             factory: Any = registry.resolve(address.kind, address.factory)
             device = choose_device(self.device)
-            loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.fast_paths))
+            with _LOADING:
+                loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.fast_paths))
             check_model(loaded, address.kind)
             self._loaded[address.key] = loaded
         return self._loaded[address.key]

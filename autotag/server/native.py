@@ -79,7 +79,7 @@ def native_routes(service: Service) -> APIRouter:
     known_only = [Depends(_refuse_unknown_options)]
 
     async def tagged(request: Request, wish: Wish) -> Result:
-        [(name, content)] = await uploads(request, service.allowed_hosts, most=1)
+        [(name, content)] = await _uploads(request, service, most=1)
         if isinstance(content, RequestRefusedError):
             raise content
         return await service.tag(request, _bytes(content), wish, source=name)
@@ -113,7 +113,7 @@ def native_routes(service: Service) -> APIRouter:
         """Tag every image of the request; an image that fails gets a row with its error."""
         wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary, moderate=moderate)
         await service.batcher.prepare(wish)
-        found = await uploads(request, service.allowed_hosts, most=service.limits.max_images)
+        found = await _uploads(request, service, most=service.limits.max_images)
         work = [_row(service, content, wish, name) for name, content in found]
         rows = await while_waited_for(request, asyncio.gather(*work))
         return Response(f'{{"results": [{", ".join(rows)}]}}', media_type="application/json")
@@ -215,6 +215,20 @@ async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
         if refusal.kind in {"not_ready", "not_found", "wrong_option"}:
             raise
         return json.dumps({"source": name, "error": refusal.message, "kind": refusal.kind})
+
+
+async def _uploads(request: Request, service: Service, *, most: int) -> list[tuple[str, object]]:
+    """Return what ``uploads`` does, within the time and the bytes of the limits, fetched URLs included."""
+    limits = service.limits
+    try:
+        async with asyncio.timeout(limits.timeout):
+            return await uploads(
+                request, service.allowed_hosts, most=most, most_bytes=limits.max_waiting_bytes
+            )
+    except TimeoutError as error:
+        raise RequestRefusedError(
+            "timed_out", f"the images were not there within {limits.timeout:g} s."
+        ) from error
 
 
 async def _vectors(service: Service, items: Sequence[str], preset: str) -> list[list[float]]:

@@ -819,3 +819,52 @@ def test_tags_are_served_in_the_language_of_the_preset() -> None:
             f"{server.url}/v1/tag?top_k=1", content=CAT, headers={"content-type": "image/jpeg"}
         ).json()
         assert [tag["language"] for tag in chosen["tags"]] == ["de"]
+
+
+def test_images_of_a_batch_are_fetched_within_the_time_and_bytes_of_the_limits(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(url: str, **_: Any) -> bytes:
+        fetched.append(url)
+        time.sleep(0.2)
+        return numbered_png(len(fetched)) + bytes(10_000)
+
+    monkeypatch.setattr("autotag.server.core.inputs.fetch", fetch)
+    urls = [f"https://images.example/{number}.png" for number in range(20)]
+    for limits, wanted in (
+        (Limits(timeout=0.5, cached_results=0), (504, "timed_out")),
+        (Limits(max_waiting_bytes=25_000, cached_results=0), (413, "too_large")),
+    ):
+        fetched.clear()
+        server = serve(limits)
+        monkeypatch.setattr(server.service, "allowed_hosts", frozenset({"images.example"}))
+        with server.client() as client:
+            answer = client.post("/v1/tag/batch", json={"images": urls})
+        assert (answer.status_code, answer.json()["error"]["code"]) == wanted
+        assert len(fetched) < 10
+
+
+def test_tags_of_a_schema_have_a_limit_of_characters(serve: Serve) -> None:
+    with serve().client() as client:
+        for label, status in (("c" * 200, 200), ("c" * 201, 422)):
+            items = {"type": "array", "items": {"enum": [label]}}
+            schema = {"type": "object", "properties": {"tags": items}}
+            answer = client.post(
+                "/v1/chat/completions",
+                json={
+                    "model": "numbers",
+                    "messages": [
+                        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": png_url(1)}}]}
+                    ],
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {"name": "s", "schema": schema},
+                    },
+                },
+            )
+            if status == 422:
+                assert "a tag of more than 200 characters" in answer.text
+            else:
+                assert "characters" not in answer.text

@@ -72,10 +72,13 @@ async def _fetched(url: str, allowed_hosts: Collection[str]) -> bytes:
         raise RequestRefusedError("not_an_image", str(error)) from error
 
 
-async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int) -> list[tuple[str, object]]:
+async def uploads(
+    request: Request, allowed_hosts: Collection[str], *, most: int, most_bytes: int
+) -> list[tuple[str, object]]:
     """Return name and content (or the refusal of it) of every image in a native request, in order.
 
     A multipart form has files in any fields; JSON has ``image``, or ``images``; any other body is an image.
+    Those of JSON, which may be URLs, have ``most_bytes`` together at most.
 
     Raises:
         RequestRefusedError: there is no image, there are too many, the body cannot be read, or something else
@@ -94,9 +97,15 @@ async def uploads(request: Request, allowed_hosts: Collection[str], *, most: int
         if not isinstance(given, list):
             raise RequestRefusedError("bad_request", "images must be a list of data URLs.")
         _check_count(len(given), most)
-        found = [
-            (f"image-{number}", await _or_refusal(one, allowed_hosts)) for number, one in enumerate(given, 1)
-        ]
+        found, left = [], most_bytes
+        for number, one in enumerate(given, 1):
+            content = await _or_refusal(one, allowed_hosts)
+            left -= len(content) if isinstance(content, bytes) else 0
+            if left < 0:
+                raise RequestRefusedError(
+                    "too_large", f"the images of the request have more than {most_bytes} bytes together."
+                )
+            found.append((f"image-{number}", content))
     elif kind.startswith("image/") or kind in {"application/octet-stream", ""}:
         content = await request.body()
         found = [("image-1", content)] if content else []

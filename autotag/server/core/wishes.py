@@ -30,6 +30,7 @@ Task = Literal["tag", "caption", "prompt", "embedding", "analyze"]
 
 MOST_TAGS = 100
 MOST_LABELS = 1000
+MOST_LABEL_CHARACTERS = 200
 _MOST_PIPELINES = 64
 
 

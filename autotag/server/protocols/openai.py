@@ -25,7 +25,7 @@ from autotag.server.core.fill_schema import (
 )  # fmt: skip
 from autotag.server.core.inputs import image_in_text, json_body
 from autotag.server.core.service import NOTE, Service
-from autotag.server.core.wishes import MOST_LABELS, Wish
+from autotag.server.core.wishes import MOST_LABEL_CHARACTERS, MOST_LABELS, Wish
 from autotag.server.protocols.openai_streams import MEDIA_TYPE, chat_chunks, response_events
 
 if TYPE_CHECKING:
@@ -150,6 +150,10 @@ async def written(
         labels = allowed_labels(schema) if schema is not None else ()
         if len(labels) > MOST_LABELS:
             raise RequestRefusedError("wrong_option", f"the schema allows more than {MOST_LABELS} tags.")
+        if any(len(label) > MOST_LABEL_CHARACTERS for label in labels):
+            raise RequestRefusedError(
+                "wrong_option", f"the schema allows a tag of more than {MOST_LABEL_CHARACTERS} characters."
+            )
         wish = Wish(preset=preset, labels=labels)
         content = await image_in_text(image, service.allowed_hosts)
         answer = service.answer(await service.tag(request, content, wish), wish)
