@@ -46,6 +46,7 @@ Compat = Literal["clip-interrogator"]
 _NEEDS = {"plain": {"tags"}, "negative": set[str]()}
 _MOST = 1_000_000  # phrases; no vocabulary has more
 _WITHOUT_ENCODER = ("plain", "caption")
+_FILE = {"file": "one"}  # see ``options.with_files``
 
 
 @dataclass
@@ -91,24 +92,12 @@ class AssemblePrompt:
     max_flavors: int | None = None
     min_flavors: int = 8
     candidates: int = 2048
-    mediums: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="mediums", metadata={"file": "one"}
-    )
-    artists: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="artists", metadata={"file": "one"}
-    )
-    movements: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="movements", metadata={"file": "one"}
-    )
-    trendings: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="trendings", metadata={"file": "one"}
-    )
-    flavors: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="flavors", metadata={"file": "one"}
-    )
-    negatives: str | Path | Sequence[str] | Vocabulary | None = field(
-        default="negatives", metadata={"file": "one"}
-    )
+    mediums: str | Path | Sequence[str] | Vocabulary | None = field(default="mediums", metadata=_FILE)
+    artists: str | Path | Sequence[str] | Vocabulary | None = field(default="artists", metadata=_FILE)
+    movements: str | Path | Sequence[str] | Vocabulary | None = field(default="movements", metadata=_FILE)
+    trendings: str | Path | Sequence[str] | Vocabulary | None = field(default="trendings", metadata=_FILE)
+    flavors: str | Path | Sequence[str] | Vocabulary | None = field(default="flavors", metadata=_FILE)
+    negatives: str | Path | Sequence[str] | Vocabulary | None = field(default="negatives", metadata=_FILE)
     living_artists: bool = True
     compat: Compat | None = None
     encoder: str | ImageTextEncoder | None = field(default=None, metadata={"model": "encoder"})

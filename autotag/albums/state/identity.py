@@ -122,8 +122,13 @@ def _machine() -> str:
 
 def was_here(folder: Path, album: Path) -> bool:
     """Return whether a state is of this very folder, by its number on the device, whatever its path is."""
-    found, facts = _read(folder), album.stat()
-    return found is not None and (found.device, found.inode) == (facts.st_dev, facts.st_ino)
+    found = _read(folder)
+    return found is not None and _has_number(found, album)
+
+
+def _has_number(found: Identity, album: Path) -> bool:
+    facts = album.stat()
+    return (found.device, found.inode) == (facts.st_dev, facts.st_ino)
 
 
 def _is_of(found: Identity, folder: Path, album: Path) -> bool:
@@ -133,8 +138,7 @@ def _is_of(found: Identity, folder: Path, album: Path) -> bool:
     album_id = _id_of(album)
     if found.real == os.path.realpath(album):
         return not (found.id and album_id) or found.id == album_id
-    facts = album.stat()
-    if (found.device, found.inode) == (facts.st_dev, facts.st_ino):
+    if _has_number(found, album):
         return True
     return bool(album_id) and found.id == album_id and not os.path.lexists(found.real)
 
