@@ -19,7 +19,7 @@ _MOST_PAIRS = 4_000_000
 def inside(
     boxes: NDArray[np.floating], width: float, height: float
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Cut boxes at the edges of an image, and leave out those of which nothing remains.
+    """Cut boxes at the edges of an image, and leave out boxes without anything left.
 
     Args:
         boxes: (N, 4) left, top, right, bottom; values may be outside the image or not finite.

@@ -47,7 +47,7 @@ class Snapshot:
 
 
 def snapshots(images: Iterable[Kept]) -> Iterable[Kept | Snapshot]:
-    """Return the images, with snapshots in place of those that may change; lists and tuples as they are."""
+    """Return the images, and snapshots of what may change; lists and tuples as they are."""
     return images if isinstance(images, list | tuple) else _one_by_one(images)
 
 

@@ -111,7 +111,7 @@ class Result(_Made):
         Args:
             image: the upright image that this is the result of, of any mode.
             boxes: draw the detections, each with label and score.
-            tags: write the tags, best first, with the count of those that were counted.
+            tags: write the tags, best first, with the count where there is one.
         """
         from autotag.records.drawing import drawn
 
@@ -274,7 +274,7 @@ class TagHistory:
 
     Attributes:
         tag: as the last stage left it that had it, with every score.
-        captions: those that contain it; empty for labels that come from the image alone.
+        captions: the captions that contain it; empty for labels that come from the image alone.
         cut: the lowest score that the last stage kept that filters tags; None if no stage does.
         dropped_by: the stage that dropped it; None for a tag that was kept.
         reason: why, in words; empty for a tag that was kept.

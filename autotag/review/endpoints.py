@@ -134,7 +134,7 @@ class TagsOut(BaseModel):
     """Tags, the most frequent first."""
 
     revision: int
-    total: int = Field(description="How many tags fit, of which at most ``limit`` are listed.")
+    total: int = Field(description="How many tags fit; at most ``limit`` are listed.")
     tags: list[TagCountOut]
 
 

@@ -46,7 +46,7 @@ class Suggestions:
         self._end.set()
 
     def matching(self, part: str, tags: Mapping[str, int], *, limit: int) -> list[str]:
-        """Return words that contain a text: those that begin with it first, the album's own before others.
+        """Return words that contain a text: words that begin with it first, the album's own before others.
 
         Args:
             part: what was typed.

@@ -22,7 +22,7 @@ _FEWEST_TOKEN_CHARACTERS = 16
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
-    """Return the tokens in a file, one a line; empty lines and those that begin with # are left out.
+    """Return the tokens in a file, one a line; empty lines and lines that begin with # are left out.
 
     Raises:
         ConfigError: it cannot be read, holds no token, or one that is too short or not plain ASCII.

@@ -56,7 +56,7 @@ _STYLE = {
 
 
 def printable(text: object) -> str:
-    """Replace control characters, and those that turn the direction of text, by spaces."""
+    """Replace control characters, and characters that turn the direction of text, by spaces."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in str(text))
 
 

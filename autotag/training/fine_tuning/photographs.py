@@ -43,7 +43,7 @@ class SplitPhotographs:
 
 
 def split_photographs(dataset: EvaluationSet, *, held_out: float, workers: int) -> SplitPhotographs:
-    """Read every photograph once, leave out those that cannot be read, and hold some out.
+    """Read every photograph once, leave out unreadable ones, and hold some out.
 
     Which ones are held out depends only on the contents of the photographs.
 
@@ -189,7 +189,7 @@ def _order(count: int, seed: int, epoch: int) -> NDArray[np.intp]:
 
 
 def _cropped(image: Image.Image, smallest: float, random: np.random.Generator) -> Image.Image:
-    """Return a random crop, each side of which has at least the share ``smallest`` of the image's side."""
+    """Return a random crop; each side has at least the share ``smallest`` of the image's side."""
     width, height = (max(1, round(side * random.uniform(smallest, 1))) for side in image.size)
     left, top = random.integers(image.width - width + 1), random.integers(image.height - height + 1)
     return image.crop((int(left), int(top), int(left) + width, int(top) + height))
