@@ -347,7 +347,7 @@ class Translator(Protocol):
         """Refuse languages that the model does not translate; called once, before the first text.
 
         Raises:
-            ConfigError: naming the language, and those that the model knows.
+            ConfigError: naming the language, and the languages that the model knows.
         """
         ...
 

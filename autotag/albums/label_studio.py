@@ -68,7 +68,7 @@ def plan_from_annotations(
 ) -> int:
     """Write a plan with the tags and captions that people chose; return how many photographs it has.
 
-    Photographs without an annotation, and those that were skipped, are left out of the new plan, so that
+    Photographs without an annotation, and skipped ones, are left out of the new plan, so that
     ``autotag apply`` does not touch them. Of several annotations the one that was changed last counts. Tags
     that were kept keep their scores.
 
@@ -162,8 +162,8 @@ def _corrected(
 ) -> dict[str, Any]:
     """Return a plan's line with the answers.
 
-    For a changed line, every one of ``writers`` writes, except those that the rules left out: the line names
-    only those that had something to write before. Its prompt, made of the old tags, is cleared.
+    For a changed line, ``writers`` write, except those left out by the rules: the line names
+    only writers that had something to write before. Its prompt, made of the old tags, is cleared.
     """
     known = {(tag if isinstance(tag, str) else tag["text"]): tag for tag in row["tags"]}
     more = (line.strip() for text in answers.get("more", ()) for line in text.splitlines())

@@ -159,7 +159,7 @@ def lesson_of(
     min_photos: int = 8,
     left: Mapping[str, int] | None = None,
 ) -> Lesson:
-    """Return what photographs teach, of which there is at least one; a bar shows how far it is.
+    """Return what photographs, at least one, teach; a bar shows how far it is.
 
     ``left`` counts the photographs in which people left a machine tag, by its normal form.
 

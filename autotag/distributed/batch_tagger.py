@@ -106,7 +106,7 @@ class BatchTagger:
             batch: the names of the columns, with any values.
 
         Raises:
-            ConfigError: names the column, and those that there are.
+            ConfigError: names the column, and the columns that there are.
         """
         check_kept(batch, self._keep)
         image_columns(batch, self._column)

@@ -47,7 +47,7 @@ def check_kept(batch: Any, keep: Sequence[str]) -> None:
     """Refuse a batch that lacks a column to keep.
 
     Raises:
-        ConfigError: names the column, and those that the batch has.
+        ConfigError: names the column, and the columns of the batch.
     """
     for name in keep:
         if name not in names_of(batch):

@@ -1,7 +1,7 @@
 """Tag a Ray dataset: CPU tasks decode the images, actors with the models tag them.
 
 Needs the extra ``autotag-images[ray]``. Ray runs a pool of actors that load the models once each, restarts
-those that die, and repeats the batches that died with them. Decoding in tasks of their own keeps a GPU busy
+actors that die, and repeats the batches that died with them. Decoding in tasks of their own keeps a GPU busy
 that decodes faster than the cores of one process.
 """
 

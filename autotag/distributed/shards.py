@@ -328,7 +328,7 @@ def _unusable(folder: Path, reason: object) -> ConfigError:
 
 
 def _difference(before: Any, now: Any, name: str = "") -> str:
-    """Say in words what differs; of stages, which options of which."""
+    """Say in words what differs; of stages, which options differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         inside = f"{name}." if name else ""

@@ -85,7 +85,7 @@ def objection_to_writing(path: Path) -> str | None:
 def unwritable_folder(path: Path) -> Path | None:
     """Return what keeps a file or folder that is not there from being made; None if nothing does.
 
-    It is the nearest place above it that exists, if that is no folder or cannot be written.
+    It is the nearest place above it that exists, if that is not a folder or cannot be written.
     """
     above = path.absolute().parents
     nearest = next((folder for folder in above if os.path.exists(folder)), above[-1])  # noqa: PTH110 - names of any length

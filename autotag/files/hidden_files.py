@@ -1,4 +1,4 @@
-"""The hidden files beside those that are replaced: their names, and what killed runs left of them."""
+"""The hidden files beside replaced files: their names, and what killed runs left of them."""
 
 from __future__ import annotations
 

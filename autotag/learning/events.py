@@ -77,7 +77,7 @@ def near_copies(vectors: Floats, *, cosine: float = NEAR_COPY) -> Places:
 
 
 def _joined(groups: Places, links: Places) -> Places:
-    """Return groups, (N,), of which those with a link, (L, 2) places, between them are one."""
+    """Return groups, (N,), joined where a link, (L, 2) places, is between two."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

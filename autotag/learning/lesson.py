@@ -1,4 +1,4 @@
-"""Learn keywords from vectors of photographs, and refuse those that cannot be learned."""
+"""Learn keywords from vectors of photographs, and refuse the ones that cannot be learned."""
 
 from __future__ import annotations
 

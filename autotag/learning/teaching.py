@@ -80,7 +80,7 @@ def _remove(
     excluded: Collection[str],
     patterns: Sequence[str],
 ) -> list[_Entry]:
-    """Note removed tags in the entries of the same name; return new entries of those that have none."""
+    """Note removed tags in the entries of the same name; return new entries for names that have none."""
     by_leaf: dict[str, list[_Entry]] = {}
     for path, entry in entries.items():
         by_leaf.setdefault(path[-1], []).append(entry)

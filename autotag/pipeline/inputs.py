@@ -57,7 +57,7 @@ def read_input(
 
     Args:
         image: what ``pipeline(image)`` takes, or a snapshot of it; one that was read is not read again.
-        reserve: called, with the bytes that decoding takes, before it begins, and with those that stay.
+        reserve: called, with the bytes that decoding takes, before it begins, and with the bytes that stay.
         read: reads an image, as ``read_image`` does.
         makers: make the views.
         meter: is told how long it took, without the time in ``reserve``.

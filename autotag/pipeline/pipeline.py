@@ -464,7 +464,7 @@ class Pipeline:
             name: a folder, or the id of a repository on the hub, which is downloaded to the hub's cache.
             revision: the branch, tag or commit on the hub.
             trust_code: allow stages that are imported by name, such as ``"package.module:Stage"``, besides
-                those that are registered. Their code runs with your rights.
+                the registered ones. Their code runs with your rights.
 
         Raises:
             ModelUnavailableError: there is no such folder, and nothing that can be downloaded.

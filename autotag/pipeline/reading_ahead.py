@@ -58,8 +58,8 @@ class ReadAhead(Generic[Input, Read]):
         ahead: most inputs taken beyond the reads that were taken out, at least 1.
         room: limit in bytes for running reads and for finished ones that wait to be taken out.
         ordered: True for reads in the order of the inputs, False for reads as soon as they are done.
-        weigh: returns the bytes that an input itself holds. No more inputs are taken while those that are not
-            read yet hold ``room``.
+        weigh: returns the bytes that an input itself holds. No more inputs are taken while the unread
+            ones hold ``room``.
 
     Attributes:
         error: the error that the iteration of ``inputs`` raised, which ended it; else None.

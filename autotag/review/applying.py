@@ -26,10 +26,10 @@ class Progress:
     Attributes:
         status: ``"failed"`` means that it could not run at all.
         photographs: of the edited plan.
-        done: those that were looked at.
+        done: photographs that were looked at.
         written: those for which something was written.
         unchanged: those for which everything was there already.
-        failed: those that were left as they are, with the reason in ``errors``.
+        failed: photographs that were left as they are, with the reason in ``errors``.
         errors: file and reason, at most 200.
         notes: what the user should know, as whole sentences.
         message: why it could not run, or ended early.

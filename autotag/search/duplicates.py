@@ -85,7 +85,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Photographs of which one may be enough.
+    """Photographs that are perhaps one too many.
 
     Attributes:
         kind: ``"copies"`` of one picture, or a ``"burst"``: different pictures of one moment.
@@ -266,7 +266,7 @@ def _copies(
 
 
 def _without_other_pages(group: list[Copy]) -> list[Copy]:
-    """Return the group without files of several pages or frames, of which only one was compared.
+    """Return the group without files of several pages or frames: only one of them was compared.
 
     Those of the same bytes as the first stay.
     """
@@ -294,7 +294,7 @@ def _copy(photo: PhotoFile, kind: Kind | None, likeness: float | None) -> Copy:
 def _contents(
     photos: Sequence[PhotoFile], places: Sequence[int], failed: Callable[[ImageReadError], None]
 ) -> Iterator[tuple[int, str]]:
-    """Yield position and digest of the whole file of those that have the size of another one."""
+    """Yield position and digest of the whole file of each that has the size of another."""
     by_size: dict[int, list[int]] = defaultdict(list)
     for place in places:
         by_size[photos[place].bytes].append(place)

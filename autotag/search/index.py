@@ -251,7 +251,7 @@ class Index:
         self._connection.executemany(statement, rows)
 
     def digests(self, photos: Sequence[int]) -> dict[int, str]:
-        """Return id -> digest of the pixels; without those that are not there or whose file was not read."""
+        """Return id -> digest of the pixels; without missing ones and files that were not read."""
         query = "SELECT id, digest FROM photo WHERE digest IS NOT NULL AND id IN"
         with readable(self.path):
             return dict(self._rows_of(list(filter(_is_id, photos)), query))
@@ -331,7 +331,7 @@ class Index:
             raise SearchIndexError(str(self.path), f"the approximate search: {error}") from error
 
     def _fresh_mapped_rows(self) -> VectorRows:
-        """Return the vectors; those that are mapped come from a file that no photograph is newer than."""
+        """Return the vectors; mapped ones come from a file that no photograph is newer than."""
         self._rows = None
         cache = self._beside("-vectors")
         with readable(self.path), self._reading():
@@ -492,7 +492,7 @@ class Index:
         cosines: Mapping[int, float],
         words: Mapping[int, Sequence[str]],
     ) -> list[Hit]:
-        """Return photographs, of which id and score are given, in their order."""
+        """Return the photographs of these ids and scores, in their order."""
         photos = [photo for photo, _ in best]
         query = "SELECT id, path, caption, width, height, taken, offline FROM photo WHERE id IN"
         facts = {photo: others for photo, *others in self._rows_of(photos, query)}

@@ -28,7 +28,7 @@ Look: TypeAlias = "tuple[str, NDArray[np.uint8], float]"
 """Digest of the pixels, grey thumbnail of (64, 64), coarseness of the compression."""
 
 MOST_BYTES = 256 * 2**20
-"""So many bytes of thumbnails are kept; beyond that, those that were not shown for longest are dropped."""
+"""So many bytes of thumbnails are kept; beyond that, the ones not shown for longest are dropped."""
 
 _KIND = 0x41755468
 _TABLES = """
@@ -57,7 +57,7 @@ class PictureCache:
     _works: bool = field(init=False, repr=False, default=True)
 
     def looks(self, digests: Sequence[str]) -> Iterator[Look]:
-        """Yield those that are kept."""
+        """Yield the kept ones."""
         query = "SELECT digest, pixels, coarseness FROM look WHERE digest IN"
         for digest, pixels, coarseness in self._found(query, digests):
             if len(pixels) == SIDE * SIDE:
@@ -76,7 +76,7 @@ class PictureCache:
             self._write([("DELETE FROM look WHERE digest = ?", gone)])
 
     def jpegs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Return digest -> JPEG file of those that are kept."""
+        """Return digest -> JPEG file of the kept ones."""
         return dict(self._found("SELECT digest, jpeg FROM thumbnail WHERE digest IN", digests))
 
     def keep_jpegs(self, shown: Sequence[str], made: Mapping[str, bytes]) -> None:

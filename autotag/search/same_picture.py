@@ -58,7 +58,7 @@ def same_pictures(
 
     Args:
         thumbnails: (N, 64, 64), the preferred ones first.
-        are_apart: told two arrays of positions, says of which pairs it is known that they differ.
+        are_apart: told two arrays of positions, says which pairs are known to differ.
     """
     coarse = _coarse(thumbnails)
     firsts: dict[int, tuple[int, float]] = {}
@@ -137,7 +137,7 @@ def likenesses(ones: NDArray[np.uint8], others: NDArray[np.uint8]) -> tuple[Floa
 
 
 def _compared(ones: Floats, others: Floats) -> tuple[Floats, Floats]:
-    """Align pairs coarse to fine; those that are unlike at one level are left out of the next."""
+    """Align pairs coarse to fine; pairs that are unlike at one level are left out of the next."""
     likeness = np.zeros(len(ones), dtype=np.float32)
     local = np.full(len(ones), np.inf, dtype=np.float32)
     left = np.arange(len(ones))

@@ -172,7 +172,7 @@ class VectorStore(Protocol):
         ...
 
     def photos(self, ids: Sequence[int]) -> dict[int, StoredPhoto]:
-        """Return photographs by id; those that are not there are left out."""
+        """Return photographs by id; missing ones are left out."""
         ...
 
     def ids(self, paths: Sequence[str]) -> dict[str, int]:

@@ -244,7 +244,7 @@ class StoreIndex:
     # ---- reading
 
     def digests(self, photos: Sequence[int]) -> dict[int, str]:
-        """Return id -> digest of the pixels; without those that are not there or whose file was not read."""
+        """Return id -> digest of the pixels; without missing ones and files that were not read."""
         kept = self.store.photos(photos)
         return {photo: one.digest for photo, one in kept.items() if one.digest is not None}
 

@@ -18,11 +18,11 @@ class TextQuery:
 
     Attributes:
         phrases: FTS5 query of the quoted phrases, which must all match; empty for none.
-        any_word: FTS5 query of the words and phrases, any of which may match; empty for none.
+        any_word: FTS5 query: any of the words and phrases may match; empty for none.
         plain: the text without quotes, for an encoder.
         quoted: the quoted phrases, without punctuation.
-        wanted: the words and phrases, any of which may match.
-        every_word: FTS5 query of the same, all of which must match; empty for none.
+        wanted: the words and phrases; any of them may match.
+        every_word: FTS5 query: all of them must match; empty for none.
     """
 
     phrases: str

@@ -36,7 +36,7 @@ class Plan:
 
     Attributes:
         due: photographs to tag and embed, in the order in which they were found.
-        touched: photographs of which only metadata or sidecars changed: id, path and new facts.
+        touched: photographs whose metadata or sidecars alone changed: id, path and new facts.
         moved: id, new path and facts of photographs that lie elsewhere now.
         unchanged: how many are as they were.
         gone: ids of photographs that were deleted from folders that are there.

@@ -235,7 +235,7 @@ class Vocabulary:
         template: str = PHOTO,
         translations: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Vocabulary:
-        """Read a file of labels; its own translations come before those that are given."""
+        """Read a file of labels; its own translations come before the given ones."""
         labels: list[str] = []
         named: dict[str, dict[str, str]] = {code: dict(known) for code, known in (translations or {}).items()}
         said: dict[tuple[str, str], str] = {}

@@ -82,8 +82,8 @@ def _class_name(request: ModelRequest, folder: Path, config: Mapping[str, Any]) 
     if known is None or model_type == "timm_wrapper":
         raise ModelLoadError(
             request.name,
-            f"model {request.name!r}: config.json in {folder} says model_type {model_type!r}, of which "
-            "transformers has no image classifier",
+            f"model {request.name!r}: config.json in {folder} says model_type {model_type!r}; "
+            "transformers has no image classifier of that",
         )
     choices = [known] if isinstance(known, str) else list(known)
     architectures = config.get("architectures") or []

@@ -63,7 +63,7 @@ class ClassActivationDetector:
     Args:
         encoder: a CLIP of open_clip with a convolutional tower of timm.
         view: how its tower gets 448 x 448 pixels.
-        vocabulary: the labels of ``detect``; of ``things``, those that have an outline.
+        vocabulary: the labels of ``detect``; of ``things``, the labels that have an outline.
     """
 
     default_threshold = 0.5

@@ -35,7 +35,7 @@ def detections(
     boxes: NDArray[np.floating],
     size: tuple[int, int],
 ) -> list[Detection]:
-    """Return detections, best first, without those that are outside the image or have no area.
+    """Return detections, best first, without boxes outside the image or without area.
 
     Args:
         labels: N labels.

@@ -57,7 +57,7 @@ class HfTranslator:
         """Refuse languages that the model does not translate.
 
         Raises:
-            ConfigError: names the language, and those that the model knows.
+            ConfigError: names the language, and the languages that the model knows.
         """
         if isinstance(self.tokenizer, transformers.M2M100Tokenizer):
             for language in (options.source, options.target):

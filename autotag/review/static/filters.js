@@ -51,7 +51,7 @@ const renew = afterwards(60, () => {
   loadCuts();
 });
 
-/** Every folder, also those that hold folders only. @param {{folder: string, photographs: number}[]} folders */
+/** Every folder, also folders that hold folders only. @param {{folder: string, photographs: number}[]} folders */
 function fillFolders(folders) {
   const counts = new Map();
   for (const { folder, photographs } of folders)
@@ -154,7 +154,7 @@ export function rename() {
   });
 }
 
-/** Take every filter out, also those that Esc leaves. */
+/** Take every filter out, also filters that Esc leaves. */
 function clearAll() {
   byId("text").value = byId("folder").value = "";
   /** @type {any} */ (document.querySelector("input[name=state]")).checked = true; // "All" is the first

@@ -276,7 +276,7 @@ class PostgresStore:
             return [photo for (photo,) in rows]
 
     def photos(self, ids: Sequence[int]) -> dict[int, StoredPhoto]:
-        """Return photographs by id; those that are not there are left out."""
+        """Return photographs by id; missing ones are left out."""
         from psycopg.sql import SQL
 
         names = SQL(", ").join(map(self._sql.identifier, COLUMNS))

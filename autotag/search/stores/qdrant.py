@@ -302,7 +302,7 @@ class QdrantStore:
         return [number_of(point.id) for point in found]
 
     def photos(self, ids: Sequence[int]) -> dict[int, StoredPhoto]:
-        """Return photographs by id; those that are not there are left out."""
+        """Return photographs by id; missing ones are left out."""
         with self._asked():
             found = self._points(ids, vectors=True)
         return {number_of(point.id): photo_of(point.payload or {}, point.vector) for point in found}

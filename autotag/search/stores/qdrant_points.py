@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VECTOR = "vector"
 """The name of the collection's vector."""
 FACTS = ("path", "bytes", "mtime_ns", "digest", "has_vector", "error", "offline", "sidecars")
-"""The payload's keys of which ``known_of`` makes facts."""
+"""The payload's keys that ``known_of`` turns into facts."""
 
 
 def id_of(path: str) -> uuid.UUID:
