@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autotag.review.endpoints import Desk
 
 _PAGE = Path(__file__).with_name("static")
-_STATUS = {"wrong_option": 422, "not_found": 404, "conflict": 409, "gone": 410}
+_STATUS = {"wrong_option": 422, "not_found": 404, "conflict": 409, "another_review": 409, "gone": 410}
 _logger = logging.getLogger("autotag.review")
 
 

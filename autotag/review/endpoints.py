@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from autotag.errors import ConfigError, ImageReadError, RequestRefusedError
@@ -30,6 +30,8 @@ _MOST_PHOTOS = 500
 _DECODERS = max(2, min(4, os.cpu_count() or 1))  # more would take memory: a photograph may need 1 GiB
 _FOREVER = "private, max-age=31536000, immutable"
 _GONE = 499
+REVIEW_HEADER = "Autotag-Review"
+"""The header that names the review that a request is about."""
 
 PhotoId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of a photograph.")]
 Revision = Annotated[int, Field(ge=0, description="The last revision that the asker has seen.")]
@@ -112,6 +114,7 @@ class SummaryOut(BaseModel):
     """What is under review."""
 
     revision: int
+    review: str = Field(description="Key of the plan, for the header Autotag-Review.")
     plan: str = Field(description="Name of the plan.")
     album: str
     photographs: int
@@ -228,8 +231,21 @@ class Desk:
 
 
 def review_routes(desk: Desk) -> APIRouter:
-    """Return the endpoints for a review."""
-    router = APIRouter(prefix="/review/api", tags=["review"])
+    """Return the endpoints for a review.
+
+    A request may name the review that it is about, in the header ``Autotag-Review``. It is refused where
+    another plan is under review at this address meanwhile, so that an old window changes nothing there.
+    """
+
+    def check_review(
+        key: Annotated[str, Header(alias=REVIEW_HEADER, description="``review`` of the summary.")] = "",
+    ) -> None:
+        if key and key != desk.review.key:
+            raise RequestRefusedError(
+                "another_review", "another plan is under review at this address now; load the page again."
+            )
+
+    router = APIRouter(prefix="/review/api", tags=["review"], dependencies=[Depends(check_review)])
     _add_lists(router, desk)
     _add_pictures(router, desk)
     _add_decisions(router, desk)
@@ -263,6 +279,7 @@ def _add_lists(router: APIRouter, desk: Desk) -> None:
         with review.reading() as table:
             return SummaryOut(
                 revision=review.revision,
+                review=review.key,
                 plan=shown(review.plan.name),
                 album=shown(str(review.album)),
                 photographs=len(table),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
+import os
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
@@ -94,6 +96,8 @@ class Review:
 
     Attributes:
         album: the album's folder.
+        key: names the plan: 16 hexadecimal digits of its path and content. A review of the same plan that
+            begins again has the same key.
         table: the photographs and their tags.
         photographs: their files.
 
@@ -111,6 +115,7 @@ class Review:
             self.photographs = Photographs(checked.album, list(checked.photos))
             self._numbers = [photo.number for photo in checked.photos]
             del checked
+        self.key = _key_of(plan)
         self._lock = threading.RLock()
         self._views: OrderedDict[str, View] = OrderedDict()
         self._next_view = 0
@@ -338,6 +343,12 @@ class Review:
 
     def _outcome(self, tags: int, revision: int, words: str) -> Outcome:
         return Outcome(self.revision, tags, self.changed_since(revision), words)
+
+
+def _key_of(plan: Path) -> str:
+    with plan.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(content + os.fsencode(plan.resolve())).hexdigest()[:16]
 
 
 def _renamed(item: Any, text: str) -> dict[str, Any]:

@@ -189,6 +189,36 @@ def test_pictures_on_the_disk_stay_below_the_bound(tmp_path, asking):
 # Decisions
 
 
+def test_a_request_about_another_plan_is_refused_and_decides_nothing(asking, opened, album, tmp_path):
+    old = asking.http.get("/review/api/summary").json()["review"]
+    other = write_plan(tmp_path / "other.jsonl", album, {"2023/beach.jpg": ("yellow", {"dog": 0.5})})
+    new = Asking(opened(other))
+    decision = {"revision": 0, "action": "reject", "tag": "dog"}
+    for act in (
+        lambda: new.http.post("/review/api/decisions", json=decision, headers={"Autotag-Review": old}),
+        lambda: new.http.post("/review/api/undo", json={"revision": 0}, headers={"Autotag-Review": old}),
+        lambda: new.http.post("/review/api/apply", json={"revision": 0}, headers={"Autotag-Review": old}),
+        lambda: new.http.get("/review/api/changes?since=0", headers={"Autotag-Review": old}),
+    ):
+        answer = act()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "another_review")
+    assert (new.desk.review.revision, new.desk.applying.progress.status) == (0, "never")
+    own = new.http.get("/review/api/summary").json()["review"]
+    answer = new.http.post("/review/api/decisions", json=decision, headers={"Autotag-Review": own})
+    assert answer.json()["tags"] == 1
+
+
+def test_a_review_that_begins_again_has_the_same_key(asking, opened, plan, album):
+    first = asking.desk.review.key
+    asking.desk.review.close()
+    second = opened(plan).review
+    second.close()
+    assert second.key == first
+    plan.unlink()
+    write_plan(plan, album, {"plain.jpg": ("white", {"dog": 0.5})})
+    assert opened(plan).review.key != first
+
+
 def test_a_tag_is_decided_about_on_one_photograph_and_everywhere(asking):
     asking.decide("confirm", tag="dog", photos=[asking.id("2023/park.jpg")])
     assert asking.tags("2023/park.jpg") == {"dog": "confirmed", "tree": "undecided"}

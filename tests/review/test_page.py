@@ -84,21 +84,26 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Desk], str]]:
-    """Serves reviews on loopback; returns the page's address."""
+    """Serves reviews on loopback; returns the page's address. A port has the last review that was given it."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def serve(desk: Desk) -> str:
-        config = uvicorn.Config(create_app(desk), port=0, log_config=None, access_log=False)
+    def serve(desk: Desk, *, port: int = 0) -> str:
+        while port and running:
+            end(*running.pop())
+        config = uvicorn.Config(create_app(desk), port=port, log_config=None, access_log=False)
         server, socket = uvicorn.Server(config), config.bind_socket()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
         thread.start()
         running.append((server, thread))
         return f"http://127.0.0.1:{socket.getsockname()[1]}/review/"
 
-    yield serve
-    for server, thread in running:
+    def end(server: uvicorn.Server, thread: threading.Thread) -> None:
         server.should_exit = True
         thread.join(20)
+
+    yield serve
+    for one in running:
+        end(*one)
 
 
 class Shown:
@@ -430,6 +435,20 @@ def test_decisions_are_there_after_the_server_began_again(shown, opened, plan, b
     assert again.chips() == {"beach": "confirmed", "dog": "rejected", "sea": "rejected"}
     assert again.page.get_by_role("button", name="Undo").is_enabled()
     again.context.close()
+
+
+def test_a_window_of_another_plan_at_this_address_decides_nothing_and_shows_the_new_one(
+    shown, opened, album, serve, tmp_path
+):
+    other = opened(write_plan(tmp_path / "other.jsonl", album, {"2023/park.jpg": ("green", {"lawn": 0.5})}))
+    serve(other, port=int(re.search(r":(\d+)/", shown.page.url)[1]))  # Ctrl-C, then `autotag review other.jsonl`
+    shown.press("1")
+    shown.page.locator("#toast", has_text="This is it.").wait_for()
+    assert shown.chips() == {"lawn": "undecided"}
+    assert other.review.revision == 0
+    shown.press("1")
+    shown.until({"lawn": "confirmed"}, shown.chips)
+    shown.problems = [one for one in shown.problems if "409" not in one]  # chromium notes the refusal
 
 
 def test_a_token_is_asked_for(browser, plan, opened, serve):

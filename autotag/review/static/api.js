@@ -27,6 +27,15 @@ let askForToken = async () => {};
 /** @type {Promise<void>|null} several answers may want a token at once, and the user is asked once */
 let asking = null;
 
+let review = ""; // the plan that this window shows
+/** @type {() => void} this address has another plan now; set by the page */
+let leave = () => {};
+
+/** @param {() => void} act */
+export function onAnotherReview(act) {
+  leave = act;
+}
+
 /** @param {() => Promise<void>} ask */
 export function onTokenNeeded(ask) {
   askForToken = ask;
@@ -41,7 +50,8 @@ export function onTokenNeeded(ask) {
 async function ask(path, init = {}) {
   let answer;
   try {
-    answer = await fetch(BASE + path, { credentials: "same-origin", ...init });
+    const headers = { ...init.headers, ...(review && { "Autotag-Review": review }) };
+    answer = await fetch(BASE + path, { credentials: "same-origin", ...init, headers });
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new Refusal(0, "away", "The server does not answer. Is autotag review still running?");
@@ -53,6 +63,7 @@ async function ask(path, init = {}) {
   }
   if (answer.status === 204) return null;
   const body = await answer.json();
+  if (body.error?.code === "another_review") leave();
   if (!answer.ok) throw new Refusal(answer.status, body.error.code, body.error.message);
   return body;
 }
@@ -67,7 +78,12 @@ function query(given) {
   return new URLSearchParams(rows.map(([name, value]) => [name, String(value)])).toString();
 }
 
-export const summary = () => ask("summary");
+export async function summary() {
+  const found = await ask("summary");
+  review = found.review;
+  return found;
+}
+
 /** @param {Where} where @param {string} order @param {number} limit @returns {Promise<Page>} */
 export const photos = (where, order, limit) => ask(`photos?${query({ ...where, order, limit })}`);
 /** @param {string} cursor @param {number} limit @param {AbortSignal} [signal] @returns {Promise<Page>} */

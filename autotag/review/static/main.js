@@ -32,9 +32,18 @@ async function showProgress() {
   return summary;
 }
 
+const CHANGED = "autotag-another-review";
+
+/** Show the plan that is under review at this address now, and say so. */
+function showAnotherReview() {
+  sessionStorage.setItem(CHANGED, "yes");
+  location.reload();
+}
+
 async function start() {
   startTheme();
   api.onTokenNeeded(tokenDialog);
+  api.onAnotherReview(showAnotherReview);
   const summary = await showProgress();
   document.title = `${summary.album.slice(summary.album.lastIndexOf("/") + 1)} – autotag review`;
   store.revision = summary.revision;
@@ -47,6 +56,8 @@ async function start() {
   await store.list();
   focusTile();
   store.watch();
+  if (sessionStorage.getItem(CHANGED)) toast("Another plan is under review at this address now. This is it.", { bad: true });
+  sessionStorage.removeItem(CHANGED);
 }
 
 start().catch((error) => toast(error.message, { bad: true }));
