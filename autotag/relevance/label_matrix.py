@@ -2,13 +2,15 @@
 
 A file's name is the hash of these three and of the encoder's precision, so encoders and lists are never mixed
 up. The file is written under another name, renamed, and memory-mapped: several processes may compute the same
-matrix at once, and they share one copy of it. The matrices of the bundled vocabularies by the bundled encoder
-come with autotag.
+matrix at once, and they share one copy of it. The cache has at most 2 GiB; the matrices that were used least
+recently go first. The matrices of the bundled vocabularies by the bundled encoder come with autotag.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.files.replacing import appearing
-from autotag.files.user_folders import FOLDER_VARIABLE, user_cache
+from autotag.files.user_folders import FOLDER_VARIABLE, delete_oldest, user_cache
 from autotag.protocols import dtype_of
 from autotag.vocabularies.templates import SLOT, filled
 
@@ -40,6 +42,8 @@ _FORMAT = "2"
 _TEXTS_AT_ONCE = 1024
 _FEWEST_KEPT = 256
 _ROWS_LOOKED_AT = 64
+_MOST_BYTES = 2 * 2**30
+_CLEARED_TO = 0.8  # part of them that stays when the cache has become too large
 
 _logger = logging.getLogger("autotag")
 _said: set[Path] = set()
@@ -132,6 +136,9 @@ def label_matrix(
     vectors = _read(SHIPPED / path.name, len(labels))
     if vectors is None:
         vectors = _read(path, len(labels))
+        if vectors is not None:
+            with suppress(OSError):
+                os.utime(path)  # so that it is not among the first to go
     if vectors is None:
         vectors = _computed(encoder, [filled(template, label) for label in labels], name)
         if len(labels) >= _FEWEST_KEPT:
@@ -232,10 +239,11 @@ def _say_not_kept(folder: Path, reason: str) -> None:
 
 
 def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
-    """Write the file; a folder that refuses costs a warning."""
+    """Write the file, and make room for it; a folder that refuses costs a warning."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as stream:
             np.save(stream, vectors)
+        delete_oldest(path.parent, "*.npy", above=_MOST_BYTES, down_to=int(_MOST_BYTES * _CLEARED_TO))
     except OSError as error:
         _say_not_kept(path.parent, error.strerror or str(error))

@@ -16,7 +16,7 @@ from PIL import Image
 from autotag.errors import ImageReadError
 from autotag.files.file_states import lies_in
 from autotag.files.replacing import appearing
-from autotag.files.user_folders import user_cache
+from autotag.files.user_folders import delete_oldest, user_cache
 from autotag.images.reading import read_image
 from autotag.metadata.pixel_digest import pixel_digest
 
@@ -168,28 +168,12 @@ class Thumbnails:
                 if is_due:
                     self._written = 0
             if is_due:
-                self._clear()
-
-    def _files(self) -> list[tuple[float, int, Path]]:
-        """Return time, size and path of each picture on the disk, the oldest first."""
-        found = []
-        for path in self._folder.glob("*/*.jpg"):
-            with suppress(OSError):
-                facts = path.stat()
-                found.append((facts.st_mtime, facts.st_size, path))
-        return sorted(found)
-
-    def _clear(self) -> None:
-        """Delete the oldest pictures, if they are more than there is room for until the next look."""
-        files = self._files()
-        left = sum(size for _, size, _ in files)
-        if left <= self._most * (1 - _LOOKED_AFTER):
-            return
-        for _, size, path in files:
-            if left <= self._most * _CLEARED_TO:
-                break
-            path.unlink(missing_ok=True)
-            left -= size
+                delete_oldest(
+                    self._folder,
+                    "*/*.jpg",
+                    above=int(self._most * (1 - _LOOKED_AFTER)),
+                    down_to=int(self._most * _CLEARED_TO),
+                )
 
 
 def _key(photo: Located, size: Size) -> str:

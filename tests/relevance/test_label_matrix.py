@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -108,6 +109,24 @@ def test_a_damaged_file_is_computed_again_and_said_so(tmp_path, caplog, damage):
     assert sum(encoder.text_batches) == 300
     assert "is damaged; it is computed again" in caplog.text
     np.testing.assert_array_equal(np.load(path), wanted)
+
+
+def test_the_cache_keeps_what_was_used_last_and_stays_below_its_bound(tmp_path, monkeypatch):
+    encoder = FakeEncoder()
+    lists = [[f"{label} {number}" for label in LABELS] for number in range(4)]
+    label_matrix(encoder, lists[0], folder=tmp_path)
+    [first] = tmp_path.iterdir()
+    monkeypatch.setattr("autotag.relevance.label_matrix._MOST_BYTES", 3 * first.stat().st_size)
+    os.utime(first, (1, 1))
+    for age, labels in enumerate(lists[1:3], 2):
+        before = set(tmp_path.iterdir())
+        label_matrix(encoder, labels, folder=tmp_path)
+        [new] = set(tmp_path.iterdir()) - before
+        os.utime(new, (age, age))
+    label_matrix(encoder, lists[0], folder=tmp_path)  # used again
+    label_matrix(encoder, lists[3], folder=tmp_path)
+    kept = {path.stem for path in tmp_path.iterdir()}
+    assert kept == {matrix_key("fake", labels, "{}") for labels in (lists[0], lists[3])}
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):

@@ -84,7 +84,7 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Desk], str]]:
-    """Serves reviews on loopback; returns the page's address. A port has the last review that was given it."""
+    """Serves reviews on loopback, a port the last one given it; returns the page's address."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def serve(desk: Desk, *, port: int = 0) -> str:
@@ -441,7 +441,8 @@ def test_a_window_of_another_plan_at_this_address_decides_nothing_and_shows_the_
     shown, opened, album, serve, tmp_path
 ):
     other = opened(write_plan(tmp_path / "other.jsonl", album, {"2023/park.jpg": ("green", {"lawn": 0.5})}))
-    serve(other, port=int(re.search(r":(\d+)/", shown.page.url)[1]))  # Ctrl-C, then `autotag review other.jsonl`
+    port = int(re.search(r":(\d+)/", shown.page.url)[1])
+    serve(other, port=port)  # as after Ctrl-C and `autotag review other.jsonl`
     shown.press("1")
     shown.page.locator("#toast", has_text="This is it.").wait_for()
     assert shown.chips() == {"lawn": "undecided"}
