@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -41,6 +43,8 @@ BURST_SECONDS = 2.0
 
 _NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
 _NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
+_FILM = (b"ftyp", b"mpvd")  # begin the film that follows a JPEG, and the box of a HEIC that holds one
+_FIRST_BOX = 12  # bytes: every HEIC begins with a box of this kind
 _ONE_PICTURE = (".jpg", ".jpeg", ".mpo", ".heic", ".heif")
 
 
@@ -261,22 +265,31 @@ def _copies(
             is_equal = contents.get(place, "") == contents.get(best[first])
             kind: Kind = "picture" if first != number else "bytes" if is_equal else "pixels"
             group.append(_copy(photos[place], kind, likeness))
-    whole = {place: _without_other_pages(group) for place, group in groups.items() if len(group) > 1}
+    whole = {place: _without_more(group) for place, group in groups.items() if len(group) > 1}
     return {place: group for place, group in whole.items() if len(group) > 1}
 
 
-def _without_other_pages(group: list[Copy]) -> list[Copy]:
-    """Return the group without files of several pages or frames: only one of them was compared.
+def _without_more(group: list[Copy]) -> list[Copy]:
+    """Return the group without files that hold more than the picture that was compared.
 
     Those of the same bytes as the first stay.
     """
     keep, *others = group
-    return [keep, *(copy for copy in others if copy.kind == "bytes" or not _has_pages(copy.path))]
+    return [keep, *(copy for copy in others if copy.kind == "bytes" or not _holds_more(copy.path))]
 
 
-def _has_pages(path: str) -> bool:
-    """Return whether a file has several pages or frames; the second picture of an MPO is none."""
+def _holds_more(path: str) -> bool:
+    """Return whether a file has several pages or frames, or a film (a motion photo).
+
+    The second picture of an MPO does not count.
+    """
     if path.lower().endswith(_ONE_PICTURE):
+        with (
+            suppress(OSError),
+            Path(path).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return any(content.find(mark, _FIRST_BOX) != -1 for mark in _FILM)
         return False
     try:
         with Image.open(path) as image:

@@ -305,3 +305,20 @@ def test_documents_with_other_pages_are_no_copies(tmp_path):
     kinds = {Path(copy.path).name: copy.kind for copy in group.others}
     assert "a.tif" not in kinds
     assert [kind for name, kind in kinds.items() if name.endswith("tif")] in ([], ["bytes"])
+
+
+def test_a_motion_photo_is_kept_beside_its_still(tmp_path):
+    still, motion, copy = (tmp_path / name for name in ("still.jpg", "motion.jpg", "motion copy.jpg"))
+    save(still, picture(1))
+    motion.write_bytes(still.read_bytes() + b"\0\0\0\x18ftypmp42" + bytes(100))
+    os.utime(still, (1, 1))
+    assert found(tmp_path) == []
+    os.utime(motion, (0, 0))
+    assert found(tmp_path) == [("copies", [("motion.jpg", None), ("still.jpg", "picture")])]
+    copy.write_bytes(motion.read_bytes())
+    ((_, members),) = found(tmp_path)
+    assert sorted(members, key=str) == [
+        ("motion copy.jpg", "bytes"),
+        ("motion.jpg", None),
+        ("still.jpg", "picture"),
+    ]
