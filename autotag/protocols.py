@@ -208,7 +208,7 @@ class HasDtype(Protocol):
 
     @property
     def dtype(self) -> str:
-        """``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+        """``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``."""
         ...
 
 
@@ -637,7 +637,8 @@ class ModelRequest:
         location: hub id, open_clip name or folder; empty for a bare ``"mine"``.
         revision: commit, tag or branch on the hub, or None for its default.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``; a model that has no int8 calculates
+            in float32 then.
         default_thresholds: for encoders, from the model's card; empty when none is known.
         default_score: for encoders, from the model's card.
         download_size: bytes, from the model's card; None when unknown.

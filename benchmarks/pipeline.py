@@ -243,7 +243,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=0, help="autotag's; by default its own choice")
     parser.add_argument("--batched-size", type=int, default=0, help="by default 8 on a CPU, 64 on a GPU")
     parser.add_argument("--decode", choices=["fast", "exact"], default="fast")
-    parser.add_argument("--reduced", choices=["bfloat16", "float16", "none"], default="bfloat16")
+    parser.add_argument("--reduced", choices=["bfloat16", "float16", "int8", "none"], default="bfloat16")
     parser.add_argument("--isa", choices=list(ISA), help="by default what the machine has")
     parser.add_argument("--without", nargs="*", default=[], help="fast paths to switch off")
     parser.add_argument(

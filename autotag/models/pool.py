@@ -39,7 +39,7 @@ class ModelPool:
     Args:
         encoder: the encoder that ``encoder(None)`` returns; None when the pipeline has none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (on a CPU).
         fast_paths: the fast paths to use.
 
     Raises:

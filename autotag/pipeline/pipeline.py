@@ -73,7 +73,7 @@ class Pipeline:
         encoder: the image-text encoder of every stage that does not name another: a model's name, a folder,
             an object, or None for none.
         device: ``"auto"`` (cuda, else mps, else cpu), ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (on a CPU).
         batch_size: images that go through the stages together; ``"auto"`` is 16 on a CPU and 64 on a GPU.
         stage_batch_sizes: stage name -> number of images that it gets at once; other stages get whole
             batches. The size may change the last digits of scores.

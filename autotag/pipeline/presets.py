@@ -105,7 +105,7 @@ def load(
         encoder: a model's name, a folder or an object. For this and all other settings see ``Pipeline``;
             None keeps the preset's value.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (on a CPU).
         batch_size: images that go through the stages together.
         stage_batch_sizes: stage name -> number of images that it gets at once.
         decode: ``"fast"`` or ``"exact"``.

@@ -13,7 +13,7 @@ from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.fast.blip_attention import fuse_attention
 from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
 from autotag.models.fast.folded_norms import fold_norms
-from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, shared_backbone
 from autotag.models.fast.views import MakesViews, SquareView, view_of
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
@@ -83,7 +83,10 @@ class HfCaptioner(MakesViews):
         own = {"HybridBlip": HybridBlip}
         model, processor, _ = load_pretrained(request, "captioner", CLASSES, own_classes=own)
         paths = request.fast_paths
-        generator = _hastened(model, paths) if model.config.model_type == "blip" else None
+        generator = None
+        if model.config.model_type == "blip":
+            generator = _hastened(model, paths)
+        prepare_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]), request)
         square_view = view_of(processor.image_processor) if paths.views else None
         backbone = None
         if isinstance(model, HybridBlip) and paths.shared_backbone:
@@ -190,7 +193,4 @@ def _hastened(model: Any, paths: FastPaths) -> BlipGenerator | None:
         fold_norms(model.vision_model.embeddings.patch_embedding)
     if paths.blip_attention:
         fuse_attention(model.vision_model, packed=paths.packed_attention)
-    generator = blip_generator(model, packed=paths.packed_attention) if paths.blip_generation else None
-    if paths.packed_linears:
-        pack_linears(torch.nn.ModuleList([model] if generator is None else [model, generator]))
-    return generator
+    return blip_generator(model, packed=paths.packed_attention) if paths.blip_generation else None

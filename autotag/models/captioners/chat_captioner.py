@@ -8,6 +8,7 @@ import torch
 
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.loading.transformers_loading import load_pretrained
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class ChatCaptioner:
             ModelLoadError: the weights are damaged, incomplete, of another class, or not of a chat model.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
+        prepare_linears(model, request)
         return cls(model, processor, request.name)
 
     def check_options(self, options: CaptionOptions) -> None:

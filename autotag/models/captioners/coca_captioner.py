@@ -15,7 +15,7 @@ from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.fast.coca_generation import Written, write
-from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.fast.views import MakesViews, view_of_open_clip
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.openclip_loading import LoadedOpenClip, load_open_clip
@@ -85,8 +85,7 @@ class CocaCaptioner(MakesViews):
         _finish_conversion(loaded.model, torch_dtype(request.dtype))
         paths = request.fast_paths
         captioner = cls(loaded.model, loaded.tokenizer, request.name, dtype=request.dtype, fast_paths=paths)
-        if paths.packed_linears:
-            pack_linears(torch.nn.ModuleList([captioner.visual, captioner.decoder]))
+        prepare_linears(torch.nn.ModuleList([captioner.visual, captioner.decoder]), request)
         return captioner
 
     @property

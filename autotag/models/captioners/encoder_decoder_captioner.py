@@ -10,6 +10,7 @@ import transformers
 
 from autotag.errors import ModelLoadError
 from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class EncoderDecoderCaptioner:
         model, processor, _ = load_pretrained(
             request, "captioner", CLASSES, load_processor=ImageAndText.load, never_used=_NEVER_USED
         )
+        prepare_linears(model, request)
         return cls(model, processor, request.name)
 
     @property

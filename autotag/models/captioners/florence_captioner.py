@@ -8,6 +8,7 @@ import torch
 
 from autotag.errors import UnknownNameError
 from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class FlorenceCaptioner:
             ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         model, processor, _ = load_pretrained(request, "captioner", CLASSES)
+        prepare_linears(model, request)
         return cls(model, processor, request.name)
 
     @property

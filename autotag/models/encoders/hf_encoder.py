@@ -20,7 +20,7 @@ from autotag.models.fast.causal_text import (
     with_shared_starts,
 )
 from autotag.models.fast.causal_tower import CausalTower, clip_tower
-from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.fast.text_reader import TextReader, transformers_reader
 from autotag.models.fast.views import MakesViews, SquareView, view_of
 from autotag.models.loading import model_folders
@@ -63,6 +63,7 @@ class HfEncoder(MakesViews):
         default_thresholds: Mapping[str, float],
         default_score: ScoreName = "standardised",
         fast_paths: FastPaths = AUTO,
+        dtype: str = "",
     ) -> None:
         self.model = model
         self.processor = processor
@@ -70,7 +71,7 @@ class HfEncoder(MakesViews):
         self.default_thresholds = default_thresholds
         self.default_score = default_score
         self._fast_paths = fast_paths
-        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.dtype = dtype or str(model.dtype).removeprefix("torch.")
         self._view = view_of(processor.image_processor) if fast_paths.views else None
         self._causal_text: CausalText | None = None
         if fast_paths.causal_text and model.config.model_type == "clip":
@@ -87,8 +88,7 @@ class HfEncoder(MakesViews):
             ModelLoadError: the weights are damaged, incomplete, or of another class.
         """
         model, processor, folder = load_pretrained(request, "encoder", CLASSES)
-        if request.fast_paths.packed_linears:
-            pack_linears(model, besides=(Siglip2VisionEmbeddings,))  # it reads the dtype of a weight
+        prepare_linears(model, request, besides=(Siglip2VisionEmbeddings,))  # it reads the dtype of a weight
         return cls(
             model,
             processor,
@@ -96,6 +96,7 @@ class HfEncoder(MakesViews):
             default_thresholds=dict(request.default_thresholds),
             default_score=request.default_score,
             fast_paths=request.fast_paths,
+            dtype=request.dtype,
         )
 
     @property

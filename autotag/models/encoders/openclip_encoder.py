@@ -19,7 +19,7 @@ from autotag.models.encoders import text_maps
 from autotag.models.fast import causal_text
 from autotag.models.fast.causal_tower import CausalTower, open_clip_tower
 from autotag.models.fast.folded_norms import fold_norms
-from autotag.models.fast.packed_linears import pack_linears
+from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.fast.shared_backbone import SharedBackbone, has_backbone, shared_backbone
 from autotag.models.fast.text_reader import TextReader, open_clip_reader
 from autotag.models.fast.views import MakesViews, SquareView, view_of_open_clip
@@ -101,8 +101,7 @@ class OpenClipEncoder(MakesViews):
         paths = request.fast_paths
         if paths.folded_norms and isinstance(loaded.model.visual, TimmModel):
             fold_norms(loaded.model.visual.trunk)
-        if paths.packed_linears:
-            pack_linears(loaded.model, besides=_READ_WEIGHTS)
+        prepare_linears(loaded.model, request, besides=_READ_WEIGHTS)
         backbone = None
         if paths.shared_backbone and has_backbone(loaded.model.visual):
             backbone = shared_backbone(loaded.model.visual.trunk)

@@ -10,14 +10,18 @@ returns the same results in each run.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from autotag.config.fast_paths import say_not_used
+from autotag.models.loading.int8_linears import quantize_linears, replace_linears
 from autotag.models.loading.processor import multiplies_slowly
+
+if TYPE_CHECKING:
+    from autotag.protocols import ModelRequest
 
 _TOLERANCE = 1e-4
 _MANY_ROWS = 128
@@ -99,36 +103,31 @@ def pack_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] = ()
     Returns:
         The number of packed layers.
     """
-    if not packing_gains():
-        return 0
-    packed: dict[int, PackedLinear] = {}
-    for parent in list(module.modules()):
-        if isinstance(parent, besides):
-            continue
-        for name, child in list(parent.named_children()):
-            if _can_be_packed(child):
-                if id(child) not in packed:
-                    packed[id(child)] = _packed(cast("nn.Linear", child))
-                setattr(parent, name, packed[id(child)])
-    return len(packed)
+    return replace_linears(module, PackedLinear, besides=besides) if packing_gains() else 0
+
+
+def prepare_linears(
+    module: nn.Module, request: ModelRequest, *, besides: tuple[type[nn.Module], ...] = ()
+) -> None:
+    """Make a loaded model's linear layers what is asked for: int8, packed, or as they are.
+
+    Args:
+        module: a module for inference.
+        request: its ``dtype`` and ``fast_paths`` count.
+        besides: as for ``pack_linears``.
+
+    Raises:
+        ConfigError: the installed torch does not multiply in int8.
+    """
+    if request.dtype == "int8":
+        quantize_linears(module, besides=besides)
+    elif request.fast_paths.packed_linears:
+        pack_linears(module, besides=besides)
 
 
 def packing_gains() -> bool:
     """Return whether packed linear layers in float32 are faster on this CPU and available in this torch."""
     return multiplies_slowly() and _fits()
-
-
-def _can_be_packed(module: nn.Module) -> bool:
-    return (
-        type(module) is nn.Linear
-        and module.weight.device.type == "cpu"
-        and module.weight.dtype == torch.float32
-    )
-
-
-@torch.no_grad()
-def _packed(linear: nn.Linear) -> PackedLinear:
-    return PackedLinear(linear).eval()
 
 
 @lru_cache(maxsize=1)

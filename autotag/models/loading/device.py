@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-_DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def check_placement(device: str, dtype: str) -> None:
@@ -19,7 +19,7 @@ def check_placement(device: str, dtype: str) -> None:
 
     Raises:
         ConfigError: the device is not one of ``auto``, ``cpu``, ``cuda``, ``cuda:<n>``, ``mps``, or the dtype
-            is not one of ``auto``, ``float32``, ``bfloat16``, ``float16``.
+            is not one of ``auto``, ``float32``, ``bfloat16``, ``float16``, ``int8``.
     """
     if not _DEVICE.fullmatch(device):
         raise ConfigError(f"unknown device {device!r}. {suggestion(device, ('auto', 'cpu', 'cuda', 'mps'))}")
@@ -68,14 +68,21 @@ def choose_dtype(dtype: str, device: str) -> str:
     precision keep cosines, which are compared with thresholds, accurate to about 0.0005 instead of 0.004.
 
     Raises:
-        ConfigError: the name is not a dtype, or this CPU only emulates it.
+        ConfigError: the name is not a dtype, this CPU only emulates it, or it is int8 on a GPU.
     """
     from autotag.models.loading.processor import calculates_in
 
     check_placement(device, dtype)
     if dtype == "auto":
         return "float32" if device == "cpu" else "float16"
+    if dtype == "int8" and device != "cpu":
+        raise ConfigError(f"dtype 'int8' is for CPUs, and the device is {device!r}; use dtype='float16'")
     if device == "cpu" and not calculates_in(dtype):
+        if dtype == "int8":
+            raise ConfigError(
+                "dtype 'int8' was asked for, but this CPU has no AVX-512 VNNI and no AMX, without which "
+                "int8 is not faster than float32; use dtype='auto'"
+            )
         raise ConfigError(
             f"dtype {dtype!r} was asked for, but this CPU only emulates it, several times slower "
             "than float32; use dtype='auto', or a GPU"
@@ -84,7 +91,12 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
-    """Return the torch dtype with this name."""
+    """Return the torch dtype in which a model is loaded; for int8 float32, as only linear layers are int8."""
     import torch
 
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    return {
+        "int8": torch.float32,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[dtype]

@@ -16,7 +16,7 @@ from autotag.models.loading.quiet import no_chatter
 from autotag.protocols import ModelKind, ModelRequest
 
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "fp32"}
 _EXAMPLES: dict[ModelKind, str] = {
     "captioner": "coca_ViT-L-14/mscoco_finetuned_laion2b_s13b_b90k",
     "encoder": "ViT-B-32/laion2b_s34b_b79k",

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 _NATIVE = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+    "int8": ("avx512_vnni", "amx_int8"),
 }
 """Dtype -> CPU features, of x86 and ARM, that multiply matrices in it."""
 
 _MOST_OF_ONEDNN = {
     "bfloat16": ("BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL"),
     "float16": ("FP16", "AMX_FP16", "AVX10", "DEFAULT", "ALL"),
+    "int8": ("AVX512_CORE_VNNI", "BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL"),
 }
 """Dtype -> parts of values of ONEDNN_MAX_CPU_ISA that allow it."""
 
@@ -51,7 +53,7 @@ def calculates_in(dtype: str) -> bool:
     ``ONEDNN_MAX_CPU_ISA`` forbids it.
 
     Args:
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
     """
     found = _capabilities()
     if dtype not in _NATIVE or not found:
