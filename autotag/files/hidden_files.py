@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 _LONGEST_NAME = 180  # bytes; leaves room for the prefix and suffix of a hidden file
+_OLD = 3600.0  # seconds
 _TOKEN = 8  # random bytes in a hidden file's name, so that it cannot be guessed
 _HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]{16}\.autotag-(part|swap)", re.DOTALL)
 
@@ -50,6 +52,15 @@ def clear_leftovers(files: Mapping[Path, Collection[str]], *, calls: SystemCalls
             if name in by_name:
                 notes += _cleared(found, kind, by_name[name], files[by_name[name]], calls)
     return tuple(notes)
+
+
+def clear_old_parts(target: Path) -> None:
+    """Delete the hidden parts of a file that nothing has written for an hour: killed runs left them."""
+    for found, name, kind in _hidden_files(target.parent):
+        if kind == "part" and name == _visible_part(target.name):
+            with suppress(OSError):
+                if time.time() - found.stat().st_mtime > _OLD:
+                    found.unlink()
 
 
 def hidden_path(target: Path, kind: Literal["part", "swap"]) -> Path:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from autotag.errors import ConfigError, install_hint
+from autotag.files.hidden_files import clear_old_parts
+from autotag.files.replacing import PartFile
 from autotag.search.exact import widened
 
 if TYPE_CHECKING:
@@ -237,21 +239,18 @@ def _nearest(matrix: Matrix, queries: NDArray[np.float32], selves: NDArray[np.in
 
 def _write(index: Any, path: Path, tail: dict[str, object]) -> None:
     """Write the index of faiss, and behind it a tail of 4096 bytes."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    clear_old_parts(path)
+    with PartFile(path) as part:
         try:
-            _faiss().write_index(index, os.fspath(aside))
+            _faiss().write_index(index, os.fspath(part.path))
         except RuntimeError as error:  # faiss's own, for a full disk or a missing right
-            raise OSError(f"{aside} cannot be written: {error}") from error
-        size = aside.stat().st_size
-        tail |= {"size": size, "checksum": _checksum(aside, size)}
-        with aside.open("ab") as file:
+            raise OSError(f"{part.path} cannot be written: {error}") from error
+        size = part.path.stat().st_size
+        tail |= {"size": size, "checksum": _checksum(part.path, size)}
+        with part.path.open("ab") as file:
             file.write(json.dumps(tail).encode().ljust(_TAIL))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        part.sync()
+        part.replace()
 
 
 def _tail(path: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain
@@ -197,7 +198,10 @@ class Index:
             self._make()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")
+                self._connection.execute(
+                    "UPDATE about SET value = max(value + 1, ?) WHERE key = 'generation'",
+                    (time.time_ns() // 1000,),  # a restored backup does not count as what it replaced did
+                )
                 yield int(self.about()["generation"])
             except BaseException:
                 if self._connection.in_transaction:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotag.files.hidden_files import clear_old_parts
+from autotag.files.replacing import appearing
 from autotag.search import ann_cache
 from autotag.search.exact import top
 
@@ -101,7 +103,7 @@ def load_rows(
     Args:
         connection: of the index.
         cache: the file for vectors of more than ``in_memory`` photographs; it is made where it is missing,
-            torn, of another index or too stale. Where it cannot be written, they are held in memory as
+            torn, of another index or state, or too stale. Where it cannot be written, they are held in memory as
             float16.
         in_memory: photographs.
         ann: the file of an approximate search, which is used if it was made from the mapped file.
@@ -125,7 +127,8 @@ def _load_rows(connection: sqlite3.Connection, cache: Path, in_memory: int) -> V
         if rows is not None:
             return rows
     try:
-        _build(connection, cache, {**stamp, "count": count})
+        (newest,) = connection.execute("SELECT max(generation) FROM photo").fetchone()
+        _build(connection, cache, {**stamp, "newest": newest, "count": count})
     except OSError as error:
         _logger.warning("%s cannot be written (%s); vectors are held in memory instead", cache, error)
     else:
@@ -181,21 +184,15 @@ def _build(connection: sqlite3.Connection, cache: Path, stamp: dict[str, object]
     Raises:
         OSError: it cannot be written.
     """
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+    clear_old_parts(cache)
     ids: list[NDArray[np.int64]] = []
-    try:
-        with aside.open("wb") as file:
-            file.write(json.dumps(stamp).encode().ljust(_HEAD))
-            for some, raw in _chunks(connection, _ALL):
-                ids.append(np.asarray(some, dtype="<i8"))
-                file.write(raw)
-            for some_ids in ids:
-                file.write(some_ids.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(cache)
-    finally:
-        aside.unlink(missing_ok=True)
+    with appearing(cache) as file:
+        file.write(json.dumps(stamp).encode().ljust(_HEAD))
+        for some, raw in _chunks(connection, _ALL):
+            ids.append(np.asarray(some, dtype="<i8"))
+            file.write(raw)
+        for some_ids in ids:
+            file.write(some_ids.tobytes())
 
 
 def stamp_of(cache: Path) -> dict[str, object] | None:
@@ -236,21 +233,30 @@ def _brought_up_to_date(
     stamp: dict[str, object],
     dimension: int,
 ) -> VectorRows | None:
-    """Return the rows of the file that still hold, and the newer ones; None where too much has changed."""
+    """Return the rows of the file that still hold, and the newer ones; None where too much has changed.
+
+    A restored backup, or a copy that another machine wrote into, may not know the file's generation: then the
+    newest photographs that the file was made from are missing, or photographs that the file lacks are there.
+    """
     changed = (
         "SELECT photo, value FROM vector JOIN photo ON photo.id = photo WHERE generation > ? ORDER BY photo"
     )
     generation = int(str(stamp["generation"]))
-    (newest,) = connection.execute("SELECT value FROM about WHERE key = 'generation'").fetchone()
-    if int(newest) == generation:
+    (now,) = connection.execute("SELECT value FROM about WHERE key = 'generation'").fetchone()
+    if int(now) == generation:
         return VectorRows(ids, matrix, stamp=stamp)
+    known = "SELECT 1 FROM photo WHERE generation = ? LIMIT 1"
+    if connection.execute(known, (stamp.get("newest"),)).fetchone() is None:
+        return None
     same = connection.execute(
         "SELECT id FROM photo WHERE generation <= ? AND id IN (SELECT photo FROM vector) ORDER BY id",
         (generation,),
     )
     held = np.fromiter((row[0] for row in same), dtype=np.int64)
     places = np.searchsorted(ids, held)
-    if len(ids) - len(held) > _MOST_STALE * len(ids):
+    if len(ids) - len(held) > _MOST_STALE * len(ids) or not np.array_equal(
+        ids[places.clip(max=len(ids) - 1)], held
+    ):
         return None
     new_ids: list[int] = []
     new_rows: list[bytes] = []

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from autotag.files.file_states import sha256
-from autotag.files.hidden_files import clear_leftovers
+from autotag.files.hidden_files import clear_leftovers, clear_old_parts
 from autotag.files.replacing import PartFile
 
 
@@ -34,6 +34,15 @@ def test_what_killed_runs_left_behind_goes(old, tmp_path):
     left_behind(tmp_path / ("n" * 250), "part", b"")
     assert clear_leftovers({old: {sha256(b"old")}, tmp_path / ("n" * 250): ()}) == ()
     assert names(tmp_path) == ["a.jpg"]
+
+
+def test_a_part_that_nothing_writes_any_more_goes_alone(old, tmp_path):
+    left, written = left_behind(old, "part", b"half of"), left_behind(old, "part", b"hal")
+    other = left_behind(tmp_path / "b.jpg", "part", b"")
+    for path in (left, other):
+        os.utime(path, (0, 0))
+    clear_old_parts(old)
+    assert names(tmp_path) == sorted(["a.jpg", written.name, other.name])
 
 
 def test_what_another_program_wrote_in_the_moment_of_the_kill_is_made_visible(old, tmp_path):

@@ -16,7 +16,7 @@ from word_encoder import DIMENSION, ENCODER, Words
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Caption, Result, Tag
 from autotag.relevance.embeddings import written_embedding
-from autotag.search import Filter, Index
+from autotag.search import Filter, Index, vector_rows
 from autotag.search.album_index import AlbumIndex
 from autotag.search.exact import top
 from autotag.search.fusion import reciprocal_ranks
@@ -351,6 +351,35 @@ class TestMappedVectors:
         file = large.files()[-1]
         file.write_bytes(harm(file.read_bytes()))
         assert self.best(large, self.vectors[9]) == self.expected(large, self.vectors[9])
+
+    def test_two_that_make_it_at_once_do_not_write_into_each_other(self, large, monkeypatch):
+        chunks = vector_rows._chunks
+
+        def meanwhile(*arguments):
+            monkeypatch.setattr(vector_rows, "_chunks", chunks)
+            with Index.open(large.path) as other:
+                assert self.rows(other).stamp is not None
+            return chunks(*arguments)
+
+        monkeypatch.setattr(vector_rows, "_chunks", meanwhile)
+        assert self.rows(large).stamp is not None
+        assert self.best(large, self.vectors[7]) == self.expected(large, self.vectors[7])
+        assert sorted(path.name for path in large.path.parent.glob(".*")) == []
+
+    @pytest.mark.parametrize("lost", ["added", "replaced", "removed"])
+    def test_a_file_of_what_a_restored_backup_does_not_know_is_made_again(self, large, tmp_path, lost):
+        backup = tmp_path / "backup.db"
+        large.execute("VACUUM INTO ?", (str(backup),))
+        if lost == "removed":
+            large.remove("/7.jpg")
+        else:
+            large.add([self.numbered(1000 if lost == "added" else 7, -self.vectors[7])])
+        self.rows(large)
+        large.files()[-1].rename(tmp_path / "backup.db-vectors")
+        with Index.open(backup) as restored:
+            restored.add(self.numbered(2000 + number, -self.vectors[number]) for number in range(3))
+            for query in (-self.vectors[0], self.vectors[7], self.vectors[299]):
+                assert self.best(restored, query) == self.expected(restored, query)
 
     def test_a_file_that_is_too_stale_is_made_again(self, large):
         self.rows(large)
