@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,22 @@ _LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 
 
 def stored_path(source: str | PathLike[str]) -> bytes:
-    """Return a path, absolute, or a URL as an index keeps it: bytes, as names need not be UTF-8."""
+    """Return a path, absolute and without ``..``, or a URL as an index keeps it, in bytes, UTF-8 or not."""
     text = os.fspath(source)
-    return text.encode() if is_url(text) else os.fsencode(Path(text).absolute())
+    return text.encode() if is_url(text) else os.fsencode(_without_parents(str(Path(text).absolute())))
+
+
+def _without_parents(path: str) -> str:
+    """Return an absolute path without ``..``; behind a link to a folder, that is the real parent."""
+    head, dots, rest = f"{path}{os.sep}".rpartition(f"{os.sep}..{os.sep}")
+    if not dots:
+        return path
+    parent = f"{head}{os.sep}.."
+    plain = os.path.abspath(parent)  # noqa: PTH100 - links stay links
+    with suppress(OSError):
+        if not os.path.samefile(plain, parent):  # noqa: PTH121 - beside the above
+            plain = os.path.realpath(parent)
+    return os.path.normpath(os.path.join(plain, rest))  # noqa: PTH118
 
 
 def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:

@@ -64,8 +64,8 @@ def make_plan(
     """Return the work that brings the index up to date with the folders. Nothing is written.
 
     A photograph is taken for unchanged by size and time of change, its own and its sidecars'; where they
-    differ, its pixels decide.
-    A new one with the pixels of one that is gone is the same photograph, moved.
+    differ, its pixels decide. A new one with the pixels of one that is gone is the same photograph, moved.
+    One whose folder vanished from a root that is there is gone if its pixels were indexed elsewhere, too.
 
     Args:
         index: the index.
@@ -79,6 +79,7 @@ def make_plan(
     known = index.known([*images, *map(str, roots)], roots)
     plan = Plan()
     found: set[bytes] = set()
+    as_they_were: set[str] = set()  # digests
     new: list[str] = []
     for image in images:
         path = stored_path(image)
@@ -90,18 +91,20 @@ def make_plan(
             new.append(image)
         elif _is_unchanged(image, before, retry_errors=retry_errors):
             plan.unchanged += 1
+            as_they_were.add(before.digest or "")
             if before.offline:
                 plan.back.append(before.id)
         else:
             _sort_changed(plan, image, before, retry_errors=retry_errors)
     missing = _missing(known, found, roots)
-    _sort_new(plan, new, {known[path].digest: path for path in missing if known[path].digest}, known)
+    _sort_new(plan, new, missing, known)
     moved = {photo for photo, _, _ in plan.moved}
     elsewhere = {known[path].digest for path in just_added if path in known} - {None, ""}
     for path in missing:
-        photo = known[path].id
+        photo, digest = known[path].id, known[path].digest
         if photo not in moved:
-            is_gone = known[path].digest in elsewhere or _was_deleted(path)
+            is_gone = digest in elsewhere or _was_deleted(path)
+            is_gone = is_gone or (bool(digest) and digest in as_they_were and _lost_its_folder(path, roots))
             (plan.gone if is_gone else plan.offline).append(photo)
     return plan
 
@@ -312,22 +315,37 @@ def _sort_changed(plan: Plan, image: str, before: Known, *, retry_errors: bool) 
     plan.due.append(image)
 
 
-def _sort_new(
-    plan: Plan, new: Sequence[str], missing: dict[str | None, bytes], known: dict[bytes, Known]
-) -> None:
-    """Tell new photographs from moved ones, which have the pixels of a missing one."""
+def _sort_new(plan: Plan, new: Sequence[str], missing: Iterable[bytes], known: dict[bytes, Known]) -> None:
+    """Tell new photographs from moved ones, which have the pixels of a missing one.
+
+    Of several copies that are missing, one is followed for each new file, preferably that of its name.
+    """
+    lost: dict[str, list[bytes]] = {}
+    for path in missing:
+        if digest := known[path].digest:
+            lost.setdefault(digest, []).append(path)
     for image in new:
-        if missing and not is_url(image):
+        if lost and not is_url(image):
             try:
                 facts = read_facts(Path(image))
             except ImageReadError:
                 plan.due.append(image)
                 continue
-            before = missing.pop(facts.digest, None)
+            before = _taken(lost, facts.digest, os.path.basename(os.fsencode(image)))  # noqa: PTH119 - bytes
             if before is not None and known[before].has_vector:
                 plan.moved.append((known[before].id, image, facts))
                 continue
         plan.due.append(image)
+
+
+def _taken(lost: dict[str, list[bytes]], digest: str, name: bytes) -> bytes | None:
+    """Take one of the paths of a digest out, that of a name if there is one; None without any."""
+    paths = lost.pop(digest, [])
+    paths.sort(key=lambda path: os.path.basename(path) == name)  # noqa: PTH119 - bytes
+    before = paths.pop() if paths else None
+    if paths:
+        lost[digest] = paths
+    return before
 
 
 def _missing(known: dict[bytes, Known], found: set[bytes], roots: Sequence[Path]) -> list[bytes]:
@@ -336,6 +354,14 @@ def _missing(known: dict[bytes, Known], found: set[bytes], roots: Sequence[Path]
     beginnings = tuple(root.rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep) for root in single)
     below = (path for path in known if path not in found and (path in single or path.startswith(beginnings)))
     return [path for path in below if not os.path.exists(path)]  # noqa: PTH110 - bytes
+
+
+def _lost_its_folder(path: bytes, roots: Sequence[Path]) -> bool:
+    """Return whether the folder of a missing photograph is not there, but a root above it is."""
+    above = Path(os.fsdecode(path)).parent
+    if above.exists():
+        return False
+    return any(root.is_dir() and Path(os.fsdecode(stored_path(root))) in above.parents for root in roots)
 
 
 def _was_deleted(path: bytes) -> bool:

@@ -103,8 +103,8 @@ def load_rows(
     Args:
         connection: of the index.
         cache: the file for vectors of more than ``in_memory`` photographs; it is made where it is missing,
-            torn, of another index or state, or too stale. Where it cannot be written, they are held in memory as
-            float16.
+            torn, of another index or state, or too stale. Where it cannot be written, they are held in memory
+            as float16.
         in_memory: photographs.
         ann: the file of an approximate search, which is used if it was made from the mapped file.
     """

@@ -443,6 +443,55 @@ def test_a_second_run_follows_what_is_moved_gone_or_offline(index, tmp_path):
     assert not any(hit.offline for hit in index.search("dog"))
 
 
+def put_in(index, *images):
+    index.add(
+        (replace(results()[0], source=str(image)) for image in images),
+        facts={str(image): read_facts(Path(image)) for image in images},
+        encoder_name="words",
+    )
+
+
+def plan_of(index, root):
+    plan = make_plan(index, sorted(map(str, root.rglob("*.png"))), [root])
+    carry_out(index, plan)
+    return len(plan.moved), len(plan.gone), len(plan.offline), len(plan.due)
+
+
+def test_both_copies_in_a_folder_that_is_renamed_are_followed(index, tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "old" / name)
+    put_in(index, *(tmp_path / "old").iterdir())
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert plan_of(index, tmp_path) == (2, 0, 0, 0)
+    assert plan_of(index, tmp_path) == (0, 0, 0, 0)
+    assert len(index) == 2
+
+
+def test_a_folder_that_was_indexed_under_its_new_name_first_leaves_no_ghost(index, tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name / "a.png")
+        put_in(index, tmp_path / name / "a.png")
+    (tmp_path / "old" / "a.png").unlink()
+    assert plan_of(index, tmp_path) == (0, 0, 1, 0)  # an empty folder may be a disk that is not mounted
+    (tmp_path / "old").rmdir()
+    assert plan_of(index, tmp_path) == (0, 1, 0, 0)
+
+
+def test_a_path_with_dots_is_the_path_without_them(index, tmp_path, monkeypatch):
+    for folder in ("photos", "other/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "photos" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "deep")
+    put_in(index, tmp_path / "photos" / "a.png")
+    monkeypatch.chdir(tmp_path / "other")
+    for root in ("../photos", "../other/../photos/", f"{tmp_path}/link/../../photos"):
+        plan = make_plan(index, [f"{root}/a.png"], [Path(root)])
+        assert (plan.unchanged, plan.due, plan.gone) == (1, [], [])
+    assert index.remove("../photos/../photos/a.png") == 1
+
+
 def test_a_sidecar_that_changes_alone_is_read_again_and_nothing_else_is_done(index, tmp_path, sidecar):
     images = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
     for image, colour in zip(images, ("red", "blue", "green"), strict=True):
