@@ -50,16 +50,37 @@ def _without_parents(path: str) -> str:
 
 
 def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
-    """Gather results until there are enough, or enough time has passed."""
+    """Gather results until there are enough, or enough time has passed.
+
+    After a long wait for a result, each of the next ones is a group: another long wait may follow them. The
+    results before an error are a group, too.
+
+    Raises:
+        BaseException: what ``results`` raise.
+    """
     group: list[Result] = []
-    started = time.monotonic()
-    for result in results:
-        group.append(result)
-        if len(group) >= _TOGETHER or time.monotonic() - started > _LONGEST_WAIT:
+    alone = 0  # so many results make a group each
+    failure: BaseException | None = None
+    following = iter(results)
+    asked = started = time.monotonic()
+    while True:
+        try:
+            group.append(next(following))
+        except StopIteration:
+            break
+        except BaseException as error:
+            failure = error
+            break
+        now = time.monotonic()
+        alone = _TOGETHER if now - asked > _LONGEST_WAIT else max(alone - 1, 0)
+        if alone or len(group) >= _TOGETHER or now - started > _LONGEST_WAIT:
             yield group
             group, started = [], time.monotonic()
+        asked = time.monotonic()
     if group:
         yield group
+    if failure is not None:
+        raise failure
 
 
 def facts_of(result: Result) -> PhotoFacts | None:

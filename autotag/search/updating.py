@@ -214,8 +214,12 @@ class _TakingOver:
 
     def run(self, earlier: Iterable[Result]) -> tuple[int, int]:
         encoder = _encoder_of(self._pipeline(Image.new("RGB", (64, 64))))
-        self._add(self._embedded(self._pipeline.stream(self._without(earlier, encoder), on_error="record")))
-        self._add_whole()
+        try:
+            self._add(
+                self._embedded(self._pipeline.stream(self._without(earlier, encoder), on_error="record"))
+            )
+        finally:
+            self._add_whole()
         return self._counts[0], self._counts[1]
 
     def _add(self, results: Iterable[Result]) -> None:
