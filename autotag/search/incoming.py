@@ -68,7 +68,7 @@ def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
             group.append(next(following))
         except StopIteration:
             break
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again below
             failure = error
             break
         now = time.monotonic()

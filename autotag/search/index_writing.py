@@ -93,7 +93,14 @@ def put(
 def put_facts(
     connection: sqlite3.Connection, photo: int, source: str, facts: PhotoFacts, generation: int
 ) -> None:
-    """Replace the facts about a file; the models' results stay."""
+    """Replace the facts about a file; the models' results stay.
+
+    What another run deleted meanwhile is left out, and what it put under the same path is replaced.
+    """
+    kept = connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
+    if kept is None:
+        return
+    connection.execute("DELETE FROM photo WHERE path = ? AND id <> ?", (stored_path(source), photo))
     shot = facts.shot
     connection.execute(
         "UPDATE photo SET path = ?, bytes = ?, mtime_ns = ?, digest = ?, sidecars = ?, taken = ?, "
@@ -103,12 +110,11 @@ def put_facts(
             shot.taken, shot.camera, shot.latitude, shot.longitude, generation, photo,
         ),
     )  # fmt: skip
-    (caption,) = connection.execute("SELECT caption FROM photo WHERE id = ?", (photo,)).fetchone()
     tags = connection.execute(
         "SELECT text, score, source FROM tag WHERE photo = ? AND source <> ? ORDER BY place",
         (photo, KEYWORD),
     ).fetchall()
-    _put_words(connection, photo, source, caption, tags=tags, keywords=facts.keywords)
+    _put_words(connection, photo, source, kept[0], tags=tags, keywords=facts.keywords)
 
 
 def _put_words(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.errors import SearchIndexError
@@ -19,7 +21,6 @@ from autotag.search.filters import distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 APPLICATION_ID = 0x41755467
 """What SQLite keeps in the file's head, so that a file of another program is told apart."""
@@ -107,14 +108,33 @@ def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _connected(path: Path, database: Path | str) -> sqlite3.Connection:
     with readable(path):
-        connection = sqlite3.connect(database, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        uri = None if database == _MEMORY else _read_only(Path(os.path.realpath(path)))
+        connection = sqlite3.connect(
+            uri or database,
+            timeout=_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=uri is not None,
+        )
         connection.create_function("distance_km", 4, distance_km, deterministic=True)
         try:
-            _prepare(connection, path)
+            (_prepare if uri is None else _check_complete)(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _read_only(path: Path) -> str | None:
+    """Return the URI of a file that cannot be written, or in whose folder nothing can be; None for others.
+
+    Where there is no log, SQLite must be told that it need not make one.
+    """
+    if not path.is_file() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return None
+    log = path.with_name(path.name + "-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    return path.as_uri() + ("?mode=ro" if has_log else "?mode=ro&immutable=1")
 
 
 @contextmanager
@@ -129,9 +149,11 @@ def readable(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         reason = str(error)
         if "locked" in reason:
-            reason = (
-                f"another program has been writing it for {_WAIT:.0f} seconds; try again when it is done."
-            )
+            reason = "another program has been writing it for too long; try again when it is done."
+        elif "readonly" in reason:
+            reason = "it cannot be changed: the file, its folder or the disk is read-only for this user."
+        elif "within a transaction" in reason:
+            reason = "another thread is using this object; open the index once for each thread."
         elif "full" in reason:
             reason = "the disk is full; make room and run the same command again. What was written is safe."
         elif "unable to open" in reason and path.is_dir():
@@ -140,7 +162,9 @@ def readable(path: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError as error:
         reason = "it was closed; open it again." if "closed" in str(error) else str(error)
         raise SearchIndexError(str(path), reason) from error
-    except sqlite3.DatabaseError as error:
+    except sqlite3.IntegrityError as error:
+        raise SearchIndexError(str(path), f"a change does not fit what is there: {error}.") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         reason = f"{error}; it is damaged or not an index. Move it away and run `autotag index` again."
         raise SearchIndexError(str(path), reason) from error
 
@@ -160,7 +184,7 @@ def _make_folder(path: Path) -> None:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     version = _checked_version(connection, path)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     if version == VERSION:
         return
@@ -174,15 +198,36 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
+def _check_complete(connection: sqlite3.Connection, path: Path) -> None:
+    if _checked_version(connection, path) < VERSION:
+        reason = "an earlier autotag made it, and it is read-only here; open it once where it can be written."
+        raise SearchIndexError(str(path), reason)
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work at once (WAL); SQLite itself does not wait here for other programs."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of the file's tables; 0 for a file without any.
 
     Raises:
         SearchIndexError: the file is of another program, or of a newer version.
     """
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    owner, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if owner != APPLICATION_ID and (tables or version or owner):
         raise SearchIndexError(str(path), "it is a database of another program; choose another file.")
     if version > VERSION:

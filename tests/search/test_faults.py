@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
 from autotag.errors import SearchIndexError
 from autotag.pipeline.pipeline import Pipeline
 from autotag.records import Caption, Result
-from autotag.search import Index
+from autotag.search import Index, schema
 from autotag.search.index_writing import put
+from autotag.search.photo_facts import PhotoFacts
 from autotag.search.updating import carry_out, make_plan, tag_due
 from autotag.stages import EmbedImages
 from autotag.testing import FakeEncoder, make_image
@@ -68,6 +71,77 @@ def test_a_second_writer_that_waited_too_long_is_refused_with_the_reason(tmp_pat
             second.add([result(1)])
         second.add([result(1)])
         assert len(first) == 1
+
+
+def test_one_that_makes_an_index_waits_for_another_that_makes_it():
+    answers = ["database is locked", "database is locked", ""]
+
+    class Busy:
+        def execute(self, statement):
+            if answer := answers.pop(0):
+                raise sqlite3.OperationalError(answer)
+
+    schema._use_log(Busy())
+    assert not answers
+
+
+@pytest.fixture
+def fixed(tmp_path, monkeypatch):
+    """An index in a folder in which nothing can be written."""
+    path = tmp_path / "fixed # ?" / "i.db"
+    with Index.open(path) as index:
+        index.add(map(result, range(3)))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda file, mode: mode != os.W_OK and access(file, mode))
+    return path
+
+
+def test_an_index_that_is_read_only_is_searched_and_not_changed(fixed):
+    with Index.open(fixed) as index:
+        assert [hit.path for hit in index.search("photograph 1", by="words", top_k=1)] == ["/1.jpg"]
+        assert [path.name for path in fixed.parent.iterdir()] == ["i.db"]
+        with pytest.raises(SearchIndexError, match="cannot be changed: the file, its folder or the disk"):
+            index.add([result(4)])
+        assert len(index) == 3
+
+
+def test_a_read_only_index_of_an_earlier_version_is_refused(fixed):
+    with closing(sqlite3.connect(fixed)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with pytest.raises(SearchIndexError, match="an earlier autotag made it, and it is read-only here"):
+        Index.open(fixed)
+
+
+def test_changes_of_what_another_run_deleted_or_replaced_are_left_out_or_win(tmp_path):
+    facts = PhotoFacts(1, 2, "d")
+    with Index.open(tmp_path / "i.db") as index:
+        index.add(map(result, range(3)))
+        moved = [(1, "/1.jpg", facts), (9, "/2.jpg", facts)]  # 1.jpg has the id 2, and the id 9 is not there
+        index.change(gone=[], offline=[], back=[], facts=moved)
+        assert index.execute("SELECT id, path FROM photo") == [(1, b"/1.jpg"), (3, b"/2.jpg")]
+        assert [hit.path for hit in index.search("1", by="words")] == ["/1.jpg"]
+
+
+def test_a_change_that_does_not_fit_does_not_make_the_index_look_damaged(tmp_path):
+    with Index.open(tmp_path / "i.db") as index:
+        index.add(map(result, range(2)))
+        with pytest.raises(SearchIndexError, match=r"does not fit what is there: UNIQUE .*path\.$"):
+            index.execute("UPDATE photo SET path = 'a'")
+
+
+def test_a_head_that_is_damaged_is_said_to_be(tmp_path):
+    with pytest.raises(SearchIndexError, match="it is damaged or not an index"), schema.readable(tmp_path):
+        b"\xff".decode()
+
+
+def test_an_object_that_another_thread_uses_says_so(tmp_path):
+    with (
+        Index.open(tmp_path / "i.db") as index,
+        index.writing(),
+        pytest.raises(SearchIndexError, match="open the index once for each thread"),
+    ):
+        index.search("a", by="words")
 
 
 def test_a_search_during_a_write_finds_what_was_there_before(tmp_path):
