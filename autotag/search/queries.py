@@ -63,6 +63,17 @@ class QueryEncoder:
     device: str = "auto"
     _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
 
+    def chosen(self, by: By, query: TextQuery | None, others: Sequence[object]) -> By:
+        """Return words in the place of both where an index of photographs without vectors is asked for words.
+
+        Args:
+            by: what was asked for.
+            query: the words.
+            others: queries that are not words; None for none.
+        """
+        are_words = query is not None and query.any_word and all(other is None for other in others)
+        return "words" if by == "both" and are_words and "encoder" not in self.about() else by
+
     def vectors(
         self,
         query: TextQuery | None,
@@ -113,7 +124,8 @@ class QueryEncoder:
         """
         about = self.about()
         if "encoder" not in about:
-            raise SearchIndexError(self.where, "it holds no vectors; `autotag index FOLDER` makes them.")
+            reason = "it holds no vectors; `autotag index FOLDER` makes them, and --by words does without."
+            raise SearchIndexError(self.where, reason)
         if self._loaded is None or self._loaded.id != about["encoder"]:  # a store may have been made again
             from autotag.models.pool import ModelPool
 

@@ -368,6 +368,15 @@ def test_an_index_finds_by_words_image_likeness_and_filter(index):
         index.search()
 
 
+def test_photographs_without_vectors_are_found_by_words(index):
+    index.add([replace(one, extras={}) for one in results()])
+    assert found(index.search('"small dog"')) == ["a.jpg"]
+    with pytest.raises(SearchIndexError, match="it holds no vectors.*--by words"):
+        index.search("dog", by="vectors")
+    with pytest.raises(SearchIndexError, match="it holds no vectors"):
+        index.search("dog", image=Image.new("RGB", (8, 8)))
+
+
 def test_a_tag_in_another_language_is_found_by_its_concept_too(index):
     hund = Tag("Hund", 0.5, "s", concept="Dog", language="de")
     index.add([Result("/album/e.jpg", (40, 30), tags=(hund,))])
