@@ -14,7 +14,7 @@ from autotag.errors import ImageReadError
 from autotag.images.reading import read_image
 from autotag.pipeline.reading_ahead import ReadAhead
 from autotag.search.compression import UNKNOWN, coarseness
-from autotag.search.photo_facts import read_content
+from autotag.search.photo_facts import read_content, stored_time
 from autotag.search.same_picture import SIDE, grey_thumbnail
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _unchanged(photos: Sequence[PhotoFile], listener: Listener) -> list[PhotoFil
         except OSError as error:
             listener.failed(ImageReadError(photo.path, error.strerror or str(error)))
             continue
-        if (facts.st_size, facts.st_mtime_ns) == (photo.bytes, photo.mtime_ns):
+        if (facts.st_size, stored_time(facts.st_mtime_ns)) == (photo.bytes, photo.mtime_ns):
             found.append(photo)
         else:
             reason = "it changed since it was indexed; run `autotag index` first"

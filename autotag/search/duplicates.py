@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from autotag.search.index import Index
 
     _Places: TypeAlias = NDArray[np.int64]
-    _Rank: TypeAlias = tuple[int, float, bool, str, bytes]
+    _Rank: TypeAlias = tuple[int, float, bool, float, bytes]
 
 Same = Literal["bytes", "pixels", "picture"]
 Kind = Literal["bytes", "pixels", "picture", "burst"]
 BURST_SECONDS = 2.0
 """The longest pause between two photographs of a burst."""
 
+_SECONDS_TO_1970 = 62135596800.0  # since the year 1
 _NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
 _NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
 _FILM = (b"ftyp", b"mpvd")  # begin the film that follows a JPEG, and the box of a HEIC that holds one
@@ -227,7 +228,7 @@ def _ranks(photos: Sequence[PhotoFile]) -> list[_Rank]:
             -photo.size[0] * photo.size[1],
             photo.coarseness,
             not photo.keywords,
-            photo.taken or datetime.fromtimestamp(photo.mtime_ns / 1e9, UTC).isoformat(),
+            _moment(photo.taken) if photo.taken else _SECONDS_TO_1970 + photo.mtime_ns / 1e9,
             os.fsencode(photo.path),
         )
         for photo in photos

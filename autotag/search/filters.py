@@ -82,9 +82,9 @@ class Filter:
             )
             parameters += [fold(tag), fold(tag)]
         if self.folder is not None:
-            conditions.append("instr(path, ?) > 0")
-            folder = without_loose_surrogates(self.folder).strip(os.sep)
-            parameters.append(os.fsencode(f"{os.sep}{folder}{os.sep}"))
+            folder, is_beginning = folder_in_path(self.folder)
+            conditions.append("instr(path, ?) = 1" if is_beginning else "instr(path, ?) > 0")
+            parameters.append(os.fsencode(without_loose_surrogates(folder)))
         if self.since is not None:
             conditions.append("taken >= ?")
             parameters.append(self.since)
@@ -92,8 +92,8 @@ class Filter:
             conditions.append("substr(taken, 1, ?) <= ?")
             parameters += [len(self.until), self.until]
         if self.camera is not None:
-            conditions.append("instr(lower(camera), lower(?)) > 0")
-            parameters.append(storable(self.camera))
+            conditions.append("instr(in_lower_case(camera), ?) > 0")
+            parameters.append(storable(self.camera).lower())
         if self.near is not None:
             conditions.append("distance_km(latitude, longitude, ?, ?) <= ?")
             parameters += list(self.near)
@@ -107,6 +107,12 @@ def _plain_folder(folder: str) -> str:
     return os.path.abspath(folder) if begins else plain  # noqa: PTH100 - links stay links
 
 
+def folder_in_path(folder: str) -> tuple[str, bool]:
+    """Return a folder as it stands in paths, and whether they begin with it, as it is absolute."""
+    is_absolute = os.path.isabs(folder)  # noqa: PTH117 - a text
+    return f"{'' if is_absolute else os.sep}{folder.rstrip(os.sep)}{os.sep}", is_absolute
+
+
 def read_place(text: str) -> tuple[float, float, float]:
     """Return the place that ``52.52,13.405,5`` names: latitude, longitude, kilometres; see ``Filter.near``.
 
@@ -118,6 +124,11 @@ def read_place(text: str) -> tuple[float, float, float]:
     except ValueError as error:
         raise ConfigError(f"near={text!r}: write latitude,longitude,kilometres: 52.52,13.405,5") from error
     return latitude, longitude, distance
+
+
+def in_lower_case(text: str | None) -> str | None:
+    """Return a text in lower case; SQLite's own function knows ASCII only."""
+    return None if text is None else text.lower()
 
 
 def distance_km(

@@ -9,6 +9,7 @@ from autotag.metadata.keywords import fold
 from autotag.search.incoming import storable, stored_path, unit_embedding
 from autotag.search.queries import refuse_encoder
 from autotag.search.schema import about_of
+from autotag.search.stored_text import BETWEEN
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 KEYWORD = "keyword"
 """The source of a tag that a person gave."""
+
+_APART = f"\n{BETWEEN}\n"
 
 
 def put(
@@ -134,8 +137,8 @@ def _put_words(
         [(photo, place, text, fold(text), score, by) for place, (text, score, by) in enumerate(rows)],
     )
     concepts = connection.execute("SELECT folded FROM concept WHERE photo = ?", (photo,))
-    texts = "\n".join([*(text for text, _, _ in tags), *(concept for (concept,) in concepts)])
-    words = "\n".join(map(storable, keywords))
+    texts = _APART.join([*(text for text, _, _ in tags), *(concept for (concept,) in concepts)])
+    words = _APART.join(map(storable, keywords))
     connection.execute("DELETE FROM words WHERE rowid = ?", (photo,))
     connection.execute(
         "INSERT INTO words (rowid, caption, tags, keywords, name) VALUES (?, ?, ?, ?, ?)",

@@ -62,7 +62,13 @@ def read_content(path: Path) -> tuple[bytes, PhotoFacts]:
     except OSError as error:
         raise ImageReadError(str(path), error.strerror or str(error)) from error
     digest, keywords = pixel_digest(content), _keywords(path, content)
-    return content, PhotoFacts(len(content), state.mtime_ns, digest, keywords, read_shot(content), stamp)
+    time = stored_time(state.mtime_ns)
+    return content, PhotoFacts(len(content), time, digest, keywords, read_shot(content), stamp)
+
+
+def stored_time(nanoseconds: int) -> int:
+    """Return a file's time of change as databases can hold it, in 64 bits: from 1677 to 2262."""
+    return max(-(2**63), min(nanoseconds, 2**63 - 1))
 
 
 def _keywords(path: Path, content: bytes) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from autotag.errors import SearchIndexError
 from autotag.files.file_states import unwritable_folder
-from autotag.search.filters import distance_km
+from autotag.search.filters import distance_km, in_lower_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,19 @@ _MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX concept_folded ON concept(folded, photo);
     """,
+    """
+    CREATE VIRTUAL TABLE new_words USING fts5(
+        caption, tags, keywords, name,
+        tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+    );
+    INSERT INTO new_words (rowid, caption, tags, keywords, name)
+    SELECT rowid, caption, replace(tags, char(10), ' ' || char(42895) || ' '),
+        replace(keywords, char(10), ' ' || char(42895) || ' '), name FROM words;
+    DROP TRIGGER photo_gone;
+    DROP TABLE words;
+    ALTER TABLE new_words RENAME TO words;
+    CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
+    """,
 )
 """One script per version of the schema; each brings a file from the version before to its own."""
 
@@ -117,6 +130,7 @@ def _connected(path: Path, database: Path | str) -> sqlite3.Connection:
             uri=uri is not None,
         )
         connection.create_function("distance_km", 4, distance_km, deterministic=True)
+        connection.create_function("in_lower_case", 1, in_lower_case, deterministic=True)
         try:
             (_prepare if uri is None else _check_complete)(connection, path)
         except BaseException:

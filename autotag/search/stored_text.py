@@ -6,13 +6,20 @@ import os
 import re
 import unicodedata
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from autotag.search.incoming import storable, without_loose_surrogates
+from autotag.search.text_query import words_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BETWEEN = "\N{LATIN LETTER SINOLOGICAL DOT}"
+"""A word that nobody writes: between two texts, so that no phrase begins in one and ends in the other."""
 
 _FIRST = 0xEF80  # U+EF80 to U+EFFF, of the private use area, stand for the bytes 0x80 to 0xFF
 _ESCAPE = {0xDC80 + number: _FIRST + number for number in range(0x80)}
 _ESCAPED = re.compile(f"[{chr(_FIRST)}-{chr(_FIRST + 0x7F)}]")
-_NO_WORD = re.compile(r"[\W_]+")
 
 
 def path_to_text(path: str) -> str:
@@ -42,7 +49,12 @@ def kept_text(text: str) -> str:
 def plain_words(text: str) -> str:
     """Return the words of a text without accents and punctuation, in lower case, one space between them."""
     apart = unicodedata.normalize("NFKD", kept_text(text).lower())
-    return " ".join(_NO_WORD.sub(" ", "".join(c for c in apart if not unicodedata.combining(c))).split())
+    return " ".join(words_in("".join(c for c in apart if not unicodedata.combining(c)).replace("_", " ")))
+
+
+def separate_words(texts: Iterable[str]) -> str:
+    """Return the plain words of texts, ``BETWEEN`` between every two of them."""
+    return f" {BETWEEN} ".join(map(plain_words, texts))
 
 
 def name_words(path: str) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from autotag.language.english import function_words
 
 _QUOTED = re.compile(r'"([^"]*)"')
-_WORD = re.compile(r"\w+")
 _MOST_WORDS = 64
+
+
+def words_in(text: str) -> list[str]:
+    """Return the words of a text: letters with their vowel signs and accents, digits and underscores."""
+    return "".join(sign if _is_of_word(sign) else " " for sign in text).split()
+
+
+def _is_of_word(sign: str) -> bool:
+    return sign.isalnum() or sign == "_" or unicodedata.category(sign).startswith("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +44,10 @@ class TextQuery:
     @classmethod
     def parse(cls, text: str) -> TextQuery:
         """Return the parts of a query; of a long one 64 different words count for the text match."""
-        phrases = [" ".join(_WORD.findall(phrase)) for phrase in _QUOTED.findall(text)]
+        text = unicodedata.normalize("NFC", text)
+        phrases = [" ".join(words_in(phrase)) for phrase in _QUOTED.findall(text)]
         phrases = [phrase for phrase in dict.fromkeys(phrases) if phrase]
-        words = list(dict.fromkeys(word.lower() for word in _WORD.findall(_QUOTED.sub(" ", text))))
+        words = list(dict.fromkeys(word.lower() for word in words_in(_QUOTED.sub(" ", text))))
         telling = [word for word in words if word not in function_words()]
         if not telling and not phrases:
             telling = words

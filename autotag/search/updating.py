@@ -17,7 +17,7 @@ from autotag.images.reading import is_url
 from autotag.metadata import sidecar_stamp
 from autotag.relevance.embeddings import EMBEDDING, read_embedding
 from autotag.search.incoming import stored_path
-from autotag.search.photo_facts import read_facts
+from autotag.search.photo_facts import read_facts, stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -300,7 +300,7 @@ def _is_unchanged(image: str, before: Known, *, retry_errors: bool) -> bool:
         now = os.stat(image)  # noqa: PTH116 - a Path for each of many is slow
     except OSError:
         return False
-    is_same = (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+    is_same = (now.st_size, stored_time(now.st_mtime_ns)) == (before.bytes, before.mtime_ns)
     return is_same and sidecar_stamp(image) == before.sidecars
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WEIGHTS = "2.0, 1.0, 2.0, 0.5"  # of caption, tags, keywords and name in BM25
 _BY_BM25 = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_WEIGHTS}), rowid"  # noqa: S608
 _MARKS = ("\x02", "\x03")
+_TOGETHER = 500  # most photographs in one query
 
 
 def word_ranking(
@@ -79,12 +80,16 @@ def matched_words(
     if query is None or not query.any_word:
         return {}
     marked = " || ' ' || ".join(f"highlight(words, {column}, ?, ?)" for column in range(4))
-    places = ", ".join("?" * len(photos))
-    rows = connection.execute(
-        f"SELECT rowid, {marked} FROM words WHERE words MATCH ? AND rowid IN ({places})",  # noqa: S608 - ours
-        (*(_MARKS * 4), query.any_word, *photos),
-    )
-    return {photo: _between_marks(text) for photo, text in rows}
+    found: dict[int, tuple[str, ...]] = {}
+    for first in range(0, len(photos), _TOGETHER):
+        some = photos[first : first + _TOGETHER]
+        places = ", ".join("?" * len(some))
+        rows = connection.execute(
+            f"SELECT rowid, {marked} FROM words WHERE words MATCH ? AND rowid IN ({places})",  # noqa: S608 - ours
+            (*(_MARKS * 4), query.any_word, *some),
+        )
+        found |= {photo: _between_marks(text) for photo, text in rows}
+    return found
 
 
 def _between_marks(text: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import logging
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image, ImageEnhance
 from autotag.errors import ConfigError
 from autotag.records import Result
 from autotag.relevance.embeddings import written_embedding
-from autotag.search import Index, find_duplicates, find_duplicates_in
+from autotag.search import Index, duplicates, find_duplicates, find_duplicates_in
 from autotag.search.compression import LOSSLESS, UNKNOWN, coarseness
+from autotag.search.duplicate_photos import PhotoFile
 from autotag.search.picture_cache import cache_beside
 from autotag.search.same_picture import SIDE, grey_thumbnail, same_pictures
 from autotag.testing import make_image
@@ -135,6 +137,13 @@ def test_the_one_to_keep_is_large_then_good_then_with_keywords_then_old(album):
     images = sorted(path for path in album.iterdir() if path.suffix != ".xmp")
     keep = find_duplicates(images)[0].keep
     assert (Path(keep.path).name, keep.keywords) == ("large and good.jpg", ("Oma",))
+
+
+def test_of_equal_files_the_oldest_is_kept_whatever_the_year():
+    times = {"1969.jpg": -(10**9), "2020.jpg": 1_600_000_000 * 10**9, "far.jpg": 300_000_000_000 * 10**9}
+    photos = [PhotoFile(name, (8, 8), 1, time, "d", None, None, ()) for name, time in times.items()]
+    photos.insert(1, replace(photos[0], path="taken.jpg", taken="1990-01-01T00:00:00.5"))
+    assert duplicates._ranks(photos) == sorted(duplicates._ranks(photos))
 
 
 def test_different_times_make_no_copies_but_a_burst(album):

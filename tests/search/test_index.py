@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,16 @@ from PIL import Image
 from word_encoder import DIMENSION, ENCODER, Words
 
 from autotag.errors import ConfigError, SearchIndexError
+from autotag.files.file_states import FileState
 from autotag.records import Caption, Result, Tag
 from autotag.relevance.embeddings import written_embedding
-from autotag.search import Filter, Index, vector_rows
+from autotag.search import Filter, Index, photo_facts, vector_rows, word_rankings
 from autotag.search.album_index import AlbumIndex
 from autotag.search.exact import top
 from autotag.search.fusion import reciprocal_ranks
+from autotag.search.photo_facts import PhotoFacts
 from autotag.search.schema import VERSION
-from autotag.search.shot import read_shot
+from autotag.search.shot import Shot, read_shot
 from autotag.search.text_query import TextQuery
 from autotag.search.updating import carry_out, make_plan
 from autotag.search.vector_rows import VectorRows, load_rows
@@ -152,6 +155,7 @@ def test_what_is_not_wanted_is_left_out_by_its_words(index):
         (Filter(folder="2020"), ["c.jpg", "d.jpg"]),
         (Filter(folder="20"), []),
         (Filter(folder="/album/2019"), ["a.jpg", "b.jpg"]),
+        (Filter(folder="/2019"), []),
         (Filter(tags=("dog",), folder="2020"), []),
     ],
 )
@@ -248,6 +252,56 @@ def test_a_tag_in_another_language_is_found_by_its_concept_too(index):
     katze = Tag("Katze", 0.5, "s", concept="cat", language="de")
     index.add([Result("/album/2021/e.jpg", (40, 30), tags=(katze,))])
     assert "e.jpg" not in names(index.search(filter=Filter(tags=("dog",))))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_words_of_every_script_are_whole_and_phrases_end_with_a_tag(index, is_old):
+    index.add(
+        [
+            result("/1.jpg", "Munchen, M\u00fcnchen", "white", "cat"),
+            result("/2.jpg", "", "\u0939\u093e\u0925\u0940"),
+        ]
+    )
+    if is_old:
+        back_to_the_first_version(index.execute)
+    with Index.open(index.path) as opened:
+        found = {
+            text: names(opened.search(text, by="words"))
+            for text in (
+                "Mu\u0308nchen",
+                "\u0939\u0935\u093e\u0908",
+                "\u0939\u093e\u0925\u0940",
+                '"white cat"',
+            )
+        }
+        assert list(found.values()) == [["1.jpg"], [], ["2.jpg"], []]
+        assert len(opened.search(filter=Filter(), without="Mu\u0308nchen")) == len(ALBUM) + 1
+
+
+def test_as_many_as_there_are_can_be_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(word_rankings, "_TOGETHER", 2)
+    with Index.open(tmp_path / "i.db", encoder=ENCODER) as opened:
+        opened.add(result(f"/{number}.jpg", "a dog", "dog", looks="dog") for number in range(3))
+        opened._connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 11)
+        for by in ("both", "words", "vectors"):
+            assert len(opened.search("dog", top_k=10**30, by=by)) == 3
+        assert len(opened.search(filter=Filter(tags=("dog",)), top_k=2**63)) == 3
+
+
+def test_a_camera_is_found_whatever_the_case_of_its_letters(index):
+    facts = PhotoFacts(1, 2, "d", shot=Shot(camera="\u00c4GFA X"))
+    index.add([result("/e.jpg", "")], facts={"/e.jpg": facts})
+    assert names(index.search(filter=Filter(camera="\u00e4gfa x"))) == ["e.jpg"]
+
+
+def test_a_time_of_change_beyond_64_bits_is_no_hindrance(index, tmp_path, monkeypatch):
+    path = tmp_path / "e.png"
+    Image.new("RGB", (8, 8)).save(path)
+    state = replace(FileState.of(path.stat()), mtime_ns=300_000_000_000 * 10**9)
+    monkeypatch.setattr(photo_facts, "read_with_state", lambda path: (path.read_bytes(), state))
+    facts = photo_facts.read_facts(path)
+    index.add([result(path, "")], facts={str(path): facts})
+    assert index.known([], [])[bytes(path)].mtime_ns == photo_facts.stored_time(state.mtime_ns) == 2**63 - 1
 
 
 def back_to_the_first_version(execute):

@@ -81,6 +81,8 @@ FILTERS = [
     ({"folder": "2019"}, "ab"),
     ({"folder": "2019/05"}, "b"),
     ({"folder": "/album/2019"}, "ab"),
+    ({"folder": "/album/2019/"}, "ab"),
+    ({"folder": "/2019"}, ""),
     ({"folder": "20"}, ""),
     ({"folder": "a.jpg"}, ""),
     ({"since": "2020"}, "b"),
@@ -108,6 +110,9 @@ WORDS = [
     (["sea"], "c"),
     (["dog", "waves"], "ac"),
     (["small dog"], "a"),
+    (["dog cafe"], ""),
+    (["dog oma"], ""),
+    (["sofa cat"], ""),
     (["dog small"], ""),
     (["unicorn"], ""),
 ]
@@ -366,6 +371,12 @@ def test_an_index_finds_by_words_image_likeness_and_filter(index):
         index.search(like=first.id)
     with pytest.raises(ConfigError, match="nothing to search"):
         index.search()
+
+
+def test_more_than_there_are_can_be_asked_for(index):
+    index.add(results(), encoder_name="words")
+    assert len(index.search("dog", top_k=10**30)) == 3
+    assert len(index.search(filter=Filter(tags=("dog",)), top_k=2**63)) == 1
 
 
 def test_photographs_without_vectors_are_found_by_words(index):

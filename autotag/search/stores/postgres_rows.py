@@ -12,7 +12,14 @@ from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.store import StoredPhoto, other_labels
-from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
+from autotag.search.stored_text import (
+    kept_text,
+    name_words,
+    path_to_text,
+    plain_words,
+    separate_words,
+    text_to_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,12 +64,12 @@ def _moment(photo: StoredPhoto) -> datetime | None:
 
 
 def words_of(photo: StoredPhoto) -> tuple[str, str, str, str]:
-    """Return the words of caption, tags, keywords and name."""
+    """Return the words of caption, tags, keywords and name, apart from one another."""
     return (
         plain_words(photo.caption),
-        plain_words("\n".join([*(tag.text for tag in photo.tags), *photo.concepts])),
-        plain_words("\n".join(photo.keywords)),
-        name_words(photo.path),
+        separate_words(["", *(tag.text for tag in photo.tags), *photo.concepts]),
+        separate_words(["", *photo.keywords]),
+        separate_words(["", name_words(photo.path)]),
     )
 
 

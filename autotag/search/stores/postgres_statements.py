@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from autotag.metadata.keywords import fold
-from autotag.search.filters import EARTH_KM, days_between
+from autotag.search.filters import EARTH_KM, days_between, folder_in_path
 from autotag.search.stored_text import kept_text, path_to_text, plain_words
 
 if TYPE_CHECKING:
@@ -113,7 +112,8 @@ def _conditions(conditions: Conditions) -> Iterator[tuple[LiteralString, list[ob
     if wanted.tags:
         yield "labels @> %s::text[]", [[fold(kept_text(tag)) for tag in wanted.tags]]
     if wanted.folder is not None:
-        yield "strpos(path, %s) > 0", [path_to_text(f"{os.sep}{wanted.folder.strip(os.sep)}{os.sep}")]
+        folder, is_beginning = folder_in_path(wanted.folder)
+        yield "starts_with(path, %s)" if is_beginning else "strpos(path, %s) > 0", [path_to_text(folder)]
     since, until = days_between(wanted)
     if since is not None:
         yield "taken >= %s", [since]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from autotag.metadata.keywords import fold
-from autotag.search.filters import days_between
+from autotag.search.filters import days_between, folder_in_path
 from autotag.search.stored_text import kept_text, path_to_text
 from autotag.search.stores.qdrant_points import lemmas_of
 
@@ -36,8 +35,12 @@ def filter_of(conditions: Conditions) -> QdrantFilter:
     for tag in wanted.tags:
         meet("labels", match=models.MatchValue(value=fold(kept_text(tag))))
     if wanted.folder is not None:
-        folder = path_to_text(f"{os.sep}{wanted.folder.strip(os.sep)}{os.sep}")
-        meet("path", match=models.MatchSubstring(substring=folder))
+        folder, is_beginning = folder_in_path(wanted.folder)
+        part = path_to_text(folder)
+        match: Any = (
+            models.MatchPrefix(prefix=part) if is_beginning else models.MatchSubstring(substring=part)
+        )
+        meet("path", match=match)
     since, until = days_between(wanted)
     if since is not None or until is not None:
         meet("taken", range=models.DatetimeRange(gte=since, lt=until))

@@ -17,7 +17,14 @@ from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.known import Known
 from autotag.search.store import StoredPhoto, other_labels
-from autotag.search.stored_text import kept_text, name_words, path_to_text, plain_words, text_to_path
+from autotag.search.stored_text import (
+    kept_text,
+    name_words,
+    path_to_text,
+    plain_words,
+    separate_words,
+    text_to_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,9 +106,9 @@ def known_of(point: Any) -> tuple[str, Known]:
 
 
 def texts_of(photo: StoredPhoto) -> str:
-    """Return the plain words of caption, tags, concepts, keywords and name."""
+    """Return the plain words of caption, tags, concepts, keywords and name, apart from one another."""
     parts = (photo.caption, *(tag.text for tag in photo.tags), *photo.concepts, *photo.keywords)
-    return f"{plain_words(' '.join(parts))} {name_words(photo.path)}"
+    return separate_words([*parts, name_words(photo.path)])
 
 
 def lemmas_of(text: str) -> str:
