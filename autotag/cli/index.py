@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from autotag.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from autotag.cli.earlier_results import Sources
     from autotag.cli.progress import Reporter
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 INDEX_VARIABLE = "AUTOTAG_INDEX"
 EMBED_STAGE = "embed_images"
+_SETTINGS = "settings"  # the fact about an index that is the fingerprint of its first pipeline
 _DEFAULT = "\N{ZERO WIDTH SPACE}"  # in the place of a FILE that is not named
 
 
@@ -238,10 +239,35 @@ def index(
         lost = [root for root in unknown if not os.path.exists(root)]  # noqa: PTH110
         for root in lost:
             reporter.complain(str(ImageReadError(str(root), "no such file")))
-        added, failed = _fill(opened, plan, pipeline, sources, reporter)
+        with _settings_kept(
+            opened, pipeline, reporter, unchanged=plan.unchanged, taken_over=bool(sources.tagged())
+        ):
+            added, failed = _fill(opened, plan, pipeline, sources, reporter)
         failed += len(lost)
         reporter.inform(_summary(plan, added, failed, len(opened), prune=prune))
     ctx.exit(SOME_FAILED if failed else 0)
+
+
+@contextmanager
+def _settings_kept(
+    index: Index | StoreIndex, pipeline: Pipeline, reporter: Reporter, *, unchanged: int, taken_over: bool
+) -> Iterator[None]:
+    """Keep the settings that an index is begun with, and say when unchanged photographs do not get others."""
+    from autotag.albums.settings import settings_of
+
+    settings, unseen = settings_of(pipeline)
+    is_new = not len(index)
+    begun_with = index.about().get(_SETTINGS, settings)
+    try:
+        yield
+    finally:
+        if is_new and not unseen and not taken_over and len(index):
+            index.remember({_SETTINGS: settings})
+    if unchanged and not unseen and begun_with != settings:
+        reporter.inform(
+            "the index was begun with other settings (--preset, --language, --set); unchanged photographs "
+            "keep what was found in them. To tag them again, make another index (--index FILE, --table NAME)."
+        )
 
 
 def _fill(

@@ -250,6 +250,15 @@ class Index:
             for path, has_vector, offline, photo, size, mtime_ns, digest, error, sidecars in rows
         }
 
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Keep facts about the index, replacing those of the same names.
+
+        Raises:
+            SearchIndexError: see ``writing``.
+        """
+        with self.writing():
+            self.execute_many("INSERT OR REPLACE INTO about VALUES (?, ?)", facts.items())
+
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row of parameters, within ``writing``."""
         self._connection.executemany(statement, rows)

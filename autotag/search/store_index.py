@@ -257,6 +257,14 @@ class StoreIndex:
         """Return the facts that the store keeps: encoder, encoder_name, dimension, generation ..."""
         return self.store.about()
 
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Keep facts about the index, replacing those of the same names.
+
+        Raises:
+            SearchIndexError: the server refuses.
+        """
+        self.store.remember(facts)
+
     def stats(self) -> dict[str, object]:
         """Return numbers of photographs and vectors, the encoder, and the effort of an approximate search."""
         about = self.about()

@@ -33,6 +33,17 @@ def indexed(colours, photos, run, tmp_path, monkeypatch):
     return index
 
 
+@pytest.mark.slow
+def test_other_settings_for_unchanged_photographs_are_said_to_do_nothing(indexed, photos):
+    said = "the index was begun with other settings"
+    assert said not in indexed("--batch-size", "2").stderr
+    make_image("white").save(photos / "new.png")
+    other = indexed("--set", "name_colours.top_k=1").stderr
+    assert said in other
+    assert "1 indexed, 3 unchanged; 4 in the index" in other
+    assert said not in indexed().stderr
+
+
 def paths(result):
     return [line.rpartition("/")[2] for line in result.stdout.splitlines()]
 
