@@ -123,7 +123,7 @@ def detect(
     reading = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
     given = {name: value for name, value in reading.items() if value is not None}
     with Pipeline([stage], **given) as pipeline, reporter.passing_on_warnings():  # type: ignore[arg-type]
-        images = find(paths, allow_urls=False, follow_symlinks=follow_symlinks)
+        images = find(paths, allow_urls=None, follow_symlinks=follow_symlinks)
         pictures = _pictures(draw, images, overwrite=overwrite) if draw else {}
         with _boxes_to(output, format_name, images, labels, overwrite=overwrite) as take:
             failures = _run(pipeline, pictures, take, reporter, images=images, max_pixels=max_pixels)

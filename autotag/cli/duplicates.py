@@ -109,7 +109,7 @@ def duplicates(
     cache = None
     with reporter.passing_on_warnings():
         if index_file is None:
-            images = find(paths, allow_urls=False, follow_symlinks=follow_symlinks)
+            images = find(paths, allow_urls=None, follow_symlinks=follow_symlinks)
             with reporter.counting(len(images)):
                 groups = find_duplicates(images, **options)
         else:

@@ -19,24 +19,28 @@ if TYPE_CHECKING:
 
 @overload
 def find(
-    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: Literal[False] = False
+    paths: Sequence[str],
+    *,
+    allow_urls: bool | None,
+    follow_symlinks: bool = False,
+    tars: Literal[False] = False,
 ) -> list[Image]: ...
 
 
 @overload
 def find(
-    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: Literal[True]
+    paths: Sequence[str], *, allow_urls: bool | None, follow_symlinks: bool = False, tars: Literal[True]
 ) -> list[Image | TarImage]: ...
 
 
 def find(
-    paths: Sequence[str], *, allow_urls: bool, follow_symlinks: bool = False, tars: bool = False
+    paths: Sequence[str], *, allow_urls: bool | None, follow_symlinks: bool = False, tars: bool = False
 ) -> Sequence[Image | TarImage]:
     """Return the images at the paths; an unreadable path is kept, to be reported in its place.
 
     Args:
         paths: files, folders, URLs and ``-``.
-        allow_urls: whether URLs are allowed.
+        allow_urls: whether URLs are allowed; None if the command has no option for it.
         follow_symlinks: whether to enter folders that links in folders lead to.
         tars: whether the images inside of a tar file are taken in its place.
 
@@ -53,7 +57,7 @@ def find(
     refusals: list[ImageReadError] = []
     for path in given(paths):
         if is_url(path):
-            images.append(_allowed(path, allow_urls=allow_urls))
+            images.append(allowed_url(path, allow_urls=allow_urls))
             continue
         if tars and is_tar(path):
             images.extend(images_in_tar(path))
@@ -81,7 +85,14 @@ def given(paths: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def _allowed(url: str, *, allow_urls: bool) -> str:
-    if not allow_urls and not url.lower().startswith("data:"):
-        raise click.UsageError(f"{url!r} is a URL; URLs are fetched only with --allow-urls.")
-    return url
+def allowed_url(url: str, *, allow_urls: bool | None) -> str:
+    """Return a URL that may be read; data URIs always may.
+
+    Raises:
+        UsageError: it may not; see ``find`` for ``allow_urls``.
+    """
+    if allow_urls or url.lower().startswith("data:"):
+        return url
+    if allow_urls is None:
+        raise click.UsageError(f"{url!r} is a URL, and this command reads files; download it first.")
+    raise click.UsageError(f"{url!r} is a URL; URLs are fetched only with --allow-urls.")

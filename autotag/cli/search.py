@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from autotag.cli.index import index_option, open_index, store_options
+from autotag.cli.inputs import allowed_url
 from autotag.cli.options import auto_device_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from autotag.search import Hit, Index, StoreIndex
 
@@ -35,7 +36,7 @@ Exit codes:
 @click.option(
     "--image",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Find photographs that resemble this image.",
 )
 @click.option(
@@ -86,7 +87,7 @@ def search(
     index_file: Path,
     store: str | None,
     table: str | None,
-    image: Path | None,
+    image: str | None,
     like: int | None,
     without: str | None,
     tags: tuple[str, ...],
@@ -108,9 +109,12 @@ def search(
     quotes" must be in the text. Several queries are combined: a photograph that ranks high in more than one
     comes first. Every other option is a filter.
     """
+    from autotag.images.reading import is_url
     from autotag.search import Filter
     from autotag.search.filters import read_place
 
+    if image is not None and is_url(image):
+        allowed_url(image, allow_urls=None)
     place = None if near is None else read_place(near)
     wanted = Filter(tags=tags, folder=folder, since=since, until=until, camera=camera, near=place)
     has_query = text is not None or image is not None or like is not None

@@ -104,7 +104,7 @@ def submission(
     field: TextField = text
     for name, pipeline in pipelines.items():
         check_text(name, pipeline, field)
-    images = tuple(map(Path, find(paths, allow_urls=False)))
+    images = tuple(map(Path, find(paths, allow_urls=None)))
     ids = [image_id(str(image)) for image in images]
     check_ids(ids)
     with reporter.passing_on_warnings():

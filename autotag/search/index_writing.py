@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from autotag.metadata.keywords import fold
 from autotag.search.incoming import storable, stored_path, unit_embedding
-from autotag.search.queries import refuse_encoder
+from autotag.search.queries import check_encoder
 from autotag.search.schema import about_of
 from autotag.search.stored_text import BETWEEN
 
@@ -163,8 +163,8 @@ def _checked_embedding(
         name = encoder_name or ""
         facts = {"encoder": encoder_id, "encoder_name": name, "dimension": str(len(vector))}
         connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
-    elif about["encoder"] != encoder_id or about["dimension"] != str(len(vector)):
-        refuse_encoder(index, encoder_id, about["encoder"])
-    elif encoder_name and encoder_name != about.get("encoder_name"):
+        return vector
+    check_encoder(index, about, encoder_id, len(vector))
+    if encoder_name and encoder_name != about.get("encoder_name"):
         connection.execute("UPDATE about SET value = ? WHERE key = 'encoder_name'", (encoder_name,))
     return vector

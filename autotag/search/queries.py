@@ -144,6 +144,28 @@ class QueryEncoder:
         return self._loaded
 
 
+def check_encoder(where: str, about: Mapping[str, str], encoder_id: str, dimension: int) -> None:
+    """Refuse vectors that cannot be compared with those of an index.
+
+    Args:
+        where: the index, for errors.
+        about: the facts that the index keeps: encoder, dimension.
+        encoder_id: of the vectors.
+        dimension: of the vectors.
+
+    Raises:
+        SearchIndexError: they are of another encoder, or of another length.
+    """
+    if about["encoder"] != encoder_id:
+        refuse_encoder(where, encoder_id, about["encoder"])
+    if about["dimension"] != str(dimension):
+        raise SearchIndexError(
+            where,
+            f"its vectors of the encoder {encoder_id!r} have {about['dimension']} dimensions, and these have "
+            f"{dimension}, which cannot be compared. Give encoders of different vectors different ids.",
+        )
+
+
 def refuse_encoder(where: str, other: str, own: str) -> NoReturn:
     """Say that vectors of two encoders cannot be compared.
 

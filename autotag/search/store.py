@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 from autotag.config import registry
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
-from autotag.search.queries import refuse_encoder
+from autotag.search.queries import check_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -259,8 +259,7 @@ def encoder_facts(where: str, about: Mapping[str, str], encoder: StoreEncoder) -
             "encoder_name": encoder.name,
             "dimension": str(encoder.dimension),
         }
-    if about["encoder"] != encoder.id or about["dimension"] != str(encoder.dimension):
-        refuse_encoder(where, encoder.id, about["encoder"])
+    check_encoder(where, about, encoder.id, encoder.dimension)
     return {}
 
 

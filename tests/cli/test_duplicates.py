@@ -74,5 +74,12 @@ def test_bad_options_are_refused(run, wrong, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", [["duplicates"], ["search", "--image"]])
+def test_a_url_is_refused_without_naming_an_option_that_is_missing(run, command):
+    result = run(*command, "https://x.org/a.jpg")
+    assert result.exit_code == 2
+    assert "'https://x.org/a.jpg' is a URL, and this command reads files; download it first." in result.stderr
+
+
 def test_photographs_or_an_index_not_both(copies, run):
     assert run("duplicates", copies, "--index", "index.db").exit_code == 2

@@ -421,6 +421,15 @@ def test_another_encoder_is_refused_for_results_and_queries(index):
         asked.close()
 
 
+def test_vectors_of_another_length_name_both_lengths(index):
+    index.add(results(), encoder_name="words")
+    short = written_embedding(ENCODER.id, vector("dog")[:-1])
+    with pytest.raises(
+        SearchIndexError, match=f"have {DIMENSION} dimensions, and these have {DIMENSION - 1}"
+    ):
+        index.add([replace(results()[0], extras={"embedding": short})])
+
+
 def test_a_group_of_results_by_two_encoders_is_refused(index):
     other = replace(results()[0], extras={"embedding": written_embedding("other", vector("dog"))})
     with pytest.raises(SearchIndexError, match="cannot be compared"):
