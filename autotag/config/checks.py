@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import operator
+from contextlib import suppress
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 from autotag.errors import ConfigError
 
@@ -32,6 +34,28 @@ def check_count(option: str, value: object, *, least: int = 1, most: int | None 
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
         raise ConfigError(f"{option} is {shown(value)}; allowed: {allowed}")
+
+
+def whole_number(option: str, value: object) -> int:
+    """Return a whole number, Python's or NumPy's, as an ``int``.
+
+    Raises:
+        ConfigError: it is something else; naming the option and the value.
+    """
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with suppress(TypeError):  # NumPy's bool
+            return operator.index(value)
+    raise ConfigError(f"{option} is {shown(value)}; allowed: a whole number")
+
+
+def check_text(option: str, value: object) -> None:
+    """Refuse anything but a text.
+
+    Raises:
+        ConfigError: naming the option and the value.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{option} is {shown(value)}; allowed: a text")
 
 
 def check_number(

@@ -6,11 +6,13 @@ import os
 import re
 import time
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotag.config.checks import whole_number
 from autotag.errors import ConfigError, ImageReadError, SearchIndexError
 from autotag.images.reading import is_nameless, is_url
 from autotag.relevance.embeddings import read_embedding
@@ -18,7 +20,6 @@ from autotag.search.photo_facts import read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from os import PathLike
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,15 @@ def stored_path(source: str | PathLike[str]) -> bytes:
     """Return a path, absolute and without ``..``, or a URL as an index keeps it, in bytes, UTF-8 or not."""
     text = os.fspath(source)
     return text.encode() if is_url(text) else os.fsencode(_without_parents(str(Path(text).absolute())))
+
+
+def id_or_path(photo: object) -> int | bytes:
+    """Return the id of a photograph, or its path as an index keeps it.
+
+    Raises:
+        ConfigError: it is neither an id nor a path.
+    """
+    return stored_path(photo) if isinstance(photo, str | PathLike) else whole_number("an id or path", photo)
 
 
 def _without_parents(path: str) -> str:

@@ -8,21 +8,22 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from autotag.config.checks import check_choice, whole_number
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.records import Tag
-from autotag.search.ann_cache import build, gate_of
+from autotag.search.ann_cache import Kind, build, gate_of
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
-from autotag.search.incoming import facts_of, groups_of, stored_path
+from autotag.search.incoming import facts_of, groups_of, id_or_path
 from autotag.search.index_writing import put, put_facts
 from autotag.search.known import Known
 from autotag.search.picture_cache import PictureCache, cache_beside
 from autotag.search.queries import QueryEncoder, checked_query
-from autotag.search.schema import about_of, connect, made, readable
+from autotag.search.schema import MEMORY, about_of, connect, made, readable
 from autotag.search.text_query import TextQuery
 from autotag.search.vector_rows import IN_MEMORY, VectorRows, load_rows, stamp_of
 from autotag.search.word_rankings import full_match_ranking, matched_words, newest, word_ranking
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from autotag.images.reading import ImageInput
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Result
-    from autotag.search.ann_cache import Gate, Kind
+    from autotag.search.ann_cache import Gate
     from autotag.search.filters import Filter
     from autotag.search.photo_facts import PhotoFacts
     from autotag.search.queries import By
@@ -103,7 +104,7 @@ class Index:
             SearchIndexError: it is not an index, it is damaged, of a newer autotag, cannot be read, or cannot
                 be made.
         """
-        file = Path(path)
+        file = Path(path) if os.fspath(path) == MEMORY else Path(path).absolute()
         connection = connect(file, create=create)
         return cls(file, encoder=encoder, device=device, in_memory=in_memory, _held=connection)
 
@@ -175,15 +176,14 @@ class Index:
 
     def remove(self, *photos: int | str | PathLike[str]) -> int:
         """Forget photographs, by path or id, and return how many were there. No file is touched."""
+        named = list(map(id_or_path, photos))
         with self.writing():
             return sum(
                 self._connection.execute(
-                    "DELETE FROM photo WHERE id = ?"
-                    if isinstance(one, int)
-                    else "DELETE FROM photo WHERE path = ?",
-                    (one if isinstance(one, int) else stored_path(one),),
+                    f"DELETE FROM photo WHERE {'id' if isinstance(one, int) else 'path'} = ?",  # noqa: S608 - ours
+                    (one,),
                 ).rowcount
-                for one in photos
+                for one in named
                 if not isinstance(one, int) or _is_id(one)
             )
 
@@ -328,6 +328,7 @@ class Index:
                 cannot be written.
             ModelError: the encoder cannot be loaded.
         """
+        check_choice("kind", kind, get_args(Kind))
         texts = self._measuring_texts()
         vectors = self._queries.texts(texts)
         rows = self._fresh_mapped_rows()
@@ -410,7 +411,9 @@ class Index:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
+        top_k = whole_number("top_k", top_k)
         query = checked_query(text, by, top_k, without)
+        like = None if like is None else whole_number("like", like)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         top_k = top_k if top_k <= _DEPTH else min(top_k, max(_DEPTH, len(self)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 
+from autotag.config.checks import check_count, check_text
 from autotag.errors import ConfigError, SearchIndexError, UnknownNameError
 from autotag.images.reading import read_image
 from autotag.protocols import image_size_of
@@ -30,8 +31,10 @@ def checked_query(text: str | None, by: By, top_k: int, without: str | None) -> 
     Raises:
         ConfigError: it or ``without`` is empty, or an option is wrong.
     """
-    if top_k < 1:
-        raise ConfigError(f"top_k={top_k}: a search gives at least 1 photograph.")
+    check_count("top_k", top_k)
+    for option, words in (("the query", text), ("without", without)):
+        if words is not None:
+            check_text(option, words)
     if by not in {"both", "vectors", "words"}:
         raise ConfigError(f"by={by!r} is not known; use both, vectors or words.")
     if without is not None and not TextQuery.parse(without).plain:

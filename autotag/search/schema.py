@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 import uuid
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x41755467
 """What SQLite keeps in the file's head, so that a file of another program is told apart."""
 
-_MEMORY = ":memory:"
+MEMORY = ":memory:"
+"""SQLite's name for an index that never has a file."""
 _WAIT = 30.0  # seconds that a writer waits for another
 
 _MIGRATIONS = (
@@ -94,14 +96,22 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         SearchIndexError: there is no such file and ``create`` is False, it is not an index, it is damaged, a
             newer autotag wrote it, or it cannot be read or made.
     """
-    if not create and not path.is_file():
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - says why
+    except (FileNotFoundError, NotADirectoryError):
+        is_file = False
+    except (OSError, ValueError) as error:
+        raise SearchIndexError(
+            str(path), f"it cannot be opened: {getattr(error, 'strerror', error)}."
+        ) from error
+    if not create and not is_file:
         raise SearchIndexError(str(path), "there is no such index; `autotag index FOLDER` makes one.")
     if os.path.exists(path):  # noqa: PTH110 - names of any length
         return _connected(path, path)
     folder = unwritable_folder(path)
     if folder is not None:
         raise SearchIndexError(str(path), f"it cannot be made: nothing can be written in {str(folder)!r}.")
-    return _connected(path, _MEMORY)
+    return _connected(path, MEMORY)
 
 
 def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -111,7 +121,7 @@ def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
         SearchIndexError: it cannot be made.
     """
     file = connection.execute("PRAGMA database_list").fetchone()[2]
-    if file or str(path) == _MEMORY:  # SQLite's own name for an index that never has a file
+    if file or str(path) == MEMORY:
         return connection
     _make_folder(path)
     in_file = _connected(path, path)
@@ -121,7 +131,7 @@ def made(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _connected(path: Path, database: Path | str) -> sqlite3.Connection:
     with readable(path):
-        uri = None if database == _MEMORY else _read_only(Path(os.path.realpath(path)))
+        uri = None if database == MEMORY else _read_only(Path(os.path.realpath(path)))
         connection = sqlite3.connect(
             uri or database,
             timeout=_WAIT,

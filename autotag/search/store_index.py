@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from platformdirs import user_cache_path
 
+from autotag.config.checks import whole_number
 from autotag.errors import ConfigError, SearchIndexError
 from autotag.metadata.keywords import fold
 from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
-from autotag.search.incoming import facts_of, groups_of, stored_path, unit_embedding
+from autotag.search.incoming import facts_of, groups_of, id_or_path, stored_path, unit_embedding
 from autotag.search.picture_cache import PictureCache
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.store import TABLE, Conditions, StoredPhoto, StoreEncoder, open_store
@@ -186,8 +187,9 @@ class StoreIndex:
 
     def remove(self, *photos: int | str | PathLike[str]) -> int:
         """Forget photographs, by path or id, and return how many were there. No file is touched."""
-        paths = [_path(one) for one in photos if not isinstance(one, int)]
-        ids = [one for one in photos if isinstance(one, int)]
+        named = list(map(id_or_path, photos))
+        paths = [os.fsdecode(one) for one in named if isinstance(one, bytes)]
+        ids = [one for one in named if isinstance(one, int)]
         return self.store.delete([*ids, *self.store.ids(paths).values()])
 
     def known(self, images: Sequence[str], roots: Sequence[Path]) -> dict[bytes, Known]:
@@ -297,7 +299,9 @@ class StoreIndex:
             ImageReadError: the image cannot be read.
             ModelError: the encoder cannot be loaded.
         """
+        top_k = whole_number("top_k", top_k)
         query = checked_query(text, by, top_k, without)
+        like = None if like is None else whole_number("like", like)
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         top_k = top_k if top_k <= _DEPTH else min(top_k, max(_DEPTH, len(self)))

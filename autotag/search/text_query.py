@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from autotag.language.english import function_words
+from autotag.search.incoming import storable
 
 _QUOTED = re.compile(r'"([^"]*)"')
 _MOST_WORDS = 64
@@ -44,7 +45,7 @@ class TextQuery:
     @classmethod
     def parse(cls, text: str) -> TextQuery:
         """Return the parts of a query; of a long one 64 different words count for the text match."""
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", storable(text))
         phrases = [" ".join(words_in(phrase)) for phrase in _QUOTED.findall(text)]
         phrases = [phrase for phrase in dict.fromkeys(phrases) if phrase]
         words = list(dict.fromkeys(word.lower() for word in words_in(_QUOTED.sub(" ", text))))

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -529,11 +530,72 @@ def test_date_camera_and_place_are_read_and_filtered(tmp_path):
         ({"tags": "dog"}, "tags is the text 'dog'; write a list"),
         ({"since": "2020-05-18", "until": "2020-05-17"}, "no day lies between"),
         ({"since": "2021", "until": "2020-12"}, "no day lies between"),
+        ({"since": 2020}, "since=2020 is not a date; write '2020-05-17'"),
+        ({"near": (1, 2)}, r"near is \(1, 2\); allowed: three numbers"),
+        ({"near": "1,2,3"}, "near is '1,2,3'; allowed: three numbers"),
+        ({"folder": 5}, "folder is 5; allowed: a text"),
+        ({"camera": 5}, "camera is 5; allowed: a text"),
+        ({"tags": None}, "tags is None; allowed: a list of texts"),
+        ({"tags": ("a", 1)}, "a tag is 1; allowed: a text"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused(wrong, reason):
     with pytest.raises(ConfigError, match=reason):
         Filter(**wrong)
+
+
+def test_a_filter_takes_a_path_and_a_date_and_a_list():
+    given = Filter(folder=Path("/album"), since=date(2020, 1, 2), until=datetime(2021, 2, 3, 4), tags=["a"])
+    assert given == Filter(folder="/album", since="2020-01-02", until="2021-02-03", tags=("a",))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"text": 123}, "the query is 123; allowed: a text"),
+        ({"text": "dog", "without": 5}, "without is 5; allowed: a text"),
+        ({"text": "dog", "top_k": "5"}, "top_k is '5'; allowed: a whole number"),
+        ({"text": "dog", "top_k": 1.5}, "top_k is 1.5; allowed: a whole number"),
+        ({"like": "1"}, "like is '1'; allowed: a whole number"),
+        ({"like": True}, "like is True; allowed: a whole number"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(index, wrong, reason):
+    with pytest.raises(ConfigError, match=reason):
+        index.search(**wrong)
+
+
+def test_what_an_encoder_gets_can_be_encoded():
+    assert TextQuery.parse("\ud800 dog").plain.encode() == "\ufffd dog".encode()
+
+
+def test_ids_may_be_of_numpy_and_may_not_be_flags(index):
+    first = index.search("dog", top_k=np.int64(1))[0].id
+    assert len(index.search(like=np.int64(first))) == 3
+    for wrong in (True, np.True_, None, 1.0):
+        with pytest.raises(ConfigError, match="an id or path is"):
+            index.remove(wrong)
+    assert index.remove(np.int64(first), Path("/album/2019/b.jpg")) == 2
+
+
+def test_an_approximate_search_of_another_kind_is_refused_at_once(index):
+    with pytest.raises(ConfigError, match="kind is 'x'; allowed: 'sq8', 'rabitq'"):
+        index.accelerate("x")
+
+
+def test_an_index_stays_where_it_was_opened(tmp_path, monkeypatch):
+    (tmp_path / "more").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Index.open("i.db") as opened:
+        monkeypatch.chdir("more")
+        opened.add(ALBUM)
+    assert (tmp_path / "i.db").exists()
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(SearchIndexError, match="it cannot be opened"):
+        Index.open(tmp_path / name)
 
 
 def test_a_filter_of_one_day_and_one_with_odd_texts_can_be(index):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -112,7 +113,7 @@ def _conditions(conditions: Conditions) -> Iterator[tuple[LiteralString, list[ob
     if wanted.tags:
         yield "labels @> %s::text[]", [[fold(kept_text(tag)) for tag in wanted.tags]]
     if wanted.folder is not None:
-        folder, is_beginning = folder_in_path(wanted.folder)
+        folder, is_beginning = folder_in_path(os.fspath(wanted.folder))
         yield "starts_with(path, %s)" if is_beginning else "strpos(path, %s) > 0", [path_to_text(folder)]
     since, until = days_between(wanted)
     if since is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def filter_of(conditions: Conditions) -> QdrantFilter:
     for tag in wanted.tags:
         meet("labels", match=models.MatchValue(value=fold(kept_text(tag))))
     if wanted.folder is not None:
-        folder, is_beginning = folder_in_path(wanted.folder)
+        folder, is_beginning = folder_in_path(os.fspath(wanted.folder))
         part = path_to_text(folder)
         match: Any = (
             models.MatchPrefix(prefix=part) if is_beginning else models.MatchSubstring(substring=part)
