@@ -42,6 +42,7 @@ BURST_SECONDS = 2.0
 """The longest pause between two photographs of a burst."""
 
 _SECONDS_TO_1970 = 62135596800.0  # since the year 1
+_MOST_OPEN = 8  # chains of photographs that may be bursts; bounds the work where all times are the same
 _NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
 _NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
 _FILM = (b"ftyp", b"mpvd")  # begin the film that follows a JPEG, and the box of a HEIC that holds one
@@ -355,23 +356,35 @@ def _bursts(
     pause: float,
     are_near: Callable[[int, int], bool],
 ) -> Iterator[DuplicateGroup]:
-    """Yield chains of photographs of one camera, each shortly after the one before and like it."""
+    """Yield chains of photographs of one camera, each shortly after the one before and like it.
+
+    Two cameras of one model may shoot at once, so that several chains are open.
+    """
     moments = {place: _moment(photos[place].taken) for place in left if photos[place].taken}
     order = sorted(moments, key=lambda place: (photos[place].camera or "", moments[place], place))
-    chain: list[int] = []
-    for place in [*order, None]:
-        if place is not None and chain:
-            before = chain[-1]
-            is_soon = moments[place] - moments[before] <= pause
-            if photos[place].camera == photos[before].camera and is_soon and are_near(before, place):
-                chain.append(place)
-                continue
+    chains: list[list[int]] = []
+    is_open: list[list[int]] = []
+    for place in order:
+        is_open = [
+            chain
+            for chain in is_open[-_MOST_OPEN:]
+            if photos[chain[-1]].camera == photos[place].camera
+            and moments[place] - moments[chain[-1]] <= pause
+        ]
+        chain = next((chain for chain in reversed(is_open) if are_near(chain[-1], place)), None)
+        if chain is None:
+            chain = []
+            chains.append(chain)
+        else:
+            is_open.remove(chain)
+        chain.append(place)
+        is_open.append(chain)  # the one that was continued last is asked first
+    for chain in chains:
         if len(chain) > 1:
             first, *others = sorted(chain, key=ranks.__getitem__)
             copies = [_copy(photos[first], None, None)]
             copies += [_copy(photos[other], "burst", None) for other in others]
             yield DuplicateGroup("burst", tuple(copies))
-        chain = [] if place is None else [place]
 
 
 def _moment(taken: str | None) -> float:

@@ -417,7 +417,7 @@ class Index:
         if query is None and image is None and like is None and filter is None:
             raise ConfigError("nothing to search for; give words, an image, a photograph, or a filter.")
         top_k = top_k if top_k <= _DEPTH else min(top_k, max(_DEPTH, len(self)))
-        by = self._queries.chosen(by, query, (image, like))
+        by = self._queries.chosen(by, query, (image, like), self.__len__)
         resembled = None if like is None else self._vector_of(like)
         vectors = self._queries.vectors(query if by != "words" else None, image, resembled, without)
         with readable(self.path), self._reading():

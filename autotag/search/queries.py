@@ -66,16 +66,20 @@ class QueryEncoder:
     device: str = "auto"
     _loaded: ImageTextEncoder | None = field(init=False, repr=False, default=None)
 
-    def chosen(self, by: By, query: TextQuery | None, others: Sequence[object]) -> By:
+    def chosen(
+        self, by: By, query: TextQuery | None, others: Sequence[object], count: Callable[[], int]
+    ) -> By:
         """Return words in the place of both where an index of photographs without vectors is asked for words.
 
         Args:
             by: what was asked for.
             query: the words.
             others: queries that are not words; None for none.
+            count: returns the number of photographs.
         """
         are_words = query is not None and query.any_word and all(other is None for other in others)
-        return "words" if by == "both" and are_words and "encoder" not in self.about() else by
+        has_words_only = by == "both" and are_words and "encoder" not in self.about() and count() > 0
+        return "words" if has_words_only else by
 
     def vectors(
         self,

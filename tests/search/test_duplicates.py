@@ -174,6 +174,15 @@ def test_a_burst_is_of_one_camera_and_of_one_scene(album):
     assert found(album) == []
 
 
+def test_two_cameras_of_one_model_may_shoot_at_once(album):
+    for second in range(3):
+        for name, seed in (("a", 1), ("b", 2)):
+            scene = ImageEnhance.Brightness(picture(seed)).enhance(1 + second / 20)
+            save(album / f"{name}{second}.jpg", scene, taken=f"2020:05:17 10:00:0{second}", camera="X")
+    bursts = [sorted(name for name, _ in group) for kind, group in found(album) if kind == "burst"]
+    assert bursts == [["a0.jpg", "a1.jpg", "a2.jpg"], ["b0.jpg", "b1.jpg", "b2.jpg"]]
+
+
 def test_a_link_is_no_copy_and_its_target_is_read_under_its_own_name(album):
     save(album / "z.jpg", picture(1))
     (album / "a link.jpg").symlink_to(album / "z.jpg")
