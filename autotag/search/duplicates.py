@@ -9,7 +9,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -21,9 +21,18 @@ from autotag.config.checks import check_number, shown
 from autotag.errors import ConfigError, ImageReadError
 from autotag.files.file_states import digest_of
 from autotag.images.decoding import DECODER_ERRORS
+from autotag.images.reading import read_image
 from autotag.search.duplicate_photos import Listener, read_files, read_index
 from autotag.search.picture_cache import cache_beside
-from autotag.search.same_picture import coarse_likeness, same_pictures
+from autotag.search.same_picture import (
+    LEAST_PAGE,
+    PAGE_SIDE,
+    coarse_likeness,
+    grey_thumbnail,
+    is_flat,
+    same_page,
+    same_pictures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +51,7 @@ BURST_SECONDS = 2.0
 """The longest pause between two photographs of a burst."""
 
 _SECONDS_TO_1970 = 62135596800.0  # since the year 1
+_PAGES = 256  # thumbnails of pages in memory, 64 kB each
 _MOST_OPEN = 8  # chains of photographs that may be bursts; bounds the work where all times are the same
 _NEAR_COSINE = 0.85  # of the vectors of two photographs of a burst
 _NEAR_COARSE = 0.6  # correlation of their coarse thumbnails, where there are no vectors
@@ -256,7 +266,10 @@ def _copies(
             by_content[contents.get(place, f"of {place}")].append(place)
         sets = list(by_content.values())
     best = [places[0] for places in sets]
-    firsts = same_pictures(grey[best], _apart([photos[place] for place in best])) if same == "picture" else {}
+    firsts = {}
+    if same == "picture":
+        kept = [photos[place] for place in best]
+        firsts = same_pictures(grey[best], _apart(kept), _closer_look(kept, grey[best], failed))
     groups: dict[int, list[Copy]] = {}
     for number, places in enumerate(sets):
         first, likeness = firsts.get(number, (number, None))
@@ -335,6 +348,32 @@ def _apart(photos: Sequence[PhotoFile]) -> Callable[[_Places, _Places], NDArray[
         return np.asarray(apart | (np.abs(parts[ones] - parts[others]) > 0))
 
     return are_apart
+
+
+def _closer_look(
+    photos: Sequence[PhotoFile], grey: NDArray[np.uint8], failed: Callable[[ImageReadError], None]
+) -> Callable[[int, int], bool]:
+    """Return a function that says whether two photographs that are alike also show the same text.
+
+    Only pictures on a flat ground that are large enough to hold text are read again for it.
+    """
+
+    @lru_cache(maxsize=_PAGES)
+    def page(place: int) -> NDArray[np.uint8]:
+        return grey_thumbnail(read_image(photos[place].path, target_size=PAGE_SIDE).image, PAGE_SIDE)
+
+    def is_same(one: int, other: int) -> bool:
+        if min(*photos[one].size, *photos[other].size) < LEAST_PAGE:
+            return True
+        if not (is_flat(grey[one]) or is_flat(grey[other])):
+            return True
+        try:
+            return same_page(page(one), page(other))
+        except ImageReadError as error:
+            failed(error)
+            return False
+
+    return is_same
 
 
 def _second(taken: str | None) -> float:

@@ -3,7 +3,8 @@
 Each photograph is reduced to a grey thumbnail of 64x64, whatever its shape. Pairs whose coarse versions
 correlate are candidates; for each, the change of frame between the two is estimated (Lucas and Kanade, "An
 iterative image registration technique", IJCAI 1981, coarse to fine), so that a slight crop does not matter,
-and what remains is compared in its details, where two photographs of similar things differ.
+and what remains is compared in its details, where two photographs of similar things differ. Pages of text are
+alike at 64x64, so that pictures on a flat ground are compared again at 256x256.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,6 +30,14 @@ SAME = 0.8
 MOST_LOCAL = 1.25
 """The greatest difference of the details in one of 8x8 fields, relative to them, that is allowed."""
 
+PAGE_SIDE = 256
+"""Width and height of a grey thumbnail of a page."""
+
+LEAST_PAGE = 400
+"""The shortest side, in pixels, of a picture whose text can be told apart in such a thumbnail."""
+
+_FLAT = 0.35  # of a page is within four grey levels of its ground
+_MOST_LOCAL_ON_PAGES = 0.9
 _COARSE = 12
 _NEAR = 0.82  # correlation of the coarse versions of candidates; light crops keep 0.83 and more
 _LEAST_CONTRAST = 2.0  # grey levels; pictures with less have no details to compare
@@ -36,19 +45,21 @@ _ROWS = 256  # thumbnails compared with all others at once
 _MOST_CANDIDATES = 100  # of one picture, the nearest; bounds the work for pictures that all look alike
 _PAIRS = 256  # pairs aligned at once: some 30 MB
 _LEVELS = ((4, 6, 0.4), (2, 3, 0.5), (1, 2, 0.0))  # shrink factor, steps, least likeness to go on
+_PAGE_LEVELS = ((16, 6, 0.0), (8, 3, 0.0), (4, 2, 0.0), (1, 1, 0.0))
 _MOST_ZOOM = 1.25
 _MOST_SHIFT = 0.2  # of the side
 
 
-def grey_thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Return (64, 64) grey levels of an image, stretched to a square."""
-    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+def grey_thumbnail(image: Image.Image, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return (side, side) grey levels of an image, stretched to a square."""
+    grey = image.convert("L").resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(grey, dtype=np.uint8)
 
 
 def same_pictures(
     thumbnails: NDArray[np.uint8],
     are_apart: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+    is_same: Callable[[int, int], bool] = lambda _one, _other: True,
 ) -> dict[int, tuple[int, float]]:
     """Return position -> position of the first thumbnail that shows the same picture, and their likeness.
 
@@ -59,6 +70,7 @@ def same_pictures(
     Args:
         thumbnails: (N, 64, 64), the preferred ones first.
         are_apart: told two arrays of positions, says which pairs are known to differ.
+        is_same: told the positions of two that are alike, says whether they are the same at a closer look.
     """
     coarse = _coarse(thumbnails)
     firsts: dict[int, tuple[int, float]] = {}
@@ -72,7 +84,7 @@ def same_pictures(
         found, local = likenesses(thumbnails[ones], thumbnails[others])
         for pair in np.flatnonzero((found >= SAME) & (local <= MOST_LOCAL)):
             one, other = int(ones[pair]), int(others[pair])
-            if is_open[one] and is_open[other]:
+            if is_open[one] and is_open[other] and is_same(one, other):
                 firsts[other] = (one, float(found[pair]))
                 is_open[other] = False
     return firsts
@@ -136,13 +148,31 @@ def likenesses(ones: NDArray[np.uint8], others: NDArray[np.uint8]) -> tuple[Floa
     return likeness, local
 
 
-def _compared(ones: Floats, others: Floats) -> tuple[Floats, Floats]:
+def is_flat(thumbnail: NDArray[np.uint8]) -> bool:
+    """Return whether much of a thumbnail has one grey level, as pages, screenshots and drawings do."""
+    levels = np.bincount(thumbnail.ravel(), minlength=256)
+    ground = int(levels.argmax())
+    return bool(levels[max(ground - 4, 0) : ground + 5].sum() >= _FLAT * thumbnail.size)
+
+
+def same_page(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Return whether two thumbnails (256, 256) that are alike show the same text."""
+    first, second = one[None].astype(np.float32), other[None].astype(np.float32)
+    return any(
+        _compared(*pair, _PAGE_LEVELS)[1][0] <= _MOST_LOCAL_ON_PAGES
+        for pair in ((first, second), (second, first))
+    )
+
+
+def _compared(
+    ones: Floats, others: Floats, levels: Sequence[tuple[int, int, float]] = _LEVELS
+) -> tuple[Floats, Floats]:
     """Align pairs coarse to fine; pairs that are unlike at one level are left out of the next."""
     likeness = np.zeros(len(ones), dtype=np.float32)
     local = np.full(len(ones), np.inf, dtype=np.float32)
     left = np.arange(len(ones))
     frames = np.tile(np.asarray([1, 1, 0, 0], dtype=np.float32), (len(ones), 1))
-    for factor, steps, least in _LEVELS:
+    for factor, steps, least in levels:
         if not len(left):
             break
         one, other = _shrunk(ones[left], factor), _shrunk(others[left], factor)
@@ -230,14 +260,15 @@ def _correlation(ones: Floats, others: Floats, inside: Floats) -> Floats:
 
 
 def _greatest_difference(ones: Floats, others: Floats, inside: Floats) -> Floats:
-    """Return the greatest squared difference of details in 8x8 fields, relative to the field's details."""
+    """Return the greatest squared difference of details in fields of 8x8 pixels, relative to the field's."""
+    count = ones.shape[1] // 8
 
     def fields(values: Floats) -> Floats:
-        return np.asarray(values.reshape(len(values), 8, 8, 8, 8).sum(axis=(2, 4)))
+        return np.asarray(values.reshape(len(values), count, 8, count, 8).sum(axis=(2, 4)))
 
     one, other, both = fields(inside * ones**2), fields(inside * others**2), fields(inside * ones * others)
     contrast = np.sqrt(other.sum(axis=(1, 2)) / np.maximum(one.sum(axis=(1, 2)), 1e-6))[:, None, None]
     difference = one * contrast**2 + other - 2 * contrast * both
-    noise = 9.0 * SIDE  # squares of three grey levels over a field
+    noise = 9.0 * 8 * 8  # squares of three grey levels over a field
     relative = difference / (np.maximum(one * contrast**2, other) + noise)
     return np.asarray(relative.max(axis=(1, 2)), dtype=np.float32)

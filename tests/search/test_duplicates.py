@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from autotag.errors import ConfigError
 from autotag.records import Result
@@ -97,6 +97,32 @@ def test_a_changed_copy_is_the_same_picture(album, change):
     save(album / "changed.jpg", change(picture(1)), quality=60)
     ((kind, members),) = found(album)
     assert (kind, {name for name, _ in members}) == ("copies", {"a.jpg", "changed.jpg"})
+
+
+def page(name, amount):
+    """A letter: all but name and amount is the same in every one."""
+    sheet = Image.new("RGB", (620, 877), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((40, 40, 580, 100), fill="navy")
+    for line in range(12):
+        draw.rectangle((50, 300 + 35 * line, 570, 330 + 35 * line), outline="black", width=2)
+        draw.text((60, 305 + 35 * line), f"Item {line}", fill="black", font=ImageFont.load_default(16))
+    draw.text((50, 150), f"Dear {name},", fill="black", font=ImageFont.load_default(20))
+    draw.text((50, 780), f"Total {amount}", fill="black", font=ImageFont.load_default(24))
+    return sheet
+
+
+def test_pages_with_other_words_are_no_copies(album):
+    letters = [page("Anna Schmidt", "1234.00"), page("Bert Miller", "9876.00")]
+    for number, letter in enumerate(letters):
+        save(album / f"{number}.png", letter)
+    assert found(album) == []
+    small = letters[1].resize((465, 658))
+    save(album / "small.jpg", small, quality=30)
+    save(album / "bright.jpg", ImageEnhance.Brightness(letters[1]).enhance(1.3), quality=60)
+    save(album / "cropped.png", letters[1].crop((12, 0, 620, 877)))
+    ((_, members),) = found(album)
+    assert [name for name, _ in members] == ["1.png", "bright.jpg", "cropped.png", "small.jpg"]
 
 
 def test_something_that_moved_makes_it_another_picture(album):
