@@ -48,7 +48,7 @@ Exit codes:
 @click.option(
     "--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag or keyword. May be repeated."
 )
-@click.option("--folder", metavar="NAME", help="Only in folders of this name, or of this path, at any depth.")
+@click.option("--folder", metavar="NAME", help="Only in folders of this name, at any depth, or in this path.")
 @click.option("--since", metavar="DATE", help="Only taken then or later: 2020-05-17, 2020-05 or 2020.")
 @click.option("--until", metavar="DATE", help="Only taken then or earlier, that day, month or year included.")
 @click.option("--camera", metavar="NAME", help="Only with a camera whose make or model contains this.")
