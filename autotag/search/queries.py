@@ -131,7 +131,7 @@ class QueryEncoder:
         """
         about = self.about()
         if "encoder" not in about:
-            reason = "it holds no vectors; `autotag index FOLDER` makes them, and --by words does without."
+            reason = "it holds no vectors; `autotag index FOLDER` makes them, and --by words needs none."
             raise SearchIndexError(self.where, reason)
         if self._loaded is None or self._loaded.id != about["encoder"]:  # a store may have been made again
             from autotag.models.pool import ModelPool
