@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
+from autotag.web.foreign_pages import asks_by_name, is_of_another_page, names_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "autotag_review"
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_BODY = 8 * 2**20
 _MOST_SESSIONS = 64
@@ -89,7 +90,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, sessions: Sessions, host: str) -> None:
         self._app, self._sessions = app, sessions
-        self._hosts = _LOOPBACK | {f"[{host}]" if ":" in host else host.lower()}
+        self._names = names_of(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,14 +109,10 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Return the answer to a request that is refused; None for one that may pass."""
-        host = headers.get("host", "").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if not self._sessions.needed and name not in self._hosts:
+        if not self._sessions.needed and not asks_by_name(headers, self._names):
             return refused(421, "wrong_host", "this server is not known by that name; use its address.")
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        is_foreign = origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}")
         is_page = scope["method"] in _READING and not scope["path"].startswith(_API)
-        if is_foreign or (site not in ("none", "same-origin") and not is_page):
+        if is_of_another_page(headers, linked=is_page):
             return refused(403, "foreign_page", "another page asked for this, and it is refused.")
         if scope["method"] not in _READING:
             if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -17,6 +17,7 @@ from uuid import uuid4
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
@@ -28,6 +29,8 @@ from autotag.server.protocols.ollama import ollama_routes
 from autotag.server.protocols.openai import openai_routes
 from autotag.server.protocols.photoprism import photoprism_routes
 from autotag.web.asgi import replayed
+from autotag.web.foreign_pages import asks_by_name, is_of_another_page, names_of
+from autotag.web.listening import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,6 +49,7 @@ def create_app(
     service: Service,
     *,
     tokens: Sequence[str] = (),
+    host: str = "127.0.0.1",
     preload: bool = True,
     give_up: Callable[[BaseException], None] = lambda _error: None,
     page: str = "",
@@ -56,6 +60,9 @@ def create_app(
         service: answers; started and stopped with the application.
         tokens: if any, one of them has to come with each request as a bearer token, but for states and the
             pages about the API, which a browser opens.
+        host: where the server listens. If only this machine reaches it and there are no tokens, requests have
+            to name this machine, and those that browsers send for other pages are refused, see
+            ``autotag.web.foreign_pages``.
         preload: whether models are loaded before the first request is taken, or beside it.
         give_up: called when they cannot be loaded.
         page: the path of a page that the caller mounts, such as ``"/demo"``; it checks tokens and sizes of
@@ -85,7 +92,9 @@ def create_app(
         app.include_router(routes(service), dependencies=locked)
     _add_operation(app, service, locked)
     _add_errors(app, service)
-    app.add_middleware(_Gate, service=service, tokens=tuple(token.encode() for token in tokens), page=page)
+    app.add_middleware(
+        _Gate, service=service, tokens=tuple(token.encode() for token in tokens), host=host, page=page
+    )
     return app
 
 
@@ -191,10 +200,13 @@ class _Held:
 
 
 class _Gate:
-    """Give each request an id, check its token and the size of its body, count it and log it."""
+    """Give each request an id, check who sends it and the size of its body, count it and log it."""
 
-    def __init__(self, app: ASGIApp, *, service: Service, tokens: tuple[bytes, ...], page: str) -> None:
+    def __init__(
+        self, app: ASGIApp, *, service: Service, tokens: tuple[bytes, ...], host: str, page: str
+    ) -> None:
         self._app = app
+        self._names = names_of(host) if is_loopback(host) else None
         self._page = page
         self._service = service
         self._tokens = tokens
@@ -217,6 +229,7 @@ class _Gate:
 
         held = _Held()
         try:
+            self._check_page(scope)
             if self._page and (scope["path"] == self._page or scope["path"].startswith(f"{self._page}/")):
                 await self._app(scope, receive, answering)
                 return
@@ -231,6 +244,19 @@ class _Gate:
         finally:
             self._bodies -= held.bytes
             self._note(scope, status, time.perf_counter() - started)
+
+    def _check_page(self, scope: Scope) -> None:
+        """Refuse what a stranger's page makes a browser ask; a token proves that none does."""
+        headers = Headers(scope=scope)
+        if self._tokens:
+            return
+        if self._names is not None and not asks_by_name(headers, self._names):
+            raise RequestRefusedError(
+                "wrong_host", "without tokens this server answers to names of this machine only: localhost."
+            )
+        is_link = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        if is_of_another_page(headers, linked=is_link):
+            raise RequestRefusedError("foreign_page", "another page asked for this, and it is refused.")
 
     def _check_token(self, path: str, authorization: bytes) -> None:
         if not self._tokens or path in _OPEN:

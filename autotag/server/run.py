@@ -110,7 +110,7 @@ def run_server(
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(service, tokens=place.tokens, preload=False, give_up=give_up, page=page)
+    app = create_app(service, tokens=place.tokens, host=place.host, preload=False, give_up=give_up, page=page)
     mount(app, service)
     config = server_config(
         app,

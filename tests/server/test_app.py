@@ -430,7 +430,8 @@ def test_a_slow_client_is_cut_off_and_others_are_served_meanwhile(serve: Serve) 
     server = serve(Limits(timeout=1, cached_results=0))
     with socket.create_connection(("127.0.0.1", server.port)) as slow, server.client() as client:
         slow.sendall(
-            b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 99\r\n\r\nab"
+            b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
+            b"content-length: 99\r\n\r\nab"
         )
         assert client.post("/v1/tag", json={"image": png_url(1)}).status_code == 200
         slow.settimeout(10)
@@ -442,12 +443,12 @@ def test_clients_that_never_finish_their_headers_keep_nobody_from_an_answer(serv
     with ExitStack() as held, server.client() as client:
         for _ in range(100):
             slow = held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            slow.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: x\r\nx-slow: ")
+            slow.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\nx-slow: ")
         assert client.post("/v1/tag", json={"image": png_url(1)}).json()["caption"] == "number 1"
         server.__exit__()  # nor does the server wait for them when it ends
 
 
-@pytest.mark.parametrize("begin", [b"GET /healthz?", b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: "])
+@pytest.mark.parametrize("begin", [b"GET /healthz?", b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-long: "])
 def test_headers_that_never_end_are_refused_also_beside_httptools(serve: Serve, begin: bytes) -> None:
     assert import_module("httptools")  # uvicorn takes it by default, and it bounds nothing
     server = serve()
@@ -468,7 +469,8 @@ def test_bodies_that_say_no_length_are_bounded_together_as_others_are(serve: Ser
     server = serve(Limits(max_waiting_bytes=100_000, max_body_bytes=90_000, timeout=20, cached_results=0))
     kind = {"content-type": "image/png"}
     head = (
-        b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
+        b"transfer-encoding: chunked\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port)) as slow, server.client() as client:
         slow.sendall(head + b"11170\r\n" + b"x" * 70_000 + b"\r\n")  # and more to come
@@ -522,7 +524,7 @@ def test_ten_thousand_requests_on_one_connection(serve: Serve) -> None:
         for number in range(10_000):
             image = numbered_png(number % 500)  # after the first 500 they come from the cache
             connection.sendall(
-                b"POST /v1/tag HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+                b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
                 b"content-length: %d\r\n\r\n%b" % (len(image), image)
             )
             assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
@@ -595,6 +597,45 @@ def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(
         right = {"authorization": f"Bearer {TOKEN}"}
         assert client.post("/v1/tag", json=body, headers=right).json()["caption"] == "number 1"
     assert TOKEN not in caplog.text
+
+
+STRANGERS = (
+    ({"host": "evil.example"}, 421, "wrong_host"),  # its name was pointed at this machine
+    ({"host": "localhost", "origin": "http://evil.example"}, 403, "foreign_page"),
+    ({"host": "localhost", "sec-fetch-site": "cross-site"}, 403, "foreign_page"),
+)
+
+
+def test_without_tokens_strangers_pages_are_refused_everywhere_in_the_protocols_shape(serve: Serve) -> None:
+    body = {"model": "autotag", "image": png_url(1), "images": [png_url(1)]}
+    with serve(page="/demo").client() as client:
+        for headers, status, kind in STRANGERS:
+            for path in ("/v1/tag", "/v1/models", "/healthz", "/demo/gradio_api/call/search"):
+                answer = client.post(path, json=body, headers=headers)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (status, kind), path
+            assert (
+                "names of this"
+                in client.post("/api/generate", json=body, headers=STRANGERS[0][0]).json()["error"]
+            )
+            prism = client.post("/api/v1/vision/labels", json=body, headers=headers)
+            assert (prism.status_code, prism.json()["code"]) == (status, status)
+        link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        assert client.get("/docs", headers=link).status_code == 200
+        own = {"origin": str(client.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
+        assert client.get("/v1/models", headers=own).status_code == 200
+
+
+def test_with_tokens_or_for_other_machines_a_server_has_any_name(serve: Serve) -> None:
+    headers = {
+        "host": "photos.example",
+        "authorization": f"Bearer {TOKEN}",
+        "origin": "https://behind.a.proxy",
+    }
+    with serve(tokens=[TOKEN]).client() as client:
+        assert client.get("/v1/models", headers=headers).status_code == 200
+    with serve(host="0.0.0.0").client() as client:  # noqa: S104 - as --insecure allows
+        assert client.get("/v1/models", headers={"host": "photos.example"}).status_code == 200
+        assert client.get("/v1/models", headers=headers).status_code == 403
 
 
 def test_the_description_of_the_api_says_what_needs_a_token(serve: Serve) -> None:

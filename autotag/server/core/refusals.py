@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 STATUS: Mapping[str, int] = {
     "bad_request": 400,
     "unauthorized": 401,
+    "foreign_page": 403,
     "not_found": 404,
     "too_large": 413,
     "not_an_image": 415,
+    "wrong_host": 421,
     "wrong_option": 422,
     "overloaded": 429,
     "model_failed": 500,
