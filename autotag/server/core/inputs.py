@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from autotag.errors import ImageReadError, RequestRefusedError
+from autotag.server.core.strict_json import read_json
 from autotag.web.public_urls import decode_data_uri, fetch
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ async def json_body(request: Request) -> dict[str, Any]:
         RequestRefusedError: there is none.
     """
     try:
-        found = json.loads(await request.body())
+        found = read_json((await request.body()).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise RequestRefusedError("bad_request", "the body is not JSON.") from error
+        raise RequestRefusedError("bad_request", f"the body is not JSON: {str(error)[:200]}.") from error
     if not isinstance(found, dict):
         raise RequestRefusedError("bad_request", "the body is JSON, but not an object.")
     return found
