@@ -166,6 +166,7 @@ def test_an_image_that_is_refused_is_not_explained_by_options_of_the_server(serv
         ("/v1/tag", {"content": b"text", "headers": {"content-type": "text/html"}}, 415, "text/html"),
         ("/v1/tag", {"content": numbered_png(1)[:40], "headers": {"content-type": "image/png"}}, 415, "read"),
         ("/v1/tag", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "JSON"),
+        ("/v1/tag", {"content": b'{"a": NaN}', "headers": {"content-type": "application/json"}}, 400, "NaN"),
         ("/v1/tag", {"json": []}, 400, "object"),
         ("/v1/tag", {"json": {"image": 3}}, 400, "data URL"),
         ("/v1/tag/batch", {"json": {"image": png_url(1), "images": [png_url(2)]}}, 400, "not both"),
@@ -235,9 +236,15 @@ def test_the_client_of_openai_gets_its_schema_filled(gpt: openai.OpenAI) -> None
     [call] = called.message.tool_calls or []
     assert call.function.name == "final_result"  # type: ignore[union-attr]
     assert json.loads(call.function.arguments)["tags"][0] == "cat"  # type: ignore[union-attr]
-    enum = {"type": "object", "properties": {"tags": {"type": "array", "items": {"enum": ["Rocket", "Cat"]}}}}
+    allowed_tags = {"type": "array", "items": {"enum": ["Rocket", "Cat"]}}
+    enum: dict[str, Any] = {"type": "object", "properties": {"tags": allowed_tags}}
     allowed = say(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": enum}})
     assert json.loads(allowed.choices[0].message.content or "") == {"tags": ["Cat"]}
+    enum["properties"] |= {"kind": {"$ref": "#/$defs/Kind"}, "free": TEXTS, "labels": TEXTS}
+    enum |= {"$defs": {"Kind": {"enum": ["a space rocket launch", "a pet animal", "a hot drink"]}}}
+    allowed = say(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": enum}})
+    found = json.loads(allowed.choices[0].message.content or "")
+    assert (found["tags"], found["kind"], found["labels"][0]) == (["Cat"], "a pet animal", "cat")
     assert [model.id for model in gpt.models.list()] == ["autotag", "autotag:mini"]
 
 

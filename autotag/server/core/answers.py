@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from autotag.pipeline.pipeline import Pipeline
     from autotag.records import Result, Tag
 
+COMPARED = "labels_of_request"
+"""The name of the stage that scores the labels of a request, and the source of its tags."""
+
 _STANDARDISED_SLOPE = 1.6
 _COSINE_SLOPE = 25.0
 
@@ -58,10 +61,12 @@ class SureTag:
     Attributes:
         text: the tag.
         confidence: in [0, 1], see ``Confidences``.
+        matches: whether its score reaches the cut.
     """
 
     text: str
     confidence: float
+    matches: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +76,24 @@ class Answer:
     Attributes:
         caption: may be empty.
         tags: best first.
+        labels: all those that the request wanted to be compared with the image, best first.
     """
 
     caption: str
     tags: tuple[SureTag, ...] = ()
+    labels: tuple[SureTag, ...] = ()
 
     @classmethod
     def of(cls, result: Result, confidences: Confidences) -> Answer:
         """Return the answer in a result."""
-        tags = (SureTag(tag.text, round(confidences.confidence(tag), 4)) for tag in result.tags)
-        return cls(result.caption, tuple(tags))
+        tags: list[SureTag] = []
+        labels: list[SureTag] = []
+        for tag in result.tags:
+            is_label = tag.source == COMPARED
+            matches = not is_label or tag.score >= STANDARDISED_CUT
+            sure = SureTag(tag.text, round(confidences.confidence(tag), 4), matches)
+            (labels if is_label else tags).append(sure)
+        return cls(result.caption, tuple(tags), tuple(labels))
 
 
 def _cosine_cut(pipeline: Pipeline, stage: FilterTags) -> float:

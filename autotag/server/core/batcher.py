@@ -139,7 +139,7 @@ class Batcher:
         self._check_open()
         key = (
             (sha256(image).digest(), wish)
-            if isinstance(image, bytes) and self.limits.cached_results
+            if isinstance(image, bytes) and self.limits.cached_results and not wish.compared
             else None
         )
         if key in self._cache and key is not None:

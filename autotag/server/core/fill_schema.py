@@ -7,14 +7,15 @@ prompt, but the names of properties show what they should hold: ``tags``, ``titl
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from autotag.server.core.answers import Answer, SureTag
+from autotag.server.core.strict_json import read_json_at
 
-    from autotag.server.core.answers import Answer, SureTag
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _TAGS = re.compile(r"tag|keyword|label|categor|subject|object|concept|classif", re.IGNORECASE)
 _TITLE = re.compile(r"title|headline|^name$", re.IGNORECASE)
@@ -24,6 +25,7 @@ _SCORE = re.compile(r"confid|topical|score|probab|relevan|weight|certain|likel",
 _QUOTED = re.compile(r"[\"'`](\w{2,40})[\"'`]")
 _DEEPEST = 24
 _MOST_NODES = 10_000
+_MOST_OF_ENUM = 10  # tags in a list, as ``match_vocabulary`` has them
 
 
 class SchemaError(ValueError):
@@ -34,28 +36,26 @@ def fill(schema: Mapping[str, Any], answer: Answer) -> Any:
     """Return a JSON value that fits a schema, filled from the answer.
 
     Lists with names like ``tags`` get the tags, numbers in them the confidence, and texts with names like
-    ``caption`` the caption. Other properties are an empty text, 0, false or an empty list. If the schema
-    lists the allowed values, only those tags are used.
+    ``caption`` the caption. Other properties are an empty text, 0, false or an empty list. Where the schema
+    lists the allowed values, a list gets the labels of the answer among them that match the image, and a
+    single value is the one that matches best.
 
     Raises:
-        SchemaError: the schema is nested too deeply, is too large, or has a reference without a target.
+        SchemaError: the schema is malformed, nested too deeply or too large, has a reference without a
+            target, or an enum that cannot be compared with an image.
     """
     return _Filler(schema, answer).value(schema, "", None, 0)
 
 
 def allowed_labels(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the texts that a schema allows as the items of a list; none where it allows all.
+    """Return the texts of every enum in a schema that ``fill`` chooses from by comparing them with the image.
 
     Raises:
-        SchemaError: it is nested too deeply, or too large.
+        SchemaError: as ``fill``.
     """
-    for node in _nodes(schema):
-        items = node.get("items")
-        if isinstance(items, dict) and isinstance(items.get("enum"), list):
-            texts = [entry for entry in items["enum"] if isinstance(entry, str) and entry.strip()]
-            if texts:
-                return tuple(dict.fromkeys(texts))
-    return ()
+    filler = _Filler(schema, None)
+    filler.value(schema, "", None, 0)
+    return tuple(filler.compared)
 
 
 def schema_in_prompt(prompt: str) -> dict[str, Any] | None:
@@ -65,7 +65,7 @@ def schema_in_prompt(prompt: str) -> dict[str, Any] | None:
     """
     for start in [match.start() for match in re.finditer(r"[{\[]", prompt)][:50]:
         try:
-            found, _ = json.JSONDecoder().raw_decode(prompt, start)
+            found, _ = read_json_at(prompt, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict) and isinstance(found.get("properties"), dict):
@@ -109,43 +109,24 @@ def _schema_of_example(example: Any, depth: int) -> dict[str, Any]:
     return {"type": "number"} if isinstance(example, int | float) else {"type": "string"}
 
 
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in a schema, outermost first."""
-    level, count = [schema], 0
-    for _ in range(_DEEPEST):
-        below: list[Any] = []
-        for node in level:
-            count += 1
-            if count > _MOST_NODES:
-                raise SchemaError(f"the schema has more than {_MOST_NODES} parts.")
-            if isinstance(node, dict):
-                yield node
-                below += node.values()
-            elif isinstance(node, list):
-                below += [entry for entry in node if isinstance(entry, dict | list)]
-        level = [node for node in below if isinstance(node, dict | list)]
-        if not level:
-            return
-    raise SchemaError(f"the schema is nested more than {_DEEPEST} deep.")
-
-
 class _Filler:
-    def __init__(self, root: Mapping[str, Any], answer: Answer) -> None:
+    """Fill one schema; without an answer, collect the labels to compare, on the same way through it."""
+
+    def __init__(self, root: Mapping[str, Any], answer: Answer | None) -> None:
         self._root = root
-        self._answer = answer
+        self._collects = answer is None
+        self._answer = answer or Answer("", (SureTag("", 0.0),))
         self._left = _MOST_NODES
+        self.compared: dict[str, None] = {}
 
     def value(self, schema: Any, key: str, tag: SureTag | None, depth: int) -> Any:  # noqa: PLR0911
         """Return the value of a property called ``key``, for one tag or for the image."""
-        self._left -= 1
-        if self._left < 0 or depth > _DEEPEST:
-            raise SchemaError("the schema is too large, or nested too deeply.")
-        node = self._resolved(schema)
+        node = self._resolved(schema, depth)
         if "const" in node:
             return node["const"]
         kind = _kind(node)
         if isinstance(node.get("enum"), list) and node["enum"]:
-            return self._of_enum(node["enum"], tag)
+            return self._of_enum(node["enum"], key, tag)
         if kind == "object":
             return self._object(node, key, tag, depth)
         if kind == "array":
@@ -156,23 +137,35 @@ class _Filler:
             return self._text(key, tag)
         return False if kind == "boolean" else None
 
-    def _resolved(self, schema: Any) -> dict[str, Any]:
+    def _resolved(self, schema: Any, depth: int) -> dict[str, Any]:
         """Return the schema after following references and choosing among alternatives."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST:
+            raise SchemaError("the schema is too large, or nested too deeply.")
         for _ in range(_DEEPEST):
             if not isinstance(schema, dict):
                 return {"type": "string"}
             if isinstance(schema.get("$ref"), str):
                 schema = self._referred(schema["$ref"])
-            elif isinstance(schema.get("allOf"), list) and schema["allOf"]:
-                parts = [part for part in schema["allOf"] if isinstance(part, dict)]
+            elif parts := _entries(schema, "allOf"):
                 rest = {name: entry for name, entry in schema.items() if name != "allOf"}
                 schema = {name: entry for part in [*parts, rest] for name, entry in part.items()}
-            elif options := schema.get("anyOf") or schema.get("oneOf"):
-                real = [one for one in options if isinstance(one, dict) and one.get("type") != "null"]
-                schema = real[0] if real else {"type": "null"}
+            elif options := _entries(schema, "anyOf") or _entries(schema, "oneOf"):
+                real = [one for one in options if one.get("type") != "null"]
+                schema = self._one_of(real, depth) if real else {"type": "null"}
             else:
                 return schema
         raise SchemaError("the schema's references form a cycle.")
+
+    def _one_of(self, options: list[dict[str, Any]], depth: int) -> dict[str, Any]:
+        """Return the first alternative; where all are allowed values, one enum of them."""
+        if len(options) == 1:
+            return options[0]
+        nodes = [self._resolved(option, depth + 1) for option in options]
+        lists = [[node["const"]] if "const" in node else node.get("enum") for node in nodes]
+        if all(isinstance(one, list) for one in lists):
+            return {"enum": [entry for one in lists if one for entry in one]}
+        return nodes[0]
 
     def _referred(self, reference: str) -> Any:
         found: Any = self._root
@@ -182,34 +175,61 @@ class _Filler:
             found = found[part] if part else found
         return found
 
-    def _of_enum(self, allowed: list[Any], tag: SureTag | None) -> Any:
-        said = [tag.text] if tag else [one.text for one in self._answer.tags]
-        folded = {entry.casefold(): entry for entry in reversed(allowed) if isinstance(entry, str)}
-        return next((folded[text.casefold()] for text in said if text.casefold() in folded), allowed[0])
+    def _of_enum(self, allowed: list[Any], key: str, tag: SureTag | None) -> Any:
+        """Return one of the allowed values: the only one, that of the tag, or the best for the image."""
+        texts = _texts(allowed)
+        if len(allowed) == 1:
+            return allowed[0]
+        if tag is not None and tag.text in texts:
+            return tag.text
+        if tag is None and texts:
+            return self._ranked(texts)[0].text
+        empty = [entry for entry in allowed if entry is None or entry in ("", 0)]  # as without an enum
+        if not empty:
+            what = "each tag" if texts else "an image"
+            raise SchemaError(f"{key[:80]!r} allows only values that cannot be compared with {what}.")
+        return empty[0]
+
+    def _ranked(self, texts: Sequence[str]) -> list[SureTag]:
+        """Return the labels of the answer that are among the texts, best first, spelled as there."""
+        if self._collects:
+            self.compared |= dict.fromkeys(texts)
+            return [SureTag(texts[0], 0.0)]
+        folded = {text.strip().casefold(): text for text in reversed(texts)}
+        labels = [label for label in self._answer.labels if label.text.casefold() in folded]
+        return [replace(label, text=folded[label.text.casefold()]) for label in labels]
+
+    def _matching(self, texts: Sequence[str]) -> list[SureTag]:
+        """Return the first labels of ``_ranked`` that match the image."""
+        return [label for label in self._ranked(texts) if label.matches][:_MOST_OF_ENUM]
 
     def _object(self, node: dict[str, Any], key: str, tag: SureTag | None, depth: int) -> dict[str, Any]:
-        properties = node.get("properties")
-        if not isinstance(properties, dict):
-            return {}
+        properties = _properties(node)
         groups = _TAGS.search(key) and tag is None
-        if groups and all(_kind(self._resolved(entry)) == "array" for entry in properties.values()):
+        if groups and all(self._is_list_of_any(entry, depth) for entry in properties.values()):
             first = next(iter(properties), "")  # groups of keywords: nobody knows which belongs where
             return {
-                name: self._array(self._resolved(entry), "tags", depth + 1) if name == first else []
+                name: self._array(self._resolved(entry, depth), "tags", depth + 1) if name == first else []
                 for name, entry in properties.items()
             }
         return {name: self.value(entry, str(name), tag, depth + 1) for name, entry in properties.items()}
 
+    def _is_list_of_any(self, schema: Any, depth: int) -> bool:
+        """Return whether a schema is of a list whose entries are not from an enum."""
+        node = self._resolved(schema, depth)
+        return _kind(node) == "array" and "enum" not in self._resolved(node.get("items"), depth)
+
     def _array(self, node: dict[str, Any], key: str, depth: int) -> list[Any]:
-        items = self._resolved(node.get("items", {"type": "string"}))
-        allowed = items.get("enum")
+        items = self._resolved(node.get("items"), depth + 1)
         tags = list(self._answer.tags)
-        if isinstance(allowed, list):
-            folded = {entry.casefold(): entry for entry in allowed if isinstance(entry, str)}
-            found: list[Any] = [folded[one.text.casefold()] for one in tags if one.text.casefold() in folded]
+        if isinstance(items.get("enum"), list):
+            texts = _texts(items["enum"])
+            found: list[Any] = [one.text for one in self._matching(texts)] if texts else []
         elif _kind(items) == "object":
-            names = items.get("properties") or {}
+            names = _properties(items)
             about_tags = not key or _TAGS.search(key) or any(_NAME.search(str(name)) for name in names)
+            texts = self._allowed_names(names, depth)
+            tags = self._matching(texts) if texts else tags
             found = [self.value(items, key, tag, depth + 1) for tag in tags] if about_tags else []
         elif key and not _TAGS.search(key):
             found = [self._answer.caption] if _CAPTION.search(key) and self._answer.caption else []
@@ -217,6 +237,14 @@ class _Filler:
             found = [one.confidence if _kind(items) == "number" else one.text for one in tags]
         most = node.get("maxItems")
         return found[:most] if isinstance(most, int) and most >= 0 else found
+
+    def _allowed_names(self, properties: Mapping[str, Any], depth: int) -> list[str]:
+        """Return the allowed values of the first property that names a tag and has several; else none."""
+        for name, entry in properties.items():
+            allowed = self._resolved(entry, depth + 1).get("enum") if _NAME.search(str(name)) else None
+            if isinstance(allowed, list) and len(allowed) > 1:
+                return _texts(allowed)
+        return []
 
     def _number(self, node: dict[str, Any], key: str, tag: SureTag | None, *, whole: bool) -> float | int:
         if tag is None or not _SCORE.search(key):
@@ -234,6 +262,26 @@ class _Filler:
         if _TITLE.search(key):
             return caption[:1].upper() + caption[1:]
         return caption if not key or _CAPTION.search(key) else ""
+
+
+def _entries(node: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the schemas in a list of a schema, such as ``anyOf``."""
+    found = node.get(name, [])
+    if not isinstance(found, list):
+        raise SchemaError(f"{name} in the schema is not a list.")
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _properties(node: dict[str, Any]) -> dict[str, Any]:
+    found = node.get("properties", {})
+    if not isinstance(found, dict):
+        raise SchemaError("properties in the schema is not an object.")
+    return found
+
+
+def _texts(allowed: list[Any]) -> list[str]:
+    """Return the entries of an enum that can be compared with an image, without repeats."""
+    return list(dict.fromkeys(one for one in allowed if isinstance(one, str) and one.strip()))
 
 
 def _kind(node: dict[str, Any]) -> str:

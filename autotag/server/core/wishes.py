@@ -11,6 +11,7 @@ from autotag.errors import ConfigError, ModelUnavailableError, RequestRefusedErr
 from autotag.pipeline.stage_tables import changed_stage
 from autotag.pipeline.wiring import needed_for
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
+from autotag.server.core.answers import COMPARED
 from autotag.server.core.keep_embedding import KeepEmbedding
 from autotag.stages.assemble_prompt import AssemblePrompt
 from autotag.stages.filter_tags import FilterTags
@@ -44,6 +45,8 @@ class Wish:
         top_k: the largest number of tags; None for the preset's own.
         vocabulary: the bundled vocabulary to choose tags from; None for the preset's own.
         labels: if any, the only allowed tags; they are compared with the image.
+        compared: labels that are compared with the image, too; all of them, with their scores, come after the
+            preset's tags, from the source ``answers.COMPARED``.
         mode: the mode of the prompt; None for the preset's own.
         every_score: keep the tags below the preset's cut and beyond its ``top_k``, too; no prompt is made.
             Other options are not combined with it.
@@ -55,6 +58,7 @@ class Wish:
     top_k: int | None = None
     vocabulary: str | None = None
     labels: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
     mode: str | None = None
     every_score: bool = False
     moderate: bool = False
@@ -203,6 +207,16 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
             replace(stage, mode=wish.mode) if is_one else stage
             for stage, is_one in _marked(changed, AssemblePrompt, "mode")
         ]
+    if wish.compared:
+        changed.append(
+            MatchVocabulary(
+                wish.compared,
+                top_k=len(wish.compared),
+                score="standardised",
+                threshold=LOWEST["standardised"],
+                name=COMPARED,
+            )
+        )
     return _needed("prompt", changed) if wish.task == "prompt" else changed
 
 

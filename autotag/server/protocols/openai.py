@@ -154,7 +154,7 @@ async def written(
             raise RequestRefusedError(
                 "wrong_option", f"the schema allows a tag of more than {MOST_LABEL_CHARACTERS} characters."
             )
-        wish = Wish(preset=preset, labels=labels)
+        wish = Wish(preset=preset, compared=labels)
         content = await image_in_text(image, service.allowed_hosts)
         answer = service.answer(await service.tag(request, content, wish), wish)
         return _text(answer, prompt, schema)

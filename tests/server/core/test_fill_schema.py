@@ -7,7 +7,15 @@ import pytest
 from autotag.server.core.answers import Answer, SureTag
 from autotag.server.core.fill_schema import SchemaError, allowed_labels, fill, schema_in_prompt
 
-ANSWER = Answer("a dog on a beach", (SureTag("dog", 0.91), SureTag("sandy beach", 0.7)))
+ANSWER = Answer(
+    "a dog on a beach",
+    (SureTag("dog", 0.91), SureTag("sandy beach", 0.7)),
+    (
+        SureTag("Dog", 0.9), SureTag("outdoor", 0.8), SureTag("indoor", 0.3, matches=False),
+        SureTag("cat", 0.2, matches=False), SureTag("shark", 0.1, matches=False),
+    ),
+)  # fmt: skip
+ANIMAL = {"type": "string", "enum": ["cat", "dog", "shark"]}
 TEXTS = {"type": "array", "items": {"type": "string"}}
 
 
@@ -43,6 +51,29 @@ def an_object(**properties: Any) -> dict[str, Any]:
             an_object(tags={"type": "array", "items": {"type": "string", "enum": ["Cat", "Dog"]}}),
             {"tags": ["Dog"]},
         ),
+        (
+            an_object(animal={"$ref": "#/$defs/A"}, place={"enum": ["indoor", "outdoor"]})
+            | {"$defs": {"A": ANIMAL}},
+            {"animal": "dog", "place": "outdoor"},
+        ),
+        (an_object(verdict={"enum": ["shark", "cat"]}), {"verdict": "cat"}),  # the best, though none matches
+        (an_object(mood={"anyOf": [{"const": "shark"}, {"const": "dog"}]}), {"mood": "dog"}),
+        (an_object(kind={"enum": ["photo"]}, stars={"enum": [0, 1, 2]}), {"kind": "photo", "stars": 0}),
+        (
+            an_object(tags={"type": "array", "items": {"$ref": "#/$defs/A"}}, free=TEXTS, keywords=TEXTS)
+            | {"$defs": {"A": ANIMAL}},
+            {"tags": ["dog"], "free": [], "keywords": ["dog", "sandy beach"]},
+        ),
+        (
+            an_object(keywords=an_object(animals={"type": "array", "items": ANIMAL},
+                      places={"type": "array", "items": {"enum": ["indoor", "outdoor"]}})),
+            {"keywords": {"animals": ["dog"], "places": ["outdoor"]}},
+        ),
+        (
+            an_object(tags={"type": "array", "items": an_object(
+                kind={"enum": ["tag"]}, name=ANIMAL, confidence={"type": "number"})}),
+            {"tags": [{"kind": "tag", "name": "dog", "confidence": 0.9}]},
+        ),
         (an_object(keywords=an_object(Animals=TEXTS, Places=TEXTS)), {
             "keywords": {"Animals": ["dog", "sandy beach"], "Places": []}
         }),
@@ -63,10 +94,35 @@ def test_a_schema_is_filled_by_the_names_of_its_properties(schema: dict[str, Any
     assert fill(schema, ANSWER) == filled
 
 
-def test_a_list_of_allowed_tags_is_found_wherever_it_stands() -> None:
+def test_every_enum_is_compared_wherever_it_stands() -> None:
     items = {"type": "array", "items": {"enum": ["red", "blue", "red", None]}}
-    assert allowed_labels(an_object(more=an_object(colours=items))) == ("red", "blue")
-    assert allowed_labels(an_object(tags=TEXTS)) == ()
+    names = {"type": "array", "items": an_object(name={"$ref": "#/$defs/A"})}
+    schema = an_object(more=an_object(colours=items), tags=names, rating={"enum": ["safe", "unsafe"]})
+    assert allowed_labels(schema | {"$defs": {"A": ANIMAL}}) == (
+        "red", "blue", "cat", "dog", "shark", "safe", "unsafe",
+    )  # fmt: skip
+    assert allowed_labels(an_object(tags=TEXTS, kind={"enum": ["photo"]}, unused={"const": "x"})) == ()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": 5},
+        an_object(a={"oneOf": "x"}),
+        an_object(a={"allOf": {}}),
+        {"type": "object", "properties": 5},
+        an_object(tags={"type": "array", "items": {"type": "object", "properties": 5}}),
+        an_object(stars={"enum": [1, 2]}),
+        an_object(
+            tags={"type": "array", "items": an_object(name={"type": "string"}, size={"enum": ["s", "l"]})}
+        ),
+    ],
+)
+def test_a_schema_that_is_malformed_or_cannot_be_compared_is_refused_not_guessed(
+    schema: dict[str, Any],
+) -> None:
+    with pytest.raises(SchemaError):
+        allowed_labels(schema)
 
 
 def test_a_hostile_schema_is_refused() -> None:
@@ -76,7 +132,10 @@ def test_a_hostile_schema_is_refused() -> None:
         deep = an_object(tags=deep)
     branching: dict[str, Any] = {"$ref": "#/$defs/A"}
     branching["$defs"] = {"A": an_object(**{f"p{n}": {"$ref": "#/$defs/A"} for n in range(30)})}
-    for schema in (circle, deep, branching, {"$ref": "#/nowhere"}):
+    options: dict[str, Any] = {"type": "string"}
+    for _ in range(200):
+        options = {"anyOf": [options, options]}
+    for schema in (circle, deep, branching, options, {"$ref": "#/nowhere"}):
         with pytest.raises(SchemaError):
             fill(schema, ANSWER)
     with pytest.raises(SchemaError):
@@ -91,3 +150,5 @@ def test_a_prompt_may_show_an_example_or_quote_its_keys() -> None:
     assert quoted is not None
     assert fill(quoted, ANSWER) == {"tags": ["dog", "sandy beach"]}
     assert schema_in_prompt("Describe {this} image.") is None
+    for odd in ('{"properties": {"a": {"const": NaN}}}', r'{"\ud800": ""}'):
+        assert schema_in_prompt(odd) is None
