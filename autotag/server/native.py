@@ -112,7 +112,7 @@ def native_routes(service: Service) -> APIRouter:
     ) -> Response:
         """Tag every image of the request; an image that fails gets a row with its error."""
         wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary, moderate=moderate)
-        await service.batcher.prepare(wish)
+        await service.batcher.pipelines.of(wish)
         found = await _uploads(request, service, most=service.limits.max_images)
         work = [_row(service, content, wish, name) for name, content in found]
         rows = await while_waited_for(request, asyncio.gather(*work))

@@ -78,6 +78,7 @@ class MatchVocabulary:
     _unrelated: UnrelatedLabels | None = field(init=False, repr=False, compare=False)
     _matrix: VocabularyMatrix = field(init=False, repr=False, compare=False)
     _left_out: list[int] = field(init=False, repr=False, compare=False)
+    _embedded: VocabularyMatrix | None = field(default=None, init=False, repr=False, compare=False)
 
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset({"tags"})
@@ -96,6 +97,11 @@ class MatchVocabulary:
         self._labels = _read(self.vocabulary, self.name)
         self._left_out = [_place(label, self._labels, self.name) for label in self.leave_out]
 
+    def embed(self, encoder: ImageTextEncoder) -> None:
+        """Embed the vocabulary ahead of ``setup``, by an encoder with the same weights as the stage's own."""
+        template = self.template or self._labels.template
+        self._embedded = VocabularyMatrix.embedded(self._labels, encoder, template=template)
+
     def setup(self, models: Models, /) -> None:
         """Borrow the encoder, and embed the vocabulary, or read its vectors where they are kept."""
         self.image_encoder = models.encoder(self._wanted)
@@ -106,7 +112,9 @@ class MatchVocabulary:
         )
         texts = (filled(template, name) for name in self._labels.all_names())
         say_what_is_cut(texts, self.image_encoder, self.name)
-        self._matrix = VocabularyMatrix.embedded(self._labels, self.image_encoder, template=template)
+        self._matrix = self._embedded or VocabularyMatrix.embedded(
+            self._labels, self.image_encoder, template=template
+        )
 
     def __call__(self, samples: Sequence[Sample], /) -> None:
         if not samples:

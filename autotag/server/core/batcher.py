@@ -173,7 +173,7 @@ class Batcher:
         self._check_open()
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         async with self._admitted(len(texts), size, timeout) as ticket:
-            pipeline = await self.prepare(wish)
+            pipeline = await self.pipelines.of(wish)
 
             def embedded() -> list[list[float]]:
                 with pipeline.exclusive_encoder() as encoder:
@@ -181,17 +181,6 @@ class Batcher:
 
             ticket.working = working = self._embedder.submit(embedded)
             return await asyncio.wrap_future(working)
-
-    async def prepare(self, wish: Wish) -> Pipeline:
-        """Return the pipeline of a wish, once its models are loaded.
-
-        Raises:
-            RequestRefusedError: no such wish is granted.
-        """
-        made = self.pipelines.made(wish)
-        if made is not None:
-            return made
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.pipelines.of, wish)
 
     def retry_after(self) -> int:
         """Return the seconds until the waiting images should be done, by the rate of the last half minute."""
@@ -225,11 +214,12 @@ class Batcher:
                 job.future.set_exception(RequestRefusedError("not_ready", "the server is shutting down.", 1))
         for threads in (self._readers, self._embedder):
             threads.shutdown(wait=True, cancel_futures=True)
+        self.pipelines.close()
         for worker in self._workers:
             worker.join()
 
     async def _answer(self, image: ImageInput, wish: Wish, source: str | None, ticket: _Ticket) -> Result:
-        pipeline = await self.prepare(wish)
+        pipeline = await self.pipelines.of(wish)
 
         def read() -> ReadImage:
             return pipeline.read(image, source=source, reserve=ticket.reserve)

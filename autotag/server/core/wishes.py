@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from autotag.errors import ConfigError, ModelUnavailableError, RequestRefusedError
 from autotag.pipeline.stage_tables import changed_stage
 from autotag.pipeline.wiring import needed_for
+from autotag.protocols import dtype_of
 from autotag.relevance.scores import LOWEST, STANDARDISED_CUT
 from autotag.server.core.answers import COMPARED
 from autotag.server.core.keep_embedding import KeepEmbedding
@@ -21,7 +26,10 @@ from autotag.stages.rank_labels import RankLabels
 from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from autotag.pipeline.pipeline import Pipeline
     from autotag.protocols import Stage
@@ -33,6 +41,9 @@ MOST_TAGS = 100
 MOST_LABELS = 1000
 MOST_LABEL_CHARACTERS = 200
 _MOST_PIPELINES = 64
+_TEXTS_AT_ONCE = 32
+_TURN = 0.001
+"""Seconds after which a thread that waits for a lock has got it: Python's locks are not fair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,15 @@ class Wish:
     moderate: bool = False
 
 
+@dataclass(slots=True)
+class _Making:
+    """A pipeline that is being made, and how many requests wait for it."""
+
+    work: Future[Pipeline]
+    done: asyncio.Future[Pipeline]
+    waiting: int = 0
+
+
 class Pipelines:
     """Keep the pipelines of a server: one per preset, and variants of it for the options of requests.
 
@@ -84,8 +104,13 @@ class Pipelines:
         self._moderator_was_named = moderator is not None
         self.presets = dict(presets)
         self.default = next(iter(self.presets))
-        self._lock = Lock()
         self._made: OrderedDict[Wish, Pipeline] = OrderedDict()
+        self._making: dict[Wish, _Making] = {}
+        self._closed = False
+        self._makers = {
+            has_labels: ThreadPoolExecutor(1, thread_name_prefix="autotag-make")
+            for has_labels in (False, True)
+        }
 
     def load(self) -> None:
         """Load the models of every preset, and the moderator if it was named.
@@ -112,32 +137,53 @@ class Pipelines:
             )
         return found
 
-    def of(self, wish: Wish) -> Pipeline:
+    async def of(self, wish: Wish) -> Pipeline:
         """Return the pipeline for a wish, with loaded models; equal wishes get the same pipeline.
 
-        May take a while: call it in a thread.
+        It is made in a thread. Wishes with labels wait for each other only, and one that nobody waits for any
+        more is not begun. Call it from one event loop.
 
         Raises:
             RequestRefusedError: the server has no such preset, or the preset cannot do it.
         """
-        with self._lock:
-            made = self._made.pop(wish, None) or self._make(wish)
-            self._made[wish] = made
-            while len(self._made) > _MOST_PIPELINES:
-                self._made.popitem(last=False)
-        return made
-
-    def made(self, wish: Wish) -> Pipeline | None:
-        """Return the pipeline for a wish if ``of`` made it before and none is being made; never waits."""
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            made = self._made.get(wish)
-            if made is not None:
-                self._made.move_to_end(wish)
+        made = self._made.get(wish)
+        if made is not None:
+            self._made.move_to_end(wish)
             return made
+        making = self._making.get(wish) or self._begin(wish)
+        making.waiting += 1
+        try:
+            return await asyncio.shield(making.done)
         finally:
-            self._lock.release()
+            making.waiting -= 1
+            if not making.waiting and making.work.cancel():
+                del self._making[wish]
+
+    def close(self) -> None:
+        """Make no more pipelines; wait for one that is being made, but not for all of its labels."""
+        self._closed = True
+        for maker in self._makers.values():
+            maker.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, wish: Wish) -> _Making:
+        maker = self._makers[bool(wish.labels or wish.compared)]
+        work = maker.submit(self._make, wish)
+        making = self._making[wish] = _Making(work, asyncio.wrap_future(work))
+
+        def ended(done: asyncio.Future[Pipeline]) -> None:
+            if self._making.get(wish) is making:
+                del self._making[wish]
+            if not done.cancelled() and done.exception() is None:
+                self._made[wish] = done.result()
+                while len(self._made) > _MOST_PIPELINES:
+                    self._made.popitem(last=False)
+
+        making.done.add_done_callback(ended)
+        return making
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RequestRefusedError("not_ready", "the server is shutting down.", 1)
 
     def _make(self, wish: Wish) -> Pipeline:
         pipeline = self.preset(wish.preset)
@@ -146,6 +192,9 @@ class Pipelines:
             return pipeline
         try:
             stages = _uncut(pipeline) if wish.every_score else _stages(pipeline.stages, wish)
+            if (wish.labels or wish.compared) and isinstance(stages[-1], MatchVocabulary):
+                pipeline = pipeline.sharing_models([KeepEmbedding()])  # which has the encoder in any case
+                stages[-1].embed(_InTurns(pipeline, self._check_open))
             adds_moderator = wish.moderate and not _moderates(stages)
             if adds_moderator:
                 stages.append(self._moderator)
@@ -159,6 +208,35 @@ class Pipelines:
                 raise  # the server's own fault
             raise RequestRefusedError("wrong_option", str(error)) from error
         return made
+
+
+class _InTurns:
+    """Embed texts by a pipeline's encoder, a few at a time, so that batches of images come between.
+
+    Args:
+        pipeline: has the encoder.
+        go_on: called before each of these; it may raise.
+    """
+
+    def __init__(self, pipeline: Pipeline, go_on: Callable[[], None]) -> None:
+        self._pipeline = pipeline
+        self._go_on = go_on
+        with pipeline.exclusive_encoder() as encoder:
+            self.id, self.dtype = encoder.id, dtype_of(encoder)
+            self.default_thresholds = encoder.default_thresholds
+
+    def embed_images(self, images: Sequence[Image], /) -> NDArray[np.float32]:
+        with self._pipeline.exclusive_encoder() as encoder:
+            return encoder.embed_images(images)
+
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        rows = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            self._go_on()
+            with self._pipeline.exclusive_encoder() as encoder:
+                rows.append(encoder.embed_texts(texts[start : start + _TEXTS_AT_ONCE]))
+            time.sleep(_TURN)
+        return np.concatenate(rows)
 
 
 def _moderates(stages: Sequence[Stage]) -> bool:
@@ -208,14 +286,9 @@ def _stages(stages: Sequence[Stage], wish: Wish) -> list[Stage]:
             for stage, is_one in _marked(changed, AssemblePrompt, "mode")
         ]
     if wish.compared:
+        most, lowest = len(wish.compared), LOWEST["standardised"]
         changed.append(
-            MatchVocabulary(
-                wish.compared,
-                top_k=len(wish.compared),
-                score="standardised",
-                threshold=LOWEST["standardised"],
-                name=COMPARED,
-            )
+            MatchVocabulary(wish.compared, top_k=most, score="standardised", threshold=lowest, name=COMPARED)
         )
     return _needed("prompt", changed) if wish.task == "prompt" else changed
 

@@ -287,7 +287,7 @@ def test_texts_are_counted_bounded_and_timed_as_images_are() -> None:
             limits = Limits(max_waiting=3, max_waiting_bytes=2**20)
             batcher = Batcher(Pipelines({"fake": pipeline}), limits)
             try:
-                await batcher.prepare(embedding)
+                await batcher.pipelines.of(embedding)
                 await test(batcher, pipeline)
             finally:
                 await asyncio.to_thread(batcher.close)
