@@ -16,6 +16,7 @@ from autotag.review.endpoints import Desk
 from autotag.review.guard import Sessions
 from autotag.review.photographs import Thumbnails
 from autotag.review.suggestions import Suggestions
+from autotag.web.connections import few_complaints
 from autotag.web.listening import (
     address_of,
     is_loopback,
@@ -89,7 +90,7 @@ def run_review(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = server_config(create_app(desk, host=host), host=host, port=port, seconds_to_end=_SECONDS_TO_END)
     try:
-        with socket_at(host, port) as listener, signals_for_the_server():
+        with socket_at(host, port) as listener, signals_for_the_server(), few_complaints():
             address = f"{address_of(listener, host)}/review/"
             listening(address)
             if open_browser:

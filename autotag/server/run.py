@@ -15,6 +15,7 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
+from autotag.web.connections import few_complaints
 from autotag.web.listening import (
     address_of,
     is_loopback,
@@ -117,12 +118,13 @@ def run_server(
         host=place.host,
         port=place.port,
         keep_alive=_KEEP_ALIVE,
+        seconds_for_head=limits.timeout,
         seconds_to_end=int(limits.timeout) + 1,
     )
     server = uvicorn.Server(config)
     with socket_at(place.host, place.port) as listener:
         listening(address_of(listener, place.host))
-        with signals_for_the_server():
+        with signals_for_the_server(), few_complaints():
             server.run(sockets=[listener])
     if failures:
         raise failures[0]

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
+
+_BACKLOG = 128
+"""Connections that are accepted before any of them is counted."""
 
 _FEWEST_TOKEN_CHARACTERS = 16
 
@@ -66,9 +69,15 @@ def socket_at(host: str, port: int) -> socket.socket:
 
 
 def server_config(
-    app: FastAPI, *, host: str = "127.0.0.1", port: int = 0, keep_alive: int = 5, seconds_to_end: int = 0
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    keep_alive: int = 5,
+    seconds_for_head: float = 60.0,
+    seconds_to_end: int = 0,
 ) -> uvicorn.Config:
-    """Return how uvicorn serves an application: quietly, and with bounded headers.
+    """Return how uvicorn serves an application: quietly, and with bounded headers and connections.
 
     uvicorn's ``http="auto"`` takes httptools where it is installed, which keeps headers of any size.
 
@@ -77,15 +86,21 @@ def server_config(
         host: the address that it says it has.
         port: the port that it says it has.
         keep_alive: seconds that an idle connection is kept.
+        seconds_for_head: within which the first line and the headers of a request have to arrive, or the
+            connection is closed.
         seconds_to_end: how long requests may take after the server was told to end; 0 for as long as they do.
     """
     import uvicorn
+
+    from autotag.web.connections import bounded_connections, most_connections
 
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="h11",
+        http=bounded_connections(seconds=seconds_for_head, most=most_connections()),
+        ws="none",
+        backlog=_BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
