@@ -60,12 +60,15 @@ def socket_at(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         why = str(error.strerror).partition(" (while")[0]  # create_server adds the address
         other = "--host" if isinstance(error, socket.gaierror) else "--port"
         reason = f"cannot listen at {host}, port {port} ({why}); choose another {other}."
         raise ConfigError(reason) from error
+    # Accepted sockets inherit it; asyncio sets it only on those whose protocol number is known.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def server_config(
