@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 
 from autotag.demo.page import make_page
 from autotag.demo.uploads import UploadLimits
-from autotag.web.asgi import replayed
+from autotag.web.asgi import replayed, take_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,8 @@ class _Guard:
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            take_path(scope)
         path = scope.get("path", "")
         if scope["type"] != "http" or not (path == PATH or path.startswith(f"{PATH}/")):
             await self._app(scope, receive, send)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from autotag.server.native import native_routes
 from autotag.server.protocols.ollama import ollama_routes
 from autotag.server.protocols.openai import openai_routes
 from autotag.server.protocols.photoprism import photoprism_routes
-from autotag.web.asgi import replayed
+from autotag.web.asgi import replayed, take_path
 from autotag.web.foreign_pages import asks_by_name, is_of_another_page, names_of
 from autotag.web.listening import is_loopback
 
@@ -41,6 +42,7 @@ _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """What needs no token: states, and descriptions of the API, which tell nothing of images and presets."""
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
 _GONE = 499
+_FAULT = RequestRefusedError("model_failed", "the server failed; its log says why.")
 _logger = logging.getLogger("autotag.server")
 _DOCS = Path(__file__).with_name("docs.html")
 
@@ -143,18 +145,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             request.scope, RequestRefusedError(kind, f"{error.detail}: {request.url.path[:200]}")
         )
         response.status_code = error.status_code
+        response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(ClientGoneError)
     async def gone(_request: Request, _error: ClientGoneError) -> Response:
         return Response(status_code=_GONE)
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        _logger.error("request %s failed", request.scope.get("autotag.id"), exc_info=error)
-        return await refused(
-            request, RequestRefusedError("model_failed", "the server failed; its log says why.")
-        )
 
 
 def protocol_of(path: str) -> str:
@@ -216,9 +212,16 @@ class _Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        take_path(scope)
         headers = {name.lower(): value for name, value in scope["headers"]}
         scope["autotag.id"] = request_id = _request_id(headers.get(b"x-request-id", b""))
-        started, status = time.perf_counter(), 0
+        started, status, is_gone = time.perf_counter(), 0, False
+
+        async def receiving() -> Message:
+            nonlocal is_gone
+            message = await receive()
+            is_gone = is_gone or message["type"] == "http.disconnect"
+            return message
 
         async def answering(message: Message) -> None:
             nonlocal status
@@ -231,18 +234,23 @@ class _Gate:
         try:
             self._check_page(scope)
             if self._page and (scope["path"] == self._page or scope["path"].startswith(f"{self._page}/")):
-                await self._app(scope, receive, answering)
+                await self._app(scope, receiving, answering)
                 return
             self._check_token(scope["path"], headers.get(b"authorization", b""))
-            body = await self._body(headers, receive, held)
+            body = await self._body(headers, receiving, held)
             if body is None:
                 return  # the client hung up
-            await self._app(scope, replayed(body, receive), answering)
+            await self._app(scope, replayed(body, receiving), answering)
         except RequestRefusedError as refusal:
             self._service.metrics.errors.labels(refusal.kind).inc()
             await _refusal(scope, refusal)(scope, receive, answering)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and the server goes on
+            self._tell_fault(request_id, error)
+            if not status:
+                await _refusal(scope, _FAULT)(scope, receive, answering)
         finally:
             self._bodies -= held.bytes
+            status = status or (_GONE if is_gone else STATUS[_FAULT.kind])
             self._note(scope, status, time.perf_counter() - started)
 
     def _check_page(self, scope: Scope) -> None:
@@ -309,13 +317,18 @@ class _Gate:
     def _retry_after(self) -> int:
         return self._service.batcher.retry_after() if self._service.loaded else 5
 
+    def _tell_fault(self, request_id: str, error: Exception) -> None:
+        self._service.metrics.errors.labels(_FAULT.kind).inc()
+        row = {"request": request_id, "error": repr(error), "traceback": "".join(format_exception(error))}
+        _logger.error("%s", json.dumps(row))
+
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         protocol = protocol_of(scope["path"])
-        self._service.metrics.requests.labels(protocol, str(status or _GONE)).inc()
+        self._service.metrics.requests.labels(protocol, str(status)).inc()
         self._service.metrics.seconds.labels(protocol).observe(seconds)
         row = {
             "request": scope["autotag.id"], "method": scope["method"], "path": scope["path"][:200],
-            "status": status or _GONE, "seconds": round(seconds, 4),
+            "status": status, "seconds": round(seconds, 4),
         }  # fmt: skip
         _logger.info("%s", json.dumps(row))
 

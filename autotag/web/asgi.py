@@ -1,4 +1,4 @@
-"""Give an ASGI application the body of a request that was read already."""
+"""Change what an ASGI application gets of a request: a body that was read already, the plain path."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ if TYPE_CHECKING:
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
+
+
+def take_path(scope: MutableMapping[str, Any]) -> None:
+    """Reduce the target of a request line that is a whole URL, which may hold a password, to its path."""
+    for name, scheme_end, slash in (("path", "://", "/"), ("raw_path", b"://", b"/")):
+        target = scope.get(name)
+        if target and not target.startswith(slash):
+            scope[name] = slash + target.partition(scheme_end)[2].partition(slash)[2]
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

@@ -171,7 +171,12 @@ def test_an_image_that_is_refused_is_not_explained_by_options_of_the_server(serv
         ("/v1/tag", {"json": {"image": 3}}, 400, "data URL"),
         ("/v1/tag/batch", {"json": {"image": png_url(1), "images": [png_url(2)]}}, 400, "not both"),
         ("/v1/tag", {"json": {"image": "http://127.0.0.1/a.png"}}, 400, "not fetched"),
-        ("/v1/tag", {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
+        (
+            "/v1/tag",
+            {"content": b"--x", "headers": {"content-type": "multipart/form-data"}},
+            400,
+            "the form cannot be read: Missing boundary in multipart.",
+        ),
         ("/v1/tag?preset=none", {"json": {"image": png_url(1)}}, 404, "numbers"),
         ("/v1/tag?top_k=0", {"json": {"image": png_url(1)}}, 422, "top_k"),
         ("/v1/prompt?mode=silly", {"json": {"image": png_url(1)}}, 422, "mode"),
@@ -583,6 +588,63 @@ def test_a_stage_that_fails_is_500_in_every_shape_and_takes_nobody_along(
         assert "numbers" in own.json()["error"]["message"]
         assert "numbers" in llama.json()["error"]
         assert client.post("/v1/tag", json={"image": png_url(8)}).json()["caption"] == "number 8"
+
+
+def test_a_fault_is_500_with_an_id_and_one_line_of_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    monkeypatch.setattr(server.service, "outcome", lambda *_, **__: 1 / 0)
+    with server.client() as client:
+        for path, body in (
+            ("/v1/tag", {"image": png_url(1)}),
+            ("/api/v1/vision/labels", {"images": [png_url(1)]}),
+        ):
+            answer = client.post(path, json=body, headers={"x-request-id": "abc-1"})
+            assert (answer.status_code, answer.headers["x-request-id"]) == (500, "abc-1")
+            assert "its log says why" in answer.text
+        text = client.get("/metrics").text
+    assert 'autotag_requests_total{code="500",protocol="native"} 1.0' in text
+    fault, row = (json.loads(record.message) for record in caplog.records[:2])
+    assert (fault["request"], fault["error"]) == ("abc-1", "ZeroDivisionError('division by zero')")
+    assert "Traceback" in fault["traceback"]
+    assert (row["request"], row["status"]) == ("abc-1", 500)
+
+
+def test_a_client_that_hung_up_is_499_in_the_log(
+    serve: Serve, numbers: Numbers, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve()
+    numbers.gate.clear()
+    with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+        body = numbered_png(1)
+        leaving.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n")
+        leaving.sendall(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        assert numbers.entered.wait(10)
+    with server.client() as client:
+        while 'code="499"' not in client.get("/metrics").text:
+            pass
+    rows = [json.loads(record.message) for record in caplog.records]
+    assert [row["status"] for row in rows if row["path"] == "/v1/tag"] == [499]
+
+
+def test_a_method_that_a_path_does_not_have_is_405_with_those_that_it_has(serve: Serve) -> None:
+    with serve().client() as client:
+        answer = client.get("/v1/tag")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_a_request_line_with_a_whole_url_is_answered_and_its_password_is_not_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"GET http://me:secret@localhost/healthz?a HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        connection.settimeout(10)
+        assert b" 200 " in connection.recv(1000).splitlines()[0]
+    server.__exit__()  # after the answer comes the log
+    assert json.loads(caplog.records[0].message)["path"] == "/healthz"
+    assert "secret" not in caplog.text
 
 
 def test_a_token_is_wanted_everywhere_but_for_states_and_descriptions(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from autotag.errors import ImageReadError, RequestRefusedError
@@ -131,14 +132,16 @@ async def _form_files(request: Request, most: int) -> list[tuple[str, object]]:
             _check_fields((name for name, one in items if not isinstance(one, UploadFile)), "files")
             files = [one for _, one in items if isinstance(one, UploadFile)]
             return [(file.filename or "upload", await file.read()) for file in files]
-    except RequestRefusedError:
-        raise
-    except (MultiPartException, ValueError) as error:
-        raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
-    except Exception as error:
-        if type(error).__name__ == "HTTPException":  # starlette wraps its own parser's error
-            raise RequestRefusedError("bad_request", f"the form cannot be read: {error}.") from error
-        raise
+    except MultiPartException as error:
+        raise _bad_form(error.message) from error
+    except HTTPException as error:  # in an application, starlette wraps its own parser's error
+        raise _bad_form(error.detail) from error
+    except ValueError as error:
+        raise _bad_form(str(error)) from error
+
+
+def _bad_form(reason: str) -> RequestRefusedError:
+    return RequestRefusedError("bad_request", f"the form cannot be read: {reason.rstrip('.')}.")
 
 
 def _check_fields(unread: Iterable[str], read: str) -> None:
