@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     epilog="""\b
 Exit codes:
   0    ended by SIGTERM or Ctrl-C; accepted requests were answered
-  2    could not run: a bad option, a missing model or package"""
+  2    could not run: a bad option, a missing model or package
+  130  ended by a second Ctrl-C, at once"""
 )
 @served_presets_option
 @listening_options(port=8118, tokens="a request must send one of them.")
@@ -44,7 +45,7 @@ Exit codes:
     "allowed_hosts",
     metavar="HOST",
     multiple=True,
-    help="Fetch images from URLs of this host.",
+    help="Fetch images from URLs of this host, such as images.example. May be repeated.",
 )
 @click.option(
     "--max-waiting",

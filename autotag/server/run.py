@@ -23,6 +23,7 @@ from autotag.web.listening import (
     signals_for_the_server,
     socket_at,
 )
+from autotag.web.public_urls import public_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,10 +98,10 @@ def run_server(
         ConfigError: a preset or option is wrong, or the port is taken.
         ModelError: a model is not available or does not load.
     """
+    hosts = frozenset(public_host(host) for host in allowed_hosts)
     pipelines = {
         Path(preset).stem: load(preset, device=device, language=languages or None) for preset in presets
     }
-    hosts = frozenset(host.lower() for host in allowed_hosts)
     service = Service(Pipelines(pipelines, moderator=moderator), limits, hosts)
     if preload:
         service.pipelines.load()

@@ -87,7 +87,7 @@ class HttpUrl:
         if port == 0:
             raise RefusedError("0 is not a port number")
         default = 443 if parts.scheme == "https" else 80
-        return cls(parts.scheme, _checked_host(parts.hostname or ""), port or default, _target(parts))
+        return cls(parts.scheme, checked_host(parts.hostname or ""), port or default, _target(parts))
 
     @property
     def host_header(self) -> str:
@@ -236,7 +236,7 @@ def _target(parts: SplitResult) -> str:
     return f"{path}?{quote(parts.query, safe=kept)}" if parts.query else path
 
 
-def _checked_host(host: str) -> str:
+def checked_host(host: str) -> str:
     """Return the host in ASCII, without a trailing dot.
 
     Numbers that some resolvers read as an address (decimal, octal, hexadecimal, short) are refused.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes, urljoin
 
-from autotag.errors import ImageReadError, UrlRefusedError
+from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.web.http_exchange import (
     Deadline,
     FailedError,
@@ -27,6 +27,7 @@ from autotag.web.http_exchange import (
     HttpUrl,
     RefusedError,
     answered,
+    checked_host,
     in_time,
     read_body,
     resolve,
@@ -87,6 +88,27 @@ def is_public_address(address: Address) -> bool:
     if address in _NAT64:
         return is_public_address(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return address in _GLOBAL_V6 and not any(address in network for network in _SPECIAL_V6)
+
+
+def public_host(name: str) -> str:
+    """Return a host as ``HttpUrl.host`` has it, so that the hosts of URLs can be compared with it.
+
+    Raises:
+        ConfigError: it is not the name of a host, or an address that is never fetched from.
+    """
+    try:
+        host = checked_host(name.removeprefix("[").removesuffix("]"))
+    except RefusedError as error:
+        raise ConfigError(
+            f"{name!r} is not the name of a host; write it as in images.example, without scheme, port and *."
+        ) from error
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not is_public_address(address):
+        raise ConfigError(f"{name!r} is not a public address, and URLs of others are never fetched.")
+    return host
 
 
 @dataclass(frozen=True, slots=True)

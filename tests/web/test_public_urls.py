@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from autotag.errors import ImageReadError, UrlRefusedError
+from autotag.errors import ConfigError, ImageReadError, UrlRefusedError
 from autotag.web import public_urls
-from autotag.web.public_urls import Fetcher, decode_data_uri, fetch, is_public_address, shown_url
+from autotag.web.http_exchange import HttpUrl
+from autotag.web.public_urls import (
+    Fetcher,
+    decode_data_uri,
+    fetch,
+    is_public_address,
+    public_host,
+    shown_url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -582,3 +590,34 @@ def test_data_uris_over_the_limit_are_failures_that_do_not_repeat_the_data(uri: 
     with pytest.raises(ImageReadError, match="1000 bytes") as caught:
         decode_data_uri(uri, max_bytes=1000)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("Images.Example", "images.example"),
+        ("bücher.example.", "xn--bcher-kva.example"),
+        ("8.8.8.8", "8.8.8.8"),
+        ("[2606:4700::1111]", "2606:4700::1111"),
+    ],
+)
+def test_a_host_is_named_as_urls_have_it(name: str, host: str) -> None:
+    assert public_host(name) == host == HttpUrl.of(f"https://{name}/a.png").host
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("https://images.example", "without scheme"),
+        ("images.example:8080", "without scheme"),
+        ("*.example", "without scheme"),
+        ("images.example/a", "without scheme"),
+        ("", "without scheme"),
+        ("0x7f000001", "without scheme"),
+        ("192.168.1.4", "not a public address"),
+        ("[::1]", "not a public address"),
+    ],
+)
+def test_a_host_that_no_url_can_have_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        public_host(name)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from starlette.formparsers import MultiPartException
 
 from autotag.errors import ImageReadError, RequestRefusedError
 from autotag.server.core.strict_json import read_json
+from autotag.web.http_exchange import HttpUrl, RefusedError
 from autotag.web.public_urls import decode_data_uri, fetch
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ async def image_in_text(text: object, allowed_hosts: Collection[str]) -> bytes:
 
 async def _fetched(url: str, allowed_hosts: Collection[str]) -> bytes:
     try:
-        host = urlsplit(url).hostname or ""
-    except ValueError as error:
-        raise RequestRefusedError("bad_request", "the URL is malformed.") from error
-    if host.lower() not in allowed_hosts:
+        host = HttpUrl.of(url).host
+    except RefusedError as error:
+        raise RequestRefusedError("bad_request", f"{str(error)[:200]}.") from error
+    if host not in allowed_hosts:
         raise RequestRefusedError(
             "bad_request",
             f"URLs of {host[:80]!r} are not fetched; send a data URL, or start with --allow-host.",
