@@ -100,7 +100,8 @@ def run_server(
     """
     hosts = frozenset(public_host(host) for host in allowed_hosts)
     pipelines = {
-        Path(preset).stem: load(preset, device=device, language=languages or None) for preset in presets
+        name: load(preset, device=device, language=languages or None)
+        for name, preset in _named(presets).items()
     }
     service = Service(Pipelines(pipelines, moderator=moderator), limits, hosts)
     if preload:
@@ -140,3 +141,20 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").addHandler(handler)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def _named(presets: Sequence[str]) -> dict[str, str]:
+    """Return name -> preset, in their order.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    named: dict[str, str] = {}
+    for preset in presets:
+        name = Path(preset).stem
+        if name in named:
+            raise ConfigError(
+                f"the presets {named[name]!r} and {preset!r} would both be served as {name!r}; rename a file."
+            )
+        named[name] = preset
+    return named
