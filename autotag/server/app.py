@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from autotag.errors import DISTRIBUTION, RequestRefusedError
 from autotag.server.core.refusals import STATUS
 from autotag.server.core.service import ClientGoneError, Service
+from autotag.server.json_log import REQUESTS
 from autotag.server.native import native_routes
 from autotag.server.protocols.ollama import ollama_routes
 from autotag.server.protocols.openai import openai_routes
@@ -43,7 +44,7 @@ _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 _LLM = ("/v1/chat/", "/v1/responses", "/v1/embeddings", "/v1/models")
 _GONE = 499
 _FAULT = RequestRefusedError("model_failed", "the server failed; its log says why.")
-_logger = logging.getLogger("autotag.server")
+_logger = logging.getLogger(REQUESTS)
 _DOCS = Path(__file__).with_name("docs.html")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from autotag.pipeline.presets import load
 from autotag.server.app import create_app
 from autotag.server.core.service import Service
 from autotag.server.core.wishes import Pipelines
+from autotag.server.json_log import log_to_stderr
 from autotag.web.connections import few_complaints
 from autotag.web.listening import (
     address_of,
@@ -106,7 +105,7 @@ def run_server(
     service = Service(Pipelines(pipelines, moderator=moderator), limits, hosts)
     if preload:
         service.pipelines.load()
-    _log_to_stderr()
+    log_to_stderr()
     failures: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:
@@ -130,17 +129,6 @@ def run_server(
             server.run(sockets=[listener])
     if failures:
         raise failures[0]
-
-
-def _log_to_stderr() -> None:
-    """Write requests, one JSON object a line, and complaints to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("autotag.server")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").addHandler(handler)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def _named(presets: Sequence[str]) -> dict[str, str]:
