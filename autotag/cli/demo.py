@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     epilog="""\b
 Exit codes:
   0    ended by SIGTERM or Ctrl-C
-  2    could not run: a bad option, a missing model or package"""
+  2    could not run: a bad option, a missing model or package
+  130  ended by a second Ctrl-C, at once"""
 )
 @served_presets_option
 @optional_index_option("Add a tab that searches this index")

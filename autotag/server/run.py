@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from autotag.web.public_urls import public_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from fastapi import FastAPI
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 _KEEP_ALIVE = 120
 """Seconds that an idle connection is kept: longer than clients keep theirs (httpx 5, Go 90), so that no
 request is sent into one that is just being closed."""
+
+_INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended in the middle of something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,7 @@ def run_server(
     mount: Callable[[FastAPI, Service], None] = lambda _app, _service: None,
     listening: Callable[[str], None] = lambda _address: None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; then answer what was taken, and end.
+    """Serve until SIGTERM or Ctrl-C; then answer what was taken, and end. A second Ctrl-C ends the process.
 
     Args:
         presets: names or TOML files, the default first.
@@ -122,13 +127,23 @@ def run_server(
         seconds_for_head=limits.timeout,
         seconds_to_end=int(limits.timeout) + 1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     with socket_at(place.host, place.port) as listener:
         listening(address_of(listener, place.host))
         with signals_for_the_server(), few_complaints():
             server.run(sockets=[listener])
     if failures:
         raise failures[0]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which a second Ctrl-C ends at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End after the requests in hand, or now: Python itself would abort beside threads in a model."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            os._exit(_INTERRUPTED)
 
 
 def _named(presets: Sequence[str]) -> dict[str, str]:

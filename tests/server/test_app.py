@@ -183,6 +183,12 @@ def test_an_image_that_is_refused_is_not_explained_by_options_of_the_server(serv
         ("/v1/tag", {"json": {"image": png_url(1), "top_k": 3}}, 422, "not 'top_k': options belong in the"),
         (
             "/v1/tag",
+            {"json": {"image": "http://me@x/a.png"}},
+            400,
+            "the URL contains a user name or password.",
+        ),
+        (
+            "/v1/tag",
             {"files": {"image": numbered_png(1)}, "data": {"top_k": "3"}},
             422,
             "only files are read",
@@ -851,6 +857,25 @@ def test_the_command_serves_until_sigterm() -> None:
     assert rows[0] == {"listening": str(client.base_url).rstrip("/")}
     assert rows[-1]["path"] == "/v1/tag"
     assert "base64" not in log
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_the_command_at_once_and_quietly() -> None:
+    with served() as (process, client):
+        port = client.base_url.port
+        assert port
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\nab")
+            client.get("/readyz")  # the server has the request
+            os.kill(process.pid, signal.SIGINT)
+            with suppress(ConnectionRefusedError):
+                while True:
+                    socket.create_connection(("127.0.0.1", port)).close()
+            os.kill(process.pid, signal.SIGINT)
+            _, log = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in log
+    assert all(json.loads(line) for line in log.splitlines())
 
 
 @pytest.mark.slow
