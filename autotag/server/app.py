@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 
 from autotag.errors import DISTRIBUTION, RequestRefusedError
 from autotag.server.core.refusals import STATUS
-from autotag.server.core.service import ClientGoneError, Service
+from autotag.server.core.service import UNTIL, ClientGoneError, Service
 from autotag.server.json_log import REQUESTS
 from autotag.server.native import native_routes
 from autotag.server.protocols.ollama import ollama_routes
@@ -216,6 +216,7 @@ class _Gate:
         take_path(scope)
         headers = {name.lower(): value for name, value in scope["headers"]}
         scope["autotag.id"] = request_id = _request_id(headers.get(b"x-request-id", b""))
+        scope[UNTIL] = time.monotonic() + self._service.limits.timeout
         started, status, is_gone = time.perf_counter(), 0, False
 
         async def receiving() -> Message:

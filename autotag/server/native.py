@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autotag.records import Result
+    from autotag.server.core.inputs import Upload
 
 Preset = Annotated[str, Query(description="A preset of the server; the first by default.")]
 TopK = Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="Tags at most.")]
@@ -82,7 +83,7 @@ def native_routes(service: Service) -> APIRouter:
         [(name, content)] = await _uploads(request, service, most=1)
         if isinstance(content, RequestRefusedError):
             raise content
-        return await service.tag(request, _bytes(content), wish, source=name)
+        return await service.tag(request, content, wish, source=name)
 
     @router.post("/v1/tag", summary="Tag one image", openapi_extra=_ONE, dependencies=known_only)
     async def tag(
@@ -150,7 +151,7 @@ def native_routes(service: Service) -> APIRouter:
             )
         if len(items) > service.limits.max_images:
             raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
-        vectors = await while_waited_for(request, _vectors(service, items, preset))
+        vectors = await while_waited_for(request, _vectors(request, service, items, preset))
         if body.get("dimensions") not in (None, len(vectors[0])):
             raise RequestRefusedError(
                 "wrong_option", f"dimensions: the vectors of this model have {len(vectors[0])}, no others."
@@ -199,31 +200,25 @@ def _is_base64(encoding_format: object) -> bool:
     return encoding_format == "base64"
 
 
-def _bytes(content: object) -> bytes:
-    if not isinstance(content, bytes):
-        raise RequestRefusedError("not_an_image", "it is not an image file.")
-    return content
-
-
-async def _row(service: Service, content: object, wish: Wish, name: str) -> str:
+async def _row(service: Service, content: Upload, wish: Wish, name: str) -> str:
     """Return one image's result as JSON; if only this image is refused, a record with an error."""
     try:
         if isinstance(content, RequestRefusedError):
             raise content
-        return json_text(await service.outcome(_bytes(content), wish, source=name))
+        return json_text(await service.outcome(content, wish, source=name))
     except RequestRefusedError as refusal:
         if refusal.kind in {"not_ready", "not_found", "wrong_option"}:
             raise
         return json.dumps({"source": name, "error": refusal.message, "kind": refusal.kind})
 
 
-async def _uploads(request: Request, service: Service, *, most: int) -> list[tuple[str, object]]:
+async def _uploads(request: Request, service: Service, *, most: int) -> list[tuple[str, Upload]]:
     """Return what ``uploads`` does, within the time and the bytes of the limits, fetched URLs included."""
     limits = service.limits
     try:
-        async with asyncio.timeout(limits.timeout):
+        async with asyncio.timeout(service.seconds_left(request)):
             return await uploads(
-                request, service.allowed_hosts, most=most, most_bytes=limits.max_waiting_bytes
+                request, service.fetched(request), most=most, most_bytes=limits.max_waiting_bytes
             )
     except TimeoutError as error:
         raise RequestRefusedError(
@@ -231,7 +226,9 @@ async def _uploads(request: Request, service: Service, *, most: int) -> list[tup
         ) from error
 
 
-async def _vectors(service: Service, items: Sequence[str], preset: str) -> list[list[float]]:
+async def _vectors(
+    request: Request, service: Service, items: Sequence[str], preset: str
+) -> list[list[float]]:
     """Return the vectors of texts and of images in data URLs, in their order."""
     wish = Wish(task="embedding", preset=preset)
     is_image = [item[:5].lower() == "data:" for item in items]
@@ -240,7 +237,7 @@ async def _vectors(service: Service, items: Sequence[str], preset: str) -> list[
         raise RequestRefusedError("too_large", f"a text has more than {_MOST_CHARACTERS} characters.")
 
     async def of_image(item: str) -> list[float]:
-        content = await image_in_text(item, ())
+        content = await image_in_text(item, service.fetched(request))
         return list((await service.outcome(content, wish, source="image")).extras[EMBEDDING])
 
     async def of_texts() -> list[list[float]]:

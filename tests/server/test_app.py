@@ -966,7 +966,7 @@ def test_images_of_a_batch_are_fetched_within_the_time_and_bytes_of_the_limits(
         time.sleep(0.2)
         return numbered_png(len(fetched)) + bytes(10_000)
 
-    monkeypatch.setattr("autotag.server.core.inputs.fetch", fetch)
+    monkeypatch.setattr("autotag.server.core.url_images.fetch", fetch)
     urls = [f"https://images.example/{number}.png" for number in range(20)]
     for limits, wanted in (
         (Limits(timeout=0.5, cached_results=0), (504, "timed_out")),
@@ -974,11 +974,37 @@ def test_images_of_a_batch_are_fetched_within_the_time_and_bytes_of_the_limits(
     ):
         fetched.clear()
         server = serve(limits)
-        monkeypatch.setattr(server.service, "allowed_hosts", frozenset({"images.example"}))
+        monkeypatch.setattr(server.service.urls, "hosts", {"images.example"})
         with server.client() as client:
             answer = client.post("/v1/tag/batch", json={"images": urls})
         assert (answer.status_code, answer.json()["error"]["code"]) == wanted
         assert len(fetched) < 10
+
+
+def test_slow_hosts_hold_up_nobody_else(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, begun = threading.Event(), threading.Semaphore(0)
+
+    def fetch(_url: str, **_: Any) -> bytes:
+        begun.release()
+        assert done.wait(20)
+        return numbered_png(9)
+
+    monkeypatch.setattr("autotag.server.core.url_images.fetch", fetch)
+    server = serve()
+    monkeypatch.setattr(server.service.urls, "hosts", {"images.example"})
+
+    def chat(url: str) -> str:
+        message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+        answer = client.post("/v1/chat/completions", json={"model": "autotag", "messages": [message]})
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    with server.client() as client, ThreadPoolExecutor(20) as threads:
+        slow = [threads.submit(chat, "https://Images.Example/a.png") for _ in range(20)]
+        for _ in range(16):
+            assert begun.acquire(timeout=10)
+        assert chat(png_url(1)) == "number 1"
+        done.set()
+        assert {one.result() for one in slow} == {"number 9"}
 
 
 def test_tags_of_a_schema_have_a_limit_of_characters(serve: Serve) -> None:

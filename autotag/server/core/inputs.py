@@ -13,13 +13,16 @@ from starlette.formparsers import MultiPartException
 
 from autotag.errors import ImageReadError, RequestRefusedError
 from autotag.server.core.strict_json import read_json
-from autotag.web.http_exchange import HttpUrl, RefusedError
-from autotag.web.public_urls import decode_data_uri, fetch
+from autotag.web.public_urls import decode_data_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import TypeAlias
 
     from starlette.requests import Request
+
+    Fetched: TypeAlias = Callable[[str], Awaitable[bytes]]
+    Upload: TypeAlias = bytes | RequestRefusedError
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -37,8 +40,12 @@ async def json_body(request: Request) -> dict[str, Any]:
     return found
 
 
-async def image_in_text(text: object, allowed_hosts: Collection[str]) -> bytes:
-    """Return the image file in a data URL or in base64, or behind an http(s) URL of an allowed host.
+async def image_in_text(text: object, fetched: Fetched) -> bytes:
+    """Return the image file in a data URL or in base64, or behind an http(s) URL.
+
+    Args:
+        text: from a request.
+        fetched: returns the bytes at a URL.
 
     Raises:
         RequestRefusedError: it is none of these.
@@ -47,35 +54,23 @@ async def image_in_text(text: object, allowed_hosts: Collection[str]) -> bytes:
         raise RequestRefusedError("bad_request", "an image must be a data URL or base64 text.")
     lowered = text[:8].lower()
     if lowered.startswith(("http://", "https://")):
-        return await _fetched(text, allowed_hosts)
+        return await fetched(text)
     try:
         if lowered.startswith("data:"):
             return await asyncio.to_thread(decode_data_uri, text)
-        return base64.b64decode("".join(text.split()), validate=True)
+        return await asyncio.to_thread(_decoded, text)
     except (ImageReadError, binascii.Error, ValueError) as error:
         reason = error.reason if isinstance(error, ImageReadError) else "it is neither a data URL nor base64"
         raise RequestRefusedError("not_an_image", f"the image cannot be read: {reason}.") from error
 
 
-async def _fetched(url: str, allowed_hosts: Collection[str]) -> bytes:
-    try:
-        host = HttpUrl.of(url).host
-    except RefusedError as error:
-        raise RequestRefusedError("bad_request", f"{str(error)[:200]}.") from error
-    if host not in allowed_hosts:
-        raise RequestRefusedError(
-            "bad_request",
-            f"URLs of {host[:80]!r} are not fetched; send a data URL, or start with --allow-host.",
-        )
-    try:
-        return await asyncio.to_thread(fetch, url, max_redirects=0)
-    except ImageReadError as error:
-        raise RequestRefusedError("not_an_image", str(error)) from error
+def _decoded(text: str) -> bytes:
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 async def uploads(
-    request: Request, allowed_hosts: Collection[str], *, most: int, most_bytes: int
-) -> list[tuple[str, object]]:
+    request: Request, fetched: Fetched, *, most: int, most_bytes: int
+) -> list[tuple[str, Upload]]:
     """Return name and content (or the refusal of it) of every image in a native request, in order.
 
     A multipart form has files in any fields; JSON has ``image``, or ``images``; any other body is an image.
@@ -86,7 +81,7 @@ async def uploads(
             is in it that would be ignored, such as an option.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    found: list[tuple[str, object]]
+    found: list[tuple[str, Upload]]
     if kind == "multipart/form-data":
         found = await _form_files(request, most)
     elif kind == "application/json":
@@ -100,7 +95,7 @@ async def uploads(
         _check_count(len(given), most)
         found, left = [], most_bytes
         for number, one in enumerate(given, 1):
-            content = await _or_refusal(one, allowed_hosts)
+            content = await _or_refusal(one, fetched)
             left -= len(content) if isinstance(content, bytes) else 0
             if left < 0:
                 raise RequestRefusedError(
@@ -118,14 +113,14 @@ async def uploads(
     return found
 
 
-async def _or_refusal(given: object, allowed_hosts: Collection[str]) -> object:
+async def _or_refusal(given: object, fetched: Fetched) -> Upload:
     try:
-        return await image_in_text(given, allowed_hosts)
+        return await image_in_text(given, fetched)
     except RequestRefusedError as refusal:
         return refusal
 
 
-async def _form_files(request: Request, most: int) -> list[tuple[str, object]]:
+async def _form_files(request: Request, most: int) -> list[tuple[str, Upload]]:
     try:
         async with request.form(max_files=most + 1, max_fields=100) as form:
             items = form.multi_items()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from autotag.errors import ImageReadError, ImageTooLargeError, RequestRefusedError, StageError
 from autotag.server.core.answers import Answer, Confidences
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.metrics import Metrics
+from autotag.server.core.url_images import UrlImages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -25,6 +28,9 @@ Answered = TypeVar("Answered")
 
 MODEL = "autotag"
 """The model name of the default preset; others are ``"autotag:<preset>"``."""
+
+UNTIL = "autotag.until"
+"""The key of a request's scope that holds when it has to be answered, on the clock of ``time.monotonic``."""
 
 NOTE = {"X-Autotag-Note": "prompt text is not followed; the answer is what the image models find"}
 
@@ -42,14 +48,19 @@ class Service:
         limits: how many images and bytes are accepted at once.
         allowed_hosts: the hosts, in lower case, from which URLs are fetched.
         metrics: the counters for Prometheus.
+        urls: fetches images that requests name by URL.
     """
 
     pipelines: Pipelines
     limits: Limits
     allowed_hosts: frozenset[str] = frozenset()
     metrics: Metrics = field(default_factory=Metrics)
+    urls: UrlImages = field(init=False)
     _batcher: Batcher | None = None
     _confidences: Mapping[str, Confidences] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.urls = UrlImages(self.allowed_hosts, self.limits.max_waiting)
 
     def start(self) -> None:
         """Load the models and start to accept images; call it in a thread."""
@@ -88,6 +99,16 @@ class Service:
         if batcher is not None:
             await batcher.drain(self.limits.timeout)
             await asyncio.to_thread(batcher.close)
+        self.urls.close()
+
+    def seconds_left(self, request: Request) -> float:
+        """Return the seconds until a request has to be answered; 0 when it is late."""
+        until: float = request.scope[UNTIL]
+        return max(0.0, until - time.monotonic())
+
+    def fetched(self, request: Request) -> Callable[[str], Awaitable[bytes]]:
+        """Return what fetches the images that a request names by URL, while it has time."""
+        return partial(self.urls.fetched, until=request.scope[UNTIL])
 
     async def tag(self, request: Request, image: ImageInput, wish: Wish, *, source: str = "image") -> Result:
         """Return the result for one image; stop if the client disconnects.
@@ -96,23 +117,27 @@ class Service:
             RequestRefusedError: no answer, and why.
             ClientGoneError: the client hung up.
         """
-        return await while_waited_for(request, self.outcome(image, wish, source=source))
+        timeout = self.seconds_left(request)
+        return await while_waited_for(request, self.outcome(image, wish, source=source, timeout=timeout))
 
-    async def outcome(self, image: ImageInput, wish: Wish, *, source: str) -> Result:
+    async def outcome(
+        self, image: ImageInput, wish: Wish, *, source: str, timeout: float | None = None
+    ) -> Result:
         """Return the result for one image.
+
+        Args:
+            image: what ``pipeline(image)`` takes.
+            wish: what is wanted of it.
+            source: what its result calls it.
+            timeout: seconds; None for the limit's own.
 
         Raises:
             RequestRefusedError: no answer, and why.
         """
         try:
-            return await self.batcher.tag(image, wish, source=source)
-        except ImageReadError as error:
-            kind = "too_large" if isinstance(error, ImageTooLargeError) else "not_an_image"
-            raise RequestRefusedError(kind, f"the image cannot be read: {error.reason}.") from error
-        except StageError as error:
-            raise RequestRefusedError(
-                "model_failed", f"stage {error.stage!r} failed on the image."
-            ) from error
+            return await self.batcher.tag(image, wish, source=source, timeout=timeout)
+        except (ImageReadError, StageError) as error:
+            raise _refusal_of(error) from error
 
     def answer(self, result: Result, wish: Wish) -> Answer:
         """Return caption and tags with confidences."""
@@ -138,6 +163,13 @@ class Service:
     def model_names(self) -> list[str]:
         """Return the names of the models, the default first."""
         return [MODEL, *(f"{MODEL}:{preset}" for preset in self.pipelines.presets)]
+
+
+def _refusal_of(error: ImageReadError | StageError) -> RequestRefusedError:
+    if isinstance(error, StageError):
+        return RequestRefusedError("model_failed", f"stage {error.stage!r} failed on the image.")
+    kind = "too_large" if isinstance(error, ImageTooLargeError) else "not_an_image"
+    return RequestRefusedError(kind, f"the image cannot be read: {error.reason}.")
 
 
 async def while_waited_for(request: Request, work: Awaitable[Answered]) -> Answered:

@@ -155,7 +155,7 @@ async def written(
                 "wrong_option", f"the schema allows a tag of more than {MOST_LABEL_CHARACTERS} characters."
             )
         wish = Wish(preset=preset, compared=labels)
-        content = await image_in_text(image, service.allowed_hosts)
+        content = await image_in_text(image, service.fetched(request))
         answer = service.answer(await service.tag(request, content, wish), wish)
         return _text(answer, prompt, schema)
     except SchemaError as error:

@@ -59,7 +59,7 @@ def photoprism_routes(service: Service) -> APIRouter:
             raise RequestRefusedError("bad_request", "images must be a list of one data URL.")
         if len(images) > 1:
             raise RequestRefusedError("bad_request", "one image at a time.")
-        content = await image_in_text(images[0], service.allowed_hosts)
+        content = await image_in_text(images[0], service.fetched(request))
         return body, Wish(preset=service.preset_of(name)), content
 
     def _response(
