@@ -113,10 +113,18 @@ def native_routes(service: Service) -> APIRouter:
     ) -> Response:
         """Tag every image of the request; an image that fails gets a row with its error."""
         wish = Wish(preset=preset, top_k=top_k, vocabulary=vocabulary, moderate=moderate)
-        await service.batcher.pipelines.of(wish)
-        found = await _uploads(request, service, most=service.limits.max_images)
-        work = [_row(service, content, wish, name) for name, content in found]
-        rows = await while_waited_for(request, asyncio.gather(*work))
+        found = await _uploads(request, service, most=service.limits.images_at_once)
+        named = [(name, content) for name, content in found if isinstance(content, bytes)]
+        work = service.outcomes(
+            [content for _, content in named],
+            wish,
+            sources=[name for name, _ in named],
+            timeout=service.seconds_left(request),
+        )
+        outcomes = iter(await while_waited_for(request, work))
+        rows = [
+            _row(name, next(outcomes) if isinstance(content, bytes) else content) for name, content in found
+        ]
         return Response(f'{{"results": [{", ".join(rows)}]}}', media_type="application/json")
 
     @router.post("/v1/caption", summary="Caption one image", openapi_extra=_ONE, dependencies=known_only)
@@ -149,8 +157,9 @@ def native_routes(service: Service) -> APIRouter:
             raise RequestRefusedError(
                 "bad_request", "input must be a text, a data URL of an image, or a list of these."
             )
-        if len(items) > service.limits.max_images:
-            raise RequestRefusedError("too_large", f"there are more than {service.limits.max_images} inputs.")
+        most = service.limits.images_at_once
+        if len(items) > most:
+            raise RequestRefusedError("too_large", f"there are more than {most} inputs.")
         vectors = await while_waited_for(request, _vectors(request, service, items, preset))
         if body.get("dimensions") not in (None, len(vectors[0])):
             raise RequestRefusedError(
@@ -200,16 +209,13 @@ def _is_base64(encoding_format: object) -> bool:
     return encoding_format == "base64"
 
 
-async def _row(service: Service, content: Upload, wish: Wish, name: str) -> str:
+def _row(name: str, outcome: Result | RequestRefusedError) -> str:
     """Return one image's result as JSON; if only this image is refused, a record with an error."""
-    try:
-        if isinstance(content, RequestRefusedError):
-            raise content
-        return json_text(await service.outcome(content, wish, source=name))
-    except RequestRefusedError as refusal:
-        if refusal.kind in {"not_ready", "not_found", "wrong_option"}:
-            raise
-        return json.dumps({"source": name, "error": refusal.message, "kind": refusal.kind})
+    if not isinstance(outcome, RequestRefusedError):
+        return json_text(outcome)
+    if outcome.kind in {"not_ready", "not_found", "wrong_option"}:
+        raise outcome
+    return json.dumps({"source": name, "error": outcome.message, "kind": outcome.kind})
 
 
 async def _uploads(request: Request, service: Service, *, most: int) -> list[tuple[str, Upload]]:
@@ -236,17 +242,26 @@ async def _vectors(
     if any(len(text) > _MOST_CHARACTERS for text in texts):
         raise RequestRefusedError("too_large", f"a text has more than {_MOST_CHARACTERS} characters.")
 
-    async def of_image(item: str) -> list[float]:
-        content = await image_in_text(item, service.fetched(request))
-        return list((await service.outcome(content, wish, source="image")).extras[EMBEDDING])
+    images = [item for item, image in zip(items, is_image, strict=True) if image]
+    timeout = service.seconds_left(request)
+
+    async def of_images() -> list[list[float]]:
+        contents = [await image_in_text(image, service.fetched(request)) for image in images]
+        found = await service.outcomes(contents, wish, sources=["image"] * len(images), timeout=timeout)
+        return [list(_result(outcome).extras[EMBEDDING]) for outcome in found]
 
     async def of_texts() -> list[list[float]]:
-        return await service.batcher.embed_texts(texts, wish) if texts else []
+        return await service.batcher.embed_texts(texts, wish, timeout=timeout) if texts else []
 
-    images = (of_image(item) for item, image in zip(items, is_image, strict=True) if image)
-    found, looked = await asyncio.gather(of_texts(), asyncio.gather(*images))
+    found, looked = await asyncio.gather(of_texts(), of_images())
     rows = {True: iter(looked), False: iter(found)}
     return [next(rows[image]) for image in is_image]
+
+
+def _result(outcome: Result | RequestRefusedError) -> Result:
+    if isinstance(outcome, RequestRefusedError):
+        raise outcome
+    return outcome
 
 
 def _encoded(vector: list[float], *, as_base64: bool) -> list[float] | str:

@@ -137,6 +137,23 @@ def test_a_batch_has_an_answer_or_an_error_per_image(serve: Serve) -> None:
     assert too_many.status_code == 413
 
 
+def test_a_batch_that_does_not_fit_is_429_as_a_whole(serve: Serve, numbers: Numbers) -> None:
+    server = serve(Limits(max_waiting=8, cached_results=0))
+    sent = [png_url(number) for number in range(9)]
+    with server.client() as client, ThreadPoolExecutor(1) as threads:
+        too_many = client.post("/v1/tag/batch", json={"images": sent})
+        assert (too_many.status_code, "more than 8" in too_many.text) == (413, True)
+        numbers.gate.clear()
+        first = threads.submit(client.post, "/v1/tag", json={"image": png_url(0)})
+        assert numbers.entered.wait(10)
+        full = client.post("/v1/tag/batch", json={"images": sent[:8]})
+        numbers.gate.set()
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+        assert first.result().status_code == 200
+        rows = client.post("/v1/tag/batch", json={"images": sent[:8]}).json()["results"]
+    assert [row["caption"] for row in rows] == [f"number {number}" for number in range(8)]
+
+
 def png_start(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))

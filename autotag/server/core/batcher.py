@@ -18,7 +18,7 @@ from hashlib import sha256
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from autotag.errors import RequestRefusedError, StageError
+from autotag.errors import AutotagError, RequestRefusedError, StageError
 from autotag.server.core.wishes import Wish
 
 if TYPE_CHECKING:
@@ -137,22 +137,48 @@ class Batcher:
         """
         wish = wish or Wish()
         self._check_open()
-        key = (
-            (sha256(image).digest(), wish)
-            if isinstance(image, bytes) and self.limits.cached_results and not wish.compared
-            else None
+        known = self._known(image, wish, source)
+        if known is not None:
+            return known
+        [ticket] = self._admit([(1, _size(image))])
+        return await self._tagged(image, wish, source, ticket, timeout)
+
+    async def tag_batch(
+        self, images: Sequence[bytes], wish: Wish, *, sources: Sequence[str], timeout: float | None = None
+    ) -> list[Result | AutotagError]:
+        """Return the result, or the error, of each image; all of them are admitted, or none.
+
+        Cancelling the call takes the images out of the queue.
+
+        Args:
+            images: the contents of image files.
+            wish: what is wanted of each.
+            sources: what the results call them.
+            timeout: seconds; None for the limit's own.
+
+        Raises:
+            RequestRefusedError: too much is waiting for all of them together, or it is draining.
+        """
+        self._check_open()
+        known = [self._known(image, wish, source) for image, source in zip(images, sources, strict=True)]
+        left = [place for place, result in enumerate(known) if result is None]
+        tickets = self._admit([(1, len(images[place])) for place in left])
+        work = (
+            self._tagged(images[place], wish, sources[place], ticket, timeout)
+            for place, ticket in zip(left, tickets, strict=True)
         )
-        if key in self._cache and key is not None:
-            self._cache.move_to_end(key)
-            known = self._cache[key]
-            return replace(known, source=source or "bytes")
-        async with self._admitted(1, len(image) if isinstance(image, bytes) else 0, timeout) as ticket:
-            result = await self._answer(image, wish, source, ticket)
-        if key is not None:
-            self._cache[key] = result
-            while len(self._cache) > self.limits.cached_results:
-                self._cache.popitem(last=False)
-        return result
+        try:
+            found = iter(await asyncio.gather(*work, return_exceptions=True))
+        finally:
+            for ticket in tickets:
+                ticket.give_back()
+        outcomes: list[Result | AutotagError] = []
+        for result in known:
+            outcome = next(found) if result is None else result
+            if isinstance(outcome, BaseException) and not isinstance(outcome, AutotagError):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
 
     async def embed_texts(
         self, texts: Sequence[str], wish: Wish, *, timeout: float | None = None
@@ -172,7 +198,8 @@ class Batcher:
         """
         self._check_open()
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        async with self._admitted(len(texts), size, timeout) as ticket:
+        [ticket] = self._admit([(len(texts), size)])
+        async with self._limited(ticket, timeout):
             pipeline = await self.pipelines.of(wish)
 
             def embedded() -> list[list[float]]:
@@ -218,6 +245,33 @@ class Batcher:
         for worker in self._workers:
             worker.join()
 
+    def _known(self, image: ImageInput, wish: Wish, source: str | None) -> Result | None:
+        """Return the result of the same image and wish, if it is kept."""
+        key = self._key(image, wish)
+        if key is None or key not in self._cache:
+            return None
+        self._cache.move_to_end(key)
+        return replace(self._cache[key], source=source or "bytes")
+
+    def _key(self, image: ImageInput, wish: Wish) -> tuple[bytes, Wish] | None:
+        """Return the key of a result that is kept; None for one that is not."""
+        if not isinstance(image, bytes) or not self.limits.cached_results or wish.compared:
+            return None
+        return sha256(image).digest(), wish
+
+    async def _tagged(
+        self, image: ImageInput, wish: Wish, source: str | None, ticket: _Ticket, timeout: float | None
+    ) -> Result:
+        """Return the result for an admitted image, and keep it."""
+        async with self._limited(ticket, timeout):
+            result = await self._answer(image, wish, source, ticket)
+        key = self._key(image, wish)
+        if key is not None:
+            self._cache[key] = result
+            while len(self._cache) > self.limits.cached_results:
+                self._cache.popitem(last=False)
+        return result
+
     async def _answer(self, image: ImageInput, wish: Wish, source: str | None, ticket: _Ticket) -> Result:
         pipeline = await self.pipelines.of(wish)
 
@@ -240,26 +294,31 @@ class Batcher:
             raise RequestRefusedError("not_ready", "the server is shutting down; try another one.", 1)
 
     @asynccontextmanager
-    async def _admitted(self, count: int, encoded: int, timeout: float | None) -> AsyncIterator[_Ticket]:
-        """Count images or texts as waiting inside the block, which has a deadline."""
-        seconds = self.limits.timeout if timeout is None else min(timeout, self.limits.timeout)
-        ticket = self._admit(count, encoded)
+    async def _limited(self, ticket: _Ticket, timeout: float | None) -> AsyncIterator[None]:
+        """Hold a ticket inside the block, which has a deadline."""
+        seconds = self.limits.timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds):
-                yield ticket
+                yield
         except TimeoutError as error:
-            raise RequestRefusedError("timed_out", f"there was no answer within {seconds:g} s.") from error
+            raise RequestRefusedError("timed_out", f"there was no answer within {seconds:.3g} s.") from error
         finally:
             ticket.give_back()
 
-    def _admit(self, count: int, encoded: int) -> _Ticket:
+    def _admit(self, shares: Sequence[tuple[int, int]]) -> list[_Ticket]:
+        """Count images or texts, and their bytes, as waiting: all shares, or none.
+
+        Raises:
+            RequestRefusedError: they are too many.
+        """
+        count, size = sum(count for count, _ in shares), sum(size for _, size in shares)
         with self._counting:
             full = self._waiting > 0 and self._waiting + count > self.limits.max_waiting
-            heavy = self._waiting > 0 and self._bytes + encoded > self.limits.max_waiting_bytes
+            heavy = self._waiting > 0 and self._bytes + size > self.limits.max_waiting_bytes
             if not full and not heavy:
                 self._waiting += count
-                self._bytes += encoded
-                return _Ticket(self, count, encoded)
+                self._bytes += size
+                return [_Ticket(self, count, size) for count, size in shares]
         raise self._overloaded()
 
     def _overloaded(self) -> RequestRefusedError:
@@ -348,6 +407,10 @@ class Batcher:
         self._tell(BatchDone(len(jobs), failed, waited, seconds))
 
 
+def _size(image: ImageInput) -> int:
+    return len(image) if isinstance(image, bytes) else 0
+
+
 class _Ticket:
     """The share of the limits that one image, or the texts of one call, use; released once."""
 
@@ -374,6 +437,8 @@ class _Ticket:
 
     def give_back(self) -> None:
         with self._lock:
+            if not self._open:
+                return
             self._open = False
             if self.working is not None:
                 self.working.cancel()

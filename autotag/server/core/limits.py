@@ -17,7 +17,7 @@ class Limits:
         max_waiting_bytes: bytes of these, encoded and decoded; and of the bodies that arrive. One image alone
             may have more.
         max_body_bytes: bytes in the body of one request.
-        max_images: images in one request.
+        max_images: images in one request; never more than ``max_waiting``.
         timeout: seconds from the arrival of a request to its answer.
         decode_threads: threads that decode images.
         cached_results: results kept for repeated images; 0 for none.
@@ -39,3 +39,8 @@ class Limits:
             check_count(f"limits.{name}", getattr(self, name), most=2**40)
         check_count("limits.cached_results", self.cached_results, least=0, most=2**24)
         check_number("limits.timeout", self.timeout, least=0.001, most=86_400.0)
+
+    @property
+    def images_at_once(self) -> int:
+        """Return how many images or texts one request may have."""
+        return min(self.max_images, self.max_waiting)

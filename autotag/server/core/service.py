@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from autotag.errors import ImageReadError, ImageTooLargeError, RequestRefusedError, StageError
+from autotag.errors import (
+    AutotagError,
+    ImageReadError,
+    ImageTooLargeError,
+    RequestRefusedError,
+    StageError,
+)
 from autotag.server.core.answers import Answer, Confidences
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.metrics import Metrics
 from autotag.server.core.url_images import UrlImages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -138,6 +144,25 @@ class Service:
             return await self.batcher.tag(image, wish, source=source, timeout=timeout)
         except (ImageReadError, StageError) as error:
             raise _refusal_of(error) from error
+
+    async def outcomes(
+        self, images: Sequence[bytes], wish: Wish, *, sources: Sequence[str], timeout: float
+    ) -> list[Result | RequestRefusedError]:
+        """Return the result, or the refusal, of each image.
+
+        Raises:
+            RequestRefusedError: too much is waiting for all of them together.
+        """
+        found = await self.batcher.tag_batch(images, wish, sources=sources, timeout=timeout)
+        outcomes: list[Result | RequestRefusedError] = []
+        for outcome in found:
+            if isinstance(outcome, ImageReadError | StageError):
+                outcomes.append(_refusal_of(outcome))
+            elif isinstance(outcome, AutotagError) and not isinstance(outcome, RequestRefusedError):
+                raise outcome
+            else:
+                outcomes.append(outcome)
+        return outcomes
 
     def answer(self, result: Result, wish: Wish) -> Answer:
         """Return caption and tags with confidences."""

@@ -170,6 +170,41 @@ def test_the_same_image_again_comes_from_the_cache_under_its_own_name(numbers: N
     assert numbers.batches == [[5], [5]]
 
 
+def test_images_of_one_call_are_admitted_together_or_not_at_all(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        first = asyncio.create_task(batcher.tag(numbered_png(0)))
+        await until(numbers.entered.is_set)
+        images = [numbered_png(number) for number in range(1, 5)]
+        with pytest.raises(RequestRefusedError) as refused:
+            await batcher.tag_batch(images, Wish(), sources=list("abcd"))
+        assert (refused.value.kind, batcher.waiting) == ("overloaded", 1)
+        fits = asyncio.create_task(batcher.tag_batch([*images[:2], b"none"], Wish(), sources=list("abc")))
+        left = asyncio.create_task(batcher.tag_batch(images[:0], Wish(), sources=[]))
+        await until(lambda: batcher.waiting >= 3)
+        numbers.gate.set()
+        *results, error = await fits
+        assert [result.caption for result in results] == ["number 1", "number 2"]  # type: ignore[union-attr]
+        assert isinstance(error, ImageReadError)
+        assert await left == []
+        await first
+
+    run(numbers, test, Limits(max_waiting=4, cached_results=0))
+
+
+def test_a_cancelled_call_gives_all_its_images_back(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        images = [numbered_png(number) for number in range(8)]
+        task = asyncio.create_task(batcher.tag_batch(images, Wish(), sources=[""] * 8))
+        await until(numbers.entered.is_set)
+        task.cancel()
+        await asyncio.wait({task})
+        assert (batcher.waiting, batcher.waiting_bytes) == (0, 0)
+
+    run(numbers, test)
+
+
 def test_a_batcher_that_drains_answers_what_it_took_and_takes_nothing_more(numbers: Numbers) -> None:
     async def test(batcher: Batcher) -> None:
         numbers.gate.clear()
