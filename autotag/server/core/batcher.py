@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from threading import Condition, Lock, Thread
@@ -246,12 +247,12 @@ class Batcher:
             worker.join()
 
     def _known(self, image: ImageInput, wish: Wish, source: str | None) -> Result | None:
-        """Return the result of the same image and wish, if it is kept."""
+        """Return a copy of the result of the same image and wish, if it is kept."""
         key = self._key(image, wish)
         if key is None or key not in self._cache:
             return None
         self._cache.move_to_end(key)
-        return replace(self._cache[key], source=source or "bytes")
+        return replace(deepcopy(self._cache[key]), source=source or "bytes")
 
     def _key(self, image: ImageInput, wish: Wish) -> tuple[bytes, Wish] | None:
         """Return the key of a result that is kept; None for one that is not."""
@@ -262,12 +263,12 @@ class Batcher:
     async def _tagged(
         self, image: ImageInput, wish: Wish, source: str | None, ticket: _Ticket, timeout: float | None
     ) -> Result:
-        """Return the result for an admitted image, and keep it."""
+        """Return the result for an admitted image, and keep a copy of it: results can be changed."""
         async with self._limited(ticket, timeout):
             result = await self._answer(image, wish, source, ticket)
         key = self._key(image, wish)
         if key is not None:
-            self._cache[key] = result
+            self._cache[key] = deepcopy(result)
             while len(self._cache) > self.limits.cached_results:
                 self._cache.popitem(last=False)
         return result

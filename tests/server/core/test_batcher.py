@@ -170,6 +170,18 @@ def test_the_same_image_again_comes_from_the_cache_under_its_own_name(numbers: N
     assert numbers.batches == [[5], [5]]
 
 
+def test_a_result_that_a_caller_changes_is_not_changed_for_others(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        for _ in range(3):  # the first is made, the others come from the cache
+            result = await batcher.tag(numbered_png(5))
+            assert (result.extras, dict(result.tags[0].scores)) == ({}, {"numbers": 0.5})
+            result.extras["mine"] = 1
+            result.tags[0].scores["mine"] = 1  # type: ignore[index]
+
+    run(numbers, test, Limits())
+    assert numbers.batches == [[5]]
+
+
 def test_images_of_one_call_are_admitted_together_or_not_at_all(numbers: Numbers) -> None:
     async def test(batcher: Batcher) -> None:
         numbers.gate.clear()
