@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from os import fspath
 from typing import TYPE_CHECKING
 
-from autotag.config.checks import check_list
+from autotag.config.checks import check_choice, check_count, check_list, check_number, shown
+from autotag.errors import ConfigError
 from autotag.pipeline.presets import load
 from autotag.server.core.batcher import Batcher
 from autotag.server.core.limits import Limits
-from autotag.server.core.wishes import Pipelines, Wish
+from autotag.server.core.wishes import MOST_TAGS, Pipelines, Wish
+from autotag.vocabularies.vocabulary import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,14 +68,15 @@ class AsyncTagger:
 
         Args:
             image: what ``pipeline(image)`` takes.
-            top_k: tags at most; None for the preset's own.
+            top_k: tags at most, from 1 to 100; None for the preset's own, or 10 of the labels.
             vocabulary: a bundled vocabulary that tags are looked for in; None for the preset's own.
-            labels: if any, the only tags that are allowed.
+            labels: if any, the only tags that are allowed; not together with a vocabulary.
             source: what the result calls the image.
-            timeout: seconds; None for the limit's own.
+            timeout: seconds, at most ``limits.timeout``; None for these.
 
         Raises:
-            ConfigError: ``labels`` is one text.
+            ConfigError: an option is of a wrong type or out of range, or both ``labels`` and ``vocabulary``
+                are given.
             RequestRefusedError: too much is waiting, time is up, an option is wrong, or the block has ended.
             ImageReadError: the image cannot be read.
             StageError: a stage failed on it.
@@ -81,9 +85,23 @@ class AsyncTagger:
             from autotag.errors import PipelineClosedError
 
             raise PipelineClosedError("use it inside: async with autotag.serve_async(...) as tagger.")
-        check_list("labels", labels)
-        wish = Wish(top_k=top_k, vocabulary=vocabulary, labels=tuple(labels))
+        if top_k is not None:
+            check_count("top_k", top_k, most=MOST_TAGS)
+        if timeout is not None:
+            check_number("timeout", timeout, least=0, most=self._limits.timeout, above=True)
+        if vocabulary is not None:
+            check_choice("vocabulary", vocabulary, BUNDLED)
+        wish = Wish(top_k=top_k, vocabulary=vocabulary, labels=_checked(labels))
+        if wish.labels and vocabulary is not None:
+            raise ConfigError("labels and vocabulary are both given; tags come from one of them.")
         return await self._batcher.tag(image, wish, source=source, timeout=timeout)
+
+
+def _checked(labels: Sequence[str]) -> tuple[str, ...]:
+    check_list("labels", labels)
+    if not isinstance(labels, Iterable) or not all(isinstance(label, str) for label in labels):
+        raise ConfigError(f"labels is {shown(labels)}; write a list of texts.")
+    return tuple(labels)
 
 
 def serve_async(
