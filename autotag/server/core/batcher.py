@@ -252,7 +252,7 @@ class Batcher:
         if key is None or key not in self._cache:
             return None
         self._cache.move_to_end(key)
-        return replace(deepcopy(self._cache[key]), source=source or "bytes")
+        return replace(deepcopy(self._cache[key]), source=source or "<bytes>")
 
     def _key(self, image: ImageInput, wish: Wish) -> tuple[bytes, Wish] | None:
         """Return the key of a result that is kept; None for one that is not."""

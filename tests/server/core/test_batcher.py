@@ -174,6 +174,7 @@ def test_a_result_that_a_caller_changes_is_not_changed_for_others(numbers: Numbe
     async def test(batcher: Batcher) -> None:
         for _ in range(3):  # the first is made, the others come from the cache
             result = await batcher.tag(numbered_png(5))
+            assert result.source == "<bytes>"
             assert (result.extras, dict(result.tags[0].scores)) == ({}, {"numbers": 0.5})
             result.extras["mine"] = 1
             result.tags[0].scores["mine"] = 1  # type: ignore[index]
