@@ -132,6 +132,16 @@ def test_a_batch_gives_csv_json_lines_and_sidecars_and_bad_files_stop_nothing(cl
     assert [tag.text for tag in packet.machine_tags] == [tag["text"] for tag in rows[0]["tags"]]
 
 
+def test_a_page_whose_name_points_at_this_machine_sees_nothing(demo) -> None:
+    data = {"data": ["a cat", None, "", "", "", "", "", "", "", "", "both", 20]}
+    for headers, status in (({"host": "evil.example:8120"}, 421), ({"origin": "http://evil.example"}, 403)):
+        page = httpx.get(demo.url, headers=headers)
+        search = httpx.post(f"{demo.url}gradio_api/call/search", json=data, headers=headers)
+        assert (page.status_code, search.status_code) == (status, status)
+        assert "event_id" not in search.text
+    assert httpx.get(demo.url).status_code == 200
+
+
 def searched(client, *, words="", image=None, like="", since="", by="both", top=20):
     return client.predict(words, image, like, "", "", "", since, "", "", "", by, top, api_name="/search")
 
