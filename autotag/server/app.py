@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from autotag.errors import DISTRIBUTION, RequestRefusedError
@@ -246,6 +247,8 @@ class _Gate:
         except RequestRefusedError as refusal:
             self._service.metrics.errors.labels(refusal.kind).inc()
             await _refusal(scope, refusal)(scope, receive, answering)
+        except ClientDisconnect:
+            await Response(status_code=_GONE)(scope, receive, answering)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and the server goes on
             self._tell_fault(request_id, error)
             if not status:
@@ -257,9 +260,9 @@ class _Gate:
 
     def _check_page(self, scope: Scope) -> None:
         """Refuse what a stranger's page makes a browser ask; a token proves that none does."""
-        headers = Headers(scope=scope)
         if self._tokens:
             return
+        headers = Headers(scope=scope)
         if self._names is not None and not asks_by_name(headers, self._names):
             raise RequestRefusedError(
                 "wrong_host", "without tokens this server answers to names of this machine only: localhost."
