@@ -18,6 +18,7 @@ get. The maps of the card are then fitted to all photographs.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def main() -> None:
     names = sorted({label for row in coco for label in row["labels"]})
     with autotag.load("mini") as tagger:
         said, seen = list(by_captions(tagger, flickr)), list(by_objects(tagger, coco, names))
-        labelled = Pipelines({"mini": tagger}).of(Wish(labels=tuple(names)))
+        labelled = asyncio.run(Pipelines({"mini": tagger}).of(Wish(labels=tuple(names))))
         named = [
             [(tag.score, tag.text in row["labels"]) for tag in result.tags]
             for result, row in zip(labelled.stream(pictures(coco)), coco, strict=True)
