@@ -182,9 +182,10 @@ class _Filler:
             return allowed[0]
         if tag is not None and tag.text in texts:
             return tag.text
-        if tag is None and texts:
-            return self._ranked(texts)[0].text
         empty = [entry for entry in allowed if entry is None or entry in ("", 0)]  # as without an enum
+        if tag is None and texts:
+            best = self._ranked(texts)[0]
+            return best.text if best.matches or not empty else empty[0]
         if not empty:
             what = "each tag" if texts else "an image"
             raise SchemaError(f"{key[:80]!r} allows only values that cannot be compared with {what}.")

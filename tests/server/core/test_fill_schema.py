@@ -57,6 +57,10 @@ def an_object(**properties: Any) -> dict[str, Any]:
             {"animal": "dog", "place": "outdoor"},
         ),
         (an_object(verdict={"enum": ["shark", "cat"]}), {"verdict": "cat"}),  # the best, though none matches
+        (
+            an_object(a={"enum": ["cat", None]}, b={"enum": ["", "shark"]}, c={"enum": [None, "dog"]}),
+            {"a": None, "b": "", "c": "dog"},
+        ),
         (an_object(mood={"anyOf": [{"const": "shark"}, {"const": "dog"}]}), {"mood": "dog"}),
         (an_object(kind={"enum": ["photo"]}, stars={"enum": [0, 1, 2]}), {"kind": "photo", "stars": 0}),
         (
