@@ -2,9 +2,9 @@
 
 exiftool runs in its own process, which stays open and works on a copy in a temporary folder. A small keeper
 process ends it when autotag ends (``exiftool_keeper``).
-The XMP packet is written whole. IPTC keywords are added only to a file that has some, as UTF-8; then the
-digest is renewed by which readers see that XMP and IPTC agree (Metadata Working Group, Guidelines 2.0,
-section 3).
+The XMP packet is written whole. IPTC keywords are added only to a file that has some; the records are recoded
+as UTF-8 first where a keyword is not ASCII. Then the digest is renewed by which readers see that XMP and IPTC
+agree (Metadata Working Group, Guidelines 2.0, section 3).
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ class Exiftool:
                 new = Path(folder, "packet.xmp")
                 new.write_bytes(packet)
                 arguments = [f"-XMP<={new}"]
-            self._recode_iptc(copy, content, iptc)
-            said = self.run([*arguments, *_iptc_arguments(iptc), "-overwrite_original", str(copy)])
-            if iptc != _NO_CHANGE:  # in a run of its own: a TIFF's records are padded after they are digested
+            said = self.run([*arguments, "-overwrite_original", str(copy)])
+            if iptc != _NO_CHANGE:
+                self._recode_iptc(copy, content, iptc)
+                self.run([*_iptc_arguments(iptc), "-overwrite_original", str(copy)])
+                # in a run of its own: a TIFF's records are padded after they are digested
                 self.run(["-IPTCDigest=new", "-overwrite_original", str(copy)])
             after = copy.read_bytes()
         if "1 image files updated" not in said and after == content:
@@ -129,13 +131,20 @@ class Exiftool:
         return after
 
     def _recode_iptc(self, copy: Path, content: bytes, iptc: IptcChange) -> None:
-        """Recode IPTC records as UTF-8 and declare it, before keywords are added."""
+        """Recode IPTC records as UTF-8 and declare it, where a keyword is not ASCII.
+
+        Raises:
+            ValueError: nobody knows what they are recoded from.
+        """
         records = read_existing(content).iptc
-        if iptc == _NO_CHANGE or records.says_utf8:
+        if records.says_utf8 or all(word.isascii() for word in (*iptc.add, *iptc.remove)):
             return
+        if records.is_unclear:
+            raise ValueError("the character set of its IPTC texts is not known")
         now = ["-charset", "iptc=UTF8"] if records.is_utf8 else []
         recoded = ["-tagsFromFile", "@", "-IPTC:all", "-IPTC:CodedCharacterSet=UTF8"]
-        self.run([*now, *recoded, "-overwrite_original", str(copy)])
+        # with -m, texts stay whole that are longer as UTF-8 than IIM allows
+        self.run([*now, "-m", *recoded, "-overwrite_original", str(copy)])
 
     def run(self, arguments: Sequence[str]) -> str:
         """Run one command and return what exiftool prints, errors included.
@@ -211,21 +220,22 @@ def _in_short(said: str, copy: Path) -> str:
 
 
 def _iptc_arguments(change: IptcChange) -> list[str]:
-    if change == _NO_CHANGE:
-        return []
     removed = [f"-IPTC:Keywords-={keyword}" for keyword in change.remove]
     added = [f"-IPTC:Keywords+={keyword}" for keyword in change.add]
     return [*removed, *added, "-charset", "utf8"]
 
 
 def _check(before: bytes, after: bytes, packet: bytes | None, iptc: IptcChange) -> None:
-    """Refuse a result with other pixels, or without the packet and the IPTC keywords that it should have."""
-    found = read_existing(after)
+    """Refuse a result with other pixels or IPTC texts, or without the packet and keywords it should have."""
+    found, old = read_existing(after), read_existing(before).iptc
     if _inside(found.packet) != _inside(packet):
         raise ValueError("exiftool wrote a different XMP packet from the one it was given")
-    kept = [word for word in read_existing(before).iptc.keywords if word not in iptc.remove]
+    kept = [word for word in old.keywords if word not in iptc.remove]
     if list(found.iptc.keywords) != [*kept, *iptc.add]:
         raise ValueError("exiftool wrote different IPTC keywords from the ones it was given")
+    is_declared = found.iptc.says_utf8 and not old.says_utf8
+    if found.iptc.others() != old.others() or (is_declared and not found.iptc.is_utf8):
+        raise ValueError("exiftool changed other IPTC texts")
     pixels = _pixels(before)
     if pixels is None and not all(media in after for media in _media_data(before)):
         raise ValueError("exiftool changed the stored picture data")

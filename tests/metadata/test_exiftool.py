@@ -13,6 +13,7 @@ from autotag.metadata import apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag
+from tests.metadata.conftest import after_start
 
 needs_exiftool = pytest.mark.skipif(
     shutil.which("exiftool") is None, reason="exiftool is not installed (Debian: libimage-exiftool-perl)"
@@ -217,6 +218,59 @@ def test_a_rewrite_by_exiftool_changes_nothing_for_the_next_run(exiftool, tmp_pa
     target = path if embed else tmp_path / "a.jpg.xmp"
     exiftool.run(["-XMP-xmp:Rating=4", "-overwrite_original", str(target)])
     assert plan_tags(path, TAGS, embed=embed).kind == "unchanged"
+
+
+LATIN = {"City": b"K\xf6ln", "By-line": b"J\xfcrgen M\xfcller", "ObjectName": b"\xd6" * 64}
+
+
+def iptc_jpeg(path, jpeg, *keywords, **texts):
+    """A JPEG whose IPTC records hold these bytes, without a character set."""
+    numbers = {"ObjectName": 5, "By-line": 80, "City": 90}
+    rows = [(25, word) for word in keywords] + [(numbers[name], text) for name, text in texts.items()]
+    records = b"".join(bytes((0x1C, 2, number)) + len(text).to_bytes(2) + text for number, text in rows)
+    block = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(records).to_bytes(4) + records
+    path.write_bytes(after_start(jpeg, (0xED, block + bytes(len(records) % 2))))
+    return path
+
+
+@needs_exiftool
+@pytest.mark.parametrize("keyword", [b"Oma", b"K\xe4the"])
+@pytest.mark.parametrize("tag", ["dog", "Straße"])
+def test_other_iptc_texts_in_latin_1_stay_whole(exiftool, tmp_path, photograph, keyword, tag):
+    path = iptc_jpeg(tmp_path / "a.jpg", photograph("jpeg"), keyword, **LATIN)
+    content = path.read_bytes()
+    change = plan_tags(path, [MachineTag(tag, 1)], embed=True, exiftool=exiftool)
+    assert (change.kind, change.warnings) == ("embedded", ())
+    apply_change(change)
+    (row,) = json.loads(exiftool.run(["-j", "-IPTC:all", str(path)]))
+    assert {name: row[name] for name in LATIN} == {
+        name: text.decode("cp1252") for name, text in LATIN.items()
+    }
+    assert row["Keywords"] == [keyword.decode("cp1252"), tag]
+    undo_change(change)
+    assert path.read_bytes() == content
+
+
+@needs_exiftool
+@pytest.mark.parametrize("keyword", [b"K\xe4the", "Käthe".encode()])
+def test_iptc_texts_in_two_encodings_keep_their_bytes_or_the_tags_go_beside(
+    exiftool, tmp_path, photograph, keyword
+):
+    city = "Köln".encode() if keyword == b"K\xe4the" else b"K\xf6ln"
+    path = iptc_jpeg(tmp_path / "a.jpg", photograph("jpeg"), keyword, City=city)
+    change = plan_tags(path, TAGS, embed=True, exiftool=exiftool)
+    assert change.kind == "sidecar"
+    assert "the character set of its IPTC texts is not known" in change.warnings[0]
+    apply_change(plan_tags(path, TAGS[:1], embed=True, exiftool=exiftool))
+    assert all(text in path.read_bytes() for text in (keyword, city, b"\x1c\x02\x19\x00\x03dog"))
+
+
+@needs_exiftool
+def test_damaged_iptc_records_are_not_rewritten(exiftool, tmp_path, photograph):
+    path = iptc_jpeg(tmp_path / "a.jpg", photograph("jpeg"), b"Oma", City=b"Bonn")
+    path.write_bytes(path.read_bytes().replace(b"\x00\x04Bonn", b"\x00\x40Bonn"))
+    change = plan_tags(path, TAGS[:1], embed=True, exiftool=exiftool)
+    assert change.kind == "sidecar"
 
 
 @needs_exiftool
