@@ -102,7 +102,7 @@ def left_in(photos: Iterable[KeywordedPhoto]) -> Counter[str]:
 def _packets(path: Path) -> Iterator[bytes]:
     found = sidecars_of(path)
     yield from (packet for _, packet in found.existing)
-    yield from found.seeds
+    yield from (content for _, content in found.seeds)
 
 
 def in_dataset(dataset: EvaluationSet) -> list[KeywordedPhoto]:

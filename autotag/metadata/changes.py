@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from autotag.config.checks import check_choice, check_row
 from autotag.files.file_states import FileState
 from autotag.metadata.deltas import Delta, delta_from_json, delta_to_json
+from autotag.metadata.keywords import fold
 from autotag.metadata.regions import Regions
 from autotag.metadata.sidecars import SidecarNaming
 from autotag.metadata.xmp import KEYWORD_FIELDS, KeywordField, MachineTag
@@ -113,6 +114,12 @@ class MetadataChange:
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
     regions: Regions | None = None
     adds_description: bool = False
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """Return the keywords that the photograph has in no field or sidecar any more."""
+        left = set(map(fold, self.keywords_after))
+        return tuple(word for word in self.keywords_before if fold(word) not in left)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary of JSON types, without the new content of the files."""

@@ -37,6 +37,8 @@ class Existing:
         keywords: every keyword, from people and from autotag.
         by_people: every keyword except the ones that autotag added or copied. If a part of the metadata could
             not be read, copies are included, because the originals may be in that part.
+        by_people_or_copied: every keyword except the ones that autotag added.
+        copied_from: the files that the copies came from, see ``Packet``.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
         refusals: what autotag wrote and another program removed.
@@ -53,6 +55,8 @@ class Existing:
     kind: FileKind
     keywords: Keywords = field(default_factory=Keywords)
     by_people: Keywords = field(default_factory=Keywords)
+    by_people_or_copied: Keywords = field(default_factory=Keywords)
+    copied_from: tuple[str, ...] = ()
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
     refusals: Refusals = field(default_factory=Refusals)
@@ -102,16 +106,19 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
     refusals = Refusals(_taken_out(machine_tags, iptc))
     turned = (packet.orientation for packet in packets)
     others = Keywords.of((*iptc.keywords, *exif.xp_keywords(tags)))
-    in_xmp, by_people, echoes = Keywords(), Keywords(), set[str]()
+    in_xmp, by_people, with_copies, echoes = Keywords(), Keywords(), Keywords(), set[str]()
     for packet in packets:
         in_xmp |= packet.keywords
-        by_people |= packet.by_people_or_copied if found.damage else packet.by_people
+        by_people |= packet.by_people
+        with_copies |= packet.by_people_or_copied
         refusals |= packet.refusals
         echoes |= packet.echoes()
     return Existing(
         kind=kind,
         keywords=in_xmp | others,
-        by_people=by_people | others.without(echoes),
+        by_people=(with_copies if found.damage else by_people) | others.without(echoes),
+        by_people_or_copied=with_copies | others.without(echoes),
+        copied_from=tuple(source for packet in packets for source in packet.copied_from),
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
         refusals=refusals,

@@ -63,6 +63,15 @@ class Keywords:
             tuple(path for path in self.paths if fold(path[-1]) not in gone),
         )
 
+    def covers(self, other: Keywords) -> bool:
+        """Return whether every keyword of the other is here, on its own, with its parents or as a parent."""
+        paths = set(map(folded_path, self.paths))
+        known = {path[:length] for path in paths for length in range(1, len(path) + 1)}
+        known |= {(word,) for word in self.leaves()}
+        return all((fold(word),) in known for word in other.single) and all(
+            folded_path(path) in known for path in other.paths
+        )
+
     def leaves(self) -> set[str]:
         """Return the ``fold`` of every single keyword and of the last part of every path."""
         return {fold(word) for word in self.single} | {fold(path[-1]) for path in self.paths}

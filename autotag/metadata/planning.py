@@ -16,10 +16,11 @@ from autotag.metadata.changes import FileChange, MetadataChange
 from autotag.metadata.deltas import delta_between, own_bytes, rebuilt
 from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
 from autotag.metadata.existing import read_existing
-from autotag.metadata.keywords import fold
-from autotag.metadata.sidecars import is_raw, sidecars_of
+from autotag.metadata.keywords import Keywords, fold
+from autotag.metadata.sidecars import is_raw, sidecars_of, source_id
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
 from autotag.metadata.xmp import KEYWORD_FIELDS, read_packet, with_machine_tags
+from autotag.metadata.xmp_fields import THIS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from autotag.files.system_calls import SystemCalls
     from autotag.metadata.changes import ChangeKind
     from autotag.metadata.exiftool import Exiftool
-    from autotag.metadata.keywords import Keywords
+    from autotag.metadata.existing import Existing
     from autotag.metadata.photograph import ReadPhotograph
     from autotag.metadata.regions import Regions
     from autotag.metadata.sidecars import SidecarNaming
@@ -116,18 +117,42 @@ class _Plan:
             self._existing = read_existing(self._content)
         self._sidecars = sidecars_of(request.path, naming=request.naming)
         self._packets = [_read_sidecar(path, content) for path, content in self._sidecars.existing]
-        self._shared = [read_packet(content) for content in self._sidecars.seeds]
+        self._shared = [read_packet(content) for _, content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
         self._adds_description = False
-        self._by_people, self._refusals = self._existing.by_people, self._existing.refusals
+        self._kept: set[str] = set()  # files, by source_id, whose copies are people's keywords from now on
+        self._sources = self._keywords_of_people()
+        self._by_people, self._refusals = Keywords(), self._existing.refusals
+        for words in self._sources.values():
+            self._by_people |= words
         for packet in (*self._packets, *self._shared):
-            self._by_people |= packet.by_people_or_copied if self._existing.damage else packet.by_people
             self._refusals |= packet.refusals
         self._regions = self._regions_to_write()
         if len(self._by_people.single) + len(self._by_people.paths) > _MOST_KEYWORDS:
             raise MetadataError(
                 str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
             )
+
+    def _keywords_of_people(self) -> dict[str, Keywords]:
+        """Return people's keywords in the photograph and in each sidecar, by ``source_id``.
+
+        Copies count where their original is nowhere, and a file that copies came from is gone, or not known.
+        """
+        beside = (*self._sidecars.existing, *self._sidecars.seeds)
+        packets = zip((path for path, _ in beside), (*self._packets, *self._shared), strict=True)
+        files: dict[str, Existing | Packet] = {source_id(self._path): self._existing}
+        files |= {source_id(path): packet for path, packet in packets}
+        everything = Keywords()
+        for one in files.values():
+            everything |= one.by_people
+        found: dict[str, Keywords] = {}
+        for name, one in files.items():
+            is_sure = files.keys() | {THIS_FILE} >= set(one.copied_from)
+            if not is_sure and not everything.covers(one.by_people_or_copied):
+                self._kept.add(name)
+            is_kept = name in self._kept or self._existing.damage
+            found[name] = one.by_people_or_copied if is_kept else one.by_people
+        return found
 
     def _regions_to_write(self) -> Regions | None:
         """Return the regions of the stored picture; None, with a warning, where they cannot be written."""
@@ -191,10 +216,15 @@ class _Plan:
         return found
 
     def _keywords_after(self, files: Sequence[FileChange]) -> Keywords:
-        """Return people's keywords and the keywords of the files that are written."""
-        found = self._by_people
-        if all(one.path != str(self._photograph) for one in files):
+        """Return the keywords of the files that are written, and of the others."""
+        found = Keywords()
+        written = {one.path for one in files}
+        if str(self._photograph) not in written:
             found |= self._existing.keywords
+        beside = (*self._sidecars.existing, *self._sidecars.seeds)
+        for (path, _), packet in zip(beside, (*self._packets, *self._shared), strict=True):
+            if os.path.realpath(path) not in written:
+                found |= packet.keywords
         for one in files:
             if one.content is not None and one.path == str(self._photograph):
                 found |= read_existing(one.content).keywords
@@ -203,9 +233,15 @@ class _Plan:
         return found
 
     def _packet(
-        self, packet: bytes | None, *, for_iptc: bool = False, sidecar_for: str = "", wrapped: bool = False
+        self,
+        path: Path,
+        packet: bytes | None,
+        *,
+        for_iptc: bool = False,
+        sidecar_for: str = "",
+        wrapped: bool = False,
     ) -> bytes | None:
-        """Return the packet with the tags, and with the description if no person wrote one.
+        """Return the packet of a file with the tags, and with the description if no person wrote one.
 
         Raises:
             ValueError: the packet is not XMP, or would be too large to read.
@@ -213,11 +249,15 @@ class _Plan:
         people_described = self._existing.description or any(
             one.description_by_people for one in (*self._packets, *self._shared)
         )
+        name = source_id(path)
+        own = self._sources.get(name, Keywords())
         after = with_machine_tags(
             packet,
             self._marked_for_iptc() if for_iptc else self._request.tags,
             description="" if people_described else self._request.description,
             elsewhere=self._by_people,
+            sources=[one for one, words in self._sources.items() if one != name and not own.covers(words)],
+            keep_copies=name in self._kept,
             refusals=self._refusals,
             fields=self._request.fields,
             regions=self._regions,
@@ -249,7 +289,7 @@ class _Plan:
             content, state = read_with_state(target, calls=self._request.calls)
         sidecar_for = self._sidecars.sidecar_for if path == self._sidecars.new else ""
         try:
-            after = self._packet(content, sidecar_for=sidecar_for)
+            after = self._packet(path, content, sidecar_for=sidecar_for)
         except ValueError as error:
             raise MetadataError(str(path), f"cannot write tags into this sidecar: {error}") from error
         return _file_change(target, state, content, after)
@@ -292,7 +332,7 @@ class _Plan:
 
     def _spliced(self) -> bytes:
         before = self._existing.packet
-        after = self._packet(before, wrapped=True)
+        after = self._packet(self._path, before, wrapped=True)
         if after == before:
             return self._content
         content = spliced(self._content, after)
@@ -303,13 +343,14 @@ class _Plan:
     def _through_exiftool(self, exiftool: Exiftool) -> bytes:
         """Return the photograph as exiftool writes it, with IPTC keywords if it has some."""
         existing = self._existing
-        packet = self._packet(existing.packet, for_iptc=bool(existing.iptc.keywords), wrapped=True)
+        in_iptc = bool(existing.iptc.keywords)
+        packet = self._packet(self._path, existing.packet, for_iptc=in_iptc, wrapped=True)
         if packet == existing.packet:
             return self._content
         old = [tag.text for tag in existing.machine_tags if tag.in_iptc]
         new = [tag.text for tag in read_packet(packet).machine_tags if tag.in_iptc] if packet else []
-        in_iptc = IptcChange(tuple(new), tuple(old)) if existing.iptc.keywords else IptcChange()
-        return exiftool.embedded(self._content, packet, in_iptc)
+        change = IptcChange(tuple(new), tuple(old)) if in_iptc else IptcChange()
+        return exiftool.embedded(self._content, packet, change)
 
     def _marked_for_iptc(self) -> tuple[MachineTag, ...]:
         """Return the tags, marked if they go to IPTC too; a keyword too long for IPTC stays in XMP only."""
@@ -328,7 +369,7 @@ class _Plan:
         if change is None:
             return None
         found = {fold(word) for word in read_existing(after).keywords.flat}
-        lost = [word for word in self._existing.by_people.flat if fold(word) not in found]
+        lost = [word for word in self._sources[source_id(self._path)].flat if fold(word) not in found]
         if lost:
             raise ValueError(f"keywords would be lost: {', '.join(lost)}")
         if change.undo is None:

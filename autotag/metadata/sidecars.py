@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import time
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Literal
 from autotag.errors import MetadataError
 from autotag.images.raw_files import RAW_SUFFIXES
 from autotag.metadata.budget import MOST_BYTES
+from autotag.metadata.keywords import Keywords
 from autotag.metadata.xmp import read_packet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 SidecarNaming = Literal["auto", "ext", "adobe"]
@@ -40,14 +42,15 @@ class Sidecars:
 
     Attributes:
         existing: path and content of each sidecar that belongs to this photograph; these are updated.
-        seeds: contents of sidecars shared with other photographs; their keywords are read, never written.
+        seeds: path and content of sidecars shared with other photographs; their keywords are read, never
+            written.
         new: the path of a new sidecar, for when there is none.
         sidecar_for: the file extension to record in a new sidecar named after the stem only, or empty.
         warnings: sentences for the user, such as which sidecar is shared.
     """
 
     existing: tuple[tuple[Path, bytes], ...]
-    seeds: tuple[bytes, ...]
+    seeds: tuple[tuple[Path, bytes], ...]
     new: Path
     sidecar_for: str
     warnings: tuple[str, ...]
@@ -78,7 +81,7 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
     """
     others = _same_stem(path)
     existing = [(sidecar, _content(sidecar)) for sidecar in _present(path)]
-    seeds: list[bytes] = []
+    seeds: list[tuple[Path, bytes]] = []
     warnings: list[str] = []
     for sidecar in _present(path.with_suffix("")):
         content = _content(sidecar)
@@ -86,7 +89,7 @@ def sidecars_of(path: Path, *, naming: SidecarNaming = "auto") -> Sidecars:
         if owner == "mine":
             existing.append((sidecar, content))
         elif owner == "shared":
-            seeds.append(content)
+            seeds.append((sidecar, content))
             warnings.append(
                 f"{sidecar.name} is shared with {', '.join(other.name for other in others)} and not written"
             )
@@ -120,6 +123,45 @@ def sidecar_stamp(photograph: str | os.PathLike[str]) -> str:
     others = listing.pictures.get(stem, ()) if shared else ()
     told = "/".join((*own, "", *shared, "", *others))
     return hashlib.blake2b(os.fsencode(told), digest_size=16).hexdigest()
+
+
+def source_id(file: Path) -> str:
+    """Return how records name a file that copies came from: a digest of its name and its folder's name.
+
+    The folder counts because cameras use names again: ``IMG_1.xmp`` beside a photograph that was moved is
+    another photograph's.
+    """
+    told = unicodedata.normalize("NFC", f"{file.absolute().parent.name}/{file.name}")
+    return hashlib.blake2b(os.fsencode(told), digest_size=8).hexdigest()
+
+
+def sources_beside(path: Path) -> frozenset[str]:
+    """Return the ``source_id`` of a photograph, if it exists, and of the sidecars whose names fit it."""
+    there = [path] if path.is_file() else []
+    return frozenset(map(source_id, (*there, *_present(path), *_present(path.with_suffix("")))))
+
+
+def keywords_left_behind(path: Path, moved: Collection[str]) -> Path | None:
+    """Return a sidecar with a person's keywords or description that a renaming would separate from an owner.
+
+    Args:
+        path: the photograph that is renamed.
+        moved: the names of the files that are renamed, the photograph's included.
+
+    Raises:
+        OSError: a sidecar cannot be read.
+    """
+    others = _same_stem(path)
+    for sidecar in _present(path.with_suffix("")) if others else ():
+        with suppress(MetadataError, ValueError):  # what cannot be read, nobody reads as another's
+            packet = read_packet(_content(sidecar))
+            owner = _extension(packet.sidecar_for)
+            named = [one for one in (path, *others) if one.suffix[1:].lower() == owner]
+            together = {sidecar.name, *(one.name for one in named or (path, *others))}
+            is_apart = bool(together & set(moved)) and not together <= set(moved)
+            if is_apart and (packet.by_people != Keywords() or packet.description_by_people):
+                return sidecar
+    return None
 
 
 def _facts(folder: str, sidecars: Iterable[str]) -> list[str]:
@@ -211,9 +253,13 @@ def _listed(folder: str, _mtime_ns: int) -> _Listing:
 
 def _named_owner(sidecar: Path, content: bytes) -> str:
     try:
-        return read_packet(content).sidecar_for.lower().removeprefix(".")
+        return _extension(read_packet(content).sidecar_for)
     except ValueError as error:
         raise MetadataError(str(sidecar), f"this sidecar is damaged; repair or delete it: {error}") from error
+
+
+def _extension(sidecar_for: str) -> str:
+    return sidecar_for.lower().removeprefix(".")
 
 
 def _owner(path: Path, others: list[Path], named: str) -> Literal["mine", "another", "shared"]:

@@ -15,14 +15,18 @@ from autotag.metadata.deltas import rebuilt
 from autotag.metadata.exiftool import IptcChange
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import Iptc
+from autotag.metadata.sidecars import sources_beside
 from autotag.metadata.splicing import objection_to_splicing, spliced
-from autotag.metadata.xmp import without_machine_tags
+from autotag.metadata.xmp import read_packet, without_machine_tags
+from autotag.metadata.xmp_fields import THIS_FILE
 
 if TYPE_CHECKING:
     from autotag.files.file_states import FileState
     from autotag.files.system_calls import SystemCalls
     from autotag.metadata.changes import FileChange, MetadataChange
     from autotag.metadata.exiftool import Exiftool
+    from autotag.metadata.existing import Existing
+    from autotag.metadata.xmp import Packet
 
 
 def undo_change(
@@ -60,6 +64,7 @@ class _Undo:
     ) -> None:
         self._one = one
         self._path = Path(one.path)
+        self._name = Path(change.path)  # sidecars lie beside this name, which may be a link
         self._photograph = Path(os.path.realpath(change.path))
         self._exiftool = exiftool
         self._calls = calls
@@ -118,17 +123,23 @@ class _Undo:
 
     def _without_tags(self, content: bytes) -> bytes | None:
         if self._path != self._photograph:
-            return without_machine_tags(content, keep_copies=not self._originals_are_read())
+            is_in_doubt = not self._originals_are_read() or self._lacks_a_source(read_packet(content))
+            return without_machine_tags(content, keep_copies=is_in_doubt)
         existing = read_existing(content)
         if existing.packet is None:
             return content
-        packet = without_machine_tags(existing.packet, keep_copies=bool(existing.damage))
+        is_in_doubt = bool(existing.damage) or self._lacks_a_source(existing)
+        packet = without_machine_tags(existing.packet, keep_copies=is_in_doubt)
         in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
         if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
         if self._exiftool is None:
             raise ValueError("that needs exiftool, which is not installed")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
+
+    def _lacks_a_source(self, one: Existing | Packet) -> bool:
+        """Return whether a file that copies came from is gone, or not known."""
+        return not sources_beside(self._name) | {THIS_FILE} >= set(one.copied_from)
 
     def _originals_are_read(self) -> bool:
         """Return whether the photograph, which may hold the originals of copies, exists and reads whole."""

@@ -10,6 +10,8 @@ in the namespace ``https://github.com/autotag/autotag/xmp/1.0/``:
 - ``SubjectCopied``, ``HierarchyCopied``, ``TagsListCopied``: a person's keywords that autotag copied there
   from another field or file, because many readers look at one field only. A copy is removed when its original
   is;
+- ``CopiedFrom``: the files that the copies came from, by ``autotag.metadata.sidecars.source_id``, and ``.``
+  for the file itself. When one of them is gone, copies without an original are the person's keywords;
 - ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
   program removed; autotag does not add them again;
 - ``RegionsAdded``, ``RegionsRefused``: see ``autotag.metadata.regions``.
@@ -74,6 +76,8 @@ def with_machine_tags(
     *,
     description: str = "",
     elsewhere: Keywords | None = None,
+    sources: Sequence[str] = (),
+    keep_copies: bool = False,
     refusals: Refusals | None = None,
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     regions: Regions | None = None,
@@ -92,6 +96,10 @@ def with_machine_tags(
         tags: best first; the first spelling of each counts.
         description: written to ``dc:description`` if that is empty or holds the machine's description.
         elsewhere: what people wrote in other places of the same photograph; what is missing here is copied.
+        sources: the files, by ``source_id``, from which ``elsewhere`` has keywords that this file lacks; they
+            are recorded with the copies.
+        keep_copies: whether the copies that are in the packet are the person's keywords from now on, because
+            a file that they came from is gone.
         refusals: what people removed in other places of the same photograph.
         fields: the fields that tags and copies are written to.
         regions: of the stored picture, in place of the machine's earlier ones; not written if the packet has
@@ -108,8 +116,9 @@ def with_machine_tags(
     """
     reading = Reading(parse(packet)) if packet is not None else None
     before = reading.summary() if reading is not None else Packet()
-    base = Removal(reading, keep_copies=False).packet() if reading is not None else None
-    by_people = before.by_people | (elsewhere or Keywords())
+    base = Removal(reading, keep_copies=keep_copies).packet() if reading is not None else None
+    own_by_people = before.by_people_or_copied if keep_copies else before.by_people
+    by_people = own_by_people | (elsewhere or Keywords())
     own = (before.refusals | Refusals(_adopted(before.machine_tags, by_people))).for_keywords(by_people)
     refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
@@ -125,7 +134,7 @@ def with_machine_tags(
     writing.add_regions(regions, refused=before.regions_refused)
     if not wanted and not caption and not own and not regions and not before.regions_refused:
         return base
-    after = writing.add(wanted, caption, by_people, refused)
+    after = writing.add(wanted, caption, by_people, refused, sources)
     is_same = reading is not None and reading.state() == Reading(parse(after)).state()
     return packet if is_same else after
 

@@ -73,6 +73,9 @@ READ_ONLY = (
     Field(f"{{{_ACDSEE}}}keywords", "", "Bag"),
 )
 KINDS: tuple[Kind, ...] = ("Added", "Copied")
+COPIED_FROM = "CopiedFrom"
+THIS_FILE, UNKNOWN_FILE = ".", ""
+"""Sources of copies: the file of the packet itself, and one that an old record does not name."""
 REFUSALS = ("Refused", "CopiesRefused", "DescriptionRefused")
 CATEGORIES = f"{{{_ACDSEE}}}categories"
 

@@ -73,6 +73,7 @@ class Packet:
         keywords: every keyword.
         by_people: every keyword except the ones that the machine added or copied.
         by_people_or_copied: every keyword except the ones that the machine added.
+        copied_from: the files that the copies came from, by ``autotag.metadata.sidecars.source_id``.
         description: the description in the default language; empty when there is none.
         description_by_people: False when the machine wrote the description and nobody changed it.
         machine_tags: the machine's record, in the order of writing.
@@ -88,6 +89,7 @@ class Packet:
     keywords: Keywords = field(default_factory=Keywords)
     by_people: Keywords = field(default_factory=Keywords)
     by_people_or_copied: Keywords = field(default_factory=Keywords)
+    copied_from: tuple[str, ...] = ()
     description: str = ""
     description_by_people: bool = False
     machine_tags: tuple[MachineTag, ...] = ()

@@ -12,6 +12,7 @@ from autotag.metadata.regions import OTHER_PROPERTIES, PROPERTY, digest_of
 from autotag.metadata.xml_nodes import parse
 from autotag.metadata.xmp_fields import (
     CATEGORIES,
+    COPIED_FROM,
     DESCRIPTION,
     KINDS,
     LI,
@@ -21,6 +22,7 @@ from autotag.metadata.xmp_fields import (
     REFUSALS,
     SIDECAR_FOR,
     SUBJECT,
+    UNKNOWN_FILE,
     WRITTEN,
 )
 from autotag.metadata.xmp_packet import MachineTag, Packet, Refusals, undated
@@ -37,7 +39,7 @@ _ORIENTATION = "{http://ns.adobe.com/tiff/1.0/}Orientation"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _CONTAINERS = frozenset(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
-_REGIONS = ("RegionsAdded", "RegionsRefused")
+_OTHER_RECORDS = (COPIED_FROM, "DescriptionAdded", *REFUSALS, "RegionsAdded", "RegionsRefused")
 
 
 class Reading:
@@ -138,6 +140,11 @@ class Reading:
             gone += (word for word in ours.flat if fold(word) not in there)
         return each_once(gone)
 
+    def copied_from(self) -> tuple[str, ...]:
+        """Return the sources of the copies; ``UNKNOWN_FILE`` where a record of an old version names none."""
+        has_copies = any(self.ours(f"{one.label}Copied") for one in WRITTEN)
+        return tuple(self.ours(COPIED_FROM) or [UNKNOWN_FILE]) if has_copies else ()
+
     def refusals(self) -> Refusals:
         """Return what other programs removed, since the last run or before."""
         taken_out, present = set(map(fold, self.taken_out("Added"))), self.keywords().leaves()
@@ -187,6 +194,7 @@ class Reading:
         originals = self.keywords(leave_out=("Added", "Copied"))
         packet = Packet(
             keywords=self.keywords() | self.read_only(),
+            copied_from=self.copied_from(),
             description=description,
             description_by_people=bool(description)
             and same_text(description) not in map(same_text, self.ours("DescriptionAdded")),
@@ -210,7 +218,7 @@ class Reading:
         """Return all that autotag reads or writes, except dates and the order of entries."""
         fields = [sorted(self.values(one.name)) for one in WRITTEN]
         lists = [f"{one.label}{kind}" for one in WRITTEN for kind in KINDS]
-        records = [sorted(self.ours(label)) for label in (*lists, "DescriptionAdded", *REFUSALS, *_REGIONS)]
+        records = [sorted(self.ours(label)) for label in (*lists, *_OTHER_RECORDS)]
         tags = sorted(map(repr, map(undated, self.machine_tags())))
         return fields, records, tags, self.description()
 

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from autotag.metadata.keywords import fold, folded_path, same_text, spellings
 from autotag.metadata.xmp_fields import (
+    COPIED_FROM,
     DESCRIPTION,
     FIELDS,
     KEYWORD_FIELDS,
@@ -18,6 +19,7 @@ from autotag.metadata.xmp_fields import (
     RDF,
     REFUSALS,
     SIDECAR_FOR,
+    THIS_FILE,
     TOOLKIT,
     WRITTEN,
     path_in,
@@ -114,8 +116,15 @@ class Writing:
         """Return whether the packet has a description already."""
         return bool(self._reading.description())
 
-    def add(self, tags: Sequence[MachineTag], caption: str, by_people: Keywords, refused: Refusals) -> bytes:
-        """Return the packet with tags, caption, their record, and copies of people's keywords."""
+    def add(
+        self,
+        tags: Sequence[MachineTag],
+        caption: str,
+        by_people: Keywords,
+        refused: Refusals,
+        sources: Sequence[str] = (),
+    ) -> bytes:
+        """Return the packet with tags, caption, copies of keywords from these sources, and their records."""
         copied = by_people.without(map(fold, refused.copies))
         records: dict[str, Sequence[str]] = {}
         for one in self._fields:
@@ -123,6 +132,8 @@ class Writing:
             records[f"{one.label}Copied"] = entries.added(entries.to_copy(copied))
             records[f"{one.label}Added"] = entries.added(path_in(one, tag) for tag in tags)
             self._add_values(one, [*records[f"{one.label}Copied"], *records[f"{one.label}Added"]])
+        if any(records[f"{one.label}Copied"] for one in self._fields):
+            records[COPIED_FROM] = [THIS_FILE, *sources]
         if caption:
             self._add_caption(caption)
             records["DescriptionAdded"] = [caption]

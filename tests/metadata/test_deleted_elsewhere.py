@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from autotag.metadata import apply_change, plan_tags
+from autotag.metadata import apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
+from autotag.metadata.keywords import Keywords
 from autotag.metadata.splicing import embedded_packet, spliced
 from autotag.metadata.xmp import KEYWORD_FIELDS, MachineTag, read_packet, with_machine_tags
 
@@ -145,6 +146,105 @@ def test_copies_stay_while_the_photograph_cannot_be_read(tmp_path, photograph):
     path.write_bytes(path.read_bytes()[:-10])
     apply_change(plan_tags(path, TAGS[:1]))
     assert "Anna" in read_packet((tmp_path / "a.png.xmp").read_bytes()).keywords.flat
+
+
+def shared_pair(folder, photograph):
+    """A photograph whose copy of Anna comes from a sidecar that it shares."""
+    folder.mkdir(exist_ok=True)
+    for name in ("pair.jpg", "pair.png"):
+        (folder / name).write_bytes(photograph(name[-3:].replace("jpg", "jpeg")))
+    shared = folder / "pair.xmp"
+    shared.write_bytes(packet_of("digiKam:TagsList", "People/Anna", "garden"))
+    return folder / "pair.jpg", shared
+
+
+def people_of(path):
+    """People's keywords in a photograph and in the sidecar with its whole name."""
+    found = read_existing(path.read_bytes()).by_people
+    beside = path.with_name(path.name + ".xmp")
+    return found | read_packet(beside.read_bytes()).by_people if beside.exists() else found
+
+
+def removed(path, shared):
+    shared.unlink()
+    return path
+
+
+def renamed_away(path, shared):
+    shared.rename(shared.with_name("a dog.xmp"))
+    return path
+
+
+def moved_to_where_the_name_is_used_again(path, shared):
+    other, theirs = shared_pair(path.parent / "other", lambda _: path.with_name("pair.png").read_bytes())
+    theirs.write_bytes(packet_of("dc:subject", "Rex"))
+    for name in (path.name, f"{path.name}.xmp"):
+        if path.with_name(name).exists():
+            path.with_name(name).replace(other.with_name(name))
+    return other
+
+
+@pytest.mark.parametrize("embed", [True, False])
+@pytest.mark.parametrize("lose", [removed, renamed_away, moved_to_where_the_name_is_used_again])
+def test_a_copy_is_the_person_s_once_the_file_with_the_original_is_gone(tmp_path, photograph, embed, lose):
+    path, shared = shared_pair(tmp_path / "album", photograph)
+    apply_change(plan_tags(path, TAGS, embed=embed))
+    assert people_of(path).flat == ()
+    path = lose(path, shared)
+    for tags in (TAGS[:1], [], TAGS):
+        change = plan_tags(path, tags, embed=embed)
+        assert "Anna" not in change.removed
+        apply_change(change)
+    assert people_of(path).paths == (("People", "Anna"),)
+    assert people_of(path).flat == ("garden", "Anna")
+    assert plan_tags(path, TAGS, embed=embed).kind == "unchanged"
+
+
+@pytest.mark.parametrize("embed", [True, False])
+def test_a_copy_goes_when_its_original_is_deleted_in_a_shared_sidecar_that_is_there(
+    tmp_path, photograph, embed
+):
+    path, shared = shared_pair(tmp_path / "album", photograph)
+    apply_change(plan_tags(path, TAGS, embed=embed))
+    shared.write_bytes(packet_of("digiKam:TagsList", "garden"))
+    change = plan_tags(path, TAGS, embed=embed)
+    assert change.removed == ("Anna",)
+    apply_change(change)
+    target = path if embed else path.with_name("pair.jpg.xmp")
+    assert b"Anna" not in target.read_bytes()
+    assert b"garden" in target.read_bytes()
+
+
+def test_copies_of_old_records_which_name_no_source_stay_when_their_original_is_nowhere(tmp_path, photograph):
+    path, shared = shared_pair(tmp_path / "album", photograph)
+    apply_change(plan_tags(path, TAGS))
+    sidecar = path.with_name("pair.jpg.xmp")
+    old = re.sub(rb"<autotag:CopiedFrom>.*?</autotag:CopiedFrom>", b"", sidecar.read_bytes(), flags=re.DOTALL)
+    sidecar.write_bytes(old)
+    apply_change(plan_tags(path, TAGS))
+    assert people_of(path).flat == ()  # the original is there, so they are copies still
+    sidecar.write_bytes(old)
+    shared.write_bytes(packet_of("dc:subject", "Rex"))
+    apply_change(plan_tags(path, TAGS[:1]))
+    assert people_of(path).flat == ("garden", "Anna")
+
+
+@pytest.mark.parametrize("embed", [True, False])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_undo_in_an_edited_file_keeps_copies_whose_source_is_gone(tmp_path, photograph, embed, is_there):
+    path, shared = shared_pair(tmp_path / "album", photograph)
+    change = plan_tags(path, TAGS, embed=embed)
+    apply_change(change)
+    target = path if embed else path.with_name("pair.jpg.xmp")
+    later = plan_tags(path, TAGS[:1], embed=embed)
+    apply_change(later)  # an edit, as far as the first change knows
+    if not is_there:
+        shared.unlink()
+    undo_change(change)
+    found = read_existing(target.read_bytes()).keywords if embed else Keywords()
+    if not embed and target.exists():
+        found = read_packet(target.read_bytes()).keywords
+    assert found.flat == (() if is_there else ("garden", "Anna"))
 
 
 def without_description(packet, instead=""):

@@ -13,6 +13,7 @@ from autotag.albums.state.foreign_names import foreign_names
 from autotag.albums.state.renaming import RenameChange
 from autotag.config.options import convert_options
 from autotag.errors import ConfigError, MetadataError
+from autotag.metadata.sidecars import keywords_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,8 @@ class RenameWriter:
         """Return the renaming of a photograph and its companions; nothing if already so named.
 
         Raises:
-            MetadataError: a link in the album leads to it, or two files would get one name.
+            MetadataError: a link in the album leads to it, two files would get one name, or it would be
+            separated from a sidecar with keywords of people.
         """
         text = (result.prompt if self.by == "prompt" else "") or result.caption
         wanted = safe_name(text, self.max_length)
@@ -67,7 +69,8 @@ class RenameWriter:
         """Return the change that gives a photograph and its companions exactly this name.
 
         Raises:
-            MetadataError: a link in the album leads to it, or a name is taken.
+            MetadataError: a link in the album leads to it, a name is taken, or it would be separated from a
+            sidecar with keywords of people.
         """
         if name == photo.name:
             return []
@@ -78,7 +81,7 @@ class RenameWriter:
         taken = [new.name for _, new in moves if new.name in there]
         if taken:
             raise MetadataError(str(photo), f"another file is called {taken[0]}")
-        return [RenameChange.planned(moves)]
+        return [self._planned(photo, moves)]
 
     def _check(self, photo: Path) -> None:
         if self.linked and os.path.realpath(photo) in self.linked and not photo.is_symlink():
@@ -93,6 +96,13 @@ class RenameWriter:
             number += 1
         for _, target in moves:
             self._names.take(photo.parent, target.name)
+        return self._planned(photo, moves)
+
+    def _planned(self, photo: Path, moves: Sequence[tuple[Path, Path]]) -> RenameChange:
+        left = keywords_left_behind(photo, {old.name for old, _ in moves})
+        if left is not None:
+            why = f"{left.name} has keywords of people for other files, too, so it keeps its name"
+            raise MetadataError(str(photo), f"{why}; name the sidecar {photo.name}.xmp if it is its own")
         return RenameChange.planned(moves)
 
     def _moves(self, photo: Path, stem: str, suffix: str) -> tuple[tuple[Path, Path], ...]:

@@ -89,8 +89,11 @@ class XmpChange:
         added = [", ".join(self.change.added)] if self.change.added else []
         if self.change.adds_description:
             added.append(f'description "{self.change.description}"')
+        removed = f"removes from {where}: {', '.join(self.change.removed)}" if self.change.removed else ""
         if added:
-            return f"adds to {where}: {'; '.join(added)}"
+            return "; ".join(filter(None, (f"adds to {where}: {'; '.join(added)}", removed)))
+        if removed:
+            return removed
         is_new = all(one.before is None for one in self.change.files)
         return f"{'writes' if is_new else 'changes'} {where}"
 

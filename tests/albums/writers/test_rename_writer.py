@@ -211,3 +211,48 @@ def test_duplicates_of_darktable_move_along_unless_they_are_another_photograph_s
         (tmp_path / name).write_text("x")
     found = new_names(RenameWriter(), tmp_path / "a.jpg", result("dog"))
     assert sorted(found) == ["dog.jpg", "dog.jpg.xmp", "dog_01.jpg.xmp"]
+
+
+def keywords_by_hand(extension: str = "") -> bytes:
+    named = (
+        f' xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" photoshop:SidecarForExtension="{extension}"'
+    )
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"{named if extension else ""}>'
+        "<dc:subject><rdf:Bag><rdf:li>Anna</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+@pytest.mark.parametrize("other", ["IMG.CR2", "IMG.png"])
+def test_a_photograph_stays_with_a_shared_sidecar_that_has_keywords_of_people(tmp_path, other):
+    for name in ("IMG.jpg", other):
+        (tmp_path / name).touch()
+    sidecar = tmp_path / "IMG.xmp"
+    sidecar.write_bytes(keywords_by_hand())
+    for name in ("IMG.jpg", other):
+        with pytest.raises(MetadataError, match=r"IMG\.xmp has keywords of people for other files"):
+            RenameWriter().changes(tmp_path / name, result("a dog"))
+        with pytest.raises(MetadataError, match=r"IMG\.xmp"):
+            RenameWriter().renamed_to(tmp_path / name, f"new.{name[-3:]}")
+    sidecar.write_bytes(keywords_by_hand(other[-3:]))
+    assert new_names(RenameWriter(), tmp_path / "IMG.jpg", result("a dog")) == ["a dog.jpg"]
+    sidecar.unlink()
+    assert new_names(RenameWriter(), tmp_path / other, result("a cat")) == [f"a cat.{other[-3:]}"]
+
+
+def test_a_raw_file_does_not_take_a_sidecar_along_that_names_its_jpeg(tmp_path):
+    for name in ("IMG.jpg", "IMG.CR2"):
+        (tmp_path / name).touch()
+    (tmp_path / "IMG.xmp").write_bytes(keywords_by_hand("jpg"))
+    with pytest.raises(MetadataError, match=r"IMG\.xmp"):
+        RenameWriter().changes(tmp_path / "IMG.CR2", result("a dog"))
+
+
+def test_the_film_of_a_live_photograph_and_its_sidecar_move_along(tmp_path):
+    for name in ("IMG.heic", "IMG.mov"):
+        (tmp_path / name).touch()
+    (tmp_path / "IMG.xmp").write_bytes(keywords_by_hand())
+    assert new_names(RenameWriter(), tmp_path / "IMG.heic", result("a dog")) == [
+        "a dog.heic", "a dog.xmp", "a dog.mov",
+    ]  # fmt: skip

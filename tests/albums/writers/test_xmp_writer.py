@@ -79,3 +79,11 @@ def test_boxes_are_written_as_regions_only_when_asked_and_undone(photo):
     assert writer.changes(photo, found) == []
     change.undo()
     assert sidecar.read_bytes() == without
+
+
+def test_keywords_that_would_be_removed_are_named(photo):
+    written(XmpWriter(), photo, result("dog", "tree"))
+    [change] = XmpWriter().changes(photo, result("cat"))
+    assert change.describe() == "adds to a.jpg.xmp: cat; removes from a.jpg.xmp: dog, tree"
+    [change] = XmpWriter().changes(photo, result("dog"))
+    assert change.describe() == "removes from a.jpg.xmp: tree"
