@@ -20,6 +20,7 @@ from autotag.albums.state.identity import JOURNAL, LEDGER, check_state, claim_st
 from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
 from autotag.albums.writers.rename_writer import RenameWriter
+from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.albums.writing import Task, carry_out
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
@@ -88,7 +89,12 @@ class _AsPlanned:
         self._name, self._writer, self._photos = name, writer, photos
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:
-        return self._writer.changes(photo, result) if self._name in self._photos[photo].write else []
+        line = self._photos[photo]
+        if self._name not in line.write:
+            return []
+        if isinstance(self._writer, XmpWriter):
+            return self._writer.changes(photo, result, added=line.added, rejected=line.rejected)
+        return self._writer.changes(photo, result)
 
 
 class _NamesAsPlanned(RenameWriter):

@@ -10,9 +10,9 @@ JSON Lines. The first line says what album it is and what would write; each line
 
 A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for people to see. Tags, caption,
 prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
-for each line that names its writer. ``was`` lists the tags as the plan was made, so that ``autotag learn
---corrections`` sees what a person changed. The line of a flagged photograph also has ``left_out``, the
-writers that the rules keep from it.
+for each line that names its writer. ``was`` lists the tags as the plan was made, so that ``autotag apply``
+and ``autotag learn --corrections`` see what a person changed. The line of a flagged photograph also has
+``left_out``, the writers that the rules keep from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
+from autotag.metadata.keywords import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,18 @@ class PlannedPhoto:
     rename_to: str | None
     write: tuple[str, ...]
     was: tuple[str, ...] | None = None
+
+    @property
+    def added(self) -> frozenset[str]:
+        """Return the texts of tags that a person added or renamed; empty where ``was`` is not known."""
+        texts = frozenset(tag.text for tag in self.result.tags)
+        return frozenset() if self.was is None else texts - set(self.was)
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Return the texts of tags that a person removed, and the old texts of renamed ones."""
+        left = {fold(tag.text) for tag in self.result.tags}
+        return tuple(text for text in self.was or () if fold(text) not in left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,6 @@ class PlanWriter:
         writers = [name for name, several in changes.items() if several]
         writers += outputs
         row = plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers)
-        row["was"] = [tag.text for tag in result.tags]
         self._put({**row, "left_out": sorted(left_out)} if left_out else row)
 
     def __enter__(self) -> PlanWriter:
@@ -163,6 +162,7 @@ def plan_row(
         "caption": result.caption,
         "prompt": result.prompt,
         "tags": tags,
+        "was": [tag["text"] for tag in tags],
         "rename_to": rename_to,
         "write": writers,
     }

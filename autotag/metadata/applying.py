@@ -82,6 +82,8 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         naming=change.naming,
         fields=change.fields,
         regions=change.regions,
+        keywords=change.keywords,
+        refused=change.refused,
         exiftool=exiftool,
         date=change.date,
         calls=calls,

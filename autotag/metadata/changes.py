@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from autotag.config.checks import check_choice, check_row
 from autotag.files.file_states import FileState
 from autotag.metadata.deltas import Delta, delta_from_json, delta_to_json
-from autotag.metadata.keywords import fold
+from autotag.metadata.keywords import Keywords, fold
 from autotag.metadata.regions import Regions
 from autotag.metadata.sidecars import SidecarNaming
 from autotag.metadata.xmp import KEYWORD_FIELDS, KeywordField, MachineTag
@@ -96,6 +96,8 @@ class MetadataChange:
         fields: the argument of ``plan_tags``.
         date: the date of new records, ISO 8601.
         regions: the argument of ``plan_tags``.
+        keywords: the argument of ``plan_tags``.
+        refused: the argument of ``plan_tags``.
         adds_description: whether a file gets the description that had none of the machine.
     """
 
@@ -114,6 +116,8 @@ class MetadataChange:
     fields: tuple[KeywordField, ...] = KEYWORD_FIELDS
     regions: Regions | None = None
     adds_description: bool = False
+    keywords: Keywords = field(default_factory=Keywords)
+    refused: tuple[str, ...] = ()
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -126,6 +130,7 @@ class MetadataChange:
         plain = {
             name: getattr(self, name) for name in ("path", "kind", "description", "embed", "naming", "date")
         }
+        paths = self.keywords.as_paths()
         lists = ("added", "keywords_before", "keywords_after", "warnings", "fields")
         return {
             **plain,
@@ -134,6 +139,8 @@ class MetadataChange:
             "files": [one.to_dict() for one in self.files],
             **({} if self.regions is None else {"regions": self.regions.to_dict()}),
             **({"adds_description": True} if self.adds_description else {}),
+            **({"keywords": [{"path": list(path)} for path in paths]} if paths else {}),
+            **({"refused": list(self.refused)} if self.refused else {}),
         }
 
     @classmethod
@@ -145,7 +152,7 @@ class MetadataChange:
         """
         texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
         words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
-        kinds = {"regions": "row", "adds_description": "flag"}
+        kinds = {"regions": "row", "adds_description": "flag", "keywords": "list", "refused": "texts"}
         there = {name: kind for name, kind in kinds.items() if isinstance(row, dict) and name in row}
         check_row(
             "a change of metadata", row, **texts, **words, **there, embed="flag", tags="list", files="list"
@@ -157,6 +164,8 @@ class MetadataChange:
         tag_words = dict.fromkeys(("text", "model", "version", "date"), "text")
         for tag in row["tags"]:
             check_row("a machine's tag", tag, **tag_words, score="number", path="texts", in_iptc="flag")
+        for keyword in row.get("keywords", ()):
+            check_row("a keyword", keyword, path="texts")
         return cls(
             path=row["path"],
             kind=row["kind"],
@@ -173,4 +182,6 @@ class MetadataChange:
             files=tuple(FileChange.from_dict(one) for one in row["files"]),
             regions=Regions.from_dict(row["regions"]) if "regions" in there else None,
             adds_description=row.get("adds_description", False),
+            keywords=Keywords.of_paths(tuple(keyword["path"]) for keyword in row.get("keywords", ())),
+            refused=tuple(row.get("refused", ())),
         )

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -231,7 +232,9 @@ def _check(before: bytes, after: bytes, packet: bytes | None, iptc: IptcChange) 
     if _inside(found.packet) != _inside(packet):
         raise ValueError("exiftool wrote a different XMP packet from the one it was given")
     kept = [word for word in old.keywords if word not in iptc.remove]
-    if list(found.iptc.keywords) != [*kept, *iptc.add]:
+    others = [word for word in found.iptc.keywords if word not in iptc.add]
+    is_whole = Counter(found.iptc.keywords) == Counter([*kept, *iptc.add])
+    if not is_whole or others != [word for word in kept if word not in iptc.add]:
         raise ValueError("exiftool wrote different IPTC keywords from the ones it was given")
     is_declared = found.iptc.says_utf8 and not old.says_utf8
     if found.iptc.others() != old.others() or (is_declared and not found.iptc.is_utf8):

@@ -38,6 +38,13 @@ class Keywords:
         alone = (path[0] for path in kept if len(path) == 1)
         return cls(each_once((*single, *alone)), tuple(path for path in kept if len(path) > 1))
 
+    @classmethod
+    def of_paths(cls, paths: Iterable[KeywordPath]) -> Keywords:
+        """Return the keywords cleaned, each once; a path of one part stays, also beside longer ones."""
+        several = list(paths)
+        alone = (path[0] for path in several if len(path) == 1)
+        return cls.of(alone, (path for path in several if len(path) > 1))
+
     @property
     def flat(self) -> tuple[str, ...]:
         """Return every keyword without parents: the single ones, then the last part of each path.
@@ -71,6 +78,10 @@ class Keywords:
         return all((fold(word),) in known for word in other.single) and all(
             folded_path(path) in known for path in other.paths
         )
+
+    def as_paths(self) -> tuple[KeywordPath, ...]:
+        """Return every keyword as a path, the single ones first."""
+        return (*((word,) for word in self.single), *self.paths)
 
     def leaves(self) -> set[str]:
         """Return the ``fold`` of every single keyword and of the last part of every path."""

@@ -50,6 +50,8 @@ def plan_tags(
     naming: SidecarNaming = "auto",
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     regions: Regions | None = None,
+    keywords: Keywords | None = None,
+    refused: Sequence[str] = (),
     exiftool: Exiftool | None = None,
     date: str | None = None,
     read: ReadPhotograph | None = None,
@@ -68,6 +70,8 @@ def plan_tags(
         fields: the XMP keyword fields to write; what people wrote in other fields stays.
         regions: of the upright picture; written as ``mwg-rs:Regions`` if neither the photograph nor a sidecar
             has others.
+        keywords: keywords that a person gives the photograph now; they are not recorded as the machine's.
+        refused: machine tags that a person rejected; no later run writes them.
         exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: the date of new records, ISO 8601; now by default.
         read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
@@ -81,8 +85,9 @@ def plan_tags(
     """
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     request = _Request(
-        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions
-    )
+        Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions,
+        keywords or Keywords(), tuple(refused),
+    )  # fmt: skip
     return _Plan(request, read).change()
 
 
@@ -100,6 +105,8 @@ class _Request:
     date: str
     calls: SystemCalls
     regions: Regions | None
+    keywords: Keywords
+    refused: tuple[str, ...]
 
 
 class _Plan:
@@ -120,6 +127,7 @@ class _Plan:
         self._shared = [read_packet(content) for _, content in self._sidecars.seeds]
         self._warnings = list(self._sidecars.warnings)
         self._adds_description = False
+        self._new_keywords = request.keywords
         self._kept: set[str] = set()  # files, by source_id, whose copies are people's keywords from now on
         self._sources = self._keywords_of_people()
         self._by_people, self._refusals = Keywords(), self._existing.refusals
@@ -181,6 +189,8 @@ class _Plan:
     def change(self) -> MetadataChange:
         """Return the whole plan: the photograph, its sidecars, and the keywords of both."""
         embedded = self._embedded() if self._request.embed else None
+        if embedded is not None:
+            self._give_keywords(self._path)
         beside = self._beside() if embedded is None or self._sidecars.existing else []
         files = [one for one in (*beside, *(embedded or [])) if one is not None]
         before = self._keywords_before()
@@ -201,6 +211,8 @@ class _Plan:
             fields=self._request.fields,
             date=self._request.date,
             regions=self._request.regions,
+            keywords=self._request.keywords,
+            refused=self._request.refused,
             adds_description=self._adds_description and bool(files),
         )
 
@@ -261,6 +273,8 @@ class _Plan:
             refusals=self._refusals,
             fields=self._request.fields,
             regions=self._regions,
+            keywords=self._new_keywords,
+            refused=self._request.refused,
             date=self._request.date,
             sidecar_for=sidecar_for,
             wrapped=wrapped,
@@ -269,6 +283,13 @@ class _Plan:
             read_packet(after)
             self._adds_description |= _DESCRIBED in after and _DESCRIBED not in (packet or b"")
         return after
+
+    def _give_keywords(self, path: Path) -> None:
+        """Count the new keywords of a person as this file's, so that the next files get copies of them."""
+        new, self._new_keywords = self._new_keywords, Keywords()
+        if new != Keywords():
+            self._sources[source_id(path)] = self._sources.get(source_id(path), Keywords()) | new
+            self._by_people |= new
 
     def _beside(self) -> list[FileChange | None]:
         """Return the changes of the existing sidecars; without any, a new sidecar."""
@@ -292,6 +313,7 @@ class _Plan:
             after = self._packet(path, content, sidecar_for=sidecar_for)
         except ValueError as error:
             raise MetadataError(str(path), f"cannot write tags into this sidecar: {error}") from error
+        self._give_keywords(path)
         return _file_change(target, state, content, after)
 
     def _embedded(self) -> list[FileChange | None] | None:
@@ -349,6 +371,8 @@ class _Plan:
             return self._content
         old = [tag.text for tag in existing.machine_tags if tag.in_iptc]
         new = [tag.text for tag in read_packet(packet).machine_tags if tag.in_iptc] if packet else []
+        there = {fold(word) for word in existing.iptc.keywords} - set(map(fold, old))
+        new += [word for word in self._new_keywords.flat if fits_iptc(word) and fold(word) not in there]
         change = IptcChange(tuple(new), tuple(old)) if in_iptc else IptcChange()
         return exiftool.embedded(self._content, packet, change)
 

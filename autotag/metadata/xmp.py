@@ -39,6 +39,7 @@ from autotag.metadata.xmp_writing import Removal, Writing, empty_packet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from autotag.metadata.keywords import KeywordPath
     from autotag.metadata.regions import Regions
 
 __all__ = [
@@ -81,6 +82,8 @@ def with_machine_tags(
     refusals: Refusals | None = None,
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     regions: Regions | None = None,
+    keywords: Keywords | None = None,
+    refused: Sequence[str] = (),
     date: str = "",
     sidecar_for: str = "",
     wrapped: bool = False,
@@ -104,6 +107,8 @@ def with_machine_tags(
         fields: the fields that tags and copies are written to.
         regions: of the stored picture, in place of the machine's earlier ones; not written if the packet has
             regions of a person, or if another program changed or removed the machine's.
+        keywords: a person's, to write without a record; not where ``elsewhere`` or the packet has them.
+        refused: machine tags that a person rejected, to record as if another program had removed them.
         date: ISO 8601, for tags without a date whose values are new.
         sidecar_for: the extension for ``photoshop:SidecarForExtension`` of a new packet.
         wrapped: whether a new packet gets an ``xpacket`` wrapper, as embedded packets need.
@@ -119,22 +124,28 @@ def with_machine_tags(
     base = Removal(reading, keep_copies=keep_copies).packet() if reading is not None else None
     own_by_people = before.by_people_or_copied if keep_copies else before.by_people
     by_people = own_by_people | (elsewhere or Keywords())
-    own = (before.refusals | Refusals(_adopted(before.machine_tags, by_people))).for_keywords(by_people)
-    refused = own | (refusals or Refusals()).for_keywords(by_people)
+    new = _not_there(keywords or Keywords(), by_people)
+    by_people |= Keywords.of_paths(new)
+    adopted = Refusals(_adopted(before.machine_tags, by_people))
+    own = (before.refusals | adopted | Refusals(tuple(refused))).for_keywords(by_people)
+    all_refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
-    wanted = _new_tags(writable, by_people.leaves() | set(map(fold, refused.tags)), before, date)
+    wanted = _new_tags(writable, by_people.leaves() | set(map(fold, all_refused.tags)), before, date)
     if base is None or reading is None:
         begun = Reading(parse(empty_packet(sidecar_for, wrapped=wrapped)))
     else:
         begun = reading if base == packet else Reading(parse(base))
+    if new:
+        base = Writing(begun, fields).add_keywords(new)
+        begun = Reading(parse(base))
     writing = Writing(begun, fields)
-    caption = "" if refused.descriptions or writing.is_described else clean(description)
+    caption = "" if all_refused.descriptions or writing.is_described else clean(description)
     if before.has_regions_by_people or before.regions_refused:
         regions = None
     writing.add_regions(regions, refused=before.regions_refused)
     if not wanted and not caption and not own and not regions and not before.regions_refused:
         return base
-    after = writing.add(wanted, caption, by_people, refused, sources)
+    after = writing.add(wanted, caption, by_people, all_refused, sources)
     is_same = reading is not None and reading.state() == Reading(parse(after)).state()
     return packet if is_same else after
 
@@ -164,6 +175,13 @@ def _adopted(tags: Iterable[MachineTag], by_people: Keywords) -> tuple[str, ...]
     """Return the machine tags that a person adopted; once deleted, they are not added again."""
     theirs = by_people.leaves()
     return tuple(tag.text for tag in tags if fold(tag.text) in theirs)
+
+
+def _not_there(keywords: Keywords, by_people: Keywords) -> list[KeywordPath]:
+    """Return the keywords that people did not give before."""
+    leaves = by_people.leaves()
+    alone = [(word,) for word in keywords.single if fold(word) not in leaves]
+    return [*alone, *(path for path in keywords.paths if not by_people.covers(Keywords.of_paths([path])))]
 
 
 def _new_tags(tags: Iterable[MachineTag], taken: set[str], before: Packet, date: str) -> list[MachineTag]:

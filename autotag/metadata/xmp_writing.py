@@ -142,6 +142,20 @@ class Writing:
         self._add_block()
         return self._document.edited(self._edits)
 
+    def add_keywords(self, paths: Iterable[KeywordPath]) -> bytes:
+        """Return the packet with keywords of a person, each in the field that fits best, without a record."""
+        best: dict[str, list[KeywordPath]] = {}
+        for path in paths:
+            fields = sorted(self._fields, key=lambda one: bool(one.separator) != (len(path) > 1))
+            name = next((one.name for one in fields if one.entry(path) is not None), "")
+            best.setdefault(name, []).append(path)
+        for one in self._fields:
+            entries = _NewEntries(one, self._reading.values(one.name))
+            self._add_values(one, entries.added(best.get(one.name, ())))
+        if self._properties:
+            self._add_block()
+        return self._document.edited(self._edits)
+
     def _add_values(self, one: Field, values: Sequence[str]) -> None:
         """Append entries to the field, or make the field."""
         if not values:

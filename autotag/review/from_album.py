@@ -16,6 +16,7 @@ from autotag.errors import AutotagError, ConfigError
 from autotag.files.file_states import lies_in
 from autotag.files.replacing import appearing
 from autotag.metadata import read_existing, read_packet, sidecars_of
+from autotag.metadata.keywords import fold
 from autotag.review.session import Review
 
 if TYPE_CHECKING:
@@ -131,17 +132,24 @@ def _of_record(
 ) -> tuple[list[dict[str, Any]], bool]:
     """Return the tags that a photograph has from the machine, and whether they are in the file itself.
 
-    They are those of the record in its XMP, in a sidecar or else in the file; without one, those known.
+    They are those of the record in its XMP, in a sidecar or else in the file; without one, those known that
+    no person removed.
     """
     record: tuple[MachineTag, ...] = ()
+    refused: set[str] = set()
     is_embedded = False
     with suppress(AutotagError, OSError, ValueError):  # applying says what is wrong with a file
         for _, content in sidecars_of(path).existing:
-            record = record or read_packet(content).machine_tags
+            packet = read_packet(content)
+            record = record or packet.machine_tags
+            refused |= set(map(fold, packet.refused))
         if look_inside and not record:
-            record = read_existing(path.read_bytes()).machine_tags
+            existing = read_existing(path.read_bytes())
+            record = existing.machine_tags
+            refused |= set(map(fold, existing.refusals.tags))
             is_embedded = bool(record)
-    return [_tag(tag) for tag in record] or known, is_embedded
+    left = [tag for tag in known if fold(tag["text"]) not in refused]
+    return [_tag(tag) for tag in record] or left, is_embedded
 
 
 def _tag(tag: MachineTag) -> dict[str, Any]:

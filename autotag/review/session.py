@@ -277,6 +277,9 @@ class Review:
                     yield row
                     continue
                 tags = self._edited_tags(row["tags"], self.table.tags(photos[number]), undecided)
+                if "was" in row:
+                    left = _left_out(self.table.tags(photos[number]), undecided)
+                    row["was"] = [text for text in row["was"] if text not in left]
                 if tags != row["tags"] or not self.is_of_album:
                     yield row | {"tags": tags}
 
@@ -349,6 +352,13 @@ def _key_of(plan: Path) -> str:
     with plan.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").digest()
     return hashlib.sha256(content + os.fsencode(plan.resolve())).hexdigest()[:16]
+
+
+def _left_out(tags: list[TagOfPhoto], undecided: Undecided) -> set[str]:
+    """Return the texts of tags that are left out and not rejected: nobody decided about them."""
+    if undecided == "write":
+        return set()
+    return {tag.text for tag in tags if tag.state == "undecided" and tag.text == tag.was}
 
 
 def _renamed(item: Any, text: str) -> dict[str, Any]:

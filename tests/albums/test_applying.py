@@ -85,6 +85,55 @@ def test_after_a_plan_the_run_that_made_it_finds_nothing_to_do(photos, plan, tag
     assert tree(photos) == before
 
 
+def edited_tags(plan, file, tags):
+    header, *rows = lines(plan)
+    put(plan, [header, *(row | {"tags": tags} if row["file"] == file else row for row in rows)])
+
+
+def test_tags_that_a_person_added_and_rejected_stay_so_whatever_runs_later(photos, tagged, tmp_path, tree):
+    before = tree(photos)
+    path = tmp_path / "plan.jsonl"
+    tagged(photos, plan_file=path)
+    assert {"blue", "picture"} == {tag["text"] for tag in lines(path)[2]["tags"]}
+    bella = {"text": "Bella", "path": "pet|Bella"}
+    edited_tags(path, "b.jpg", [lines(path)[2]["tags"][0], "Anna", "pet", bella])
+    apply_plan(path)
+    kept = lines(path)[2]["tags"][0]["text"]
+    for more in ({"redo": True}, {"options": {"top_k": 2}}, {"options": {"top_k": 5}, "redo": True}):
+        packet = read_packet((photos / "b.jpg.xmp").read_bytes())
+        assert set(packet.by_people.flat) == {"Anna", "pet", "Bella"}
+        assert packet.by_people.paths == (("pet", "Bella"),)
+        assert [tag.text for tag in packet.machine_tags] == [kept]
+        assert packet.refused == tuple({"blue", "picture"} - {kept})
+        tagged(photos, **more)
+    assert keywords(photos / "d.jpg.xmp").flat == ("red", "picture")
+    assert read_packet((photos / "d.jpg.xmp").read_bytes()).by_people.flat == ()
+    undo_album(photos)
+    assert tree(photos) == before
+
+
+def test_a_photograph_whose_tags_were_all_rejected_gets_none_later(photos, tagged, tmp_path):
+    path = tmp_path / "plan.jsonl"
+    tagged(photos, plan_file=path)
+    edited_tags(path, "b.jpg", [])
+    apply_plan(path)
+    tagged(photos, redo=True)
+    assert keywords(photos / "b.jpg.xmp").flat == ()
+
+
+def test_a_plan_of_an_older_version_which_does_not_say_what_was_edited_is_written_as_it_is(
+    photos, tagged, tmp_path
+):
+    path = tmp_path / "plan.jsonl"
+    tagged(photos, plan_file=path)
+    header, *rows = lines(path)
+    put(path, [header, *({**row, "tags": ["Anna"]} for row in rows if row.pop("was"))])
+    apply_plan(path)
+    packet = read_packet((photos / "b.jpg.xmp").read_bytes())
+    assert [tag.text for tag in packet.machine_tags] == ["Anna"]
+    assert packet.refused == ()
+
+
 def test_a_plan_is_taken_back_by_undo(photos, plan, tree):
     before = tree(photos)
     apply_plan(plan)

@@ -8,7 +8,7 @@ import pytest
 
 from autotag.errors import FileChangedError, MetadataError
 from autotag.files.system_calls import SystemCalls
-from autotag.metadata import MetadataChange, apply_change, plan_tags, undo_change
+from autotag.metadata import Keywords, MetadataChange, apply_change, plan_tags, undo_change
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag, read_packet, with_machine_tags
 
@@ -301,3 +301,27 @@ def test_no_tags_leave_no_trace(put):
     assert files(path.parent) == before
     undo_change(taken)
     assert set(files(path.parent)) == {path.name, path.name + ".xmp"}
+
+
+@pytest.mark.parametrize("embed", [True, False])
+def test_keywords_that_a_person_gives_are_originals_in_one_file_and_copies_elsewhere(
+    tmp_path, photograph, embed
+):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photograph("jpeg"))
+    sidecar = tmp_path / "a.jpg.xmp"
+    sidecar.write_bytes(with_machine_tags(None, [MachineTag("old", 1)]))
+    given = Keywords.of(["Anna"], [("pet", "Bella")])
+    tags = [MachineTag("dog", 1), MachineTag("sea", 1)]
+    change = plan_tags(path, tags, keywords=given, refused=["sea"], embed=embed)
+    again = MetadataChange.from_dict(json.loads(json.dumps(change.to_dict())))
+    assert again == change
+    apply_change(again)
+    beside, inside = read_packet(sidecar.read_bytes()), read_existing(path.read_bytes())
+    first, second = (inside, beside) if embed else (beside, inside)
+    assert first.by_people == given
+    assert second.by_people.flat == ()
+    assert beside.keywords.flat == ("Anna", "Bella", "dog")
+    assert beside.refused == ("sea",)
+    assert plan_tags(path, tags, keywords=given, refused=["sea"], embed=embed).kind == "unchanged"
+    assert plan_tags(path, tags, embed=embed).kind == "unchanged"

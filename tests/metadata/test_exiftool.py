@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from autotag.images.reading import read_image
-from autotag.metadata import apply_change, plan_tags, undo_change
+from autotag.metadata import Keywords, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag
@@ -263,6 +263,23 @@ def test_iptc_texts_in_two_encodings_keep_their_bytes_or_the_tags_go_beside(
     assert "the character set of its IPTC texts is not known" in change.warnings[0]
     apply_change(plan_tags(path, TAGS[:1], embed=True, exiftool=exiftool))
     assert all(text in path.read_bytes() for text in (keyword, city, b"\x1c\x02\x19\x00\x03dog"))
+
+
+@needs_exiftool
+def test_keywords_that_a_person_gives_go_to_iptc_too(exiftool, put):
+    path = put("jpeg_iptc")
+    content = path.read_bytes()
+    change = plan_tags(path, TAGS, keywords=Keywords.of(["Anna"]), embed=True, exiftool=exiftool)
+    apply_change(change)
+    found = read_existing(path.read_bytes())
+    assert found.iptc.keywords == ("Köln", "Old One", "dog", "Straße ☃", "Anna")
+    assert "Anna" in found.by_people.flat
+    later = plan_tags(path, TAGS[:1], embed=True, exiftool=exiftool)
+    apply_change(later)  # exiftool puts the keyword that goes and comes where it was
+    assert read_existing(path.read_bytes()).iptc.keywords == ("Köln", "Old One", "dog", "Anna")
+    undo_change(later)
+    undo_change(change)
+    assert path.read_bytes() == content
 
 
 @needs_exiftool

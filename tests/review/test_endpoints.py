@@ -384,6 +384,16 @@ def test_apply_can_leave_undecided_tags_out(asking, album):
     assert keywords(album, "2023/park.jpg") == set()
 
 
+def test_what_was_added_is_a_keyword_of_the_person_and_what_was_rejected_is_refused(asking, album):
+    asking.decide("add", tag="holiday", photos=[asking.id("2023/beach.jpg")])
+    asking.decide("rename", tag="dog", to="Bella", photos=[asking.id("2023/beach.jpg")])
+    asking.decide("reject", tag="sea")
+    asking.apply("leave out")
+    packet = read_packet((album / "2023/beach.jpg.xmp").read_bytes())
+    assert set(packet.by_people.flat) == {"holiday"}  # nobody confirmed Bella
+    assert (packet.machine_tags, set(packet.refused)) == ((), {"dog", "sea"})  # nor rejected beach
+
+
 def test_the_edited_plan_lies_beside_the_plan_which_stays(asking, plan):
     before = plan.read_bytes()
     asking.decide("reject", tag="dog")

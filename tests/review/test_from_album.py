@@ -60,6 +60,20 @@ def test_a_second_review_begins_with_what_the_first_one_left(album, opened):
     assert again.apply()["photographs"] == 0
 
 
+def test_what_was_rejected_or_added_stays_so_after_a_run_with_other_settings(album, opened):
+    tagged(album)
+    asking = Asking(opened(album))
+    asking.decide("reject", photos=[asking.id("2023/park.jpg")])
+    asking.decide("add", tag="Anna", photos=[asking.id("2023/beach.jpg")])
+    asking.apply()
+    asking.desk.review.close()
+    tagged(album, top_k=5)
+    assert keywords(album / "2023/park.jpg.xmp") == set()
+    assert keywords(album / "2023/beach.jpg.xmp") == {"yellow", "picture", "Anna"}
+    assert read_packet((album / "2023/beach.jpg.xmp").read_bytes()).by_people.flat == ("Anna",)
+    assert Asking(opened(album)).tags("2023/park.jpg") == {}
+
+
 def test_tags_in_photographs_are_found_and_written_there(album, opened):
     tagged(album, WriterChoice("xmp", options={"embed": True, "description": "none"}))
     asking = Asking(opened(album))

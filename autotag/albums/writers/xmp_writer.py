@@ -19,6 +19,7 @@ from autotag.metadata import (
     KEYWORD_FIELDS,
     Exiftool,
     KeywordField,
+    Keywords,
     MachineTag,
     MetadataChange,
     Regions,
@@ -28,7 +29,7 @@ from autotag.metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from autotag.metadata.photograph import ReadPhotograph
     from autotag.records import Result
@@ -159,7 +160,14 @@ class XmpWriter:
         self._exiftool = Exiftool.if_installed() if self.embed else None
 
     def changes(
-        self, photo: Path, result: Result, /, *, read: ReadPhotograph | None = None
+        self,
+        photo: Path,
+        result: Result,
+        /,
+        *,
+        read: ReadPhotograph | None = None,
+        added: Collection[str] = (),
+        rejected: Sequence[str] = (),
     ) -> Sequence[XmpChange]:
         """Return the changes of sidecar and photograph; nothing if they already hold everything.
 
@@ -167,6 +175,8 @@ class XmpWriter:
             photo: the photograph.
             result: what was found.
             read: the photograph as it was read before, see ``plan_tags``.
+            added: texts of the tags that a person added; they are written as the person's keywords.
+            rejected: tags that a person rejected, which no later run writes.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
@@ -175,12 +185,14 @@ class XmpWriter:
         leads_out = self.embed and self.root is not None and not lies_in(photo, self.root)
         change = plan_tags(
             photo,
-            self._tags(result),
+            self._tags(result, added),
             self._description(result),
             embed=self.embed and not leads_out,
             naming=self.naming,
             fields=self.fields,
             regions=self._regions(result),
+            keywords=Keywords.of_paths(tag.path or (tag.text,) for tag in result.tags if tag.text in added),
+            refused=rejected,
             exiftool=self._exiftool,
             read=read,
         )
@@ -195,9 +207,11 @@ class XmpWriter:
         if self._exiftool is not None:
             self._exiftool.close()
 
-    def _tags(self, result: Result) -> list[MachineTag]:
+    def _tags(self, result: Result, added: Collection[str]) -> list[MachineTag]:
         return [
-            MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path) for tag in result.tags
+            MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path)
+            for tag in result.tags
+            if tag.text not in added
         ]
 
     def _regions(self, result: Result) -> Regions | None:
