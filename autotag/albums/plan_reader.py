@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
     "left_out", "was",
 )  # fmt: skip
+_NAMES_OF_FILES = ("album", "file", "outputs", "rename_to")
+_SURROGATE = re.compile(r"[\ud800-\udfff]|\\ud[89a-f]", re.IGNORECASE)  # as it is, or escaped
 _OUTPUT = ("file", "options")
 _TAG = ("text", "score", "path", NEAR_CUT)
 
@@ -67,10 +70,27 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         raise ConfigError(f"cannot read the plan {str(path)!r}: {error.strerror}.") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
+            text = line.decode("utf-8", "surrogateescape")
             try:
-                yield number, json.loads(line.decode("utf-8", "surrogateescape"))
+                row = json.loads(text)
             except ValueError as error:
                 raise ConfigError(f"{path}, line {number}: it is not JSON: {error}") from error
+            if _SURROGATE.search(text) and isinstance(row, dict):
+                _check_utf8(row, f"{path}, line {number}")
+            yield number, row
+
+
+def _check_utf8(row: dict[str, Any], where: str) -> None:
+    """Refuse texts that are not UTF-8, except in names of files.
+
+    Raises:
+        ConfigError: names the field; begins with ``where``.
+    """
+    for name, value in row.items():
+        try:
+            json.dumps("" if name in _NAMES_OF_FILES else value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{where}, field {name!r}: it is not UTF-8; save the plan as UTF-8.") from error
 
 
 @dataclass(frozen=True, slots=True)

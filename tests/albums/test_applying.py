@@ -134,6 +134,23 @@ def test_a_plan_of_an_older_version_which_does_not_say_what_was_edited_is_writte
     assert packet.refused == ()
 
 
+@pytest.mark.parametrize("field", ["tags", "caption", "prompt"])
+def test_a_plan_that_was_saved_in_another_encoding_is_refused_by_line(photos, plan, tree, field):
+    before = tree(photos)
+    header, *rows = lines(plan)
+    rows[1][field] = ["Möwe \U0001f600"] if field == "tags" else "Möwe \U0001f600"
+    put(plan, [header, *rows])
+    assert read_plan(plan).photos[1].number == 3
+    saved = plan.read_bytes().replace(rb"\u00f6", b"\xf6")
+    for content in (saved, saved.replace(b"\xf6", rb"\udcf6")):
+        plan.write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=f"line 3, field '{field}': it is not UTF-8; save the plan as UTF-8"
+        ):
+            apply_plan(plan)
+    assert tree(photos) == before
+
+
 def test_a_plan_is_taken_back_by_undo(photos, plan, tree):
     before = tree(photos)
     apply_plan(plan)
