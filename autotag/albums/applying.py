@@ -20,10 +20,10 @@ from autotag.albums.state.identity import JOURNAL, LEDGER, check_state, claim_st
 from autotag.albums.state.journal import Journal
 from autotag.albums.state.ledger import Entry, Ledger, locked, state_folder
 from autotag.albums.writers.rename_writer import RenameWriter
-from autotag.albums.writers.xmp_writer import XmpWriter
+from autotag.albums.writers.xmp_writer import XmpChange, XmpWriter
 from autotag.albums.writing import Task, carry_out
 from autotag.errors import ConfigError
-from autotag.files.file_states import lies_in
+from autotag.files.file_states import lies_in, sha256
 from autotag.metadata.pixel_digest import pixel_digest
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 _GROUP = 16
+_ANY_CHANGE = " (in its format any change counts, also of keywords)"
 
 
 def apply_plan(
@@ -51,7 +52,8 @@ def apply_plan(
     """Apply a plan line by line, and nothing else. This needs no model.
 
     A photograph that changed since the plan was made is reported as failed and left unchanged; a
-    change of its metadata alone is allowed. After an interruption, the next call skips what is done.
+    change of its metadata alone is allowed in JPEG, PNG and WebP. After an interruption, the next call skips
+    what is done.
 
     Args:
         plan: the file that ``tag_folder(plan_file=...)`` wrote, as a person left it.
@@ -138,6 +140,9 @@ class _Applying:
     writers: Writers
     summary: AlbumSummary
     done: dict[str, PlannedPhoto] = field(default_factory=dict)  # by the name that the photograph has now
+    befores: dict[str | None, str | None] | None = (
+        None  # digests of contents before steps, by those after them
+    )
 
     def go(self, listener: Listener, stop: Callable[[], bool]) -> AlbumSummary:
         """Apply the lines, one group at a time, and write the result files."""
@@ -203,7 +208,8 @@ class _Applying:
         try:
             if self._is_as_planned(line, path):
                 return path
-            why = "it changed since the plan was made; plan again"
+            exact = pixel_digest(content := path.read_bytes()) == sha256(content)
+            why = f"it changed since the plan was made{_ANY_CHANGE if exact else ''}; plan again"
         except OSError as error:
             why = error.strerror or str(error)
         if line.rename_to is not None and "rename" in line.write:
@@ -215,7 +221,7 @@ class _Applying:
     def _is_as_planned(self, line: PlannedPhoto, path: Path) -> bool:
         """Return whether the file is the line's picture, by size and time, else by digest.
 
-        For formats whose digest covers metadata too, the ledger knows how an earlier run left the file.
+        For formats whose digest covers metadata, ledger and journal know how an earlier run left the file.
         """
         facts = path.stat()
         now = (facts.st_size, facts.st_mtime_ns)
@@ -226,7 +232,22 @@ class _Applying:
             self.plan.settings, self.plan.wanted, *now
         ):  # fmt: skip
             return True
-        return pixel_digest(path.read_bytes()) == line.digest
+        content = path.read_bytes()
+        digest = pixel_digest(content)
+        return digest == line.digest or (digest == sha256(content) and self._led_to(digest, line.digest))
+
+    def _led_to(self, digest: str, planned: str) -> bool:
+        """Return whether steps in the journal, as of a killed run, made this content of the planned one."""
+        if self.befores is None:
+            steps = (step for _, step in self.journal.newest_first() if isinstance(step, XmpChange))
+            files = (one for step in steps for one in step.change.files)
+            self.befores = {one.sha256_after: one.sha256_before for one in files}
+        seen: set[str | None] = set()
+        now: str | None = digest
+        while now is not None and now not in seen:
+            seen.add(now)
+            now = self.befores.get(now)
+        return planned in seen
 
     def _task(self, line: PlannedPhoto, path: Path) -> Task:
         name = path.relative_to(self.plan.album).as_posix()

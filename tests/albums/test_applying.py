@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from autotag.albums import WriterChoice, apply_plan, undo_album
 from autotag.albums.plan_reader import read_plan
 from autotag.errors import ConfigError
-from autotag.metadata import MachineTag, apply_change, plan_tags, read_packet
+from autotag.metadata import Exiftool, MachineTag, apply_change, plan_tags, read_packet
 from autotag.testing import make_image
 
 
@@ -45,8 +46,6 @@ def test_making_a_plan_changes_nothing_else(photos, tagged, tree, tmp_path):
 
 
 def test_a_plan_carried_out_as_it_is_does_what_the_run_would_have_done(photos, plan, tagged, tree, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(photos, copy)
     tagged(copy, "xmp", WriterChoice("txt", options={"naming": "full"}), "rename")
@@ -171,6 +170,34 @@ def test_a_photograph_that_changed_since_is_left_alone(photos, plan):
 def test_a_keyword_added_by_hand_since_is_no_change_of_the_photograph(photos, plan):
     apply_change(plan_tags(photos / "b.jpg", [MachineTag("by hand", 1.0)], embed=True), touch=True)
     assert apply_plan(plan).failed == 0
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+def test_a_tiff_that_a_killed_run_wrote_is_as_planned_and_one_that_a_person_edited_is_not(
+    tmp_path, tagged, monkeypatch
+):
+    photos = tmp_path / "tiffs"
+    photos.mkdir()
+    make_image("red").save(photos / "a.tif")
+    content, path = (photos / "a.tif").read_bytes(), tmp_path / "plan.jsonl"
+    tagged(photos, WriterChoice("xmp", options={"embed": True}), plan_file=path)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autotag.albums.applying._Applying._put_down", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply_plan(path)
+    assert (photos / "a.tif").read_bytes() != content
+    assert apply_plan(path).failed == 0
+    assert apply_plan(path).failed == 0
+    undo_album(photos)
+    assert (photos / "a.tif").read_bytes() == content
+    with Exiftool() as exiftool:
+        exiftool.run(["-overwrite_original", "-XMP-dc:Subject=Anna", str(photos / "a.tif")])
+    [(_, why)] = apply_plan(path).errors
+    assert "in its format any change counts, also of keywords" in why
 
 
 def rows_of(folder, name):
