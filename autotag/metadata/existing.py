@@ -46,6 +46,7 @@ class Existing:
         regions_refused: whether another program changed or removed the machine's regions.
         orientation: of the picture, 1 to 8, from EXIF or else XMP; 1 without any.
         iptc: the IPTC records.
+        in_exif: the keywords of Windows in EXIF.
         packet: the main embedded XMP packet, or None.
         simple_xmp: whether the embedded XMP is one packet at most, without an extension.
         is_signed: whether the file contains Content Credentials or refers to some.
@@ -64,6 +65,7 @@ class Existing:
     regions_refused: bool = False
     orientation: int = 1
     iptc: Iptc = field(default_factory=Iptc)
+    in_exif: tuple[str, ...] = ()
     packet: bytes | None = None
     simple_xmp: bool = True
     is_signed: bool = False
@@ -126,6 +128,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
         regions_refused=any(packet.regions_refused for packet in packets),
         orientation=next(filter(None, (exif.orientation(found.exif, tags), *turned)), 1),
         iptc=iptc,
+        in_exif=tuple(exif.xp_keywords(tags)),
         packet=found.packets[0] if found.packets else None,
         simple_xmp=len(found.packets) <= 1 and not any(packet.extended for packet in packets),
         is_signed=found.is_signed or any(packet.provenance for packet in packets),

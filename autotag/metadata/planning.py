@@ -275,6 +275,7 @@ class _Plan:
             regions=self._regions,
             keywords=self._new_keywords,
             refused=self._request.refused,
+            echoes=self._may_echo() if path == self._path else (),
             date=self._request.date,
             sidecar_for=sidecar_for,
             wrapped=wrapped,
@@ -387,6 +388,12 @@ class _Plan:
             replace(tag, in_iptc=fits_iptc(tag.text) and fold(tag.text) not in others)
             for tag in self._request.tags
         )
+
+    def _may_echo(self) -> list[str]:
+        """Return the photograph's keywords outside XMP which autotag did not write there."""
+        ours = {fold(tag.text) for tag in self._existing.machine_tags if tag.in_iptc}
+        in_iptc = (word for word in self._existing.iptc.keywords if fold(word) not in ours)
+        return [*in_iptc, *self._existing.in_exif]
 
     def _checked(self, after: bytes) -> FileChange | None:
         change = _file_change(self._photograph, self._state, self._content, after)

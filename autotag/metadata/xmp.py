@@ -12,6 +12,8 @@ in the namespace ``https://github.com/autotag/autotag/xmp/1.0/``:
   is;
 - ``CopiedFrom``: the files that the copies came from, by ``autotag.metadata.sidecars.source_id``, and ``.``
   for the file itself. When one of them is gone, copies without an original are the person's keywords;
+- ``Echoed``: earlier machine tags that another program copied into a field that autotag does not write; they
+  are not the person's keywords;
 - ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
   program removed; autotag does not add them again;
 - ``RegionsAdded``, ``RegionsRefused``: see ``autotag.metadata.regions``.
@@ -84,6 +86,7 @@ def with_machine_tags(
     regions: Regions | None = None,
     keywords: Keywords | None = None,
     refused: Sequence[str] = (),
+    echoes: Iterable[str] = (),
     date: str = "",
     sidecar_for: str = "",
     wrapped: bool = False,
@@ -109,6 +112,8 @@ def with_machine_tags(
             regions of a person, or if another program changed or removed the machine's.
         keywords: a person's, to write without a record; not where ``elsewhere`` or the packet has them.
         refused: machine tags that a person rejected, to record as if another program had removed them.
+        echoes: keywords in fields of the same file outside XMP, to which other programs copy the machine's
+            tags; so do fields of the packet that autotag does not write.
         date: ISO 8601, for tags without a date whose values are new.
         sidecar_for: the extension for ``photoshop:SidecarForExtension`` of a new packet.
         wrapped: whether a new packet gets an ``xpacket`` wrapper, as embedded packets need.
@@ -131,6 +136,9 @@ def with_machine_tags(
     all_refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
     wanted = _new_tags(writable, by_people.leaves() | set(map(fold, all_refused.tags)), before, date)
+    written = {fold(tag.text) for tag in wanted} | set(map(fold, all_refused.tags))
+    held = set(map(fold, echoes)) | (reading.read_only().leaves() if reading is not None else set())
+    echoed = [word for word in before.may_be_echoed if fold(word) in held - written]
     if base is None or reading is None:
         begun = Reading(parse(empty_packet(sidecar_for, wrapped=wrapped)))
     else:
@@ -143,9 +151,9 @@ def with_machine_tags(
     if before.has_regions_by_people or before.regions_refused:
         regions = None
     writing.add_regions(regions, refused=before.regions_refused)
-    if not wanted and not caption and not own and not regions and not before.regions_refused:
+    if not any((wanted, caption, own, echoed, regions, before.regions_refused)):
         return base
-    after = writing.add(wanted, caption, by_people, all_refused, sources)
+    after = writing.add(wanted, caption, by_people, all_refused, sources=sources, echoed=echoed)
     is_same = reading is not None and reading.state() == Reading(parse(after)).state()
     return packet if is_same else after
 

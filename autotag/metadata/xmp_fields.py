@@ -74,6 +74,7 @@ READ_ONLY = (
 )
 KINDS: tuple[Kind, ...] = ("Added", "Copied")
 COPIED_FROM = "CopiedFrom"
+ECHOED = "Echoed"
 THIS_FILE, UNKNOWN_FILE = ".", ""
 """Sources of copies: the file of the packet itself, and one that an old record does not name."""
 REFUSALS = ("Refused", "CopiesRefused", "DescriptionRefused")

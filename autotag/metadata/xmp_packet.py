@@ -78,6 +78,7 @@ class Packet:
         description_by_people: False when the machine wrote the description and nobody changed it.
         machine_tags: the machine's record, in the order of writing.
         refusals: what another program removed, since the last run or before.
+        echoed: earlier machine tags that another program copied into fields that autotag does not write.
         has_regions_by_people: whether there are regions other than unchanged ones of the machine.
         regions_refused: whether another program changed or removed the machine's regions.
         orientation: ``tiff:Orientation``, 1 to 8; 0 without one.
@@ -94,6 +95,7 @@ class Packet:
     description_by_people: bool = False
     machine_tags: tuple[MachineTag, ...] = ()
     refusals: Refusals = field(default_factory=Refusals)
+    echoed: tuple[str, ...] = ()
     has_regions_by_people: bool = False
     regions_refused: bool = False
     orientation: int = 0
@@ -106,9 +108,14 @@ class Packet:
         """Return the machine tags that a person deleted."""
         return self.refusals.tags
 
+    @property
+    def may_be_echoed(self) -> tuple[str, ...]:
+        """Return the machine tags, also earlier ones, that other programs may have copied to other fields."""
+        return each_once((*self.echoed, *(tag.text for tag in self.machine_tags), *self.refusals.tags))
+
     def echoes(self) -> set[str]:
-        """Return the ``fold`` of every machine tag; other programs may have copied them to other fields."""
-        return {fold(tag.text) for tag in self.machine_tags} | set(map(fold, self.refusals.tags))
+        """Return the ``fold`` of the tags that may be echoed."""
+        return set(map(fold, self.may_be_echoed))
 
 
 def undated(tag: MachineTag) -> MachineTag:

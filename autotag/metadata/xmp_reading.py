@@ -14,6 +14,7 @@ from autotag.metadata.xmp_fields import (
     CATEGORIES,
     COPIED_FROM,
     DESCRIPTION,
+    ECHOED,
     KINDS,
     LI,
     NAMESPACE,
@@ -39,7 +40,7 @@ _ORIENTATION = "{http://ns.adobe.com/tiff/1.0/}Orientation"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _CONTAINERS = frozenset(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
-_OTHER_RECORDS = (COPIED_FROM, "DescriptionAdded", *REFUSALS, "RegionsAdded", "RegionsRefused")
+_OTHER_RECORDS = (COPIED_FROM, ECHOED, "DescriptionAdded", *REFUSALS, "RegionsAdded", "RegionsRefused")
 
 
 class Reading:
@@ -200,6 +201,7 @@ class Reading:
             and same_text(description) not in map(same_text, self.ours("DescriptionAdded")),
             machine_tags=self.machine_tags(),
             refusals=self.refusals(),
+            echoed=tuple(self.ours(ECHOED)),
             has_regions_by_people=self.has_regions_by_people(),
             regions_refused=self.regions_refused(),
             orientation=self.orientation(),

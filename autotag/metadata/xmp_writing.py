@@ -10,6 +10,7 @@ from autotag.metadata.keywords import fold, folded_path, same_text, spellings
 from autotag.metadata.xmp_fields import (
     COPIED_FROM,
     DESCRIPTION,
+    ECHOED,
     FIELDS,
     KEYWORD_FIELDS,
     LI,
@@ -122,11 +123,13 @@ class Writing:
         caption: str,
         by_people: Keywords,
         refused: Refusals,
+        *,
         sources: Sequence[str] = (),
+        echoed: Sequence[str] = (),
     ) -> bytes:
         """Return the packet with tags, caption, copies of keywords from these sources, and their records."""
         copied = by_people.without(map(fold, refused.copies))
-        records: dict[str, Sequence[str]] = {}
+        records: dict[str, Sequence[str]] = {ECHOED: echoed}
         for one in self._fields:
             entries = _NewEntries(one, self._reading.values(one.name))
             records[f"{one.label}Copied"] = entries.added(entries.to_copy(copied))

@@ -115,6 +115,39 @@ def test_an_echo_of_another_program_does_not_bring_a_deleted_tag_back():
         assert b"<rdf:li>running</rdf:li>" not in once.partition(b"<dc:subject>")[2].partition(b"</dc:")[0]
 
 
+def test_an_echo_of_a_dropped_machine_tag_never_becomes_the_person_s(photograph, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photograph("jpeg_full"))  # with keywords of Windows in EXIF
+    people = read_existing(path.read_bytes()).by_people.flat
+    apply_change(plan_tags(path, [MachineTag("Fenster", 1), MachineTag("dog", 1)], embed=True))
+    content = path.read_bytes()
+    windows = "Fenster;Straße".encode("utf-16-le")
+    echo = "dog;Neu\0\0\0\0\0\0\0".encode("utf-16-le")
+    assert windows in content
+    path.write_bytes(content.replace(windows, echo))
+    for tags in (["cat"], ["cow"], [], ["sea"]):
+        apply_change(plan_tags(path, [MachineTag(tag, 1) for tag in tags], embed=True))
+        found = read_existing(path.read_bytes())
+        assert set(found.by_people.flat) == {*people, "Neu"} - {"Fenster", "Straße"}
+        assert "dog" not in read_packet(found.packet).by_people.flat
+        assert plan_tags(path, [MachineTag(tag, 1) for tag in tags], embed=True).kind == "unchanged"
+    apply_change(plan_tags(path, [MachineTag("dog", 1)], embed=True))
+    assert [tag.text for tag in read_existing(path.read_bytes()).machine_tags] == ["dog"]
+
+
+def test_an_echo_in_the_packet_of_a_dropped_machine_tag_never_becomes_the_person_s():
+    echo = (
+        b'<MP:LastKeywordXMP xmlns:MP="http://ns.microsoft.com/photo/1.0/"><rdf:Bag><rdf:li>running</rdf:li>'
+        b"</rdf:Bag></MP:LastKeywordXMP></rdf:Description></rdf:RDF>"
+    )
+    once = written(packet_of("dc:subject", "garden")).replace(b"</rdf:Description>\n</rdf:RDF>", echo)
+    once = once.replace(b"</rdf:Description></rdf:RDF>", echo)
+    assert b"LastKeywordXMP" in once
+    for tags in ([MachineTag("cat", 1)], [], [MachineTag("cow", 1)]):
+        once = written(once, tags)
+        assert read_packet(once).by_people.flat == ("garden",)
+
+
 def test_a_keyword_deleted_in_the_photograph_goes_from_its_sidecar(tmp_path, photograph):
     path = tmp_path / "a.jpg"
     path.write_bytes(spliced(photograph("jpeg"), packet_of("dc:subject", "Anna", "garden")))
