@@ -57,26 +57,30 @@ def replace_file(
         FileChangedError: the file is not in the expected state; it is unchanged.
         FileBusyError: another run is writing it.
         MetadataError: it is read-only, or a broken link, or reading back gives other content.
-        OSError: a system call failed; the file is unchanged.
+        OSError: a system call failed; it names the file, which is unchanged.
     """
     reason = objection_to_writing(path)
     if reason is not None:
         raise MetadataError(str(path), reason)
     target = Path(os.path.realpath(path))
-    with (
-        _kept_to_ourselves(target, expected, calls),
-        PartFile(target, private=expected is not None, calls=calls) as part,
-    ):
-        found = _in_state(target, expected, calls)
-        part.write(content)
-        if found is not None:
-            calls.copy_attributes(target, found, part.descriptor)
-        times = _times(found, touch=touch, mtime_ns=mtime_ns)
-        if times is not None:
-            calls.set_times(part.path, *times)
-        calls.fsync(part.descriptor)
-        _check_read_back(target, calls.read(part.path), content, verify)
-        part.place(expected)
+    try:
+        with (
+            _kept_to_ourselves(target, expected, calls),
+            PartFile(target, private=expected is not None, calls=calls) as part,
+        ):
+            found = _in_state(target, expected, calls)
+            part.write(content)
+            if found is not None:
+                calls.copy_attributes(target, found, part.descriptor)
+            times = _times(found, touch=touch, mtime_ns=mtime_ns)
+            if times is not None:
+                calls.set_times(part.path, *times)
+            calls.fsync(part.descriptor)
+            _check_read_back(target, calls.read(part.path), content, verify)
+            part.place(expected)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a full disk names no file
+        raise
     return _warnings(target, found, calls)
 
 

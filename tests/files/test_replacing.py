@@ -126,6 +126,16 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_them_all(old):
     assert old.read_bytes() == b"new content"
 
 
+def test_an_error_of_the_system_names_the_file(old):
+    class Full(SystemCalls):
+        def write(self, descriptor, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        replace_file(old, b"new", expected=state_of(old), calls=Full())
+    assert caught.value.filename == str(old)
+
+
 def test_a_read_only_file_is_an_error_and_stays_read_only(old):
     old.chmod(0o444)
     with pytest.raises(MetadataError, match="read-only"):
