@@ -111,9 +111,10 @@ class TextWriter:
         if self.mode == "overwrite":
             return self._written(new)
         try:
-            text = before.decode("utf-8").removeprefix(_BOM)
+            whole = before.decode("utf-8")
         except UnicodeDecodeError as error:
             raise MetadataError(str(path), "it is not UTF-8, so tags cannot be added to it") from error
+        text = whole.removeprefix(_BOM)
         old = text.split("\n") if self.separator == "newline" else text.replace("\n", ",").split(",")
         said = {piece.strip().casefold() for piece in old}
         # A caption or prompt has commas of its own: it is there if all of it stands there.
@@ -124,12 +125,21 @@ class TextWriter:
         ]
         if not added:
             return before
+        bom = whole[: len(whole) - len(text)]
+        return (bom + self._with_more(text, list(map(_encodable, added)))).encode()
+
+    def _with_more(self, text: str, added: list[str]) -> str:
+        """Return a person's text with more pieces; what was there stays, character for character."""
+        end = "\r\n" if "\r\n" in text else "\n"
+        joint = self._joint.replace("\n", end)
         if not text.strip():
-            return self._written(new)
+            return joint.join(added) + (text or end)
         if self.mode == "prepend":
-            return self._joint.join([*map(_encodable, added), text.lstrip()]).encode()
-        kept = text.rstrip().rstrip(",").rstrip()
-        return self._joint.join([kept, *map(_encodable, added)]).encode() + b"\n"
+            start = len(text) - len(text.lstrip())
+            return text[:start] + joint.join([*added, text[start:]])
+        kept = text.rstrip()
+        first = " " if self.separator == "comma" and kept.endswith(",") else joint
+        return kept + first + joint.join(added) + (text[len(kept) :] or end)
 
     @property
     def _joint(self) -> str:

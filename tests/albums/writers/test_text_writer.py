@@ -46,7 +46,7 @@ def test_a_new_file_says_what_was_asked_for(tmp_path, options, content):
     ("mode", "content"),
     [
         ("skip", b"my Dog, mine,\nDOG \n"),
-        ("append", b"my Dog, mine,\nDOG, grass, smile (happy)\n"),
+        ("append", b"my Dog, mine,\nDOG, grass, smile (happy) \n"),
         ("prepend", b"grass, smile (happy), my Dog, mine,\nDOG \n"),
         ("overwrite", b"dog, grass, smile (happy)\n"),
     ],
@@ -62,6 +62,27 @@ def test_a_file_that_is_there_is_treated_as_the_mode_says(tmp_path, mode, conten
 def test_adding_twice_adds_once_and_keeps_every_word_of_mine(tmp_path, mode, content, separator, before):
     writer = TextWriter(mode=mode, content=content, separator=separator)
     assert before.strip() in written(tmp_path, writer, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after"),
+    [
+        ({"mode": "append"}, "\ufeffmine\r\n\r\n", "\ufeffmine, dog, grass, smile (happy)\r\n\r\n"),
+        ({"mode": "append"}, "mine, ", "mine, dog, grass, smile (happy) "),
+        ({"mode": "append"}, "\ufeff\r\n", "\ufeffdog, grass, smile (happy)\r\n"),
+        ({"mode": "prepend"}, "\ufeff  mine\r\n\r\n", "\ufeff  dog, grass, smile (happy), mine\r\n\r\n"),
+        (
+            {"mode": "append", "separator": "newline"},
+            "a\r\nb\r\n",
+            "a\r\nb\r\ndog\r\ngrass\r\nsmile (happy)\r\n",
+        ),
+        ({"mode": "prepend", "separator": "newline"}, "a\r\n", "dog\r\ngrass\r\nsmile (happy)\r\na\r\n"),
+    ],
+)
+def test_what_was_there_stays_with_its_mark_line_ends_blank_lines_and_spaces(
+    tmp_path, options, before, after
+):
+    assert written(tmp_path, TextWriter(**options), before.encode()).decode() == after
 
 
 def test_undo_brings_the_former_bytes_back(tmp_path):
