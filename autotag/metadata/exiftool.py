@@ -26,7 +26,7 @@ from PIL import Image, UnidentifiedImageError
 from autotag.errors import ImageReadError
 from autotag.files.file_states import sha256
 from autotag.images.reading import read_image
-from autotag.metadata import exiftool_keeper
+from autotag.metadata import exiftool_keeper, jpeg_file
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import LONGEST_KEYWORD
 from autotag.metadata.kinds import FileKind, kind_of
@@ -128,6 +128,8 @@ class Exiftool:
             after = copy.read_bytes()
         if "1 image files updated" not in said and after == content:
             raise ValueError(f"exiftool says: {_in_short(said, copy)}")
+        if kind_of(content) == "jpeg":
+            after = jpeg_file.with_new_first_size(after, content)
         _check(content, after, packet, iptc)
         return after
 

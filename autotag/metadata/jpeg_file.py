@@ -188,10 +188,34 @@ def with_packet(content: bytes, packet: bytes | None) -> bytes:
     return content[:start] + new + rest
 
 
+def with_new_first_size(after: bytes, before: bytes) -> bytes:
+    """Return a JPEG that another program rewrote, with the new size of its first picture in the index.
+
+    Args:
+        after: the file as the program wrote it; unchanged without an index, or where the program saw to it.
+        before: the file as it was.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    parts, old_parts = segments(after), segments(before)
+    index, old_index = multi_picture_index(parts), multi_picture_index(old_parts)
+    if index is None or old_index is None or _first_size(after, index) != _first_size(before, old_index):
+        return after
+    grown = _end_of_image(after, parts) - _end_of_image(before, old_parts)
+    return _with_first_size(after, index, grown)
+
+
+def _first_size(content: bytes, index: Segment) -> int:
+    place, order = _first_size_place(index)
+    (size,) = struct.unpack_from(order + "L", content, place)
+    return int(size)
+
+
 def _with_first_size(content: bytes, index: Segment, grown: int) -> bytes:
     """Return the file with the new size of its first picture in the index."""
     place, order = _first_size_place(index)
-    (size,) = struct.unpack_from(order + "L", content, place)
+    size = _first_size(content, index)
     size = size + grown if size else 0
     return content[:place] + struct.pack(order + "L", size) + content[place + 4 :]
 

@@ -13,7 +13,7 @@ from autotag.metadata import Keywords, apply_change, plan_tags, undo_change
 from autotag.metadata.exiftool import Exiftool
 from autotag.metadata.existing import read_existing
 from autotag.metadata.xmp import MachineTag
-from tests.metadata.conftest import after_start
+from tests.metadata.conftest import after_start, iptc
 
 needs_exiftool = pytest.mark.skipif(
     shutil.which("exiftool") is None, reason="exiftool is not installed (Debian: libimage-exiftool-perl)"
@@ -280,6 +280,20 @@ def test_keywords_that_a_person_gives_go_to_iptc_too(exiftool, put):
     undo_change(later)
     undo_change(change)
     assert path.read_bytes() == content
+
+
+@needs_exiftool
+def test_the_index_of_a_jpeg_of_several_pictures_has_the_new_size_of_the_first(
+    exiftool, tmp_path, photograph
+):
+    path = tmp_path / "a.jpg"
+    jpeg = after_start(photograph("mpo"), (0xED, iptc(b"Oma")))
+    grown = len(jpeg) - len(photograph("mpo"))  # for which the index was not made
+    path.write_bytes(jpeg)
+    apply_change(plan_tags(path, TAGS, embed=True, exiftool=exiftool))
+    fields = said(exiftool, path)
+    assert fields["IPTC:Keywords"] == ["Oma", "dog", "Straße ☃"]
+    assert fields["MPImage1:MPImageLength"] + grown == fields["MPImage2:MPImageStart"]
 
 
 @needs_exiftool
