@@ -239,7 +239,11 @@ def _check(before: bytes, after: bytes, packet: bytes | None, iptc: IptcChange) 
     if not is_whole or others != [word for word in kept if word not in iptc.add]:
         raise ValueError("exiftool wrote different IPTC keywords from the ones it was given")
     is_declared = found.iptc.says_utf8 and not old.says_utf8
-    if found.iptc.others() != old.others() or (is_declared and not found.iptc.is_utf8):
+    if iptc == _NO_CHANGE:
+        is_kept = found.iptc.records.rstrip(b"\0") == old.records.rstrip(b"\0")
+    else:
+        is_kept = found.iptc.others() == old.others() and (found.iptc.is_utf8 or not is_declared)
+    if not is_kept:
         raise ValueError("exiftool changed other IPTC texts")
     pixels = _pixels(before)
     if pixels is None and not all(media in after for media in _media_data(before)):
