@@ -87,15 +87,23 @@ def apply_plan(
 class _AsPlanned:
     """Write only for the photographs whose line in the plan names this writer."""
 
-    def __init__(self, name: str, writer: AlbumWriter, photos: Mapping[Path, PlannedPhoto]) -> None:
-        self._name, self._writer, self._photos = name, writer, photos
+    def __init__(
+        self,
+        name: str,
+        writer: AlbumWriter,
+        photos: Mapping[Path, PlannedPhoto],
+        found: Mapping[Path, Result | None],
+    ) -> None:
+        self._name, self._writer, self._photos, self._found = name, writer, photos, found
 
     def changes(self, photo: Path, result: Result, /) -> Sequence[FileChange]:
         line = self._photos[photo]
         if self._name not in line.write:
             return []
         if isinstance(self._writer, XmpWriter):
-            return self._writer.changes(photo, result, added=line.added, rejected=line.rejected)
+            return self._writer.changes(
+                photo, result, added=line.added, rejected=line.rejected, found=self._found[photo]
+            )
         return self._writer.changes(photo, result)
 
 
@@ -118,7 +126,9 @@ def _writers(plan: Plan) -> Writers:
 
 
 def _as_planned(
-    beside: Mapping[str, AlbumWriter], photos: Mapping[Path, PlannedPhoto]
+    beside: Mapping[str, AlbumWriter],
+    photos: Mapping[Path, PlannedPhoto],
+    found: Mapping[Path, Result | None],
 ) -> dict[str, AlbumWriter]:
     """Restrict each writer to the photographs whose lines name it."""
     writers: dict[str, AlbumWriter] = {}
@@ -128,7 +138,7 @@ def _as_planned(
             naming.photos, naming.linked = photos, writer.linked
             writers[name] = naming
         else:
-            writers[name] = _AsPlanned(name, writer, photos)
+            writers[name] = _AsPlanned(name, writer, photos, found)
     return writers
 
 
@@ -184,13 +194,14 @@ class _Applying:
         reports = []
         tasks: list[tuple[PlannedPhoto, Task]] = []
         for line in lines:
-            found = self._found(line)
-            if isinstance(found, Path):
-                tasks.append((line, self._task(line, found)))
+            place = self._found(line)
+            if isinstance(place, Path):
+                tasks.append((line, self._task(line, place)))
             else:
-                reports.append(PhotoReport(line.file, "failed", line.result, error=found))
+                reports.append(PhotoReport(line.file, "failed", line.result, error=place))
         photos = {task.photo.path: line for line, task in tasks if task.photo.path}
-        writers = _as_planned(self.writers.beside, photos)
+        found = {path: self._known(path) for path in photos}
+        writers = _as_planned(self.writers.beside, photos, found)
         steps = carry_out([task for _, task in tasks], writers, self.journal, (self.plan.album,))
         with self.ledger.transaction():
             for line, task in tasks:
@@ -251,10 +262,14 @@ class _Applying:
 
     def _task(self, line: PlannedPhoto, path: Path) -> Task:
         name = path.relative_to(self.plan.album).as_posix()
+        return Task(Photo(name, path, path), merged(line.result, self._known(path)), path=path)
+
+    def _known(self, path: Path) -> Result | None:
+        """Return what the ledger holds for a photograph with the plan's settings."""
+        name = path.relative_to(self.plan.album).as_posix()
         known = self.ledger.entry(name)
         is_same = known is not None and known.settings == self.plan.settings
-        result = merged(line.result, self.ledger.result(name) if is_same else None)
-        return Task(Photo(name, path, path), result, path=path)
+        return self.ledger.result(name) if is_same else None
 
     def _put_down(self, line: PlannedPhoto, task: Task) -> None:
         if task.path is None:

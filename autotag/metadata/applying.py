@@ -84,6 +84,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         regions=change.regions,
         keywords=change.keywords,
         refused=change.refused,
+        description_by_person=change.description_by_person,
         exiftool=exiftool,
         date=change.date,
         calls=calls,

@@ -98,6 +98,7 @@ class MetadataChange:
         regions: the argument of ``plan_tags``.
         keywords: the argument of ``plan_tags``.
         refused: the argument of ``plan_tags``.
+        description_by_person: the argument of ``plan_tags``.
         adds_description: whether a file gets the description that had none of the machine.
     """
 
@@ -118,6 +119,7 @@ class MetadataChange:
     adds_description: bool = False
     keywords: Keywords = field(default_factory=Keywords)
     refused: tuple[str, ...] = ()
+    description_by_person: bool = False
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -141,6 +143,7 @@ class MetadataChange:
             **({"adds_description": True} if self.adds_description else {}),
             **({"keywords": [{"path": list(path)} for path in paths]} if paths else {}),
             **({"refused": list(self.refused)} if self.refused else {}),
+            **({"description_by_person": True} if self.description_by_person else {}),
         }
 
     @classmethod
@@ -153,6 +156,7 @@ class MetadataChange:
         texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
         words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
         kinds = {"regions": "row", "adds_description": "flag", "keywords": "list", "refused": "texts"}
+        kinds["description_by_person"] = "flag"
         there = {name: kind for name, kind in kinds.items() if isinstance(row, dict) and name in row}
         check_row(
             "a change of metadata", row, **texts, **words, **there, embed="flag", tags="list", files="list"
@@ -184,4 +188,5 @@ class MetadataChange:
             adds_description=row.get("adds_description", False),
             keywords=Keywords.of_paths(tuple(keyword["path"]) for keyword in row.get("keywords", ())),
             refused=tuple(row.get("refused", ())),
+            description_by_person=row.get("description_by_person", False),
         )

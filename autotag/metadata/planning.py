@@ -52,6 +52,7 @@ def plan_tags(
     regions: Regions | None = None,
     keywords: Keywords | None = None,
     refused: Sequence[str] = (),
+    description_by_person: bool = False,
     exiftool: Exiftool | None = None,
     date: str | None = None,
     read: ReadPhotograph | None = None,
@@ -72,6 +73,7 @@ def plan_tags(
             has others.
         keywords: keywords that a person gives the photograph now; they are not recorded as the machine's.
         refused: machine tags that a person rejected; no later run writes them.
+        description_by_person: whether a person wrote the description; later runs do not replace it then.
         exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: the date of new records, ISO 8601; now by default.
         read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
@@ -86,7 +88,7 @@ def plan_tags(
     date = date or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     request = _Request(
         Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions,
-        keywords or Keywords(), tuple(refused),
+        keywords or Keywords(), tuple(refused), description_by_person,
     )  # fmt: skip
     return _Plan(request, read).change()
 
@@ -107,6 +109,7 @@ class _Request:
     regions: Regions | None
     keywords: Keywords
     refused: tuple[str, ...]
+    description_by_person: bool
 
 
 class _Plan:
@@ -213,6 +216,7 @@ class _Plan:
             regions=self._request.regions,
             keywords=self._request.keywords,
             refused=self._request.refused,
+            description_by_person=self._request.description_by_person,
             adds_description=self._adds_description and bool(files),
         )
 
@@ -275,6 +279,7 @@ class _Plan:
             regions=self._regions,
             keywords=self._new_keywords,
             refused=self._request.refused,
+            description_by_person=self._request.description_by_person,
             echoes=self._may_echo() if path == self._path else (),
             date=self._request.date,
             sidecar_for=sidecar_for,

@@ -86,6 +86,7 @@ def with_machine_tags(
     regions: Regions | None = None,
     keywords: Keywords | None = None,
     refused: Sequence[str] = (),
+    description_by_person: bool = False,
     echoes: Iterable[str] = (),
     date: str = "",
     sidecar_for: str = "",
@@ -112,6 +113,7 @@ def with_machine_tags(
             regions of a person, or if another program changed or removed the machine's.
         keywords: a person's, to write without a record; not where ``elsewhere`` or the packet has them.
         refused: machine tags that a person rejected, to record as if another program had removed them.
+        description_by_person: whether a person wrote the description; then it has no record.
         echoes: keywords in fields of the same file outside XMP, to which other programs copy the machine's
             tags; so do fields of the packet that autotag does not write.
         date: ISO 8601, for tags without a date whose values are new.
@@ -147,13 +149,16 @@ def with_machine_tags(
         base = Writing(begun, fields).add_keywords(new)
         begun = Reading(parse(base))
     writing = Writing(begun, fields)
-    caption = "" if all_refused.descriptions or writing.is_described else clean(description)
+    is_refused = bool(all_refused.descriptions) and not description_by_person
+    caption = "" if is_refused or writing.is_described else clean(description)
     if before.has_regions_by_people or before.regions_refused:
         regions = None
     writing.add_regions(regions, refused=before.regions_refused)
     if not any((wanted, caption, own, echoed, regions, before.regions_refused)):
         return base
-    after = writing.add(wanted, caption, by_people, all_refused, sources=sources, echoed=echoed)
+    if caption:
+        writing.add_caption(caption, by_person=description_by_person)
+    after = writing.add(wanted, by_people, all_refused, sources=sources, echoed=echoed)
     is_same = reading is not None and reading.state() == Reading(parse(after)).state()
     return packet if is_same else after
 

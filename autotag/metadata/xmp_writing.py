@@ -120,14 +120,13 @@ class Writing:
     def add(
         self,
         tags: Sequence[MachineTag],
-        caption: str,
         by_people: Keywords,
         refused: Refusals,
         *,
         sources: Sequence[str] = (),
         echoed: Sequence[str] = (),
     ) -> bytes:
-        """Return the packet with tags, caption, copies of keywords from these sources, and their records."""
+        """Return the packet with tags, copies of keywords from these sources, and their records."""
         copied = by_people.without(map(fold, refused.copies))
         records: dict[str, Sequence[str]] = {ECHOED: echoed}
         for one in self._fields:
@@ -137,9 +136,6 @@ class Writing:
             self._add_values(one, [*records[f"{one.label}Copied"], *records[f"{one.label}Added"]])
         if any(records[f"{one.label}Copied"] for one in self._fields):
             records[COPIED_FROM] = [THIS_FILE, *sources]
-        if caption:
-            self._add_caption(caption)
-            records["DescriptionAdded"] = [caption]
         lists = (refused.tags, refused.copies, refused.descriptions)
         self._add_records(tags, {**records, **dict(zip(REFUSALS, lists, strict=True))})
         self._add_block()
@@ -206,11 +202,16 @@ class Writing:
         elif refused:
             self._properties.append(self._listed(f"{{{NAMESPACE}}}RegionsRefused", "Bag", ["True"]))
 
-    def _add_caption(self, caption: str) -> None:
+    def add_caption(self, caption: str, *, by_person: bool) -> None:
+        """Add a description, and its record unless a person wrote it."""
         self._drop(self._reading.all_of(DESCRIPTION))
         self._properties.append(
             self._listed(DESCRIPTION, "Alt", [escape(caption)], attributes=' xml:lang="x-default"')
         )
+        if not by_person:
+            self._properties.append(
+                self._listed(f"{{{NAMESPACE}}}DescriptionAdded", "Bag", [escape(caption)])
+            )
 
     def _add_records(self, tags: Iterable[MachineTag], lists: Mapping[str, Sequence[str]]) -> None:
         ours = self._prefix(NAMESPACE)

@@ -111,6 +111,30 @@ def test_tags_that_a_person_added_and_rejected_stay_so_whatever_runs_later(photo
     assert tree(photos) == before
 
 
+@pytest.mark.parametrize("options", [{}, {"embed": True}, {"description": "prompt"}])
+def test_a_caption_that_a_person_wrote_into_a_plan_is_not_replaced_later(
+    photos, tagged, tmp_path, tree, options
+):
+    before, path = tree(photos), tmp_path / "plan.jsonl"
+    writer = WriterChoice("xmp", options=options)
+    tagged(photos, writer, plan_file=path)
+    header, *rows = lines(path)
+    for row in rows:
+        if row["file"] == "b.jpg":
+            row |= {"caption": "Anna at the sea", "prompt": "Anna at the sea"}
+    put(path, [header, *rows])
+    apply_plan(path)
+    for more in ({"redo": True}, {"options": {"top_k": 2}}):
+        tagged(photos, writer, **more)
+        here, other = (photos / name for name in ("b.jpg", "d.jpg"))
+        contents = [one if "embed" in options else one.with_name(f"{one.name}.xmp") for one in (here, other)]
+        assert b"Anna at the sea" in contents[0].read_bytes()
+        assert b"DescriptionAdded" not in contents[0].read_bytes()
+        assert b"DescriptionAdded" in contents[1].read_bytes()
+    undo_album(photos)
+    assert tree(photos) == before
+
+
 def test_a_photograph_whose_tags_were_all_rejected_gets_none_later(photos, tagged, tmp_path):
     path = tmp_path / "plan.jsonl"
     tagged(photos, plan_file=path)

@@ -168,6 +168,7 @@ class XmpWriter:
         read: ReadPhotograph | None = None,
         added: Collection[str] = (),
         rejected: Sequence[str] = (),
+        found: Result | None = None,
     ) -> Sequence[XmpChange]:
         """Return the changes of sidecar and photograph; nothing if they already hold everything.
 
@@ -177,6 +178,7 @@ class XmpWriter:
             read: the photograph as it was read before, see ``plan_tags``.
             added: texts of the tags that a person added; they are written as the person's keywords.
             rejected: tags that a person rejected, which no later run writes.
+            found: what the models found, if known; another caption or prompt is a person's.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
@@ -193,6 +195,7 @@ class XmpWriter:
             regions=self._regions(result),
             keywords=Keywords.of_paths(tag.path or (tag.text,) for tag in result.tags if tag.text in added),
             refused=rejected,
+            description_by_person=found is not None and self._description(found) != self._description(result),
             exiftool=self._exiftool,
             read=read,
         )
