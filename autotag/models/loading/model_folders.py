@@ -30,6 +30,8 @@ _TOKENIZER = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+_TOKENIZER_FILES = frozenset({*_TOKENIZER, "merges.txt", "added_tokens.json", "special_tokens_map.json"})
+_WEIGHT_ENDINGS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 TRANSFORMERS: Needs = {
     "configuration": ("config.json",),
     "weights": _WEIGHTS,
@@ -160,11 +162,13 @@ def read_json(model: str, file: Path) -> dict[str, Any]:
 def fingerprint(folder: Path) -> str:
     """Return 16 hex digits that identify the model in a folder, and stay the same when it is moved.
 
-    They are a SHA-256 of the contents of its configuration and weights.
+    They are a SHA-256 of the contents of its configuration, weights and tokenizer.
     """
     digest = hashlib.sha256()
-    files = [file for file in folder.iterdir() if file.suffix in {".safetensors", ".bin", ".pt", ".pth"}]
-    for file in (*sorted(folder.glob("*config.json")), *sorted(files)):
+    files = sorted(folder.iterdir())
+    weights = [file for file in files if file.suffix in _WEIGHT_ENDINGS]
+    tokenizer = [file for file in files if file.name in _TOKENIZER_FILES]
+    for file in (*sorted(folder.glob("*config.json")), *weights, *tokenizer):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ import transformers
 
 from autotag.errors import ModelLoadError
 from autotag.models.encoders.hf_encoder import HfEncoder
+from autotag.models.loading.model_folders import fingerprint
 from autotag.models.pool import ModelPool
 from autotag.protocols import ImageTextEncoder
 
@@ -115,6 +116,17 @@ def test_the_id_follows_the_weights_not_the_folder(
     model = transformers.CLIPModel.from_pretrained(moved)
     tiny.randomize(model, seed=1).save_pretrained(moved)
     assert ModelPool(device="cpu").encoder(str(moved)).id != encoder("clip").id
+
+
+def test_the_id_follows_the_tokenizer(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Vectors of labels are cached under the id, and another tokenizer gives others."""
+    folder = shutil.copytree(tiny_folder("clip"), tmp_path / "clip")
+    (folder / "merges.txt").write_text("a b")
+    before = fingerprint(folder)
+    for name in ("tokenizer.json", "merges.txt"):
+        (folder / name).write_text((folder / name).read_text().replace("a", "b"))
+        before, changed = fingerprint(folder), before
+        assert changed != before
 
 
 def test_a_request_s_thresholds_are_kept(
