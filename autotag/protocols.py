@@ -441,6 +441,16 @@ class NamesTags(Protocol):
 
 
 @runtime_checkable
+class WritesRankings(Protocol):
+    """A stage that says which keys of ``rankings`` it writes; two stages of a pipeline cannot share a key."""
+
+    @property
+    def ranking_names(self) -> Collection[str]:
+        """The keys: names of vocabularies."""
+        ...
+
+
+@runtime_checkable
 class JudgesTags(Protocol):
     """A stage that scores tags and keeps the best, and can show what it did not keep.
 

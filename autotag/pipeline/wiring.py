@@ -9,7 +9,7 @@ from typing import Literal
 
 from autotag.config import options, registry
 from autotag.errors import ConfigError, WiringError, suggestion
-from autotag.protocols import Stage, fields_in_use
+from autotag.protocols import Stage, WritesRankings, fields_in_use
 from autotag.records import Sample
 
 ALWAYS_THERE = frozenset({"source", "image", "size"})
@@ -22,13 +22,14 @@ def check_wiring(stages: Sequence[object]) -> None:
     """Refuse stages that cannot work together in this order.
 
     Raises:
-        WiringError: the list is empty; an object is not a stage; two have the same name; a field does not
-            exist; or a stage needs a field that no earlier stage writes.
+        WiringError: the list is empty; an object is not a stage; two have the same name, or write the same
+            ranking; a field does not exist; or a stage needs a field that no earlier stage writes.
     """
     if not stages:
         raise WiringError("a pipeline needs at least one stage.")
     good = [_checked(candidate, position) for position, candidate in enumerate(stages, 1)]
     _check_names(good)
+    _check_rankings(good)
     written: set[str] = set(ALWAYS_THERE)
     for position, stage in enumerate(good, 1):
         for missing in sorted(set(stage.requires) - written):
@@ -126,6 +127,19 @@ def _check_names(stages: Sequence[Stage]) -> None:
                 f"two stages are called {stage.name!r} (positions {first} and {position}). "
                 f"Give one of them another name, such as name={stage.name + '_2'!r}."
             )
+
+
+def _check_rankings(stages: Sequence[Stage]) -> None:
+    writers: dict[str, str] = {}
+    for stage in stages:
+        for ranking in stage.ranking_names if isinstance(stage, WritesRankings) else ():
+            first = writers.setdefault(ranking, stage.name)
+            if first != stage.name:
+                raise WiringError(
+                    f"stages {first!r} and {stage.name!r} both write the ranking {ranking!r}, and the second "
+                    "would replace the first. Leave the vocabulary out of one of them, or give it another "
+                    "name there: a copy of its file, or Vocabulary(..., name=...)."
+                )
 
 
 def _missing_field(missing: str, position: int, stages: Sequence[Stage]) -> str:

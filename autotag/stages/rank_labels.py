@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
+from collections.abc import Collection, Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path  # noqa: TC003 - a config is converted by the annotations
 from typing import TYPE_CHECKING, ClassVar
@@ -71,6 +71,11 @@ class RankLabels:
             if vocabulary.name in self._read:
                 raise ConfigError(f"{self.name}.vocabularies: two are called {vocabulary.name!r}; rename one")
             self._read[vocabulary.name] = vocabulary
+
+    @property
+    def ranking_names(self) -> Collection[str]:
+        """The keys in ``rankings`` that the stage writes; another stage cannot write them, too."""
+        return self._read.keys()
 
     def setup(self, models: Models, /) -> None:
         """Get the encoder, and compute the vectors of the labels or read them from the cache."""

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from autotag.errors import ConfigError
+from autotag.errors import ConfigError, WiringError
+from autotag.pipeline.pipeline import Pipeline
 from autotag.stages import RankLabels
 from autotag.testing import FakeEncoder, FakeModels, check_stage, make_sample
 from autotag.vocabularies.vocabulary import Vocabulary
@@ -64,3 +65,11 @@ def test_by_default_it_is_the_five_bundled_lists():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RankLabels(**options)
+
+
+def test_two_stages_cannot_write_the_ranking_of_one_name():
+    other = Vocabulary(LIGHT.labels, name="light again")
+    first = RankLabels((PLACES, LIGHT), name="first")
+    Pipeline([first, RankLabels((other,), name="second")])
+    with pytest.raises(WiringError, match="'first' and 'second' both write the ranking 'light'"):
+        Pipeline([first, RankLabels((LIGHT,), name="second")])
