@@ -15,7 +15,7 @@ from autotag.models.fast.views import view_of_timm
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.class_names import LABELS_FILE, class_labels
 from autotag.models.loading.device import torch_dtype
-from autotag.models.loading.quiet import no_chatter
+from autotag.models.loading.load_errors import loading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,13 +74,8 @@ def _model(request: ModelRequest, folder: Path, config: Mapping[str, Any]) -> An
             f"model {request.name!r}: config.json in {folder} names no architecture of timm; "
             "a model of transformers is 'hf:<hub id or folder>'",
         )
-    try:
-        with no_chatter():
-            model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        raise ModelLoadError(
-            request.name, f"model {request.name!r}: folder {folder} does not load in timm: {error}"
-        ) from error
+    with loading(request.name, folder, "in timm"):
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
     if not model.num_classes:
         raise ModelLoadError(
             request.name, f"model {request.name!r}: folder {folder} holds a backbone without classes"

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.config.fast_paths import AUTO, FastPaths, say_not_used
-from autotag.errors import ModelLoadError
 from autotag.language import phrases
 from autotag.language.other_languages import stop_words_of
 from autotag.models.fast.keyphrase_vectors import SentenceVectors, unit_rows
 from autotag.models.fast.packed_linears import pack_linears
 from autotag.models.loading import hub, model_folders
-from autotag.models.loading.quiet import no_chatter
+from autotag.models.loading.load_errors import loading
 from autotag.protocols import KeyphraseOptions
 
 with warnings.catch_warnings():  # keybert hides FutureWarning for the whole process when it is imported
@@ -65,14 +64,8 @@ class KeybertExtractor:
             ModelLoadError: the weights are damaged or incomplete.
         """
         folder = hub.model_folder(request, "extractor", model_folders.SENTENCE_TRANSFORMERS)
-        try:
-            with no_chatter():
-                model = SentenceTransformer(str(folder), device=request.device, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-            raise ModelLoadError(
-                request.name,
-                f"model {request.name!r}: folder {folder} does not load in sentence-transformers: {error}",
-            ) from error
+        with loading(request.name, folder, "in sentence-transformers"):
+            model = SentenceTransformer(str(folder), device=request.device, local_files_only=True)
         model = model.eval().float()
         if request.fast_paths.packed_linears:
             pack_linears(model)

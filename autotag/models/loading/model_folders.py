@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,10 @@ _TOKENIZER = (
     "sentencepiece.bpe.model",
 )
 _TOKENIZER_FILES = frozenset({*_TOKENIZER, "merges.txt", "added_tokens.json", "special_tokens_map.json"})
+_PICKLED_WEIGHTS = "*pytorch_model*.bin"
+_OLDER_PICKLE = b"\x80"
+"""First byte of weights that torch before 1.6 wrote; later ones are zip archives."""
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _WEIGHT_ENDINGS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 TRANSFORMERS: Needs = {
     "configuration": ("config.json",),
@@ -101,30 +106,63 @@ def missing_parts(folder: Path, needs: Needs) -> list[str]:
         for part, names in needs.items()
         if not any((folder / name).is_file() for name in names)
     ]
-    shards = [name for name in shard_names(folder, needs) if not (folder / name).is_file()]
-    return [*missing, *(f"weights ({name})" for name in shards)]
+    return [*missing, *_missing_shards(folder, needs)]
 
 
-def shard_names(folder: Path, needs: Needs) -> list[str]:
-    """Return the weight files that a folder's index names; [] if the weights are one file."""
+def _missing_shards(folder: Path, needs: Needs) -> list[str]:
+    """Return the weight files that a folder's index names and the folder lacks; or the index, if damaged."""
     present = next((name for name in needs.get("weights", ()) if (folder / name).is_file()), "")
     if not present.endswith(".index.json"):
         return []
-    index = json.loads((folder / present).read_text(encoding="utf-8"))
-    return sorted(set(index["weight_map"].values()))
+    try:
+        shards = sorted(set(json.loads((folder / present).read_text(encoding="utf-8"))["weight_map"].values()))
+        lacking = [name for name in shards if not (folder / name).is_file()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        shards = lacking = []
+    return [f"weights ({name})" for name in lacking] if shards else [f"weights ({present} is damaged)"]
 
 
 def check_folder(model: str, folder: Path, needs: Needs) -> None:
     """Check a folder before anything is loaded from it.
 
     Raises:
-        ModelLoadError: a part is missing, or a safetensors file is damaged; the message names the file.
+        ModelLoadError: a part is missing, a file is a pointer of Git LFS, or weights are damaged; the message
+            names the file.
     """
     missing = missing_parts(folder, needs)
     if missing:
         raise ModelLoadError(model, f"model {model!r}: folder {folder} has no {', no '.join(missing)}")
-    for file in sorted(folder.rglob("*.safetensors")):
+    tensors = sorted(folder.rglob("*.safetensors"))
+    pickles = [file for file in sorted(folder.rglob(_PICKLED_WEIGHTS)) if not _is_second_choice(file)]
+    parts = [next(folder / name for name in names if (folder / name).is_file()) for names in needs.values()]
+    for file in (*tensors, *pickles, *parts):
+        if _head(model, file).startswith(_POINTER):
+            raise ModelLoadError(
+                model,
+                f"model {model!r}: {file.name} in folder {file.parent} is a Git LFS pointer; "
+                "run `git lfs pull` there",
+            )
+    for file in tensors:
         _check_safetensors(model, file)
+    for file in pickles:
+        if not zipfile.is_zipfile(file) and not _head(model, file).startswith(_OLDER_PICKLE):
+            raise ModelLoadError(model, f"model {model!r}: {file.name} in folder {file.parent} is damaged")
+
+
+def _is_second_choice(pickled: Path) -> bool:
+    """Return whether the weights in a ``.bin`` file are there as safetensors, too, which are loaded then."""
+    return any(pickled.parent.glob("*.safetensors"))
+
+
+def _head(model: str, file: Path) -> bytes:
+    """Return the first bytes of a file."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_POINTER))
+    except OSError as error:
+        raise ModelLoadError(
+            model, f"model {model!r}: {file.name} in folder {file.parent} cannot be read: {error.strerror}"
+        ) from error
 
 
 def _check_safetensors(model: str, file: Path) -> None:

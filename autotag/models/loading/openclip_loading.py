@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import open_clip
 from open_clip.tokenizer import HFTokenizer
 
-from autotag.errors import ConfigError, ModelLoadError, UnknownNameError
+from autotag.errors import ConfigError, UnknownNameError
 from autotag.models.loading import hub, model_folders
-from autotag.models.loading.quiet import no_chatter
+from autotag.models.loading.load_errors import loading
 from autotag.protocols import ModelKind, ModelRequest
 
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
@@ -173,18 +173,13 @@ def _built(
     tokenizer: Callable[[], Any],
 ) -> LoadedOpenClip:
     """Create the model; turn any error of open_clip into one ``ModelLoadError``."""
-    try:
-        with no_chatter():
-            model = open_clip.create_model(
-                architecture,
-                precision=_PRECISIONS[request.dtype],
-                device=request.device,
-                require_pretrained=True,
-                **options,
-            )
-            words = tokenizer()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        raise ModelLoadError(
-            request.name, f"model {request.name!r}: folder {folder} does not load in open_clip: {error}"
-        ) from error
+    with loading(request.name, folder, "in open_clip"):
+        model = open_clip.create_model(
+            architecture,
+            precision=_PRECISIONS[request.dtype],
+            device=request.device,
+            require_pretrained=True,
+            **options,
+        )
+        words = tokenizer()
     return LoadedOpenClip(model.eval(), words, identity)

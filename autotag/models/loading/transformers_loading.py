@@ -9,7 +9,7 @@ import transformers
 from autotag.errors import ModelLoadError
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.device import torch_dtype
-from autotag.models.loading.quiet import no_chatter
+from autotag.models.loading.load_errors import loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,16 +60,11 @@ def load_pretrained(
     folder = hub.model_folder(request, kind, needs)
     name = _class_name(request, folder, classes, own_classes or {})
     model_class = (own_classes or {}).get(name) or getattr(transformers, name)
-    try:
-        with no_chatter():
-            processor = load_processor(folder)
-            model, report = model_class.from_pretrained(
-                folder, dtype=torch_dtype(request.dtype), local_files_only=True, output_loading_info=True
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise ModelLoadError(
-            request.name, f"model {request.name!r}: folder {folder} does not load as a {name}: {error}"
-        ) from error
+    with loading(request.name, folder, f"as a {name}"):
+        processor = load_processor(folder)
+        model, report = model_class.from_pretrained(
+            folder, dtype=torch_dtype(request.dtype), local_files_only=True, output_loading_info=True
+        )
     _check_complete(request, folder, model, report, never_used)
     return model.to(request.device).eval(), processor, folder
 

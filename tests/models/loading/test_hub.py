@@ -95,6 +95,9 @@ def test_weights_in_shards_count_as_missing_until_each_is_there(published: Any) 
     (folder / "model-2.safetensors").unlink()
     assert hub.cached_folder(REPOSITORY, "main", model_folders.TRANSFORMERS) is None
 
+    (folder / "model.safetensors.index.json").write_text("{")
+    assert hub.cached_folder(REPOSITORY, "main", model_folders.TRANSFORMERS) is None
+
 
 def test_a_catalog_model_is_present_once_it_is_downloaded(published: Any) -> None:
     card = cards.find_card("blip-base", "captioner")
