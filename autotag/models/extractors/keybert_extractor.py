@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotag.config.fast_paths import AUTO, FastPaths, say_not_used
+from autotag.errors import ModelLoadError
 from autotag.language import phrases
 from autotag.language.other_languages import stop_words_of
 from autotag.models.fast.keyphrase_vectors import SentenceVectors, unit_rows
@@ -24,6 +25,7 @@ with warnings.catch_warnings():  # keybert hides FutureWarning for the whole pro
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -61,9 +63,10 @@ class KeybertExtractor:
 
         Raises:
             ModelUnavailableError: the weights are not on this machine and cannot be downloaded.
-            ModelLoadError: the weights are damaged or incomplete.
+            ModelLoadError: the weights are damaged or incomplete, or of a model that looks at images.
         """
         folder = hub.model_folder(request, "extractor", model_folders.SENTENCE_TRANSFORMERS)
+        _check_texts_only(request, folder)
         with loading(request.name, folder, "in sentence-transformers"):
             model = SentenceTransformer(str(folder), device=request.device, local_files_only=True)
         model = model.eval().float()
@@ -144,6 +147,20 @@ class KeybertExtractor:
             if [text for text, _ in found] != [text for text, _ in expected]:
                 say_not_used("keyphrase_vectors", "this release of KeyBERT chooses other keywords")
                 self._vectors = None
+
+
+def _check_texts_only(request: ModelRequest, folder: Path) -> None:
+    """Refuse an encoder or captioner, whose text part sentence-transformers would load in part or untrained."""
+    if (folder / "modules.json").is_file():
+        return
+    config = model_folders.read_json(request.name, folder / "config.json")
+    if "vision_config" in config or config.get("model_type") == "vision-encoder-decoder":
+        raise ModelLoadError(
+            request.name,
+            f"model {request.name!r}: folder {folder} holds a model that looks at images "
+            f"(model_type {config.get('model_type')!r}); an extractor needs a sentence-transformers model, "
+            "such as 'minilm-mini'",
+        )
 
 
 @lru_cache(maxsize=20_000)

@@ -268,3 +268,9 @@ def test_a_model_that_is_handed_in_keeps_its_weights(minilm: Path) -> None:
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("family", ["clip", "blip", "vit_gpt2"])
+def test_a_model_that_looks_at_images_is_refused(tiny_folder: Callable[[str], Path], family: str) -> None:
+    with pytest.raises(ModelLoadError, match=r"looks at images .*; an extractor needs a sentence-transf"):
+        ModelPool(device="cpu").extractor(str(tiny_folder(family)))
