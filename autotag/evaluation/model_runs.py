@@ -187,7 +187,7 @@ def _provides(pipeline: Pipeline, field_name: str) -> bool:
 
 
 def _pipeline(name: str, changes: Mapping[str, Any]) -> Pipeline:
-    if name in presets.preset_names() or name.endswith(".toml"):
+    if presets.is_preset(name):
         return presets.from_config({**presets.read_preset(name), **changes})
     try:
         captioner = CaptionImages(name)

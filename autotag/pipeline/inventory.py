@@ -13,7 +13,7 @@ from autotag.config import options
 from autotag.errors import UnknownNameError
 from autotag.models import cards, names
 from autotag.models.pool import ModelPool
-from autotag.pipeline.presets import from_config, preset_names
+from autotag.pipeline.presets import from_config, is_preset, preset_names
 from autotag.protocols import fields_in_use
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def find_models(name: str) -> tuple[ModelAddress, ...]:
     kinds = [card.kind for card in cards.cards() if card.name == name]
     if kinds:
         return tuple(names.parse_name(name, kind) for kind in kinds)
-    if name in preset_names() or name.endswith(".toml"):
+    if is_preset(name):
         return needed_models(from_config(name))
     known = [*preset_names(), *(card.name for card in cards.cards())]
     raise UnknownNameError("preset or model", name, known)

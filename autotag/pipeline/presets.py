@@ -27,7 +27,7 @@ from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file
 from autotag.files.toml_files import parse_toml, read_toml, toml_file_text
-from autotag.pipeline import stage_tables
+from autotag.pipeline import saving, stage_tables
 from autotag.pipeline.pipeline import Pipeline
 from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
@@ -47,16 +47,26 @@ def preset_names() -> tuple[str, ...]:
 
 
 def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
-    """Return the config of a preset or a TOML file, unchecked.
+    """Return the config of a preset, a TOML file or a saved pipeline, unchecked.
 
     Args:
-        preset: a preset's name, or the path of a TOML file.
+        preset: a preset's name, the path of a TOML file, or the folder of a saved pipeline. A file called
+            ``autotag.toml`` is that of a saved pipeline.
 
     Raises:
         UnknownNameError: ``preset`` is neither a preset nor a file.
-        ConfigError: the file cannot be read or is not TOML; the message names the place.
+        ConfigError: the file cannot be read or is not TOML; the message names the place. Or it is that of a
+            saved pipeline that would import code.
     """
-    return read_toml(_preset_path(preset), what="preset")
+    path = _preset_path(preset)
+    if path.name == saving.CONFIG_FILE and is_file(path):
+        return saving.read(path.parent, revision=None, trust_code=False)
+    return read_toml(path, what="preset")
+
+
+def is_preset(name: str) -> bool:
+    """Return whether a name, which may be a model's, is a preset's, a TOML file's or a saved pipeline's."""
+    return name in preset_names() or name.endswith(".toml") or is_file(Path(name) / saving.CONFIG_FILE)
 
 
 def check_preset(preset: object) -> None:
@@ -70,7 +80,7 @@ def check_preset(preset: object) -> None:
 
 
 def preset_text(preset: str | PathLike[str]) -> str:
-    """Return the text of a preset or a TOML file, comments and all; raises what ``read_preset`` raises."""
+    """Return the TOML text of a preset, comments and all; raises what ``read_preset`` raises."""
     return toml_file_text(_preset_path(preset), what="preset")
 
 
@@ -94,14 +104,15 @@ def load(
     language: str | Sequence[str] | None = None,
     **stages: Mapping[str, object] | Literal[False],
 ) -> Pipeline:
-    """Return the pipeline of a preset or a TOML file, with changes. The weights are loaded later.
+    """Return the pipeline of a preset, with changes. The weights are loaded later.
 
     ::
 
         autotag.load("base", device="cuda", filter_tags={"top_k": 5}, merge_tags=False)
 
     Args:
-        preset: a preset's name (see ``preset_names``), or the path of a TOML file.
+        preset: a preset's name (see ``preset_names``), the path of a TOML file, or the folder of a saved
+            pipeline, which may not name code to import; for that see ``Pipeline.from_pretrained``.
         encoder: a model's name, a folder or an object. For this and all other settings see ``Pipeline``;
             None keeps the preset's value.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"mps"``.
@@ -192,7 +203,7 @@ def from_config(config: Mapping[str, object] | str | PathLike[str]) -> Pipeline:
     """Build the pipeline that a config describes: the inverse of ``to_config``.
 
     Args:
-        config: the config itself, or the path of a TOML file, or a preset's name.
+        config: the config itself, or what ``read_preset`` takes.
 
     Raises:
         UnknownNameError: a stage, option or setting is unknown; the message suggests a near miss.
@@ -316,6 +327,10 @@ def _preset_path(preset: str | PathLike[str]) -> Path:
     if preset in preset_names():
         return _PRESETS / f"{fspath(preset)}.toml"
     path = Path(preset)
+    if is_file(path / saving.CONFIG_FILE):
+        return path / saving.CONFIG_FILE
     if path.suffix == ".toml" or is_file(path):
         return path
-    raise UnknownNameError("preset", fspath(preset), [*preset_names(), "<path>.toml"])
+    raise UnknownNameError(
+        "preset", fspath(preset), [*preset_names(), "<path>.toml", "<folder of a saved pipeline>"]
+    )

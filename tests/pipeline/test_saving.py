@@ -11,6 +11,7 @@ import pytest
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.pipeline.presets import is_preset
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
 from autotag.stages import FilterTags, MatchVocabulary, MergeTags, NameTags, SuggestKeywords
 from autotag.testing import FakeEncoder
@@ -201,3 +202,19 @@ def test_push_to_hub_uploads_the_saved_folder_with_its_card(monkeypatch, labels:
     assert (created, repository, message) == (("me/my-tagger", True, True), "me/my-tagger", "first")
     assert 'from_pretrained("me/my-tagger")' in content["README.md"]
     assert "{here}/vocabularies/0-pets.txt" in content["autotag.toml"]
+
+
+def test_a_saved_pipeline_is_a_preset(tmp_path: Path, labels: Path) -> None:
+    saved = pipeline_of(labels).save(tmp_path / "tagger")
+    labels.unlink()
+    again = autotag.Pipeline.from_pretrained(saved).to_config()
+    for preset in (saved, saved / "autotag.toml", str(saved)):
+        assert autotag.load(preset).to_config() == again
+        assert is_preset(str(preset))
+    assert autotag.load(saved, match_vocabulary={"top_k": 1})["match_vocabulary"].top_k == 1
+
+
+def test_a_saved_pipeline_as_a_preset_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "autotag.toml").write_text('[[stages]]\nstage = "os:getcwd"\n')
+    with pytest.raises(ConfigError, match="would import code"):
+        autotag.load(tmp_path)
