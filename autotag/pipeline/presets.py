@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,14 +26,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from autotag.config import options
 from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.files.bounded_files import is_file
+from autotag.files.bounded_files import is_file, named_path
 from autotag.files.toml_files import parse_toml, read_toml, toml_file_text
 from autotag.pipeline import saving, stage_tables
 from autotag.pipeline.pipeline import Pipeline
 from autotag.vocabularies.vocabulary import BUNDLED, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from autotag.protocols import ImageTextEncoder
 
@@ -49,6 +50,9 @@ def preset_names() -> tuple[str, ...]:
 def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
     """Return the config of a preset, a TOML file or a saved pipeline, unchecked.
 
+    A vocabulary or file of keywords that the TOML file names is looked for in the file's folder, then in the
+    current folder.
+
     Args:
         preset: a preset's name, the path of a TOML file, or the folder of a saved pipeline. A file called
             ``autotag.toml`` is that of a saved pipeline.
@@ -60,8 +64,13 @@ def read_preset(preset: str | PathLike[str]) -> dict[str, Any]:
     """
     path = _preset_path(preset)
     if path.name == saving.CONFIG_FILE and is_file(path):
-        return saving.read(path.parent, revision=None, trust_code=False)
-    return read_toml(path, what="preset")
+        config = saving.read(path.parent, revision=None, trust_code=False)
+    else:
+        config = read_toml(path, what="preset")
+    if path.parent != _PRESETS and isinstance(config.get("stages"), list):
+        beside = partial(_file_beside, folder=path.parent.resolve())
+        config["stages"] = [_with_files(table, beside) for table in config["stages"]]
+    return config
 
 
 def is_preset(name: str) -> bool:
@@ -320,6 +329,27 @@ def _parsed(value: str, setting: str) -> Any:
             raise ConfigError(f"{shown(setting)}: the value is not a TOML value: {error}.{hint}") from error
         return value
     return parsed["value"] if len(parsed) == 1 else value
+
+
+def _with_files(table: object, place: Callable[[str], str]) -> object:
+    """Return the table of a stage with its files placed; a wrong table as it is, for a later check."""
+    if not isinstance(table, Mapping):
+        return table
+    try:
+        kind = stage_tables.stage_class(table)
+    except ConfigError:
+        return table
+    return options.with_files(kind, table, place)
+
+
+def _file_beside(text: str, folder: Path) -> str:
+    """Return the path in the folder, unless the text is another name, or a file in the current folder only."""
+    path = named_path(text)
+    if text in BUNDLED or path.is_absolute():
+        return text
+    beside = folder / path
+    is_missing_file = path.suffix and not is_file(path)
+    return str(beside) if is_file(beside) or is_missing_file else text
 
 
 def _preset_path(preset: str | PathLike[str]) -> Path:

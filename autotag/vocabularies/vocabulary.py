@@ -297,7 +297,10 @@ def read_vocabulary(
     path = named_path(given)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that no file can have
         near = suggestion(str(given), BUNDLED)
-        raise ConfigError(f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}")
+        looked_in = "" if path.is_absolute() else f" Files were looked for in {os.getcwd()}."  # noqa: PTH109
+        raise ConfigError(
+            f"{option} is {str(given)!r}: neither a bundled vocabulary nor a file. {near}{looked_in}"
+        )
     return Vocabulary.from_file(path, template=template)
 
 

@@ -319,3 +319,26 @@ class TestRoundTrip:
 
 def test_load_is_autotag_load() -> None:
     assert autotag.load is load
+
+
+def test_files_are_looked_for_beside_the_preset_and_then_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    preset = there / "mine.toml"
+    preset.write_text(
+        'encoder = "clip-mini"\n[[stages]]\nstage = "rank_labels"\nvocabularies = ["mediums", "pets.txt"]\n'
+    )
+    with pytest.raises(ConfigError, match=f"{there}/pets.txt': neither a bundled vocabulary nor a file"):
+        load(preset)
+
+    (here / "pets.txt").write_text("cat\n")
+    assert option(load(preset), "rank_labels", "vocabularies") == ("mediums", "pets.txt")
+    (there / "pets.txt").write_text("dog\n")
+    for path in (preset, Path("../there/mine.toml")):
+        assert option(load(path), "rank_labels", "vocabularies") == ("mediums", f"{there}/pets.txt")
+    changed = load(preset, rank_labels={"vocabularies": ["pets.txt"]})
+    assert option(changed, "rank_labels", "vocabularies") == ("pets.txt",)

@@ -128,6 +128,7 @@ def test_the_image_vector_is_left_for_the_next_stage():
             r"match_vocabulary\.vocabulary is '/nowhere/rooms\.txt': neither a bundled vocabulary nor a file",
         ),
         ({"vocabulary": "thigns"}, r"neither a bundled vocabulary nor a file\. Did you mean 'things'"),
+        ({"vocabulary": "pets.txt"}, r"nor a file\. .* Files were looked for in /"),
         ({"vocabulary": ()}, "vocabulary 'match_vocabulary' has no labels"),
     ],
 )
