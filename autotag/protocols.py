@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.config.options import convert_options
+from autotag.files.bounded_files import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -667,6 +668,12 @@ class ModelRequest:
     default_score: ScoreName = "standardised"
     fast_paths: FastPaths = AUTO
     head: Head | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of the model; None for a model with a revision, which is one of the hub."""
+        folder = Path(self.location)
+        return folder if self.location and self.revision is None and is_folder(folder) else None
 
 
 class FileChange(Protocol):

@@ -180,7 +180,6 @@ def lesson_of(
 
 def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
     """Return the encoder of a preset, loaded where the preset says, and its name; "" for a local folder."""
-    from autotag.files.bounded_files import is_folder
     from autotag.models.names import parse_name
     from autotag.models.pool import ModelPool
     from autotag.pipeline.pipeline import DEFAULT_ENCODER
@@ -191,8 +190,7 @@ def _encoder(preset: str, device: str | None) -> tuple[ImageTextEncoder, str]:
     placed = {"device": device or table.get("device", "auto"), "dtype": table.get("dtype", "auto")}
     encoder = ModelPool(encoder=name, **placed).encoder()
     address = parse_name(str(name), "encoder")
-    is_local = address.card is None and is_folder(Path(address.location))
-    return encoder, "" if is_local else address.name
+    return encoder, "" if address.folder and address.card is None else address.name
 
 
 def _keyworded(

@@ -11,7 +11,7 @@ A model is named by
 - the bare name of a plug-in's factory: ``"mine"``.
 
 A location that is an existing folder is used as a folder, even if it contains ``@``; in other locations ``@``
-separates the revision.
+separates the revision, and what stands before it is a hub id, even if a folder has this name.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class ModelAddress:
     location: str
     revision: str | None = None
     card: ModelCard | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of the model; None for a model that is not in one."""
+        return self.request("auto", "auto").folder
 
     @property
     def key(self) -> tuple[str, str, str, str | None]:

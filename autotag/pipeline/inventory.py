@@ -121,7 +121,7 @@ def is_present(address: ModelAddress) -> bool:
     """
     if address.card is not None:
         return cards.is_present(address.card)
-    return address.factory == "remote" or Path(address.location).is_dir()
+    return address.factory == "remote" or address.folder is not None
 
 
 def fetch(address: ModelAddress) -> None:

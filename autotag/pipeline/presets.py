@@ -343,7 +343,7 @@ def _with_files(table: object, place: Callable[[str], str]) -> object:
 
 
 def _file_beside(text: str, folder: Path) -> str:
-    """Return the path in the folder, unless the text is another name, or a file in the current folder only."""
+    """Return the path in the folder, unless the text is another name or a file of the current folder only."""
     path = named_path(text)
     if text in BUNDLED or path.is_absolute():
         return text

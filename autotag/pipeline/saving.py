@@ -144,11 +144,11 @@ class _Copies:
         model = check_model(text, kind)
         assert isinstance(model, ModelName)  # noqa: S101 - a text was given
         address = model.address
-        if not is_folder(Path(address.location)):
+        if address.folder is None:
             return text
         if address.card is not None:  # a bundled model, which every machine has
             return address.card.name
-        copied = self._copy(Path(address.location), "models")
+        copied = self._copy(address.folder, "models")
         return copied if is_folder(named_path(text)) else f"{address.factory}:{copied}"
 
     def vocabulary(self, text: str) -> str:

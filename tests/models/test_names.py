@@ -199,6 +199,7 @@ def test_a_plug_in_is_asked_for_what_the_user_wrote(
     address = parse_name(name, "captioner")
 
     assert (address.factory, address.location, address.revision) == (plug_in, location, revision)
+    assert address.folder is None
 
 
 class HalfAnEncoder:

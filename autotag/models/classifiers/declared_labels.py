@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotag.models.classifiers.tagger_labels import TAGS_FILE, TaggerLabels
@@ -33,8 +32,8 @@ def declared_labels(address: ModelAddress) -> DeclaredLabels | None:
     Raises:
         ModelLoadError: a file with labels cannot be read.
     """
-    folder = Path(address.location)
-    if not folder.is_dir():
+    folder = address.folder
+    if folder is None:
         return None
     if address.factory in {"timm", "onnx"} and (folder / TAGS_FILE).is_file():
         table = TaggerLabels.read(address.name, folder / TAGS_FILE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from autotag.records import TextMaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -225,6 +225,6 @@ class HfEncoder(MakesViews):
 
 def _id(request: ModelRequest, folder: Path) -> str:
     """Return an id from the hub id and commit, or from the contents of a folder."""
-    if Path(request.location).is_dir():
+    if request.folder is not None:
         return f"hf:{model_folders.fingerprint(folder)}"
     return f"hf:{request.location}@{folder.name}"

@@ -150,7 +150,7 @@ class KeybertExtractor:
 
 
 def _check_texts_only(request: ModelRequest, folder: Path) -> None:
-    """Refuse an encoder or captioner, whose text part sentence-transformers would load in part or untrained."""
+    """Refuse an encoder or captioner; sentence-transformers would load its text part untrained or in part."""
     if (folder / "modules.json").is_file():
         return
     config = model_folders.read_json(request.name, folder / "config.json")

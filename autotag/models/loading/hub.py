@@ -47,9 +47,10 @@ def model_folder(request: ModelRequest, kind: ModelKind, needs: Needs) -> Path:
         ModelUnavailableError: the folder does not exist, or the model cannot be downloaded.
         ModelLoadError: the folder lacks a part, or a safetensors file is damaged.
     """
-    folder = Path(request.location)
-    if not folder.is_dir():
+    folder = request.folder
+    if folder is None:
         if looks_like_folder(request.location):
+            folder = Path(request.location)
             raise ModelUnavailableError(
                 request.name, f"model {request.name!r}: there is no folder {folder}", looked_in=folder
             )

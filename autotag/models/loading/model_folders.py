@@ -115,7 +115,9 @@ def _missing_shards(folder: Path, needs: Needs) -> list[str]:
     if not present.endswith(".index.json"):
         return []
     try:
-        shards = sorted(set(json.loads((folder / present).read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(
+            set(json.loads((folder / present).read_text(encoding="utf-8"))["weight_map"].values())
+        )
         lacking = [name for name in shards if not (folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         shards = lacking = []

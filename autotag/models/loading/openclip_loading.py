@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import open_clip
 from open_clip.tokenizer import HFTokenizer
@@ -14,6 +13,9 @@ from autotag.errors import ConfigError, UnknownNameError
 from autotag.models.loading import hub, model_folders
 from autotag.models.loading.load_errors import loading
 from autotag.protocols import ModelKind, ModelRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "fp32"}
@@ -57,15 +59,15 @@ def load_open_clip(request: ModelRequest, kind: ModelKind, check: Check = any_mo
         ModelLoadError: the weights are damaged, incomplete, or of another class.
         ConfigError: open_clip does not know the model or pretrained tag.
     """
-    if Path(request.location).is_dir() or request.location.startswith("hf-hub:"):
+    if request.folder is not None or request.location.startswith("hf-hub:"):
         return _from_folder(request, kind, check)
     return _from_tag(request, kind, check)
 
 
 def _from_folder(request: ModelRequest, kind: ModelKind, check: Check) -> LoadedOpenClip:
     """Load from a folder, or a hub repository, that holds ``open_clip_config.json``."""
-    if Path(request.location).is_dir():
-        folder = Path(request.location)
+    folder = request.folder
+    if folder is not None:
         model_folders.check_folder(request.name, folder, model_folders.OPEN_CLIP)
         identity = f"open_clip:{model_folders.fingerprint(folder)}"
     else:

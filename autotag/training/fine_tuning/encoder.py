@@ -218,8 +218,8 @@ class _OpenClip:
 
 def _open_clip_folder(request: ModelRequest) -> Path | None:
     """Return the folder with the model's files; None for a name of open_clip's own table."""
-    if Path(request.location).is_dir():
-        return Path(request.location)
+    if request.folder is not None:
+        return request.folder
     if request.location.startswith("hf-hub:"):
         hub_id = request.location.removeprefix("hf-hub:")
         return hub.fetch(request.name, "encoder", hub_id, request.revision, model_folders.OPEN_CLIP)

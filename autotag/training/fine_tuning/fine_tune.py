@@ -289,8 +289,7 @@ def _fine_tune(  # noqa: PLR0917  (called twice, above)
 
 def _shown(address: ModelAddress) -> str:
     """Return the model's name for a card, without the place of a local folder."""
-    is_local = address.card is None and Path(address.location).is_dir()
-    return Path(address.location).name if is_local else address.name
+    return address.folder.name if address.folder and address.card is None else address.name
 
 
 def _check_names(keep: Sequence[EvaluationSet]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from autotag.errors import ModelLoadError, ModelUnavailableError
 from autotag.models import cards
 from autotag.models.loading import hub, model_folders
+from autotag.models.names import parse_name
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
 
@@ -40,6 +41,20 @@ def test_a_model_of_the_hub_is_downloaded_and_captions(published: Any, images: l
     captioner = ModelPool(device="cpu").captioner(f"hf:{REPOSITORY}")
 
     assert len(captioner.caption(images, CaptionOptions(max_new_tokens=3))) == len(images)
+
+
+def test_a_revision_means_the_hub_even_if_a_folder_has_the_name(
+    published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / REPOSITORY).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    address = parse_name(f"hf:{REPOSITORY}@main", "captioner")
+    assert address.folder is None
+    assert parse_name(f"hf:{REPOSITORY}", "captioner").folder == tmp_path / REPOSITORY
+
+    found = hub.model_folder(address.request("cpu", "float32"), "captioner", model_folders.TRANSFORMERS)
+
+    assert found == _fetch()
 
 
 def test_only_what_is_needed_is_downloaded(published: Any) -> None:
