@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from PIL import Image
 
-from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options
+from autotag.models.captioners.generate_options import (
+    captions_of,
+    check_beams,
+    check_length,
+    generation_options,
+)
 from autotag.models.captioners.hybrid_blip import HybridBlip
 from autotag.models.fast.blip_attention import fuse_attention
 from autotag.models.fast.blip_generation import BlipGenerator, blip_generator
@@ -19,7 +24,7 @@ from autotag.models.fast.views import MakesViews, SquareView, view_of
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +39,7 @@ CLASSES = {
     "git": "GitForCausalLM",
 }
 T5_PROMPT = "a photo of"
+_BLANK = Image.new("RGB", (32, 32))
 _INPUTS = ("pixel_values", "input_ids", "attention_mask")
 
 
@@ -100,13 +106,22 @@ class HfCaptioner(MakesViews):
         """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
 
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuse invalid options before any image is read.
+
+        Raises:
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
+        """
+        check_beams(options)
+        self._check_length({} if options.prompt is None else self._inputs([_BLANK], options.prompt), options)
+
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Return the captions of each image (upright RGB), best first.
 
         With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams are asked for.
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
         """
         return self._captions(len(images), options, lambda: self._inputs(images, options.prompt))
 
@@ -116,7 +131,7 @@ class HfCaptioner(MakesViews):
         """Return the same as ``caption``, for images that ``view`` has prepared.
 
         Raises:
-            ConfigError: more captions than beams are asked for.
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
             RuntimeError: ``view_id`` is None.
         """
         return self._captions(len(views), options, lambda: self._inputs_of_views(views, options.prompt))
@@ -128,8 +143,23 @@ class HfCaptioner(MakesViews):
         if not count:
             return []
         with torch.inference_mode():
-            written = self._written(inputs(), options)
+            given = inputs()
+            self._check_length(given, options)
+            written = self._written(given, options)
         return captions_of(self._texts(written.sequences), written, options, self.name)
+
+    def _check_length(self, inputs: Mapping[str, torch.Tensor], options: CaptionOptions) -> None:
+        """Refuse a prompt and a caption that need more positions than the language model has."""
+        if self._answers:  # a T5 has relative positions
+            return
+        config, before = self.model.config, 1  # the token that begins a caption
+        if config.model_type == "blip-2":
+            before += config.num_query_tokens
+        most = getattr(config, "text_config", config).max_position_embeddings - before + 1
+        prompt = inputs["input_ids"].shape[1] - before if "input_ids" in inputs else 0
+        if prompt and config.model_type == "blip":
+            prompt -= 1  # the token that closes it, which BLIP leaves out
+        check_length(self.name, most, prompt, options)
 
     def _written(self, inputs: dict[str, torch.Tensor], options: CaptionOptions) -> Any:
         """Return ``sequences`` and, with beam search, ``sequences_scores``, as ``generate`` does."""
@@ -158,7 +188,7 @@ class HfCaptioner(MakesViews):
         pixels = normalised(views) if self._backbone is None else self._backbone.maps(views, normalised)
         if prompt is None and not self._answers:
             return {"pixel_values": pixels}
-        inputs = self._inputs([Image.new("RGB", (32, 32))], prompt)
+        inputs = self._inputs([_BLANK], prompt)
         inputs = {
             key: values.repeat(len(views), 1) for key, values in inputs.items() if key != "pixel_values"
         }

@@ -13,6 +13,7 @@ from open_clip.transformer import AttentionalPooler
 
 from autotag.config.fast_paths import AUTO, FastPaths
 from autotag.errors import ConfigError, ModelLoadError
+from autotag.models.captioners.generate_options import check_length
 from autotag.models.fast.coca_decoder import CachedDecoder, PlainDecoder, cached_decoder
 from autotag.models.fast.coca_generation import Written, write
 from autotag.models.fast.packed_linears import prepare_linears
@@ -94,6 +95,14 @@ class CocaCaptioner(MakesViews):
         size = self.visual.preprocess_cfg["size"]
         return int(size if isinstance(size, int) else max(size))
 
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuse invalid options before any image is read.
+
+        Raises:
+            ConfigError: the options contradict each other, or need more tokens than the model reads.
+        """
+        self._prefix(options)
+
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Return the captions of each image (upright RGB), best first; a caption may be empty.
 
@@ -154,12 +163,7 @@ class CocaCaptioner(MakesViews):
         """
         _check_options(options, self.decoder.vocabulary_size)
         prompt = self.tokenizer.encode(options.prompt) if options.prompt else []
-        most = self.decoder.context_length
-        if len(prompt) + options.max_new_tokens > most:
-            raise ConfigError(
-                f"{self.name!r} reads {most} tokens, but the prompt has {len(prompt)} and "
-                f"max_new_tokens={options.max_new_tokens}; shorten one"
-            )
+        check_length(self.name, self.decoder.context_length, len(prompt), options)
         return [self.tokenizer.sot_token_id, *prompt]
 
 

@@ -9,7 +9,13 @@ import torch
 import transformers
 
 from autotag.errors import ModelLoadError
-from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.captioners.generate_options import (
+    captions_of,
+    check_beams,
+    check_length,
+    generation_options,
+    placed,
+)
 from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
@@ -90,15 +96,26 @@ class EncoderDecoderCaptioner:
         """Return the side in pixels of the model's square input."""
         return square_side(self.processor.image_processor)
 
+    def check_options(self, options: CaptionOptions) -> None:
+        """Refuse invalid options before any image is read.
+
+        Raises:
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
+        """
+        check_beams(options)
+        most = getattr(self.model.config.decoder, "max_position_embeddings", None)
+        if most is not None:
+            check_length(self.name, most, len(self._prompt_tokens(options.prompt)), options)
+
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
         """Return the captions of each image (upright RGB), best first.
 
         With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams are asked for.
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
         """
-        check_beams(options)
+        self.check_options(options)
         if not images:
             return []
         inputs = placed(self._inputs(images, options.prompt), self.model)
@@ -115,13 +132,16 @@ class EncoderDecoderCaptioner:
 
     def _inputs(self, images: Sequence[Image.Image], prompt: str | None) -> dict[str, torch.Tensor]:
         pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-        begin = self.processor.tokenizer(prompt or "", add_special_tokens=False)["input_ids"]
-        tokens = torch.tensor([[self._start, *begin]] * len(images))
+        tokens = torch.tensor([[self._start, *self._prompt_tokens(prompt)]] * len(images))
         return {
             "pixel_values": pixels,
             "decoder_input_ids": tokens,
             "decoder_attention_mask": torch.ones_like(tokens),
         }
+
+    def _prompt_tokens(self, prompt: str | None) -> list[int]:
+        tokens: list[int] = self.processor.tokenizer(prompt or "", add_special_tokens=False)["input_ids"]
+        return tokens
 
 
 def _special_tokens(model: Any, tokenizer: Any, name: str) -> tuple[int, int | list[int], int]:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from autotag.errors import UnknownNameError
-from autotag.models.captioners.generate_options import captions_of, check_beams, generation_options, placed
+from autotag.models.captioners.generate_options import (
+    captions_of,
+    check_beams,
+    check_length,
+    generation_options,
+    placed,
+)
 from autotag.models.fast.packed_linears import prepare_linears
 from autotag.models.loading.transformers_loading import load_pretrained, square_side
 
@@ -69,10 +75,11 @@ class FlorenceCaptioner:
         """Refuse invalid options before any image is read.
 
         Raises:
-            ConfigError: more captions than beams are asked for.
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
             UnknownNameError: the prompt is not a task.
         """
         check_beams(options)
+        check_length(self.name, self.model.config.text_config.max_position_embeddings, 0, options)
         _task(options.prompt)
 
     def caption(self, images: Sequence[Image.Image], /, options: CaptionOptions) -> list[list[Caption]]:
@@ -81,7 +88,7 @@ class FlorenceCaptioner:
         With beam search, a score is the mean log-probability of the caption's tokens; with one beam, None.
 
         Raises:
-            ConfigError: more captions than beams are asked for.
+            ConfigError: more captions than beams are asked for, or more tokens than the model reads.
             UnknownNameError: the prompt is not a task.
         """
         self.check_options(options)

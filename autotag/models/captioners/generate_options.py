@@ -27,6 +27,25 @@ def check_beams(options: CaptionOptions) -> None:
         )
 
 
+def check_length(name: str, most: int, prompt: int, options: CaptionOptions) -> None:
+    """Refuse a prompt and a caption that together are longer than the model's positions.
+
+    Args:
+        name: of the captioner.
+        most: tokens that the model reads, of prompt and caption.
+        prompt: tokens of the prompt.
+        options: the caption options.
+
+    Raises:
+        ConfigError: they are too long; the message gives all numbers.
+    """
+    if prompt + options.max_new_tokens > most:
+        raise ConfigError(
+            f"{name!r} reads {most} tokens, but the prompt has {prompt} and "
+            f"max_new_tokens={options.max_new_tokens}; shorten one"
+        )
+
+
 def generation_options(options: CaptionOptions) -> dict[str, Any]:
     """Return the options as keyword arguments of ``generate``.
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -303,6 +304,25 @@ def test_more_captions_than_beams_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="num_captions=2"):
         captioner("blip").caption(images, CaptionOptions(num_captions=2))
+
+
+@pytest.mark.parametrize("family", ["blip", "git", "blip2_opt"])
+@pytest.mark.parametrize("prompt", [None, "a photo of a dog"])
+def test_a_caption_may_fill_all_the_model_reads_and_no_more(
+    captioner: Callable[[str], Any], images: list[Image.Image], family: str, prompt: str | None
+) -> None:
+    model = captioner(family)
+    with pytest.raises(ConfigError, match=r"reads \d+ tokens, but the prompt has \d+ and max") as caught:
+        model.check_options(CaptionOptions(max_new_tokens=1000, prompt=prompt))
+    most, written = (int(number) for number in re.findall(r"(?:reads|prompt has) (\d+)", str(caught.value)))
+    room = most - written
+    model.caption(images[:1], CaptionOptions(max_new_tokens=room, min_new_tokens=room, prompt=prompt))
+    with pytest.raises(ConfigError, match="shorten one"):
+        model.caption(images[:1], CaptionOptions(max_new_tokens=room + 1, prompt=prompt))
+
+
+def test_a_t5_may_write_any_length(captioner: Callable[[str], Any]) -> None:
+    captioner("blip2_t5").check_options(CaptionOptions(max_new_tokens=1000))
 
 
 def test_no_images_give_no_captions(captioner: Callable[[str], Any]) -> None:

@@ -229,6 +229,8 @@ def test_options_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         captioner.caption(images, options)
+    with pytest.raises(ConfigError, match=message):
+        captioner.check_options(options)
 
 
 def test_captions_may_fill_all_the_model_reads(captioner: Any, images: list[Image.Image]) -> None:

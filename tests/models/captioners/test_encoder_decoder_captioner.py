@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from autotag.errors import ModelLoadError
+from autotag.errors import ConfigError, ModelLoadError
 from autotag.models.captioners.encoder_decoder_captioner import EncoderDecoderCaptioner
 from autotag.models.pool import ModelPool
 from autotag.protocols import CaptionOptions
@@ -144,3 +144,12 @@ def test_a_missing_part_is_named(copied: Path, file: str) -> None:
 
     with pytest.raises(ModelLoadError, match=file):
         ModelPool(device="cpu").captioner(str(copied))
+
+
+def test_a_caption_may_fill_all_the_model_reads_and_no_more(vit_gpt2: Any, images: list[Image.Image]) -> None:
+    most = vit_gpt2.model.config.decoder.max_position_embeddings
+    prompt = "a photo of"
+    room = most - len(vit_gpt2.processor.tokenizer(prompt)["input_ids"])
+    vit_gpt2.caption(images[:1], CaptionOptions(prompt, max_new_tokens=room, min_new_tokens=room))
+    with pytest.raises(ConfigError, match=f"reads {most} tokens, but .*max_new_tokens={room + 1}; shorten"):
+        vit_gpt2.check_options(CaptionOptions(prompt, max_new_tokens=room + 1))

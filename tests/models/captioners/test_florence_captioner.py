@@ -84,3 +84,9 @@ def test_a_free_prompt_is_refused_before_the_first_image(tiny_folder: Callable[[
 def test_a_mistyped_task_gets_the_near_miss(florence: Any, images: list[Image.Image]) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'detailed caption'"):
         florence.caption(images, CaptionOptions(prompt="detailed_caption"))
+
+
+def test_a_caption_may_fill_all_the_model_reads_and_no_more(florence: Any, images: list[Image.Image]) -> None:
+    florence.caption(images[:1], CaptionOptions(max_new_tokens=128, min_new_tokens=128))
+    with pytest.raises(ConfigError, match="reads 128 tokens, but .*max_new_tokens=129; shorten one"):
+        florence.check_options(CaptionOptions(max_new_tokens=129))
