@@ -50,10 +50,12 @@ def generation_options(options: CaptionOptions) -> dict[str, Any]:
     """Return the options as keyword arguments of ``generate``.
 
     Other settings of a checkpoint, such as ``no_repeat_ngram_size``, stay in force. Its sampling settings
-    are removed, because ``generate`` warns about them when it does not sample.
+    and ``max_length`` are removed, because ``generate`` warns about them when it does not sample, and when it
+    gets ``max_new_tokens``.
     """
     given: dict[str, Any] = {
         "max_new_tokens": options.max_new_tokens,
+        "max_length": None,
         "num_beams": options.num_beams,
         "repetition_penalty": options.repetition_penalty,
         "do_sample": False,

@@ -361,6 +361,26 @@ def test_loading_and_captioning_say_nothing_and_leave_no_settings(
     assert transformers.logging.is_progress_bar_enabled() == bars
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_length_in_the_checkpoint_changes_nothing_and_brings_no_warning(
+    tiny_folder: Callable[[str], Path],
+    images: list[Image.Image],
+    family: str,
+    tmp_path: Path,
+    captioner: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(tiny_folder(family), tmp_path / family)
+    config = folder / "generation_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_length": 5}))
+    options = CaptionOptions(max_new_tokens=9)
+    monkeypatch.setattr(transformers.generation.utils.logger, "warning", lambda text, *_: pytest.fail(text))
+    found = ModelPool(device="cpu").captioner(str(folder)).caption(images, options)
+    assert [[one.text for one in row] for row in found] == [
+        [one.text for one in row] for row in captioner(family).caption(images, options)
+    ]
+
+
 @pytest.fixture
 def copied(tiny_folder: Callable[[str], Path], tmp_path: Path) -> Path:
     """A BLIP folder to spoil."""
