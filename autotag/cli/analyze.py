@@ -67,23 +67,25 @@ def analyze(
     from autotag.cli.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
-    settings = settings if top is None else (*settings, f"rank_labels.top_k={top}")
     changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
-    with _analyzer(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+    with _analyzer(preset, changes, settings, top) as pipeline, reporter.passing_on_warnings():
         failures = write_lines(pipeline, paths, reporter, _json if as_json else _text)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-def _analyzer(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+def _analyzer(
+    preset: str, changes: Mapping[str, object], settings: Sequence[str], top: int | None
+) -> Pipeline:
     """Return a preset's ``rank_labels`` stages, or a default one with the preset's encoder."""
-    from autotag.pipeline import presets, stage_tables
+    from autotag.cli.pipelines import stages_of_kind
+    from autotag.pipeline import presets
 
     given = {name: value for name, value in changes.items() if value is not None}
     table = {**presets.read_preset(preset), **given}
-    stages = [
-        stage for stage in table.get("stages", ()) if stage_tables.stage_reference(stage) == "rank_labels"
-    ]
-    table["stages"] = stages or [{"stage": "rank_labels"}]
+    stages = stages_of_kind(table, "rank_labels") or [("rank_labels", {"stage": "rank_labels"})]
+    table["stages"] = [one for _, one in stages]
+    if top is not None:
+        settings = [*settings, *(f"{name}.top_k={top}" for name, _ in stages)]
     return presets.from_config(presets.overridden(table, presets.parse_overrides(settings)))
 
 

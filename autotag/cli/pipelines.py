@@ -48,6 +48,16 @@ def pipeline_of(
     return presets.from_config(presets.overridden(table, overrides))
 
 
+def stages_of_kind(table: Mapping[str, Any], kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return name and table of each stage of a preset of a registered kind; the name may be its own."""
+    from autotag.pipeline import stage_tables
+
+    tables = stage_tables.tables_of(table) if table.get("stages") else []
+    return [
+        (stage_tables.table_name(one), one) for one in tables if stage_tables.stage_reference(one) == kind
+    ]
+
+
 def with_moderation(table: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's table with the stage ``moderate_images`` at its end, unless a stage moderates.
 

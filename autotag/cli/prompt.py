@@ -70,23 +70,30 @@ def prompt(
     from autotag.writers.one_line import one_line
 
     reporter = Reporter(quiet=quiet)
-    settings = settings if mode is None else (*settings, f"assemble_prompt.mode={mode}")
     changes = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
-    with _prompter(preset, changes, settings) as pipeline, reporter.passing_on_warnings():
+    with _prompter(preset, changes, settings, mode) as pipeline, reporter.passing_on_warnings():
         failures = write_lines(pipeline, paths, reporter, lambda result: one_line(result.prompt))
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-def _prompter(preset: str, changes: Mapping[str, object], settings: Sequence[str]) -> Pipeline:
+def _prompter(
+    preset: str, changes: Mapping[str, object], settings: Sequence[str], mode: str | None
+) -> Pipeline:
     """Return a preset's pipeline, reduced to the stages that the prompt needs.
 
     Raises:
-        ConfigError: no stage of the preset makes a prompt.
+        ConfigError: no stage of the preset makes a prompt, or has modes.
     """
-    from autotag.cli.pipelines import pipeline_of
+    from autotag.cli.pipelines import pipeline_of, stages_of_kind
     from autotag.errors import ConfigError
+    from autotag.pipeline.presets import read_preset
     from autotag.pipeline.wiring import needed_for
 
+    if mode is not None:
+        found = stages_of_kind(read_preset(preset), "assemble_prompt")
+        if not found:
+            raise ConfigError(f"preset {preset!r} has no stage assemble_prompt, which --mode is for.")
+        settings = [*settings, *(f"{name}.mode={mode}" for name, _ in found)]
     pipeline = pipeline_of(preset, changes, settings)
     stages = needed_for("prompt", pipeline.stages)
     if not stages:

@@ -89,23 +89,22 @@ def thresholds(
 
 
 def _without_cut(preset: str, settings: tuple[str, ...]) -> list[str]:
-    """Return settings that turn off the preset's own threshold unless the user set it."""
+    """Return settings that turn off the preset's own thresholds unless the user set them."""
+    from autotag.cli.pipelines import stages_of_kind
     from autotag.pipeline import presets
     from autotag.relevance.scores import LOWEST, score_for
 
-    changes = presets.parse_overrides(settings).get("filter_tags", {})
-    filters = [
-        {**stage, **changes}
-        for stage in presets.read_preset(preset).get("stages", [])
-        if isinstance(stage, dict) and stage.get("stage") == "filter_tags"
-    ]
-    if not filters or "threshold" in changes:
-        return []
-    given = {key: value for key, value in filters[0].items() if value != "none"}
-    score = score_for(given.get("score"), given.get("threshold"))
-    if score not in LOWEST:
-        return []
-    return [f"filter_tags.score={score}", f"filter_tags.threshold={LOWEST[score]}"]
+    overrides = presets.parse_overrides(settings)
+    found = []
+    for name, table in stages_of_kind(presets.read_preset(preset), "filter_tags"):
+        changes = overrides.get(name, {})
+        if changes is False or "threshold" in changes:
+            continue
+        given = {key: value for key, value in {**table, **changes}.items() if value != "none"}
+        score = score_for(given.get("score"), given.get("threshold"))
+        if score in LOWEST:
+            found += [f"{name}.score={score}", f"{name}.threshold={LOWEST[score]}"]
+    return found
 
 
 def _show(found: Thresholds) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from autotag.cli.analyze import _analyzer
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
@@ -41,3 +43,14 @@ def test_json_has_one_object_per_line(run, lights, tmp_path):
     good, failed = map(json.loads, result.stdout.splitlines())
     assert {entry["label"] for entry in good["rankings"]["lights"]} == {"soft light", "hard light"}
     assert "bad.jpg" in failed["error"]
+
+
+def test_top_goes_to_every_stage_that_ranks_under_its_own_name(tmp_path):
+    preset = tmp_path / "ranks.toml"
+    preset.write_text(
+        'encoder = "clip-mini"\n'
+        '[[stages]]\nstage = "rank_labels"\nname = "styles"\nvocabularies = ["mediums"]\n'
+        '[[stages]]\nstage = "rank_labels"\nvocabularies = ["movements"]\n'
+    )
+    stages = _analyzer(str(preset), {}, (), 2).stages
+    assert [(stage.name, stage.top_k) for stage in stages] == [("styles", 2), ("rank_labels", 2)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autotag.cli.prompt import MODES
+from autotag.cli.prompt import MODES, _prompter
 from autotag.pipeline.presets import from_config
 from autotag.pipeline.wiring import needed_for
 
@@ -96,3 +96,21 @@ def test_a_preset_without_a_prompt_is_refused(run, tmp_path):
     result = run("prompt", EXAMPLES / "cat.jpg", "--preset", preset)
     assert result.exit_code == 2
     assert "has no stage that makes a prompt" in result.stderr
+
+
+def test_a_mode_goes_to_every_prompt_stage_under_its_own_name(small):
+    text = small.read_text().replace('"assemble_prompt"', '"assemble_prompt"\nname = "mine"')
+    small.write_text(f'{text}\n[[stages]]\nstage = "assemble_prompt"\n')
+    pipeline = _prompter(str(small), {}, (), "negative")
+    assert [(stage.name, stage.mode) for stage in pipeline.stages] == [
+        ("mine", "negative"),
+        ("assemble_prompt", "negative"),
+    ]
+
+
+def test_a_mode_without_a_stage_that_has_modes_is_refused(run, tmp_path):
+    preset = tmp_path / "tags.toml"
+    preset.write_text('[[stages]]\nstage = "match_vocabulary"\nvocabulary = ["a", "b"]\n', encoding="utf-8")
+    result = run("prompt", EXAMPLES / "cat.jpg", "--preset", preset, "--mode", "fast")
+    assert result.exit_code == 2
+    assert "has no stage assemble_prompt, which --mode is for" in result.stderr

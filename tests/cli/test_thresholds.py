@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from autotag.cli.thresholds import _without_cut
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PRESET = """
 encoder = "clip-mini"
@@ -50,3 +52,10 @@ def test_people_get_a_line_for_each_cut_whole_in_a_pipe(run, tmp_path):
     assert low.split()[:1] == ["-99.000"]
     assert low.count(".jpg)") + low.count(".png)") >= 1
     assert high.split() == ["99.000", "0", "0.0", "0"]
+
+
+def test_a_filter_with_a_name_of_its_own_is_opened_too(tmp_path):
+    preset = tmp_path / "named.toml"
+    preset.write_text('[[stages]]\nstage = "filter_tags"\nname = "mine"\nscore = "cosine"\nthreshold = 0.2\n')
+    assert _without_cut(str(preset), ()) == ["mine.score=cosine", "mine.threshold=-1.0"]
+    assert _without_cut(str(preset), ("mine.threshold=0.3",)) == []
