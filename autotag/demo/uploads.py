@@ -196,11 +196,12 @@ def _safe_name(name: str) -> str:
         _RefusedError: it leads out of the zip, or no file could be called so.
     """
     parts = name.replace("\\", "/").split("/")
-    if parts[0] == "" or ".." in parts or ":" in name:
+    kept = "/".join(part for part in parts if part not in {"", "."})
+    if parts[0] == "" or ".." in parts or kept[1:2] == ":":  # such as C:
         raise _RefusedError("its path leads out of the zip")
     if not name.isprintable() or any(len(part.encode("utf-8", "replace")) > _MOST_NAME for part in parts):
         raise _RefusedError("its name has control characters or is too long")
-    return "/".join(part for part in parts if part not in {"", "."})
+    return kept
 
 
 def _printable(name: str) -> str:

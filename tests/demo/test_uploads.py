@@ -34,11 +34,17 @@ def test_images_in_folders_of_a_zip_keep_their_paths_and_what_file_managers_leav
     assert count_uploads(files, LIMITS) == 1
 
 
+def test_the_time_in_the_name_of_a_screenshot_is_not_a_drive(tmp_path: Path) -> None:
+    name = "Screenshot 2024-01-01 10:20:30.png"
+    [upload] = read_uploads(zipped(tmp_path / "a.zip", {name: png()}), LIMITS)
+    assert (upload.name, upload.error) == (name, None)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("../evil.png", "leads out"), ("/etc/evil.png", "leads out"), ("a/../../evil.png", "leads out"),
-        ("C:/evil.png", "leads out"), ("..\\evil.png", "leads out"), ("a\nb.png", "control characters"),
+        ("C:/evil.png", "leads out"), ("./C:/evil.png", "leads out"), ("..\\evil.png", "leads out"), ("a\nb.png", "control characters"),
         ("x" * 300 + ".png", "too long"), ("inner.zip", "zip in a zip"), ("notes.txt", "not an image"),
     ],
 )  # fmt: skip
