@@ -299,6 +299,8 @@ def _described(processor: Any) -> SquareView:
         raise ValueError(f"rescale_factor is {processor.rescale_factor}")
     if getattr(processor, "do_pad", None):
         raise ValueError("do_pad is on")
+    if processor.size is None:
+        raise ValueError("it keeps the aspect ratio of images")
     size = {side: length for side, length in dict(processor.size).items() if length}
     interpolation = _interpolation({2: "bilinear", 3: "bicubic"}.get(int(processor.resample), "another"))
     look: tuple[tuple[float, ...], tuple[float, ...]] = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from transformers import BlipImageProcessor, CLIPImageProcessor, SiglipImageProcessor
+from transformers import BlipImageProcessor, CLIPImageProcessor, Siglip2ImageProcessor, SiglipImageProcessor
 
 from autotag.config import fast_paths
 from autotag.models.fast.views import SquareView, view_of, view_of_open_clip
@@ -203,6 +203,7 @@ def test_pixels_that_are_not_normalised_are_between_0_and_1() -> None:
         (CLIPImageProcessor(resample=1), "interpolation"),
         (CLIPImageProcessor(do_center_crop=False), "do_center_crop is False"),
         (SiglipImageProcessor(do_pad=True), "do_pad"),
+        (Siglip2ImageProcessor(), "it keeps the aspect ratio of images"),
         (object(), "do_resize"),
     ],
 )
