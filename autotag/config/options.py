@@ -214,7 +214,8 @@ def written(thing: object, *, where: str) -> dict[str, Any]:
     for name, field in option_fields(kind).items():
         value = _canonical(getattr(thing, name), hints.get(name, Any), f"{where}: {name}")
         if not _is_default(field, value):
-            rows[name] = _plain(value, f"{where}: {name}")
+            way = "as a file" if "file" in field.metadata else "by name or as a folder"
+            rows[name] = _plain(value, f"{where}: {name}", way)
     return rows
 
 
@@ -377,8 +378,8 @@ def _canonical(value: object, hint: Any, where: str) -> Any:
         return value
 
 
-def _plain(value: object, where: str) -> Any:
-    """Return the value in types that TOML has."""
+def _plain(value: object, where: str, way: str) -> Any:
+    """Return the value in types that TOML has; an error says the way to give an object instead."""
     if value is None:
         return NONE
     if isinstance(value, bool | int | float | str):
@@ -386,14 +387,14 @@ def _plain(value: object, where: str) -> Any:
     if isinstance(value, PathLike):
         return str(Path(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry, where) for key, entry in value.items()}
+        return {str(key): _plain(entry, where, way) for key, entry in value.items()}
     if isinstance(value, AbstractSet):
-        return sorted(_plain(entry, where) for entry in value)
+        return sorted(_plain(entry, where, way) for entry in value)
     if isinstance(value, list | tuple):
-        return [_plain(entry, where) for entry in value]
+        return [_plain(entry, where, way) for entry in value]
     raise ConfigError(
         f"{where} is an object ({type(value).__name__}) and cannot be written to a config. "
-        "Give it by name or as a folder instead."
+        f"Give it {way} instead."
     )
 
 

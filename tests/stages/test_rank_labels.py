@@ -73,3 +73,10 @@ def test_two_stages_cannot_write_the_ranking_of_one_name():
     Pipeline([first, RankLabels((other,), name="second")])
     with pytest.raises(WiringError, match="'first' and 'second' both write the ranking 'light'"):
         Pipeline([first, RankLabels((LIGHT,), name="second")])
+
+
+def test_a_vocabulary_object_cannot_be_saved_and_the_message_says_what_can():
+    with pytest.raises(
+        ConfigError, match=r"vocabularies is an object \(Vocabulary\).*Give it as a file instead"
+    ):
+        Pipeline([RankLabels((LIGHT,))]).to_config()
