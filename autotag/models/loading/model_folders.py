@@ -32,6 +32,7 @@ _TOKENIZER = (
     "sentencepiece.bpe.model",
 )
 _TOKENIZER_FILES = frozenset({*_TOKENIZER, "merges.txt", "added_tokens.json", "special_tokens_map.json"})
+_ADAPTERS = "adapter_config.json"
 _PICKLED_WEIGHTS = "*pytorch_model*.bin"
 _OLDER_PICKLE = b"\x80"
 """First byte of weights that torch before 1.6 wrote; later ones are zip archives."""
@@ -128,9 +129,16 @@ def check_folder(model: str, folder: Path, needs: Needs) -> None:
     """Check a folder before anything is loaded from it.
 
     Raises:
-        ModelLoadError: a part is missing, a file is a pointer of Git LFS, or weights are damaged; the message
-            names the file.
+        ModelLoadError: a part is missing, the folder holds only LoRA adapters, a file is a pointer of Git
+            LFS, or weights are damaged; the message names the file.
     """
+    if (folder / _ADAPTERS).is_file() and not (folder / "config.json").is_file():
+        base = read_json(model, folder / _ADAPTERS).get("base_model_name_or_path")
+        raise ModelLoadError(
+            model,
+            f"model {model!r}: folder {folder} holds LoRA adapters; merge them into their base model "
+            f"{base!r} first (merge_and_unload of PEFT, then save_pretrained)",
+        )
     missing = missing_parts(folder, needs)
     if missing:
         raise ModelLoadError(model, f"model {model!r}: folder {folder} has no {', no '.join(missing)}")

@@ -80,3 +80,10 @@ def test_a_damaged_index_of_shards_counts_as_missing_weights(copied: Path, text:
 
     index.write_text(text)
     _check(copied, r"no weights \(model.safetensors.index.json is damaged\)")
+
+
+def test_adapters_without_their_model_are_to_be_merged(copied: Path) -> None:
+    (copied / "config.json").unlink()
+    (copied / "adapter_config.json").write_text('{"base_model_name_or_path": "Salesforce/blip"}')
+
+    _check(copied, "LoRA adapters; merge them into their base model 'Salesforce/blip' first")
