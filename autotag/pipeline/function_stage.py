@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import update_wrapper
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 from autotag.errors import ConfigError
 
@@ -66,7 +66,7 @@ class FunctionStage:
 
 
 def stage(
-    *,
+    *bare: Never,
     requires: Collection[str] = frozenset(),
     provides: Collection[str] = frozenset(),
     name: str | None = None,
@@ -80,6 +80,7 @@ def stage(
             sample.tags = [tag for tag in sample.tags if len(tag.text) > 3]
 
     Args:
+        bare: nothing; a function here means that the parentheses were left out.
         requires: fields of ``Sample`` that the function reads, or ``"extras.<key>"``.
         provides: fields that it writes.
         name: the stage's name in a pipeline; None for the function's name.
@@ -88,9 +89,11 @@ def stage(
         A decorator that turns the function into a ``FunctionStage``.
 
     Raises:
-        ConfigError: ``requires`` or ``provides`` is one string instead of a set of them, or the function is
-            a coroutine or a generator, whose body a call does not run.
+        ConfigError: the decorator has no parentheses, ``requires`` or ``provides`` is one string instead of
+            a set of them, or the function is a coroutine or a generator, whose body a call does not run.
     """
+    if bare:
+        raise ConfigError("write the decorator as @autotag.stage(requires={...}, provides={...}).")
     for side, declared in (("requires", requires), ("provides", provides)):
         if isinstance(declared, str):
             raise ConfigError(f'@stage: {side} is the string {declared!r}; write {{"{declared}"}}.')

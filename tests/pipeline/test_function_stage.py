@@ -91,3 +91,8 @@ def test_a_coroutine_or_generator_is_refused() -> None:
     for function in (waits, yields):
         with pytest.raises(ConfigError, match=f"{function.__name__} is async or a generator"):
             stage()(function)  # type: ignore[arg-type]
+
+
+def test_the_decorator_without_parentheses_is_refused_with_the_way_to_write_it() -> None:
+    with pytest.raises(ConfigError, match=r"write the decorator as @autotag\.stage\(requires="):
+        stage(shout)  # type: ignore[arg-type]
