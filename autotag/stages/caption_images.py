@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence  # noqa: TC003 - a config is converted by the annotations
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -32,6 +33,7 @@ _EXTRA = (
     "beam_scores",
 )
 """Options that not every captioner supports."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARGIN = 0.1
 _SMALLEST = 32  # pixels of the original
 _MOST_TOKENS = 100_000
@@ -185,6 +187,8 @@ class CaptionImages:
         for model, captioner in zip(self._models, self._captioners, strict=True) if self.regions else ():
             with _naming(model):
                 _caption_regions(captioner, samples, options)
+        for sample in samples:
+            sample.captions[:] = map(_encodable, sample.captions)
 
     def _options(self) -> CaptionOptions:
         return CaptionOptions(
@@ -206,6 +210,14 @@ def _captions(
         return captioner.caption([sample.image for sample in samples], options)
     captions: list[list[Caption]] = cast("Any", captioner).caption_views(views, options)
     return captions
+
+
+def _encodable(caption: Caption) -> Caption:
+    """Replace lone surrogates, which a server may send in JSON, and which tokenizers and files refuse."""
+    text = getattr(caption, "text", None)  # what is not a caption is refused after the stage
+    if not isinstance(text, str) or not _SURROGATE.search(text):
+        return caption
+    return replace(caption, text=_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _caption_regions(captioner: Captioner, samples: Sequence[Sample], options: CaptionOptions) -> None:

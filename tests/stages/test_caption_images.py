@@ -297,3 +297,11 @@ def test_regions_need_a_stage_that_finds_boxes() -> None:
     with pytest.raises(WiringError, match="detections"):
         Pipeline([CaptionImages(FakeCaptioner(), regions=True)])
     check_stage(CaptionImages(FakeCaptioner(), regions=True))
+
+
+def test_lone_surrogates_in_a_caption_are_replaced():
+    stage = CaptionImages(FakeCaptioner("a cat \ud83d on a mat"))
+    stage.setup(FakeModels())
+    sample = make_sample()
+    stage([sample])
+    assert sample.captions[0].text == "a cat \N{REPLACEMENT CHARACTER} on a mat"
