@@ -644,7 +644,8 @@ class ModelRequest:
     """The argument of a model factory; a factory registered as ``"mine"`` serves ``"mine:<location>"``.
 
     Attributes:
-        name: the catalog's name if the catalog has the model, else the whole name as the user wrote it.
+        name: the catalog's name if the catalog has the model, the folder's name if it was saved with a
+            pipeline, else the whole name as the user wrote it.
         location: hub id, open_clip name or folder; empty for a bare ``"mine"``.
         revision: commit, tag or branch on the hub, or None for its default.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.

@@ -36,13 +36,19 @@ if TYPE_CHECKING:
 Model = TypeVar("Model")
 """A model object."""
 
+SAVED_CONFIG = "autotag.toml"
+"""The config of a saved pipeline, in its folder."""
+SAVED_MODELS = "models"
+"""The folder of the models of a saved pipeline, in its folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
     """The parts of a model's name.
 
     Attributes:
-        name: the card's name when the catalog has the model, else as the user wrote it.
+        name: the card's name when the catalog has the model, the name of the folder when it was saved with a
+            pipeline, else as the user wrote it.
         kind: what it is used as.
         factory: the registered name of the factory that loads it.
         location: hub id, open_clip name or absolute folder; empty for a bare factory name.
@@ -221,7 +227,9 @@ def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAd
         raise ConfigError(f"{kind} {name!r} has no location; write '{factory}:<{what}>'")
     folder = named_path(location.removeprefix("local-dir:"))
     if is_folder(folder):
-        return _known(ModelAddress(name, kind, factory, str(folder.resolve())))
+        resolved = folder.resolve()
+        shown = resolved.name if _is_of_saved_pipeline(resolved) else name
+        return _known(ModelAddress(shown, kind, factory, str(resolved)))
     if factory in _OWN_FACTORIES and looks_like_folder(location):
         raise ModelUnavailableError(name, f"{kind} {name!r}: there is no folder {folder}", looked_in=folder)
     if factory == "remote":
@@ -231,6 +239,11 @@ def _located(name: str, kind: ModelKind, factory: str, location: str) -> ModelAd
         return _known(ModelAddress(name, kind, factory, match["id"], match["revision"]))
     revision = HUB_BRANCH if factory in _OWN_FACTORIES else None
     return _known(ModelAddress(name, kind, factory, location, revision))
+
+
+def _is_of_saved_pipeline(folder: Path) -> bool:
+    """Return whether a folder is a model that was saved with a pipeline; the pipeline may lie anywhere."""
+    return folder.parent.name == SAVED_MODELS and is_file(folder.parent.parent / SAVED_CONFIG)
 
 
 def _check_remote(location: str) -> None:

@@ -20,7 +20,7 @@ from autotag.errors import ConfigError, ModelUnavailableError
 from autotag.files.bounded_files import is_folder, named_path
 from autotag.files.toml_files import read_toml
 from autotag.files.toml_text import toml_text
-from autotag.models.names import ModelName, check_model
+from autotag.models.names import SAVED_CONFIG, SAVED_MODELS, ModelName, check_model
 from autotag.pipeline import stage_tables
 from autotag.vocabularies.vocabulary import BUNDLED
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from autotag.protocols import Stage
 
-CONFIG_FILE = "autotag.toml"
+CONFIG_FILE = SAVED_CONFIG
 CARD_FILE = "README.md"
 LARGEST = 500_000_000
 """The most bytes of local models that are copied unless told otherwise."""
@@ -148,7 +148,7 @@ class _Copies:
             return text
         if address.card is not None:  # a bundled model, which every machine has
             return address.card.name
-        copied = self._copy(address.folder, "models")
+        copied = self._copy(address.folder, SAVED_MODELS)
         return copied if is_folder(named_path(text)) else f"{address.factory}:{copied}"
 
     def vocabulary(self, text: str) -> str:

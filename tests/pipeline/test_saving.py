@@ -11,9 +11,10 @@ import pytest
 
 import autotag
 from autotag.errors import ConfigError, ModelUnavailableError
+from autotag.models.names import parse_name
 from autotag.pipeline.presets import is_preset
 from autotag.relevance.learned_keywords import LearnedKeyword, LearnedKeywords
-from autotag.stages import FilterTags, MatchVocabulary, MergeTags, NameTags, SuggestKeywords
+from autotag.stages import CaptionImages, FilterTags, MatchVocabulary, MergeTags, NameTags, SuggestKeywords
 from autotag.testing import FakeEncoder
 
 DATA = Path(autotag.__file__).parent / "data" / "models"
@@ -218,3 +219,11 @@ def test_a_saved_pipeline_as_a_preset_runs_no_code(tmp_path: Path) -> None:
     (tmp_path / "autotag.toml").write_text('[[stages]]\nstage = "os:getcwd"\n')
     with pytest.raises(ConfigError, match="would import code"):
         autotag.load(tmp_path)
+
+
+def test_a_copied_model_is_named_after_its_folder_and_not_by_a_path_of_the_machine(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "blip-mini", tmp_path / "mine")
+    saved = autotag.Pipeline([CaptionImages(str(tmp_path / "mine"))], encoder=None).save(tmp_path / "tagger")
+    stage = autotag.Pipeline.from_pretrained(saved)["caption_images"]
+    assert parse_name(stage.model, "captioner").name == "0-mine"
+    assert parse_name(str(tmp_path / "mine"), "captioner").name == str(tmp_path / "mine")
