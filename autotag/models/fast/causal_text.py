@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from autotag.config.fast_paths import say_not_used
 from autotag.models.fast.shared_starts import vectors_of
+from autotag.models.loading.int8_linears import has_int8_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ are read at once."""
 _TOKENS_ON_CPU = 1_024
 _TOKENS_ON_GPU = 65_536
 _LEAST_TOLERANCE = 1e-5
+_INT8_TOLERANCE = 5e-3
 _LONGEST_SHARED = 32
 """Longest text, in tokens, for which sharing pays: every further token costs one more step for all texts."""
 _MOST_OF_SHARED = 0.8
@@ -54,12 +56,15 @@ class CausalText:
         end: the token id whose first occurrence ends a text; None if that is the greatest id.
         device: the device of the tower.
         tower: the parts of the same tower; None if unknown, or if sharing does not pay.
+        is_int8: whether the tower's linear layers are int8: a difference in a last digit then changes what
+            numbers are rounded to.
     """
 
     calculate: Callable[[torch.Tensor], torch.Tensor]
     end: int | None
     device: torch.device
     tower: CausalTower | None = None
+    is_int8: bool = False
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (T, D) vectors, not normalised, of (T, C) token ids, on the CPU, padded after the end token.
@@ -118,7 +123,7 @@ def with_shared_starts(text: CausalText, tower: CausalTower | str, tokens: torch
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
             say_not_used("causal_text", f"the tower cannot encode common beginnings of texts: {error}")
             return text
-        if not _alike(found, text(tokens)):
+        if not _alike(found, text(tokens), is_int8=text.is_int8):
             say_not_used("causal_text", "the tower gives other vectors for common beginnings of texts")
             return text
     return replace(text, tower=tower)
@@ -153,7 +158,8 @@ def causal_text_of_clip(model: Any, tokens: torch.Tensor) -> CausalText | None:
         return vectors
 
     # transformers uses the configuration's end token unless it is 2, the wrong value of early CLIP files
-    text = CausalText(calculate, None if end == 2 else end, model.device)
+    end = None if end == 2 else end
+    text = CausalText(calculate, end, model.device, is_int8=has_int8_layers(model.text_model))
     return _tried(text, calculate, tokens, type(model).__name__)
 
 
@@ -183,7 +189,8 @@ def _open_clip_text(model: Any) -> CausalText:
         return projected
 
     device = tower.positional_embedding.device
-    return CausalText(calculate, end if pool == "eos" else None, device)
+    is_int8 = has_int8_layers(tower.transformer)
+    return CausalText(calculate, end if pool == "eos" else None, device, is_int8=is_int8)
 
 
 def _tower(model: Any) -> tuple[Any, str, int | None]:
@@ -208,15 +215,16 @@ def _tried(
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError) as error:
             say_not_used("causal_text", f"{what} cannot be called with texts cut at their end token: {error}")
             return None
-    if not _alike(found, expected):
+    if not _alike(found, expected, is_int8=text.is_int8):
         say_not_used("causal_text", f"{what} gives other vectors for texts that are cut at their end token")
         return None
     return text
 
 
-def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:
+def _alike(found: torch.Tensor, expected: torch.Tensor, *, is_int8: bool) -> bool:
     """Return whether vectors have the same directions, within the precision of their dtype."""
-    tolerance = max(_LEAST_TOLERANCE, 4 * torch.finfo(expected.dtype).eps)
+    least = _INT8_TOLERANCE if is_int8 else _LEAST_TOLERANCE
+    tolerance = max(least, 4 * torch.finfo(expected.dtype).eps)
     return found.shape == expected.shape and torch.allclose(
         normalize(found.float(), dim=-1), normalize(expected.float(), dim=-1), atol=tolerance
     )

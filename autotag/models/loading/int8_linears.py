@@ -119,6 +119,11 @@ def quantize_linears(module: nn.Module, *, besides: tuple[type[nn.Module], ...] 
     return replace_linears(module, Int8Linear, besides=besides)
 
 
+def has_int8_layers(module: nn.Module) -> bool:
+    """Return whether linear layers of a module are int8."""
+    return any(isinstance(part, Int8Linear) for part in module.modules())
+
+
 def replace_linears(
     module: nn.Module, make: Callable[[nn.Linear], nn.Module], *, besides: tuple[type[nn.Module], ...] = ()
 ) -> int:

@@ -165,3 +165,14 @@ def test_the_bundled_models_find_nearly_the_same_in_int8() -> None:
             found.append([set(result.tag_texts) for result in tagger.stream(images)])
     plain, reduced = (set().union(*each) for each in found)
     assert len(plain & reduced) >= 0.7 * len(plain | reduced)
+
+
+@pytest.mark.parametrize("family", ["clip", "open_clip_folder"])
+def test_texts_cut_at_their_end_token_pass_for_the_same_in_int8(
+    tiny_folder: Callable[[str], Path], family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder: Any = ModelPool(device="cpu", dtype="int8").encoder(str(tiny_folder(family)))
+    text = encoder._causal_text if family == "clip" else encoder._encode_text
+    assert text.is_int8
+    assert text.tower is not None
+    assert "causal_text" not in caplog.text
