@@ -62,7 +62,12 @@ def _rich_bar(total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,  # it would send what the program prints to stderr
+    ) as bar:
         task = bar.add_task(_UNIT, total=total)
 
         def advance(failed: int) -> None:

@@ -150,6 +150,13 @@ def test_progress_is_a_bar_in_a_terminal_and_silent_in_a_log(pipeline, monkeypat
     assert log.text == ""
 
 
+def test_what_the_program_prints_beside_the_bar_stays_on_stdout(pipeline, monkeypatch) -> None:
+    screen, stdout = Screen(terminal=True), sys.stdout
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    assert all(sys.stdout is stdout for _ in pipeline.stream(images(3, 4), progress=True))
+
+
 def test_progress_in_a_notebook_is_tqdms(pipeline, monkeypatch, capsys) -> None:
     notebook = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     monkeypatch.setitem(sys.modules, "IPython", notebook)
