@@ -180,11 +180,17 @@ def find_images(
         raw: count cameras' RAW files as images; reading them needs ``autotag-images[raw]``.
 
     Raises:
-        ConfigError: no path is given, or patterns are one text instead of a list.
+        ConfigError: no path is given, one is something else such as a list, or patterns are one text instead
+            of a list.
         ImageReadError: a path does not exist or cannot be read. Raised by the call, before the first image.
     """
     if not paths:
         raise ConfigError("find_images needs a file or a folder to look in")
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(
+                f"find_images takes paths one by one, not {path!r:.80}; write find_images(*paths)."
+            )
     roots = [Path(path) for path in paths]
     folders = [_is_folder(root) for root in roots]
     search = _Search(_patterns("include", include), _patterns("exclude", exclude), follow_symlinks, raw)

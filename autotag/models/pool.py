@@ -15,6 +15,8 @@ from autotag.models.names import ModelAddress, ModelName, check_model
 from autotag.protocols import ViewsImages, image_size_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from autotag.protocols import (
         Captioner,
         Classifier,
@@ -134,8 +136,15 @@ class ModelPool:
         if address.key not in self._loaded:
             factory: Any = registry.resolve(address.kind, address.factory)
             device = choose_device(self.device)
-            with _LOADING:
+            with _LOADING, _random_state_kept(device):
                 loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.fast_paths))
             check_model(loaded, address.kind)
             self._loaded[address.key] = loaded
         return self._loaded[address.key]
+
+
+def _random_state_kept(device: str) -> AbstractContextManager[None]:
+    """Return a context that leaves torch's random numbers as they were; new models draw weights."""
+    import torch
+
+    return torch.random.fork_rng(devices=[device] if device.startswith("cuda") else [])

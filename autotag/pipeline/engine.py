@@ -23,7 +23,8 @@ from autotag.pipeline.stats import CONSUMER, READ, Meter
 from autotag.pipeline.wiring import ALWAYS_THERE
 from autotag.protocols import NeedsModels, Stage, UsesImageVectors
 from autotag.records import Result, Sample
-from autotag.records.sample import TRUNCATED, check_sample
+from autotag.records.sample import TRUNCATED
+from autotag.records.sample_checks import check_sample
 from autotag.relevance.embeddings import image_vectors
 
 if TYPE_CHECKING:
@@ -332,7 +333,8 @@ class Step:
 
     def _some(self, samples: Sequence[Sample]) -> None:
         try:
-            self.call(samples)
+            returned = self.call(samples)
+            _check_returned(returned if isinstance(self.call, Stage) else None)
             for sample in samples:
                 check_sample(sample)
         except Exception as error:
@@ -362,6 +364,12 @@ class Step:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         cause = f"{type(error).__name__}: {error}{notes}"
         return StageError(self.stage, source, f"stage {self.stage!r} failed on {source!r}: {cause}")
+
+
+def _check_returned(returned: object) -> None:
+    if returned is not None:
+        what = type(returned).__name__
+        raise TypeError(f"it returned {what}; a stage returns nothing, and writes into its samples")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class FunctionStage:
         provides: frozenset[str],
     ) -> None:
         update_wrapper(self, function)
+        self.__qualname__ = getattr(function, "__qualname__", name)
         self.function = function
         self.name = name
         self.requires = requires
@@ -90,7 +91,8 @@ def stage(
 
     Raises:
         ConfigError: the decorator has no parentheses, ``requires`` or ``provides`` is one string instead of
-            a set of them, or the function is a coroutine or a generator, whose body a call does not run.
+            a set of them, the function is a coroutine or a generator, whose body a call does not run, or it
+            has no name (a ``functools.partial``) and none is given.
     """
     if bare:
         raise ConfigError("write the decorator as @autotag.stage(requires={...}, provides={...}).")
@@ -99,10 +101,13 @@ def stage(
             raise ConfigError(f'@stage: {side} is the string {declared!r}; write {{"{declared}"}}.')
 
     def decorate(function: Callable[[Sample], None]) -> FunctionStage:
+        own_name = name or getattr(function, "__name__", None)
+        if own_name is None:
+            raise ConfigError(f"@stage: {function!r} has no name of its own; write @autotag.stage(name=...).")
         if any(test(function) for test in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
             raise ConfigError(
-                f"@stage: {function.__name__} is async or a generator; write a function that returns."
+                f"@stage: {own_name} is async or a generator; write a function that returns nothing."
             )
-        return FunctionStage(function, name or function.__name__, frozenset(requires), frozenset(provides))
+        return FunctionStage(function, own_name, frozenset(requires), frozenset(provides))
 
     return decorate

@@ -159,7 +159,9 @@ class Pipeline:
         return result
 
     def __getitem__(self, name: str) -> Stage:
-        """Return the stage of this name.
+        """Return the stage of this name; to change its options, use ``replace``.
+
+        Changes of the stage itself may not be seen: a stage that needs models is copied when they are loaded.
 
         Raises:
             UnknownNameError: the pipeline does not have it; the error is also a ``KeyError``.
@@ -412,7 +414,8 @@ class Pipeline:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a pipeline cannot be pickled; send autotag.pipeline.presets.to_config(pipeline) instead."
+            "a pipeline cannot be copied or pickled; "
+            "send autotag.pipeline.presets.to_config(pipeline) instead."
         )
 
     def describe(self) -> str:
@@ -513,6 +516,11 @@ class Pipeline:
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> Pipeline:
         """Build the pipeline that a config describes; see ``autotag.pipeline.presets.from_config``."""
+        if not isinstance(config, Mapping):
+            raise ConfigError(
+                f"a config is a dict with the pipeline's settings and stages, not {config!r:.80}; "
+                "autotag.load(...) takes presets and files."
+            )
         try:
             check_depth(config)
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Literal
 
 from autotag.config import options, registry
@@ -15,6 +16,7 @@ from autotag.records import Sample
 ALWAYS_THERE = frozenset({"source", "image", "size"})
 FIELDS = frozenset(field.name for field in fields(Sample)) - {"extras"}
 
+_NOT_RUN_BY_CALLS = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
 _Side = Literal["requires", "provides"]
 
 
@@ -103,6 +105,11 @@ def _checked(candidate: object, position: int) -> Stage:
         )
     if not isinstance(candidate, Stage):
         raise WiringError(f"stage {position} is {candidate!r}, which is not a stage. {_remedy(candidate)}")
+    if any(test(type(candidate).__call__) for test in _NOT_RUN_BY_CALLS):
+        raise WiringError(
+            f"stage {candidate.name!r} (position {position}) is async or a generator, whose body a call does "
+            "not run; write a __call__ that returns nothing."
+        )
     check_stage_fields(candidate)
     return candidate
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from cachetools import LRUCache
 
+from autotag.errors import ModelError
 from autotag.relevance.sample_views import views_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from autotag.protocols import ImageTextEncoder
     from autotag.records import Sample
+
+_LENGTH_TOLERANCE = 0.01  # of vectors in half precision
 
 EMBEDDING = "embedding"
 """The key in a result's extras under which the stage ``embed_images`` leaves the image's vector."""
@@ -47,10 +50,29 @@ def read_embedding(extras: Mapping[str, Any]) -> tuple[str, NDArray[np.float16]]
     return encoder_id, vector
 
 
+def unit_vectors(vectors: object, encoder: ImageTextEncoder) -> NDArray[np.float32]:
+    """Return the vectors of an encoder as float32, checked.
+
+    Raises:
+        ModelError: a number is not finite, or a row is not of length 1.
+    """
+    found = np.asarray(vectors, dtype=np.float32)
+    lengths = np.linalg.norm(found, axis=-1)
+    if not np.isfinite(lengths).all():
+        raise ModelError(encoder.id, f"encoder {encoder.id!r} gives vectors that are not finite")
+    if (np.abs(lengths - 1) > _LENGTH_TOLERANCE).any():
+        wrong = float(lengths.flat[int(np.abs(lengths - 1).argmax())])
+        raise ModelError(encoder.id, f"encoder {encoder.id!r} gives a vector of length {wrong:.3g}, not 1")
+    return found
+
+
 def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArray[np.float32]:
     """Return one vector per sample, (B, D) float32, rows of length 1; store new ones on the samples.
 
     The vectors are made from the samples' views if all have the encoder's view, else from their images.
+
+    Raises:
+        ModelError: the encoder gives vectors that are not finite, or not of length 1.
     """
     missing = [sample for sample in samples if encoder.id not in sample.embeddings]
     if missing:
@@ -59,8 +81,8 @@ def image_vectors(samples: Sequence[Sample], encoder: ImageTextEncoder) -> NDArr
             vectors = encoder.embed_images([sample.image for sample in missing])
         else:
             vectors = cast("Any", encoder).embed_views(views)
-        for sample, vector in zip(missing, vectors, strict=True):
-            sample.embeddings[encoder.id] = np.asarray(vector, dtype=np.float32)
+        for sample, vector in zip(missing, unit_vectors(vectors, encoder), strict=True):
+            sample.embeddings[encoder.id] = vector
     return np.stack([sample.embeddings[encoder.id] for sample in samples])
 
 
@@ -75,14 +97,19 @@ class TextVectors:
         self._vectors: LRUCache[str, NDArray[np.float32]] = LRUCache(capacity)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of ``texts`` in order: (T, D) float32, rows of length 1; (0, 0) for none."""
+        """Return the vectors of ``texts`` in order: (T, D) float32, rows of length 1; (0, 0) for none.
+
+        Raises:
+            ModelError: the encoder gives vectors that are not finite, or not of length 1.
+        """
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         unique = dict.fromkeys(texts)
         found = {text: self._vectors[text] for text in unique if text in self._vectors}
         missing = [text for text in unique if text not in found]
         if missing:
-            made = dict(zip(missing, self.encoder.embed_texts(missing), strict=True))
+            vectors = unit_vectors(self.encoder.embed_texts(missing), self.encoder)
+            made = dict(zip(missing, vectors, strict=True))
             found |= made
             self._vectors.update(made)
         return np.stack([found[text] for text in texts])

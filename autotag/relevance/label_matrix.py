@@ -22,6 +22,7 @@ import numpy as np
 from autotag.files.replacing import appearing
 from autotag.files.user_folders import FOLDER_VARIABLE, delete_oldest, user_cache
 from autotag.protocols import dtype_of
+from autotag.relevance.embeddings import unit_vectors
 from autotag.vocabularies.templates import SLOT, filled
 
 if TYPE_CHECKING:
@@ -129,6 +130,9 @@ def label_matrix(
         template: sentence around a label, with one ``{}``.
         folder: of the cache; None for ``cache_folder()``.
         name: of the list, for the progress bar.
+
+    Raises:
+        ModelError: the encoder gives vectors that are not finite, or not of length 1.
     """
     labels = tuple(labels)
     key = matrix_key(encoder.id, labels, template, dtype=dtype_of(encoder))
@@ -211,7 +215,7 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
     if not texts:
         return np.zeros((0, 0), dtype=np.float32)
     if len(texts) < _TEXTS_AT_ONCE:
-        return np.asarray(encoder.embed_texts(texts), dtype=np.float32)
+        return unit_vectors(encoder.embed_texts(texts), encoder)
     from huggingface_hub.utils.tqdm import tqdm  # shown on terminals only; silenced with the hub's own bars
 
     rows = []
@@ -220,7 +224,7 @@ def _computed(encoder: ImageTextEncoder, texts: list[str], name: str) -> NDArray
     ) as bar:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             batch = texts[start : start + _TEXTS_AT_ONCE]
-            rows.append(np.asarray(encoder.embed_texts(batch), dtype=np.float32))
+            rows.append(unit_vectors(encoder.embed_texts(batch), encoder))
             bar.update(len(batch))
     return np.concatenate(rows)
 

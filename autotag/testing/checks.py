@@ -40,7 +40,7 @@ from autotag.protocols import (
     thresholds_of,
 )
 from autotag.records import Caption, Detection, ModerationLabel, Result, Sample, Tag
-from autotag.records.sample import check_sample
+from autotag.records.sample_checks import check_sample
 from autotag.testing.fakes import FakeModels, make_image, make_samples
 
 if TYPE_CHECKING:

@@ -459,6 +459,8 @@ def test_a_missing_path_is_named_before_anything_is_found(album: Path) -> None:
 
 
 def test_no_path_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"one by one, not \['a', 'b'\]; write find_images\(\*paths\)"):
+        find_images(["a", "b"])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs a file or a folder"):
         find_images()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from autotag.config import registry
 from autotag.errors import ConfigError, ModelUnavailableError
@@ -157,3 +158,16 @@ def test_a_real_pipeline_of_models_shares_one_pool(tiny_folder: Callable[[str], 
     pool.extractor(str(tiny_folder("sentence_transformer")))
     assert pool.encoder() is pool.encoder(str(tiny_folder("open_clip_folder/timm")))
     assert pool.image_size == 64
+
+
+def test_loading_leaves_the_random_numbers_of_the_program_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawing(request: ModelRequest) -> Loaded:
+        torch.rand(3)  # as a library that makes weights before it loads others
+        return Loaded(request)
+
+    monkeypatch.setattr(registry, "resolve", lambda kind, name: drawing)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    ModelPool(device="cpu").captioner("hf:someone/something")
+    assert torch.rand(1) == expected

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 
 import autotag
 from autotag.errors import ConfigError
 from autotag.pipeline.function_stage import FunctionStage, stage
+from autotag.pipeline.pipeline import Pipeline
 from autotag.protocols import Stage
 from autotag.records import Sample
 from autotag.testing import check_stage, make_image, make_sample
@@ -96,3 +98,14 @@ def test_a_coroutine_or_generator_is_refused() -> None:
 def test_the_decorator_without_parentheses_is_refused_with_the_way_to_write_it() -> None:
     with pytest.raises(ConfigError, match=r"write the decorator as @autotag\.stage\(requires="):
         stage(shout)  # type: ignore[arg-type]
+
+
+def test_a_partial_is_a_stage_by_the_name_that_is_given() -> None:
+    def write(text: str, sample: Sample) -> None:
+        sample.prompt = text
+
+    made = stage(provides={"prompt"}, name="fixed")(partial(write, "a cat"))
+    with Pipeline([made], encoder=None) as pipeline:
+        assert pipeline(make_image()).prompt == "a cat"
+    with pytest.raises(ConfigError, match=r"has no name of its own; write @autotag.stage\(name="):
+        stage(provides={"prompt"})(partial(write, "a cat"))
