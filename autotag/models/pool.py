@@ -136,15 +136,15 @@ class ModelPool:
         if address.key not in self._loaded:
             factory: Any = registry.resolve(address.kind, address.factory)
             device = choose_device(self.device)
-            with _LOADING, _random_state_kept(device):
+            with _LOADING, _random_state_kept():
                 loaded = factory(address.request(device, choose_dtype(self.dtype, device), self.fast_paths))
             check_model(loaded, address.kind)
             self._loaded[address.key] = loaded
         return self._loaded[address.key]
 
 
-def _random_state_kept(device: str) -> AbstractContextManager[None]:
-    """Return a context that leaves torch's random numbers as they were; new models draw weights."""
+def _random_state_kept() -> AbstractContextManager[None]:
+    """Return a context that leaves torch's random numbers as they were: new models draw weights, on the CPU."""
     import torch
 
-    return torch.random.fork_rng(devices=[device] if device.startswith("cuda") else [])
+    return torch.random.fork_rng(devices=[])
