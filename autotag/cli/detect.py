@@ -35,7 +35,7 @@ Exit codes:
   0    every image was looked at
   1    some images failed; their records say why
   2    could not run: a bad option, a missing model, no image found
-  130  interrupted with Ctrl-C"""
+  130  interrupted with Ctrl-C; what was finished is written"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
@@ -139,8 +139,8 @@ def _boxes_to(
     *,
     overwrite: bool,
 ) -> Iterator[Take]:
-    """Yield what takes each result, and finish the output at the end."""
-    from autotag.cli.tag import check_output, output_stream, writer_factory
+    """Yield what takes each result, and finish the output at the end, also after an interruption."""
+    from autotag.cli.tag import check_output, results_to, writer_factory
     from autotag.writers.yolo_folder import write_yolo_folder
 
     if format_name == "yolo":
@@ -151,16 +151,17 @@ def _boxes_to(
         if output.is_dir() and any(output.iterdir()) and not overwrite:
             raise click.UsageError(f"--output {str(output)!r} is not empty; --overwrite writes into it.")
         results: list[Result] = []
-        yield results.append
-        write_yolo_folder(results, output, labels or None)
+        try:
+            yield results.append
+        finally:
+            if results:
+                write_yolo_folder(results, output, labels or None)
         return
     make_writer = writer_factory(format_name, output)
     if output:
         check_output(output, images, overwrite=overwrite)
-    with output_stream(output, make_writer) as stream:
-        writer = make_writer(stream)
-        yield writer.write
-        writer.close()
+    with results_to(output, make_writer) as take:
+        yield take
 
 
 def _pictures(folder: Path, images: Sequence[Image], *, overwrite: bool) -> dict[str, Path]:

@@ -31,6 +31,7 @@ from autotag.cli.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import FrameType
     from typing import IO, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
     Image = str | Path | TarImage
+    Take = Callable[[Result], None]
 
 
 @click.command(
@@ -206,9 +208,8 @@ def tag(
                 check_output(output, images, overwrite=overwrite)
             with reporter.loading():
                 pipeline.load()
-            with output_stream(output, make_writer) as stream:
-                results = pipeline.stream(images, on_error="record")
-                failures = _write(results, len(images), make_writer(stream), reporter)
+            results = pipeline.stream(images, on_error="record")
+            failures = _write(results, len(images), results_to(output, make_writer), reporter)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
@@ -328,10 +329,11 @@ def _complete(
 ) -> int:
     """Tag the images that a shard lacks, here or on a cluster; return how many failed."""
     if cluster is not None:
-        return _write(cluster.results(missing, pipeline), len(missing), writer, reporter)
+        return _write(cluster.results(missing, pipeline), len(missing), _results_of_shard(writer), reporter)
     with reporter.loading():
         pipeline.load()
-    return _write(pipeline.stream(missing, on_error="record"), len(missing), writer, reporter)
+    results = pipeline.stream(missing, on_error="record")
+    return _write(results, len(missing), _results_of_shard(writer), reporter)
 
 
 def _is_refused_later(output: Path | None) -> bool:
@@ -362,7 +364,54 @@ def check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> N
 
 
 @contextmanager
-def output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
+def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[Take]:
+    """Open the output, and yield a function that writes one result.
+
+    Results that are finished are written even if the block is interrupted or fails. A file that could not be
+    written as a whole does not replace an earlier one.
+    """
+    stopped: BaseException | None = None
+    done, is_sound = 0, True
+    with _output_stream(output, make_writer) as stream:
+        writer = make_writer(stream)
+
+        def take(result: Result) -> None:
+            nonlocal done, is_sound
+            try:
+                with _whole():
+                    writer.write(result)
+            except (OSError, KeyboardInterrupt):
+                is_sound = False
+                raise
+            done += 1
+
+        try:
+            yield take
+        except BaseException as error:
+            if not (done and is_sound):
+                raise
+            stopped = error
+        writer.close()
+    if stopped is not None:
+        raise stopped
+
+
+@contextmanager
+def _results_of_shard(writer: ShardWriter) -> Iterator[Take]:
+    """Yield a function that writes one result of a shard; at the end, write what is buffered."""
+
+    def take(result: Result) -> None:
+        with _whole():
+            writer.write(result)
+
+    try:
+        yield take
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
     """Open the output: bytes if the writer needs them, else UTF-8 that accepts any character."""
     from autotag.protocols import is_binary, is_streaming
     from autotag.writers.output_file import open_output
@@ -401,26 +450,21 @@ def _whole() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _write(results: Iterator[Result], total: int, writer: Writer, reporter: Reporter) -> int:
-    """Write the results of a stream; return how many failed.
-
-    Results that are finished are written even if it is interrupted.
-    """
+def _write(
+    results: Iterator[Result], total: int, opened: AbstractContextManager[Take], reporter: Reporter
+) -> int:
+    """Write the results of a stream; return how many failed."""
     started = time.perf_counter()
     done = failures = 0
-    try:
-        with reporter.counting(total):
-            for result in results:
-                with reporter.making_way(), _whole():
-                    writer.write(result)
-                done += 1
-                if result.error is not None:
-                    failures += 1
-                    reporter.complain(result.error)
-                reporter.advance()
-    finally:
-        if done:
-            writer.close()
+    with opened as take, reporter.counting(total):
+        for result in results:
+            with reporter.making_way():
+                take(result)
+            done += 1
+            if result.error is not None:
+                failures += 1
+                reporter.complain(result.error)
+            reporter.advance()
     seconds = time.perf_counter() - started
     failed = f", {failures} failed" if failures else ""
     plural = "" if done == 1 else "s"

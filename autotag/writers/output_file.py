@@ -34,8 +34,7 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
     Args:
         path: the file; a link is followed. A pipe or device is written to directly.
         streams: True if the output is usable at any time; it then goes straight to the file. Otherwise it
-            goes to a hidden file beside it, which is renamed when the block ends, even by an exception if
-            something was written.
+            goes to a hidden file beside it, which is renamed when the block ends without an exception.
         binary: True for a stream of bytes, False for UTF-8 text.
 
     Raises:
@@ -52,13 +51,8 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
     target = path.resolve()
     replaced = state_of(target)
     with _part_of(target) as part:
-        try:
-            with part.stream(binary=binary) as stream:
-                yield stream
-        except BaseException:
-            if part.path.stat().st_size:
-                _place(part, replaced)
-            raise
+        with part.stream(binary=binary) as stream:
+            yield stream
         _place(part, replaced)
 
 

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from autotag.cli.tag import results_to
+from autotag.records import Result
 from autotag.testing import make_image
+from autotag.writers.json_writer import JsonWriter
+from autotag.writers.parquet_writer import ParquetWriter, read_parquet
 
 
 def _rows(text: str | bytes) -> list[dict]:
@@ -288,6 +292,62 @@ def test_a_run_that_cannot_start_leaves_the_former_output_alone(run, preset, pho
         broken.write_text('[[stages]]\nstage = "colour_stages:BreaksOnSetup"\n')
         run("tag", photos, "--preset", broken, "--output", tmp_path / name)
         assert (tmp_path / name).read_text() == "former"
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """Opens a file whose earlier content is ``former`` for the results of a writer."""
+
+    def writing(make_writer):
+        (tmp_path / "out").write_bytes(b"former")
+        return results_to(tmp_path / "out", make_writer)
+
+    return writing
+
+
+@pytest.mark.parametrize("make_writer", [JsonWriter, ParquetWriter])
+def test_a_stopped_run_leaves_the_former_output_or_a_whole_one(writing, tmp_path, make_writer):
+    with pytest.raises(KeyboardInterrupt), writing(make_writer) as take:
+        _stop_after(take)
+    assert (tmp_path / "out").read_bytes() == b"former"
+    with pytest.raises(KeyboardInterrupt), writing(make_writer) as take:
+        _stop_after(take, "a.jpg")
+    read = {JsonWriter: _read_json, ParquetWriter: _read_parquet}[make_writer]
+    assert read(tmp_path / "out") == ["a.jpg"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def _stop_after(take, *sources):
+    for source in sources:
+        take(Result(source, (4, 3)))
+    raise KeyboardInterrupt
+
+
+def _read_json(file):
+    return [row["source"] for row in json.loads(file.read_text())]
+
+
+def _read_parquet(file):
+    return [result.source for result in read_parquet(file)]
+
+
+@pytest.mark.parametrize("part", ["write", "close"])
+def test_an_output_whose_writer_fails_leaves_the_former_one(writing, tmp_path, part):
+    class Broken(JsonWriter):
+        """Fails after the first result."""
+
+        def write(self, result, /):
+            super().write(result)
+            if part == "write" and result.source == "b.jpg":
+                raise KeyboardInterrupt  # a second Ctrl-C
+
+        def close(self):
+            raise ZeroDivisionError
+
+    with pytest.raises((KeyboardInterrupt, ZeroDivisionError)), writing(Broken) as take:
+        _stop_after(take, "a.jpg", "b.jpg")
+    assert (tmp_path / "out").read_bytes() == b"former"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_extras_that_are_no_plain_data_name_the_image_and_the_field(run, preset, photos):
