@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
     Image = str | Path
-    Take = Callable[[Result], None]
+    Take = Callable[[Result], object]
 
 
 @click.command(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
     Image = str | Path | TarImage
-    Take = Callable[[Result], None]
+    Take = Callable[[Result], Result]
 
 
 @click.command(
@@ -365,7 +365,7 @@ def check_output(output: Path, images: Sequence[Image], *, overwrite: bool) -> N
 
 @contextmanager
 def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[Take]:
-    """Open the output, and yield a function that writes one result.
+    """Open the output, and yield a function that writes one result and returns it.
 
     Results that are finished are written even if the block is interrupted or fails. A file that could not be
     written as a whole does not replace an earlier one.
@@ -375,7 +375,7 @@ def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) ->
     with _output_stream(output, make_writer) as stream:
         writer = make_writer(stream)
 
-        def take(result: Result) -> None:
+        def take(result: Result) -> Result:
             nonlocal done, is_sound
             try:
                 with _whole():
@@ -384,6 +384,7 @@ def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) ->
                 is_sound = False
                 raise
             done += 1
+            return result
 
         try:
             yield take
@@ -398,11 +399,11 @@ def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) ->
 
 @contextmanager
 def _results_of_shard(writer: ShardWriter) -> Iterator[Take]:
-    """Yield a function that writes one result of a shard; at the end, write what is buffered."""
+    """Yield a function that writes one result and returns it as it is stored; at the end, write the rest."""
 
-    def take(result: Result) -> None:
+    def take(result: Result) -> Result:
         with _whole():
-            writer.write(result)
+            return writer.write(result)
 
     try:
         yield take
@@ -459,11 +460,11 @@ def _write(
     with opened as take, reporter.counting(total):
         for result in results:
             with reporter.making_way():
-                take(result)
+                written = take(result)
             done += 1
-            if result.error is not None:
+            if written.error is not None:
                 failures += 1
-                reporter.complain(result.error)
+                reporter.complain(written.error)
             reporter.advance()
     seconds = time.perf_counter() - started
     failed = f", {failures} failed" if failures else ""

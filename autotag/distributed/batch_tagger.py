@@ -22,7 +22,7 @@ from autotag.distributed.columns import (
 from autotag.errors import DISTRIBUTION
 from autotag.files.forked_process import check_not_forked
 from autotag.pipeline.presets import checked_config, from_config
-from autotag.writers.arrow_rows import arrow, schema, to_table
+from autotag.writers.arrow_rows import arrow, schema, to_table_with_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class BatchTagger:
         check_kept(batch, self._keep)
         images = images_of(batch, self._column)
         check_lengths(batch, self._keep, len(images))
-        table = to_table(list(self._pipeline().stream(images, on_error="record")))
+        table = to_table_with_errors(list(self._pipeline().stream(images, on_error="record")))
         if is_arrow(batch) or hasattr(batch, "pa_table"):
             table = with_kept(table, batch if is_arrow(batch) else batch.pa_table, self._keep)
             return one_batch(table) if isinstance(batch, arrow().RecordBatch) else table

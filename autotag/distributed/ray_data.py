@@ -28,7 +28,7 @@ from autotag.errors import DISTRIBUTION, ClusterError, ConfigError, ImageReadErr
 from autotag.images.reading import ReadImage, is_url, read_image, source_of
 from autotag.pipeline.presets import checked_config, from_config
 from autotag.records import Result
-from autotag.writers.arrow_rows import arrow, from_table, to_table
+from autotag.writers.arrow_rows import arrow, from_table, to_table_with_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -439,7 +439,7 @@ class _ActorTagger:
         tagged = self._pipeline.stream(images, on_error="record")
         results = [next(tagged) if isinstance(read, ReadImage) else read for read in reads]
         next(tagged, None)  # the end of the stream, which says if a stage is broken
-        return with_kept(to_table(results), batch, self._keep)
+        return with_kept(to_table_with_errors(results), batch, self._keep)
 
 
 def _read_back(row: Mapping[str, Any]) -> ReadImage | Result:

@@ -33,7 +33,7 @@ from autotag.files.file_states import state_of, unwritable_folder
 from autotag.files.replacing import placing
 from autotag.images.reading import source_of
 from autotag.pipeline.pipeline import Pipeline
-from autotag.writers.arrow_rows import row_source, to_table
+from autotag.writers.arrow_rows import row_source, storable, to_table
 from autotag.writers.parquet_writer import open_parquet, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -171,19 +171,24 @@ class ShardWriter:
         self._again = {source for source, done in self._done.items() if done.failed and retry_errors}
         return [named[source] for source in sorted(named) if self._is_wanted(source)]
 
-    def write(self, result: Result, /) -> None:
+    def write(self, result: Result, /) -> Result:
         """Buffer a result, and write a file after every ``block_size`` results; the first claims the folder.
+
+        Returns:
+            The result as it is stored: one with a value that columns cannot store becomes one with an error.
 
         Raises:
             ConfigError: another run claimed the folder meanwhile; or a file cannot be written, because the
                 disk is full or for another reason. The results stay in the buffer, and the next call tries
                 again. Files written before are safe.
         """
-        self._held.append(result)
+        stored = storable(result)
+        self._held.append(stored)
         if not self._is_claimed:
             self._claim()
         if len(self._held) >= self._block_size:
             self._flush()
+        return stored
 
     def close(self) -> None:
         """Write the buffered results as a last, smaller block; raises what ``write`` raises."""

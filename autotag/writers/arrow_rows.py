@@ -87,9 +87,37 @@ def to_table(results: Sequence[Result]) -> Any:
     """Return a ``pyarrow.Table`` with one row per result and the columns of ``schema()``.
 
     Raises:
-        ConfigError: pyarrow is not installed, or ``extras`` contain an object that is not plain data.
+        ConfigError: pyarrow is not installed, or a result has a value that its column cannot store; names the
+            image.
     """
-    return arrow().Table.from_pylist([_row(result) for result in results], schema=schema())
+    pa = arrow()
+    try:
+        return pa.Table.from_pylist([_row(result) for result in results], schema=schema())
+    except pa.ArrowException as error:
+        if len(results) > 1:
+            for result in results:
+                to_table([result])
+        raise ConfigError(
+            f"the result of {results[0].source!r} cannot be stored in columns: {error}. "
+            "The stages must write values of the types that the records name."
+        ) from error
+
+
+def storable(result: Result) -> Result:
+    """Return a result unchanged, or one with an error in its place if ``to_table`` refuses it."""
+    try:
+        to_table([result])
+    except ConfigError as error:
+        return Result(result.source, result.size, error=str(error))
+    return result
+
+
+def to_table_with_errors(results: Sequence[Result]) -> Any:
+    """Return what ``to_table`` returns; a result that it refuses becomes a row with its error."""
+    try:
+        return to_table(results)
+    except ConfigError:
+        return to_table(list(map(storable, results)))
 
 
 def from_table(table: Any) -> list[Result]:

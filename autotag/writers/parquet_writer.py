@@ -39,12 +39,16 @@ class ParquetWriter:
         arrow()
         self._stream = stream
         self._file: Any = None  # opened late, so that a run that fails before its first result writes nothing
-        self._held: list[Result] = []
+        self._held: list[Any] = []  # tables of one row
 
     def write(self, result: Result, /) -> None:
-        """Add one result, and write a row group when it is full."""
-        self._held.append(result)
-        if len(self._held) == ROW_GROUP:
+        """Add one result, and write a row group when it is full.
+
+        Raises:
+            ConfigError: the result has a value that its column cannot store. The results before it stay.
+        """
+        self._held.append(to_table([result]))
+        if len(self._held) >= ROW_GROUP:
             self._flush()
 
     def close(self) -> None:
@@ -57,9 +61,9 @@ class ParquetWriter:
             import pyarrow.parquet
 
             self._file = pyarrow.parquet.ParquetWriter(self._stream, schema(), compression="zstd")
-        held, self._held = self._held, []
-        if held:
-            self._file.write_table(to_table(held))
+        if self._held:
+            self._file.write_table(arrow().concat_tables(self._held).combine_chunks())
+        self._held.clear()
 
 
 def write_parquet(stream: BinaryIO, results: Sequence[Result], facts: Mapping[str, Any]) -> None:

@@ -54,6 +54,16 @@ def test_images_with_errors_are_tried_again_on_request(run, preset, photos, tmp_
     assert _captions(read_shards(tmp_path / "tags")) == {**ALL, "late.png": "a black picture"}
 
 
+def test_a_result_that_cannot_be_stored_is_a_row_with_its_error(run, preset, photos, tmp_path):
+    settings = ("--set", "name_colours.plain_extras=false")
+    result = run(
+        "tag", photos, "--preset", preset, *settings, "--shard", "1/1", "--output", tmp_path / "tags"
+    )
+    assert result.exit_code == 1
+    assert result.stderr.count("'area' must write plain data") == 3
+    assert all("must write plain data" in row.error for row in read_shards(tmp_path / "tags"))
+
+
 def test_a_run_that_cannot_begin_leaves_no_folder(run, photos, tmp_path):
     preset = tmp_path / "missing.toml"
     preset.write_text(

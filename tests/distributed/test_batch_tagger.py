@@ -46,6 +46,13 @@ def test_one_row_per_path_in_order_and_a_bad_image_is_a_row_with_its_error(paths
     assert [tag.text for tag in first.tags] == ["red"]
 
 
+def test_a_result_that_cannot_be_stored_is_a_row_with_its_error(paths):
+    stages = [{"stage": "colour_stages:NameColours", "plain_extras": False}]
+    errors = BatchTagger({"stages": stages})({"path": paths})["error"]
+    assert "'area' must write plain data" in errors[0]
+    assert "'area' must write plain data" in errors[2]
+
+
 @pytest.mark.parametrize("column", [np.array, lambda paths: np.array(paths, dtype=object), pa.array, tuple])
 def test_columns_come_as_lists_arrays_or_arrow(paths, column):
     columns = BatchTagger(CONFIG)({"path": column(paths), "other": column(paths)})

@@ -360,6 +360,16 @@ def test_a_run_killed_between_any_two_steps_leaves_whole_blocks_and_is_completed
         assert len(blocks(folder)) == 2
 
 
+def test_a_result_that_cannot_be_stored_is_a_row_with_its_error(tmp_path):
+    writer = writer_of(tmp_path)
+    good, bad = result_of("a.jpg"), Result("bad.jpg", (4, 3), extras={"area": object()})
+    assert writer.write(good) is good
+    stored = writer.write(bad)
+    writer.close()
+    assert list(read_shards(tmp_path)) == [good, stored]
+    assert "'bad.jpg' cannot be written as JSON" in stored.error
+
+
 def test_a_damaged_block_is_named(tmp_path):
     tag(tmp_path)
     damaged = sorted(tmp_path.glob("*.parquet"))[1]

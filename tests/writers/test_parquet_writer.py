@@ -5,7 +5,7 @@ import pyarrow.parquet
 import pytest
 
 from autotag.errors import ConfigError
-from autotag.records import Result
+from autotag.records import Result, Tag
 from autotag.testing import check_writer, make_samples
 from autotag.writers import parquet_writer
 from autotag.writers.arrow_rows import schema
@@ -45,6 +45,20 @@ def test_nothing_is_written_before_the_first_rows():
     stream = io.BytesIO()
     ParquetWriter(stream).write(RESULTS[0])
     assert stream.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"extras": {"area": object()}}, {"prompt": 3}, {"tags": (Tag("dog", "much", "x", {}),)}]
+)
+def test_a_row_that_cannot_be_stored_is_named_at_once_and_the_others_stay(wrong):
+    stream = io.BytesIO()
+    writer = ParquetWriter(stream)
+    writer.write(RESULTS[0])
+    with pytest.raises(ConfigError, match=r"bad\.jpg"):
+        writer.write(Result("bad.jpg", (4, 3), **wrong))
+    writer.write(RESULTS[1])
+    writer.close()
+    assert list(read_parquet(stream)) == RESULTS[:2]
 
 
 @pytest.mark.parametrize("cut", [0, 4, 100])
