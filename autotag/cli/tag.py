@@ -70,17 +70,17 @@ Exit codes:
 @click.option(
     "--format",
     "format_name",
-    metavar="table|json|jsonl|parquet|...",
-    help="table for people, json for one array, jsonl for one object per line, parquet for typed columns, "
-    "or a plug-in's name; "
+    metavar="table|json|jsonl|csv|parquet|...",
+    help="table for people, json for one array, jsonl for one object per line, csv for spreadsheets, "
+    "parquet for typed columns, or a plug-in's name; "
     "by default what the suffix of --output says, table for .txt and without one.",
 )
 @click.option(
     "--output",
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Write results to a file instead of stdout: jsonl line by line, other formats at the end. "
-    "With --shard, the folder of all shards.",
+    help="Write results to a file instead of stdout: jsonl and csv line by line, so that an earlier file is "
+    "replaced at the start; other formats at the end. With --shard, the folder of all shards.",
 )
 @overwrite_option
 @click.option(

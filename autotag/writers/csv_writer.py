@@ -34,7 +34,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class CsvWriter:
-    """Write a table with one row per image, UTF-8, quoted where needed.
+    """Write a table with one row per image, UTF-8, quoted where needed, and flush after each row.
 
     Attributes:
         stream: the output.
@@ -59,9 +59,10 @@ class CsvWriter:
         # Python before 3.13 quotes a carriage return only if rows end with one.
         self._rows = csv.writer(_LineFeeds(self.stream), lineterminator=_ROW_END)
         self._rows.writerow(_LAYOUTS[self.layout])
+        self.stream.flush()
 
     def write(self, result: Result, /) -> None:
-        """Write one result as a row."""
+        """Write one result as a row, and flush the stream."""
         with_caption = self.layout == "image_prompt"
         columns: dict[str, Any] = {
             "image": self._text(result.source, harmless="./"),
@@ -76,6 +77,7 @@ class CsvWriter:
             "error": self._text(result.error or ""),
         }
         self._rows.writerow(columns[name] for name in _LAYOUTS[self.layout])
+        self.stream.flush()
 
     def close(self) -> None:
         """Do nothing: rows are not buffered."""

@@ -93,6 +93,14 @@ def test_names_with_line_breaks_and_controls_survive(name):
     assert [row["image"] for row in rows(Result(name, (4, 3)), FOUND)] == [name, FOUND.source]
 
 
+def test_a_row_reaches_the_file_before_the_next_result_is_there(tmp_path):
+    with (tmp_path / "out.csv").open("w", encoding="utf-8") as stream:
+        writer = CsvWriter(stream, layout="image_tags")
+        assert (tmp_path / "out.csv").read_text() == "image,tags\n"
+        writer.write(Result("a.jpg", (4, 3)))
+        assert (tmp_path / "out.csv").read_text() == "image,tags\na.jpg,\n"
+
+
 def test_rows_end_with_a_line_feed():
     stream = io.StringIO(newline="")
     CsvWriter(stream, layout="image_prompt").write(Result("a\r\n", (4, 3), prompt="b\r\n"))
