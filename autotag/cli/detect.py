@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Exit codes:
   0    every image was looked at
   1    some images failed; their records say why
-  2    could not run: a bad option, a missing model, no image found
+  2    could not run: a bad option, a missing model, no image found; or the results cannot be written
   130  interrupted with Ctrl-C; what was finished is written"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)

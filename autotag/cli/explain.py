@@ -83,6 +83,7 @@ def explain(
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
     from autotag.writers.json_text import plain_json
+    from autotag.writers.output_file import open_output
 
     if any(not tag.strip() for tag in tags):
         raise click.UsageError("--tag is empty; give it a word.")
@@ -104,7 +105,9 @@ def explain(
     else:
         click.echo("\n".join(_text(found)) if found else "no tag was kept; ask for one with --tag")
     if output is not None and found:
-        _sheet(found[:_MOST_PICTURES]).save(output, "PNG")
+        sheet = _sheet(found[:_MOST_PICTURES])
+        with open_output(output, streams=False, binary=True) as stream:
+            sheet.save(stream, "PNG")
 
 
 def _check_output(output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -39,6 +40,7 @@ from autotag.errors import DISTRIBUTION, AutotagError
 
 COULD_NOT_RUN = 2
 READER_GONE = 141
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Commands(click.Group):
@@ -50,6 +52,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except AutotagError as error:
             _complain(f"error: {error}")
+            if not _is_stdout_writable():
+                _drop_stdout()
             ctx.exit(COULD_NOT_RUN)
         except KeyboardInterrupt:
             _complain("interrupted")
@@ -57,6 +61,16 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _drop_stdout()
             ctx.exit(READER_GONE)
+        except OSError as error:
+            if not _is_stdout_writable():
+                _drop_stdout()
+                _complain(f"error: cannot write stdout: {error.strerror}.")
+            elif error.errno in _NO_SPACE:
+                file = "the output" if error.filename is None else repr(error.filename)
+                _complain(f"error: cannot write {file}: {error.strerror}.")
+            else:
+                raise
+            ctx.exit(COULD_NOT_RUN)
 
 
 @click.group(
@@ -107,6 +121,15 @@ def _complain(message: str) -> None:
     click.echo(f"autotag: {one_line(message)}", err=True)
 
 
+def _is_stdout_writable() -> bool:
+    """Return False if something is still to be written to stdout and cannot be."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
 def _drop_stdout() -> None:
-    """Redirect stdout, whose reader is gone, so that the interpreter's last flush succeeds."""
+    """Redirect stdout, which cannot be written, so that the interpreter's last flush succeeds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 Exit codes:
   0    every image was tagged
   1    some images failed; their records say why
-  2    could not run: a bad option, a missing model, no image found
+  2    could not run: a bad option, a missing model, no image found; or the results cannot be written
   130  interrupted with Ctrl-C; what was finished is written
   141  the reader of stdout closed it, as `head` does"""
 )
@@ -415,7 +415,7 @@ def _results_of_shard(writer: ShardWriter) -> Iterator[Take]:
 def _output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) -> Iterator[IO[Any]]:
     """Open the output: bytes if the writer needs them, else UTF-8 that accepts any character."""
     from autotag.protocols import is_binary, is_streaming
-    from autotag.writers.output_file import open_output
+    from autotag.writers.output_file import naming_failures, open_output
 
     binary = is_binary(make_writer)
     if output:
@@ -424,8 +424,9 @@ def _output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]
     else:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        yield sys.stdout.buffer if binary else sys.stdout
-        sys.stdout.flush()
+        with naming_failures("stdout"):
+            yield sys.stdout.buffer if binary else sys.stdout
+            sys.stdout.flush()
 
 
 @contextmanager

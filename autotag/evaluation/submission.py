@@ -111,16 +111,11 @@ def write_submission(vectors: Mapping[str, NDArray[np.float32]], file: Path) -> 
         _check_vector(name, vectors[name])
     if not ids:
         raise ConfigError("a submission needs at least one image.")
-    try:
-        with open_output(file, streams=False, binary=False) as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(HEADER)
-            for name in ids:
-                writer.writerows(
-                    (f"{name}_{place}", f"{value:.9g}") for place, value in enumerate(vectors[name])
-                )
-    except OSError as error:
-        raise ConfigError(f"cannot write {str(file)!r}: {error.strerror}.") from error
+    with open_output(file, streams=False, binary=False) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(HEADER)
+        for name in ids:
+            writer.writerows((f"{name}_{place}", f"{value:.9g}") for place, value in enumerate(vectors[name]))
     _check_written(vectors, file)
 
 

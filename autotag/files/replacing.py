@@ -235,7 +235,9 @@ class PartFile:
     def __enter__(self) -> PartFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(self.target)  # a full disk names no file
         self.discard()
 
     def discard(self) -> None:

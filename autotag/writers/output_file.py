@@ -38,29 +38,40 @@ def open_output(path: Path, *, streams: bool, binary: bool = False) -> Iterator[
         binary: True for a stream of bytes, False for UTF-8 text.
 
     Raises:
-        ConfigError: the file cannot be opened for writing.
+        ConfigError: the file cannot be written, because the disk is full or for another reason.
+        BrokenPipeError: the file is a pipe, and its reader closed it.
     """
-    if streams or (path.exists() and not path.is_file()):
-        stream = _opened(path, binary=binary)
-        try:
-            with stream:
+    with naming_failures(repr(str(path))):
+        if streams or (path.exists() and not path.is_file()):
+            stream = _opened(path, binary=binary)
+            try:
+                with stream:
+                    yield stream
+            finally:
+                _remember(path)
+            return
+        target = path.resolve()
+        replaced = state_of(target)
+        with PartFile(target) as part:
+            with part.stream(binary=binary) as stream:
                 yield stream
-        finally:
-            _remember(path)
-        return
-    target = path.resolve()
-    replaced = state_of(target)
-    with _part_of(target) as part:
-        with part.stream(binary=binary) as stream:
-            yield stream
-        _place(part, replaced)
+            _place(part, replaced)
 
 
-def _part_of(target: Path) -> PartFile:
+@contextmanager
+def naming_failures(output: str) -> Iterator[None]:
+    """Turn the system's errors into one that names the output.
+
+    Raises:
+        ConfigError: in place of an ``OSError``.
+        BrokenPipeError: the output is a pipe, and its reader closed it.
+    """
     try:
-        return PartFile(target)
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise ConfigError(f"cannot write {str(target)!r}: {error.strerror}.") from error
+        raise ConfigError(f"cannot write {output}: {error.strerror or error}.") from error
 
 
 def _place(part: PartFile, replaced: FileState | None) -> None:
@@ -119,9 +130,6 @@ def _record(path: Path) -> Path:
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:
     """Open for writing: line ends are not changed, and characters that cannot be encoded are escaped."""
-    try:
-        if binary:
-            return path.open("wb")
-        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}.") from error
+    if binary:
+        return path.open("wb")
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

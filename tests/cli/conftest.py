@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A preset of one stage that needs no weights; it is importable here and in programs started here."""
     monkeypatch.syspath_prepend(HERE)
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     file = tmp_path / "colours.toml"
     file.write_text('[[stages]]\nstage = "colour_stages:NameColours"\n')
     return file

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from importlib.metadata import version
 
 import pytest
+
+from autotag.cli.main import main
 
 HEAVY = {"torch", "transformers", "open_clip", "sentence_transformers", "keybert", "rich", "numpy", "PIL"}
 
@@ -53,6 +56,17 @@ def test_help_imports_nothing_heavy():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize(("file", "named"), [("x/y.jpg", "'x/y.jpg'"), (None, "the output")])
+def test_a_full_disk_is_one_line_and_exit_code_2(run, monkeypatch, file, named):
+    def fail(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr(main.commands["models"], "callback", fail)
+    result = run("models")
+    assert result.exit_code == 2
+    assert result.stderr == f"autotag: error: cannot write {named}: No space left on device.\n"
 
 
 def test_an_unexpected_error_keeps_its_traceback(run, preset, photos):

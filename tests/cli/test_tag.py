@@ -444,6 +444,20 @@ def test_the_output_may_be_a_device(start, preset, photos):
         assert len(json.loads(run.communicate()[0])) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+@pytest.mark.parametrize("format_name", ["table", "json", "jsonl", "csv", "parquet"])
+def test_an_output_without_space_is_one_line_and_exit_code_2(start, preset, photos, format_name):
+    arguments = ("tag", photos, "--preset", preset, "--quiet", "--format", format_name)
+    for place, options in (("stdout", {}), ("'/dev/full'", {"--output": "/dev/full"})):
+        with Path("/dev/full").open("wb") as full:
+            named = [word for pair in options.items() for word in pair]
+            with start(*arguments, *named, stdout=full) as run:
+                err = run.stderr.read().decode()
+        assert run.returncode == 2
+        assert err == f"autotag: error: cannot write {place}: No space left on device.\n"
+
+
 def _wait_for_bytes(folder: Path) -> None:
     """Until a results file in the folder, or the hidden one beside it, has something in it."""
     for _ in range(1000):

@@ -136,6 +136,12 @@ def test_an_error_of_the_system_names_the_file(old):
     assert caught.value.filename == str(old)
 
 
+def test_a_full_disk_while_a_file_is_streamed_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, appearing(tmp_path / "out.png"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "out.png")
+
+
 def test_a_read_only_file_is_an_error_and_stays_read_only(old):
     old.chmod(0o444)
     with pytest.raises(MetadataError, match="read-only"):

@@ -1,5 +1,7 @@
+import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,30 @@ def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path, streams
     opened = open_output(tmp_path / "gone" / "out.json", streams=streams)
     with pytest.raises(ConfigError, match=r"out\.json.*No such file"), opened:
         pytest.fail("the block must not be entered")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+def test_an_output_without_space_is_named_with_the_reason():
+    path = Path("/dev/full")
+    with (
+        pytest.raises(ConfigError, match="cannot write '/dev/full': No space left"),
+        open_output(path, streams=False) as stream,
+    ):
+        stream.write("results")
+
+
+def test_a_full_disk_is_named_and_the_former_file_stays(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("former")
+    with pytest.raises(ConfigError, match=r"out\.json'?: No space left"), open_output(path, streams=False):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_of_a_pipe_that_went_away_is_told_apart(tmp_path):
+    with pytest.raises(BrokenPipeError), open_output(tmp_path / "out.json", streams=False):
+        raise BrokenPipeError
 
 
 def test_bytes_end_up_in_the_file_as_they_are(tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.errors import ConfigError, install_hint
 from autotag.evaluation.report.text import markdown
+from autotag.files.replacing import appearing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,8 @@ def write_report(evaluation: Evaluation, folder: Path, *, html: bool = True) -> 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            with appearing(folder / name) as stream:
+                stream.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ConfigError(f"cannot write the report to {str(folder)!r}: {error.strerror}.") from error
     return folder / ("report.html" if html else "report.md")
