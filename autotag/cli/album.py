@@ -11,7 +11,6 @@ import click
 from autotag.cli.index import EMBED_STAGE, embedding_pipeline, embeds, optional_index_option
 from autotag.cli.inputs import given
 from autotag.cli.options import (
-    INTERRUPTED,
     SOME_FAILED,
     adopt_option,
     deterministic_option,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autotag.albums import WriterChoice
+    from autotag.cli.signals import Stop
 
 
 @click.command(
@@ -38,7 +38,8 @@ Exit codes:
   0    every photograph is done
   1    some failed, or the disk is full; the lines on stderr say why
   2    could not run: a bad option, a missing model, no image found, or another run is writing the album
-  130  interrupted with Ctrl-C; everything so far is safe"""
+  130  interrupted with Ctrl-C; everything so far is safe
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise"""
 )
 @click.argument("sources", metavar="FOLDER...", nargs=-1, required=True)
 @click.option(
@@ -138,9 +139,10 @@ def album(
     from autotag.albums import tag_folder
     from autotag.albums.rules import AlbumRules
     from autotag.cli.album_lesson import AlbumLesson, is_of_lesson
-    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
+    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary
     from autotag.cli.pipelines import pipeline_of
     from autotag.cli.progress import Reporter
+    from autotag.cli.signals import stoppable
 
     if dry_run and plan_file is not None:
         raise click.UsageError("--dry-run and --plan exclude each other; choose one.")
@@ -204,13 +206,13 @@ def album(
         report_summary(summary, reporter, planned=dry_run or plan_file is not None)
         if indexer is not None:
             reporter.inform(f"{indexer.added} indexed; {len(indexer.index)} in the index")
-    ctx.exit(exit_code(summary.stopped, summary.failed))
+    ctx.exit(exit_code(summary.stopped, summary.failed, stop))
 
 
-def exit_code(stopped: str, failed: int) -> int:
-    """Return 0, 1 when some failed or the run ended early, 130 after Ctrl-C."""
+def exit_code(stopped: str, failed: int, stop: Stop) -> int:
+    """Return 0, 1 when some failed or the run ended early, 130 after Ctrl-C, 129 and 143 after signals."""
     if stopped == "interrupted":
-        return INTERRUPTED
+        return stop.exit_code
     return SOME_FAILED if failed or stopped else 0
 
 

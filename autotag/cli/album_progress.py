@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Iterator
 
     from autotag.albums import AlbumSummary, PhotoReport
     from autotag.cli.progress import Reporter
@@ -66,27 +62,6 @@ class AlbumListener:
             named = report.file in report.error
             self._reporter.complain(report.error if named else f"{report.file}: {report.error}")
         self._reporter.advance()
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C end a run after the current group; a second one ends it at once."""
-    pressed = threading.Event()
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-        os.write(2, b"\nautotag: stopping after the photographs in hand; Ctrl-C again stops at once\n")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

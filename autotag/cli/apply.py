@@ -15,7 +15,8 @@ Exit codes:
   0    every line was applied
   1    some failed; the lines on stderr say why
   2    could not run: a line of the plan is wrong, or another run is writing the album; nothing was written
-  130  interrupted with Ctrl-C; everything so far is safe"""
+  130  interrupted with Ctrl-C; everything so far is safe
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise"""
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
 @state_option("The --state folder of the run.")
@@ -33,12 +34,13 @@ def apply(
     """
     from autotag.albums import apply_plan
     from autotag.cli.album import exit_code
-    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary, stoppable
+    from autotag.cli.album_progress import AlbumListener, bookkeeping, report_summary
     from autotag.cli.progress import Reporter
+    from autotag.cli.signals import stoppable
 
     reporter = Reporter(quiet=quiet)
     listener = AlbumListener(reporter, ndjson=ndjson, show=False, are_due="in the plan")
     with stoppable() as stop, listener.counting(), bookkeeping():
         summary = apply_plan(plan, state=state, adopt=adopt, listener=listener, stop=stop)
     report_summary(summary, reporter)
-    ctx.exit(exit_code(summary.stopped, summary.failed))
+    ctx.exit(exit_code(summary.stopped, summary.failed, stop))

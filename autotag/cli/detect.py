@@ -17,6 +17,7 @@ from autotag.cli.options import (
     quiet_option,
     reading_options,
 )
+from autotag.cli.signals import like_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,8 @@ Exit codes:
   0    every image was looked at
   1    some images failed; their records say why
   2    could not run: a bad option, a missing model, no image found; or the results cannot be written
-  130  interrupted with Ctrl-C; what was finished is written"""
+  130  interrupted with Ctrl-C; what was finished is written
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
@@ -122,7 +124,11 @@ def detect(
     stage = DetectObjects(model, labels=labels or None, threshold=threshold, top_k=top_k)
     reading = {"device": device, "allow_truncated": allow_truncated, "max_pixels": max_pixels}
     given = {name: value for name, value in reading.items() if value is not None}
-    with Pipeline([stage], **given) as pipeline, reporter.passing_on_warnings():  # type: ignore[arg-type]
+    with (
+        like_ctrl_c(),
+        Pipeline([stage], **given) as pipeline,  # type: ignore[arg-type]
+        reporter.passing_on_warnings(),
+    ):
         images = find(paths, allow_urls=None, follow_symlinks=follow_symlinks)
         pictures = _pictures(draw, images, overwrite=overwrite) if draw else {}
         with _boxes_to(output, format_name, images, labels, overwrite=overwrite) as take:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from autotag.cli.options import (
-    INTERRUPTED,
     SOME_FAILED,
     device_option,
     language_option,
@@ -32,7 +31,8 @@ Exit codes:
   0    everything was tagged, or undone
   1    some photographs failed, or some tags could not be removed; the next run tries them again
   2    could not run: the server, its version, the key, an option, another run at work
-  130  interrupted; what was written is recorded"""
+  130  interrupted; what was written is recorded
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise"""
 )
 @click.option("--server", metavar="URL", required=True, help="The server, such as http://immich.local:2283.")
 @click.option(
@@ -117,8 +117,8 @@ def _tag(
     dry_run: bool,
 ) -> int:
     """Tag photographs; return the exit code."""
-    from autotag.cli.album_progress import stoppable
     from autotag.cli.pipelines import pipeline_of
+    from autotag.cli.signals import stoppable
     from autotag.photo_servers.immich_run import tag_photos
 
     preset, settings, device, languages = how
@@ -136,7 +136,7 @@ def _tag(
     failed = f", {found.failed} photographs failed" if found.failed else ""
     reporter.inform(f"{found.tags} tag{'' if found.tags == 1 else 's'} {word}{failed}")
     if stop():
-        return INTERRUPTED
+        return stop.exit_code
     return SOME_FAILED if found.failed else 0
 
 

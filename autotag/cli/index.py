@@ -23,6 +23,7 @@ from autotag.cli.options import (
     reading_options,
     set_option,
 )
+from autotag.cli.signals import like_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -140,7 +141,8 @@ Exit codes:
   0    every photograph is in the index
   1    some could not be read; the index keeps the reasons
   2    could not run: a bad option, a missing model, another encoder than the index's
-  130  interrupted with Ctrl-C; what was finished is in the index"""
+  130  interrupted with Ctrl-C; what was finished is in the index
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise"""
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @click.option(
@@ -216,6 +218,7 @@ def index(
         "deterministic": deterministic,
     }
     with ExitStack() as stack:
+        stack.enter_context(like_ctrl_c())
         pipeline = stack.enter_context(embedding_pipeline(preset, changes, settings, languages=languages))
         stack.enter_context(reporter.passing_on_warnings())
         sources = Sources(lists, told=reporter.inform)

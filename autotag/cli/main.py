@@ -30,6 +30,7 @@ from autotag.cli.prompt import prompt
 from autotag.cli.review import review
 from autotag.cli.search import search
 from autotag.cli.serve import serve
+from autotag.cli.signals import Interrupted
 from autotag.cli.submission import submission
 from autotag.cli.tag import tag
 from autotag.cli.thresholds import thresholds
@@ -55,9 +56,9 @@ class _Commands(click.Group):
             if not _is_stdout_writable():
                 _drop_stdout()
             ctx.exit(COULD_NOT_RUN)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             _complain("interrupted")
-            ctx.exit(INTERRUPTED)
+            ctx.exit(error.exit_code if isinstance(error, Interrupted) else INTERRUPTED)
         except BrokenPipeError:
             _drop_stdout()
             ctx.exit(READER_GONE)
@@ -76,7 +77,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 success; 1 some images failed; 2 it could not run; 130 interrupted.",
+    epilog="Exit codes: 0 success; 1 some images failed; 2 it could not run; 130 interrupted; "
+    "129 and 143 ended by SIGHUP and SIGTERM.",
 )
 @click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def main() -> None:

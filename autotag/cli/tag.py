@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +26,11 @@ from autotag.cli.options import (
     reading_options,
     set_option,
 )
+from autotag.cli.signals import like_ctrl_c, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from types import FrameType
     from typing import IO, Any
 
     from autotag.cli.progress import Reporter
@@ -53,6 +51,7 @@ Exit codes:
   1    some images failed; their records say why
   2    could not run: a bad option, a missing model, no image found; or the results cannot be written
   130  interrupted with Ctrl-C; what was finished is written
+  129  ended by SIGHUP, or 143 by SIGTERM; likewise
   141  the reader of stdout closed it, as `head` does"""
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
@@ -194,6 +193,7 @@ def tag(
         "deterministic": deterministic,
     }
     with (
+        like_ctrl_c(),
         pipeline_of(preset, changes, settings, moderate=moderate, languages=languages) as pipeline,
         reporter.passing_on_warnings(),
         _telling_stats(pipeline, reporter, wanted=stats),
@@ -378,7 +378,7 @@ def results_to(output: Path | None, make_writer: Callable[[IO[Any]], Writer]) ->
         def take(result: Result) -> Result:
             nonlocal done, is_sound
             try:
-                with _whole():
+                with whole():
                     writer.write(result)
             except (OSError, KeyboardInterrupt):
                 is_sound = False
@@ -402,7 +402,7 @@ def _results_of_shard(writer: ShardWriter) -> Iterator[Take]:
     """Yield a function that writes one result and returns it as it is stored; at the end, write the rest."""
 
     def take(result: Result) -> Result:
-        with _whole():
+        with whole():
             return writer.write(result)
 
     try:
@@ -427,29 +427,6 @@ def _output_stream(output: Path | None, make_writer: Callable[[IO[Any]], Writer]
         with naming_failures("stdout"):
             yield sys.stdout.buffer if binary else sys.stdout
             sys.stdout.flush()
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Delay Ctrl-C to the end of the block, so that results stay whole; a second one acts at once."""
-    pressed = False
-
-    def put_off(_number: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, put_off)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def _write(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from importlib.metadata import version
 import pytest
 
 from autotag.cli.main import main
+from autotag.cli.signals import Interrupted
 
 HEAVY = {"torch", "transformers", "open_clip", "sentence_transformers", "keybert", "rich", "numpy", "PIL"}
 
@@ -67,6 +69,15 @@ def test_a_full_disk_is_one_line_and_exit_code_2(run, monkeypatch, file, named):
     result = run("models")
     assert result.exit_code == 2
     assert result.stderr == f"autotag: error: cannot write {named}: No space left on device.\n"
+
+
+def test_a_signal_is_one_line_and_its_exit_code(run, monkeypatch):
+    def end(*_arguments, **_options):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(main.commands["models"], "callback", end)
+    result = run("models")
+    assert (result.exit_code, result.stderr) == (143, "autotag: interrupted\n")
 
 
 def test_an_unexpected_error_keeps_its_traceback(run, preset, photos):

@@ -382,15 +382,23 @@ def test_ctrl_c_ends_with_130_and_whole_lines(start, preset, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
-def test_ctrl_c_leaves_an_output_file_with_what_was_finished(start, preset, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("out.json", signal.SIGINT),
+        ("out.jsonl", signal.SIGINT),
+        ("out.json", signal.SIGTERM),
+        ("out.json", signal.SIGHUP),
+    ],
+)
+def test_a_signal_leaves_an_output_file_with_what_was_finished(start, preset, tmp_path, name, number):
     folder, output = _many(tmp_path / "many", 200), tmp_path / name
     settings = ("--batch-size", 1, "--set", "name_colours.pause=0.05")
     with start("tag", folder, "--preset", preset, "--output", output, *settings) as run:
         _wait_for_bytes(tmp_path)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         run.communicate(timeout=600)
-    assert run.returncode == 130
+    assert run.returncode == 128 + number
     text = output.read_text()
     assert 1 <= len(json.loads(text) if name == "out.json" else _rows(text)) < 200
     assert not list(tmp_path.glob(".*part"))
