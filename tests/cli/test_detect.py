@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from autotag.cli.detect import _boxes_to
 from autotag.models.detectors.onnx_detector import OnnxDetector
-from autotag.records import Detection
+from autotag.records import Detection, Result
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
@@ -116,3 +117,16 @@ def test_boxes_that_are_no_boxes_reach_no_output(run, cats, tmp_path, monkeypatc
     run(*command, "--format", "yolo", "--output", tmp_path / "set")
     [lines] = [file.read_text() for file in (tmp_path / "set").rglob("cat.txt")]
     assert len(lines.splitlines()) == good
+
+
+@pytest.mark.parametrize(("format_name", "written"), [("coco", "out"), ("yolo", "out/labels/a.txt")])
+def test_what_was_finished_is_written_after_an_interruption(tmp_path, format_name, written):
+    opened = _boxes_to(tmp_path / "out", format_name, [], [], overwrite=False)
+    with pytest.raises(KeyboardInterrupt), opened as take:
+        _stop_after(take, Result("a.jpg", (4, 3)))
+    assert (tmp_path / written).is_file()
+
+
+def _stop_after(take, result):
+    take(result)
+    raise KeyboardInterrupt
