@@ -144,7 +144,7 @@ class ModelPool:
 
 
 def _random_state_kept() -> AbstractContextManager[None]:
-    """Return a context that leaves torch's random numbers as they were: new models draw weights, on the CPU."""
+    """Return a context that leaves torch's random numbers as they were; new models draw some on the CPU."""
     import torch
 
     return torch.random.fork_rng(devices=[])
