@@ -14,7 +14,7 @@ from typing import cast
 from autotag.config.checks import check_list, check_text, shown
 from autotag.errors import ConfigError
 from autotag.metadata.keywords import fold
-from autotag.search.incoming import storable, without_loose_surrogates
+from autotag.search.incoming import one_root, storable, without_loose_surrogates
 
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 EARTH_KM = 6371.0088  # mean radius, IUGG
@@ -146,7 +146,7 @@ def _three_numbers(near: object) -> tuple[float, float, float]:
 
 def _plain_folder(folder: str) -> str:
     """Return a folder without ``.`` and ``..``; one that begins with them becomes absolute."""
-    plain = os.path.normpath(folder)
+    plain = one_root(os.path.normpath(folder))
     begins = folder.split(os.sep, 1)[0] in {".", ".."} or plain.split(os.sep, 1)[0] in {".", ".."}
     return os.path.abspath(folder) if begins else plain  # noqa: PTH100 - links stay links
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotag.config.checks import whole_number
-from autotag.errors import ConfigError, ImageReadError, SearchIndexError
+from autotag.errors import AutotagError, ConfigError, ImageReadError, SearchIndexError
 from autotag.images.reading import is_nameless, is_url
 from autotag.relevance.embeddings import read_embedding
 from autotag.search.photo_facts import read_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -34,7 +34,14 @@ _LONGEST_WAIT = 2.0  # seconds after which fewer are committed
 def stored_path(source: str | PathLike[str]) -> bytes:
     """Return a path, absolute and without ``..``, or a URL as an index keeps it, in bytes, UTF-8 or not."""
     text = os.fspath(source)
-    return text.encode() if is_url(text) else os.fsencode(_without_parents(str(Path(text).absolute())))
+    return (
+        text.encode() if is_url(text) else os.fsencode(one_root(_without_parents(str(Path(text).absolute()))))
+    )
+
+
+def one_root(path: str) -> str:
+    """Return a path that does not begin with two slashes, which POSIX allows and Linux reads as one."""
+    return path[1:] if os.sep == "/" and path.startswith("//") else path
 
 
 def id_or_path(photo: object) -> int | bytes:
@@ -59,18 +66,18 @@ def _without_parents(path: str) -> str:
     return os.path.normpath(os.path.join(plain, rest))  # noqa: PTH118
 
 
-def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
-    """Gather results until there are enough, or enough time has passed.
+def put_in_groups(results: Iterable[Result], put: Callable[[list[Result]], object]) -> int:
+    """Put results into an index, as many together as are enough or as came in time; return how many.
 
     After a long wait for a result, each of the next ones is a group: another long wait may follow them. The
-    results before an error are a group, too.
+    results before an error are put, too.
 
     Raises:
-        BaseException: what ``results`` raise.
+        BaseException: what ``results`` or ``put`` raise.
     """
+    done = 0
     group: list[Result] = []
     alone = 0  # so many results make a group each
-    failure: BaseException | None = None
     following = iter(results)
     asked = started = time.monotonic()
     while True:
@@ -78,19 +85,22 @@ def groups_of(results: Iterable[Result]) -> Iterator[list[Result]]:
             group.append(next(following))
         except StopIteration:
             break
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failure = error
-            break
+        except BaseException as error:
+            try:
+                put(group)
+            except AutotagError as why:
+                error.add_note(f"The {len(group)} results before it could not be kept: {why}")
+            raise
         now = time.monotonic()
         alone = _TOGETHER if now - asked > _LONGEST_WAIT else max(alone - 1, 0)
         if alone or len(group) >= _TOGETHER or now - started > _LONGEST_WAIT:
-            yield group
+            put(group)
+            done += len(group)
             group, started = [], time.monotonic()
         asked = time.monotonic()
     if group:
-        yield group
-    if failure is not None:
-        raise failure
+        put(group)
+    return done + len(group)
 
 
 def facts_of(result: Result) -> PhotoFacts | None:

@@ -18,7 +18,7 @@ from autotag.records import Tag
 from autotag.search.ann_cache import Kind, build, gate_of
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
-from autotag.search.incoming import facts_of, groups_of, id_or_path
+from autotag.search.incoming import facts_of, id_or_path, put_in_groups
 from autotag.search.index_writing import put, put_facts
 from autotag.search.known import Known
 from autotag.search.picture_cache import PictureCache, cache_beside
@@ -158,8 +158,8 @@ class Index:
             SearchIndexError: a vector is of another encoder than those in the index, or writing fails; what
                 was committed before stays.
         """
-        done = 0
-        for group in groups_of(results):
+
+        def put_group(group: list[Result]) -> None:
             rows = [(result, (facts or {}).get(result.source) or facts_of(result)) for result in group]
             with self.writing() as generation:
                 for result, known in rows:
@@ -171,8 +171,8 @@ class Index:
                         generation=generation,
                         encoder_name=encoder_name,
                     )
-            done += len(group)
-        return done
+
+        return put_in_groups(results, put_group)
 
     def remove(self, *photos: int | str | PathLike[str]) -> int:
         """Forget photographs, by path or id, and return how many were there. No file is touched."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from autotag.errors import SearchIndexError
 from autotag.files.file_states import unwritable_folder
 from autotag.search.filters import distance_km, in_lower_case
+from autotag.search.text_query import VARIATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,7 @@ _MIGRATIONS = (
     """
     CREATE VIRTUAL TABLE new_words USING fts5(
         caption, tags, keywords, name,
-        tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+        tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' separators 'VARIATIONS'"
     );
     INSERT INTO new_words (rowid, caption, tags, keywords, name)
     SELECT rowid, caption, replace(tags, char(10), ' ' || char(42895) || ' '),
@@ -82,7 +83,7 @@ _MIGRATIONS = (
     DROP TABLE words;
     ALTER TABLE new_words RENAME TO words;
     CREATE TRIGGER photo_gone AFTER DELETE ON photo BEGIN DELETE FROM words WHERE rowid = old.id; END;
-    """,
+    """.replace("VARIATIONS", VARIATIONS),
 )
 """One script per version of the schema; each brings a file from the version before to its own."""
 

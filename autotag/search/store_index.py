@@ -17,7 +17,7 @@ from autotag.records import Tag
 from autotag.search.ann_cache import NEEDED_RECALL
 from autotag.search.fusion import ANY_WORD, EVERY_WORD, reciprocal_ranks
 from autotag.search.hits import Hit
-from autotag.search.incoming import facts_of, groups_of, id_or_path, stored_path, unit_embedding
+from autotag.search.incoming import facts_of, id_or_path, put_in_groups, stored_path, unit_embedding
 from autotag.search.picture_cache import PictureCache
 from autotag.search.queries import QueryEncoder, checked_query, refuse_encoder
 from autotag.search.store import TABLE, Conditions, StoredPhoto, StoreEncoder, open_store
@@ -161,8 +161,8 @@ class StoreIndex:
         Raises:
             SearchIndexError: a vector is of another encoder than those in the store, or writing fails.
         """
-        done = 0
-        for group in groups_of(results):
+
+        def put_group(group: list[Result]) -> None:
             rows: dict[str, StoredPhoto] = {}
             encoder: StoreEncoder | None = None
             for result in group:
@@ -172,8 +172,8 @@ class StoreIndex:
                 encoder = encoder or made_by
                 rows[photo.path] = photo
             self.store.upsert(list(rows.values()), encoder=encoder)
-            done += len(group)
-        return done
+
+        return put_in_groups(results, put_group)
 
     def _arrived(
         self, result: Result, facts: Mapping[str, PhotoFacts], encoder_name: str

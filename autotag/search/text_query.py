@@ -13,13 +13,22 @@ _QUOTED = re.compile(r'"([^"]*)"')
 _MOST_WORDS = 64
 
 
+VARIATIONS = "".join(map(chr, range(0xFE00, 0xFE10)))
+"""Marks that choose how the character before them looks, such as an emoji in colour; they end words."""
+
+
 def words_in(text: str) -> list[str]:
     """Return the words of a text: letters with their vowel signs and accents, digits and underscores."""
-    return "".join(sign if _is_of_word(sign) else " " for sign in text).split()
+    words = "".join(sign if _is_of_word(sign) else " " for sign in text).split()
+    return [word for word in words if not all(map(_is_mark, word))]
 
 
 def _is_of_word(sign: str) -> bool:
-    return sign.isalnum() or sign == "_" or unicodedata.category(sign).startswith("M")
+    return sign.isalnum() or sign == "_" or (_is_mark(sign) and sign not in VARIATIONS)
+
+
+def _is_mark(sign: str) -> bool:
+    return unicodedata.category(sign).startswith("M")
 
 
 @dataclass(frozen=True, slots=True)
