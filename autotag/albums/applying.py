@@ -80,7 +80,7 @@ def apply_plan(
         made = _writers(checked)
         stack.callback(made.close)
         check_outputs(made.outputs, ledger, root=checked.album, state=folder)
-        ledger.keep_writers(checked.wanted, checked.writers)
+        ledger.keep_writers(checked.wanted, checked.writers, checked.rules.to_dict())
         return _Applying(checked, ledger, journal, made, summary).go(listener or Silent(), stop)
 
 
@@ -101,8 +101,9 @@ class _AsPlanned:
         if self._name not in line.write:
             return []
         if isinstance(self._writer, XmpWriter):
+            found = self._found[photo]
             return self._writer.changes(
-                photo, result, added=line.added, rejected=line.rejected, found=self._found[photo]
+                photo, result, added=line.added, rejected=line.refused(found), found=found
             )
         return self._writer.changes(photo, result)
 
@@ -262,14 +263,15 @@ class _Applying:
 
     def _task(self, line: PlannedPhoto, path: Path) -> Task:
         name = path.relative_to(self.plan.album).as_posix()
-        return Task(Photo(name, path, path), merged(line.result, self._known(path)), path=path)
+        return Task(Photo(name, path, path), merged(line, self._known(path)), path=path)
 
     def _known(self, path: Path) -> Result | None:
-        """Return what the ledger holds for a photograph with the plan's settings."""
+        """Return what the ledger holds for a photograph with the plan's settings, without denied boxes."""
         name = path.relative_to(self.plan.album).as_posix()
         known = self.ledger.entry(name)
         is_same = known is not None and known.settings == self.plan.settings
-        return self.ledger.result(name) if is_same else None
+        result = self.ledger.result(name) if is_same else None
+        return result and replace(result, detections=self.plan.rules.boxes(result))
 
     def _put_down(self, line: PlannedPhoto, task: Task) -> None:
         if task.path is None:

@@ -3,7 +3,8 @@
 JSON Lines. The first line says what album it is and what would write; each line after it is a photograph::
 
     {"autotag_plan": 1, "album": "/photos", "writers": {"xmp": {"embed": true}},
-     "outputs": {"csv": {"file": "/photos/tags.csv", "options": {}}}, "settings": "", "wanted": ""}
+     "outputs": {"csv": {"file": "/photos/tags.csv", "options": {}}}, "settings": "", "wanted": "",
+     "rules": {"deny": ["picture"]}}
     {"file": "beach.jpg", "bytes": 81234, "mtime_ns": 17, "digest": "5f", "pixels": [640, 480],
      "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
      "was": ["beach", "sea"], "rename_to": null, "write": ["xmp", "csv"]}
@@ -12,7 +13,8 @@ A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for 
 prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
 for each line that names its writer. ``was`` lists the tags as the plan was made, so that ``autotag apply``
 and ``autotag learn --corrections`` see what a person changed. The line of a flagged photograph also has
-``left_out``, the writers that the rules keep from it.
+``left_out``, the writers that the rules keep from it. ``rules`` are those of the run: they were applied to
+the tags of the lines, and apply to the boxes of detections, which are not in the plan.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autotag.albums.rules import AlbumRules, loose
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
 from autotag.metadata.keywords import fold
@@ -73,6 +76,25 @@ class PlannedPhoto:
         left = {fold(tag.text) for tag in self.result.tags}
         return tuple(text for text in self.was or () if fold(text) not in left)
 
+    def refused(self, known: Result | None) -> tuple[str, ...]:
+        """Return the rejected texts, then their concepts and the labels of boxes that they name.
+
+        A concept that a tag of the line still names is not refused.
+
+        Args:
+            known: the models' result, which knows the concepts; None if it is lost.
+        """
+        if known is None or not self.rejected:
+            return self.rejected
+        gone = set(map(loose, self.rejected))
+        left = {loose(tag.text) for tag in self.result.tags}
+        left |= {loose(tag.concept) for tag in known.tags if tag.concept and loose(tag.text) in left}
+        concepts = [tag.concept for tag in known.tags if tag.concept and loose(tag.text) in gone]
+        lost = [text for text in concepts if loose(text) not in left]
+        gone |= set(map(loose, lost))
+        labels = [one.label for one in known.detections if loose(one.label) in gone]
+        return tuple(dict.fromkeys([*self.rejected, *lost, *labels]))
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutput:
@@ -99,6 +121,7 @@ class Plan:
         settings: fingerprint of the pipeline.
         wanted: fingerprint of writers and rules.
         photos: the lines.
+        rules: of the run that made it.
     """
 
     path: Path
@@ -108,6 +131,7 @@ class Plan:
     settings: str
     wanted: str
     photos: tuple[PlannedPhoto, ...]
+    rules: AlbumRules = AlbumRules()  # noqa: RUF009 - frozen
 
 
 def check_place(file: Path, album: Path, plan: Path, where: str) -> None:
@@ -123,15 +147,21 @@ def check_place(file: Path, album: Path, plan: Path, where: str) -> None:
         )
 
 
-def merged(planned: Result, known: Result | None) -> Result:
-    """Merge a plan's line with the models' result; unchanged tags keep their scores."""
+def merged(line: PlannedPhoto, known: Result | None) -> Result:
+    """Merge a plan's line with the models' result.
+
+    Unchanged tags keep their scores; boxes of what a person rejected are left out.
+    """
+    planned = line.result
     if known is None:
         return planned
+    refused = set(map(fold, line.refused(known)))
     tags = {tag.text: tag for tag in known.tags}
     captions = known.captions if planned.caption == known.caption else planned.captions
     return replace(
         known,
         captions=captions,
         prompt=planned.prompt,
+        detections=tuple(one for one in known.detections if fold(one.label) not in refused),
         tags=tuple(replace(tags.get(tag.text, tag), path=tag.path) for tag in planned.tags),
     )

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from autotag.albums.plan import BY_PERSON, FORMAT, Plan, PlannedOutput, PlannedPhoto, check_place
+from autotag.albums.rules import AlbumRules
 from autotag.albums.writers.rename_writer import safe_name
+from autotag.config import options
 from autotag.errors import ConfigError, suggestion
 from autotag.records import Caption, Result, Tag
 from autotag.relevance.learned_keywords import NEAR_CUT
@@ -19,7 +21,7 @@ from autotag.relevance.learned_keywords import NEAR_CUT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted")
+_HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted", "rules")
 _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
     "left_out", "was",
@@ -54,6 +56,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         settings=check.text("settings"),
         wanted=check.text("wanted"),
         photos=tuple(_photo(_Checked(file, number, row, _LINE), known) for number, row in rows),
+        rules=_rules(check),
     )
     if not plan.album.is_absolute():
         check.refuse("album", f"{str(plan.album)!r} is not an absolute path.")
@@ -140,6 +143,14 @@ def _outputs(check: _Checked) -> dict[str, PlannedOutput]:
         inner = _Checked(check.path, check.number, row, _OUTPUT)
         found[name] = PlannedOutput(Path(inner.text("file")), inner.table("options"))
     return found
+
+
+def _rules(check: _Checked) -> AlbumRules:
+    """Return the rules; none for a plan of an older version, which does not have them."""
+    if "rules" not in check.row:
+        return AlbumRules()
+    where = f"{check.path}, line {check.number}, field 'rules'"
+    return AlbumRules(**options.checked(AlbumRules, check.table("rules"), where=where))
 
 
 def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:

@@ -55,12 +55,13 @@ class PlanWriter:
         self._album, self._writers, self.path = album, writers, path
         self._stream = self._part.stream(binary=False, errors="surrogateescape")
 
-    def begin(self, settings: str, wanted: str) -> None:
+    def begin(self, settings: str, wanted: str, rules: Mapping[str, Any]) -> None:
         """Write the first line.
 
         Args:
             settings: fingerprint of the pipeline.
             wanted: fingerprint of writers and rules.
+            rules: as plain data.
         """
         album = str(self._album.root.resolve())
         outputs = {
@@ -75,6 +76,7 @@ class PlanWriter:
                 "outputs": outputs,
                 "settings": settings,
                 "wanted": wanted,
+                "rules": dict(rules),
             }
         )
 

@@ -20,7 +20,7 @@ Words are compared without case, as ``autotag.metadata`` compares keywords; a ta
 known by its concept: ``deny = ["dog"]`` drops "Hund", and ``"pet|dog"`` makes ``pet|Hund``. In this order:
 replacements; a person's own spelling; the deny list; synonyms; the tag of flagged photographs and what is
 always there, in front; the hierarchy, then a person's own tree, then that of things; the parent. A tag that
-comes twice keeps its best place.
+comes twice keeps its best place. Boxes of detections are replaced and denied by their labels, likewise.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from autotag.metadata.keywords import KeywordPath
-    from autotag.records import Result
+    from autotag.records import Detection, Result
 
 THINGS: Literal["things"] = "things"
 """In a hierarchy: every label of the bundled vocabulary below its broader terms."""
@@ -55,7 +55,7 @@ class AlbumRules:
     """Keep the rules that change a photograph's tags before they are written.
 
     Attributes:
-        deny: tags that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
+        deny: tags and boxes that are dropped; ``*`` and ``?`` stand for any letters and any one letter.
         prefer_my_keywords: a tag that a person uses as a keyword anywhere in the album, but for case,
             hyphens, spaces and plural, is spelt as the person spells it, and belongs to what it belongs to in
             the person's tree.
@@ -148,7 +148,7 @@ class AlbumRules:
         mine: Mapping[str, str] | None = None,
         my_paths: Mapping[str, str] | None = None,
     ) -> Result:
-        """Return the result with the rules applied; its tags have their paths in the hierarchy.
+        """Return the result with the rules applied, to boxes too; its tags have their paths in the hierarchy.
 
         Args:
             result: what the models found.
@@ -161,7 +161,24 @@ class AlbumRules:
         always = [Tag.proposed(clean(word), 1.0, by="album rules") for word in front]
         tags = _each_once((*always, *self._tags(result.tags, mine or {})))
         tree = (my_paths or {}) if self.prefer_my_keywords else {}
-        return replace(result, tags=tuple(self._placed(tag, tree) for tag in tags))
+        placed = tuple(self._placed(tag, tree) for tag in tags)
+        return replace(result, tags=placed, detections=self.boxes(result))
+
+    def boxes(self, result: Result) -> tuple[Detection, ...]:
+        """Return the detections that are not denied, under the labels that replace theirs.
+
+        A label is also known by the names that it has in the languages of the result's tags.
+        """
+        if not self.deny and not self.replacements:
+            return result.detections
+        instead = {fold(word): clean(other) for word, other in self.replacements.items()}
+        found = []
+        for one in result.detections:
+            words = _names_of(one.label, result.tags)
+            label = next(filter(None, (instead.get(fold(word)) for word in words)), None)
+            if not any(map(self._denies, words if label is None else [label])):
+                found.append(replace(one, label=label or one.label))
+        return tuple(found)
 
     def _tags(self, tags: Iterable[Tag], mine: Mapping[str, str]) -> Iterator[Tag]:
         instead = {fold(word): clean(other) for word, other in self.replacements.items()}
@@ -261,6 +278,16 @@ def _called(tag: Tag, word: str) -> Tag:
     if loose(word) == loose(tag.text):
         return replace(tag, text=word, path=())
     return replace(tag, text=word, path=(), concept=None, language=None)
+
+
+def _names_of(label: str, tags: Iterable[Tag]) -> list[str]:
+    """Return a label, the tags that it is the concept of, and its names in the languages of the tags."""
+    things = Vocabulary.bundled(THINGS)
+    known = things.label_of(label) or label
+    called = [tag.text for tag in tags if tag.concept and fold(tag.concept) in {fold(label), fold(known)}]
+    languages = dict.fromkeys(tag.language for tag in tags if tag.language)
+    named = (things.label_in(language, known) for language in languages)
+    return [label, *called, *filter(None, named)]
 
 
 def _path_of_things(tag: Tag) -> str:

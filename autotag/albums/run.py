@@ -189,7 +189,7 @@ class _Run:
         facts = {"rules": self.rules.to_dict(), "mine": self.mine, "my_paths": self.my_paths}
         self.wanted = self.writers.fingerprint(facts)
         if self.journal is not None:
-            self.ledger.keep_writers(self.wanted, self.writers.described())
+            self.ledger.keep_writers(self.wanted, self.writers.described(), self.rules.to_dict())
         with self.ledger.transaction():
             self.ledger.list_photos((photo.name, self._state(photo)) for photo in self.album.photos())
         self.summary.unchanged = self.ledger.counted(_UNCHANGED)
@@ -197,7 +197,7 @@ class _Run:
         due = self.ledger.counted(_TO_TAG) + self.ledger.counted(_TO_WRITE)
         self.summary.photos = self.summary.unchanged + self.summary.nothing_to_do + due
         if self.planned is not None:
-            self.planned.begin(self.settings, self.wanted)
+            self.planned.begin(self.settings, self.wanted, self.rules.to_dict())
         listener.started(due, self.summary.unchanged)
         self._tag_and_write(listener, stop)
         if self.indexer is not None and not self.summary.stopped:

@@ -70,7 +70,7 @@ def plan_tags(
         naming: the names of new sidecars, see ``sidecars_of``.
         fields: the XMP keyword fields to write; what people wrote in other fields stays.
         regions: of the upright picture; written as ``mwg-rs:Regions`` if neither the photograph nor a sidecar
-            has others.
+            has others, but for labels that a person refused as tags.
         keywords: keywords that a person gives the photograph now; they are not recorded as the machine's.
         refused: machine tags that a person rejected; no later run writes them.
         description_by_person: whether a person wrote the description; later runs do not replace it then.
@@ -180,7 +180,11 @@ class _Plan:
         elif existing.orientation > 1 and existing.kind not in _TURNED_BY_EXIF:
             why = "programs do not agree on how its kind of file is turned"
         else:
-            return wanted.as_stored(existing.orientation)
+            refused = (
+                set(map(fold, (*self._refusals.tags, *self._request.refused))) - self._by_people.leaves()
+            )
+            left = tuple(one for one in wanted.regions if fold(one.label) not in refused)
+            return replace(wanted, regions=left).as_stored(existing.orientation) if left else None
         self._warnings.append(f"{self._path}: boxes are not written as regions: {why}.")
         return None
 

@@ -109,6 +109,7 @@ def _write_plan(path: Path, root: Path, ledger: Ledger) -> tuple[str, ...]:
             "outputs": {},
             "settings": settings,
             "wanted": written,
+            "rules": ledger.rules(written),
         }
         for row in (heading, *rows):
             file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n")

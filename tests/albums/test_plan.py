@@ -25,7 +25,7 @@ def plan(tmp_path):
     tags = (Tag("beach", 0.5, "test"), Tag("sea", 0.9, "test"))
     result = Result("a.png", (64, 64), tags=tags, extras={"near_cut": ["beach"]})
     with PlanWriter(tmp_path / "plan.jsonl", found, make_writers(["xmp"], found)) as plan:
-        plan.begin("settings", "wanted")
+        plan.begin("settings", "wanted", {})
         plan.write(found.photo("a.png"), Entry(9, 9, "", "settings", ""), result, {"xmp": []}, [])
     return tmp_path / "plan.jsonl"
 

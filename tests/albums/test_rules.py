@@ -8,7 +8,7 @@ import pytest
 
 from autotag.albums.rules import AlbumRules, own_paths, own_spellings
 from autotag.errors import ConfigError, UnknownNameError
-from autotag.records import Result, Tag
+from autotag.records import Detection, Result, Tag
 
 
 def texts(rules: AlbumRules, *tags: str, mine: dict[str, str] | None = None) -> list[str]:
@@ -155,3 +155,25 @@ def test_a_wrong_rule_is_named(tmp_path, text, said):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml"):
         AlbumRules.read(tmp_path / "none.toml")
+
+
+def boxes(rules: AlbumRules, *labels: str, tags: tuple[Tag, ...] = ()) -> list[str]:
+    found = tuple(Detection(label, 0.9, (0, 0, 1, 1)) for label in labels)
+    return [
+        one.label for one in rules.applied(Result("a.jpg", (1, 1), tags=tags, detections=found)).detections
+    ]
+
+
+def test_boxes_of_denied_labels_are_dropped_and_others_replaced():
+    rules = AlbumRules(deny=("Table*", "junk"), replacements={"Automobile": "car", "truck": "junk"})
+    assert boxes(rules, "tableware", "automobile", "dog", "truck") == ["car", "dog"]
+    assert boxes(AlbumRules(always=("x",)), "tableware") == ["tableware"]
+
+
+def test_boxes_are_denied_by_the_names_of_their_labels_in_the_languages_of_the_tags():
+    cat = Tag("Katze", 0.5, "test", concept="cat", language="de")
+    mine = Tag("Bello", 0.5, "test", concept="my dog")
+    assert boxes(AlbumRules(deny=("hund",)), "dog", "cat", tags=(cat,)) == ["cat"]
+    assert boxes(AlbumRules(deny=("hund",)), "dog") == ["dog"]
+    assert boxes(AlbumRules(deny=("bello",)), "my dog", "cat", tags=(mine,)) == ["cat"]
+    assert boxes(AlbumRules(replacements={"Katze": "Mieze"}, deny=("cat",)), "cat", tags=(cat,)) == ["Mieze"]

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from autotag.protocols import CaptionOptions
-from autotag.records import ModerationLabel, Tag
+from autotag.records import Detection, ModerationLabel, Tag
 from autotag.testing import FakeCaptioner
 
 if TYPE_CHECKING:
@@ -50,6 +50,22 @@ class NameColours:
             sample.tags.extend(Tag.proposed(word, 1 / len(word), self.name) for word in words[: self.top_k])
             sample.prompt = ", ".join(words)
             sample.extras["area"] = float(sample.size[0]) if self.plain_extras else object()
+
+
+@dataclass
+class BoxColours:
+    """Finds each word of an image's caption in all of the image."""
+
+    name: str = "box_colours"
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset({"detections"})
+
+    def __call__(self, samples: Sequence[Sample], /) -> None:
+        for sample in samples:
+            [[caption]] = FakeCaptioner().caption([sample.image], CaptionOptions())
+            box = (0.0, 0.0, *map(float, sample.size))
+            sample.detections.extend(Detection(word, 0.9, box) for word in caption.text.split()[1:])
 
 
 @dataclass

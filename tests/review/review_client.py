@@ -31,7 +31,7 @@ def write_plan(path: Path, album: Path, photos: dict[str, tuple[str, dict[str, f
     """Write a plan as `autotag album --plan` does."""
     found = find_album([album])
     with PlanWriter(path, found, make_writers(["xmp"], found)) as plan:
-        plan.begin("settings", "wanted")
+        plan.begin("settings", "wanted", {})
         for name, (colour, tags) in photos.items():
             photo = found.photo(name)
             facts = (album / name).stat()

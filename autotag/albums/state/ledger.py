@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS photos (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS writers (written TEXT PRIMARY KEY, options TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rules (written TEXT PRIMARY KEY, rules TEXT) WITHOUT ROWID;
 """
 _SCAN = """
 CREATE TEMP TABLE scan (place INTEGER PRIMARY KEY, name BLOB, work INTEGER);
@@ -156,14 +157,20 @@ class Ledger:
         """Let what the models found count again where a plan that a person edited had replaced it."""
         self._rows("UPDATE photos SET result = found, found = NULL WHERE found IS NOT NULL", ())
 
-    def keep_writers(self, written: str, options: Mapping[str, Any]) -> None:
-        """Record the options of the writers, by name, that a fingerprint stands for."""
+    def keep_writers(self, written: str, options: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+        """Record the options of the writers, by name, and the rules that a fingerprint stands for."""
         values = (written, json.dumps(options, sort_keys=True))
         self._rows("INSERT OR REPLACE INTO writers VALUES (?, ?)", values)
+        self._rows("INSERT OR REPLACE INTO rules VALUES (?, ?)", (written, json.dumps(rules, sort_keys=True)))
 
     def writers(self, written: str) -> dict[str, Any]:
         """Return the options of writers by name; empty for a fingerprint that is not known."""
         [*rows] = self._rows("SELECT options FROM writers WHERE written = ?", (written,))
+        return dict(json.loads(rows[0][0])) if rows else {}
+
+    def rules(self, written: str) -> dict[str, Any]:
+        """Return the rules as plain data; empty for a fingerprint that is not known."""
+        [*rows] = self._rows("SELECT rules FROM rules WHERE written = ?", (written,))
         return dict(json.loads(rows[0][0])) if rows else {}
 
     def groups(self) -> list[tuple[str, str, int]]:
