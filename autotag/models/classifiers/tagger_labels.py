@@ -27,6 +27,7 @@ _CATEGORIES = {
     "9": RATING,
 }
 """Danbooru's numbers of kinds of tags; 9 is SmilingWolf's."""
+_COLUMNS = ("name", "category")
 _THRESHOLDS = {"character": 0.85}
 _USUAL_THRESHOLD = 0.35
 """The thresholds of SmilingWolf's own demo."""
@@ -65,16 +66,24 @@ class TaggerLabels:
             count: of the model's outputs; None when the model is not loaded yet.
 
         Raises:
-            ModelLoadError: the table cannot be read, lacks a column, or has another number of rows.
+            ModelLoadError: the table cannot be read, lacks a column or a field, or has too many or few rows.
         """
         try:
             with file.open(encoding="utf-8-sig", newline="") as lines:
-                rows = list(csv.DictReader(lines))
+                table = csv.DictReader(lines)
+                rows = list(table)
+                columns = table.fieldnames or ()
         except (OSError, ValueError, csv.Error) as error:
             raise ModelLoadError(model, f"model {model!r}: {file} cannot be read: {error}") from error
-        lacking = [name for name in ("name", "category") if rows and rows[0].get(name) is None]
+        lacking = [name for name in _COLUMNS if rows and name not in columns]
         if lacking:
             raise ModelLoadError(model, f"model {model!r}: {file} has no column {lacking[0]!r}")
+        for number, row in enumerate(rows, 1):
+            if None in row or any(row[name] is None for name in _COLUMNS):
+                raise ModelLoadError(
+                    model,
+                    f"model {model!r}: {file}: tag {number} has fewer or more fields than there are columns",
+                )
         if count is not None and len(rows) != count:
             raise ModelLoadError(
                 model, f"model {model!r}: {file} has {len(rows)} tags, and the model {count}"

@@ -13,7 +13,7 @@ from autotag.models.classifiers.network_classifier import NetworkClassifier
 from autotag.models.classifiers.tagger_labels import TAGS_FILE, TaggerLabels, on_white_square, white_view
 from autotag.models.fast.views import view_of_timm
 from autotag.models.loading import hub, model_folders
-from autotag.models.loading.class_names import LABELS_FILE, class_labels
+from autotag.models.loading.class_names import LABELS_FILE, class_labels, numbered
 from autotag.models.loading.device import torch_dtype
 from autotag.models.loading.load_errors import loading
 
@@ -96,11 +96,18 @@ def _labels_and_head(
     imagenet = _data.infer_imagenet_subset({"num_classes": count})
     found: dict[int, str] = {}
     known: Head | None = None
-    if names:
+    is_named_beside = (folder / LABELS_FILE).is_file()
+    if names and not is_named_beside:
         words = settings.get("label_descriptions") or {}
-        numbered = names.items() if isinstance(names, dict) else enumerate(names)
-        found = {int(number): str(words.get(name, name)) for number, name in numbered}
-    elif imagenet and not (folder / LABELS_FILE).is_file():
+        if not isinstance(words, dict):
+            raise ModelLoadError(
+                request.name,
+                f"model {request.name!r}: config.json in {folder}: label_descriptions is not a table of "
+                "label names",
+            )
+        named = numbered(request.name, folder / "config.json", names)
+        found = {number: str(words.get(name, name)) for number, name in named.items()}
+    elif imagenet and not is_named_beside:
         found = dict(enumerate(_data.ImageNetInfo(imagenet).label_descriptions()))
         known = "softmax"
     labels = class_labels(request.name, folder, found, count)

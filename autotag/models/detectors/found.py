@@ -10,11 +10,11 @@ from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError
 from autotag.images.boxes import best_of_overlapping, inside
-from autotag.models.loading.class_names import is_generic
+from autotag.models.loading.class_names import is_generic, numbered
 from autotag.records import Detection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -149,18 +149,18 @@ def by_shape(
     return [rows[place] for place in range(len(frames))]
 
 
-def names_of_classes(model: str, place: Path, names: Mapping[int, str]) -> dict[int, str]:
+def names_of_classes(model: str, place: Path, names: object) -> dict[int, str]:
     """Return the label of each class.
 
     Args:
         model: its name, for the message.
         place: the folder or file that holds it, likewise.
-        names: class number -> name, as found there.
+        names: as found there, see ``numbered``.
 
     Raises:
-        ModelLoadError: there are no names, or only such as "LABEL_0" and "0".
+        ModelLoadError: there are no names, or only such as "LABEL_0" and "0", or a class has no number.
     """
-    labels = {int(number): str(name) for number, name in names.items()}
+    labels = numbered(model, place, names)
     if all(name in NO_OBJECT or is_generic(name) for name in labels.values()):
         shown = next(iter(labels.values()), None)
         found = f"has only names such as {shown!r}" if shown else "has none"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autotag.errors import ModelLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
 LABELS_FILE = "labels.txt"
+_SHOWN = 80  # characters
 _GENERIC = re.compile(r"(LABEL_|class)?\d+")
 
 
@@ -20,7 +22,32 @@ def is_generic(name: str) -> bool:
     return _GENERIC.fullmatch(name) is not None
 
 
-def class_labels(model: str, folder: Path, names: Mapping[int, str], count: int) -> tuple[str, ...]:
+def numbered(model: str, place: Path, names: object) -> dict[int, str]:
+    """Return class number -> name, from names in order or by number, as configurations hold them.
+
+    Args:
+        model: its name, for messages.
+        place: the file or folder of the names, likewise.
+        names: a list, or a dictionary whose keys are numbers or digits.
+
+    Raises:
+        ModelLoadError: the names are neither, or a number is not one.
+    """
+    try:
+        if isinstance(names, Mapping):
+            return {int(number): str(name).strip() for number, name in names.items()}
+        if isinstance(names, Sequence) and not isinstance(names, str):
+            return {number: str(name).strip() for number, name in enumerate(names)}
+    except (TypeError, ValueError):
+        pass
+    raise ModelLoadError(
+        model,
+        f"model {model!r}: {place} numbers its classes in another way than "
+        f'{{"0": "person", "1": "dog"}} or ["person", "dog"]: {str(names)[:_SHOWN]}',
+    )
+
+
+def class_labels(model: str, folder: Path, names: object, count: int) -> tuple[str, ...]:
     """Return the label of each class, in the order of the classes.
 
     ``labels.txt``, with a label on each line, comes before the names in the configuration.
@@ -28,7 +55,7 @@ def class_labels(model: str, folder: Path, names: Mapping[int, str], count: int)
     Args:
         model: its name, for messages.
         folder: of the model.
-        names: class number -> name, from the configuration.
+        names: from the configuration, see ``numbered``.
         count: of the classes.
 
     Raises:
@@ -36,8 +63,10 @@ def class_labels(model: str, folder: Path, names: Mapping[int, str], count: int)
     """
     beside = folder / LABELS_FILE
     if beside.is_file():
-        return _from_file(model, beside, count)
-    labels = {int(number): str(name).strip() for number, name in names.items()}
+        labels = dict(enumerate(lines_of(model, beside)))
+        _check_each(model, beside, labels, count)
+        return tuple(labels.values())
+    labels = numbered(model, folder / "config.json", names)
     if all(map(is_generic, labels.values())):
         shown = next(iter(labels.values()), None)
         found = f"has only names such as {shown!r}" if shown else "has none"
@@ -50,16 +79,19 @@ def class_labels(model: str, folder: Path, names: Mapping[int, str], count: int)
     return tuple(labels[number] for number in range(count))
 
 
-def _from_file(model: str, file: Path, count: int) -> tuple[str, ...]:
+def lines_of(model: str, file: Path) -> list[str]:
+    """Return the labels in a ``labels.txt``, one on each line, without empty lines at the end.
+
+    Raises:
+        ModelLoadError: the file cannot be read, or is not UTF-8.
+    """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ModelLoadError(model, f"model {model!r}: {file} cannot be read: {error}") from error
     while lines and not lines[-1].strip():
         lines.pop()
-    labels = [line.strip() for line in lines]
-    _check_each(model, file, dict(enumerate(labels)), count)
-    return tuple(labels)
+    return [line.strip() for line in lines]
 
 
 def _check_each(model: str, file: Path, labels: Mapping[int, str], count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -196,7 +197,31 @@ def test_gaps_in_the_numbers_of_labels_are_refused(make: Make) -> None:
         loaded(folder)
 
 
-@pytest.mark.parametrize("table", ["too short", "no category", "wrong threshold", "binary"])
+def written(folder: Path, **settings: object) -> None:
+    """Write settings into a folder's configuration, as a person may do."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+@pytest.mark.parametrize("names", [{"a": "cat", "b": "dog"}, {"0": "cat", "x": "dog"}, "cat", 5])
+def test_names_that_are_not_numbered_are_refused(make: Make, names: object) -> None:
+    folder = make("timm", problem_type=SINGLE)
+    written(folder, label_names=names)
+    with pytest.raises(ModelLoadError, match=r"config\.json numbers its classes in another way"):
+        loaded(folder)
+
+
+def test_descriptions_of_labels_that_are_not_a_table_are_refused(make: Make) -> None:
+    folder = make("timm", label_names=list(LABELS), problem_type=SINGLE)
+    written(folder, label_descriptions=list(LABELS))
+    with pytest.raises(ModelLoadError, match="label_descriptions is not a table"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["too short", "no category", "wrong threshold", "binary", "short row", "short first row", "long row"],
+)
 def test_a_table_of_tags_that_does_not_fit_is_refused(make: Make, table: str) -> None:
     folder = make("tagger")
     file = folder / "selected_tags.csv"
@@ -207,6 +232,9 @@ def test_a_table_of_tags_that_does_not_fit_is_refused(make: Make, table: str) ->
         "wrong threshold": "\n".join(
             [f"{lines[0]},best_threshold", *(f"{one},7" for one in lines[1:])]
         ).encode(),
+        "short row": "\n".join([*lines[:-1], "7"]).encode(),
+        "short first row": "\n".join([lines[0], "7", *lines[2:]]).encode(),
+        "long row": "\n".join([*lines[:-1], f"{lines[-1]},a,b,c"]).encode(),
         "binary": b"name\xff\xfe\x00category",
     }[table]
     file.write_bytes(broken)
