@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image
 
 from autotag.errors import ConfigError, ModelLoadError, ModelUnavailableError
-from autotag.models.detectors.onnx_detector import _decoded, letterboxed
+from autotag.models.detectors.onnx_detector import decoded, letterboxed
 from autotag.models.pool import ModelPool
 from autotag.testing import check_detector
 
@@ -111,7 +111,7 @@ def test_decoding_and_suppression_are_those_of_torchvision() -> None:
     random = np.random.default_rng(0)
     middle, size = random.uniform(0, 640, (2, 800)), random.uniform(10, 120, (2, 800))
     output = np.concatenate([middle, size, random.random((5, 800))]).astype(np.float32)
-    boxes, scores, numbers = _decoded(output)
+    boxes, scores, numbers = decoded(output)
     whole = torchvision.ops.box_convert(torch.tensor(output[:4].T).double(), "cxcywh", "xyxy")
     best = torch.tensor(output[4:]).max(dim=0)
     kept = torchvision.ops.batched_nms(whole, best.values.double(), best.indices, 0.5)
@@ -122,7 +122,7 @@ def test_decoding_and_suppression_are_those_of_torchvision() -> None:
 
 def test_a_box_that_is_not_finite_is_left_out() -> None:
     output = np.array([[10, np.nan], [10, 10], [4, 4], [4, 4], [0.9, 0.9]], dtype=np.float32)
-    assert _decoded(output)[0].tolist() == [[8, 8, 12, 12]]
+    assert decoded(output)[0].tolist() == [[8, 8, 12, 12]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (200, 100), (100, 200), (64, 64)])
@@ -159,6 +159,99 @@ def test_bad_files_are_refused_with_a_way_out(tmp_path: Path) -> None:
         pool.detector(f"onnx:{file}")
     (tmp_path / "labels.txt").write_text("red\nblue\n")
     assert pool.detector(f"onnx:{file}").labels == ("red", "blue")  # type: ignore[attr-defined]
+
+
+def constant(file: Path, output: np.ndarray, *, dynamic: bool = False, **metadata: str) -> str:
+    """Write a network that gives the same output for each image; return its name for a pool."""
+    shape = list(output.shape) if not dynamic else ["B", "C", "N"]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node(
+                "Constant", [], ["y"], value=onnx.numpy_helper.from_array(output.astype(np.float32))
+            )
+        ],
+        "constant",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, file)
+    return f"onnx:{file}"
+
+
+PLAIN = np.full((1, 6, 9), 0.5)
+YOLOV5_OF_ONE = np.array([[[10, 10, 4, 4, 0.9, 0.8]]])
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_networks_for_another_task_are_refused(tmp_path: Path, task: str) -> None:
+    name = constant(tmp_path / "a.onnx", PLAIN, names="['red', 'blue']", task=task)
+    with pytest.raises(ModelLoadError, match=f"is for the task '{task}'"):
+        ModelPool(device="cpu").detector(name)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (np.full((1, 38, 9), 0.5), r"2 labels need \[6, N\]"),  # a mask's numbers
+        (np.full((1, 9, 7), 0.5), r"gives \[9, 7\]"),  # YOLOv5
+    ],
+)
+def test_outputs_of_another_shape_are_refused(
+    tmp_path: Path, output: np.ndarray, said: str, dynamic: bool
+) -> None:
+    name = constant(tmp_path / "a.onnx", output, dynamic=dynamic, names="['red', 'blue']", task="detect")
+    with pytest.raises(ModelLoadError, match=said):
+        ModelPool(device="cpu").detector(name).detect([Image.new("RGB", (8, 8))])
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (np.full((1, 6, 9), 640.0), r"scores are not in \[0, 1\]"),
+        (np.full((1, 6, 9), -0.1), r"scores are not in \[0, 1\]"),
+        (np.full((1, 2, 6), 2.0), r"numbers labels that have no names"),
+        (YOLOV5_OF_ONE, r"numbers labels that have no names"),
+    ],
+)
+def test_outputs_that_are_no_scores_and_labels_are_refused(
+    tmp_path: Path, output: np.ndarray, said: str
+) -> None:
+    detector = ModelPool(device="cpu").detector(
+        constant(tmp_path / "a.onnx", output, names="{0: 'red', 1: 'blue'}")
+    )
+    with pytest.raises(ModelLoadError, match=said):
+        detector.detect([Image.new("RGB", (8, 8))])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("caf\u00e9\nred\n".encode("cp1252"), r"labels\.txt cannot be read"),
+        (b"red\n", r"1 label need \[5, N\]"),
+        (b"red\nblue\ngreen\n", r"3 labels need \[7, N\]"),
+    ],
+)
+def test_a_list_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    name = constant(tmp_path / "a.onnx", PLAIN)
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=said):
+        ModelPool(device="cpu").detector(name)
+
+
+def test_a_list_of_labels_from_an_editor_on_windows_is_read(tmp_path: Path) -> None:
+    name = constant(tmp_path / "a.onnx", PLAIN)
+    (tmp_path / "labels.txt").write_bytes("\ufeffred\r\ncaf\u00e9\r\n\r\n".encode())
+    assert ModelPool(device="cpu").detector(name).labels == ("red", "caf\u00e9")  # type: ignore[attr-defined]
+
+
+def test_names_in_a_network_that_have_no_numbers_are_refused(tmp_path: Path) -> None:
+    name = constant(tmp_path / "a.onnx", PLAIN, names="{'a': 'red', 'b': 'blue'}")
+    with pytest.raises(ModelLoadError, match="numbers its classes in another way"):
+        ModelPool(device="cpu").detector(name)
 
 
 def test_without_onnxruntime_the_message_has_the_command(
