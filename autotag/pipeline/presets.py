@@ -23,7 +23,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autotag.config import options
+from autotag.config import options, registry
 from autotag.config.checks import shown
 from autotag.errors import ConfigError, UnknownNameError
 from autotag.files.bounded_files import is_file, named_path
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 
 MATCHING = "match_vocabulary"
 NAMING = "name_tags"
+_ADDED_BY = {
+    "moderate_images": "--moderate of `autotag tag` and `autotag album`",
+    "suggest_keywords": "--learn of `autotag album`",
+    NAMING: "--language",
+}
+"""The options of the command line that add stages."""
 _PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
@@ -287,15 +293,16 @@ def overridden(
         settings: what else the caller takes under a name, to suggest it where one is misspelt.
 
     Raises:
-        UnknownNameError: the config does not have a stage of this name.
-        ConfigError: the name is one of a stage's options, the config has no stages, or the changes are not
-            a table.
+        UnknownNameError: no stage has this name.
+        ConfigError: the stage is not in the config, the name is one of a stage's options, the config has no
+            stages, or the changes are not a table.
     """
     tables = stage_tables.tables_of(config)
     names = [stage_tables.table_name(table) for table in tables]
     for name, changes in overrides.items():
         if name not in names:
             _refuse_option(name, changes, dict(zip(names, tables, strict=True)))
+            _refuse_stage(name)
             kind = "stage of this preset, or setting:" if settings else "stage of this preset:"
             raise UnknownNameError(kind, name, [*names, *settings])
         if changes is not False:
@@ -317,6 +324,21 @@ def _refuse_option(name: str, value: object, tables: Mapping[str, Mapping[str, o
         ways = " or ".join(f"{stage}={{{name!r}: {value!r}}}" for stage in owners)
         raise ConfigError(
             f"{name} is an option of {' and of '.join(owners)} ({owners[0]}.{name}); write {ways}."
+        )
+
+
+def _refuse_stage(name: str) -> None:
+    """Refuse a stage that autotag knows and the config does not have, and say what adds it.
+
+    Raises:
+        ConfigError: there is a stage of this name.
+    """
+    if name in registry.names("stage"):
+        option = _ADDED_BY.get(name)
+        way = f"{option} adds it, or write" if option else "to add it, write"
+        raise ConfigError(
+            f"{name} is not a stage of this preset; {way} [[stages]] with stage = {name!r} in a preset of "
+            "your own."
         )
 
 

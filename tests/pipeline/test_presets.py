@@ -166,6 +166,22 @@ class TestOverrides:
         with pytest.raises(UnknownNameError, match=r"'filter_tag'\. Did you mean 'filter_tags'\?"):
             load("base", filter_tag={"threshold": 0.25})
 
+    @pytest.mark.parametrize(
+        ("stage", "option"),
+        [("moderate_images", "--moderate"), ("suggest_keywords", "--learn"), ("name_tags", "--language")],
+    )
+    def test_a_stage_that_the_preset_lacks_is_refused_with_the_option_that_adds_it(
+        self, stage: str, option: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=rf"^{stage} is not a stage of this preset; {option} "):
+            load("base", **{stage: {"threshold": 0.6}})
+
+    def test_another_stage_that_the_preset_lacks_is_refused_with_the_way_to_add_it(self) -> None:
+        with pytest.raises(
+            ConfigError, match=r"to add it, write \[\[stages\]\] with stage = 'detect_objects'"
+        ):
+            load("base", detect_objects={"threshold": 0.6})
+
     def test_a_wrong_type_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="filter_tags: threshold = 'high' does not fit"):
             load("base", filter_tags={"threshold": "high"})
