@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,8 +114,8 @@ def detect(
 ) -> None:
     """Find objects in images: labels, scores and boxes in pixels.
 
-    PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin. Photographs
-    are never changed.
+    PATH is an image, a folder (searched with all its subfolders), or - to read paths from stdin. An image
+    that is given twice counts once. Photographs are never changed.
     """
     from autotag.cli.progress import Reporter
     from autotag.pipeline.pipeline import Pipeline
@@ -129,7 +130,8 @@ def detect(
         Pipeline([stage], **given) as pipeline,  # type: ignore[arg-type]
         reporter.passing_on_warnings(),
     ):
-        images = find(paths, allow_urls=None, follow_symlinks=follow_symlinks)
+        found = find(paths, allow_urls=None, follow_symlinks=follow_symlinks)
+        images = list({os.path.abspath(image): image for image in found}.values())  # noqa: PTH100
         pictures = _pictures(draw, images, overwrite=overwrite) if draw else {}
         with _boxes_to(output, format_name, images, labels, overwrite=overwrite) as take:
             failures = _run(pipeline, pictures, take, reporter, images=images, max_pixels=max_pixels)
@@ -147,7 +149,7 @@ def _boxes_to(
 ) -> Iterator[Take]:
     """Yield what takes each result, and finish the output at the end, also after an interruption."""
     from autotag.cli.tag import check_output, results_to, writer_factory
-    from autotag.writers.yolo_folder import write_yolo_folder
+    from autotag.writers.yolo_folder import check_names, write_yolo_folder
 
     if format_name == "yolo":
         if output is None:
@@ -156,6 +158,8 @@ def _boxes_to(
             raise click.UsageError(f"--output {str(output)!r} is a file; --format yolo writes a folder.")
         if output.is_dir() and any(output.iterdir()) and not overwrite:
             raise click.UsageError(f"--output {str(output)!r} is not empty; --overwrite writes into it.")
+        check_names(map(str, images))
+        _make(output, "--output")
         results: list[Result] = []
         try:
             yield results.append
@@ -178,10 +182,7 @@ def _pictures(folder: Path, images: Sequence[Image], *, overwrite: bool) -> dict
     """
     from autotag.errors import ConfigError
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--draw {str(folder)!r} cannot be made: {error.strerror}") from error
+    _make(folder, "--draw")
     originals = {Path(image).resolve() for image in images}
     targets: dict[str, Path] = {}
     taken: set[str] = set()
@@ -198,6 +199,20 @@ def _pictures(folder: Path, images: Sequence[Image], *, overwrite: bool) -> dict
             raise ConfigError(f"--draw: {str(target)!r} exists; --overwrite replaces it")
         targets[str(image)] = target
     return targets
+
+
+def _make(folder: Path, option: str) -> None:
+    """Make a folder, before a model runs.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    from autotag.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {str(folder)!r} cannot be made: {error.strerror}") from error
 
 
 def _run(

@@ -41,14 +41,7 @@ def write_yolo_folder(
     missing = next((label for label in found if label not in classes), None)
     if missing is not None:
         raise ConfigError(f"labels of the YOLO files lack {missing!r}, which was found; add it")
-    names: dict[str, str] = {}
-    for result in read:
-        stem = Path(result.source).stem
-        if stem in names:
-            raise ConfigError(
-                f"{names[stem]!r} and {result.source!r} would both have {stem}.txt; write them to two folders"
-            )
-        names[stem] = result.source
+    check_names(result.source for result in read)
     numbers = {label: number for number, label in enumerate(classes)}
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     for result in read:
@@ -57,6 +50,23 @@ def write_yolo_folder(
     rows = "".join(f"  {number}: {json.dumps(label)}\n" for number, label in enumerate(classes))
     _write(folder / "data.yaml", f"path: .\nnames:\n{rows}".encode())
     return classes
+
+
+def check_names(sources: Iterable[str]) -> None:
+    """Refuse images whose files would have the same name; call it before a model runs.
+
+    Raises:
+        ConfigError: two images have the same name without ending.
+    """
+    names: dict[str, str] = {}
+    for source in sources:
+        stem = Path(source).stem
+        if stem in names:
+            raise ConfigError(
+                f"{names[stem]!r} and {source!r} would both have {stem}.txt, because YOLO finds the boxes of "
+                "an image by its name without ending; rename one, or leave one out"
+            )
+        names[stem] = source
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -130,3 +130,35 @@ def test_what_was_finished_is_written_after_an_interruption(tmp_path, format_nam
 def _stop_after(take, result):
     take(result)
     raise KeyboardInterrupt
+
+
+class NeverRuns(Broken):
+    """Refuses to look at images."""
+
+    def __init__(self) -> None:
+        super().__init__(good=False)
+
+    def detect(self, _images, /):
+        pytest.fail("a model ran")
+
+
+def test_images_of_one_name_are_refused_for_yolo_before_a_model_runs(run, cats, tmp_path, monkeypatch):
+    monkeypatch.setattr(OnnxDetector, "load", lambda _request: NeverRuns())
+    for other in (cats / "more" / "cat.jpg", shutil.copy(cats / "cat.jpg", cats / "cat.png")):
+        command = ("detect", cats / "cat.jpg", other, "--model", "onnx:net", "--format", "yolo")
+        result = run(*command, "--output", tmp_path / "set")
+        assert (result.exit_code, "rename one, or leave one out" in result.stderr) == (2, True)
+        assert not (tmp_path / "set").exists()
+    (tmp_path / "file").touch()
+    result = run("detect", cats / "cat.jpg", *command[3:], "--output", tmp_path / "file" / "set")
+    assert (result.exit_code, "cannot be made" in result.stderr) == (2, True)
+
+
+def test_an_image_that_is_given_twice_counts_once(run, cats, tmp_path, monkeypatch):
+    monkeypatch.setattr(OnnxDetector, "load", lambda _request: Broken(good=True))
+    monkeypatch.chdir(cats)
+    command = ("detect", "cat.jpg", cats / "cat.jpg", "./cat.jpg", "--model", "onnx:net", "-q")
+    assert len(run(*command, "--format", "jsonl", "--draw", tmp_path / "drawn").stdout.splitlines()) == 1
+    assert [file.name for file in (tmp_path / "drawn").iterdir()] == ["cat.jpg"]
+    assert run(*command, "--format", "yolo", "--output", tmp_path / "set").exit_code == 0
+    assert (tmp_path / "set" / "labels" / "cat.txt").is_file()
