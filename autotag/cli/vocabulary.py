@@ -42,7 +42,7 @@ def list_bundled() -> None:
     "languages",
     metavar="CODE,...",
     default="",
-    help="Also print the labels in these languages.",
+    help="Also print the labels in these languages; of a file, all that it has, unless given.",
 )
 def show(source: str, *, column: str | None, no_living_artists: bool, languages: str) -> None:
     """Print the labels of a bundled list or of a file, one per line.
@@ -50,12 +50,19 @@ def show(source: str, *, column: str | None, no_living_artists: bool, languages:
     The number of labels, and of repetitions left out, goes to stderr. The output is in the format that
     autotag reads: redirect it to a file and edit it.
     """
+    from autotag.vocabularies.vocabulary import BUNDLED
+
     found = _vocabulary(source, column, living_artists=not no_living_artists)
     codes = _codes(languages, found)
     for label in found:
         broader = found.broader.get(label, ())
-        named = ((code, found.label_in(code, label)) for code in codes)
-        others = (f"label.{code}: {name}" for code, name in named if name)
+        if codes:
+            named = {code: found.label_in(code, label) for code in codes}
+        else:
+            named = (
+                {} if source in BUNDLED else {code: of.get(label) for code, of in found.translations.items()}
+            )
+        others = (f"label.{code}: {name}" for code, name in named.items() if name)
         names = " | ".join([*found.names(label), *others])
         click.echo(_shown(f"{names} < {' | '.join(broader)}" if broader else names))
     left_out = f", {found.repeated:,} repeated ones left out" if found.repeated else ""

@@ -82,6 +82,22 @@ def test_show_prints_a_file_and_says_what_was_repeated(run, tmp_path):
     assert result.stderr == "1 labels, 1 repeated ones left out\n"
 
 
+def test_show_prints_what_a_file_says_in_other_languages(run, tmp_path):
+    path = tmp_path / "rooms.csv"
+    path.write_text(
+        "label,synonyms,label.sv,label.pt,label.pt-br\nsofa,couch,soffa,sofá,\nbed,,,,cama\n", "utf-8"
+    )
+    result = run("vocabulary", "show", path)
+    assert result.stdout == "sofa | couch | label.sv: soffa | label.pt: sofá\nbed | label.pt-br: cama\n"
+    assert (
+        run("vocabulary", "show", path, "--language", "sv").stdout == "sofa | couch | label.sv: soffa\nbed\n"
+    )
+    (tmp_path / "again.txt").write_text(result.stdout, "utf-8")
+    again, first = map(Vocabulary.from_file, (tmp_path / "again.txt", path))
+    assert (again.labels, again.translations) == (first.labels, first.translations)
+    assert "label." not in run("vocabulary", "show", "things").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
