@@ -394,7 +394,8 @@ def test_ctrl_c_ends_with_130_and_whole_lines(start, preset, tmp_path):
 def test_a_signal_leaves_an_output_file_with_what_was_finished(start, preset, tmp_path, name, number):
     folder, output = _many(tmp_path / "many", 200), tmp_path / name
     settings = ("--batch-size", 1, "--set", "name_colours.pause=0.05")
-    with start("tag", folder, "--preset", preset, "--output", output, *settings) as run:
+    command = ("tag", folder, "--preset", preset, "--output", output, *settings)
+    with start(*command, preexec_fn=_hear_hang_ups) as run:
         _wait_for_bytes(tmp_path)
         run.send_signal(number)
         run.communicate(timeout=600)
@@ -402,6 +403,11 @@ def test_a_signal_leaves_an_output_file_with_what_was_finished(start, preset, tm
     text = output.read_text()
     assert 1 <= len(json.loads(text) if name == "out.json" else _rows(text)) < 200
     assert not list(tmp_path.glob(".*part"))
+
+
+def _hear_hang_ups():
+    """Undoes what nohup does to the tests; the command itself goes on under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.slow
