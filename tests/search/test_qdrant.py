@@ -180,6 +180,7 @@ def told(index, album):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
 def test_a_run_that_is_killed_at_any_request_is_completed_by_the_next(tmp_path, sidecar, is_done):
     requests = 0

@@ -396,6 +396,7 @@ def test_the_reason_of_the_stand_in_reaches_the_user(serve: Callable[..., str]) 
             RemoteCaptioner(serve()).caption(_pictures(1), CaptionOptions(prompt=prompt))
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_left_and_not_asked_again(rude: Any) -> None:
     started = time.monotonic()
     message = _failure(rude(lambda client: time.sleep(10)), ModelUnavailableError, timeout=2, retries=5)

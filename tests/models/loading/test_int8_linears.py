@@ -139,7 +139,9 @@ def test_captioners_write_in_int8(
         assert together == [captioner.caption([image], options)[0] for image in images]
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip", "siglip2"])
+@pytest.mark.parametrize(
+    "family", ["clip", *(pytest.param(one, marks=pytest.mark.slow) for one in ("siglip", "siglip2"))]
+)
 def test_encoders_say_that_they_calculate_in_int8(
     tiny_folder: Callable[[str], Path], images: list[Image.Image], family: str
 ) -> None:
