@@ -255,7 +255,8 @@ class Pipeline:
         Args:
             image: what ``pipeline(image)`` takes.
             source: what to call it; by default its path or URL, else the kind of object it is.
-            reserve: called, with the bytes that decoding takes, before it begins; it may raise.
+            reserve: called, with the bytes that decoding takes, before it begins, where it may wait, and with
+                the bytes that stay; it may raise.
 
         Raises:
             ImageReadError: it cannot be read.

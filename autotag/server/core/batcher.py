@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,25 @@ class _Job:
 
 
 @dataclass(slots=True)
+class _Ticket:
+    """The share of the limits that one image, or the texts of one call, use.
+
+    Attributes:
+        count: images or texts.
+        encoded: bytes as they arrived.
+        decoded: bytes that decoding takes, then those of the pixels that stay.
+        is_open: whether somebody still waits for the result; only then the share is counted.
+        working: what is cancelled when nobody does.
+    """
+
+    count: int
+    encoded: int
+    decoded: int = 0
+    is_open: bool = True
+    working: Future[Any] | None = None
+
+
+@dataclass(slots=True)
 class _Group:
     """The waiting images of one pipeline."""
 
@@ -89,9 +109,11 @@ class Batcher:
         self._wake = Condition()
         self._looking = Lock()
         self._closed = False
-        self._counting = Lock()
+        self._counting = Condition()
+        self._first_in_line = Lock()
         self._waiting = 0
         self._bytes = 0
+        self._decoded_bytes = 0
         self._done: deque[tuple[float, int]] = deque()
         self._cache: OrderedDict[tuple[bytes, Wish], Result] = OrderedDict()
         self._readers = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="autotag-decode")
@@ -172,7 +194,7 @@ class Batcher:
             found = iter(await asyncio.gather(*work, return_exceptions=True))
         finally:
             for ticket in tickets:
-                ticket.give_back()
+                self._give_back(ticket)
         outcomes: list[Result | AutotagError] = []
         for result in known:
             outcome = next(found) if result is None else result
@@ -237,6 +259,8 @@ class Batcher:
             left = [job for group in self._groups.values() for job in group.jobs]
             self._groups.clear()
             self._wake.notify_all()
+        with self._counting:
+            self._counting.notify_all()
         for job in left:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(RequestRefusedError("not_ready", "the server is shutting down.", 1))
@@ -277,7 +301,7 @@ class Batcher:
         pipeline = await self.pipelines.of(wish)
 
         def read() -> ReadImage:
-            return pipeline.read(image, source=source, reserve=ticket.reserve)
+            return pipeline.read(image, source=source, reserve=partial(self._count_decoded, ticket))
 
         reading = self._readers.submit(read)
         ticket.working = reading
@@ -304,7 +328,7 @@ class Batcher:
         except TimeoutError as error:
             raise RequestRefusedError("timed_out", f"there was no answer within {seconds:.3g} s.") from error
         finally:
-            ticket.give_back()
+            self._give_back(ticket)
 
     def _admit(self, shares: Sequence[tuple[int, int]]) -> list[_Ticket]:
         """Count images or texts, and their bytes, as waiting: all shares, or none.
@@ -319,37 +343,60 @@ class Batcher:
             if not full and not heavy:
                 self._waiting += count
                 self._bytes += size
-                return [_Ticket(self, count, size) for count, size in shares]
-        raise self._overloaded()
-
-    def _overloaded(self) -> RequestRefusedError:
+                return [_Ticket(count, size) for count, size in shares]
         seconds = self.retry_after()
-        return RequestRefusedError(
+        raise RequestRefusedError(
             "overloaded",
             f"{self._waiting} images or texts are waiting already; try again in {seconds} s.",
             seconds,
         )
 
-    def reserve(self, size: int, others: int) -> None:
-        """Count bytes that decoding takes.
+    def _count_decoded(self, ticket: _Ticket, size: int) -> None:
+        """Count the decoded bytes of an image: before it is decoded, and again when only its pixels stay.
+
+        Before it is decoded it waits in its reader thread until it fits or no other image has decoded bytes.
+        Only the first in line looks for room, or small images would overtake a large one for ever.
 
         Raises:
-            RequestRefusedError: together with those of other images they are too many.
+            RequestRefusedError: nobody waits for this image any more, or the server shuts down.
         """
-        with self._counting:
-            if self._bytes > others and self._bytes + size > self.limits.max_waiting_bytes:
-                full = True
-            else:
-                full = False
-                self._bytes += size
-        if full:
-            raise self._overloaded()
+        if ticket.decoded:
+            with self._counting:
+                self._hold(ticket, size)
+            return
+        with self._first_in_line, self._counting:
+            self._counting.wait_for(
+                lambda: (
+                    self._closed
+                    or not ticket.is_open
+                    or not self._decoded_bytes
+                    or self._bytes + size <= self.limits.max_waiting_bytes
+                )
+            )
+            self._hold(ticket, size)
 
-    def give_back(self, count: int, size: int) -> None:
-        """Count images or texts, and their bytes, as gone."""
+    def _hold(self, ticket: _Ticket, decoded: int) -> None:
+        if not ticket.is_open:
+            raise RequestRefusedError("timed_out", "nobody waits for this image any more.")
+        if self._closed:
+            raise RequestRefusedError("not_ready", "the server is shutting down.", 1)
+        self._bytes += decoded - ticket.decoded
+        self._decoded_bytes += decoded - ticket.decoded
+        ticket.decoded = decoded
+        self._counting.notify_all()
+
+    def _give_back(self, ticket: _Ticket) -> None:
+        """Count the images or texts of a ticket, and their bytes, as gone; once."""
         with self._counting:
-            self._waiting -= count
-            self._bytes -= size
+            if not ticket.is_open:
+                return
+            ticket.is_open = False
+            self._waiting -= ticket.count
+            self._bytes -= ticket.encoded + ticket.decoded
+            self._decoded_bytes -= ticket.decoded
+            self._counting.notify_all()
+        if ticket.working is not None:
+            ticket.working.cancel()
 
     def _work(self) -> None:
         while True:
@@ -410,37 +457,3 @@ class Batcher:
 
 def _size(image: ImageInput) -> int:
     return len(image) if isinstance(image, bytes) else 0
-
-
-class _Ticket:
-    """The share of the limits that one image, or the texts of one call, use; released once."""
-
-    def __init__(self, batcher: Batcher, count: int, size: int) -> None:
-        self._batcher = batcher
-        self._count = count
-        self._size = size
-        self._lock = Lock()
-        self._open = True
-        self.working: Future[Any] | None = None
-
-    def reserve(self, size: int) -> None:
-        """Count the bytes of decoding: ``read`` calls it before it decodes, and with the kept bytes after.
-
-        Raises:
-            RequestRefusedError: too much is waiting, or nobody waits for this image any more.
-        """
-        with self._lock:
-            if not self._open:
-                raise RequestRefusedError("timed_out", "nobody waits for this image any more.")
-            kept = max(0, size - self._size)  # the kept pixels take at most what decoding took
-            self._batcher.reserve(kept, self._size)
-            self._size += kept
-
-    def give_back(self) -> None:
-        with self._lock:
-            if not self._open:
-                return
-            self._open = False
-            if self.working is not None:
-                self.working.cancel()
-            self._batcher.give_back(self._count, self._size)

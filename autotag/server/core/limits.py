@@ -14,8 +14,8 @@ class Limits:
     Attributes:
         max_waiting: images and texts in the server: being read, waiting, or in the models. The texts of one
             call alone may be more.
-        max_waiting_bytes: bytes of these, encoded and decoded; and of the bodies that arrive. One image alone
-            may have more.
+        max_waiting_bytes: bytes of these, encoded and decoded; and of the bodies that arrive. Accepted images
+            wait to be decoded until they fit; one image alone may have more.
         max_body_bytes: bytes in the body of one request.
         max_images: images in one request; never more than ``max_waiting``.
         timeout: seconds from the arrival of a request to its answer.

@@ -10,6 +10,7 @@ from numbered_server import Numbers, numbered_png
 
 import autotag
 from autotag.errors import ConfigError, ImageReadError, PipelineClosedError, RequestRefusedError, StageError
+from autotag.images.decode_memory import KEPT_BYTES
 from autotag.server.core.batcher import BatchDone, Batcher
 from autotag.server.core.limits import Limits
 from autotag.server.core.wishes import Pipelines, Wish
@@ -136,6 +137,59 @@ def test_the_queue_is_bounded_by_bytes_but_one_image_always_fits(numbers: Number
         assert (await first).caption == "number 0"
 
     run(numbers, test, Limits(max_waiting_bytes=100, cached_results=0))
+
+
+@pytest.mark.parametrize("most_bytes", [1, 3000])
+def test_images_that_do_not_fit_together_when_decoded_wait_for_each_other(
+    numbers: Numbers, most_bytes: int
+) -> None:
+    async def test(batcher: Batcher) -> None:
+        images = [numbered_png(number) for number in range(32)]
+        results = await batcher.tag_batch(images, Wish(), sources=[""] * 32)
+        assert [getattr(result, "caption", result) for result in results] == [
+            f"number {n}" for n in range(32)
+        ]
+
+    run(numbers, test, Limits(max_waiting_bytes=most_bytes, cached_results=0))
+
+
+def test_only_the_pixels_of_a_decoded_image_are_counted(numbers: Numbers) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        first = asyncio.create_task(batcher.tag(numbered_png(0)))
+        await until(numbers.entered.is_set)
+        assert batcher.waiting_bytes == len(numbered_png(0)) + 8 * 8 * KEPT_BYTES
+        numbers.gate.set()
+        await first
+
+    run(numbers, test)
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancel", "close"])
+def test_an_image_that_waits_for_room_ends_with_its_call_or_the_server(numbers: Numbers, end: str) -> None:
+    async def test(batcher: Batcher) -> None:
+        numbers.gate.clear()
+        images = [numbered_png(number) for number in range(4)]
+        timeout = 0.2 if end == "timeout" else None
+        task = asyncio.create_task(batcher.tag_batch(images, Wish(), sources=[""] * 4, timeout=timeout))
+        await until(numbers.entered.is_set)
+        if end == "cancel":
+            task.cancel()
+            await asyncio.wait({task})
+        elif end == "close":
+            closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+            await until(lambda: batcher.waiting < 4)
+            numbers.gate.set()
+            await closing
+            await asyncio.wait({task})
+        else:
+            assert {getattr(error, "kind", error) for error in await task} == {"timed_out"}
+        assert (batcher.waiting, batcher.waiting_bytes) == (0, 0)
+        numbers.gate.set()
+        if end != "close":
+            assert (await batcher.tag(numbered_png(5))).caption == "number 5"
+
+    run(numbers, test, Limits(max_waiting_bytes=1, cached_results=0))
 
 
 def test_an_image_whose_time_is_up_or_whose_caller_left_is_not_shown_to_the_models(numbers: Numbers) -> None:
