@@ -153,6 +153,8 @@ class _Filler:
             elif options := _entries(schema, "anyOf") or _entries(schema, "oneOf"):
                 real = [one for one in options if one.get("type") != "null"]
                 schema = self._one_of(real, depth) if real else {"type": "null"}
+                if len(real) < len(options):
+                    schema = self._or_null(schema, depth)
             else:
                 return schema
         raise SchemaError("the schema's references form a cycle.")
@@ -166,6 +168,12 @@ class _Filler:
         if all(isinstance(one, list) for one in lists):
             return {"enum": [entry for one in lists if one for entry in one]}
         return nodes[0]
+
+    def _or_null(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Return an alternative beside null; where it lists allowed values, null is one of them."""
+        node = self._resolved(schema, depth + 1)
+        allowed = [node["const"]] if "const" in node else node.get("enum")
+        return {"enum": [*allowed, None]} if isinstance(allowed, list) else node
 
     def _referred(self, reference: str) -> Any:
         found: Any = self._root

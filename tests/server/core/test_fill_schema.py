@@ -61,6 +61,13 @@ def an_object(**properties: Any) -> dict[str, Any]:
             an_object(a={"enum": ["cat", None]}, b={"enum": ["", "shark"]}, c={"enum": [None, "dog"]}),
             {"a": None, "b": "", "c": "dog"},
         ),
+        (
+            an_object(a={"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]},
+                      b={"anyOf": [{"type": "null"}, {"enum": ["shark", "cat"]}]},
+                      c={"oneOf": [{"const": "shark"}, {"type": "null"}]},
+                      d={"oneOf": [{"enum": [1, 2]}, {"type": "null"}]}) | {"$defs": {"A": ANIMAL}},
+            {"a": "dog", "b": None, "c": None, "d": None},
+        ),
         (an_object(mood={"anyOf": [{"const": "shark"}, {"const": "dog"}]}), {"mood": "dog"}),
         (an_object(kind={"enum": ["photo"]}, stars={"enum": [0, 1, 2]}), {"kind": "photo", "stars": 0}),
         (
