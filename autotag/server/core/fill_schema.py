@@ -119,11 +119,9 @@ class _Filler:
         self._left = _MOST_NODES
         self.compared: dict[str, None] = {}
 
-    def value(self, schema: Any, key: str, tag: SureTag | None, depth: int) -> Any:  # noqa: PLR0911
+    def value(self, schema: Any, key: str, tag: SureTag | None, depth: int) -> Any:
         """Return the value of a property called ``key``, for one tag or for the image."""
         node = self._resolved(schema, depth)
-        if "const" in node:
-            return node["const"]
         kind = _kind(node)
         if isinstance(node.get("enum"), list) and node["enum"]:
             return self._of_enum(node["enum"], key, tag)
@@ -138,7 +136,7 @@ class _Filler:
         return False if kind == "boolean" else None
 
     def _resolved(self, schema: Any, depth: int) -> dict[str, Any]:
-        """Return the schema after following references and choosing among alternatives."""
+        """Return the schema after following references and choosing alternatives; const becomes enum."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
             raise SchemaError("the schema is too large, or nested too deeply.")
@@ -156,7 +154,7 @@ class _Filler:
                 if len(real) < len(options):
                     schema = self._or_null(schema, depth)
             else:
-                return schema
+                return {**schema, "enum": [schema["const"]]} if "const" in schema else schema
         raise SchemaError("the schema's references form a cycle.")
 
     def _one_of(self, options: list[dict[str, Any]], depth: int) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class _Filler:
         if len(options) == 1:
             return options[0]
         nodes = [self._resolved(option, depth + 1) for option in options]
-        lists = [[node["const"]] if "const" in node else node.get("enum") for node in nodes]
+        lists = [node.get("enum") for node in nodes]
         if all(isinstance(one, list) for one in lists):
             return {"enum": [entry for one in lists if one for entry in one]}
         return nodes[0]
@@ -172,7 +170,7 @@ class _Filler:
     def _or_null(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         """Return an alternative beside null; where it lists allowed values, null is one of them."""
         node = self._resolved(schema, depth + 1)
-        allowed = [node["const"]] if "const" in node else node.get("enum")
+        allowed = node.get("enum")
         return {"enum": [*allowed, None]} if isinstance(allowed, list) else node
 
     def _referred(self, reference: str) -> Any:
@@ -248,12 +246,15 @@ class _Filler:
         return found[:most] if isinstance(most, int) and most >= 0 else found
 
     def _allowed_names(self, properties: Mapping[str, Any], depth: int) -> list[str]:
-        """Return the allowed values of the first property that names a tag and has several; else none."""
-        for name, entry in properties.items():
-            allowed = self._resolved(entry, depth + 1).get("enum") if _NAME.search(str(name)) else None
-            if isinstance(allowed, list) and len(allowed) > 1:
-                return _texts(allowed)
-        return []
+        """Return the allowed values of the property that names a tag; none if any text may name it."""
+        named = [
+            self._resolved(entry, depth + 1) for name, entry in properties.items() if _NAME.search(str(name))
+        ]
+        lists = [_texts(node["enum"]) for node in named if isinstance(node.get("enum"), list)]
+        several = [texts for texts in lists if len(texts) > 1]
+        if several:
+            return several[0]
+        return lists[0] if lists and len(lists) == len(named) else []
 
     def _number(self, node: dict[str, Any], key: str, tag: SureTag | None, *, whole: bool) -> float | int:
         if tag is None or not _SCORE.search(key):

@@ -68,6 +68,20 @@ def an_object(**properties: Any) -> dict[str, Any]:
                       d={"oneOf": [{"enum": [1, 2]}, {"type": "null"}]}) | {"$defs": {"A": ANIMAL}},
             {"a": "dog", "b": None, "c": None, "d": None},
         ),
+        (
+            an_object(tags={"type": "array", "items": {"type": "string", "const": "cat"}},
+                      labels={"type": "array", "items": {"const": "dog"}},
+                      keywords=an_object(animals={"type": "array", "items": {"const": "shark"}})),
+            {"tags": [], "labels": ["dog"], "keywords": {"animals": []}},
+        ),
+        (
+            an_object(tags={"type": "array", "items": an_object(name={"const": "cat"})},
+                      labels={"type": "array", "items": an_object(label={"const": "dog"})},
+                      keywords={"type": "array", "items": an_object(
+                          tag_type={"const": "cat"}, tag={"type": "string"})}),
+            {"tags": [], "labels": [{"label": "dog"}], "keywords": [
+                {"tag_type": "cat", "tag": "dog"}, {"tag_type": "cat", "tag": "sandy beach"}]},
+        ),
         (an_object(mood={"anyOf": [{"const": "shark"}, {"const": "dog"}]}), {"mood": "dog"}),
         (an_object(kind={"enum": ["photo"]}, stars={"enum": [0, 1, 2]}), {"kind": "photo", "stars": 0}),
         (
