@@ -21,6 +21,7 @@ _TAGS = re.compile(r"tag|keyword|label|categor|subject|object|concept|classif", 
 _TITLE = re.compile(r"title|headline|^name$", re.IGNORECASE)
 _CAPTION = re.compile(r"caption|descri|^alt|alt_?text|summary|text|comment|content|answer", re.IGNORECASE)
 _NAME = re.compile(r"name|label|tag|keyword|title|text|value|word", re.IGNORECASE)
+_CLASS = re.compile(r"categor|class|kind|type", re.IGNORECASE)  # names a tag where no other property does
 _SCORE = re.compile(r"confid|topical|score|probab|relevan|weight|certain|likel", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"'`](\w{2,40})[\"'`]")
 _DEEPEST = 24
@@ -234,8 +235,9 @@ class _Filler:
             found: list[Any] = [one.text for one in self._matching(texts)] if texts else []
         elif _kind(items) == "object":
             names = _properties(items)
-            about_tags = not key or _TAGS.search(key) or any(_NAME.search(str(name)) for name in names)
             texts = self._allowed_names(names, depth)
+            is_named = texts or any(_NAME.search(str(name)) for name in names)
+            about_tags = not key or _TAGS.search(key) or is_named
             tags = self._matching(texts) if texts else tags
             found = [self.value(items, key, tag, depth + 1) for tag in tags] if about_tags else []
         elif key and not _TAGS.search(key):
@@ -247,9 +249,9 @@ class _Filler:
 
     def _allowed_names(self, properties: Mapping[str, Any], depth: int) -> list[str]:
         """Return the allowed values of the property that names a tag; none if any text may name it."""
-        named = [
-            self._resolved(entry, depth + 1) for name, entry in properties.items() if _NAME.search(str(name))
-        ]
+        nodes = {str(name): self._resolved(entry, depth + 1) for name, entry in properties.items()}
+        named = [node for name, node in nodes.items() if _NAME.search(name)]
+        named = named or [node for name, node in nodes.items() if _CLASS.search(name)]
         lists = [_texts(node["enum"]) for node in named if isinstance(node.get("enum"), list)]
         several = [texts for texts in lists if len(texts) > 1]
         if several:

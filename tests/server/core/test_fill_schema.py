@@ -82,6 +82,16 @@ def an_object(**properties: Any) -> dict[str, Any]:
             {"tags": [], "labels": [{"label": "dog"}], "keywords": [
                 {"tag_type": "cat", "tag": "dog"}, {"tag_type": "cat", "tag": "sandy beach"}]},
         ),
+        (
+            an_object(detections={"type": "array", "items": an_object(
+                          **{"class": ANIMAL}, confidence={"type": "number"})},
+                      objects={"type": "array", "items": an_object(
+                          category={"enum": ["indoor", "outdoor"]}, note={"type": "string"})}),
+            {
+                "detections": [{"class": "dog", "confidence": 0.9}],
+                "objects": [{"category": "outdoor", "note": ""}],
+            },
+        ),
         (an_object(mood={"anyOf": [{"const": "shark"}, {"const": "dog"}]}), {"mood": "dog"}),
         (an_object(kind={"enum": ["photo"]}, stars={"enum": [0, 1, 2]}), {"kind": "photo", "stars": 0}),
         (
