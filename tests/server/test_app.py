@@ -35,6 +35,7 @@ from autotag.models.cards import find_card
 from autotag.models.loading.device import choose_device
 from autotag.server.core.limits import Limits
 from autotag.server.core.service import Service
+from autotag.server.core.url_images import UrlImages
 from autotag.server.core.wishes import Pipelines
 from autotag.server.run import Place
 from autotag.web.listening import read_tokens
@@ -991,7 +992,7 @@ def test_images_of_a_batch_are_fetched_within_the_time_and_bytes_of_the_limits(
     ):
         fetched.clear()
         server = serve(limits)
-        monkeypatch.setattr(server.service.urls, "hosts", {"images.example"})
+        monkeypatch.setattr(server.service, "urls", UrlImages({"images.example"}, 256))
         with server.client() as client:
             answer = client.post("/v1/tag/batch", json={"images": urls})
         assert (answer.status_code, answer.json()["error"]["code"]) == wanted
@@ -1008,7 +1009,7 @@ def test_slow_hosts_hold_up_nobody_else(serve: Serve, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("autotag.server.core.url_images.fetch", fetch)
     server = serve()
-    monkeypatch.setattr(server.service.urls, "hosts", {"images.example"})
+    monkeypatch.setattr(server.service, "urls", UrlImages({"images.example"}, 256))
 
     def chat(url: str) -> str:
         message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
@@ -1017,7 +1018,7 @@ def test_slow_hosts_hold_up_nobody_else(serve: Serve, monkeypatch: pytest.Monkey
 
     with server.client() as client, ThreadPoolExecutor(20) as threads:
         slow = [threads.submit(chat, "https://Images.Example/a.png") for _ in range(20)]
-        for _ in range(16):
+        for _ in range(8):
             assert begun.acquire(timeout=10)
         assert chat(png_url(1)) == "number 1"
         done.set()

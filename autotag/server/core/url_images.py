@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from autotag.errors import ImageReadError, RequestRefusedError
@@ -14,23 +15,22 @@ from autotag.web.public_urls import fetch
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_AT_ONCE = 16
+_AT_ONCE = 8  # from one host
 _LEEWAY = 1.0  # seconds, so that a request is out of time before the fetch in its thread is
 
 
 class UrlImages:
     """Fetch images from URLs of allowed hosts; call it from one event loop.
 
+    Each host has threads of its own, so that a slow one does not hold up the others.
+
     Args:
         hosts: as ``public_host`` writes them.
-        most: fetches at once, those that wait for a thread included.
+        most: fetches from each host at once, those that wait for a thread included.
     """
 
     def __init__(self, hosts: Collection[str], most: int) -> None:
-        self.hosts = hosts
-        self._most = most
-        self._asked = 0
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="autotag-fetch")
+        self._hosts = {host: _Host(most) for host in hosts}
 
     async def fetched(self, url: str, until: float) -> bytes:
         """Return the bytes at a URL.
@@ -41,36 +41,55 @@ class UrlImages:
 
         Raises:
             RequestRefusedError: the host is not allowed, there is no image, time is up, or too many are
-                being fetched.
+                being fetched from the host.
         """
-        self._check_host(url)
-        if self._asked >= self._most:
-            raise RequestRefusedError("overloaded", "too many URLs are being fetched already.", 1)
-        self._asked += 1
+        fetching = self._host_of(url).fetching(url, until)
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, _fetched, url, until)
+                return await asyncio.wrap_future(fetching)
         except TimeoutError as error:
             raise RequestRefusedError("timed_out", "the image at the URL did not arrive in time.") from error
         except ImageReadError as error:
             raise RequestRefusedError("not_an_image", str(error)) from error
-        finally:
-            self._asked -= 1
 
     def close(self) -> None:
         """Begin no more fetches."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for host in self._hosts.values():
+            host.threads.shutdown(wait=False, cancel_futures=True)
 
-    def _check_host(self, url: str) -> None:
+    def _host_of(self, url: str) -> _Host:
         try:
             host = HttpUrl.of(url).host
         except RefusedError as error:
             raise RequestRefusedError("bad_request", f"{str(error)[:200]}.") from error
-        if host not in self.hosts:
+        if host not in self._hosts:
             raise RequestRefusedError(
                 "bad_request",
                 f"URLs of {host[:80]!r} are not fetched; send a data URL, or start with --allow-host.",
             )
+        return self._hosts[host]
+
+
+class _Host:
+    """The threads that fetch from one host, and how many more fetches they may be asked for."""
+
+    def __init__(self, most: int) -> None:
+        self.threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="autotag-fetch")
+        self._left = Semaphore(most)
+
+    def fetching(self, url: str, until: float) -> Future[bytes]:
+        """Begin a fetch; it counts until its thread is free, also after its caller left.
+
+        Raises:
+            RequestRefusedError: too many are being fetched.
+        """
+        if not self._left.acquire(blocking=False):
+            raise RequestRefusedError(
+                "overloaded", "too many URLs of this host are being fetched already; try again in 1 s.", 1
+            )
+        fetching = self.threads.submit(_fetched, url, until)
+        fetching.add_done_callback(lambda _done: self._left.release())
+        return fetching
 
 
 def _fetched(url: str, until: float) -> bytes:

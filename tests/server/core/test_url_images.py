@@ -53,6 +53,58 @@ def test_a_fetch_is_told_how_long_it_may_take(monkeypatch: pytest.MonkeyPatch) -
     assert (refused(URL, later()).kind, "no bytes" in refused(URL, later()).message) == ("not_an_image", True)
 
 
+def test_a_slow_host_does_not_hold_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def fetch(url: str, **_: Any) -> bytes:
+        assert "slow" not in url or gate.wait(20)
+        return b"image"
+
+    monkeypatch.setattr("autotag.server.core.url_images.fetch", fetch)
+
+    async def test() -> None:
+        urls = UrlImages({"slow.example", "images.example"}, 40)
+        slow = [asyncio.create_task(urls.fetched("https://slow.example/", later())) for _ in range(40)]
+        await asyncio.sleep(0)
+        try:
+            assert await urls.fetched(URL, time.monotonic() + 10) == b"image"
+        finally:
+            gate.set()
+        assert await asyncio.gather(*slow) == [b"image"] * 40
+
+    asyncio.run(test())
+
+
+def test_a_fetch_whose_caller_left_counts_until_its_thread_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def fetch(_url: str, **_: Any) -> bytes:
+        entered.set()
+        assert gate.wait(20)
+        return b"image"
+
+    monkeypatch.setattr("autotag.server.core.url_images.fetch", fetch)
+
+    async def test() -> None:
+        urls = UrlImages({"images.example"}, 1)
+        left = asyncio.create_task(urls.fetched(URL, later()))
+        assert await asyncio.to_thread(entered.wait, 10)
+        left.cancel()
+        await asyncio.wait({left})
+        with pytest.raises(RequestRefusedError, match="too many URLs of this host"):
+            await urls.fetched(URL, later())
+        gate.set()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    assert await urls.fetched(URL, later()) == b"image"
+                    break
+                except RequestRefusedError:
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(test())
+
+
 def test_fetches_that_wait_are_bounded(gate: threading.Event) -> None:
     async def test() -> None:
         urls = UrlImages({"images.example"}, 2)
