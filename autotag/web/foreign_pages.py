@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
 
 def names_of(host: str) -> frozenset[str]:
     """Return the names under which programs of this machine ask a server, as the Host header has them.
@@ -38,7 +40,14 @@ def is_of_another_page(headers: Mapping[str, str], *, linked: bool) -> bool:
         headers: of the request.
         linked: whether other pages may link to what is asked for; they may still not send data there.
     """
-    host, origin = headers.get("host", "").lower(), headers.get("origin")
-    if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+    origin = headers.get("origin")
+    if origin is not None and not _is_of(origin.lower(), headers.get("host", "").lower()):
         return True
     return headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not linked
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Return whether an Origin header names the server of a Host header, whose default port both may omit."""
+    scheme, _, name = origin.partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    return port is not None and name.removesuffix(port) == host.removesuffix(port)

@@ -44,3 +44,21 @@ def test_a_request_of_another_page_is_recognised(
     given = {"host": "localhost:1", **headers}
     assert is_of_another_page(given, linked=False) is is_foreign
     assert is_of_another_page(given, linked=True) is linked
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "is_foreign"),
+    [
+        ("localhost:80", "http://localhost", False),
+        ("localhost", "http://localhost:80", False),
+        ("localhost:443", "https://LOCALHOST", False),
+        ("[::1]:80", "http://[::1]", False),
+        ("localhost:443", "http://localhost", True),
+        ("localhost:80", "https://localhost", True),
+        ("localhost:8080", "http://localhost", True),
+        ("localhost:80", "http://evil.example", True),
+        ("localhost", "ftp://localhost", True),
+    ],
+)
+def test_a_default_port_may_be_said_or_left_out(host: str, origin: str, is_foreign: bool) -> None:
+    assert is_of_another_page({"host": host, "origin": origin}, linked=True) is is_foreign
