@@ -52,15 +52,24 @@ def bounded_connections(*, seconds: float, most: int) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
+            self._wait_for_head()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            begun, _ = self.conn.trailing_data
+            if begun:  # the next request came with the last
+                self._wait_for_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._wait_no_more()
+            super().connection_lost(exc)
+
+        def _wait_for_head(self) -> None:
             has_head = self.cycle is not None and not self.cycle.response_complete
             if has_head:
                 self._wait_no_more()
             elif self.waiting is None:
                 self.waiting = self.loop.call_later(seconds, self.transport.close)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._wait_no_more()
-            super().connection_lost(exc)
 
         def _wait_no_more(self) -> None:
             if self.waiting is not None:

@@ -70,6 +70,16 @@ def test_the_second_request_of_a_connection_has_the_same_time_and_no_head_ends_a
         assert connection.recv(100) == b""
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_head_that_begins_in_the_packet_of_another_request_has_the_same_time(count: int) -> None:
+    with serving(seconds_for_head=0.3) as port, connected(port) as connection:
+        connection.sendall(REQUEST * count + REQUEST[:20])
+        answered = b""
+        while part := connection.recv(1000):
+            answered += part
+        assert answered.count(b"\r\n\r\nok") == count
+
+
 def test_connections_beyond_the_bound_are_closed_and_the_first_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
