@@ -39,6 +39,7 @@ class Existing:
             not be read, copies are included, because the originals may be in that part.
         by_people_or_copied: every keyword except the ones that autotag added.
         copied_from: the files that the copies came from, see ``Packet``.
+        ids: by which records of copies in other files know this file, besides as the photograph.
         description: a person's description in any field; empty when there is none or it is the machine's.
         machine_tags: autotag's record in the embedded XMP.
         refusals: what autotag wrote and another program removed.
@@ -58,6 +59,7 @@ class Existing:
     by_people: Keywords = field(default_factory=Keywords)
     by_people_or_copied: Keywords = field(default_factory=Keywords)
     copied_from: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     description: str = ""
     machine_tags: tuple[MachineTag, ...] = ()
     refusals: Refusals = field(default_factory=Refusals)
@@ -121,6 +123,7 @@ def _combined(kind: FileKind, found: _Found, tags: dict[int, bytes]) -> Existing
         by_people=(with_copies if found.damage else by_people) | others.without(echoes),
         by_people_or_copied=with_copies | others.without(echoes),
         copied_from=tuple(source for packet in packets for source in packet.copied_from),
+        ids=tuple(one for packet in packets for one in packet.ids),
         description=_description(packets, iptc, tags, found),
         machine_tags=machine_tags,
         refusals=refusals,

@@ -72,12 +72,21 @@ class Keywords:
 
     def covers(self, other: Keywords) -> bool:
         """Return whether every keyword of the other is here, on its own, with its parents or as a parent."""
+        return other.uncovered(self) == Keywords()
+
+    def uncovered(self, other: Keywords) -> Keywords:
+        """Return the keywords that the other has neither on their own nor with their parents nor as a parent."""
+        known = other.places()
+        return Keywords(
+            tuple(word for word in self.single if (fold(word),) not in known),
+            tuple(path for path in self.paths if folded_path(path) not in known),
+        )
+
+    def places(self) -> set[KeywordPath]:
+        """Return the ``folded_path`` of every keyword, alone and with its parents, and of every parent."""
         paths = set(map(folded_path, self.paths))
         known = {path[:length] for path in paths for length in range(1, len(path) + 1)}
-        known |= {(word,) for word in self.leaves()}
-        return all((fold(word),) in known for word in other.single) and all(
-            folded_path(path) in known for path in other.paths
-        )
+        return known | {(word,) for word in self.leaves()}
 
     def as_paths(self) -> tuple[KeywordPath, ...]:
         """Return every keyword as a path, the single ones first."""

@@ -13,17 +13,18 @@ from autotag.files.bounded_files import is_file
 from autotag.files.file_states import objection_to_writing, read_with_state, sha256, state_of
 from autotag.files.system_calls import SYSTEM
 from autotag.metadata.changes import FileChange, MetadataChange
+from autotag.metadata.copies import PHOTOGRAPH, ids_of, new_id, without_original
 from autotag.metadata.deltas import delta_between, own_bytes, rebuilt
 from autotag.metadata.exiftool import IptcChange, can_embed, fits_iptc
 from autotag.metadata.existing import read_existing
 from autotag.metadata.keywords import Keywords, fold
-from autotag.metadata.sidecars import is_raw, sidecars_of, source_id
+from autotag.metadata.sidecars import is_raw, sidecars_of
 from autotag.metadata.splicing import embedded_packet, objection_to_splicing, spliced
-from autotag.metadata.xmp import KEYWORD_FIELDS, read_packet, with_machine_tags
+from autotag.metadata.xmp import KEYWORD_FIELDS, not_there, read_packet, with_machine_tags
 from autotag.metadata.xmp_fields import THIS_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autotag.files.file_states import FileState
     from autotag.files.system_calls import SystemCalls
@@ -131,11 +132,24 @@ class _Plan:
         self._warnings = list(self._sidecars.warnings)
         self._adds_description = False
         self._new_keywords = request.keywords
-        self._kept: set[str] = set()  # files, by source_id, whose copies are people's keywords from now on
-        self._sources = self._keywords_of_people()
-        self._by_people, self._refusals = Keywords(), self._existing.refusals
-        for words in self._sources.values():
-            self._by_people |= words
+        self._own = dict(zip((path for path, _ in self._sidecars.existing), self._packets, strict=True))
+        self._seeds = dict(zip((path for path, _ in self._sidecars.seeds), self._shared, strict=True))
+        self._files: Mapping[Path, Existing | Packet] = {
+            self._path: self._existing, **self._own, **self._seeds
+        }  # fmt: skip
+        self._ids = ids_of((self._path, self._existing), self._own, self._seeds)
+        self._kept = without_original(self._files, self._ids)  # copies that are people's keywords from now on
+        self._ids |= {
+            path: self._ids.get(path) or (new_id(path, content),)
+            for path, content in self._sidecars.existing or ((self._sidecars.new, b""),)
+        }
+        self._inherited: list[str] = []  # ids of lost files, whose keywords the next file gets
+        self._sources = {
+            path: one.by_people_or_copied if self._existing.damage else one.by_people
+            for path, one in self._files.items()
+        }
+        self._refusals = self._existing.refusals
+        self._count_kept(written=[self._path, *self._own])
         for packet in (*self._packets, *self._shared):
             self._refusals |= packet.refusals
         self._regions = self._regions_to_write()
@@ -144,26 +158,19 @@ class _Plan:
                 str(request.path), f"it has more than {_MOST_KEYWORDS:,} keywords; autotag does not change it"
             )
 
-    def _keywords_of_people(self) -> dict[str, Keywords]:
-        """Return people's keywords in the photograph and in each sidecar, by ``source_id``.
+    def _count_kept(self, written: Sequence[Path]) -> None:
+        """Count kept copies as people's keywords: in files that are not written, as new ones for the next file.
 
-        Copies count where their original is nowhere, and a file that copies came from is gone, or not known.
+        The next file stands for the lost ones from then on, so that its keywords can be deleted.
         """
-        beside = (*self._sidecars.existing, *self._sidecars.seeds)
-        packets = zip((path for path, _ in beside), (*self._packets, *self._shared), strict=True)
-        files: dict[str, Existing | Packet] = {source_id(self._path): self._existing}
-        files |= {source_id(path): packet for path, packet in packets}
-        everything = Keywords()
-        for one in files.values():
-            everything |= one.by_people
-        found: dict[str, Keywords] = {}
-        for name, one in files.items():
-            is_sure = files.keys() | {THIS_FILE} >= set(one.copied_from)
-            if not is_sure and not everything.covers(one.by_people_or_copied):
-                self._kept.add(name)
-            is_kept = name in self._kept or self._existing.damage
-            found[name] = one.by_people_or_copied if is_kept else one.by_people
-        return found
+        self._written = written
+        known = {one for several in self._ids.values() for one in several}
+        for path in [path for path in self._kept if path not in written]:
+            self._new_keywords |= self._kept.pop(path)
+            self._inherited += sorted(set(self._files[path].copied_from) - known - {THIS_FILE})
+        self._by_people = Keywords()
+        for path, words in self._sources.items():
+            self._by_people |= words | self._kept.get(path, Keywords())
 
     def _regions_to_write(self) -> Regions | None:
         """Return the regions of the stored picture; None, with a warning, where they cannot be written."""
@@ -198,6 +205,8 @@ class _Plan:
         embedded = self._embedded() if self._request.embed else None
         if embedded is not None:
             self._give_keywords(self._path)
+        else:
+            self._count_kept(written=self._sidecars.targets)
         beside = self._beside() if embedded is None or self._sidecars.existing else []
         files = [one for one in (*beside, *(embedded or [])) if one is not None]
         before = self._keywords_before()
@@ -269,15 +278,15 @@ class _Plan:
         people_described = self._existing.description or any(
             one.description_by_people for one in (*self._packets, *self._shared)
         )
-        name = source_id(path)
-        own = self._sources.get(name, Keywords())
+        own = self._words_in(path)
         after = with_machine_tags(
             packet,
             self._marked_for_iptc() if for_iptc else self._request.tags,
             description="" if people_described else self._request.description,
             elsewhere=self._by_people,
-            sources=[one for one, words in self._sources.items() if one != name and not own.covers(words)],
-            keep_copies=name in self._kept,
+            sources=self._sources_beside(path, own),
+            keep=self._kept.get(path),
+            ids=self._ids_to_record(path),
             refusals=self._refusals,
             fields=self._request.fields,
             regions=self._regions,
@@ -296,10 +305,32 @@ class _Plan:
 
     def _give_keywords(self, path: Path) -> None:
         """Count the new keywords of a person as this file's, so that the next files get copies of them."""
-        new, self._new_keywords = self._new_keywords, Keywords()
-        if new != Keywords():
-            self._sources[source_id(path)] = self._sources.get(source_id(path), Keywords()) | new
-            self._by_people |= new
+        new = self._to_give()
+        self._sources[path] = self._sources.get(path, Keywords()) | new
+        self._by_people |= new
+        self._new_keywords, self._inherited = Keywords(), []
+
+    def _to_give(self) -> Keywords:
+        """Return the new keywords that are in none of the files."""
+        return Keywords.of_paths(not_there(self._new_keywords, self._by_people))
+
+    def _words_in(self, path: Path) -> Keywords:
+        """Return people's keywords in a file."""
+        return self._sources.get(path, Keywords()) | self._kept.get(path, Keywords())
+
+    def _sources_beside(self, path: Path, own: Keywords) -> list[str]:
+        """Return an id of each other file with keywords that this one lacks."""
+        others = [one for one in self._sources if one != path and not own.covers(self._words_in(one))]
+        return sorted({min(self._ids[one], key=_not_photograph) for one in others})
+
+    def _ids_to_record(self, path: Path) -> tuple[str, ...]:
+        """Return the ids that this file's record needs, because another file has copies from it."""
+        ids = tuple(one for one in self._ids[path] if one != PHOTOGRAPH)
+        others = [one for name, one in self._files.items() if name not in self._written]
+        is_named = any(set(ids) & set(one.copied_from) for one in others)
+        has_words = (self._words_in(path) | self._to_give()) != Keywords()
+        is_copied = path != self._path and has_words and len(self._written) > 1
+        return (*(ids if is_named or is_copied or self._inherited else ()), *self._inherited)
 
     def _beside(self) -> list[FileChange | None]:
         """Return the changes of the existing sidecars; without any, a new sidecar."""
@@ -409,7 +440,7 @@ class _Plan:
         if change is None:
             return None
         found = {fold(word) for word in read_existing(after).keywords.flat}
-        lost = [word for word in self._sources[source_id(self._path)].flat if fold(word) not in found]
+        lost = [word for word in self._words_in(self._path).flat if fold(word) not in found]
         if lost:
             raise ValueError(f"keywords would be lost: {', '.join(lost)}")
         if change.undo is None:
@@ -417,6 +448,11 @@ class _Plan:
                 f"{self._path}: too many bytes change for an exact undo; undo will remove the tags instead."
             )
         return change
+
+
+def _not_photograph(name: str) -> tuple[bool, str]:
+    """Sort the id of the photograph before those of its record."""
+    return name != PHOTOGRAPH, name
 
 
 def _read_sidecar(path: Path, content: bytes) -> Packet:

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 import time
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,22 +122,6 @@ def sidecar_stamp(photograph: str | os.PathLike[str]) -> str:
     others = listing.pictures.get(stem, ()) if shared else ()
     told = "/".join((*own, "", *shared, "", *others))
     return hashlib.blake2b(os.fsencode(told), digest_size=16).hexdigest()
-
-
-def source_id(file: Path) -> str:
-    """Return how records name a file that copies came from: a digest of its name and its folder's name.
-
-    The folder counts because cameras use names again: ``IMG_1.xmp`` beside a photograph that was moved is
-    another photograph's.
-    """
-    told = unicodedata.normalize("NFC", f"{file.absolute().parent.name}/{file.name}")
-    return hashlib.blake2b(os.fsencode(told), digest_size=8).hexdigest()
-
-
-def sources_beside(path: Path) -> frozenset[str]:
-    """Return the ``source_id`` of a photograph, if it exists, and of the sidecars whose names fit it."""
-    there = [path] if path.is_file() else []
-    return frozenset(map(source_id, (*there, *_present(path), *_present(path.with_suffix("")))))
 
 
 def keywords_left_behind(path: Path, moved: Collection[str]) -> Path | None:

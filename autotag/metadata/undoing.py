@@ -11,14 +11,15 @@ from autotag.errors import MetadataError
 from autotag.files.file_states import read_with_state, sha256, state_of
 from autotag.files.replacing import remove_file, replace_file
 from autotag.files.system_calls import SYSTEM
+from autotag.metadata.copies import ids_of, without_original
 from autotag.metadata.deltas import rebuilt
 from autotag.metadata.exiftool import IptcChange
 from autotag.metadata.existing import read_existing
 from autotag.metadata.iptc import Iptc
-from autotag.metadata.sidecars import sources_beside
+from autotag.metadata.keywords import Keywords
+from autotag.metadata.sidecars import sidecars_of
 from autotag.metadata.splicing import objection_to_splicing, spliced
 from autotag.metadata.xmp import read_packet, without_machine_tags
-from autotag.metadata.xmp_fields import THIS_FILE
 
 if TYPE_CHECKING:
     from autotag.files.file_states import FileState
@@ -35,7 +36,8 @@ def undo_change(
     """Undo a change, whether it was applied, applied in part, or not at all.
 
     A file that nobody edited since gets its old bytes. In a file that was edited, only the machine's tags,
-    their record and the machine's description are removed.
+    their record and the machine's description are removed. Either way, copies of people's keywords stay if
+    the file with their original is gone.
 
     Args:
         change: the change, as for ``apply_change``.
@@ -43,8 +45,8 @@ def undo_change(
         calls: the operating system; tests replace it.
 
     Returns:
-        Notes for the user, as whole sentences: which files were edited since. Files that no longer exist are
-        skipped.
+        Notes for the user, as whole sentences: which files were edited since, and which copies stay. Files
+        that no longer exist are skipped.
 
     Raises:
         MetadataError: a file cannot be written, is damaged, or needs exiftool.
@@ -79,8 +81,11 @@ class _Undo:
         digest = sha256(content)
         if digest == one.sha256_before:
             return []
+        orphans = self._orphans()
         if digest != one.sha256_after or (one.undo is None and one.before is not None):
-            return self._remove_tags(content, state)
+            return self._remove_tags(content, state, orphans, "it was edited since")
+        if orphans != Keywords():
+            return self._remove_tags(content, state, orphans, "a sidecar beside it was deleted since")
         if one.undo is None:
             remove_file(self._path, expected=state, calls=self._calls)
             return []
@@ -105,31 +110,33 @@ class _Undo:
         )
         return [f"{self._path}: {warning}." for warning in said]
 
-    def _remove_tags(self, content: bytes, state: FileState) -> list[str]:
-        """Remove the tags from a file that was edited since, or whose old bytes were not kept."""
+    def _remove_tags(self, content: bytes, state: FileState, orphans: Keywords, why: str) -> list[str]:
+        """Remove the tags from a file that does not get its old bytes; copies without an original stay."""
         try:
-            after = self._without_tags(content)
+            after = self._without_tags(content, orphans)
         except ValueError as error:
             raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
         if after == content:
-            why = "it was edited since and has no record of machine tags"
-            return [f"{self._path}: {why}; it stays unchanged."]
-        notes = [f"{self._path}: it was edited since; only the machine's tags are removed."]
+            return [f"{self._path}: {why} and has no record of machine tags; it stays unchanged."]
+        notes = [f"{self._path}: {why}; only the machine's tags are removed."]
+        if orphans != Keywords():
+            words = ", ".join(orphans.flat)
+            notes.append(f"{self._path}: it keeps {words}, because the file that this was copied from is gone.")
         if after is None:
             remove_file(self._path, expected=state, calls=self._calls)
         else:
             notes += self._written(after, state)
         return notes
 
-    def _without_tags(self, content: bytes) -> bytes | None:
+    def _without_tags(self, content: bytes, orphans: Keywords) -> bytes | None:
         if self._path != self._photograph:
-            is_in_doubt = not self._originals_are_read() or self._lacks_a_source(read_packet(content))
-            return without_machine_tags(content, keep_copies=is_in_doubt)
+            keep = orphans if self._originals_are_read() else read_packet(content).by_people_or_copied
+            return without_machine_tags(content, keep=keep)
         existing = read_existing(content)
         if existing.packet is None:
             return content
-        is_in_doubt = bool(existing.damage) or self._lacks_a_source(existing)
-        packet = without_machine_tags(existing.packet, keep_copies=is_in_doubt)
+        keep = existing.by_people_or_copied if existing.damage else orphans
+        packet = without_machine_tags(existing.packet, keep=keep)
         in_iptc = tuple(tag.text for tag in existing.machine_tags if tag.in_iptc)
         if not in_iptc and objection_to_splicing(content, replace(existing, iptc=Iptc())) is None:
             return spliced(content, packet)
@@ -137,9 +144,22 @@ class _Undo:
             raise ValueError("that needs exiftool, which is not installed")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
-    def _lacks_a_source(self, one: Existing | Packet) -> bool:
-        """Return whether a file that copies came from is gone, or not known."""
-        return not sources_beside(self._name) | {THIS_FILE} >= set(one.copied_from)
+    def _orphans(self) -> Keywords:
+        """Return the copies in this file whose original is nowhere, and of which a source is gone.
+
+        Raises:
+            MetadataError: a sidecar is damaged.
+        """
+        if state_of(self._photograph, calls=self._calls) is None:
+            return Keywords()
+        existing = read_existing(self._calls.read(self._photograph))
+        beside = sidecars_of(self._name)
+        own = {path: read_packet(held) for path, held in beside.existing}
+        shared = {path: read_packet(held) for path, held in beside.seeds}
+        files: dict[Path, Existing | Packet] = {self._name: existing, **own, **shared}
+        found = without_original(files, ids_of((self._name, existing), own, shared))
+        mine = (words for path, words in found.items() if Path(os.path.realpath(path)) == self._path)
+        return next(mine, Keywords())
 
     def _originals_are_read(self) -> bool:
         """Return whether the photograph, which may hold the originals of copies, exists and reads whole."""

@@ -10,8 +10,9 @@ in the namespace ``https://github.com/autotag/autotag/xmp/1.0/``:
 - ``SubjectCopied``, ``HierarchyCopied``, ``TagsListCopied``: a person's keywords that autotag copied there
   from another field or file, because many readers look at one field only. A copy is removed when its original
   is;
-- ``CopiedFrom``: the files that the copies came from, by ``autotag.metadata.sidecars.source_id``, and ``.``
+- ``CopiedFrom``: the files that the copies came from, by their ids (``autotag.metadata.copies``), and ``.``
   for the file itself. When one of them is gone, copies without an original are the person's keywords;
+- ``Id``: the ids by which ``CopiedFrom`` in other files knows this file;
 - ``Echoed``: earlier machine tags that another program copied into a field that autotag does not write; they
   are not the person's keywords;
 - ``Refused``, ``CopiesRefused``, ``DescriptionRefused``: machine tags, copies and descriptions that another
@@ -80,7 +81,8 @@ def with_machine_tags(
     description: str = "",
     elsewhere: Keywords | None = None,
     sources: Sequence[str] = (),
-    keep_copies: bool = False,
+    keep: Keywords | None = None,
+    ids: Sequence[str] = (),
     refusals: Refusals | None = None,
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     regions: Regions | None = None,
@@ -103,10 +105,11 @@ def with_machine_tags(
         tags: best first; the first spelling of each counts.
         description: written to ``dc:description`` if that is empty or holds the machine's description.
         elsewhere: what people wrote in other places of the same photograph; what is missing here is copied.
-        sources: the files, by ``source_id``, from which ``elsewhere`` has keywords that this file lacks; they
-            are recorded with the copies.
-        keep_copies: whether the copies that are in the packet are the person's keywords from now on, because
-            a file that they came from is gone.
+        sources: ids of the files from which ``elsewhere`` has keywords that this file lacks; they are recorded
+            with the copies.
+        keep: the copies in the packet that are the person's keywords from now on, because a file that they
+            came from is gone.
+        ids: by which records of copies in other files know this file.
         refusals: what people removed in other places of the same photograph.
         fields: the fields that tags and copies are written to.
         regions: of the stored picture, in place of the machine's earlier ones; not written if the packet has
@@ -128,17 +131,17 @@ def with_machine_tags(
     """
     reading = Reading(parse(packet)) if packet is not None else None
     before = reading.summary() if reading is not None else Packet()
-    base = Removal(reading, keep_copies=keep_copies).packet() if reading is not None else None
-    own_by_people = before.by_people_or_copied if keep_copies else before.by_people
+    base = Removal(reading, keep=keep or Keywords()).packet() if reading is not None else None
+    own_by_people = before.by_people | (keep or Keywords())
     by_people = own_by_people | (elsewhere or Keywords())
-    new = _not_there(keywords or Keywords(), by_people)
+    new = not_there(keywords or Keywords(), by_people)
     by_people |= Keywords.of_paths(new)
     adopted = Refusals(_adopted(before.machine_tags, by_people))
     own = (before.refusals | adopted | Refusals(tuple(refused))).for_keywords(by_people)
     all_refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
     wanted = _new_tags(writable, by_people.leaves() | set(map(fold, all_refused.tags)), before, date)
-    written = {fold(tag.text) for tag in wanted} | set(map(fold, all_refused.tags))
+    written = {fold(tag.text) for tag in wanted}
     held = set(map(fold, echoes)) | (reading.read_only().leaves() if reading is not None else set())
     echoed = [word for word in before.may_be_echoed if fold(word) in held - written]
     if base is None or reading is None:
@@ -155,20 +158,22 @@ def with_machine_tags(
         regions = None
     writing.add_regions(regions, refused=before.regions_refused)
     if not any((wanted, caption, own, echoed, regions, before.regions_refused)):
-        return base
+        if not ids:
+            return base
+        by_people, all_refused = Keywords(), Refusals()  # only a file with tags gets copies
     if caption:
         writing.add_caption(caption, by_person=description_by_person)
-    after = writing.add(wanted, by_people, all_refused, sources=sources, echoed=echoed)
+    after = writing.add(wanted, by_people, all_refused, sources=sources, ids=ids, echoed=echoed)
     is_same = reading is not None and reading.state() == Reading(parse(after)).state()
     return packet if is_same else after
 
 
-def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes | None:
+def without_machine_tags(packet: bytes, *, keep: Keywords | None = None) -> bytes | None:
     """Return the packet without the machine's tags, copies, records, unchanged description and regions.
 
     Args:
         packet: the packet.
-        keep_copies: whether copies of people's keywords stay, because their originals cannot be read.
+        keep: copies of people's keywords that stay, because their originals are gone or cannot be read.
 
     Returns:
         The packet; None when autotag made the packet and nothing else is in it.
@@ -176,7 +181,7 @@ def without_machine_tags(packet: bytes, *, keep_copies: bool = False) -> bytes |
     Raises:
         ValueError: it is not XMP.
     """
-    return Removal(Reading(parse(packet)), keep_copies=keep_copies).packet()
+    return Removal(Reading(parse(packet)), keep=keep or Keywords()).packet()
 
 
 def _can_hold(fields: Iterable[KeywordField], tag: MachineTag) -> bool:
@@ -190,7 +195,7 @@ def _adopted(tags: Iterable[MachineTag], by_people: Keywords) -> tuple[str, ...]
     return tuple(tag.text for tag in tags if fold(tag.text) in theirs)
 
 
-def _not_there(keywords: Keywords, by_people: Keywords) -> list[KeywordPath]:
+def not_there(keywords: Keywords, by_people: Keywords) -> list[KeywordPath]:
     """Return the keywords that people did not give before."""
     leaves = by_people.leaves()
     alone = [(word,) for word in keywords.single if fold(word) not in leaves]

@@ -74,8 +74,9 @@ READ_ONLY = (
 )
 KINDS: tuple[Kind, ...] = ("Added", "Copied")
 COPIED_FROM = "CopiedFrom"
+IDS = "Id"
 ECHOED = "Echoed"
-THIS_FILE, UNKNOWN_FILE = ".", ""
+THIS_FILE, UNKNOWN_FILE = ".", "?"
 """Sources of copies: the file of the packet itself, and one that an old record does not name."""
 REFUSALS = ("Refused", "CopiesRefused", "DescriptionRefused")
 CATEGORIES = f"{{{_ACDSEE}}}categories"

@@ -73,7 +73,8 @@ class Packet:
         keywords: every keyword.
         by_people: every keyword except the ones that the machine added or copied.
         by_people_or_copied: every keyword except the ones that the machine added.
-        copied_from: the files that the copies came from, by ``autotag.metadata.sidecars.source_id``.
+        copied_from: the files that the copies came from, by their ids, see ``autotag.metadata.copies``.
+        ids: by which records of copies in other files know this file.
         description: the description in the default language; empty when there is none.
         description_by_people: False when the machine wrote the description and nobody changed it.
         machine_tags: the machine's record, in the order of writing.
@@ -91,6 +92,7 @@ class Packet:
     by_people: Keywords = field(default_factory=Keywords)
     by_people_or_copied: Keywords = field(default_factory=Keywords)
     copied_from: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     description: str = ""
     description_by_people: bool = False
     machine_tags: tuple[MachineTag, ...] = ()
@@ -111,7 +113,7 @@ class Packet:
     @property
     def may_be_echoed(self) -> tuple[str, ...]:
         """Return the machine tags, also earlier ones, that other programs may have copied to other fields."""
-        return each_once((*self.echoed, *(tag.text for tag in self.machine_tags), *self.refusals.tags))
+        return each_once((*self.echoed, *(tag.text for tag in self.machine_tags)))
 
     def echoes(self) -> set[str]:
         """Return the ``fold`` of the tags that may be echoed."""

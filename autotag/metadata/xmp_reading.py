@@ -15,6 +15,7 @@ from autotag.metadata.xmp_fields import (
     COPIED_FROM,
     DESCRIPTION,
     ECHOED,
+    IDS,
     KINDS,
     LI,
     NAMESPACE,
@@ -40,7 +41,7 @@ _ORIENTATION = "{http://ns.adobe.com/tiff/1.0/}Orientation"
 _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _CONTAINERS = frozenset(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
-_OTHER_RECORDS = (COPIED_FROM, ECHOED, "DescriptionAdded", *REFUSALS, "RegionsAdded", "RegionsRefused")
+_OTHER_RECORDS = (COPIED_FROM, IDS, ECHOED, "DescriptionAdded", *REFUSALS, "RegionsAdded", "RegionsRefused")
 
 
 class Reading:
@@ -196,6 +197,7 @@ class Reading:
         packet = Packet(
             keywords=self.keywords() | self.read_only(),
             copied_from=self.copied_from(),
+            ids=tuple(self.ours(IDS)),
             description=description,
             description_by_people=bool(description)
             and same_text(description) not in map(same_text, self.ours("DescriptionAdded")),

@@ -11,6 +11,7 @@ from autotag.metadata.xmp_fields import (
     COPIED_FROM,
     DESCRIPTION,
     ECHOED,
+    IDS,
     FIELDS,
     KEYWORD_FIELDS,
     LI,
@@ -20,6 +21,7 @@ from autotag.metadata.xmp_fields import (
     RDF,
     REFUSALS,
     SIDECAR_FOR,
+    SUBJECT,
     THIS_FILE,
     TOOLKIT,
     WRITTEN,
@@ -33,24 +35,26 @@ if TYPE_CHECKING:
     from autotag.metadata.keywords import KeywordPath, Keywords
     from autotag.metadata.regions import Regions
     from autotag.metadata.xml_nodes import Edit, Node
-    from autotag.metadata.xmp_fields import Field, KeywordField, Kind
+    from autotag.metadata.xmp_fields import Field, KeywordField
     from autotag.metadata.xmp_packet import MachineTag, Refusals
     from autotag.metadata.xmp_reading import Reading
 
 
 class Removal:
-    """Remove what the machine wrote from a packet."""
+    """Remove what the machine wrote from a packet, except copies of the keywords to keep."""
 
-    def __init__(self, reading: Reading, *, keep_copies: bool) -> None:
+    def __init__(self, reading: Reading, *, keep: Keywords) -> None:
         self._reading = reading
-        self._kinds: Sequence[Kind] = ("Added",) if keep_copies else ("Added", "Copied")
+        self._kept = keep.places()
         self._gone: set[int] = set()  # starts of elements that go
 
     def packet(self) -> bytes | None:
         """Return the packet without what autotag wrote; None if autotag wrote all of it."""
         reading = self._reading
         for one in WRITTEN:
-            self._take(one.name, [value for kind in self._kinds for value in reading.ours(one.label + kind)])
+            copies = reading.ours(f"{one.label}Copied")
+            copies = [value for value in copies if folded_path(one.path(value)) not in self._kept]
+            self._take(one.name, [*reading.ours(f"{one.label}Added"), *copies])
         self._take(DESCRIPTION, reading.ours("DescriptionAdded"))
         self._gone |= {node.start for node in reading.machine_regions()}
         for block in reading.rdf.children:
@@ -124,11 +128,12 @@ class Writing:
         refused: Refusals,
         *,
         sources: Sequence[str] = (),
+        ids: Sequence[str] = (),
         echoed: Sequence[str] = (),
     ) -> bytes:
         """Return the packet with tags, copies of keywords from these sources, and their records."""
         copied = by_people.without(map(fold, refused.copies))
-        records: dict[str, Sequence[str]] = {ECHOED: echoed}
+        records: dict[str, Sequence[str]] = {IDS: ids, ECHOED: echoed}
         for one in self._fields:
             entries = _NewEntries(one, self._reading.values(one.name))
             records[f"{one.label}Copied"] = entries.added(entries.to_copy(copied))
@@ -142,13 +147,16 @@ class Writing:
         return self._document.edited(self._edits)
 
     def add_keywords(self, paths: Iterable[KeywordPath]) -> bytes:
-        """Return the packet with keywords of a person, each in the field that fits best, without a record."""
+        """Return the packet with keywords of a person, each in the field that fits best, without a record.
+
+        A keyword that none of the fields can hold goes to ``dc:subject``, which holds every keyword.
+        """
         best: dict[str, list[KeywordPath]] = {}
         for path in paths:
             fields = sorted(self._fields, key=lambda one: bool(one.separator) != (len(path) > 1))
-            name = next((one.name for one in fields if one.entry(path) is not None), "")
+            name = next((one.name for one in fields if one.entry(path) is not None), SUBJECT.name)
             best.setdefault(name, []).append(path)
-        for one in self._fields:
+        for one in (*self._fields, *([] if SUBJECT in self._fields else [SUBJECT])):
             entries = _NewEntries(one, self._reading.values(one.name))
             self._add_values(one, entries.added(best.get(one.name, ())))
         if self._properties:
