@@ -287,6 +287,7 @@ class _Plan:
             sources=self._sources_beside(path, own),
             keep=self._kept.get(path),
             ids=self._ids_to_record(path),
+            are_ids_needed=self._is_named(path),
             refusals=self._refusals,
             fields=self._request.fields,
             regions=self._regions,
@@ -326,11 +327,15 @@ class _Plan:
     def _ids_to_record(self, path: Path) -> tuple[str, ...]:
         """Return the ids that this file's record needs, because another file has copies from it."""
         ids = tuple(one for one in self._ids[path] if one != PHOTOGRAPH)
-        others = [one for name, one in self._files.items() if name not in self._written]
-        is_named = any(set(ids) & set(one.copied_from) for one in others)
         has_words = (self._words_in(path) | self._to_give()) != Keywords()
         is_copied = path != self._path and has_words and len(self._written) > 1
-        return (*(ids if is_named or is_copied or self._inherited else ()), *self._inherited)
+        return (*(ids if is_copied or self._is_named(path) else ()), *self._inherited)
+
+    def _is_named(self, path: Path) -> bool:
+        """Return whether a file that is not written has copies from this one, or from one that it stands for."""
+        others = [one for name, one in self._files.items() if name not in self._written]
+        ids = set(self._ids[path]) - {PHOTOGRAPH}
+        return bool(self._inherited) or any(ids & set(one.copied_from) for one in others)
 
     def _beside(self) -> list[FileChange | None]:
         """Return the changes of the existing sidecars; without any, a new sidecar."""

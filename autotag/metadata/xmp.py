@@ -83,6 +83,7 @@ def with_machine_tags(
     sources: Sequence[str] = (),
     keep: Keywords | None = None,
     ids: Sequence[str] = (),
+    are_ids_needed: bool = False,
     refusals: Refusals | None = None,
     fields: Sequence[KeywordField] = KEYWORD_FIELDS,
     regions: Regions | None = None,
@@ -110,6 +111,7 @@ def with_machine_tags(
         keep: the copies in the packet that are the person's keywords from now on, because a file that they
             came from is gone.
         ids: by which records of copies in other files know this file.
+        are_ids_needed: whether they are recorded even if nothing else is, because a file has copies already.
         refusals: what people removed in other places of the same photograph.
         fields: the fields that tags and copies are written to.
         regions: of the stored picture, in place of the machine's earlier ones; not written if the packet has
@@ -158,7 +160,7 @@ def with_machine_tags(
         regions = None
     writing.add_regions(regions, refused=before.regions_refused)
     if not any((wanted, caption, own, echoed, regions, before.regions_refused)):
-        if not ids:
+        if not are_ids_needed:
             return base
         by_people, all_refused = Keywords(), Refusals()  # only a file with tags gets copies
     if caption:
