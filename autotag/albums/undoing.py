@@ -27,6 +27,7 @@ from autotag.albums.state.identity import (
 from autotag.albums.state.journal import Journal, LostStep
 from autotag.albums.state.ledger import Ledger, locked, state_folder, state_folders
 from autotag.albums.state.renaming import RenameChange
+from autotag.albums.writers.xmp_writer import XmpChange
 from autotag.albums.writing import DAMAGED, reason_of
 from autotag.errors import AutotagError, ConfigError, MetadataError
 from autotag.files.file_states import lies_in
@@ -315,7 +316,7 @@ class _Undo:
             gone = change.missing() if isinstance(change, NeedsFiles) else None
             if files & self.waiting_for_gone:
                 gone = gone or change.paths[0]  # a later step on it waits
-            else:
+            elif gone is None or self.forget_missing or not _waits(change):
                 self.summary.notes += change.undo()
             if gone is not None:
                 self.gone.setdefault(gone.parent, Counter())[gone.name] += 1
@@ -364,6 +365,11 @@ class _Undo:
         wait = "waits" if steps == 1 else "wait"
         ways = "if renamed or moved, give it the old name back; if deleted for good: --forget-missing"
         self.summary.errors.append((str(folder), f"{what}; {counted} {wait} for the next undo ({ways})"))
+
+
+def _waits(change: FileChange) -> bool:
+    """Return whether a change of which a file is gone stays as a whole, to be exact when the file is back."""
+    return isinstance(change, XmpChange) and change.waits()
 
 
 def _real_entry(path: Path) -> str:

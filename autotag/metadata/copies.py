@@ -1,8 +1,8 @@
 """Decide whose a copy of a person's keyword is when its original is nowhere.
 
 A copy follows its original: without it, the copy goes. When the file that held the original is gone, nobody
-deleted the keyword, and the copy is the person's. A file is known by ids in its own record, so another file of
-the same name is not taken for it.
+deleted the keyword, and the copy is the person's. A file is known by ids in its own record, so another file
+of the same name is not taken for it.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Keywords:
         return other.uncovered(self) == Keywords()
 
     def uncovered(self, other: Keywords) -> Keywords:
-        """Return the keywords that the other has neither on their own nor with their parents nor as a parent."""
+        """Return the keywords that the other lacks: on their own, with their parents and as a parent."""
         known = other.places()
         return Keywords(
             tuple(word for word in self.single if (fold(word),) not in known),

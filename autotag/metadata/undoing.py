@@ -58,6 +58,19 @@ def undo_change(
     return tuple(notes)
 
 
+def copies_at_stake(change: MetadataChange, *, calls: SystemCalls = SYSTEM) -> tuple[str, ...]:
+    """Return people's keywords of which undoing would find copies only, because a file beside them is gone.
+
+    Raises:
+        MetadataError: a sidecar is damaged.
+        OSError: a file cannot be read.
+    """
+    words = Keywords()
+    for one in change.files:
+        words |= _Undo(change, one, None, calls).orphans()
+    return words.flat
+
+
 class _Undo:
     """Undo the change of one file."""
 
@@ -81,7 +94,7 @@ class _Undo:
         digest = sha256(content)
         if digest == one.sha256_before:
             return []
-        orphans = self._orphans()
+        orphans = self.orphans()
         if digest != one.sha256_after or (one.undo is None and one.before is not None):
             return self._remove_tags(content, state, orphans, "it was edited since")
         if orphans != Keywords():
@@ -121,7 +134,9 @@ class _Undo:
         notes = [f"{self._path}: {why}; only the machine's tags are removed."]
         if orphans != Keywords():
             words = ", ".join(orphans.flat)
-            notes.append(f"{self._path}: it keeps {words}, because the file that this was copied from is gone.")
+            notes.append(
+                f"{self._path}: it keeps {words}, because the file that this was copied from is gone."
+            )
         if after is None:
             remove_file(self._path, expected=state, calls=self._calls)
         else:
@@ -144,7 +159,7 @@ class _Undo:
             raise ValueError("that needs exiftool, which is not installed")
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
-    def _orphans(self) -> Keywords:
+    def orphans(self) -> Keywords:
         """Return the copies in this file whose original is nowhere, and of which a source is gone.
 
         Raises:

@@ -18,6 +18,7 @@ import pytest
 
 from autotag.albums import WriterChoice, apply_plan, undo_album
 from autotag.errors import ConfigError
+from autotag.metadata import read_existing
 from autotag.testing import make_image
 
 EMBED = WriterChoice("xmp", options={"embed": True})
@@ -364,7 +365,7 @@ def test_a_step_that_waits_for_a_later_one_is_not_forgotten_as_gone(photos, tagg
 
 
 def test_of_a_change_of_two_files_the_one_that_is_there_is_undone(photos, tagged, tree):
-    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS.replace("Oma", ""))
     before = tree(photos)
     tagged(photos, EMBED)
     (photos / "b.jpg.xmp").rename(photos / "aside")
@@ -375,6 +376,26 @@ def test_of_a_change_of_two_files_the_one_that_is_there_is_undone(photos, tagged
     }
     (photos / "aside").rename(photos / "b.jpg.xmp")
     assert (undo_album(photos).errors, tree(photos)) == ([], before)
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_undo_keeps_the_copy_of_a_keyword_whose_sidecar_was_deleted(photos, tagged, tree, is_edited):
+    (photos / "b.jpg.xmp").write_text(SOMEBODYS)
+    before = tree(photos)
+    tagged(photos, EMBED)
+    (photos / "b.jpg.xmp").rename(photos / "aside")
+    if is_edited:
+        tagged(photos, EMBED, options={"top_k": 1})
+        undo_album(photos, last=True)
+    assert "1 step waits" in undo_album(photos).errors[0][1]
+    assert "Oma" in read_existing((photos / "b.jpg").read_bytes()).keywords.flat
+    (photos / "aside").rename(photos / "b.jpg.xmp")
+    assert (undo_album(photos).errors, tree(photos)) == ([], before)
+    tagged(photos, EMBED)
+    (photos / "b.jpg.xmp").unlink()
+    summary = undo_album(photos, forget_missing=True)
+    assert any("keeps Oma" in note for note in summary.notes)
+    assert read_existing((photos / "b.jpg").read_bytes()).keywords.flat == ("Oma",)
 
 
 @pytest.mark.parametrize("writer", [EMBED, "xmp"], ids=["embedded", "sidecar"])

@@ -27,6 +27,7 @@ from autotag.metadata import (
     plan_tags,
     undo_change,
 )
+from autotag.metadata.undoing import copies_at_stake
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -114,6 +115,10 @@ class XmpChange:
             if was_left and not is_there(path) and (one.before is not None or not is_there(photograph)):
                 return path
         return None
+
+    def waits(self) -> bool:
+        """Return whether undoing has to wait for the missing file, because it has the originals of copies."""
+        return bool(copies_at_stake(self.change))
 
     def undo(self) -> tuple[str, ...]:
         """Undo the change as ``undo_change`` does, through exiftool if needed and installed."""
