@@ -103,7 +103,11 @@ class _AsPlanned:
         if isinstance(self._writer, XmpWriter):
             found = self._found[photo]
             return self._writer.changes(
-                photo, result, added=line.added, rejected=line.refused(found), found=found
+                photo,
+                result,
+                added=line.added,
+                rejected=line.refused(found),
+                found=line.found or found,
             )
         return self._writer.changes(photo, result)
 

@@ -7,14 +7,17 @@ JSON Lines. The first line says what album it is and what would write; each line
      "rules": {"deny": ["picture"]}}
     {"file": "beach.jpg", "bytes": 81234, "mtime_ns": 17, "digest": "5f", "pixels": [640, 480],
      "caption": "a beach", "prompt": "", "tags": [{"text": "beach", "score": 0.31}, "my own tag"],
-     "was": ["beach", "sea"], "rename_to": null, "write": ["xmp", "csv"]}
+     "was": ["beach", "sea"], "was_caption": "a beach", "was_prompt": "", "rename_to": null,
+     "write": ["xmp", "csv"]}
 
 A tag that ``suggest_keywords`` only just suggests has ``"near_cut": true`` for people to see. Tags, caption,
 prompt, new name and the list of writers may be changed, and whole lines deleted. A file of results gets a row
-for each line that names its writer. ``was`` lists the tags as the plan was made, so that ``autotag apply``
-and ``autotag learn --corrections`` see what a person changed. The line of a flagged photograph also has
-``left_out``, the writers that the rules keep from it. ``rules`` are those of the run: they were applied to
-the tags of the lines, and apply to the boxes of detections, which are not in the plan.
+for each line that names its writer. ``xmp`` is in the list even if XMP would not change, so that an edit gets
+there. ``was`` lists the tags as the plan was made, ``was_caption`` and ``was_prompt`` the texts, so that
+``autotag apply`` and ``autotag learn --corrections`` see what a person changed. A tag that a person gave
+through an earlier plan has ``"by_person": true``; XMP is not touched for it. The line of a flagged photograph
+also has ``left_out``, the writers that the rules keep from it. ``rules`` are those of the run: they were
+applied to the tags of the lines, and apply to the boxes of detections, which are not in the plan.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from autotag.albums.rules import AlbumRules, loose
 from autotag.errors import ConfigError
 from autotag.files.file_states import lies_in
 from autotag.metadata.keywords import fold
+from autotag.records.sample import BY_PERSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +38,8 @@ if TYPE_CHECKING:
     from autotag.records import Result
 
 FORMAT = 1
-BY_PERSON = "plan"
-"""The source of tags and captions that a person wrote into a plan."""
+PLANNED = "plan"
+"""The source of tags and captions of a plan that nobody edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class PlannedPhoto:
         rename_to: its new name, or None.
         write: the writers that write for it.
         was: the texts of its tags when the plan was made; None where the plan does not say.
+        found: caption and prompt when the plan was made; None where the plan does not say.
     """
 
     number: int
@@ -63,6 +68,7 @@ class PlannedPhoto:
     rename_to: str | None
     write: tuple[str, ...]
     was: tuple[str, ...] | None = None
+    found: Result | None = None
 
     @property
     def added(self) -> frozenset[str]:
@@ -148,15 +154,17 @@ def check_place(file: Path, album: Path, plan: Path, where: str) -> None:
 
 
 def merged(line: PlannedPhoto, known: Result | None) -> Result:
-    """Merge a plan's line with the models' result.
+    """Merge a plan's line with what the ledger holds.
 
-    Unchanged tags keep their scores; boxes of what a person rejected are left out.
+    Tags that nobody added keep scores and source; boxes of what a person rejected are left out.
     """
     planned = line.result
     if known is None:
         return planned
     refused = set(map(fold, line.refused(known)))
-    tags = {tag.text: tag for tag in known.tags}
+    tags = {tag.text: tag for tag in known.tags} | {
+        tag.text: tag for tag in planned.tags if tag.source == BY_PERSON
+    }
     captions = known.captions if planned.caption == known.caption else planned.captions
     return replace(
         known,

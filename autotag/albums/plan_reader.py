@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from autotag.albums.plan import BY_PERSON, FORMAT, Plan, PlannedOutput, PlannedPhoto, check_place
+from autotag.albums.plan import FORMAT, PLANNED, Plan, PlannedOutput, PlannedPhoto, check_place
 from autotag.albums.rules import AlbumRules
 from autotag.albums.writers.rename_writer import safe_name
 from autotag.config import options
 from autotag.errors import ConfigError, suggestion
 from autotag.records import Caption, Result, Tag
+from autotag.records.sample import BY_PERSON
 from autotag.relevance.learned_keywords import NEAR_CUT
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 _HEADER = ("autotag_plan", "album", "writers", "outputs", "settings", "wanted", "rules")
 _LINE = (
     "file", "bytes", "mtime_ns", "digest", "pixels", "caption", "prompt", "tags", "rename_to", "write",
-    "left_out", "was",
+    "left_out", "was", "was_caption", "was_prompt",
 )  # fmt: skip
 _NAMES_OF_FILES = ("album", "file", "outputs", "rename_to")
 _SURROGATE = re.compile(r"[\ud800-\udfff]|\\ud[89a-f]", re.IGNORECASE)  # as it is, or escaped
 _OUTPUT = ("file", "options")
-_TAG = ("text", "score", "path", NEAR_CUT)
+_MINE = "by_person"
+_TAG = ("text", "score", "path", NEAR_CUT, _MINE)
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -164,8 +166,9 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
     for name in write:
         if name not in writers:
             check.refuse("write", f"{name!r} is not a writer of this plan. {suggestion(str(name), writers)}")
-    caption = check.text("caption")
-    tags, doubtful = _tags(check)
+    caption, was, found = check.text("caption"), _was(check), _found(check, file, (size[0], size[1]))
+    tags, doubtful = _tags(check, was)
+    source = PLANNED if found is None or caption == found.caption else BY_PERSON
     return PlannedPhoto(
         number=check.number,
         file=file,
@@ -175,15 +178,25 @@ def _photo(check: _Checked, writers: Sequence[str]) -> PlannedPhoto:
         result=Result(
             file,
             (size[0], size[1]),
-            captions=(Caption(caption, BY_PERSON),) if caption else (),
+            captions=(Caption(caption, source),) if caption else (),
             tags=tags,
             prompt=check.text("prompt"),
             extras={NEAR_CUT: doubtful} if doubtful else {},
         ),
         rename_to=_new_name(check, file),
         write=tuple(write),
-        was=_was(check),
+        was=was,
+        found=found,
     )
+
+
+def _found(check: _Checked, file: str, size: tuple[int, int]) -> Result | None:
+    """Return caption and prompt as the plan was made; None in a plan that does not say."""
+    if "was_caption" not in check.row:
+        return None
+    caption = check.text("was_caption")
+    captions = (Caption(caption, PLANNED),) if caption else ()
+    return Result(file, size, captions=captions, prompt=check.text("was_prompt"))
 
 
 def _was(check: _Checked) -> tuple[str, ...] | None:
@@ -195,7 +208,7 @@ def _was(check: _Checked) -> tuple[str, ...] | None:
     return tuple(texts)
 
 
-def _tags(check: _Checked) -> tuple[tuple[Tag, ...], list[str]]:
+def _tags(check: _Checked, was: tuple[str, ...] | None) -> tuple[tuple[Tag, ...], list[str]]:
     """Return the tags, each given as a text or a table, and the texts of those near the cut."""
     tags: list[Tag] = []
     doubtful: list[str] = []
@@ -208,15 +221,17 @@ def _tags(check: _Checked) -> tuple[tuple[Tag, ...], list[str]]:
             )
             continue
         score = inner.of_kind("score", (int, float), "a number") if "score" in row else 1.0
-        tag = Tag.proposed(row["text"], float(score), BY_PERSON)
+        is_mine = was is not None and row["text"] not in was
+        tag = Tag.proposed(row["text"], float(score), BY_PERSON if is_mine or row.get(_MINE) else PLANNED)
         if "path" in row:
             tag = replace(tag, path=tuple(inner.text("path").split("|")))
             if tag.path[-1] != tag.text:
                 check.refuse(
                     "tags", f"entry {position}: the path {row['path']!r} does not end in {tag.text!r}."
                 )
-        if not isinstance(row.get(NEAR_CUT, False), bool):
-            check.refuse("tags", f"entry {position}: {NEAR_CUT!r} is neither true nor false.")
+        for flag in (NEAR_CUT, _MINE):
+            if not isinstance(row.get(flag, False), bool):
+                check.refuse("tags", f"entry {position}: {flag!r} is neither true nor false.")
         if row.get(NEAR_CUT):
             doubtful.append(tag.text)
         tags.append(tag)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from autotag.albums.plan import FORMAT, check_place
 from autotag.albums.state.renaming import RenameChange
+from autotag.albums.writers.xmp_writer import XmpWriter
 from autotag.errors import ConfigError, FileChangedError
 from autotag.files.hidden_files import numbered
 from autotag.files.replacing import PartFile
 from autotag.files.system_calls import is_there
+from autotag.records.sample import BY_PERSON
 from autotag.relevance.learned_keywords import NEAR_CUT
 
 if TYPE_CHECKING:
@@ -105,11 +107,17 @@ class PlanWriter:
             {"text": tag.text, "score": round(tag.score, 4)}
             | ({"path": "|".join(tag.path)} if tag.path else {})
             | ({NEAR_CUT: True} if tag.text in doubtful else {})
+            | ({"by_person": True} if tag.source == BY_PERSON else {})
             for tag in result.tags
         ]
         renames = (one for several in changes.values() for one in several if isinstance(one, RenameChange))
         new = next((change.moves[0][1].name for change in renames), None)
-        writers = [name for name, several in changes.items() if several]
+        beside = self._writers.beside
+        writers = [
+            name
+            for name, several in changes.items()
+            if several or (isinstance(beside[name], XmpWriter) and name not in left_out)
+        ]
         writers += outputs
         row = plan_row(photo.name, entry, result, tags=tags, rename_to=new, writers=writers)
         self._put({**row, "left_out": sorted(left_out)} if left_out else row)
@@ -165,6 +173,8 @@ def plan_row(
         "prompt": result.prompt,
         "tags": tags,
         "was": [tag["text"] for tag in tags],
+        "was_caption": result.caption,
+        "was_prompt": result.prompt,
         "rename_to": rename_to,
         "write": writers,
     }

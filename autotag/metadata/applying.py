@@ -85,6 +85,7 @@ def _with_contents(change: MetadataChange, exiftool: Exiftool | None, calls: Sys
         keywords=change.keywords,
         refused=change.refused,
         description_by_person=change.description_by_person,
+        refused_description=change.refused_description,
         exiftool=exiftool,
         date=change.date,
         calls=calls,

@@ -99,6 +99,7 @@ class MetadataChange:
         keywords: the argument of ``plan_tags``.
         refused: the argument of ``plan_tags``.
         description_by_person: the argument of ``plan_tags``.
+        refused_description: the argument of ``plan_tags``.
         adds_description: whether a file gets the description that had none of the machine.
     """
 
@@ -120,6 +121,7 @@ class MetadataChange:
     keywords: Keywords = field(default_factory=Keywords)
     refused: tuple[str, ...] = ()
     description_by_person: bool = False
+    refused_description: str = ""
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -144,6 +146,7 @@ class MetadataChange:
             **({"keywords": [{"path": list(path)} for path in paths]} if paths else {}),
             **({"refused": list(self.refused)} if self.refused else {}),
             **({"description_by_person": True} if self.description_by_person else {}),
+            **({"refused_description": self.refused_description} if self.refused_description else {}),
         }
 
     @classmethod
@@ -156,7 +159,7 @@ class MetadataChange:
         texts = dict.fromkeys(("added", "keywords_before", "keywords_after", "warnings", "fields"), "texts")
         words = dict.fromkeys(("path", "kind", "description", "naming", "date"), "text")
         kinds = {"regions": "row", "adds_description": "flag", "keywords": "list", "refused": "texts"}
-        kinds["description_by_person"] = "flag"
+        kinds |= {"description_by_person": "flag", "refused_description": "text"}
         there = {name: kind for name, kind in kinds.items() if isinstance(row, dict) and name in row}
         check_row(
             "a change of metadata", row, **texts, **words, **there, embed="flag", tags="list", files="list"
@@ -189,4 +192,5 @@ class MetadataChange:
             keywords=Keywords.of_paths(tuple(keyword["path"]) for keyword in row.get("keywords", ())),
             refused=tuple(row.get("refused", ())),
             description_by_person=row.get("description_by_person", False),
+            refused_description=row.get("refused_description", ""),
         )

@@ -54,6 +54,7 @@ def plan_tags(
     keywords: Keywords | None = None,
     refused: Sequence[str] = (),
     description_by_person: bool = False,
+    refused_description: str = "",
     exiftool: Exiftool | None = None,
     date: str | None = None,
     read: ReadPhotograph | None = None,
@@ -75,6 +76,7 @@ def plan_tags(
         keywords: keywords that a person gives the photograph now; they are not recorded as the machine's.
         refused: machine tags that a person rejected; no later run writes them.
         description_by_person: whether a person wrote the description; later runs do not replace it then.
+        refused_description: a machine's description that a person rejected; no later run writes one.
         exiftool: writes what cannot be spliced: IPTC keywords, TIFF, GIF, HEIC, AVIF.
         date: the date of new records, ISO 8601; now by default.
         read: the photograph as it was read before. It is read again only if it changed since, or if its bytes
@@ -90,6 +92,7 @@ def plan_tags(
     request = _Request(
         Path(path), tuple(tags), description, embed, naming, tuple(fields), exiftool, date, calls, regions,
         keywords or Keywords(), tuple(refused), description_by_person,
+        refused_description,
     )  # fmt: skip
     return _Plan(request, read).change()
 
@@ -111,6 +114,7 @@ class _Request:
     keywords: Keywords
     refused: tuple[str, ...]
     description_by_person: bool
+    refused_description: str
 
 
 class _Plan:
@@ -138,7 +142,7 @@ class _Plan:
             self._path: self._existing, **self._own, **self._seeds
         }  # fmt: skip
         self._ids = ids_of((self._path, self._existing), self._own, self._seeds)
-        self._kept = without_original(self._files, self._ids)  # copies that are people's keywords from now on
+        self._kept = without_original(self._files, self._ids)  # people's keywords from now on
         self._ids |= {
             path: self._ids.get(path) or (new_id(path, content),)
             for path, content in self._sidecars.existing or ((self._sidecars.new, b""),)
@@ -159,7 +163,7 @@ class _Plan:
             )
 
     def _count_kept(self, written: Sequence[Path]) -> None:
-        """Count kept copies as people's keywords: in files that are not written, as new ones for the next file.
+        """Count kept copies as people's keywords; those of files that are not written go to the next file.
 
         The next file stands for the lost ones from then on, so that its keywords can be deleted.
         """
@@ -230,6 +234,7 @@ class _Plan:
             keywords=self._request.keywords,
             refused=self._request.refused,
             description_by_person=self._request.description_by_person,
+            refused_description=self._request.refused_description,
             adds_description=self._adds_description and bool(files),
         )
 
@@ -294,6 +299,7 @@ class _Plan:
             keywords=self._new_keywords,
             refused=self._request.refused,
             description_by_person=self._request.description_by_person,
+            refused_description=self._request.refused_description,
             echoes=self._may_echo() if path == self._path else (),
             date=self._request.date,
             sidecar_for=sidecar_for,
@@ -332,7 +338,7 @@ class _Plan:
         return (*(ids if is_copied or self._is_named(path) else ()), *self._inherited)
 
     def _is_named(self, path: Path) -> bool:
-        """Return whether a file that is not written has copies from this one, or from one that it stands for."""
+        """Return whether a file that is not written has copies from this one, or one that it stands for."""
         others = [one for name, one in self._files.items() if name not in self._written]
         ids = set(self._ids[path]) - {PHOTOGRAPH}
         return bool(self._inherited) or any(ids & set(one.copied_from) for one in others)

@@ -90,6 +90,7 @@ def with_machine_tags(
     keywords: Keywords | None = None,
     refused: Sequence[str] = (),
     description_by_person: bool = False,
+    refused_description: str = "",
     echoes: Iterable[str] = (),
     date: str = "",
     sidecar_for: str = "",
@@ -106,8 +107,8 @@ def with_machine_tags(
         tags: best first; the first spelling of each counts.
         description: written to ``dc:description`` if that is empty or holds the machine's description.
         elsewhere: what people wrote in other places of the same photograph; what is missing here is copied.
-        sources: ids of the files from which ``elsewhere`` has keywords that this file lacks; they are recorded
-            with the copies.
+        sources: ids of the files from which ``elsewhere`` has keywords that this file lacks; they are
+            recorded with the copies.
         keep: the copies in the packet that are the person's keywords from now on, because a file that they
             came from is gone.
         ids: by which records of copies in other files know this file.
@@ -119,6 +120,7 @@ def with_machine_tags(
         keywords: a person's, to write without a record; not where ``elsewhere`` or the packet has them.
         refused: machine tags that a person rejected, to record as if another program had removed them.
         description_by_person: whether a person wrote the description; then it has no record.
+        refused_description: a description that a person rejected, to record likewise.
         echoes: keywords in fields of the same file outside XMP, to which other programs copy the machine's
             tags; so do fields of the packet that autotag does not write.
         date: ISO 8601, for tags without a date whose values are new.
@@ -139,7 +141,8 @@ def with_machine_tags(
     new = not_there(keywords or Keywords(), by_people)
     by_people |= Keywords.of_paths(new)
     adopted = Refusals(_adopted(before.machine_tags, by_people))
-    own = (before.refusals | adopted | Refusals(tuple(refused))).for_keywords(by_people)
+    rejected = Refusals(tuple(refused), (), tuple(filter(None, (clean(refused_description),))))
+    own = (before.refusals | adopted | rejected).for_keywords(by_people)
     all_refused = own | (refusals or Refusals()).for_keywords(by_people)
     writable = (tag for tag in map(_cleaned, tags) if _can_hold(fields, tag))
     wanted = _new_tags(writable, by_people.leaves() | set(map(fold, all_refused.tags)), before, date)

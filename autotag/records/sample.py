@@ -61,6 +61,10 @@ SafetyName = Literal["safe", "suggestive", "explicit", "violent", "hateful", "ot
 """What moderation can say about an image; all but "safe" may be kept from people."""
 
 
+BY_PERSON = "person"
+"""The source of tags and captions that a person wrote into a plan; never written as the machine's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModerationLabel:
     """What moderation says about an image.

@@ -135,6 +135,75 @@ def test_a_caption_that_a_person_wrote_into_a_plan_is_not_replaced_later(
     assert tree(photos) == before
 
 
+def deleted(sidecar, *words):
+    """The sidecar as a program leaves it in which a person deleted these entries."""
+    for word in words:
+        text = sidecar.read_text()
+        for entry in (f"<rdf:li>{word}</rdf:li>", f'<rdf:li xml:lang="x-default">{word}</rdf:li>'):
+            head, found, records = text.partition("<autotag:")
+            text = head.replace(entry, "") + found + records
+        sidecar.write_text(text)
+
+
+def planned_edit(photos, tagged, plan, options=None, **edit):
+    """Make a plan of ``b.jpg``, edit and apply it; return the sidecar."""
+    tagged(photos, plan_file=plan, include=["b.jpg"], options=options)
+    header, row = lines(plan)
+    put(plan, [header, row | edit])
+    apply_plan(plan)
+    return photos / "b.jpg.xmp"
+
+
+def test_a_caption_of_a_plan_is_a_person_s_also_when_another_run_came_between(photos, tagged, tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    tagged(photos, plan_file=plan, include=["b.jpg"])
+    header, row = lines(plan)
+    tagged(photos, include=["b.jpg"], options={"top_k": 1})
+    put(plan, [header, row | {"caption": "Anna"}])
+    apply_plan(plan)
+    packet = read_packet((photos / "b.jpg.xmp").read_bytes())
+    assert (packet.description, packet.description_by_people) == ("Anna", True)
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_what_a_person_gave_in_a_plan_and_deleted_elsewhere_does_not_come_back(
+    photos, tagged, tmp_path, redo
+):
+    sidecar = planned_edit(photos, tagged, tmp_path / "plan.jsonl", tags=["Oma", "blue"], caption="Anna")
+    assert read_packet(sidecar.read_bytes()).by_people.flat == ("Oma",)
+    deleted(sidecar, "Oma", "Anna")
+    for _ in range(2):
+        tagged(photos, include=["b.jpg"], redo=redo)
+        packet = read_packet(sidecar.read_bytes())
+        assert "Oma" not in packet.keywords.flat
+        assert packet.description != "Anna"
+    again = tmp_path / "again.jsonl"
+    tagged(photos, WriterChoice("xmp", options={"touch": True}), "txt", plan_file=again, include=["b.jpg"])
+    apply_plan(again)
+    assert "Oma" not in read_packet(sidecar.read_bytes()).keywords.flat
+
+
+def test_a_caption_that_a_person_emptied_in_a_plan_does_not_come_back(photos, tagged, tmp_path):
+    tagged(photos, include=["b.jpg"])
+    sidecar = planned_edit(photos, tagged, tmp_path / "plan.jsonl", {"top_k": 1}, caption="")
+    assert read_packet(sidecar.read_bytes()).description == ""
+    tagged(photos, include=["b.jpg"], redo=True)
+    assert read_packet(sidecar.read_bytes()).description == ""
+
+
+def test_an_edit_gets_into_xmp_also_where_the_run_would_not_have_changed_it(photos, tagged, tmp_path):
+    tagged(photos, include=["b.jpg"])
+    plan = tmp_path / "plan.jsonl"
+    words = WriterChoice("txt", options={"mode": "overwrite"})
+    tagged(photos, "xmp", words, plan_file=plan, include=["b.jpg"])
+    header, row = lines(plan)
+    put(plan, [header, row | {"tags": [*row["tags"][1:], "Oma"]}])
+    apply_plan(plan)
+    packet = read_packet((photos / "b.jpg.xmp").read_bytes())
+    assert packet.by_people.flat == ("Oma",)
+    assert packet.refused == (row["tags"][0]["text"],)
+
+
 def test_a_photograph_whose_tags_were_all_rejected_gets_none_later(photos, tagged, tmp_path):
     path = tmp_path / "plan.jsonl"
     tagged(photos, plan_file=path)

@@ -28,6 +28,7 @@ from autotag.metadata import (
     undo_change,
 )
 from autotag.metadata.undoing import copies_at_stake
+from autotag.records.sample import BY_PERSON
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -183,24 +184,29 @@ class XmpWriter:
             read: the photograph as it was read before, see ``plan_tags``.
             added: texts of the tags that a person added; they are written as the person's keywords.
             rejected: tags that a person rejected, which no later run writes.
-            found: what the models found, if known; another caption or prompt is a person's.
+            found: what the models found, if known; another caption or prompt is a person's, and an empty one
+                is refused.
 
         Raises:
             MetadataError: a sidecar is damaged or shared, or a file changed while it was read.
             OSError: a file cannot be read.
         """
         leads_out = self.embed and self.root is not None and not lies_in(photo, self.root)
+        described = self._description(result)
+        proposed = described if found is None else self._description(found)
+        is_mine = described != proposed
         change = plan_tags(
             photo,
             self._tags(result, added),
-            self._description(result),
+            described if is_mine or not self._is_from_person(result) else "",
             embed=self.embed and not leads_out,
             naming=self.naming,
             fields=self.fields,
             regions=self._regions(result),
             keywords=Keywords.of_paths(tag.path or (tag.text,) for tag in result.tags if tag.text in added),
             refused=rejected,
-            description_by_person=found is not None and self._description(found) != self._description(result),
+            description_by_person=is_mine,
+            refused_description=proposed if is_mine and not described else "",
             exiftool=self._exiftool,
             read=read,
         )
@@ -219,8 +225,12 @@ class XmpWriter:
         return [
             MachineTag(tag.text, tag.score, self.model, self._version, path=tag.path)
             for tag in result.tags
-            if tag.text not in added
+            if tag.text not in added and tag.source != BY_PERSON
         ]
+
+    def _is_from_person(self, result: Result) -> bool:
+        """Return whether the description is the caption that a person wrote into an earlier plan."""
+        return self.description == "caption" and any(one.source == BY_PERSON for one in result.captions)
 
     def _regions(self, result: Result) -> Regions | None:
         if not self.regions:
