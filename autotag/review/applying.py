@@ -131,7 +131,17 @@ class Applying:
         except (AutotagError, OSError) as error:
             self.progress = replace(self.progress, status="failed", message=str(error))
         else:
+            if not summary.stopped and not summary.failed:
+                summary.notes += self._mark()
             self.progress = _ended(self.progress, summary)
+
+    def _mark(self) -> list[str]:
+        """Note in the review what was applied; return notes for the user."""
+        try:
+            self.review.mark_applied(self.progress.revision)
+        except OSError as error:
+            return [f"the review cannot note that it was applied: {error.strerror or error}."]
+        return []
 
 
 def _ended(now: Progress, summary: AlbumSummary) -> Progress:

@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,11 +120,13 @@ class Review:
         self._views: OrderedDict[str, View] = OrderedDict()
         self._next_view = 0
         self._steps: list[Step] = []
+        self._applied = 0  # revision
         try:
             self._file = DecisionFile(decisions)
         except OSError as error:
             raise ConfigError(f"cannot keep decisions in {str(decisions)!r}: {error.strerror}.") from error
         try:
+            self._applied = max((_applied_in(row) for row in self._file.rows), default=0)
             for number, row in enumerate(self._file.rows, 2):
                 self._replay(number, row)
         except BaseException:
@@ -188,9 +190,23 @@ class Review:
             standing = (
                 number
                 for number, step in reversed(list(enumerate(self._steps, 1)))
-                if step.decision is not None and number not in undone
+                if step.decision is not None and number not in undone and not self._is_over(number)
             )
             return next(standing, None)
+
+    def mark_applied(self, revision: int) -> None:
+        """Note that all decisions up to a revision were carried out.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        with self._lock:
+            self._file.append({"applied": revision})
+            self._applied = max(self._applied, revision)
+
+    def _is_over(self, number: int) -> bool:
+        """Return whether a decision about an album was carried out, so that its files have it now."""
+        return self.is_of_album and number <= self._applied
 
     def words_of(self, number: int) -> str:
         """Return the decision of a revision in words."""
@@ -277,11 +293,12 @@ class Review:
                     yield row
                     continue
                 tags = self._edited_tags(row["tags"], self.table.tags(photos[number]), undecided)
+                edited = row | {"tags": tags}
                 if "was" in row:
                     left = _left_out(self.table.tags(photos[number]), undecided)
-                    row["was"] = [text for text in row["was"] if text not in left]
-                if tags != row["tags"] or not self.is_of_album:
-                    yield row | {"tags": tags}
+                    edited["was"] = [text for text in row["was"] if text not in left]
+                if edited != row or not self.is_of_album:
+                    yield edited
 
     def _edited_tags(self, planned: list[Any], tags: list[TagOfPhoto], undecided: Undecided) -> list[Any]:
         written = ("confirmed", "undecided") if undecided == "write" else ("confirmed",)
@@ -296,6 +313,8 @@ class Review:
     def _replay(self, number: int, row: dict[str, Any]) -> None:
         """Make a decision of an earlier session again."""
         where = f"{self._file.path}, line {number}"
+        if _applied_in(row):
+            return
         undone = row.get("undo")
         if isinstance(undone, int) and undone == self.last_standing():
             self._undo(undone, self.revision)
@@ -307,6 +326,8 @@ class Review:
         known = decision.photos and tuple(key for key in decision.photos if self._is_known(key))
         if decision.photos is not None:  # a plan that was made again may have lost some
             decision = Decision(decision.action, decision.tag, decision.to, known or (), decision.where)
+        if decision.action == "add" and self._is_over(len(self._steps) + 1):
+            decision = replace(decision, photos=())  # who deleted the keyword since does not want it again
         self._steps.append(Step(decision, None, self.table.apply(self.table.edit(decision))))
 
     def _is_known(self, key: str) -> bool:
@@ -354,11 +375,22 @@ def _key_of(plan: Path) -> str:
     return hashlib.sha256(content + os.fsencode(plan.resolve())).hexdigest()[:16]
 
 
+def _applied_in(row: dict[str, Any]) -> int:
+    """Return the revision that a line of the decisions says was applied; 0 in other lines."""
+    revision = row.get("applied")
+    return revision if isinstance(revision, int) else 0
+
+
 def _left_out(tags: list[TagOfPhoto], undecided: Undecided) -> set[str]:
-    """Return the texts of tags that are left out and not rejected: nobody decided about them."""
+    """Return the texts of tags that do not count as the plan's.
+
+    Those that a person gave are theirs. Those that are left out and not rejected, nobody decided about.
+    """
+    planned = [tag for tag in tags if tag.text == tag.was]
+    given = {tag.text for tag in planned if tag.is_given and tag.state != "rejected"}
     if undecided == "write":
-        return set()
-    return {tag.text for tag in tags if tag.state == "undecided" and tag.text == tag.was}
+        return given
+    return given | {tag.text for tag in planned if tag.state == "undecided"}
 
 
 def _renamed(item: Any, text: str) -> dict[str, Any]:

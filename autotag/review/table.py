@@ -40,6 +40,7 @@ class TagOfPhoto:
         score: from the plan; 1 for one that a person added.
         state: what was decided.
         is_near_cut: whether the plan says that the tag only just reached its threshold.
+        is_given: whether a person added it, also where the plan has it already.
     """
 
     place: int | None
@@ -48,6 +49,7 @@ class TagOfPhoto:
     score: float
     state: State
     is_near_cut: bool = False
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Edit:
         word: the new words of these rows.
         state: their new states.
         merged: whether each disappears, because the photograph has the word already.
+        given: whether a person added each.
         photos: the photographs that it touches, ascending.
         added: how many rows at the end are new.
     """
@@ -92,6 +95,7 @@ class Edit:
     word: NDArray[np.int32]
     state: NDArray[np.int8]
     merged: Mask
+    given: Mask
     photos: Rows
     added: int = 0
 
@@ -139,6 +143,7 @@ class ReviewTable:
         self._score = np.array([tag.score for tag in flat], np.float32)
         self._state = np.zeros(len(flat), np.int8)
         self._merged = np.zeros(len(flat), np.bool_)
+        self._given = np.zeros(len(flat), np.bool_)
         self._was = self._word.copy()
         self._added: dict[int, list[int]] = {}
 
@@ -166,6 +171,7 @@ class ReviewTable:
                 round(float(self._score[row]), 4),
                 STATES[self._state[row]],
                 row < last and self._words[self._was[row]] in doubtful,
+                bool(self._given[row]),
             )
             for row in rows
             if not self._merged[row]
@@ -262,15 +268,18 @@ class ReviewTable:
         new = _NEW_STATE[decision.action]
         rows = np.flatnonzero(fitting & (self._state != new))
         state = np.full(len(rows), new, np.int8)
-        return Edit(rows, self._word[rows], state, self._merged[rows], np.unique(self._photo[rows]))
+        given = self._given[rows] & (new != _UNDECIDED)
+        return Edit(rows, self._word[rows], state, self._merged[rows], given, np.unique(self._photo[rows]))
 
     def apply(self, edit: Edit) -> Edit:
         """Make a change; return the one that takes it back."""
         if edit.added:
             self._append(edit.photos[-edit.added :], int(edit.word[-1]))
         rows = edit.rows
-        back = Edit(rows, self._word[rows], self._state[rows], self._merged[rows], edit.photos)
+        before = (self._word[rows], self._state[rows], self._merged[rows], self._given[rows])
+        back = Edit(rows, *before, edit.photos)
         self._word[rows], self._state[rows], self._merged[rows] = edit.word, edit.state, edit.merged
+        self._given[rows] = edit.given
         return back
 
     def _append(self, photos: Rows, word: int) -> None:
@@ -284,6 +293,7 @@ class ReviewTable:
         self._score = np.concatenate([self._score, np.ones(len(photos), np.float32)])
         self._state = np.concatenate([self._state, np.zeros(len(photos), np.int8)])
         self._merged = np.concatenate([self._merged, np.ones(len(photos), np.bool_)])
+        self._given = np.concatenate([self._given, np.zeros(len(photos), np.bool_)])
 
     def _renaming(self, rows: Rows, to: str) -> Edit:
         """Give tags another word; where a photograph has that already, the better one of the two stays."""
@@ -305,6 +315,7 @@ class ReviewTable:
             np.concatenate([np.full(len(rows), word, np.int32), self._word[twins]]),
             np.concatenate([state, kept]),
             np.concatenate([merged, self._merged[twins]]),
+            np.concatenate([self._given[rows], np.ones(len(twins), np.bool_)]),
             np.unique(self._photo[rows]),
         )
 
@@ -321,6 +332,7 @@ class ReviewTable:
             np.full(len(rows), word, np.int32),
             np.full(len(rows), _CONFIRMED, np.int8),
             np.zeros(len(rows), np.bool_),
+            np.ones(len(rows), np.bool_),
             np.concatenate([self._photo[there], new]),
             added=len(new),
         )

@@ -74,6 +74,35 @@ def test_what_was_rejected_or_added_stays_so_after_a_run_with_other_settings(alb
     assert Asking(opened(album)).tags("2023/park.jpg") == {}
 
 
+def test_a_tag_that_a_person_adds_is_theirs_also_where_the_machine_had_it(album, opened):
+    tagged(album)
+    asking = Asking(opened(album))
+    asking.decide("add", tag="green")
+    asking.apply()
+    sidecar = album / "2023/park.jpg.xmp"
+    assert read_packet(sidecar.read_bytes()).by_people.flat == ("green",)
+    tagged(album, top_k=0)
+    assert keywords(sidecar) == {"green"}
+
+
+def test_an_added_tag_that_was_deleted_elsewhere_does_not_come_back_by_the_next_review(album, opened):
+    tagged(album)
+    asking = Asking(opened(album))
+    asking.decide("add", tag="Anna", photos=[asking.id("2023/park.jpg")])
+    asking.apply()
+    asking.post("undo", status=404)  # autotag undo takes it back
+    asking.desk.review.close()
+    sidecar = album / "2023/park.jpg.xmp"
+    packet = sidecar.read_text()
+    sidecar.write_text(packet.replace("<rdf:li>Anna</rdf:li>", ""))
+    again = Asking(opened(album))
+    again.revision = 1
+    assert "Anna" not in again.tags("2023/park.jpg")
+    again.decide("reject", tag="picture", photos=[again.id("2023/park.jpg")])
+    again.apply()
+    assert keywords(sidecar) == {"green"}
+
+
 def test_tags_in_photographs_are_found_and_written_there(album, opened):
     tagged(album, WriterChoice("xmp", options={"embed": True, "description": "none"}))
     asking = Asking(opened(album))
