@@ -319,3 +319,92 @@ def test_a_tag_that_no_chosen_field_can_hold_is_not_recorded():
     once = written(None, [MachineTag("a|b", 1), MachineTag("sea", 1)], fields=fields)
     assert [tag.text for tag in read_packet(once).machine_tags] == ["sea"]
     assert written(once, [MachineTag("a|b", 1), MachineTag("sea", 1)], fields=fields) == once
+
+
+def with_sidecar(tmp_path, photograph, *words):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photograph("jpeg"))
+    sidecar = tmp_path / "a.jpg.xmp"
+    sidecar.write_bytes(packet_of("dc:subject", *words))
+    return path, sidecar
+
+
+def test_a_deleted_sidecar_that_autotag_makes_again_has_the_original_of_the_copy(tmp_path, photograph):
+    path, sidecar = with_sidecar(tmp_path, photograph, "Oma")
+    apply_change(plan_tags(path, TAGS, embed=True))
+    sidecar.unlink()
+    for _ in range(2):
+        apply_change(plan_tags(path, TAGS))
+        assert read_packet(sidecar.read_bytes()).by_people.flat == ("Oma",)
+    assert plan_tags(path, TAGS).kind == "unchanged"
+    apply_change(plan_tags(path, TAGS, embed=True))
+    assert people_of(path).flat == ("Oma",)
+    sidecar.write_bytes(edited(sidecar.read_bytes(), KEYWORD_FIELDS, "Oma"))
+    for embed in (False, False, True):
+        apply_change(plan_tags(path, TAGS, embed=embed))
+        assert people_of(path).flat == ()
+    assert "Oma" not in read_existing(path.read_bytes()).keywords.flat
+
+
+def test_a_sidecar_that_another_program_made_again_is_not_the_one_that_copies_came_from(tmp_path, photograph):
+    path, sidecar = with_sidecar(tmp_path, photograph, "Oma", "Opa")
+    apply_change(plan_tags(path, TAGS, embed=True))
+    sidecar.write_bytes(packet_of("dc:subject", "Opa"))
+    apply_change(plan_tags(path, TAGS, embed=True))
+    assert read_existing(path.read_bytes()).by_people.flat == ("Oma",)  # Opa is a copy still
+    assert people_of(path).flat == ("Oma", "Opa")
+
+
+@pytest.mark.parametrize("via_link", [False, True])
+def test_copies_follow_their_originals_through_a_link_and_in_a_renamed_folder(tmp_path, photograph, via_link):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    path, sidecar = with_sidecar(folder, photograph, "Oma")
+    apply_change(plan_tags(path, TAGS, embed=True))
+    other = tmp_path / "other"
+    if via_link:
+        other.symlink_to(folder)
+    else:
+        folder.rename(other)
+    path, sidecar = other / path.name, other / sidecar.name
+    assert plan_tags(path, TAGS, embed=True).kind == "unchanged"
+    sidecar.write_bytes(edited(sidecar.read_bytes(), KEYWORD_FIELDS, "Oma"))
+    apply_change(plan_tags(path, TAGS, embed=True))
+    assert people_of(path).flat == ()
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_undo_keeps_a_copy_whose_sidecar_was_deleted(tmp_path, photograph, is_edited):
+    path, sidecar = with_sidecar(tmp_path, photograph, "Oma")
+    change = plan_tags(path, TAGS, embed=True)
+    apply_change(change)
+    sidecar.unlink()
+    if is_edited:
+        packet = embedded_packet(path.read_bytes())
+        path.write_bytes(spliced(path.read_bytes(), packet.replace(b"running", b"walking", 1)))
+    notes = undo_change(change)
+    assert any("it keeps Oma" in note for note in notes)
+    assert "Oma" in read_existing(path.read_bytes()).by_people.flat
+
+
+def test_a_rejected_tag_which_a_person_has_in_a_field_of_another_program_stays_theirs():
+    theirs = packet_of("dc:subject").replace(
+        b"<dc:subject>", b"<m:LastKeywordXMP xmlns:m='http://ns.microsoft.com/photo/1.0/'><rdf:Bag>"
+        b"<rdf:li>dog</rdf:li></rdf:Bag></m:LastKeywordXMP><dc:subject>",
+    )  # fmt: skip
+    once = written(theirs, TAGS[:1], refused=("dog",))
+    assert read_packet(once).by_people.flat == ("dog",)
+    assert written(once, TAGS[:1], refused=("dog",)) == once
+    assert read_packet(written(once, TAGS)).by_people.flat == ("dog",)
+
+
+def test_a_keyword_that_no_chosen_field_can_hold_goes_to_the_field_of_all_keywords():
+    after = written(None, fields=("digiKam:TagsList",), keywords=Keywords.of(["AC/DC"]))
+    assert read_packet(after).by_people.flat == ("AC/DC",)
+
+
+def test_a_keyword_of_a_plan_which_is_there_already_changes_nothing_the_second_time(tmp_path, photograph):
+    path, _ = with_sidecar(tmp_path, photograph, "Oma")
+    path.with_suffix(".xmp").write_bytes(packet_of("dc:subject", "Opa"))
+    apply_change(plan_tags(path, TAGS, embed=True, keywords=Keywords.of(["Oma"])))
+    assert plan_tags(path, TAGS, embed=True).kind == "unchanged"

@@ -109,7 +109,9 @@ def test_keywords_from_elsewhere_are_copied_and_a_copy_goes_with_its_original():
 
 
 def test_copies_stay_where_their_originals_cannot_be_read():
-    left = without_machine_tags(written(None, TREE, elsewhere=Keywords.of(["Oma"])), keep=Keywords.of(["Oma"]))
+    left = without_machine_tags(
+        written(None, TREE, elsewhere=Keywords.of(["Oma"])), keep=Keywords.of(["Oma"])
+    )
     assert left is not None
     assert read_packet(left).keywords.flat == ("Oma",)
     assert read_packet(left).machine_tags == ()
