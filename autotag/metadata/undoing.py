@@ -11,7 +11,7 @@ from autotag.errors import MetadataError
 from autotag.files.file_states import read_with_state, sha256, state_of
 from autotag.files.replacing import remove_file, replace_file
 from autotag.files.system_calls import SYSTEM
-from autotag.metadata.copies import ids_of, without_original
+from autotag.metadata.copies import PHOTOGRAPH, ids_of, without_original
 from autotag.metadata.deltas import rebuilt
 from autotag.metadata.exiftool import IptcChange
 from autotag.metadata.existing import read_existing
@@ -20,6 +20,7 @@ from autotag.metadata.keywords import Keywords
 from autotag.metadata.sidecars import sidecars_of
 from autotag.metadata.splicing import objection_to_splicing, spliced
 from autotag.metadata.xmp import read_packet, without_machine_tags
+from autotag.metadata.xmp_fields import THIS_FILE
 
 if TYPE_CHECKING:
     from autotag.files.file_states import FileState
@@ -94,7 +95,7 @@ class _Undo:
         digest = sha256(content)
         if digest == one.sha256_before:
             return []
-        orphans = self.orphans()
+        orphans = self._orphans_in(content)
         if digest != one.sha256_after or (one.undo is None and one.before is not None):
             return self._remove_tags(content, state, orphans, "it was edited since")
         if orphans != Keywords():
@@ -164,8 +165,15 @@ class _Undo:
 
         Raises:
             MetadataError: a sidecar is damaged.
+            OSError: a file cannot be read.
         """
-        if state_of(self._photograph, calls=self._calls) is None:
+        is_there = state_of(self._path, calls=self._calls) is not None
+        return self._orphans_in(self._calls.read(self._path)) if is_there else Keywords()
+
+    def _orphans_in(self, content: bytes) -> Keywords:
+        if state_of(self._photograph, calls=self._calls) is None or not self._has_copies_from_sidecars(
+            content
+        ):
             return Keywords()
         existing = read_existing(self._calls.read(self._photograph))
         beside = sidecars_of(self._name)
@@ -175,6 +183,17 @@ class _Undo:
         found = without_original(files, ids_of((self._name, existing), own, shared))
         mine = (words for path, words in found.items() if Path(os.path.realpath(path)) == self._path)
         return next(mine, Keywords())
+
+    def _has_copies_from_sidecars(self, content: bytes) -> bool:
+        """Return whether to look for originals beside the photograph, which costs reading all its files."""
+        if self._path == self._photograph:
+            sources = read_existing(content).copied_from
+        else:
+            try:
+                sources = read_packet(content).copied_from
+            except ValueError as error:
+                raise MetadataError(str(self._path), f"its tags cannot be removed: {error}") from error
+        return not set(sources) <= {THIS_FILE, PHOTOGRAPH}
 
     def _originals_are_read(self) -> bool:
         """Return whether the photograph, which may hold the originals of copies, exists and reads whole."""

@@ -248,6 +248,19 @@ def test_a_copy_goes_when_its_original_is_deleted_in_a_shared_sidecar_that_is_th
     assert b"garden" in target.read_bytes()
 
 
+def test_copies_of_old_records_which_name_sources_otherwise_stay(tmp_path, photograph):
+    path, sidecar = with_sidecar(tmp_path, photograph, "Oma")
+    apply_change(plan_tags(path, TAGS, embed=True))
+    copy = embedded_packet(path.read_bytes())
+    old = re.sub(rb"<rdf:li>[0-9a-f]{16}</rdf:li>", b"<rdf:li>0123456789abcdef</rdf:li>", copy)
+    path.write_bytes(spliced(path.read_bytes(), old))
+    beside = re.sub(rb"\s*<autotag:Id>.*?</autotag:Id>", b"", sidecar.read_bytes(), flags=re.DOTALL)
+    sidecar.write_bytes(beside.replace(b"<rdf:li>Oma</rdf:li>", b"", 1))  # a circle: each has copies only
+    for embed in (False, True):
+        apply_change(plan_tags(path, TAGS, embed=embed))
+        assert people_of(path).flat == ("Oma",)
+
+
 def test_copies_of_old_records_which_name_no_source_stay_when_their_original_is_nowhere(tmp_path, photograph):
     path, shared = shared_pair(tmp_path / "album", photograph)
     apply_change(plan_tags(path, TAGS))
