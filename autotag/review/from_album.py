@@ -17,6 +17,7 @@ from autotag.files.file_states import lies_in
 from autotag.files.replacing import appearing
 from autotag.metadata import read_existing, read_packet, sidecars_of
 from autotag.metadata.keywords import fold
+from autotag.records.sample import BY_PERSON
 from autotag.review.session import Review
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ def _write_plan(path: Path, root: Path, ledger: Ledger) -> tuple[str, ...]:
                 if written:
                     tags, is_embedded = _of_record(root / name, tags, look_inside=options.get("embed", True))
                 embedded |= is_embedded
-                rows.append(plan_row(name, entry, result, tags=tags, rename_to=None, writers=[_XMP]))
+                row = plan_row(name, entry, result, tags=tags, rename_to=None, writers=[_XMP])
+                if not options:  # what people gave is not in XMP yet
+                    row["was"] = [tag["text"] for tag in tags if not tag.get("by_person")]
+                rows.append(row)
         heading = {
             "autotag_plan": 1,
             "album": str(root.resolve()),
@@ -125,7 +129,11 @@ def _write_plan(path: Path, root: Path, ledger: Ledger) -> tuple[str, ...]:
 
 
 def _of_ledger(result: Result) -> list[dict[str, Any]]:
-    return [{"text": tag.text, "score": round(tag.score, 4)} for tag in result.tags]
+    return [
+        {"text": tag.text, "score": round(tag.score, 4)}
+        | ({"by_person": True} if tag.source == BY_PERSON else {})
+        for tag in result.tags
+    ]
 
 
 def _of_record(

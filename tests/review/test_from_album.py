@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from review_client import Asking
 
-from autotag.albums import WriterChoice, tag_folder, undo_album
+from autotag.albums import WriterChoice, apply_plan, tag_folder, undo_album
 from autotag.errors import ConfigError
 from autotag.metadata import read_existing, read_packet
 from autotag.pipeline.presets import from_config
@@ -101,6 +101,20 @@ def test_an_added_tag_that_was_deleted_elsewhere_does_not_come_back_by_the_next_
     again.decide("reject", tag="picture", photos=[again.id("2023/park.jpg")])
     again.apply()
     assert keywords(sidecar) == {"green"}
+
+
+def test_what_a_plan_without_xmp_added_is_the_person_s_in_the_review_of_the_album(album, opened, tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    with from_config({"stages": [{"stage": "colour_stages:NameColours"}]}) as pipeline:
+        tag_folder(album, pipeline=pipeline, writers=["txt"], plan_file=plan)
+    header, *lines = map(json.loads, plan.read_text().splitlines())
+    lines = [line | {"tags": [*line["tags"], "Anna"]} for line in lines]
+    plan.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
+    apply_plan(plan)
+    asking = Asking(opened(album))
+    asking.decide("reject", tag="picture", photos=[asking.id("2023/park.jpg")])
+    asking.apply()
+    assert read_packet((album / "2023/park.jpg.xmp").read_bytes()).by_people.flat == ("Anna",)
 
 
 def test_tags_in_photographs_are_found_and_written_there(album, opened):
