@@ -368,7 +368,7 @@ class _Undo:
 
 
 def _waits(change: FileChange) -> bool:
-    """Return whether a change of which a file is gone stays as a whole, to be exact when the file is back."""
+    """Return whether a change stays as a whole because one of its files is gone and may come back."""
     return isinstance(change, XmpChange) and change.waits()
 
 

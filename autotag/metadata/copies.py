@@ -44,7 +44,7 @@ def ids_of(
 def without_original(
     files: Mapping[Path, Existing | Packet], ids: Mapping[Path, tuple[str, ...]]
 ) -> dict[Path, Keywords]:
-    """Return the copies in each file whose original is nowhere, and of which a source is gone."""
+    """Return the copies in each file whose original is nowhere, where a source of the file is gone."""
     known = {THIS_FILE}.union(*ids.values())
     everything = Keywords()
     for one in files.values():

@@ -60,7 +60,7 @@ def undo_change(
 
 
 def copies_at_stake(change: MetadataChange, *, calls: SystemCalls = SYSTEM) -> tuple[str, ...]:
-    """Return people's keywords of which undoing would find copies only, because a file beside them is gone.
+    """Return people's keywords that undoing would find only as copies, because a file beside them is gone.
 
     Raises:
         MetadataError: a sidecar is damaged.
@@ -161,7 +161,7 @@ class _Undo:
         return self._exiftool.embedded(content, packet, IptcChange(remove=in_iptc))
 
     def orphans(self) -> Keywords:
-        """Return the copies in this file whose original is nowhere, and of which a source is gone.
+        """Return the copies in this file whose original is nowhere, where a source of the file is gone.
 
         Raises:
             MetadataError: a sidecar is damaged.

@@ -384,7 +384,7 @@ def _applied_in(row: dict[str, Any]) -> int:
 def _left_out(tags: list[TagOfPhoto], undecided: Undecided) -> set[str]:
     """Return the texts of tags that do not count as the plan's.
 
-    Those that a person gave are theirs. Those that are left out and not rejected, nobody decided about.
+    A tag that a person gave is theirs. About a tag that is left out and not rejected, nobody decided.
     """
     planned = [tag for tag in tags if tag.text == tag.was]
     given = {tag.text for tag in planned if tag.is_given and tag.state != "rejected"}

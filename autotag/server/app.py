@@ -65,7 +65,7 @@ def create_app(
         tokens: if any, one of them has to come with each request as a bearer token, but for states and the
             pages about the API, which a browser opens.
         host: where the server listens. If only this machine reaches it and there are no tokens, requests have
-            to name this machine, and those that browsers send for other pages are refused, see
+            to name this machine, and requests that browsers send for other pages are refused, see
             ``autotag.web.foreign_pages``.
         preload: whether models are loaded before the first request is taken, or beside it.
         give_up: called when they cannot be loaded.

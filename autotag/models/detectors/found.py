@@ -158,7 +158,7 @@ def names_of_classes(model: str, place: Path, names: object) -> dict[int, str]:
         names: as found there, see ``numbered``.
 
     Raises:
-        ModelLoadError: there are no names, or only such as "LABEL_0" and "0", or a class has no number.
+        ModelLoadError: there are only names such as "LABEL_0" and "0", or none, or a class has no number.
     """
     labels = numbered(model, place, names)
     if all(name in NO_OBJECT or is_generic(name) for name in labels.values()):

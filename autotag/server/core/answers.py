@@ -76,7 +76,7 @@ class Answer:
     Attributes:
         caption: may be empty.
         tags: best first.
-        labels: all those that the request wanted to be compared with the image, best first.
+        labels: every label that the request wanted to be compared with the image, best first.
     """
 
     caption: str

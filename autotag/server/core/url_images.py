@@ -26,7 +26,7 @@ class UrlImages:
 
     Args:
         hosts: as ``public_host`` writes them.
-        most: fetches from each host at once, those that wait for a thread included.
+        most: fetches from each host at once, including fetches that wait for a thread.
     """
 
     def __init__(self, hosts: Collection[str], most: int) -> None:
